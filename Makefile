@@ -1,0 +1,36 @@
+# Every target lays out the patched host first (host/apply, a no-op when it is there); after that plain
+# cargo works as well.
+
+MODEL ?= models/tiny-colm-air
+PROMPT ?= Sort these numbers: 7 3 9 1
+
+.PHONY: host build demo test lint docs client-test
+
+host:
+	@host/apply
+
+build: host
+	cargo build
+
+# One answer at every chain count of the shipped model.
+demo: build
+	@for k in 1 2 3 4; do \
+		echo "--- $(MODEL) at $$k chain(s): $(PROMPT)"; \
+		target/debug/colm run -m $(MODEL) --chains $$k -i "$(PROMPT)" || exit 1; \
+	done
+
+test: host
+	cargo test --workspace
+
+lint: host
+	cargo fmt --all -- --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+docs: host
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# The real `openai` Python client against a running server; brings a virtual environment of its own.
+client-test: build
+	python3 -m venv target/openai-client
+	target/openai-client/bin/pip install --quiet -r tests/openai_client/requirements.txt
+	COLM_BIN=target/debug/colm COLM_MODEL=$(MODEL) target/openai-client/bin/python -m pytest tests/openai_client

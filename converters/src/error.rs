@@ -1,0 +1,110 @@
+//! Why a checkpoint is refused.
+
+use std::path::PathBuf;
+
+use safetensors::{Dtype, SafeTensorError};
+use thiserror::Error;
+
+use crate::config::ConfigError;
+use crate::layout::INDEX_FILE;
+use crate::zero_blocks::NonzeroBlock;
+
+/// Why a checkpoint cannot be read or written. Each message names the file or tensor and what
+/// would be right. Chains count from 1 in messages, as in SPEC; from 0 in tensor names.
+#[derive(Debug, Error)]
+#[allow(missing_docs)]
+pub enum CheckpointError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("{asked} chains asked for; the model has {count}, so 1 to {count} are possible")]
+    ChainsAsked { asked: usize, count: usize },
+    #[error("cannot read {path}: {source}")]
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("cannot write {path}: {source}")]
+    Write {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{path} exists; a checkpoint is written to a new folder only")]
+    Exists { path: PathBuf },
+    #[error(
+        "no weights in {dir}: expected {INDEX_FILE}, model.safetensors, \
+         model-chain-*-of-*.safetensors or model-*-of-*.safetensors"
+    )]
+    NoWeights { dir: PathBuf },
+    #[error(
+        "{dir} holds both {first} and {second} and no {INDEX_FILE} to choose between them; \
+         expected one checkpoint per folder"
+    )]
+    AmbiguousWeights {
+        dir: PathBuf,
+        first: String,
+        second: String,
+    },
+    #[error("{path} is missing: {needed_for}")]
+    MissingFile { path: PathBuf, needed_for: String },
+    #[error("{path} is no index of tensors to files: {source}")]
+    Index {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
+    #[error(
+        "{index} places `{tensor}` in {file:?}; expected the plain name of a file beside the index"
+    )]
+    IndexPath {
+        index: PathBuf,
+        tensor: String,
+        file: String,
+    },
+    #[error("{path} is not of this model: `chains` has {chains} entries, so expected {expected}")]
+    ChainFile {
+        path: PathBuf,
+        chains: usize,
+        expected: String,
+    },
+    #[error("{path} is truncated or no safetensors file: {source}")]
+    Corrupt {
+        path: PathBuf,
+        source: SafeTensorError,
+    },
+    #[error(
+        "`{chain}` is named for the chain layout, `{dense}` for the dense layout; \
+         expected one layout in all files"
+    )]
+    MixedLayouts { chain: String, dense: String },
+    #[error("tensor `{name}` is missing: expected in {file}")]
+    MissingTensor { name: String, file: PathBuf },
+    #[error("tensor `{name}` in {file} is no part of the model that config.json describes: {why}")]
+    UnexpectedTensor {
+        name: String,
+        file: PathBuf,
+        why: String,
+    },
+    #[error("tensor `{name}` stands in both {first} and {second}; expected it once")]
+    DuplicateTensor {
+        name: String,
+        first: PathBuf,
+        second: PathBuf,
+    },
+    #[error("tensor `{name}` in {file} has shape {found:?}; expected {expected}")]
+    Shape {
+        name: String,
+        file: PathBuf,
+        found: Vec<usize>,
+        expected: String,
+    },
+    #[error("tensor `{name}` in {file} has dtype {found}; expected F32, F16 or BF16")]
+    Dtype {
+        name: String,
+        file: PathBuf,
+        found: Dtype,
+    },
+    #[error("{file}: {block}")]
+    NotZero {
+        file: PathBuf,
+        block: Box<NonzeroBlock>,
+    },
+}

@@ -1,0 +1,277 @@
+//! Which files of a checkpoint folder hold the first k chains. No weight file is opened here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::ColmConfig;
+use crate::error::CheckpointError;
+
+/// The usual name of the index from tensors to files.
+pub const INDEX_FILE: &str = "model.safetensors.index.json";
+/// The usual name of weights in one file.
+pub const SINGLE_FILE: &str = "model.safetensors";
+
+/// The two layouts of SPEC 4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// One tensor per chain, `...chains.{i}...`.
+    Chains,
+    /// Llama's names and full matrices with zero blocks.
+    Dense,
+}
+
+impl Layout {
+    /// The layout whose naming `tensor` follows.
+    pub fn of_name(tensor: &str) -> Self {
+        if tensor.contains(".chains.") {
+            Self::Chains
+        } else {
+            Self::Dense
+        }
+    }
+}
+
+/// The i of `...chains.{i}...`.
+pub fn chain_in_name(tensor: &str) -> Option<usize> {
+    let (_, rest) = tensor.split_once(".chains.")?;
+    rest.split('.').next()?.parse().ok()
+}
+
+/// The file of `chain` (from 0) of `count`.
+pub fn chain_file(chain: usize, count: usize) -> String {
+    format!("model-chain-{:05}-of-{count:05}.safetensors", chain + 1)
+}
+
+/// The files that a model of the first `k` chains in folder `dir` needs, sorted. Chain layout:
+/// those of the first `k` chains, by the index or else by name; later ones need not exist.
+/// Dense layout: all of them. The files exist; their contents are not looked at.
+pub fn files_for(
+    dir: &Path,
+    config: &ColmConfig,
+    k: usize,
+) -> Result<Vec<PathBuf>, CheckpointError> {
+    Ok(WeightFiles::find(dir, config, k)?.paths)
+}
+
+/// The files to open, and what the index says of them.
+#[derive(Debug)]
+pub(crate) struct WeightFiles {
+    pub paths: Vec<PathBuf>,
+    pub index: Option<Index>,
+}
+
+impl WeightFiles {
+    pub fn find(dir: &Path, config: &ColmConfig, k: usize) -> Result<Self, CheckpointError> {
+        let count = config.chains.count();
+        if k == 0 || k > count {
+            return Err(CheckpointError::ChainsAsked { asked: k, count });
+        }
+        let names = weight_names(dir)?;
+        refuse_other_chain_counts(dir, &names, count)?;
+        let index_path = dir.join(INDEX_FILE);
+        if index_path.exists() {
+            let index = Index::read(index_path)?;
+            let paths = index.files_for(dir, config, k)?;
+            return Ok(Self {
+                paths,
+                index: Some(index),
+            });
+        }
+        let files = files_by_name(dir, &names, count, k)?;
+        let paths = existing(dir, files)?;
+        Ok(Self { paths, index: None })
+    }
+}
+
+/// The names of the `*.safetensors` files in `dir`, sorted.
+fn weight_names(dir: &Path) -> Result<Vec<String>, CheckpointError> {
+    let unreadable = |source| CheckpointError::Read {
+        path: dir.into(),
+        source,
+    };
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(unreadable)? {
+        if let Ok(name) = entry.map_err(unreadable)?.file_name().into_string() {
+            if name.ends_with(".safetensors") {
+                names.push(name);
+            }
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// A chain file of another number of chains belongs to another model.
+fn refuse_other_chain_counts(
+    dir: &Path,
+    names: &[String],
+    count: usize,
+) -> Result<(), CheckpointError> {
+    let expected = |name: &String| (0..count).any(|chain| *name == chain_file(chain, count));
+    match names
+        .iter()
+        .find(|name| is_chain_file(name) && !expected(name))
+    {
+        None => Ok(()),
+        Some(name) => Err(CheckpointError::ChainFile {
+            path: dir.join(name),
+            chains: count,
+            expected: format!(
+                "{} to {}",
+                chain_file(0, count),
+                chain_file(count - 1, count)
+            ),
+        }),
+    }
+}
+
+fn is_chain_file(name: &str) -> bool {
+    name.starts_with("model-chain-")
+}
+
+fn is_shard(name: &str) -> bool {
+    name.starts_with("model-") && name.contains("-of-") && !is_chain_file(name)
+}
+
+/// Without an index the names alone tell: one file, chain files, or Llama's shards.
+fn files_by_name(
+    dir: &Path,
+    names: &[String],
+    count: usize,
+    k: usize,
+) -> Result<Vec<(String, String)>, CheckpointError> {
+    let single = names.iter().find(|name| *name == SINGLE_FILE);
+    let chain = names.iter().find(|name| is_chain_file(name));
+    let shard = names.iter().find(|name| is_shard(name));
+    let mut kinds = [single, chain, shard].into_iter().flatten();
+    let first = kinds
+        .next()
+        .ok_or_else(|| CheckpointError::NoWeights { dir: dir.into() })?;
+    if let Some(second) = kinds.next() {
+        return Err(CheckpointError::AmbiguousWeights {
+            dir: dir.into(),
+            first: first.clone(),
+            second: second.clone(),
+        });
+    }
+    if chain.is_some() {
+        let file = |chain| {
+            let needed_for = format!("it holds chain {} of the {k} asked for", chain + 1);
+            (chain_file(chain, count), needed_for)
+        };
+        return Ok((0..k).map(file).collect());
+    }
+    let shards = names
+        .iter()
+        .filter(|name| single.is_some_and(|one| one == *name) || is_shard(name));
+    Ok(shards.map(|name| (name.clone(), String::new())).collect())
+}
+
+/// Full paths of the (file, what it is needed for) pairs, or which of them is missing.
+fn existing(
+    dir: &Path,
+    files: impl IntoIterator<Item = (String, String)>,
+) -> Result<Vec<PathBuf>, CheckpointError> {
+    files
+        .into_iter()
+        .map(|(file, needed_for)| {
+            let path = dir.join(file);
+            if path.is_file() {
+                Ok(path)
+            } else {
+                Err(CheckpointError::MissingFile { path, needed_for })
+            }
+        })
+        .collect()
+}
+
+/// `model.safetensors.index.json`.
+#[derive(Debug)]
+pub(crate) struct Index {
+    pub path: PathBuf,
+    pub weight_map: BTreeMap<String, String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct IndexFile {
+    #[serde(default)]
+    metadata: serde_json::Map<String, serde_json::Value>,
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Index {
+    fn read(path: PathBuf) -> Result<Self, CheckpointError> {
+        let text = fs::read_to_string(&path).map_err(|source| CheckpointError::Read {
+            path: path.clone(),
+            source,
+        })?;
+        let IndexFile { weight_map, .. } =
+            serde_json::from_str(&text).map_err(|source| CheckpointError::Index {
+                path: path.clone(),
+                source,
+            })?;
+        for (tensor, file) in &weight_map {
+            let mut components = Path::new(file).components();
+            let plain = matches!(
+                (components.next(), components.next()),
+                (Some(Component::Normal(name)), None) if name == file.as_str()
+            );
+            if !plain || file.contains('\\') {
+                return Err(CheckpointError::IndexPath {
+                    index: path,
+                    tensor: tensor.clone(),
+                    file: file.clone(),
+                });
+            }
+        }
+        Ok(Self { path, weight_map })
+    }
+
+    /// The text of an index over `weight_map`, whose tensors take `total_size` bytes.
+    pub fn json(
+        weight_map: BTreeMap<String, String>,
+        total_size: usize,
+    ) -> serde_json::Result<String> {
+        let metadata = serde_json::Map::from_iter([("total_size".into(), total_size.into())]);
+        serde_json::to_string_pretty(&IndexFile {
+            metadata,
+            weight_map,
+        })
+    }
+
+    fn files_for(
+        &self,
+        dir: &Path,
+        config: &ColmConfig,
+        k: usize,
+    ) -> Result<Vec<PathBuf>, CheckpointError> {
+        let chains = self
+            .weight_map
+            .keys()
+            .any(|name| Layout::of_name(name) == Layout::Chains);
+        let files: BTreeSet<&String> = if chains {
+            let named = config.tensors(k).map(|tensor| {
+                let name = tensor.name();
+                self.weight_map
+                    .get(&name)
+                    .ok_or_else(|| CheckpointError::MissingTensor {
+                        name,
+                        file: self.path.clone(),
+                    })
+            });
+            named.collect::<Result<_, _>>()?
+        } else {
+            self.weight_map.values().collect()
+        };
+        let needed_for = format!("{} names it", self.path.display());
+        existing(
+            dir,
+            files
+                .into_iter()
+                .map(|file| (file.clone(), needed_for.clone())),
+        )
+    }
+}

@@ -1,0 +1,378 @@
+//! Checkpoint folders that must not load, and what is said of them.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use colm_checkpoint::{Checkpoint, CheckpointError, ColmConfig, Dtype};
+use common::{
+    chain_tensor, config_json, dense_tensor, fill, parse, with, write_chains, write_dense, Tensor,
+};
+use serde_json::{json, Value};
+use tempfile::TempDir;
+
+const INDEX: &str = "model.safetensors.index.json";
+const FIRST: &str = "model-chain-00001-of-00003.safetensors";
+const SECOND: &str = "model-chain-00002-of-00003.safetensors";
+const NORM: &str = "model.norm.chains.1.weight";
+
+struct Folder {
+    config: ColmConfig,
+    dir: PathBuf,
+    _parent: TempDir,
+}
+
+impl Folder {
+    fn new(write: impl FnOnce(&Path, &ColmConfig)) -> Self {
+        let parent = tempfile::tempdir().unwrap();
+        let (dir, config) = (parent.path().join("model"), parse(config_json()));
+        write(&dir, &config);
+        Self {
+            config,
+            dir,
+            _parent: parent,
+        }
+    }
+
+    fn chains() -> Self {
+        Self::new(|dir, config| write_chains(dir, config, Dtype::F32))
+    }
+
+    fn dense() -> Self {
+        Self::new(|dir, config| write_dense(dir, config, Dtype::F32))
+    }
+
+    /// The refusal of all three chains, which must name everything in `named`.
+    fn refused(&self, named: &[&str]) -> CheckpointError {
+        let refused = Checkpoint::open(&self.dir, &self.config, 3).unwrap_err();
+        let message = refused.to_string();
+        for word in named {
+            assert!(message.contains(word), "no {word:?} in: {message}");
+        }
+        refused
+    }
+
+    fn change_index(&self, change: impl FnOnce(&mut Value)) {
+        let text = fs::read_to_string(self.dir.join(INDEX)).unwrap();
+        let index = with(serde_json::from_str(&text).unwrap(), change);
+        fs::write(self.dir.join(INDEX), index.to_string()).unwrap();
+    }
+
+    /// Rewrites the file of chain `chain` (from 0) with changed tensors.
+    fn change_chain(&self, chain: usize, change: impl FnOnce(&mut Vec<(String, Tensor)>)) {
+        let mut tensors: Vec<_> = self
+            .config
+            .tensors_of(chain)
+            .map(|tensor| (tensor.name(), chain_tensor(Dtype::F32, &tensor)))
+            .collect();
+        change(&mut tensors);
+        let file = format!("model-chain-{:05}-of-00003.safetensors", chain + 1);
+        safetensors::serialize_to_file(tensors, None, &self.dir.join(file)).unwrap();
+    }
+}
+
+#[test]
+fn more_chains_than_there_are_or_none() {
+    let folder = Folder::chains();
+    for k in [0, 4] {
+        let refused = Checkpoint::open(&folder.dir, &folder.config, k)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refused.contains(&k.to_string()) && refused.contains("1 to 3"),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
+fn a_folder_that_is_absent_or_empty() {
+    let absent = Folder::new(|_, _| {});
+    assert!(matches!(
+        absent.refused(&["model"]),
+        CheckpointError::Read { .. }
+    ));
+    let empty = Folder::new(|dir, _| fs::create_dir(dir).unwrap());
+    assert!(matches!(
+        empty.refused(&[INDEX]),
+        CheckpointError::NoWeights { .. }
+    ));
+}
+
+#[test]
+fn two_checkpoints_in_one_folder() {
+    let folder = Folder::chains();
+    fs::remove_file(folder.dir.join(INDEX)).unwrap();
+    fs::copy(folder.dir.join(FIRST), folder.dir.join("model.safetensors")).unwrap();
+    let refused = folder.refused(&["model.safetensors", FIRST]);
+    assert!(
+        matches!(refused, CheckpointError::AmbiguousWeights { .. }),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_file_the_index_names_is_missing() {
+    let folder = Folder::chains();
+    fs::remove_file(folder.dir.join(SECOND)).unwrap();
+    let refused = folder.refused(&[SECOND, INDEX]);
+    assert!(
+        matches!(refused, CheckpointError::MissingFile { .. }),
+        "{refused}"
+    );
+}
+
+#[test]
+fn an_index_that_leaves_the_folder() {
+    for file in [
+        "../secret.safetensors",
+        "/etc/passwd",
+        "sub/x.safetensors",
+        "..",
+        "",
+        r"..\x",
+        "./x",
+    ] {
+        let folder = Folder::chains();
+        folder.change_index(|index| index["weight_map"][NORM] = json!(file));
+        let refused = folder.refused(&[INDEX, NORM, "plain name"]);
+        assert!(
+            matches!(refused, CheckpointError::IndexPath { .. }),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
+fn an_index_that_is_no_index() {
+    for text in ["", "[]", "{}", r#"{"weight_map": {"a": 1}}"#] {
+        let folder = Folder::chains();
+        fs::write(folder.dir.join(INDEX), text).unwrap();
+        assert!(matches!(
+            folder.refused(&[INDEX]),
+            CheckpointError::Index { .. }
+        ));
+    }
+}
+
+#[test]
+fn a_tensor_the_index_leaves_out() {
+    let folder = Folder::chains();
+    folder.change_index(|index| {
+        index["weight_map"].as_object_mut().unwrap().remove(NORM);
+    });
+    let refused = folder.refused(&[NORM, INDEX]);
+    assert!(
+        matches!(refused, CheckpointError::MissingTensor { .. }),
+        "{refused}"
+    );
+}
+
+#[test]
+fn an_index_that_names_the_wrong_file() {
+    let folder = Folder::chains();
+    folder.change_index(|index| index["weight_map"][NORM] = json!(FIRST));
+    folder.refused(&[NORM, FIRST]);
+}
+
+#[test]
+fn a_tensor_its_file_leaves_out() {
+    for index in [true, false] {
+        let folder = Folder::chains();
+        folder.change_chain(1, |tensors| tensors.retain(|(name, _)| name != NORM));
+        if !index {
+            fs::remove_file(folder.dir.join(INDEX)).unwrap();
+        }
+        let refused = folder.refused(&[NORM, SECOND]);
+        assert!(
+            matches!(refused, CheckpointError::MissingTensor { .. }),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
+fn a_dense_tensor_left_out() {
+    let mut folder = Folder::dense();
+    folder.config = parse(with(config_json(), |json| {
+        json["num_hidden_layers"] = json!(3)
+    }));
+    let refused = folder.refused(&["model.layers.2.", "model.safetensors"]);
+    assert!(
+        matches!(refused, CheckpointError::MissingTensor { .. }),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_tensor_of_another_shape() {
+    let folder = Folder::chains();
+    folder.change_chain(1, |tensors| {
+        let norm = tensors.iter_mut().find(|(name, _)| name == NORM).unwrap();
+        norm.1 = fill(Dtype::F32, &[5], |_, _| 1.);
+    });
+    let refused = folder.refused(&[NORM, SECOND, "[5]", "expected [4]"]);
+    assert!(
+        matches!(refused, CheckpointError::Shape { .. }),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_dense_tensor_of_another_shape() {
+    let mut folder = Folder::dense();
+    folder.config = parse(with(config_json(), |json| json["vocab_size"] = json!(12)));
+    folder.refused(&["[11, 16]", "expected [12, 16]"]);
+}
+
+#[test]
+fn a_tensor_of_64_bits() {
+    let folder = Folder::chains();
+    folder.change_chain(1, |tensors| {
+        let norm = tensors.iter_mut().find(|(name, _)| name == NORM).unwrap();
+        norm.1 = fill(Dtype::F64, &[4], |_, _| 1.);
+    });
+    let refused = folder.refused(&[NORM, SECOND, "F64", "BF16"]);
+    assert!(
+        matches!(
+            refused,
+            CheckpointError::Dtype {
+                found: Dtype::F64,
+                ..
+            }
+        ),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_file_that_is_cut_short_or_no_safetensors() {
+    let whole = fs::read(Folder::chains().dir.join(SECOND)).unwrap();
+    for bytes in [
+        &whole[..whole.len() - 1],
+        &whole[..100],
+        &whole[..4],
+        &[],
+        &[0xff; 64],
+    ] {
+        let folder = Folder::chains();
+        fs::write(folder.dir.join(SECOND), bytes).unwrap();
+        let refused = folder.refused(&[SECOND]);
+        assert!(
+            matches!(refused, CheckpointError::Corrupt { .. }),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
+fn a_tensor_in_two_files() {
+    let folder = Folder::chains();
+    folder.change_chain(0, |tensors| {
+        tensors.push((NORM.into(), fill(Dtype::F32, &[4], |_, _| 1.)));
+    });
+    let refused = folder.refused(&[NORM, FIRST, SECOND]);
+    assert!(
+        matches!(refused, CheckpointError::DuplicateTensor { .. }),
+        "{refused}"
+    );
+}
+
+#[test]
+fn files_of_another_number_of_chains() {
+    let folder = Folder::chains();
+    for stray in [
+        "model-chain-00005-of-00005.safetensors",
+        "model-chain-00004-of-00003.safetensors",
+    ] {
+        fs::copy(folder.dir.join(FIRST), folder.dir.join(stray)).unwrap();
+        let refused = folder.refused(&[stray, "3 entries", FIRST]);
+        assert!(
+            matches!(refused, CheckpointError::ChainFile { .. }),
+            "{refused}"
+        );
+        fs::remove_file(folder.dir.join(stray)).unwrap();
+    }
+}
+
+#[test]
+fn a_chain_beyond_the_config_in_index_or_file() {
+    let beyond = "model.norm.chains.3.weight";
+    let folder = Folder::chains();
+    folder.change_index(|index| index["weight_map"][beyond] = json!(SECOND));
+    folder.refused(&[beyond, INDEX, "0 to 2"]);
+
+    let folder = Folder::chains();
+    folder.change_chain(2, |tensors| {
+        tensors.push((beyond.into(), fill(Dtype::F32, &[4], |_, _| 1.)));
+    });
+    folder.refused(&[beyond, "model-chain-00003-of-00003", "0 to 2"]);
+}
+
+#[test]
+fn a_tensor_the_model_would_not_use() {
+    let unused = [
+        (
+            "model.layers.0.self_attn.q_proj.chains.0.bias",
+            "attention_bias",
+        ),
+        (
+            "model.layers.7.input_layernorm.chains.0.weight",
+            "layers and chains",
+        ),
+    ];
+    for (name, why) in unused {
+        let folder = Folder::chains();
+        folder.change_chain(0, |tensors| {
+            tensors.push((name.into(), fill(Dtype::F32, &[4], |_, _| 1.)));
+        });
+        let refused = folder.refused(&[name, FIRST, why]);
+        assert!(
+            matches!(refused, CheckpointError::UnexpectedTensor { .. }),
+            "{refused}"
+        );
+    }
+    let mut tied = Folder::dense();
+    tied.config = parse(with(config_json(), |json| {
+        json["tie_word_embeddings"] = json!(true)
+    }));
+    tied.refused(&["lm_head.weight", "`tie_word_embeddings` is true"]);
+}
+
+#[test]
+fn rope_frequencies_of_old_llamas_are_no_error() {
+    let folder = Folder::dense();
+    let tensors = folder
+        .config
+        .parts()
+        .map(|part| {
+            let shape = folder.config.dense_shapes(part).remove(0);
+            (
+                part.dense_name(),
+                dense_tensor(Dtype::F32, &folder.config, part, &shape),
+            )
+        })
+        .chain([(
+            "model.layers.0.self_attn.rotary_emb.inv_freq".to_owned(),
+            fill(Dtype::F32, &[2], |_, _| 1.),
+        )]);
+    safetensors::serialize_to_file(tensors, None, &folder.dir.join("model.safetensors")).unwrap();
+    Checkpoint::open(&folder.dir, &folder.config, 3).unwrap();
+}
+
+#[test]
+fn layouts_that_are_mixed() {
+    let folder = Folder::chains();
+    folder.change_chain(1, |tensors| {
+        tensors.push((
+            "model.norm.weight".into(),
+            fill(Dtype::F32, &[16], |_, _| 1.),
+        ));
+    });
+    let refused = folder.refused(&["`model.norm.weight`", ".chains."]);
+    assert!(
+        matches!(refused, CheckpointError::MixedLayouts { .. }),
+        "{refused}"
+    );
+}

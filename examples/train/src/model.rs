@@ -1,0 +1,364 @@
+//! The plain model of SPEC 2: dense matrices, masked to the chains; every chain at every position.
+
+use candle_core::{DType, Device, Result, Tensor, D};
+use candle_nn::ops::softmax;
+use candle_nn::VarBuilder;
+use colm_checkpoint::{ColmConfig, Llama3Scaling, Split};
+
+use crate::parameters::{Axes, Parameter};
+
+/// CoLM and CoLM-Air, all chains at once. Chain i of every hidden state depends on chains `1..=i`
+/// only, so one [`forward`](Self::forward) serves the models of every k.
+pub struct DenseColm {
+    config: ColmConfig,
+    embedding: Tensor,
+    layers: Vec<Layer>,
+    norm: ChainNorm,
+    head: Tensor,
+    rope: Rope,
+}
+
+impl DenseColm {
+    /// Takes the weights from `weights` by their names in the dense layout (SPEC 4); f32, CPU.
+    pub fn new(config: &ColmConfig, weights: VarBuilder) -> Result<Self> {
+        let file = &config.file;
+        let model = weights.pp("model");
+        let shape = (file.vocab_size, file.hidden_size);
+        let embedding = model.pp("embed_tokens").get(shape, "weight")?;
+        let head = match file.tie_word_embeddings {
+            true => embedding.clone(),
+            false => weights.pp("lm_head").get(shape, "weight")?,
+        };
+        let layers = (0..file.num_hidden_layers)
+            .map(|layer| Layer::new(config, model.pp("layers").pp(layer)))
+            .collect::<Result<_>>()?;
+        let norm = ChainNorm::new(config, model.pp("norm"))?;
+        let rope = Rope::new(config)?;
+        Ok(Self {
+            config: config.clone(),
+            embedding,
+            layers,
+            norm,
+            head,
+            rope,
+        })
+    }
+
+    /// What the model was built from.
+    pub fn config(&self) -> &ColmConfig {
+        &self.config
+    }
+
+    /// Token ids `[batch, tokens]` (u32) to z of SPEC 2, `[batch, tokens, hidden]`: the hidden
+    /// states after the last norm, of all chains. Every sequence starts at position 0.
+    pub fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
+        let (batch, length) = tokens.dims2()?;
+        let longest = self.config.file.max_position_embeddings;
+        if length > longest {
+            candle_core::bail!("{length} tokens; max_position_embeddings = {longest}");
+        }
+        let hidden = self.config.hidden.total();
+        let mut x = self
+            .embedding
+            .embedding(&tokens.flatten_all()?)?
+            .reshape((batch, length, hidden))?;
+        let rope = self.rope.first(length)?;
+        let causal = causal_mask(length)?;
+        for layer in &self.layers {
+            x = layer.forward(&x, &rope, &causal)?;
+        }
+        self.norm.forward(&x)
+    }
+
+    /// The logits of the models at 1, 2, .. `k` chains, each `[.., vocab]`, from hidden states
+    /// `[.., hidden]` of [`forward`](Self::forward): a running sum over the chains.
+    pub fn logits_upto(&self, hidden: &Tensor, k: usize) -> Result<Vec<Tensor>> {
+        let mut logits: Vec<Tensor> = Vec::with_capacity(k);
+        let (width, mut shape) = (hidden.dim(D::Minus1)?, hidden.dims().to_vec());
+        let rows = hidden.reshape(((), width))?;
+        if let Some(last) = shape.last_mut() {
+            *last = self.config.file.vocab_size;
+        }
+        for i in 0..k {
+            let (start, width) = (self.config.hidden.first(i), self.config.hidden.of(i));
+            let z = rows.narrow(1, start, width)?.contiguous()?;
+            let u = self.head.narrow(1, start, width)?.contiguous()?;
+            let part = z.matmul(&u.t()?)?.reshape(shape.as_slice())?;
+            logits.push(match logits.last() {
+                Some(below) => (below + part)?,
+                None => part,
+            });
+        }
+        Ok(logits)
+    }
+
+    /// The logits of the model at `k` chains, `[.., vocab]`. `k` counts from 1.
+    pub fn logits_at(&self, hidden: &Tensor, k: usize) -> Result<Tensor> {
+        match self.logits_upto(hidden, k)?.pop() {
+            Some(logits) if k <= self.config.chains.count() => Ok(logits),
+            _ => candle_core::bail!("k = {k}; expected 1 to {}", self.config.chains.count()),
+        }
+    }
+}
+
+struct Layer {
+    input_norm: ChainNorm,
+    attention: Attention,
+    post_attention_norm: ChainNorm,
+    mlp: Mlp,
+}
+
+impl Layer {
+    fn new(config: &ColmConfig, weights: VarBuilder) -> Result<Self> {
+        Ok(Self {
+            input_norm: ChainNorm::new(config, weights.pp("input_layernorm"))?,
+            attention: Attention::new(config, weights.pp("self_attn"))?,
+            post_attention_norm: ChainNorm::new(config, weights.pp("post_attention_layernorm"))?,
+            mlp: Mlp::new(config, weights.pp("mlp"))?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, rope: &Rope, causal: &Tensor) -> Result<Tensor> {
+        let x = (x + self
+            .attention
+            .forward(&self.input_norm.forward(x)?, rope, causal)?)?;
+        &x + self.mlp.forward(&self.post_attention_norm.forward(&x)?)?
+    }
+}
+
+/// A matrix whose output chain i reads input chains `1..=i`: the rest is masked away.
+struct MaskedLinear {
+    /// `[out, in]`
+    weight: Tensor,
+    /// `[out, in]`, ones and zeros.
+    mask: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl MaskedLinear {
+    fn new(output: &Split, input: &Split, bias: bool, weights: VarBuilder) -> Result<Self> {
+        let axes = Axes::Linear(output.clone(), input.clone());
+        let parameter = Parameter {
+            module: weights.prefix(),
+            leaf: "weight",
+            axes,
+        };
+        let mask = parameter
+            .mask(output.count())
+            .map_err(candle_core::Error::wrap)?;
+        Ok(Self {
+            weight: weights.get((output.total(), input.total()), "weight")?,
+            mask,
+            bias: if bias {
+                Some(weights.get(output.total(), "bias")?)
+            } else {
+                None
+            },
+        })
+    }
+
+    /// `[batch, tokens, in]` to `[batch, tokens, out]`.
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (batch, length, width) = x.dims3()?;
+        let weight = (&self.weight * &self.mask)?;
+        let y = x.reshape((batch * length, width))?.matmul(&weight.t()?)?;
+        let y = y.reshape((batch, length, ()))?;
+        match &self.bias {
+            Some(bias) => y.broadcast_add(bias),
+            None => Ok(y),
+        }
+    }
+}
+
+/// RMSNorm with the mean taken over each chain, not over the whole vector.
+struct ChainNorm {
+    /// `[hidden]`
+    weight: Tensor,
+    /// `[hidden, chains]`: column i averages chain i.
+    average: Tensor,
+    /// `[chains, hidden]`: row i repeats a number over chain i.
+    spread: Tensor,
+    eps: f64,
+}
+
+impl ChainNorm {
+    fn new(config: &ColmConfig, weights: VarBuilder) -> Result<Self> {
+        let (split, chains) = (&config.hidden, config.chains.count());
+        let rows = (0..chains).flat_map(|i| {
+            (0..split.total()).map(move |at| f32::from(u8::from(split.range(i).contains(&at))))
+        });
+        let spread = Tensor::from_iter(rows, &Device::Cpu)?.reshape((chains, split.total()))?;
+        let widths: Vec<f32> = (0..chains).map(|i| split.of(i) as f32).collect();
+        let widths = Tensor::new(widths, &Device::Cpu)?;
+        Ok(Self {
+            weight: weights.get(split.total(), "weight")?,
+            average: spread.t()?.broadcast_div(&widths)?.contiguous()?,
+            spread,
+            eps: config.file.rms_norm_eps,
+        })
+    }
+
+    /// `[batch, tokens, hidden]` to the same.
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let rows = x.flatten_to(1)?;
+        let mean = rows.sqr()?.matmul(&self.average)?;
+        let scale = (mean + self.eps)?.sqrt()?.recip()?.matmul(&self.spread)?;
+        (rows * scale)?
+            .broadcast_mul(&self.weight)?
+            .reshape(x.shape())
+    }
+}
+
+struct Attention {
+    q: MaskedLinear,
+    k: MaskedLinear,
+    v: MaskedLinear,
+    o: MaskedLinear,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    /// Per query head, the key/value head it reads; u32.
+    reads: Tensor,
+}
+
+impl Attention {
+    fn new(config: &ColmConfig, weights: VarBuilder) -> Result<Self> {
+        let (heads, kv_heads) = (&config.heads, &config.kv_heads);
+        let (q, kv) = (
+            heads.scaled(config.head_dim),
+            kv_heads.scaled(config.head_dim),
+        );
+        let (hidden, bias) = (&config.hidden, config.file.attention_bias);
+        let mut reads = Vec::new();
+        for i in 0..config.chains.count() {
+            let owned = kv_heads.range(config.kv_owner(i));
+            let of_chain = heads.of(i);
+            reads.extend((0..of_chain).map(|h| (owned.start + h * owned.len() / of_chain) as u32));
+        }
+        Ok(Self {
+            q: MaskedLinear::new(&q, hidden, bias, weights.pp("q_proj"))?,
+            k: MaskedLinear::new(&kv, hidden, bias, weights.pp("k_proj"))?,
+            v: MaskedLinear::new(&kv, hidden, bias, weights.pp("v_proj"))?,
+            o: MaskedLinear::new(hidden, &q, bias, weights.pp("o_proj"))?,
+            heads: heads.total(),
+            kv_heads: kv_heads.total(),
+            head_dim: config.head_dim,
+            reads: Tensor::new(reads, &Device::Cpu)?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, rope: &Rope, causal: &Tensor) -> Result<Tensor> {
+        let (batch, length, _) = x.dims3()?;
+        let by_head = |y: Tensor, heads| -> Result<Tensor> {
+            y.reshape((batch, length, heads, self.head_dim))?
+                .transpose(1, 2)?
+                .contiguous()
+        };
+        let q = rope.rotate(&by_head(self.q.forward(x)?, self.heads)?)?;
+        let k = rope.rotate(&by_head(self.k.forward(x)?, self.kv_heads)?)?;
+        let k = k.index_select(&self.reads, 1)?;
+        let v = by_head(self.v.forward(x)?, self.kv_heads)?.index_select(&self.reads, 1)?;
+        let scale = (self.head_dim as f64).sqrt().recip();
+        let scores = (q * scale)?.matmul(&k.t()?)?.broadcast_add(causal)?;
+        let y = softmax(&scores, D::Minus1)?.matmul(&v)?;
+        self.o
+            .forward(&y.transpose(1, 2)?.reshape((batch, length, ()))?)
+    }
+}
+
+struct Mlp {
+    gate: MaskedLinear,
+    up: MaskedLinear,
+    down: MaskedLinear,
+}
+
+impl Mlp {
+    fn new(config: &ColmConfig, weights: VarBuilder) -> Result<Self> {
+        let (hidden, intermediate) = (&config.hidden, &config.intermediate);
+        let bias = config.file.mlp_bias;
+        Ok(Self {
+            gate: MaskedLinear::new(intermediate, hidden, bias, weights.pp("gate_proj"))?,
+            up: MaskedLinear::new(intermediate, hidden, bias, weights.pp("up_proj"))?,
+            down: MaskedLinear::new(hidden, intermediate, bias, weights.pp("down_proj"))?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.down
+            .forward(&(self.gate.forward(x)?.silu()? * self.up.forward(x)?)?)
+    }
+}
+
+/// `[length, length]`: 0 where a position may look, minus infinity where it may not.
+fn causal_mask(length: usize) -> Result<Tensor> {
+    let entries = (0..length).flat_map(|row| {
+        (0..length).map(move |column| if column <= row { 0. } else { f32::NEG_INFINITY })
+    });
+    Tensor::from_iter(entries, &Device::Cpu)?.reshape((length, length))
+}
+
+/// Llama's rotary embedding: the first half of a head is rotated against the second.
+struct Rope {
+    /// `[positions, head_dim / 2]`
+    cos: Tensor,
+    /// `[positions, head_dim / 2]`
+    sin: Tensor,
+}
+
+impl Rope {
+    fn new(config: &ColmConfig) -> Result<Self> {
+        let positions = config.file.max_position_embeddings;
+        let half = config.head_dim / 2;
+        let mut angles = Vec::with_capacity(positions * half);
+        for position in 0..positions {
+            for pair in 0..half {
+                let exponent = -(2. * pair as f64) / config.head_dim as f64;
+                let mut frequency = config.file.rope_theta.powf(exponent);
+                if let Some(scaling) = &config.rope_scaling {
+                    frequency = llama3(frequency, scaling);
+                }
+                angles.push(position as f64 * frequency);
+            }
+        }
+        let angles = Tensor::from_vec(angles, (positions, half), &Device::Cpu)?;
+        Ok(Self {
+            cos: angles.cos()?.to_dtype(DType::F32)?,
+            sin: angles.sin()?.to_dtype(DType::F32)?,
+        })
+    }
+
+    /// The tables of the first `length` positions.
+    fn first(&self, length: usize) -> Result<Self> {
+        Ok(Self {
+            cos: self.cos.narrow(0, 0, length)?,
+            sin: self.sin.narrow(0, 0, length)?,
+        })
+    }
+
+    /// `[batch, heads, positions, head_dim]` to the same.
+    fn rotate(&self, x: &Tensor) -> Result<Tensor> {
+        let half = x.dim(D::Minus1)? / 2;
+        let (a, b) = (
+            x.narrow(D::Minus1, 0, half)?,
+            x.narrow(D::Minus1, half, half)?,
+        );
+        let rotated_a = (a.broadcast_mul(&self.cos)? - b.broadcast_mul(&self.sin)?)?;
+        let rotated_b = (b.broadcast_mul(&self.cos)? + a.broadcast_mul(&self.sin)?)?;
+        Tensor::cat(&[rotated_a, rotated_b], D::Minus1)
+    }
+}
+
+/// Llama 3's rescaling: long waves are slowed by `factor`, short ones kept, those between blended.
+fn llama3(frequency: f64, scaling: &Llama3Scaling) -> f64 {
+    let wavelength = std::f64::consts::TAU / frequency;
+    let trained = scaling.original_max_position_embeddings as f64;
+    let (low, high) = (scaling.low_freq_factor, scaling.high_freq_factor);
+    if wavelength < trained / high {
+        frequency
+    } else if wavelength > trained / low {
+        frequency / scaling.factor
+    } else {
+        let kept = (trained / wavelength - low) / (high - low);
+        (1. - kept) * frequency / scaling.factor + kept * frequency
+    }
+}

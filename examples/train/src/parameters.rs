@@ -1,0 +1,244 @@
+//! Every parameter of a model: its dense name, its shape, and the block of it that each chain owns.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use anyhow::{bail, Context, Result};
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarMap;
+use colm_checkpoint::{ColmConfig, Split};
+use rand::Rng;
+use rand_chacha::rand_core::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+/// How the axes of a parameter are split over the chains.
+#[derive(Clone, Debug)]
+pub enum Axes {
+    /// `[vocab, hidden]`: chain i owns columns (embedding and head).
+    Vocabulary(usize, Split),
+    /// `[out, in]`: chain i owns the rows `out_i`, and reads the columns `in_<=i`.
+    Linear(Split, Split),
+    /// `[width]`: chain i owns a range (norms and biases).
+    Vector(Split),
+}
+
+/// One parameter of the dense layout (SPEC 4).
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    /// The module it belongs to, such as `model.layers.0.mlp.up_proj`.
+    pub module: String,
+    /// `weight` or `bias`.
+    pub leaf: &'static str,
+    /// Its shape and split.
+    pub axes: Axes,
+}
+
+impl Parameter {
+    fn new(module: impl Into<String>, leaf: &'static str, axes: Axes) -> Self {
+        Self {
+            module: module.into(),
+            leaf,
+            axes,
+        }
+    }
+
+    /// The name in the dense layout.
+    pub fn name(&self) -> String {
+        format!("{}.{}", self.module, self.leaf)
+    }
+
+    /// The name of chain `i`'s block in the chain layout.
+    pub fn chain_name(&self, i: usize) -> String {
+        format!("{}.chains.{i}.{}", self.module, self.leaf)
+    }
+
+    /// The shape in the dense layout.
+    pub fn shape(&self) -> Vec<usize> {
+        match &self.axes {
+            Axes::Vocabulary(vocab, hidden) => vec![*vocab, hidden.total()],
+            Axes::Linear(output, input) => vec![output.total(), input.total()],
+            Axes::Vector(split) => vec![split.total()],
+        }
+    }
+
+    /// Where chain `i`'s block stands in the dense tensor, one range per axis; None if the chain
+    /// has no part of it (Air's keys and values above chain 1).
+    pub fn block(&self, i: usize) -> Option<Vec<Range<usize>>> {
+        let ranges = match &self.axes {
+            Axes::Vocabulary(vocab, hidden) => vec![0..*vocab, hidden.range(i)],
+            Axes::Linear(output, input) => vec![output.range(i), 0..input.upto(i)],
+            Axes::Vector(split) => vec![split.range(i)],
+        };
+        ranges
+            .iter()
+            .all(|range| !range.is_empty())
+            .then_some(ranges)
+    }
+
+    /// Chain `i`'s block of the dense tensor.
+    pub fn cut(&self, dense: &Tensor, i: usize) -> Result<Option<Tensor>> {
+        let Some(ranges) = self.block(i) else {
+            return Ok(None);
+        };
+        let mut block = dense.clone();
+        for (axis, range) in ranges.iter().enumerate() {
+            block = block.narrow(axis, range.start, range.len())?;
+        }
+        Ok(Some(block.contiguous()?))
+    }
+
+    /// The dense tensor from the blocks of all chains, found by chain; zeros elsewhere.
+    pub fn join(&self, chains: usize, block: impl Fn(usize) -> Result<Tensor>) -> Result<Tensor> {
+        let mut blocks = Vec::new();
+        for i in 0..chains {
+            let Some(ranges) = self.block(i) else {
+                continue;
+            };
+            let tensor = block(i)?;
+            let expected: Vec<usize> = ranges.iter().map(Range::len).collect();
+            if tensor.dims() != expected {
+                let name = self.chain_name(i);
+                bail!(
+                    "{name} has shape {:?}; expected {expected:?}",
+                    tensor.dims()
+                );
+            }
+            blocks.push(match &self.axes {
+                Axes::Linear(_, input) => {
+                    tensor.pad_with_zeros(1, 0, input.total() - ranges[1].end)?
+                }
+                _ => tensor,
+            });
+        }
+        let axis = usize::from(matches!(self.axes, Axes::Vocabulary(..)));
+        Ok(Tensor::cat(&blocks, axis)?)
+    }
+
+    /// Ones where some chain owns the entry, zeros where the chains forbid one; f32.
+    pub fn mask(&self, chains: usize) -> Result<Tensor> {
+        self.join(chains, |i| {
+            let ranges = self.block(i).unwrap_or_default();
+            let shape: Vec<usize> = ranges.iter().map(Range::len).collect();
+            Ok(Tensor::ones(shape, DType::F32, &Device::Cpu)?)
+        })
+    }
+}
+
+/// All parameters of the model that `config` describes, in a fixed order.
+pub fn parameters(config: &ColmConfig) -> Vec<Parameter> {
+    let file = &config.file;
+    let (hidden, intermediate) = (&config.hidden, &config.intermediate);
+    let heads = config.heads.scaled(config.head_dim);
+    let kv_heads = config.kv_heads.scaled(config.head_dim);
+    let vocabulary = |module| {
+        Parameter::new(
+            module,
+            "weight",
+            Axes::Vocabulary(file.vocab_size, hidden.clone()),
+        )
+    };
+    let norm = |module: String| Parameter::new(module, "weight", Axes::Vector(hidden.clone()));
+
+    let mut all = vec![vocabulary("model.embed_tokens")];
+    for layer in 0..file.num_hidden_layers {
+        let layer = format!("model.layers.{layer}");
+        all.push(norm(format!("{layer}.input_layernorm")));
+        all.push(norm(format!("{layer}.post_attention_layernorm")));
+        for (projection, output, input, bias) in [
+            ("self_attn.q_proj", &heads, hidden, file.attention_bias),
+            ("self_attn.k_proj", &kv_heads, hidden, file.attention_bias),
+            ("self_attn.v_proj", &kv_heads, hidden, file.attention_bias),
+            ("self_attn.o_proj", hidden, &heads, file.attention_bias),
+            ("mlp.gate_proj", intermediate, hidden, file.mlp_bias),
+            ("mlp.up_proj", intermediate, hidden, file.mlp_bias),
+            ("mlp.down_proj", hidden, intermediate, file.mlp_bias),
+        ] {
+            let module = format!("{layer}.{projection}");
+            let axes = Axes::Linear(output.clone(), input.clone());
+            all.push(Parameter::new(&module, "weight", axes));
+            if bias {
+                all.push(Parameter::new(
+                    &module,
+                    "bias",
+                    Axes::Vector(output.clone()),
+                ));
+            }
+        }
+    }
+    all.push(norm("model.norm".into()));
+    if !file.tie_word_embeddings {
+        all.push(vocabulary("lm_head"));
+    }
+    all
+}
+
+/// The number of weights that a checkpoint of `config` stores: those of all chains' blocks.
+pub fn stored_weights(config: &ColmConfig) -> usize {
+    let chains = config.chains.count();
+    let blocks = parameters(config).into_iter().flat_map(|parameter| {
+        (0..chains)
+            .filter_map(move |i| parameter.block(i))
+            .collect::<Vec<_>>()
+    });
+    blocks
+        .map(|ranges| ranges.iter().map(Range::len).product::<usize>())
+        .sum()
+}
+
+/// Random parameters, the same for the same seed: normal with variance 1 / inputs for every block
+/// of rows, smaller where a projection adds to the residual stream; norms 1, biases 0.
+pub fn init(config: &ColmConfig, seed: u64) -> Result<VarMap> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let chains = config.chains.count();
+    let residual = (2. * config.file.num_hidden_layers as f64).sqrt().recip();
+    let mut weights = HashMap::new();
+    for parameter in parameters(config) {
+        let gain = match parameter.module.rsplit('.').next() {
+            Some("embed_tokens") => 0.1,
+            Some("lm_head") => 0.5 / (config.hidden.total() as f64).sqrt(),
+            Some("o_proj" | "down_proj") => residual,
+            _ => 1.,
+        };
+        let dense = match &parameter.axes {
+            Axes::Vector(split) if parameter.leaf == "bias" => {
+                Tensor::zeros(split.total(), DType::F32, &Device::Cpu)?
+            }
+            Axes::Vector(split) => Tensor::ones(split.total(), DType::F32, &Device::Cpu)?,
+            Axes::Vocabulary(..) => normal(&mut rng, parameter.shape(), gain)?,
+            Axes::Linear(..) => {
+                let mut blocks = HashMap::new();
+                for i in 0..chains {
+                    if let Some(ranges) = parameter.block(i) {
+                        let shape = ranges.iter().map(Range::len).collect();
+                        let deviation = gain / (ranges[1].len() as f64).sqrt();
+                        blocks.insert(i, normal(&mut rng, shape, deviation)?);
+                    }
+                }
+                parameter.join(chains, |i| blocks.get(&i).cloned().context("no such chain"))?
+            }
+        };
+        weights.insert(parameter.name(), candle_core::Var::from_tensor(&dense)?);
+    }
+    let variables = VarMap::new();
+    // The lock is ours alone: poisoning is impossible, and would lose nothing.
+    let mut data = variables
+        .data()
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    data.extend(weights);
+    drop(data);
+    Ok(variables)
+}
+
+/// Normal numbers by the Box-Muller transform. (candle's own CPU generator cannot be seeded.)
+fn normal(rng: &mut ChaCha8Rng, shape: Vec<usize>, deviation: f64) -> Result<Tensor> {
+    let count = shape.iter().product();
+    let values: Vec<f32> = (0..count)
+        .map(|_| {
+            let radius = (-2. * (1. - rng.random::<f64>()).ln()).sqrt();
+            let angle = std::f64::consts::TAU * rng.random::<f64>();
+            (deviation * radius * angle.cos()) as f32
+        })
+        .collect();
+    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+}

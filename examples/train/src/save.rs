@@ -1,0 +1,125 @@
+//! The checkpoint on disk, in the chain layout of SPEC 4.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use anyhow::{bail, Context, Result};
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use colm_checkpoint::ColmConfig;
+use serde_json::json;
+
+use crate::model::DenseColm;
+use crate::parameters::{parameters, Axes};
+use crate::tokenizer::Chat;
+
+/// Writes config, index, generation config and one file per chain into `dir`. `dense` finds a
+/// parameter by its name in the dense layout; the files store it as `dtype`.
+pub fn save(
+    dir: &Path,
+    config: &ColmConfig,
+    dtype: DType,
+    dense: impl Fn(&str) -> Option<Tensor>,
+) -> Result<()> {
+    std::fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
+    let chains = config.chains.count();
+    let mut index = BTreeMap::new();
+    let mut total_size = 0;
+    for i in 0..chains {
+        let file = format!("model-chain-{:05}-of-{chains:05}.safetensors", i + 1);
+        let mut tensors = BTreeMap::new();
+        for parameter in parameters(config) {
+            let name = parameter.name();
+            let whole = dense(&name).with_context(|| format!("no parameter {name}"))?;
+            if let Some(block) = parameter.cut(&whole, i)? {
+                let block = block.to_dtype(dtype)?;
+                total_size += block.elem_count() * dtype.size_in_bytes();
+                index.insert(parameter.chain_name(i), file.clone());
+                tensors.insert(parameter.chain_name(i), block);
+            }
+        }
+        let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+        let path = dir.join(&file);
+        safetensors::serialize_to_file(&tensors, Some(metadata), &path)
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
+    let index = json!({ "metadata": { "total_size": total_size }, "weight_map": index });
+    write_json(dir, "model.safetensors.index.json", &index)?;
+    let mut file = config.file.clone();
+    file.other
+        .insert("torch_dtype".into(), dtype_name(dtype)?.into());
+    file.other
+        .insert("eos_token_id".into(), Chat::END_ID.into());
+    file.other
+        .insert("pad_token_id".into(), Chat::END_ID.into());
+    write_json(dir, "config.json", &file)?;
+    let generation = json!({
+        "do_sample": false, "eos_token_id": Chat::END_ID, "pad_token_id": Chat::END_ID
+    });
+    write_json(dir, "generation_config.json", &generation)
+}
+
+fn dtype_name(dtype: DType) -> Result<&'static str> {
+    match dtype {
+        DType::F16 => Ok("float16"),
+        DType::BF16 => Ok("bfloat16"),
+        DType::F32 => Ok("float32"),
+        other => bail!("cannot store weights as {other:?}; expected f16, bf16 or f32"),
+    }
+}
+
+/// Writes `value` as `dir/name`.
+pub fn write_json(dir: &Path, name: &str, value: &impl serde::Serialize) -> Result<()> {
+    let path = dir.join(name);
+    std::fs::write(&path, serde_json::to_string_pretty(value)? + "\n")
+        .with_context(|| format!("writing {}", path.display()))
+}
+
+/// Reads the checkpoint in `dir`, of either layout, into the dense model; computes in f32.
+pub fn load(dir: &Path) -> Result<DenseColm> {
+    let config = ColmConfig::read(&dir.join("config.json"))?;
+    let stored = read_tensors(dir)?;
+    let chains = config.chains.count();
+    let mut dense = HashMap::new();
+    for parameter in parameters(&config) {
+        let name = parameter.name();
+        let tensor = match (stored.get(&name), &parameter.axes) {
+            // Air's keys and values may be stored without the zeros past chain 1.
+            (Some(tensor), Axes::Linear(_, input)) => {
+                let width = tensor.dim(1)?;
+                tensor.pad_with_zeros(1, 0, input.total().saturating_sub(width))?
+            }
+            (Some(tensor), _) => tensor.clone(),
+            (None, _) => parameter.join(chains, |i| {
+                let name = parameter.chain_name(i);
+                let block = stored.get(&name).cloned();
+                block.with_context(|| format!("{}: no tensor {name}", dir.display()))
+            })?,
+        };
+        dense.insert(name, tensor);
+    }
+    let weights = VarBuilder::from_tensors(dense, DType::F32, &Device::Cpu);
+    Ok(DenseColm::new(&config, weights)?)
+}
+
+/// All tensors of all safetensors files in `dir`, as f32.
+fn read_tensors(dir: &Path) -> Result<HashMap<String, Tensor>> {
+    let mut tensors = HashMap::new();
+    for entry in dir
+        .read_dir()
+        .with_context(|| format!("reading {}", dir.display()))?
+    {
+        let path = entry?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "safetensors")
+        {
+            let read = candle_core::safetensors::load(&path, &Device::Cpu)
+                .with_context(|| format!("reading {}", path.display()))?;
+            for (name, tensor) in read {
+                tensors.insert(name, tensor.to_dtype(DType::F32)?);
+            }
+        }
+    }
+    Ok(tensors)
+}

@@ -1,0 +1,73 @@
+//! The tokenizer gives text back, and the chat template says what training said.
+
+use colm_train::data::{Generator, Part};
+use colm_train::tokenizer::{Chat, CHAT_TEMPLATE};
+use minijinja::{context, Environment, Value};
+
+#[test]
+fn text_comes_back_whole() {
+    let chat = Chat::train(1, 500, 320).unwrap();
+    for text in [
+        "What is 27 + 58?",
+        " two  spaces\nand a line",
+        "Zoë → 7½ 日本",
+        "x2y33",
+    ] {
+        assert_eq!(chat.text(&chat.ids(text).unwrap()).unwrap(), text);
+    }
+    // Every digit is a token of its own.
+    assert_eq!(chat.ids("1234").unwrap().len(), 4);
+}
+
+#[test]
+fn a_saved_tokenizer_reads_back_the_same() {
+    let chat = Chat::train(1, 500, 320).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    chat.save(dir.path(), 64).unwrap();
+    let read = Chat::load(dir.path()).unwrap();
+    let mut generator = Generator::new(3, 0, Part::Train);
+    for _ in 0..100 {
+        let conversation = generator.conversation();
+        assert_eq!(
+            chat.encode(&conversation).unwrap(),
+            read.encode(&conversation).unwrap()
+        );
+    }
+}
+
+#[test]
+fn the_template_renders_what_training_encodes() {
+    let chat = Chat::train(1, 500, 320).unwrap();
+    let mut environment = Environment::new();
+    environment.add_template("chat", CHAT_TEMPLATE).unwrap();
+    let template = environment.get_template("chat").unwrap();
+    let mut generator = Generator::new(3, 0, Part::Train);
+    for _ in 0..100 {
+        let conversation = generator.conversation();
+        let message = |role: &str, content: &str| context! { role, content };
+        let mut messages: Vec<Value> = vec![];
+        messages.extend(
+            conversation
+                .system
+                .map(|content| message("system", content)),
+        );
+        for turn in &conversation.turns {
+            messages.push(message("user", &turn.prompt));
+            messages.push(message("assistant", &turn.answer));
+        }
+        let render = |messages: &[Value], add_generation_prompt: bool| {
+            template
+                .render(context! { messages, add_generation_prompt })
+                .unwrap()
+        };
+        let expected = chat.encode(&conversation).unwrap().ids;
+        assert_eq!(chat.ids(&render(&messages, false)).unwrap(), expected);
+
+        let asked = [message("user", &conversation.turns[0].prompt)];
+        let prompt = chat.prompt(&conversation.turns[0].prompt).unwrap();
+        assert_eq!(chat.ids(&render(&asked, true)).unwrap(), prompt);
+        let parts = context! { content => [context! { text => conversation.turns[0].prompt }] };
+        let asked = [context! { role => "user", ..parts }];
+        assert_eq!(chat.ids(&render(&asked, true)).unwrap(), prompt);
+    }
+}

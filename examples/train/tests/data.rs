@@ -1,0 +1,154 @@
+//! Every generated answer is computed again, from the prompt's text alone.
+
+use std::collections::HashSet;
+
+use colm_train::data::{Dialogue, Generator, Part, Task};
+
+fn numbers(text: &str) -> Vec<i64> {
+    let digits = text.split(|letter: char| !letter.is_ascii_digit());
+    digits.filter_map(|digits| digits.parse().ok()).collect()
+}
+
+/// The words after the colon.
+fn list(prompt: &str) -> Vec<&str> {
+    prompt.split(": ").last().unwrap().split(' ').collect()
+}
+
+fn joined<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    items
+        .into_iter()
+        .map(|item| item.to_string())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn expected(Dialogue { prompt, task, .. }: &Dialogue) -> String {
+    let said = |words: &[&str]| words.iter().any(|word| prompt.contains(word));
+    let numbers = numbers(prompt);
+    match task {
+        Task::Add => joined([numbers[0] + numbers[1]]),
+        Task::Subtract if said(&["Subtract"]) => joined([numbers[1] - numbers[0]]),
+        Task::Subtract => joined([numbers[0] - numbers[1]]),
+        Task::Multiply => joined([numbers[0] * numbers[1]]),
+        Task::Story if said(&["buys", "finds"]) => joined([numbers[0] + numbers[1]]),
+        Task::Story => joined([numbers[0] - numbers[1]]),
+        Task::Continue => {
+            assert_eq!(numbers[3] - numbers[2], numbers[1] - numbers[0], "{prompt}");
+            joined([2 * numbers[3] - numbers[2]])
+        }
+        Task::Compare | Task::Extreme if said(&["larg", "more"]) => joined(numbers.iter().max()),
+        Task::Compare | Task::Extreme => joined(numbers.iter().min()),
+        Task::Sort => {
+            let mut sorted = numbers.clone();
+            sorted.sort_by_key(|number| {
+                if said(&["desc", "large to"]) {
+                    -number
+                } else {
+                    *number
+                }
+            });
+            joined(sorted)
+        }
+        Task::Copy => joined(list(prompt)),
+        Task::Reverse => joined(list(prompt).into_iter().rev()),
+        Task::Pick => {
+            let words = list(prompt);
+            let ordinals = ["first", "second", "third", "fourth", "fifth", "sixth"];
+            let named = ordinals.iter().position(|ordinal| prompt.contains(ordinal));
+            words[named.unwrap_or(words.len() - 1)].into()
+        }
+        Task::Count => {
+            let after = if said(&["How many"]) {
+                "times does "
+            } else {
+                "Count "
+            };
+            let word = prompt
+                .split(after)
+                .nth(1)
+                .and_then(|rest| rest.split(' ').next())
+                .unwrap();
+            joined([list(prompt)
+                .iter()
+                .filter(|&&listed| listed == word)
+                .count()])
+        }
+        Task::Recall => recalled(prompt),
+        Task::Lookup => looked_up(prompt),
+        Task::SmallTalk => unreachable!("small talk has no answer to compute"),
+    }
+}
+
+fn recalled(prompt: &str) -> String {
+    let stems = [
+        ("What is my name?", "My name is "),
+        ("Where do I live?", "I live in "),
+        ("Where was I born?", "I was born in "),
+        ("What is my favourite colour?", "My favourite colour is "),
+        ("What is my pet?", "My pet is a "),
+        ("What is my job?", "I work as a "),
+        ("What do I like to drink?", "I like to drink "),
+        ("Who is my friend?", "My friend is "),
+    ];
+    let (_, stem) = stems
+        .iter()
+        .find(|(question, _)| prompt.ends_with(question))
+        .unwrap();
+    let rest = prompt.split(stem).nth(1).unwrap();
+    rest.split('.').next().unwrap().into()
+}
+
+fn looked_up(prompt: &str) -> String {
+    let (told, question) = prompt.split_once(". ").unwrap();
+    let mut pairs = told
+        .split(", ")
+        .map(|pair| pair.split_once(" likes ").unwrap());
+    let found = pairs.find_map(|(who, what)| {
+        if question == format!("Who likes {what}?") {
+            Some(who)
+        } else {
+            (question == format!("What does {who} like?")).then_some(what)
+        }
+    });
+    found.unwrap().into()
+}
+
+#[test]
+fn every_answer_is_right() {
+    let mut generator = Generator::new(11, 0, Part::Train);
+    for &task in Task::SCORED {
+        for _ in 0..300 {
+            let dialogue = generator.dialogue(task);
+            assert_eq!(dialogue.answer, expected(&dialogue), "{}", dialogue.prompt);
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_and_stream_say_the_same() {
+    let conversations = |seed, stream| {
+        let mut generator = Generator::new(seed, stream, Part::Train);
+        (0..50)
+            .map(|_| generator.conversation())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(conversations(1, 2), conversations(1, 2));
+    assert_ne!(conversations(1, 2), conversations(1, 3));
+    assert_ne!(conversations(1, 2), conversations(2, 2));
+}
+
+#[test]
+fn no_prompt_is_both_trained_on_and_held_out() {
+    let prompts = |part, seed| {
+        let mut generator = Generator::new(seed, 0, part);
+        (0..4000)
+            .map(|_| generator.scored().prompt)
+            .collect::<HashSet<_>>()
+    };
+    let (train, held_out) = (prompts(Part::Train, 3), prompts(Part::HeldOut, 3));
+    assert!(train.is_disjoint(&held_out));
+    assert!(train.iter().all(|prompt| Part::of(prompt) == Part::Train));
+    assert!(held_out
+        .iter()
+        .all(|prompt| Part::of(prompt) == Part::HeldOut));
+}

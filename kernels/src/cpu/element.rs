@@ -1,0 +1,100 @@
+//! The dtypes a tensor here can have.
+
+use candle_core::backend::BackendStorage;
+use candle_core::{bail, CpuStorage, Result, WithDType};
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+
+/// A number as tensors store it; arithmetic is done in f32.
+pub(crate) trait Element: WithDType {
+    /// `to[i] = from[i]`, for slices of one length.
+    fn widen(from: &[Self], to: &mut [f32]);
+
+    /// The nearest number of this type.
+    fn narrow(value: f32) -> Self;
+
+    /// The numbers of a storage of this dtype.
+    fn slice_mut(storage: &mut CpuStorage) -> Result<&mut [Self]>;
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    fn widen(from: &[f32], to: &mut [f32]) {
+        to.copy_from_slice(from);
+    }
+
+    #[inline(always)]
+    fn narrow(value: f32) -> f32 {
+        value
+    }
+
+    fn slice_mut(storage: &mut CpuStorage) -> Result<&mut [f32]> {
+        match storage {
+            CpuStorage::F32(numbers) => Ok(numbers),
+            other => bail!("expected a storage of f32, found {:?}", other.dtype()),
+        }
+    }
+}
+
+macro_rules! half_element {
+    ($half:ty, $storage:ident, $widen:expr) => {
+        impl Element for $half {
+            #[inline(always)]
+            fn widen(from: &[$half], to: &mut [f32]) {
+                $widen(from, to);
+            }
+
+            #[inline(always)]
+            fn narrow(value: f32) -> $half {
+                <$half>::from_f32(value)
+            }
+
+            fn slice_mut(storage: &mut CpuStorage) -> Result<&mut [$half]> {
+                match storage {
+                    CpuStorage::$storage(numbers) => Ok(numbers),
+                    other => bail!(
+                        "expected a storage of {}, found {:?}",
+                        stringify!($half),
+                        other.dtype()
+                    ),
+                }
+            }
+        }
+    };
+}
+
+half_element!(bf16, BF16, widen_bf16);
+half_element!(f16, F16, <[f16]>::convert_to_f32_slice);
+
+/// bf16 is the upper half of an f32. `half` treats NaN apart, which keeps it from vectorising.
+#[inline(always)]
+fn widen_bf16(from: &[bf16], to: &mut [f32]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = f32::from_bits(u32::from(from.to_bits()) << 16);
+    }
+}
+
+/// `for_dtype!(dtype, T => body)` is `body` with T standing for the Rust type of `dtype`, and an
+/// error for a dtype that is not f32, bf16 or f16.
+macro_rules! for_dtype {
+    ($dtype:expr, $type:ident => $body:expr) => {
+        match $dtype {
+            candle_core::DType::F32 => {
+                type $type = f32;
+                $body
+            }
+            candle_core::DType::BF16 => {
+                type $type = half::bf16;
+                $body
+            }
+            candle_core::DType::F16 => {
+                type $type = half::f16;
+                $body
+            }
+            other => Err(candle_core::Error::Msg(format!(
+                "dtype {other:?} is not supported: f32, bf16 and f16 are"
+            ))),
+        }
+    };
+}
+pub(crate) use for_dtype;

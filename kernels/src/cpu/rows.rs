@@ -1,0 +1,47 @@
+//! Tensors as rows in host memory.
+
+use candle_core::{bail, CpuStorage, Layout, Result, Storage, Tensor};
+
+use super::Element;
+
+/// The rows (first dimension) of a tensor, each dense in itself; between two rows there may be a gap,
+/// as in one part of a fused projection.
+pub(crate) struct Rows<'a, T> {
+    numbers: &'a [T],
+    width: usize,
+    stride: usize,
+}
+
+impl<'a, T: Element> Rows<'a, T> {
+    /// The rows of a tensor that went through [`dense_rows`].
+    pub(crate) fn new(storage: &'a Storage, layout: &Layout) -> Result<Self> {
+        Ok(Self {
+            numbers: &cpu(storage)?.as_slice::<T>()?[layout.start_offset()..],
+            width: layout.dims()[1..].iter().product(),
+            stride: layout.stride()[0],
+        })
+    }
+
+    pub(crate) fn row(&self, row: usize) -> &'a [T] {
+        &self.numbers[row * self.stride..][..self.width]
+    }
+}
+
+/// The tensor itself if every row is dense, else a copy of which that is true.
+pub(crate) fn dense_rows(x: &Tensor) -> Result<Tensor> {
+    if x.dim(0)? > 0 && x.narrow(0, 0, 1)?.is_contiguous() {
+        return Ok(x.clone());
+    }
+    x.contiguous()
+}
+
+/// The one place that refuses tensors of another device.
+pub(crate) fn cpu(storage: &Storage) -> Result<&CpuStorage> {
+    match storage {
+        Storage::Cpu(storage) => Ok(storage),
+        _ => bail!("this tensor is on a GPU, and there are no CUDA kernels in this build"),
+    }
+}
+
+/// Elementwise work below this much is not worth waking another thread for.
+pub(crate) const MIN_NUMBERS_PER_TASK: usize = 1 << 14;

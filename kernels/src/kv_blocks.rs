@@ -1,0 +1,216 @@
+//! One layer's part of the host's paged cache.
+
+use std::ops::Range;
+
+use candle_core::backend::BackendStorage;
+use candle_core::{bail, CpuStorage, DType, InplaceOp2, Layout, Result, Tensor};
+
+use crate::cpu::rows::cpu;
+use crate::cpu::{for_dtype, Element};
+use crate::Slots;
+
+/// One layer's paged keys and values.
+///
+/// The host allocates two tensors and never looks inside, so the order of the bytes within a block
+/// is ours. Both are viewed as `[blocks, kv_heads, block_size, head_dim]`: for a block and a head one
+/// contiguous tile with a row of `head_dim` numbers per position.
+#[derive(Clone, Debug)]
+pub struct KvBlocks {
+    keys: Tensor,
+    values: Tensor,
+    blocks: usize,
+    kv_heads: usize,
+    block_size: usize,
+    head_dim: usize,
+}
+
+impl KvBlocks {
+    /// Views the host's tensors, keys `[blocks, kv_heads, head_dim / x, block_size, x]` and values
+    /// `[blocks, kv_heads, head_dim, block_size]`. Nothing is copied: what is written through the view
+    /// stands in the host's tensors.
+    ///
+    /// Fails if the shapes are not these or do not belong together, if a tensor is not contiguous, or
+    /// if the dtypes differ or are not f32, bf16 or f16.
+    pub fn from_host(keys: &Tensor, values: &Tensor, head_dim: usize) -> Result<Self> {
+        let (blocks, kv_heads, block_size) = match values.dims() {
+            &[blocks, kv_heads, dim, block_size] if dim == head_dim => {
+                (blocks, kv_heads, block_size)
+            }
+            dims => bail!(
+                "value blocks must be [blocks, kv_heads, head_dim, block_size] with head_dim \
+                 {head_dim}, not {dims:?}"
+            ),
+        };
+        match keys.dims() {
+            &[b, h, outer, s, x]
+                if (b, h, s) == (blocks, kv_heads, block_size) && outer * x == head_dim => {}
+            dims => bail!(
+                "key blocks must be [blocks, kv_heads, head_dim / x, block_size, x], with the value \
+                 blocks being {:?}, not {dims:?}",
+                values.dims()
+            ),
+        }
+        if kv_heads == 0 || block_size == 0 || head_dim == 0 {
+            bail!("key and value blocks of {:?} hold nothing", values.dims());
+        }
+        if !keys.is_contiguous() || !values.is_contiguous() {
+            bail!("key and value blocks must be contiguous");
+        }
+        if keys.dtype() != values.dtype() {
+            bail!(
+                "key blocks are {:?}, value blocks {:?}",
+                keys.dtype(),
+                values.dtype()
+            );
+        }
+        if !matches!(keys.dtype(), DType::F32 | DType::BF16 | DType::F16) {
+            bail!(
+                "key and value blocks must be f32, bf16 or f16, not {:?}",
+                keys.dtype()
+            );
+        }
+        for blocks in [keys, values] {
+            cpu(&blocks.storage_and_layout().0)?;
+        }
+        let view = (blocks, kv_heads, block_size, head_dim);
+        Ok(Self {
+            keys: keys.reshape(view)?,
+            values: values.reshape(view)?,
+            blocks,
+            kv_heads,
+            block_size,
+            head_dim,
+        })
+    }
+
+    /// Writes the new rows of one chain: `k`, `v` of `[rows, heads, head_dim]` go to the key/value
+    /// heads `heads`, row r to slot `slots[r]`, cast to the dtype of the cache where theirs is another.
+    ///
+    /// Fails, before anything is written, if a shape does not fit or a slot is not in the cache.
+    pub fn write(&self, heads: Range<usize>, k: &Tensor, v: &Tensor, slots: &Slots) -> Result<()> {
+        self.check_heads(&heads)?;
+        let expected = [slots.rows(), heads.len(), self.head_dim];
+        for (name, rows) in [("k", k), ("v", v)] {
+            cpu(&rows.storage_and_layout().0)?;
+            if rows.dims() != expected {
+                bail!(
+                    "{name} must be [rows, heads, head_dim] = {expected:?} to fill heads {heads:?} \
+                     at {} slots, not {:?}",
+                    slots.rows(),
+                    rows.dims()
+                );
+            }
+        }
+        let end = (self.blocks * self.block_size) as i64;
+        if let Some(row) = slots.as_slice().iter().position(|&slot| slot >= end) {
+            bail!(
+                "row {row} has slot {}, but {} blocks of {} positions have slots 0..{end}",
+                slots.as_slice()[row],
+                self.blocks,
+                self.block_size
+            );
+        }
+        let write = WriteRows {
+            kv: self,
+            heads,
+            slots: slots.as_slice(),
+        };
+        let dtype = self.keys.dtype();
+        self.keys
+            .inplace_op2(&k.to_dtype(dtype)?.contiguous()?, &write)?;
+        self.values
+            .inplace_op2(&v.to_dtype(dtype)?.contiguous()?, &write)
+    }
+
+    /// The number of blocks.
+    pub fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    /// The number of key/value heads of the layer, of all chains together.
+    pub fn kv_heads(&self) -> usize {
+        self.kv_heads
+    }
+
+    /// Positions per block.
+    pub fn block_size(&self) -> usize {
+        self.block_size
+    }
+
+    /// The width of a head.
+    pub fn head_dim(&self) -> usize {
+        self.head_dim
+    }
+
+    pub(crate) fn keys(&self) -> &Tensor {
+        &self.keys
+    }
+
+    pub(crate) fn values(&self) -> &Tensor {
+        &self.values
+    }
+
+    pub(crate) fn check_heads(&self, heads: &Range<usize>) -> Result<()> {
+        if heads.is_empty() || heads.end > self.kv_heads {
+            bail!(
+                "key/value heads {heads:?} are not within the cache's 0..{}",
+                self.kv_heads
+            );
+        }
+        Ok(())
+    }
+
+    /// Where the row of `head` at `position` within `block` begins in the view.
+    pub(crate) fn row_start(&self, block: usize, head: usize, position: usize) -> usize {
+        ((block * self.kv_heads + head) * self.block_size + position) * self.head_dim
+    }
+}
+
+/// Copies checked rows to their slots, in one of the two tensors.
+struct WriteRows<'a> {
+    kv: &'a KvBlocks,
+    heads: Range<usize>,
+    slots: &'a [i64],
+}
+
+impl WriteRows<'_> {
+    fn copy<T: Copy>(&self, cache: &mut [T], rows: &[T]) {
+        let kv = self.kv;
+        let mut sources = rows.chunks_exact(kv.head_dim);
+        for &slot in self.slots {
+            for head in self.heads.clone() {
+                let Some(source) = sources.next() else { return };
+                if let Ok(slot) = usize::try_from(slot) {
+                    let start = kv.row_start(slot / kv.block_size, head, slot % kv.block_size);
+                    cache[start..start + kv.head_dim].copy_from_slice(source);
+                }
+            }
+        }
+    }
+}
+
+impl InplaceOp2 for WriteRows<'_> {
+    fn name(&self) -> &'static str {
+        "kv_blocks_write"
+    }
+
+    fn cpu_fwd(
+        &self,
+        cache: &mut CpuStorage,
+        cache_layout: &Layout,
+        rows: &CpuStorage,
+        rows_layout: &Layout,
+    ) -> Result<()> {
+        let (Some((from, to)), Some((first, last))) = (
+            cache_layout.contiguous_offsets(),
+            rows_layout.contiguous_offsets(),
+        ) else {
+            bail!("{} needs contiguous tensors", self.name());
+        };
+        for_dtype!(rows.dtype(), T => {
+            let rows = &rows.as_slice::<T>()?[first..last];
+            self.copy(&mut T::slice_mut(cache)?[from..to], rows);
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,45 @@
+//! What CoLM computes besides matrix products: attention over the paged cache, norms, rotary
+//! positions and the gated activation, per chain, on candle tensors.
+//!
+//! **The step.** The engine works in steps. One step carries a batch of sequences: prompts of
+//! unequal length, possibly continuing a prefix that is already in the cache, or sequences that
+//! decode one token each. Everything a step computes is flattened to *rows*, and a row is a pair
+//! (sequence, position); there is no padded batch dimension here.
+//!
+//! **Active rows.** A chain need not be computed on every row of the step. In CoLM-Air's
+//! prefix-chain prefill (SPEC 5) chain 1 is active on all rows of a prompt and the chains above it
+//! only on the rows whose logits are asked for. So the queries of a chain are, per sequence, one run
+//! of consecutive positions, a [`QueryRange`]; rows on which a chain is inactive do not exist in its
+//! tensors. [`chain_attention`] takes all chains of a layer, each with its own ranges, in one call.
+//!
+//! **Paging.** Keys and values live in the host's cache: per layer two tensors made of blocks of
+//! `block_size` positions. A sequence's positions `b * block_size ..` stand in the b-th block its row
+//! of the [`BlockTables`] names; a row that is written goes to a slot, `block * block_size +
+//! offset`. [`KvBlocks`] is the view of one layer's two tensors, and the one place that knows how
+//! the bytes of a block are arranged. A chain reads a range of the key/value heads: its own in CoLM,
+//! all of them in CoLM-Air, where every chain reads those of chain 1.
+//!
+//! **Reproducible rows.** On the CPU the result of a row depends on the row's own position, query,
+//! keys and values alone, bit for bit: not on the other rows or sequences of the step, on how a
+//! prompt was cut into chunks, on which blocks hold its cache, or on the number of threads. A greedy
+//! answer is therefore the same alone and in a batch as far as these functions go. (The last bits do
+//! depend on whether the processor has fused multiply-add.)
+//!
+//! Tensors are f32, bf16 or f16 and sums are f32 throughout.
+
+#![warn(missing_docs)]
+
+mod attention;
+mod block_tables;
+mod cpu;
+mod kv_blocks;
+mod norm;
+mod rope;
+mod silu;
+
+pub use attention::{chain_attention, ChainQueries, QueryRange};
+pub use block_tables::{BlockTables, Slots};
+pub use kv_blocks::KvBlocks;
+pub use norm::chain_rms_norm;
+pub use rope::{Llama3Scaling, Rope};
+pub use silu::silu_mul;

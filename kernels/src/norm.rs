@@ -1,0 +1,59 @@
+//! The norm of one chain.
+
+use candle_core::{bail, DType, Result, Tensor};
+use rayon::prelude::*;
+
+use crate::cpu::lanes::{self, LANES};
+use crate::cpu::rows::{dense_rows, MIN_NUMBERS_PER_TASK};
+use crate::cpu::{for_dtype, Element, Rows};
+
+/// ChainRmsNorm of SPEC 2: `y = weight * x / sqrt(mean(x^2) + eps)`, the mean over the chain.
+///
+/// `x` is `[rows, hidden_i]`, of which the rows may be part of wider ones; `weight` is `[hidden_i]`.
+/// The result is contiguous and of the dtype of `x`; it is rounded to it once.
+pub fn chain_rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    let (_, hidden) = x.dims2()?;
+    if hidden == 0 || weight.dims() != [hidden] {
+        bail!(
+            "the norm of rows [rows, hidden] = {:?} needs a weight of [hidden], not {:?}",
+            x.dims(),
+            weight.dims()
+        );
+    }
+    let weight = weight.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+    for_dtype!(x.dtype(), T => norm_rows::<T>(x, &weight, eps))
+}
+
+fn norm_rows<T: Element>(x: &Tensor, weight: &[f32], eps: f64) -> Result<Tensor> {
+    let hidden = weight.len();
+    let x = dense_rows(x)?;
+    let (storage, layout) = x.storage_and_layout();
+    let rows = Rows::<T>::new(&storage, layout)?;
+    let mut out = vec![T::zero(); x.elem_count()];
+    out.par_chunks_mut(hidden)
+        .with_min_len(MIN_NUMBERS_PER_TASK.div_ceil(hidden))
+        .enumerate()
+        .for_each_init(
+            || vec![0.0; hidden],
+            |wide, (row, out)| {
+                T::widen(rows.row(row), wide);
+                let mean = f64::from(sum_of_squares(wide)) / hidden as f64;
+                let scale = (1.0 / (mean + eps).sqrt()) as f32;
+                for ((out, &x), &weight) in out.iter_mut().zip(&*wide).zip(weight) {
+                    *out = T::narrow(x * scale * weight);
+                }
+            },
+        );
+    Tensor::from_vec(out, x.dims(), x.device())
+}
+
+/// Lane by lane, so that it vectorises and the order is fixed.
+fn sum_of_squares(x: &[f32]) -> f32 {
+    let mut squares = [0.0; LANES];
+    for chunk in x.chunks(LANES) {
+        for (square, &x) in squares.iter_mut().zip(chunk) {
+            *square += x * x;
+        }
+    }
+    lanes::sum(squares)
+}

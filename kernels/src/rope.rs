@@ -1,0 +1,157 @@
+//! Rotary positions.
+
+use std::f64::consts::PI;
+
+use candle_core::{bail, Result, Tensor};
+use rayon::prelude::*;
+
+use crate::cpu::rows::{dense_rows, MIN_NUMBERS_PER_TASK};
+use crate::cpu::{for_dtype, Element, Rows};
+
+/// How Llama 3 stretches the rotary frequencies to longer contexts: `rope_scaling` of type "llama3"
+/// in config.json.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Llama3Scaling {
+    /// What low frequencies are divided by.
+    pub factor: f64,
+    /// Frequencies that turn fewer times than this over the original context are divided.
+    pub low_freq_factor: f64,
+    /// Frequencies that turn more often than this over the original context stay.
+    pub high_freq_factor: f64,
+    /// The original context, in positions.
+    pub original_max_position_embeddings: f64,
+}
+
+impl Llama3Scaling {
+    fn scaled(&self, frequency: f64) -> f64 {
+        let turns = self.original_max_position_embeddings * frequency / (2.0 * PI);
+        let span = self.high_freq_factor - self.low_freq_factor;
+        let kept = ((turns - self.low_freq_factor) / span).clamp(0.0, 1.0);
+        frequency * (kept + (1.0 - kept) / self.factor)
+    }
+}
+
+/// Llama's rotary position embedding: within a head, the pair (j, j + head_dim / 2) is turned by
+/// `position * theta^(-2 j / head_dim)`.
+#[derive(Clone, Debug)]
+pub struct Rope {
+    /// `[max_positions, head_dim / 2]`
+    cos: Vec<f32>,
+    /// `[max_positions, head_dim / 2]`
+    sin: Vec<f32>,
+    half: usize,
+    max_positions: usize,
+}
+
+impl Rope {
+    /// The table for positions `0..max_positions`, computed in f64.
+    ///
+    /// Fails if `head_dim` is odd or 0, or a number that must be positive is not.
+    pub fn new(
+        head_dim: usize,
+        theta: f64,
+        max_positions: usize,
+        scaling: Option<Llama3Scaling>,
+    ) -> Result<Self> {
+        if head_dim == 0 || !head_dim.is_multiple_of(2) {
+            bail!("rotary positions turn pairs, so head_dim must be even, not {head_dim}");
+        }
+        if theta.is_nan() || theta <= 0.0 {
+            bail!("rope_theta must be positive, not {theta}");
+        }
+        if let Some(scaling) = scaling {
+            let positive = scaling.factor > 0.0 && scaling.original_max_position_embeddings > 0.0;
+            if !positive
+                || scaling
+                    .high_freq_factor
+                    .partial_cmp(&scaling.low_freq_factor)
+                    != Some(std::cmp::Ordering::Greater)
+            {
+                bail!(
+                    "rope_scaling needs a positive factor and original_max_position_embeddings, and \
+                     high_freq_factor above low_freq_factor, not {scaling:?}"
+                );
+            }
+        }
+        let half = head_dim / 2;
+        let frequencies: Vec<f64> = (0..half)
+            .map(|j| theta.powf(-2.0 * j as f64 / head_dim as f64))
+            .map(|frequency| scaling.map_or(frequency, |scaling| scaling.scaled(frequency)))
+            .collect();
+        let (cos, sin) = (0..max_positions * half)
+            .into_par_iter()
+            .map(|at| (at / half) as f64 * frequencies[at % half])
+            .map(|angle| (angle.cos() as f32, angle.sin() as f32))
+            .unzip();
+        Ok(Self {
+            cos,
+            sin,
+            half,
+            max_positions,
+        })
+    }
+
+    /// Turns `x` of `[rows, heads, head_dim]`, row r standing at `positions[r]`. The result is
+    /// contiguous and of the dtype of `x`; the rows of `x` may be parts of wider ones.
+    ///
+    /// Fails if the shape does not fit or a position lies beyond the table.
+    pub fn apply(&self, x: &Tensor, positions: &[usize]) -> Result<Tensor> {
+        let (rows, _, head_dim) = x.dims3()?;
+        if head_dim != 2 * self.half || rows != positions.len() {
+            bail!(
+                "{} positions and a table for heads of {} do not fit x [rows, heads, head_dim] = {:?}",
+                positions.len(),
+                2 * self.half,
+                x.dims()
+            );
+        }
+        if let Some(position) = positions.iter().find(|&&at| at >= self.max_positions) {
+            bail!(
+                "position {position} is beyond the model's {} positions",
+                self.max_positions
+            );
+        }
+        for_dtype!(x.dtype(), T => self.apply_rows::<T>(x, positions))
+    }
+
+    fn apply_rows<T: Element>(&self, x: &Tensor, positions: &[usize]) -> Result<Tensor> {
+        let x = dense_rows(x)?;
+        let (storage, layout) = x.storage_and_layout();
+        let rows = Rows::<T>::new(&storage, layout)?;
+        let head_dim = 2 * self.half;
+        let width = (x.dim(1)? * head_dim).max(1);
+        let mut out = vec![T::zero(); x.elem_count()];
+        out.par_chunks_mut(width)
+            .with_min_len(MIN_NUMBERS_PER_TASK.div_ceil(width))
+            .enumerate()
+            .for_each_init(
+                || vec![0.0; head_dim],
+                |wide, (row, out)| {
+                    for (x, out) in rows
+                        .row(row)
+                        .chunks_exact(head_dim)
+                        .zip(out.chunks_exact_mut(head_dim))
+                    {
+                        T::widen(x, wide);
+                        self.turn(wide, positions[row], out);
+                    }
+                },
+            );
+        Tensor::from_vec(out, x.dims(), x.device())
+    }
+
+    fn turn<T: Element>(&self, x: &[f32], position: usize, out: &mut [T]) {
+        let table = position * self.half..(position + 1) * self.half;
+        let turns = self.cos[table.clone()].iter().zip(&self.sin[table]);
+        let (left, right) = x.split_at(self.half);
+        let (out_left, out_right) = out.split_at_mut(self.half);
+        let pairs = left
+            .iter()
+            .zip(right)
+            .zip(out_left.iter_mut().zip(out_right));
+        for ((&cos, &sin), ((&x, &y), (out_x, out_y))) in turns.zip(pairs) {
+            *out_x = T::narrow(x * cos - y * sin);
+            *out_y = T::narrow(y * cos + x * sin);
+        }
+    }
+}

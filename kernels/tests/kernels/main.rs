@@ -1,0 +1,7 @@
+//! Every public function of the crate, against its formula in f64 or its promise.
+
+mod attention;
+mod kv_blocks;
+mod reference;
+mod reproducible;
+mod rowwise;

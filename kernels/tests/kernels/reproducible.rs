@@ -1,0 +1,122 @@
+//! A row's attention is the same to the last bit in any company: what makes a greedy answer the same
+//! alone and in a batch.
+
+use crate::reference::{numbers, Shape, Step};
+use candle_core::{DType, Result, Tensor};
+use colm_kernels::{chain_attention, ChainQueries, QueryRange};
+
+/// Longer than what one task sweeps, and no multiple of anything.
+const LENGTHS: [usize; 3] = [1301, 77, 530];
+const HEADS: usize = 3;
+const HEAD_DIM: usize = 24;
+
+fn step(kv_heads: usize) -> Result<Step> {
+    step_in_blocks(kv_heads, 16)
+}
+
+fn step_in_blocks(kv_heads: usize, block_size: usize) -> Result<Step> {
+    Step::new(
+        11,
+        &LENGTHS,
+        Shape {
+            kv_heads,
+            head_dim: HEAD_DIM,
+            block_size,
+            dtype: DType::F32,
+        },
+    )
+}
+
+fn whole(sequence: usize) -> QueryRange {
+    QueryRange {
+        sequence,
+        first_position: 0,
+        rows: LENGTHS[sequence],
+    }
+}
+
+fn attend(step: &Step, q: &Tensor, ranges: &[QueryRange]) -> Result<Vec<u32>> {
+    let kv_heads = 0..step.kv.kv_heads();
+    let chain = ChainQueries {
+        q,
+        ranges,
+        kv_heads,
+    };
+    let out = chain_attention(&[chain], &step.kv, &step.tables, 0.2)?;
+    Ok(numbers(&out[0])?.into_iter().map(f32::to_bits).collect())
+}
+
+#[test]
+fn alone_and_in_a_batch() -> Result<()> {
+    for kv_heads in [1, 3] {
+        let mut step = step(kv_heads)?;
+        let ranges = [whole(0), whole(1), whole(2)];
+        let q = step.queries(&ranges, HEADS, DType::F32)?;
+        let together = attend(&step, &q, &ranges)?;
+        let mut alone = Vec::new();
+        for range in ranges {
+            let before = alone.len() / (HEADS * HEAD_DIM);
+            alone.extend(attend(&step, &q.narrow(0, before, range.rows)?, &[range])?);
+        }
+        assert!(together == alone);
+    }
+    Ok(())
+}
+
+/// A prompt in one piece, in chunks of several sizes, and every row by itself as decoding would.
+#[test]
+fn in_chunks_of_any_size() -> Result<()> {
+    for kv_heads in [1, 3] {
+        let mut step = step(kv_heads)?;
+        let q = step.queries(&[whole(0)], HEADS, DType::F32)?;
+        let at_once = attend(&step, &q, &[whole(0)])?;
+        for chunk in [1, 7, 256, 1000] {
+            let mut pieces = Vec::new();
+            for first_position in (0..LENGTHS[0]).step_by(chunk) {
+                let rows = chunk.min(LENGTHS[0] - first_position);
+                let range = QueryRange {
+                    sequence: 0,
+                    first_position,
+                    rows,
+                };
+                pieces.extend(attend(
+                    &step,
+                    &q.narrow(0, first_position, rows)?,
+                    &[range],
+                )?);
+            }
+            assert!(at_once == pieces, "chunks of {chunk}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn on_any_number_of_threads() -> Result<()> {
+    let mut step = step(1)?;
+    let q = step.queries(&[whole(0)], HEADS, DType::F32)?;
+    let on = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        pool.install(|| attend(&step, &q, &[whole(0)]))
+    };
+    let one = on(1)?;
+    for threads in [2, 5] {
+        assert!(one == on(threads)?, "{threads} threads");
+    }
+    Ok(())
+}
+
+/// The same contents in blocks of another size, handed out in another order.
+#[test]
+fn in_any_blocks() -> Result<()> {
+    let in_blocks_of = |block_size| {
+        let mut step = step_in_blocks(1, block_size)?;
+        let q = step.queries(&[whole(0)], HEADS, DType::F32)?;
+        attend(&step, &q, &[whole(0)])
+    };
+    assert!(in_blocks_of(8)? == in_blocks_of(32)?);
+    Ok(())
+}

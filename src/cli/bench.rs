@@ -1,0 +1,222 @@
+//! `colm bench`: how fast each chain count reads prompts and writes answers.
+
+use std::io::{stdout, Write};
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, Context, Result};
+use clap::Args;
+use colm::{Engine, EngineOptions, Prompt, Request};
+use futures::future::try_join_all;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde::Serialize;
+
+use super::chain_list::parse_chain_list;
+use super::load::LoadArgs;
+use super::progress::progress;
+use super::speed::per_second;
+
+/// Measure how fast each chain count reads prompts and writes answers.
+///
+/// Prompts are random tokens, other ones in every run, without the prefix cache. A run's first part,
+/// until every prompt is read, is prefill; the rest, one step per token for all requests together, is
+/// decode. Both speeds count the tokens of all concurrent requests; each is the median of several runs
+/// after one that does not count.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct BenchArgs {
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// Prompt lengths in tokens, such as 512,2048.
+    #[arg(short, long = "prompt", value_name = "TOKENS", value_delimiter = ',', default_value = "512")]
+    prompts: Vec<NonZeroUsize>,
+    /// Tokens to decode after each prompt; 0 measures prefill only.
+    #[arg(short = 'n', long = "decode", value_name = "TOKENS", default_value_t = 128)]
+    decode: usize,
+    /// How many requests run at once.
+    #[arg(short, long, value_name = "N", default_value = "1")]
+    concurrency: NonZeroUsize,
+    /// Chain counts, such as 1,2,4, or all.
+    #[arg(long, value_name = "LIST", default_value = "all")]
+    chains: String,
+    /// Over how many runs to take the median.
+    #[arg(long, value_name = "N", default_value = "5")]
+    runs: NonZeroUsize,
+    /// Print JSON: [{"chains":1,"prompt":512,"decode":128,"concurrency":1,"runs":5,
+    /// "prefill_tok_s":x,"decode_tok_s":y},..].
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  colm bench -m models/tiny-colm-air
+  colm bench -m models/tiny-colm-air -p 512,2048 -n 128 --chains 1,4
+  colm bench -m models/tiny-colm-air -p 128 -c 16 --json";
+
+/// The speeds at one chain count and prompt length.
+#[derive(Serialize)]
+struct Row {
+    chains: usize,
+    prompt: usize,
+    decode: usize,
+    concurrency: usize,
+    runs: usize,
+    prefill_tok_s: Option<f64>,
+    /// None if no token is decoded.
+    decode_tok_s: Option<f64>,
+}
+
+/// One measurement: requests that run at once.
+struct Load {
+    chains: usize,
+    prompt: usize,
+    decode: usize,
+    concurrency: usize,
+}
+
+/// The two parts of a run.
+struct Times {
+    prefill: Duration,
+    decode: Duration,
+}
+
+/// Measures and prints every chain count at every prompt length.
+pub async fn run(args: BenchArgs) -> Result<()> {
+    let concurrency = args.concurrency.get();
+    let options = args.load.options();
+    let options = EngineOptions {
+        prefix_cache: false,
+        ignore_eos: true,
+        max_seqs: options.max_seqs.max(concurrency),
+        ..options
+    };
+    let engine = Engine::start(&options).await?;
+    let chains = parse_chain_list(&args.chains, engine.chains()).context("--chains")?;
+    let loads = chains.iter().flat_map(|&chains| {
+        let load = |prompt: &NonZeroUsize| Load { chains, prompt: prompt.get(), decode: args.decode, concurrency };
+        args.prompts.iter().map(load).collect::<Vec<_>>()
+    });
+    let loads: Vec<Load> = loads.collect();
+    loads.iter().try_for_each(|load| load.check(engine.max_tokens()))?;
+
+    let runs = args.runs.get();
+    let bar = progress(loads.len() * (runs + 1));
+    let mut random = StdRng::seed_from_u64(0);
+    let mut rows = Vec::with_capacity(loads.len());
+    for load in &loads {
+        bar.set_message(format!("k = {}, prompt {}", load.chains, load.prompt));
+        let mut times = Vec::with_capacity(runs);
+        for run in 0..=runs {
+            let measured = load.run(&engine, &mut random).await?;
+            if run > 0 {
+                times.push(measured);
+            }
+            bar.inc(1);
+        }
+        rows.push(load.row(&times));
+    }
+    bar.finish_and_clear();
+    print(&rows, args.json)
+}
+
+impl Load {
+    fn check(&self, longest: usize) -> Result<()> {
+        let tokens = self.prompt + self.decode + 1;
+        if tokens > longest {
+            bail!(
+                "-p {} -n {}: a sequence of {tokens} tokens, and the model's context or its KV cache holds {longest}",
+                self.prompt,
+                self.decode
+            );
+        }
+        Ok(())
+    }
+
+    async fn run(&self, engine: &Engine, random: &mut StdRng) -> Result<Times> {
+        let vocab = engine.config().file.vocab_size as u32;
+        let prompts: Vec<Vec<u32>> = (0..self.concurrency)
+            .map(|_| (0..self.prompt).map(|_| random.random_range(0..vocab)).collect())
+            .collect();
+        let (before, start) = (engine.counts(), Instant::now());
+        let answers = prompts.into_iter().map(|prompt| {
+            // The first token comes from the prompt's own step.
+            engine.answer(Request::greedy(Prompt::Tokens(prompt)).at(self.chains).max_tokens(self.decode + 1))
+        });
+        let answers = try_join_all(answers).await?;
+        let all = start.elapsed();
+        let counts = engine.counts().since(before);
+        let expected = (self.concurrency * self.prompt, self.concurrency * self.decode);
+        if (counts.prompt, counts.decoded) != expected {
+            bail!(
+                "the engine computed {} prompt and {} decode tokens, expected {} and {}: \
+                 raise --kv-cache-mb until {} sequences of {} tokens fit",
+                counts.prompt,
+                counts.decoded,
+                expected.0,
+                expected.1,
+                self.concurrency,
+                self.prompt + self.decode + 1
+            );
+        }
+        // The engine reads every waiting prompt before it decodes: the prompt read last has waited for
+        // no other since.
+        let decode = answers.iter().map(|answer| answer.usage.total_completion_time_sec);
+        let decode = Duration::from_secs_f32(decode.fold(f32::INFINITY, f32::min));
+        Ok(Times { prefill: all.saturating_sub(decode), decode })
+    }
+
+    fn row(&self, times: &[Times]) -> Row {
+        let prefill = median(times.iter().map(|times| times.prefill).collect());
+        let decode = median(times.iter().map(|times| times.decode).collect());
+        Row {
+            chains: self.chains,
+            prompt: self.prompt,
+            decode: self.decode,
+            concurrency: self.concurrency,
+            runs: times.len(),
+            prefill_tok_s: per_second(self.concurrency * self.prompt, prefill),
+            decode_tok_s: per_second(self.concurrency * self.decode, decode),
+        }
+    }
+}
+
+/// The middle one; of an even number, the mean of the two in the middle.
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    (times[(times.len() - 1) / 2] + times[times.len() / 2]) / 2
+}
+
+fn print(rows: &[Row], json: bool) -> Result<()> {
+    let mut out = stdout().lock();
+    if json {
+        return Ok(writeln!(out, "{}", serde_json::to_string(rows)?)?);
+    }
+    writeln!(out, "chains  prompt  decode  concurrency  prefill tok/s  decode tok/s")?;
+    for row in rows {
+        let Row { chains, prompt, decode, concurrency, .. } = row;
+        let (prefill_tok_s, decode_tok_s) = (cell(row.prefill_tok_s), cell(row.decode_tok_s));
+        writeln!(
+            out,
+            "{chains:>6}  {prompt:>6}  {decode:>6}  {concurrency:>11}  {prefill_tok_s:>13}  {decode_tok_s:>12}"
+        )?;
+    }
+    Ok(())
+}
+
+fn cell(speed: Option<f64>) -> String {
+    speed.map_or("-".into(), |speed| format!("{speed:.1}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle() {
+        let ms = Duration::from_millis;
+        assert_eq!(median(vec![ms(30), ms(10), ms(20)]), ms(20));
+        assert_eq!(median(vec![ms(40), ms(10), ms(20), ms(30)]), ms(25));
+    }
+}

@@ -1,0 +1,60 @@
+//! What to load and how: the arguments that all commands share.
+
+use anyhow::Result;
+use clap::Args;
+use colm::{Engine, EngineOptions};
+use mistralrs_core::{parse_isq_value, IsqType, ModelDType};
+
+/// The model and the engine around it.
+#[derive(Args)]
+#[command(next_help_heading = "Model and engine")]
+pub struct LoadArgs {
+    /// A model folder, or a Hugging Face model id such as owner/name.
+    #[arg(short, long, value_name = "DIR")]
+    pub model: String,
+    /// Read and hold only the first K chains [default: all].
+    #[arg(long, value_name = "K")]
+    pub max_chains: Option<usize>,
+    /// How many sequences run at once.
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub max_seqs: usize,
+    /// MiB of KV cache.
+    #[arg(long, value_name = "MIB", default_value_t = 512)]
+    pub kv_cache_mb: usize,
+    /// Quantize the linear layers while loading: q8_0, q4k, q6k, ...
+    #[arg(long, value_name = "TYPE", value_parser = isq)]
+    pub isq: Option<IsqType>,
+    /// The dtype of weights and KV cache: f32, bf16, f16 or auto [default: f32 on the CPU, else auto].
+    #[arg(long)]
+    pub dtype: Option<ModelDType>,
+    /// Compute every prompt from its first token on, whatever the KV cache holds.
+    #[arg(long)]
+    pub no_prefix_cache: bool,
+    /// Show the engine's log (on stderr; the variable RUST_LOG says more finely what).
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+impl LoadArgs {
+    /// As the engine takes them.
+    pub fn options(&self) -> EngineOptions {
+        EngineOptions {
+            max_chains: self.max_chains,
+            max_seqs: self.max_seqs,
+            kv_cache_mb: self.kv_cache_mb,
+            dtype: self.dtype,
+            isq: self.isq,
+            prefix_cache: !self.no_prefix_cache,
+            ..EngineOptions::new(&self.model)
+        }
+    }
+
+    /// Loads the model.
+    pub async fn engine(&self) -> Result<Engine> {
+        Engine::start(&self.options()).await
+    }
+}
+
+fn isq(value: &str) -> Result<IsqType, String> {
+    parse_isq_value(value, None)
+}

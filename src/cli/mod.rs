@@ -1,0 +1,83 @@
+//! The command line, shaped like the host's own. Results go to stdout, everything else to stderr.
+
+mod bench;
+mod chain_list;
+mod conversation;
+mod lines;
+mod load;
+mod nll;
+mod perplexity;
+mod progress;
+mod run;
+mod serve;
+mod slash;
+mod speed;
+mod windows;
+
+use std::io;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
+
+/// Chain-of-Language-Models (CoLM, CoLM-Air): one checkpoint, n models of growing size.
+///
+/// A checkpoint of n chains answers at every chain count k from 1 to n: small k is fast, large k is
+/// good. It is loaded once; k is chosen per request.
+#[derive(Parser)]
+#[command(name = "colm", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  colm run -m models/tiny-colm-air                        chat; /chains 2 switches
+  colm run -m models/tiny-colm-air --chains 1 -i 'Once'   one answer
+  colm serve -m models/tiny-colm-air -p 1234              the OpenAI API, models NAME and NAME@k
+  colm perplexity -m models/tiny-colm-air -f text.txt     how good each chain count is
+  colm bench -m models/tiny-colm-air -p 512 -n 128        how fast each chain count is";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Chat in the terminal, or give one answer.
+    Run(run::RunArgs),
+    /// Serve the OpenAI API over HTTP.
+    Serve(serve::ServeArgs),
+    /// Measure how well each chain count predicts a text.
+    Perplexity(perplexity::PerplexityArgs),
+    /// Measure how fast each chain count reads and writes.
+    Bench(bench::BenchArgs),
+}
+
+impl Command {
+    fn verbose(&self) -> bool {
+        match self {
+            Self::Run(args) => args.load.verbose,
+            Self::Serve(args) => args.load.verbose,
+            Self::Perplexity(args) => args.load.verbose,
+            Self::Bench(args) => args.load.verbose,
+        }
+    }
+}
+
+/// Does what the arguments of this process ask for.
+pub async fn run() -> Result<()> {
+    let Cli { command } = Cli::parse();
+    log_to_stderr(command.verbose());
+    match command {
+        Command::Run(args) => run::run(args).await,
+        Command::Serve(args) => serve::run(args).await,
+        Command::Perplexity(args) => perplexity::run(args).await,
+        Command::Bench(args) => bench::run(args).await,
+    }
+}
+
+/// Before the host sets up its own logging, which writes to stdout.
+fn log_to_stderr(verbose: bool) {
+    let level = if verbose { LevelFilter::INFO } else { LevelFilter::WARN };
+    let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+}

@@ -1,0 +1,109 @@
+//! `colm perplexity`: how well each chain count predicts a text.
+
+use std::fs;
+use std::io::{stdout, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{bail, Context, Result};
+use clap::Args;
+use colm::Engine;
+use serde::Serialize;
+
+use super::chain_list::parse_chain_list;
+use super::load::LoadArgs;
+use super::nll::Nll;
+use super::progress::progress;
+use super::windows::{windows, Window};
+
+/// Measure how well each chain count predicts a text.
+///
+/// Prints the mean negative log-likelihood in nats per token and its exponential, the perplexity.
+/// Every token but the first is predicted from those before it, by the engine's own forward pass. The
+/// tokenizer adds what it adds to every text (a BOS token, for some models) and nothing else.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct PerplexityArgs {
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// The text: a file in UTF-8.
+    #[arg(short, long)]
+    file: PathBuf,
+    /// Chain counts, such as 1,2,4, or all.
+    #[arg(long, value_name = "LIST", default_value = "all")]
+    chains: String,
+    /// Score the whole file, in windows of the model's context that move on by TOKENS each and score
+    /// those only; without it, only the first window.
+    #[arg(long, value_name = "TOKENS")]
+    stride: Option<usize>,
+    /// Print JSON: [{"chains":1,"tokens":N,"nll":x,"ppl":y},..].
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  colm perplexity -m models/tiny-colm-air -f text.txt
+  colm perplexity -m models/tiny-colm-air -f text.txt --chains 1,4 --stride 256 --json | jq .[].ppl";
+
+/// The result at one chain count.
+#[derive(Serialize)]
+struct Score {
+    chains: usize,
+    tokens: usize,
+    nll: f64,
+    ppl: f64,
+}
+
+/// Scores the file at each chain count.
+pub async fn run(args: PerplexityArgs) -> Result<()> {
+    let text = read(&args.file)?;
+    // Cached tokens have no logits.
+    let options = colm::EngineOptions { prefix_cache: false, ..args.load.options() };
+    let engine = Engine::start(&options).await?;
+    let counts = parse_chain_list(&args.chains, engine.chains()).context("--chains")?;
+    let tokens = engine.tokenize(&text).await?;
+    let longest = engine.max_tokens();
+    let windows = windows(tokens.len(), longest, args.stride)
+        .with_context(|| args.file.display().to_string())?;
+    if args.stride.is_none() && tokens.len() > longest {
+        eprintln!("scores the first {longest} of {} tokens; --stride scores all", tokens.len());
+    }
+    let mut scores = Vec::with_capacity(counts.len());
+    let bar = progress(counts.len() * windows.len());
+    for k in counts {
+        bar.set_message(format!("k = {k}"));
+        let mut nll = Nll::default();
+        for Window { tokens: seen, scored } in &windows {
+            let logits = engine.logits(tokens[seen.clone()].to_vec(), k).await?;
+            let scored = scored.start - seen.start..scored.end - seen.start;
+            nll.add(&logits, &tokens[seen.clone()], scored)?;
+            bar.inc(1);
+        }
+        scores.push(Score { chains: k, tokens: nll.tokens, nll: nll.mean(), ppl: nll.perplexity() });
+    }
+    bar.finish_and_clear();
+    print(&scores, args.json)
+}
+
+fn read(file: &Path) -> Result<String> {
+    let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(text),
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            bail!("{}: not UTF-8 at byte {at}; expected a text in UTF-8", file.display())
+        }
+    }
+}
+
+fn print(scores: &[Score], json: bool) -> Result<()> {
+    let mut out = stdout().lock();
+    if json {
+        return Ok(writeln!(out, "{}", serde_json::to_string(scores)?)?);
+    }
+    writeln!(out, "{:>6}  {:>9}  {:>9}  {:>10}", "chains", "tokens", "nats/token", "perplexity")?;
+    for Score { chains, tokens, nll, ppl } in scores {
+        writeln!(out, "{chains:>6}  {tokens:>9}  {nll:>10.5}  {ppl:>10.3}")?;
+    }
+    Ok(())
+}

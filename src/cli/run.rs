@@ -1,0 +1,176 @@
+//! `colm run`: a chat in the terminal, or one answer.
+
+use std::future::pending;
+use std::io::stdout;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use colm::host::chain_choice::parse_chains;
+use console::style;
+use mistralrs_core::SamplingParams;
+
+use super::conversation::Conversation;
+use super::lines::Lines;
+use super::load::LoadArgs;
+use super::slash::{parse_slash, Slash, HELP};
+use super::speed::Speed;
+
+/// Chat in the terminal, or give one answer.
+///
+/// Without -i, every line of stdin is a question; /help lists what else a line can be. Ctrl-c stops an
+/// answer. Answers go to stdout; tokens and speeds, after each answer, to stderr.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// Answer with the model's first K chains [default: all that are loaded].
+    #[arg(long, value_name = "K")]
+    chains: Option<String>,
+    /// Give one answer, to PROMPT, and leave.
+    #[arg(short = 'i', long = "prompt", value_name = "PROMPT")]
+    prompt: Option<String>,
+    /// 0: always the likeliest token, so that answers repeat; above 0: chosen at random, the more so
+    /// the higher.
+    #[arg(long, default_value_t = 0., value_parser = temperature)]
+    temperature: f64,
+    /// The most tokens of an answer [default: what fits the model's context].
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<usize>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  colm run -m models/tiny-colm-air
+  colm run -m models/tiny-colm-air --chains 1 --max-tokens 64 -i 'Tell me a story.'
+  colm run -m models/tiny-colm-air --temperature 0.8 < questions.txt > answers.txt";
+
+/// Answers until there is no more question.
+pub async fn run(args: RunArgs) -> Result<()> {
+    let engine = args.load.engine().await?;
+    let chains = match &args.chains {
+        Some(asked) => parse_chains(asked, engine.chains()).context("--chains")?,
+        None => engine.chains(),
+    };
+    let sampling = sampling(args.temperature, args.max_tokens);
+    let conversation = Conversation { engine: &engine, chains, sampling, messages: Vec::new() };
+    match args.prompt {
+        Some(prompt) => one_answer(conversation, prompt).await,
+        None => chat(conversation).await,
+    }
+}
+
+async fn one_answer(mut conversation: Conversation<'_>, prompt: String) -> Result<()> {
+    let speed = conversation.ask(prompt, &mut stdout(), ctrl_c()).await?;
+    note(&at_chains(&speed, conversation.chains));
+    Ok(())
+}
+
+async fn chat(mut conversation: Conversation<'_>) -> Result<()> {
+    let mut lines = Lines::of_stdin()?;
+    let mut total = Speed::default();
+    if lines.terminal() {
+        note(&format!("{}: /help lists the commands", conversation.engine.name()));
+    }
+    loop {
+        let prompt = format!("k={}> ", conversation.chains);
+        let Some(line) = tokio::task::block_in_place(|| lines.next(&prompt))? else { break };
+        if line.trim().is_empty() {
+            continue;
+        }
+        let done = match parse_slash(&line) {
+            Some(Ok(Slash::Exit)) => break,
+            Some(Ok(command)) => obey(command, &mut conversation, &total),
+            Some(Err(unknown)) => Err(unknown.into()),
+            None => say(line, &mut conversation, &mut total, lines.terminal()).await,
+        };
+        match done {
+            // A person corrects the line; a script must not go on as if it had worked.
+            Err(error) if lines.terminal() => eprintln!("{error:#}"),
+            done => done?,
+        }
+    }
+    note(&format!("in all: {total}"));
+    Ok(())
+}
+
+fn obey(command: Slash, conversation: &mut Conversation<'_>, total: &Speed) -> Result<()> {
+    match command {
+        Slash::Chains(asked) => {
+            let loaded = conversation.engine.chains();
+            conversation.chains = parse_chains(&asked, loaded).context("/chains")?;
+        }
+        Slash::Stats => note(&format!("in all: {total}")),
+        Slash::Reset => conversation.messages.clear(),
+        Slash::Help => note(HELP),
+        Slash::Exit => (),
+    }
+    Ok(())
+}
+
+async fn say(
+    line: String,
+    conversation: &mut Conversation<'_>,
+    total: &mut Speed,
+    terminal: bool,
+) -> Result<()> {
+    let speed = match terminal {
+        true => conversation.ask(line, &mut stdout(), ctrl_c()).await?,
+        // Ctrl-c ends a process that reads from a pipe, as it does any other.
+        false => conversation.ask(line, &mut stdout(), pending()).await?,
+    };
+    *total += speed;
+    note(&at_chains(&speed, conversation.chains));
+    Ok(())
+}
+
+async fn ctrl_c() {
+    if let Err(error) = tokio::signal::ctrl_c().await {
+        tracing::warn!("ctrl-c does not stop answers: {error}");
+        pending().await
+    }
+}
+
+fn at_chains(speed: &Speed, chains: usize) -> String {
+    format!("k = {chains}: {speed}")
+}
+
+/// Beside the answers, dim.
+fn note(text: &str) {
+    eprintln!("{}", style(text).for_stderr().dim());
+}
+
+fn sampling(temperature: f64, max_tokens: Option<usize>) -> SamplingParams {
+    let sampling = match temperature {
+        0. => SamplingParams::deterministic(),
+        _ => SamplingParams { temperature: Some(temperature), ..SamplingParams::neutral() },
+    };
+    SamplingParams { max_len: max_tokens, ..sampling }
+}
+
+fn temperature(value: &str) -> Result<f64, String> {
+    match value.parse() {
+        Ok(temperature) if (0. ..f64::INFINITY).contains(&temperature) => Ok(temperature),
+        _ => Err("expected a number of at least 0".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn temperature_0_is_greedy() {
+        assert_eq!(sampling(0., Some(5)).top_k, Some(1));
+        let warm = sampling(0.7, None);
+        assert_eq!((warm.temperature, warm.top_k, warm.max_len), (Some(0.7), None, None));
+    }
+
+    #[test]
+    fn a_temperature_is_a_number_of_at_least_0() {
+        assert_eq!(temperature("0.5"), Ok(0.5));
+        for refused in ["-1", "NaN", "inf", "warm", ""] {
+            assert!(temperature(refused).is_err(), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! `colm serve`: the OpenAI API over HTTP.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use anyhow::Result;
+use clap::Args;
+
+use super::load::LoadArgs;
+
+/// Serve the OpenAI API over HTTP, with Swagger's pages at /docs.
+///
+/// The model id NAME answers at all loaded chains, NAME@k at k chains.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// The port to listen on.
+    #[arg(short, long, default_value_t = 1234)]
+    port: u16,
+    /// The address to listen on: this machine only, unless asked.
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    host: IpAddr,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  colm serve -m models/tiny-colm-air
+  colm serve -m models/tiny-colm-air --max-chains 2 --host 0.0.0.0 -p 8080";
+
+/// Serves until it is stopped.
+pub async fn run(args: ServeArgs) -> Result<()> {
+    let engine = args.load.engine().await?;
+    let _ = (engine, args.host, args.port); anyhow::bail!("TEMPORARY")
+}

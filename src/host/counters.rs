@@ -1,0 +1,62 @@
+//! What the model has computed and reused so far.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Running totals since the model was loaded; shared with whoever shows them.
+#[derive(Debug, Default)]
+pub struct Counters {
+    prompt: AtomicUsize,
+    reused: AtomicUsize,
+    decoded: AtomicUsize,
+    steps: AtomicUsize,
+}
+
+/// [`Counters`] at one moment. Tokens are counted once per sequence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Prompt tokens computed.
+    pub prompt: usize,
+    /// Prompt tokens whose keys and values were found in the prefix cache.
+    pub reused: usize,
+    /// Decode rows computed.
+    pub decoded: usize,
+    /// Forward passes.
+    pub steps: usize,
+}
+
+impl Counters {
+    pub(super) fn add_prompt(&self, computed: usize, reused: usize) {
+        self.prompt.fetch_add(computed, Ordering::Relaxed);
+        self.reused.fetch_add(reused, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_decoded(&self, rows: usize) {
+        self.decoded.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_step(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The totals now.
+    pub fn now(&self) -> Counts {
+        Counts {
+            prompt: self.prompt.load(Ordering::Relaxed),
+            reused: self.reused.load(Ordering::Relaxed),
+            decoded: self.decoded.load(Ordering::Relaxed),
+            steps: self.steps.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Counts {
+    /// What was added since `earlier`.
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            prompt: self.prompt - earlier.prompt,
+            reused: self.reused - earlier.reused,
+            decoded: self.decoded - earlier.decoded,
+            steps: self.steps - earlier.steps,
+        }
+    }
+}

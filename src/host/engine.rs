@@ -1,0 +1,196 @@
+//! Builds the mistral.rs engine around a CoLM checkpoint.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{bail, Context, Result};
+use candle_core::Device;
+use colm_checkpoint::ColmConfig;
+use mistralrs_core::{
+    DeviceMapMetadata, DeviceMapSetting, IsqType, MemoryGpuConfig, MistralRs, MistralRsBuilder,
+    ModelDType, NormalLoaderBuilder, NormalSpecificConfig, PagedAttentionConfig, PagedCacheType,
+    SchedulerConfig, TokenSource,
+};
+
+use super::chain_choice::model_id_at;
+use super::counters::Counts;
+use super::kv_pool::KvPool;
+use super::loader::{ColmLoader, Loaded};
+
+/// What to load and how to run it.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// A folder, or a Hugging Face model id.
+    pub model: String,
+    /// How many chains to read, open and hold; all if None.
+    pub max_chains: Option<usize>,
+    /// How many sequences run at once.
+    pub max_seqs: usize,
+    /// MiB of KV cache.
+    pub kv_cache_mb: usize,
+    /// Positions per KV block: 8, 16 or 32.
+    pub block_size: usize,
+    /// Dtype of weights and KV cache. None: f32 on the CPU, the host's choice elsewhere.
+    pub dtype: Option<ModelDType>,
+    /// In-situ quantization of the linear layers.
+    pub isq: Option<IsqType>,
+    /// Whether prompts reuse the blocks of earlier ones.
+    pub prefix_cache: bool,
+    /// Whether answers go on past the model's end-of-text tokens, for measurements of a set length.
+    pub ignore_eos: bool,
+}
+
+impl EngineOptions {
+    /// The defaults for `model`.
+    pub fn new(model: impl Into<String>) -> Self {
+        Self {
+            model: model.into(),
+            max_chains: None,
+            max_seqs: 32,
+            kv_cache_mb: 512,
+            block_size: 32,
+            dtype: None,
+            isq: None,
+            prefix_cache: true,
+            ignore_eos: false,
+        }
+    }
+}
+
+/// A running engine with one model, that answers at every chain count.
+pub struct Engine {
+    host: Arc<MistralRs>,
+    name: String,
+    loaded: Arc<Loaded>,
+}
+
+impl Engine {
+    /// Loads the model and starts the engine's thread. Needs a multi-threaded tokio runtime.
+    ///
+    /// Fails if the folder, its config or its weights are not right, or the KV cache is too small.
+    pub async fn start(options: &EngineOptions) -> Result<Self> {
+        let name = name_of(&options.model)?;
+        let device = device()?;
+        let loaded = Arc::new(Loaded::default());
+        let kv_pool = KvPool { mib: options.kv_cache_mb, block_size: options.block_size };
+        let loader = ColmLoader {
+            max_chains: options.max_chains,
+            kv_pool: Some(kv_pool),
+            loaded: loaded.clone(),
+        };
+        let loader = NormalLoaderBuilder::new(
+            NormalSpecificConfig::default(),
+            None,
+            None,
+            Some(options.model.clone()),
+            false,
+            None,
+        )
+        .build_with(Box::new(loader));
+        let dtype = options.dtype.unwrap_or(match device {
+            Device::Cpu => ModelDType::F32,
+            _ => ModelDType::Auto,
+        });
+        let paging = PagedAttentionConfig::new(
+            Some(options.block_size),
+            MemoryGpuConfig::MbAmount(options.kv_cache_mb),
+            PagedCacheType::Auto,
+        )?;
+        let pipeline = tokio::task::block_in_place(|| {
+            loader.load_model_from_hf(
+                None,
+                TokenSource::CacheToken,
+                &dtype,
+                &device,
+                true,
+                DeviceMapSetting::Map(DeviceMapMetadata::dummy()),
+                options.isq,
+                Some(paging),
+            )
+        })
+        .with_context(|| format!("cannot load {}", options.model))?;
+        let metadata = pipeline.lock().await.get_metadata();
+        let mut cache = metadata.cache_config.clone();
+        let cache = cache.as_mut().context("the engine has not paged the KV cache")?;
+        cache.ragged_batches = true;
+        let scheduler = SchedulerConfig::PagedAttentionMeta {
+            max_num_seqs: options.max_seqs,
+            config: cache.clone(),
+        };
+        let host = MistralRsBuilder::new(pipeline, scheduler, false, None)
+            .with_model_id(&name)
+            .with_no_prefix_cache(!options.prefix_cache)
+            .with_disable_eos_stop(options.ignore_eos)
+            .build()
+            .await;
+        let engine = Self { host, name, loaded };
+        for k in 1..=engine.chains() {
+            let alias = model_id_at(&engine.name, k);
+            let registered = engine.host.register_model_alias(&alias, &engine.name);
+            registered.map_err(anyhow::Error::msg).with_context(|| format!("model id {alias}"))?;
+        }
+        Ok(engine)
+    }
+
+    /// The host's engine, for its front ends.
+    pub fn host(&self) -> &Arc<MistralRs> {
+        &self.host
+    }
+
+    /// NAME, under which the model is served; `NAME@k` is the model at k chains.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The config of the model.
+    pub fn config(&self) -> &ColmConfig {
+        self.model().0
+    }
+
+    /// The number of chains loaded.
+    pub fn chains(&self) -> usize {
+        self.model().1
+    }
+
+    /// The longest sequence it takes, in tokens: the model's context, or what the KV cache holds.
+    pub fn max_tokens(&self) -> usize {
+        let known = self.host.max_sequence_length(None).ok().flatten();
+        known.unwrap_or(self.config().file.max_position_embeddings)
+    }
+
+    /// What the model has computed and reused so far.
+    pub fn counts(&self) -> Counts {
+        self.loaded.counters().now()
+    }
+
+    fn model(&self) -> (&ColmConfig, usize) {
+        self.loaded.model().expect("start() has loaded a model")
+    }
+}
+
+/// The last part of a folder's path, or the whole Hugging Face id.
+fn name_of(model: &str) -> Result<String> {
+    let path = Path::new(model);
+    if path.is_dir() {
+        let folder = path.canonicalize().with_context(|| format!("cannot open folder {model}"))?;
+        let name = folder.file_name().map(|name| name.to_string_lossy().into_owned());
+        return name.with_context(|| format!("{model} has no folder name"));
+    }
+    let parts: Vec<&str> = model.split('/').collect();
+    match parts.as_slice() {
+        [owner, name] if !owner.is_empty() && !name.is_empty() && *owner != "." && *owner != ".." => {
+            Ok(model.into())
+        }
+        _ => bail!("{model} is neither a folder nor a Hugging Face id such as owner/name"),
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn device() -> Result<Device> {
+    Ok(Device::cuda_if_available(0)?)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn device() -> Result<Device> {
+    Ok(Device::Cpu)
+}

@@ -1,0 +1,272 @@
+//! The engine's way to a CoLM checkpoint: what `architectures` in config.json leads to.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use anyhow::{bail, Context, Result};
+use candle_core::DType;
+use colm_checkpoint::{files_for, Architecture, Checkpoint, ColmConfig, Part, Projection};
+use mistralrs_core::ext::{
+    register_architecture, AttentionImplementation, DeviceMappedModelLoader, IsqModelLoader,
+    KvCacheLayout, LoraConfig, ModelConfigLike, ModelConfigMetadata, NormalLoadingMetadata,
+    NormalModel, NormalModelLoader, XLoraConfig,
+};
+use mistralrs_core::{AutoDeviceMapParams, Ordering as LoraOrdering};
+use mistralrs_quant::{QuantizedConfig, ShardedVarBuilder};
+use regex::Regex;
+
+use super::counters::Counters;
+use super::dense::as_chain_layout;
+use super::kv_pool::KvPool;
+use super::normal_model::HostedColm;
+use crate::model::colm::Placed;
+use crate::model::Colm;
+
+/// Makes the engine load CoLM and CoLM-Air checkpoints, with all their chains, wherever it loads
+/// models: through its own model selection as well as through [`super::engine::Engine`].
+pub fn register() {
+    for architecture in [Architecture::Colm, Architecture::ColmAir] {
+        register_architecture(architecture.name(), || Box::new(ColmLoader::default()));
+    }
+}
+
+/// What is known of a model once it is loaded.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    config: OnceLock<(ColmConfig, usize)>,
+    counters: Arc<Counters>,
+}
+
+impl Loaded {
+    /// The config, and the number of chains loaded. None before a model is loaded.
+    pub fn model(&self) -> Option<(&ColmConfig, usize)> {
+        self.config.get().map(|(config, chains)| (config, *chains))
+    }
+
+    /// The totals of the model's work.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+/// Loads the first chains of a checkpoint, in either layout.
+#[derive(Debug, Default)]
+pub struct ColmLoader {
+    /// How many chains to read, open and hold; all if None.
+    pub max_chains: Option<usize>,
+    /// The KV cache the engine is going to allocate, if its size is given: checked against the model.
+    pub kv_pool: Option<KvPool>,
+    /// Told about the model.
+    pub loaded: Arc<Loaded>,
+}
+
+impl ColmLoader {
+    fn config(&self, json: &str) -> Result<(ColmConfig, usize)> {
+        let config = ColmConfig::parse(json).context("config.json")?;
+        let count = config.chains.count();
+        let k = self.max_chains.unwrap_or(count);
+        if k == 0 || k > count {
+            bail!("--max-chains {k}: the model has {count} chains, expected 1 to {count}");
+        }
+        Ok((config, k))
+    }
+
+    fn sizes(&self, json: &str, dtype: DType, pack_factor: usize) -> Result<Sizes> {
+        let (config, k) = self.config(json)?;
+        let mut sizes = Sizes { layers: vec![0; config.file.num_hidden_layers], others: 0 };
+        for tensor in config.tensors(k) {
+            let elements: usize = tensor.shape().iter().product();
+            match tensor.part {
+                Part::Weight { layer, .. } => sizes.layers[layer] += elements / pack_factor,
+                Part::InputNorm { layer }
+                | Part::PostAttentionNorm { layer }
+                | Part::Bias { layer, .. } => sizes.layers[layer] += elements,
+                Part::Head => sizes.others += elements / pack_factor,
+                Part::Embedding | Part::FinalNorm => sizes.others += elements,
+            }
+        }
+        let bytes = dtype.size_in_bytes();
+        sizes.layers.iter_mut().for_each(|layer| *layer *= bytes);
+        sizes.others *= bytes;
+        Ok(sizes)
+    }
+}
+
+/// Bytes of weights.
+struct Sizes {
+    layers: Vec<usize>,
+    others: usize,
+}
+
+/// What the engine's cache and device mapping need to know of the first `k` chains.
+fn metadata(config: &ColmConfig, k: usize) -> ModelConfigMetadata {
+    ModelConfigMetadata {
+        max_seq_len: config.file.max_position_embeddings,
+        num_layers: config.file.num_hidden_layers,
+        hidden_size: config.hidden.first(k),
+        num_kv_heads: config.kv_heads.first(k),
+        num_attn_heads: config.heads.first(k),
+        sliding_window: None,
+        k_head_dim: config.head_dim,
+        v_head_dim: config.head_dim,
+        kv_cache_layout: KvCacheLayout::Standard,
+    }
+}
+
+fn quantization(config: &ColmConfig) -> Result<Option<QuantizedConfig>> {
+    let written = config.file.other.get("quantization_config");
+    let parsed = written.map(|value| serde_json::from_value(value.clone()));
+    parsed.transpose().context("config.json: `quantization_config`")
+}
+
+fn folder_of(files: &[PathBuf]) -> Result<&Path> {
+    let folder = files.first().and_then(|file| file.parent());
+    folder.context("the model folder has no weight files")
+}
+
+impl NormalModelLoader for ColmLoader {
+    /// Opens only the files of the chains asked for, after a look at every header and, in the dense
+    /// layout, at the blocks that must be zero.
+    fn weight_files(&self, json: &str, found: &[PathBuf]) -> Result<Vec<PathBuf>> {
+        let (config, k) = self.config(json)?;
+        let folder = folder_of(found)?;
+        if quantization(&config)?.is_none() {
+            Checkpoint::open(folder, &config, k)?.check_zero_blocks()?;
+        }
+        Ok(files_for(folder, &config, k)?)
+    }
+
+    fn load(
+        &self,
+        json: &str,
+        vb: ShardedVarBuilder,
+        loading: NormalLoadingMetadata,
+        attention: AttentionImplementation,
+    ) -> Result<Box<dyn NormalModel + Send + Sync>> {
+        if attention != AttentionImplementation::PagedAttention {
+            bail!("CoLM runs on the paged KV cache only; do not disable PagedAttention");
+        }
+        let (config, k) = self.config(json)?;
+        if let Some(pool) = &self.kv_pool {
+            pool.check(&config, k, vb.dtype())?;
+        }
+        let quantization = quantization(&config)?;
+        let embedding = Part::Embedding.chain_name(0);
+        let vb = match vb.contains_tensor(&embedding) {
+            true => vb,
+            false if quantization.is_some() => {
+                bail!("`quantization_config`: a quantized checkpoint must be in the chain layout")
+            }
+            false => as_chain_layout(&config, vb),
+        };
+        let NormalLoadingMetadata { mapper, loading_isq, .. } = loading;
+        let placed = |layer: Option<usize>, loading_isq| match layer {
+            Some(layer) => mapper.set_device(layer, vb.clone(), loading_isq),
+            None => mapper.set_nm_device(vb.clone(), loading_isq),
+        };
+        let colm = Colm::load(
+            &config,
+            k,
+            &quantization,
+            &Placed {
+                linears: &|layer| placed(layer, loading_isq),
+                others: &|layer| placed(layer, false),
+            },
+        )?;
+        let metadata = metadata(&config, k);
+        // Set once per loader; an engine that is rebooted keeps its model.
+        let _ = self.loaded.config.set((config.clone(), k));
+        let counters = self.loaded.counters.clone();
+        Ok(Box::new(HostedColm::new(config, colm, metadata, mapper, counters)))
+    }
+
+    fn load_xlora(
+        &self,
+        _config: &str,
+        _vb: ShardedVarBuilder,
+        _lora_config: &[((String, String), LoraConfig)],
+        _xlora_config: Option<XLoraConfig>,
+        _xlora_ordering: LoraOrdering,
+        _normal_loading_metadata: NormalLoadingMetadata,
+        _preload_adapters: &Option<HashMap<String, (ShardedVarBuilder, LoraConfig)>>,
+    ) -> Result<Box<dyn NormalModel + Send + Sync>> {
+        bail!("CoLM has no X-LoRA")
+    }
+
+    fn is_gptx(&self, _config: &str) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn pages_on_cpu(&self, _config: &str) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn get_config_repr(&self, json: &str) -> Result<Box<dyn Debug>> {
+        Ok(Box::new(self.config(json)?.0.file))
+    }
+}
+
+impl IsqModelLoader for ColmLoader {
+    fn isq_layer_regexes(&self, _config: &str) -> Result<Vec<Regex>> {
+        let linears = Projection::ALL.iter().map(|projection| {
+            let name = regex::escape(projection.name());
+            format!(r"layers\.\d+\.{name}\.chains\.\d+\.(weight|bias)$")
+        });
+        let head = r"lm_head\.chains\.\d+\.(weight|bias)$".to_string();
+        Ok(linears.chain([head]).map(|name| Regex::new(&name)).collect::<Result<_, _>>()?)
+    }
+
+    fn immediate_isq_predicates(&self, config: &str) -> Result<Vec<Regex>> {
+        self.isq_layer_regexes(config)
+    }
+}
+
+impl DeviceMappedModelLoader for ColmLoader {
+    fn mapped_max_act_size_elems(&self, json: &str, params: &AutoDeviceMapParams) -> Result<usize> {
+        let AutoDeviceMapParams::Text { max_seq_len, max_batch_size } = params else {
+            bail!("CoLM is a text model; its device map wants text parameters");
+        };
+        let (config, k) = self.config(json)?;
+        // The widest tensors of a block: gate, up and their product, of every row.
+        Ok(3 * max_batch_size * max_seq_len * config.intermediate.first(k))
+    }
+
+    fn non_mapped_max_act_size_elems(&self, json: &str, params: &AutoDeviceMapParams) -> Result<usize> {
+        let (config, _) = self.config(json)?;
+        let AutoDeviceMapParams::Text { max_batch_size, .. } = params else {
+            bail!("CoLM is a text model; its device map wants text parameters");
+        };
+        Ok(max_batch_size * config.file.vocab_size)
+    }
+
+    fn non_mapped_size_in_bytes(
+        &self,
+        json: &str,
+        dtype: DType,
+        weight_pack_factor: usize,
+        _matformer: Option<&mistralrs_core::matformer::MatformerSliceConfig>,
+    ) -> Result<usize> {
+        Ok(self.sizes(json, dtype, weight_pack_factor)?.others)
+    }
+
+    fn layer_sizes_in_bytes(
+        &self,
+        json: &str,
+        dtype: DType,
+        weight_pack_factor: usize,
+        _matformer: Option<&mistralrs_core::matformer::MatformerSliceConfig>,
+    ) -> Result<Vec<usize>> {
+        Ok(self.sizes(json, dtype, weight_pack_factor)?.layers)
+    }
+
+    fn num_layers(&self, json: &str) -> Result<usize> {
+        Ok(self.config(json)?.0.file.num_hidden_layers)
+    }
+
+    fn model_config(&self, json: &str) -> Result<Box<dyn ModelConfigLike>> {
+        let (config, k) = self.config(json)?;
+        Ok(Box::new(metadata(&config, k)))
+    }
+}

@@ -1,0 +1,11 @@
+//! Where CoLM meets the mistral.rs engine: the only place that names the types of `mistralrs-core`.
+
+pub mod chain_choice;
+pub mod counters;
+pub mod dense;
+pub mod engine;
+pub mod kv_pool;
+pub mod loader;
+pub mod normal_model;
+pub mod request;
+pub mod step;

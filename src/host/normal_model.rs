@@ -1,0 +1,227 @@
+//! [`Colm`] as the engine's `NormalModel`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{bail, Device, Result, Tensor};
+use colm_checkpoint::{ColmConfig, Part, Projection};
+use colm_kernels::KvBlocks;
+use mistralrs_core::ext::{
+    AnyMoeBaseModelMixin, Cache, DeviceMapper, EitherCache, FlashParams, IsqModel,
+    ModelConfigMetadata, NonGranularState, NormalModel, PagedAttentionInputMetadata,
+    Sequence as EngineSequence, UnVarBuilder,
+};
+use mistralrs_quant::QuantMethod;
+
+use super::chain_choice::chains_of;
+use super::counters::Counters;
+use super::step::{padded, scratch_blocks, step, Batch, Paging};
+use crate::model::Colm;
+
+/// Positions per block where the model runs outside the engine's cache.
+const SCRATCH_BLOCK_SIZE: usize = 32;
+
+/// A loaded model, between the engine and [`Colm::forward`].
+pub struct HostedColm {
+    pub(super) config: ColmConfig,
+    pub(super) colm: Colm,
+    pub(super) metadata: ModelConfigMetadata,
+    pub(super) mapper: Box<dyn DeviceMapper + Send + Sync>,
+    pub(super) counters: Arc<Counters>,
+    /// The engine asks for one, though the paged cache is the only one in use.
+    pub(super) unused_cache: EitherCache,
+    /// Per sequence of the next forward pass, its chain count.
+    pub(super) chains: Mutex<Vec<usize>>,
+}
+
+impl HostedColm {
+    pub(super) fn new(
+        config: ColmConfig,
+        colm: Colm,
+        metadata: ModelConfigMetadata,
+        mapper: Box<dyn DeviceMapper + Send + Sync>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        let unused_cache = EitherCache::Full(Cache::new(metadata.num_layers, false));
+        Self { config, colm, metadata, mapper, counters, unused_cache, chains: Mutex::default() }
+    }
+
+    /// The chain count of a request: what its model id says, or all.
+    fn chains_asked(&self, requested_model_id: Option<&str>) -> usize {
+        let loaded = self.colm.chains();
+        let asked = requested_model_id.and_then(chains_of);
+        asked.filter(|k| (1..=loaded).contains(k)).unwrap_or(loaded)
+    }
+
+    /// Per sequence of this forward pass, its chain count. Passes that no `begin_step` announced
+    /// (calibration) run all chains.
+    fn take_chains(&self, sequences: usize) -> Result<Vec<usize>> {
+        let announced = std::mem::take(&mut *self.chains.lock().unwrap_or_else(PoisonError::into_inner));
+        match announced.len() {
+            0 => Ok(vec![self.colm.chains(); sequences]),
+            count if count == sequences => Ok(announced),
+            count => bail!("a step of {count} sequences was announced, {sequences} came"),
+        }
+    }
+
+    fn kv_blocks(&self, cache: Vec<(Tensor, Tensor)>) -> Result<Vec<KvBlocks>> {
+        let layers = cache.iter();
+        layers
+            .map(|(keys, values)| KvBlocks::from_host(keys, values, self.config.head_dim))
+            .collect()
+    }
+
+    fn scratch(&self, input_ids: &Tensor) -> Result<(Vec<KvBlocks>, Paging)> {
+        let (sequences, longest) = input_ids.dims2()?;
+        let blocks = sequences * longest.div_ceil(SCRATCH_BLOCK_SIZE);
+        let heads = self.metadata.num_kv_heads;
+        let layer = |_| {
+            let like = &self.colm.embedding.tables[0];
+            scratch_blocks(blocks, SCRATCH_BLOCK_SIZE, heads, self.config.head_dim, like)
+        };
+        let kv = (0..self.metadata.num_layers).map(layer).collect::<Result<_>>()?;
+        Ok((kv, Paging::scratch(input_ids, SCRATCH_BLOCK_SIZE)?))
+    }
+}
+
+impl NormalModel for HostedColm {
+    fn begin_step(&self, sequences: &[&mut EngineSequence], is_prompt: bool) {
+        let asked = sequences.iter().map(|sequence| self.chains_asked(sequence.requested_model_id()));
+        *self.chains.lock().unwrap_or_else(PoisonError::into_inner) = asked.collect();
+        self.counters.add_step();
+        for sequence in sequences {
+            match is_prompt {
+                true => {
+                    let reused = sequence.prefix_cache_len();
+                    self.counters.add_prompt(sequence.get_toks().len() - reused, reused);
+                }
+                false => self.counters.add_decoded(1),
+            }
+        }
+    }
+
+    /// Plain CoLM's keys and values above chain 1 exist only where the request computed them, so
+    /// requests share cached blocks only with requests of the same chain count. Air's are the same at
+    /// every count.
+    fn cache_salt(&self, requested_model_id: Option<&str>) -> Option<String> {
+        let k = self.chains_asked(requested_model_id);
+        let kv_heads = &self.config.kv_heads;
+        let depends = (1..self.colm.chains()).any(|chain| kv_heads.of(chain) > 0);
+        depends.then(|| format!("chains={k}"))
+    }
+
+    fn forward(
+        &self,
+        input_ids: &Tensor,
+        seqlen_offsets: &[usize],
+        context_lens: Vec<(usize, usize)>,
+        _position_ids: Vec<usize>,
+        metadata: Option<(Vec<(Tensor, Tensor)>, &PagedAttentionInputMetadata)>,
+        _flash_params: &FlashParams,
+    ) -> Result<Tensor> {
+        let chains = self.take_chains(input_ids.dim(0)?)?;
+        let (kv, paging) = match metadata {
+            Some((cache, metadata)) => {
+                (self.kv_blocks(cache)?, Paging::of_engine(metadata, self.colm.device())?)
+            }
+            None => self.scratch(input_ids)?,
+        };
+        let batch = Batch { input_ids, seqlen_offsets, context_lens: &context_lens, chains: &chains };
+        let step = step(&batch, paging, &self.config.kv_heads)?;
+        padded(&self.colm.forward(&step, &kv)?, &step.active)
+    }
+
+    fn xlora_forward(
+        &self,
+        _input_ids: &Tensor,
+        _input_ids_full: &Tensor,
+        _seqlen_offsets: &[usize],
+        _seqlen_offsets_full: &[usize],
+        _no_kv_cache: bool,
+        _non_granular_state: &Option<NonGranularState>,
+        _context_lens: Vec<(usize, usize)>,
+        _position_ids: Vec<usize>,
+        _flash_params: &FlashParams,
+        _flash_params_full: &FlashParams,
+    ) -> Result<Tensor> {
+        bail!("CoLM has no X-LoRA")
+    }
+
+    fn is_xlora(&self) -> bool {
+        false
+    }
+
+    fn device(&self) -> &Device {
+        self.colm.device()
+    }
+
+    fn cache(&self) -> &EitherCache {
+        &self.unused_cache
+    }
+
+    fn cache_mut(&mut self) -> &mut EitherCache {
+        &mut self.unused_cache
+    }
+
+    fn max_seq_len(&self) -> usize {
+        self.metadata.max_seq_len
+    }
+
+    fn config(&self) -> &ModelConfigMetadata {
+        &self.metadata
+    }
+}
+
+impl IsqModel for HostedColm {
+    fn get_layers(&mut self) -> (Vec<(&mut Arc<dyn QuantMethod>, Option<usize>)>, &dyn DeviceMapper) {
+        let mut layers: Vec<(&mut Arc<dyn QuantMethod>, Option<usize>)> = Vec::new();
+        layers.extend(self.colm.head.blocks.iter_mut().map(|block| (block, None)));
+        for (index, block) in self.colm.blocks.iter_mut().enumerate() {
+            let (attention, mlp) = (&mut block.attention, &mut block.mlp);
+            let linears = [
+                &mut attention.q_proj,
+                &mut attention.k_proj,
+                &mut attention.v_proj,
+                &mut attention.o_proj,
+                &mut mlp.gate_proj,
+                &mut mlp.up_proj,
+                &mut mlp.down_proj,
+            ];
+            let blocks = linears.into_iter().flat_map(|linear| linear.blocks.iter_mut());
+            layers.extend(blocks.map(|block| (block, Some(index))));
+        }
+        (layers, &*self.mapper)
+    }
+
+    /// The names of calibration statistics, in the order of `get_layers`: the head has none.
+    fn imatrix_names(&self) -> Result<Vec<Option<String>>> {
+        let chains = self.colm.chains();
+        let mut names = vec![None; chains];
+        for layer in 0..self.metadata.num_layers {
+            for projection in Projection::ALL {
+                let part = Part::Weight { layer, projection };
+                let owned = (0..chains).filter(|&i| self.config.chain_tensor(part, i).is_some());
+                names.extend(owned.map(|i| Some(part.chain_name(i))));
+            }
+        }
+        Ok(names)
+    }
+
+    fn residual_tensors(&self) -> Vec<(String, Tensor)> {
+        let residual = UnVarBuilder::new();
+        let add = |name: String, tensors: &[Tensor]| {
+            for (i, tensor) in tensors.iter().enumerate() {
+                residual.pp(&name).pp("chains").pp(i).add_tensor("weight", tensor.clone());
+            }
+        };
+        add("model.embed_tokens".into(), &self.colm.embedding.tables);
+        add("model.norm".into(), &self.colm.norm.weights);
+        for (layer, block) in self.colm.blocks.iter().enumerate() {
+            add(format!("model.layers.{layer}.input_layernorm"), &block.input_norm.weights);
+            let norm = &block.post_attention_norm;
+            add(format!("model.layers.{layer}.post_attention_layernorm"), &norm.weights);
+        }
+        residual.to_safetensors()
+    }
+}
+
+impl AnyMoeBaseModelMixin for HostedColm {}

@@ -1,0 +1,105 @@
+//! The whole model: tokens of a step in, logits out.
+
+use std::sync::Arc;
+
+use candle_core::{bail, Device, Result, Tensor};
+use colm_checkpoint::ColmConfig;
+use colm_kernels::{KvBlocks, Llama3Scaling, Rope};
+use mistralrs_quant::{QuantizedConfig, ShardedVarBuilder};
+
+use super::block::Block;
+use super::layers::{ChainEmbedding, ChainHead, ChainRmsNorm};
+use super::rows::Step;
+
+/// The first k chains of a CoLM or CoLM-Air, ready to run.
+pub struct Colm {
+    pub embedding: ChainEmbedding,
+    pub blocks: Vec<Block>,
+    pub norm: ChainRmsNorm,
+    pub head: ChainHead,
+    chains: usize,
+    device: Device,
+}
+
+/// Where the loader wants the weights of each part.
+pub struct Placed<'a> {
+    /// Weights that may be quantized while loading.
+    pub linears: &'a dyn Fn(Option<usize>) -> ShardedVarBuilder,
+    /// Weights that stay as they are, on the device that computes.
+    pub others: &'a dyn Fn(Option<usize>) -> ShardedVarBuilder,
+}
+
+impl Colm {
+    /// Loads the first `k` chains. `placed` gives the root of the tensor names (SPEC 4, chain layout)
+    /// for a layer, or for the parts outside the layers.
+    pub fn load(
+        config: &ColmConfig,
+        k: usize,
+        quantization: &Option<QuantizedConfig>,
+        placed: &Placed<'_>,
+    ) -> Result<Self> {
+        let root = (placed.others)(None);
+        let embedding = ChainEmbedding::load(config, k, &root.pp("model.embed_tokens"))?;
+        let head = match config.file.tie_word_embeddings {
+            true => ChainHead::tied(&embedding)?,
+            false => ChainHead::load(config, k, quantization, &(placed.linears)(None).pp("lm_head"))?,
+        };
+        let rope = Arc::new(rope(config)?);
+        let block = |layer: usize| {
+            let name = format!("model.layers.{layer}");
+            let linears = (placed.linears)(Some(layer)).pp(&name);
+            let norms = (placed.others)(Some(layer)).pp(&name);
+            Block::load(config, k, rope.clone(), quantization, &linears, &norms)
+        };
+        Ok(Self {
+            blocks: (0..config.file.num_hidden_layers).map(block).collect::<Result<_>>()?,
+            norm: ChainRmsNorm::load(config, k, &root.pp("model.norm"))?,
+            embedding,
+            head,
+            chains: k,
+            device: root.device().clone(),
+        })
+    }
+
+    /// The number of chains loaded.
+    pub fn chains(&self) -> usize {
+        self.chains
+    }
+
+    /// Where tokens come in and logits go out.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The logits asked for, `[rows, vocab_size]` f32 in the order of the step, each row at the chain
+    /// count of its sequence. Keys and values of the step's rows are written to `kv`, one per layer.
+    ///
+    /// Fails if a sequence asks for more chains than are loaded.
+    pub fn forward(&self, step: &Step, kv: &[KvBlocks]) -> Result<Tensor> {
+        let rows = &step.active;
+        if rows.chains() > self.chains {
+            bail!("{} chains asked for, {} are loaded", rows.chains(), self.chains);
+        }
+        if kv.len() != self.blocks.len() {
+            bail!("{} layers of KV blocks for {} layers", kv.len(), self.blocks.len());
+        }
+        let mut x = self.embedding.forward(step)?;
+        for (block, kv) in self.blocks.iter().zip(kv) {
+            x = block.forward(&x, step, kv)?;
+        }
+        let asked = rows.at_logits();
+        let x = x.to_device(&self.device)?.select(rows, &asked)?;
+        self.head.forward(&self.norm.forward(&x)?, &asked)
+    }
+}
+
+fn rope(config: &ColmConfig) -> Result<Rope> {
+    let scaling = config.rope_scaling.map(|scaling| Llama3Scaling {
+        factor: scaling.factor,
+        low_freq_factor: scaling.low_freq_factor,
+        high_freq_factor: scaling.high_freq_factor,
+        original_max_position_embeddings: scaling.original_max_position_embeddings as f64,
+    });
+    let positions = config.file.max_position_embeddings;
+    Rope::new(config.head_dim, config.file.rope_theta, positions, scaling)
+}

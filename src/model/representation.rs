@@ -1,0 +1,71 @@
+//! A hidden vector as a chain of representations (SPEC 1).
+
+use candle_core::{Device, Result, Tensor};
+
+use super::rows::ActiveRows;
+
+/// x = [x_1 .. x_k]: per chain i a tensor `[rows chain i is active on, width_i]`.
+#[derive(Clone, Debug)]
+pub struct Representation {
+    chains: Vec<Tensor>,
+}
+
+impl Representation {
+    /// From the tensors of chains 1, 2, ..
+    pub fn new(chains: Vec<Tensor>) -> Self {
+        Self { chains }
+    }
+
+    /// The tensors, chain by chain.
+    pub fn chains(&self) -> &[Tensor] {
+        &self.chains
+    }
+
+    /// The sum with `other`, chain by chain.
+    pub fn add(&self, other: &Self) -> Result<Self> {
+        let sums = self.chains.iter().zip(&other.chains).map(|(x, y)| x + y);
+        Ok(Self::new(sums.collect::<Result<_>>()?))
+    }
+
+    /// The same on `device`; nothing is copied if it is there.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        let chains = self.chains.iter().map(|x| x.to_device(device));
+        Ok(Self::new(chains.collect::<Result<_>>()?))
+    }
+
+    /// The rows of `narrower`, all of them among `rows`, the rows of this representation.
+    pub fn select(&self, rows: &ActiveRows, narrower: &ActiveRows) -> Result<Self> {
+        let chains = self.chains.iter().enumerate();
+        let selected = chains.map(|(i, x)| rows.select(i, narrower, i, x));
+        Ok(Self::new(selected.collect::<Result<_>>()?))
+    }
+
+    /// x_<=i for every chain i.
+    pub fn prefixes(&self, rows: &ActiveRows) -> Result<Prefixes> {
+        let mut prefixes: Vec<Tensor> = Vec::with_capacity(self.chains.len());
+        for (i, x) in self.chains.iter().enumerate() {
+            let prefix = match i.checked_sub(1) {
+                None => x.clone(),
+                Some(below) => {
+                    let lower = rows.select(below, rows, i, &prefixes[below])?;
+                    Tensor::cat(&[&lower, x], 1)?
+                }
+            };
+            prefixes.push(prefix);
+        }
+        Ok(Prefixes { prefixes })
+    }
+}
+
+/// What the linear layers read: per chain i the tensor x_<=i, `[rows chain i is active on, width_<=i]`.
+#[derive(Clone, Debug)]
+pub struct Prefixes {
+    prefixes: Vec<Tensor>,
+}
+
+impl Prefixes {
+    /// The tensors, chain by chain.
+    pub fn iter(&self) -> impl Iterator<Item = &Tensor> {
+        self.prefixes.iter()
+    }
+}

@@ -1,0 +1,2 @@
+#[path = "it/echo/mod.rs"]
+mod echo;

@@ -1,0 +1,155 @@
+//! What is wrong is refused with its name, and what would be right; never a panic.
+
+use std::fs;
+use std::path::Path;
+
+use colm::{Engine, EngineOptions, Prompt, Request};
+use serde_json::{json, Value};
+use tempfile::TempDir;
+
+use crate::common::{engine, golden, model_folder, options};
+use crate::random_model::{self, with};
+
+async fn refused(options: &EngineOptions, names: &[&str]) {
+    let error = match Engine::start(options).await {
+        Ok(_) => panic!("started with {options:?}"),
+        Err(error) => format!("{error:#}"),
+    };
+    for name in names {
+        assert!(error.contains(name), "`{name}` is missing in: {error}");
+    }
+}
+
+fn model() -> TempDir {
+    random_model::folder(&random_model::air())
+}
+
+async fn config_refused(change: impl FnOnce(&mut Value), names: &[&str]) {
+    let folder = model();
+    let folder = folder.path().join("model");
+    fs::write(folder.join("config.json"), with(random_model::air(), change).to_string()).unwrap();
+    refused(&options(&folder), names).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn configs() {
+    config_refused(|json| json["hidden_size"] = 66.into(), &["config.json", "hidden_size", "66"]).await;
+    config_refused(|json| json["chains"] = json!([1, 0]), &["chains", "chain 2"]).await;
+    config_refused(|json| json["num_key_value_heads"] = 3.into(), &["key/value heads"]).await;
+    config_refused(|json| json["hidden_act"] = "gelu".into(), &["hidden_act", "gelu", "silu"]).await;
+    config_refused(|json| drop(json.as_object_mut().unwrap().remove("rms_norm_eps")), &["rms_norm_eps"])
+        .await;
+    config_refused(|json| json["vocab_size"] = "many".into(), &["vocab_size"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chains_that_do_not_match_the_files() {
+    config_refused(|json| json["chains"] = json!([1, 1]), &["model-chain-0000", "of-00004"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files() {
+    let folder = model();
+    let folder = folder.path().join("model");
+    let second = folder.join("model-chain-00002-of-00004.safetensors");
+    let bytes = fs::read(&second).unwrap();
+
+    fs::write(&second, &bytes[..bytes.len() / 2]).unwrap();
+    refused(&options(&folder), &["model-chain-00002-of-00004.safetensors"]).await;
+    fs::remove_file(&second).unwrap();
+    refused(&options(&folder), &["model-chain-00002-of-00004.safetensors"]).await;
+    let first = EngineOptions { max_chains: Some(1), ..options(&folder) };
+    engine(&first).await.logits(vec![1, 2, 3], 1).await.unwrap();
+
+    let no_such = EngineOptions { max_chains: Some(5), ..options(&folder) };
+    refused(&no_such, &["--max-chains 5", "1 to 4"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_or_misshapen_tensor() {
+    let folder = model();
+    let folder = folder.path().join("model");
+    let file = folder.join("model-chain-00003-of-00004.safetensors");
+    let name = "model.layers.1.mlp.up_proj.chains.2.weight";
+    let tensors = candle_core::safetensors::load(&file, &candle_core::Device::Cpu).unwrap();
+
+    let mut fewer = tensors.clone();
+    fewer.remove(name);
+    candle_core::safetensors::save(&fewer, &file).unwrap();
+    refused(&options(&folder), &[name, "model-chain-00003-of-00004.safetensors"]).await;
+
+    let mut turned = tensors;
+    let tensor = turned[name].t().unwrap().contiguous().unwrap();
+    turned.insert(name.into(), tensor);
+    candle_core::safetensors::save(&turned, &file).unwrap();
+    refused(&options(&folder), &[name, "[24, 48]", "[48, 24]"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nonzero_block_above_the_diagonal() {
+    let folder = model_folder(&golden().join("colm-2-1-1-gqa-dense"));
+    let file = folder.path().join("model.safetensors");
+    let name = "model.layers.1.mlp.gate_proj.weight";
+    let mut tensors = candle_core::safetensors::load(&file, &candle_core::Device::Cpu).unwrap();
+    let full = tensors[name].ones_like().unwrap();
+    tensors.insert(name.into(), full);
+    candle_core::safetensors::save(&tensors, &file).unwrap();
+    refused(&options(folder.path()), &[name, "zero"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_none() {
+    refused(&EngineOptions::new("no-such-folder"), &["no-such-folder", "folder", "owner/name"]).await;
+    let empty = tempfile::tempdir().unwrap();
+    refused(&options(empty.path()), &[&*empty.path().to_string_lossy()]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kv_pool_too_small_for_anything() {
+    let folder = random_model::folder(&with(random_model::air(), |json| {
+        json["num_hidden_layers"] = 8.into();
+        json["head_dim"] = 256.into();
+    }));
+    let options = EngineOptions { kv_cache_mb: 1, ..options(&folder.path().join("model")) };
+    refused(&options, &["--kv-cache-mb 1", "2 or more"]).await;
+}
+
+fn started(folder: &Path) -> EngineOptions {
+    options(&folder.join("model"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests() {
+    let folder = model();
+    let engine = engine(&started(folder.path())).await;
+    let refused = |prompt: Prompt, k: usize| {
+        let request = Request::greedy(prompt).at(k).max_tokens(2);
+        async { format!("{:#}", engine.answer(request).await.unwrap_err()) }
+    };
+    let error = refused(Prompt::Tokens(vec![]), 1).await;
+    assert!(error.contains("empty prompt"), "{error}");
+    let error = refused(Prompt::Tokens(vec![1; 600]), 1).await;
+    assert!(error.contains("512"), "the context is named: {error}");
+    for k in [0, 5] {
+        let error = refused(Prompt::Tokens(vec![1, 2]), k).await;
+        assert!(error.contains("from 1 to 4"), "{error}");
+    }
+    engine.answer(Request::greedy(Prompt::Tokens(vec![1, 2])).max_tokens(2)).await.unwrap();
+}
+
+/// Prompt and answer together never outgrow the context.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_ends_where_the_context_ends() {
+    let folder = random_model::folder(&with(random_model::air(), |json| {
+        json["max_position_embeddings"] = 64.into();
+    }));
+    let engine = engine(&started(folder.path())).await;
+    let mut lengths = Vec::new();
+    for first in 1..8 {
+        let request = Request::greedy(Prompt::Tokens(vec![first; 50]));
+        let answer = engine.answer(request).await.unwrap();
+        assert!(answer.usage.total_tokens <= 64, "{:?}", answer.usage);
+        lengths.push(answer.finish_reason);
+    }
+    assert!(lengths.iter().any(|reason| reason == "length"), "{lengths:?}");
+}

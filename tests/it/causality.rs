@@ -1,0 +1,55 @@
+//! The model at k chains does not depend on the weights of the chains above k, bit for bit.
+
+use std::fs;
+use std::path::Path;
+
+use colm::EngineOptions;
+use serde_json::Value;
+
+use crate::common::{engine, options};
+use crate::random_model::{self, VOCAB};
+
+fn tokens() -> Vec<u32> {
+    (0..40).map(|at| (1 + at * 11 % (VOCAB - 1)) as u32).collect()
+}
+
+async fn logits(options: &EngineOptions, k: usize) -> Vec<f32> {
+    let options = EngineOptions { prefix_cache: false, ..options.clone() };
+    let logits = engine(&options).await.logits(tokens(), k).await.unwrap();
+    logits.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+async fn upper_chains_do_not_matter(config: &Value) {
+    let folder = tempfile::tempdir().unwrap();
+    let original = folder.path().join("original");
+    random_model::write(&original, config, |_| 0);
+    for k in 1..4 {
+        let expected = logits(&options(&original), k).await;
+        let scrambled = folder.path().join(format!("scrambled-above-{k}"));
+        random_model::write(&scrambled, config, |tensor| u64::from(tensor.chain >= k));
+        assert_eq!(logits(&options(&scrambled), k).await, expected, "{k} chains, others scrambled");
+        let all = logits(&options(&original), 4).await;
+        assert_ne!(logits(&options(&scrambled), 4).await, all, "scrambling changes the whole");
+
+        remove_chains_above(&scrambled, k);
+        let first = EngineOptions { max_chains: Some(k), ..options(&scrambled) };
+        assert_eq!(logits(&first, k).await, expected, "{k} chains, others removed");
+    }
+}
+
+fn remove_chains_above(folder: &Path, k: usize) {
+    for chain in k..4 {
+        let file = format!("model-chain-{:05}-of-00004.safetensors", chain + 1);
+        fs::remove_file(folder.join(file)).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn air() {
+    upper_chains_do_not_matter(&random_model::air()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn colm() {
+    upper_chains_do_not_matter(&random_model::colm()).await;
+}

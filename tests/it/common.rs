@@ -1,0 +1,35 @@
+//! What several test modules need.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use colm::{Engine, EngineOptions};
+use tempfile::TempDir;
+
+/// The folder of golden cases.
+pub fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+/// A copy of a golden case that the engine can load: with a tokenizer beside it.
+pub fn model_folder(case: &Path) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for tokenizer in ["tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(golden().join(tokenizer), folder.path().join(tokenizer)).unwrap();
+    }
+    for entry in fs::read_dir(case).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+    }
+    folder
+}
+
+/// The defaults for a folder, with a KV cache that suits tests.
+pub fn options(folder: &Path) -> EngineOptions {
+    EngineOptions { kv_cache_mb: 16, ..EngineOptions::new(folder.to_string_lossy()) }
+}
+
+/// A running engine.
+pub async fn engine(options: &EngineOptions) -> Engine {
+    Engine::start(options).await.unwrap_or_else(|error| panic!("{error:#}"))
+}

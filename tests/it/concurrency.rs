@@ -1,0 +1,97 @@
+//! Many clients at once: every answer equals the one the same request gets alone.
+
+use std::collections::HashMap;
+
+use colm::{Engine, EngineOptions, Prompt, Request};
+use serde_json::Value;
+
+use crate::common::{engine, options};
+use crate::random_model::{self, with, VOCAB};
+
+const CLIENTS: usize = 32;
+const NEW_TOKENS: usize = 24;
+
+/// Prompts of 3 to 97 tokens in four groups that share a prefix, at chain counts 1 to 4.
+fn requests() -> Vec<Request> {
+    let token = |group: usize, at: usize| (1 + (at * at + 31 * at + 97 * group) % (VOCAB - 1)) as u32;
+    let request = |client: usize| {
+        let group = client % 4;
+        let shared = [3, 40, 64, 71][group];
+        let own = (client * 13) % 27;
+        let prompt = (0..shared).map(|at| token(group, at));
+        let prompt = prompt.chain((0..own).map(|at| token(client + 10, at))).collect();
+        Request::greedy(Prompt::Tokens(prompt)).at(1 + client / 2 % 4).max_tokens(NEW_TOKENS)
+    };
+    (0..CLIENTS).map(request).collect()
+}
+
+/// The answers of an engine that gets one request at a time and reuses nothing.
+async fn alone(options: &EngineOptions) -> Vec<String> {
+    let options = EngineOptions { prefix_cache: false, kv_cache_mb: 64, ..options.clone() };
+    let engine = engine(&options).await;
+    let mut answers = Vec::new();
+    for request in requests() {
+        answers.push(engine.answer(request).await.unwrap().text);
+    }
+    answers
+}
+
+async fn all_at_once(engine: &Engine) -> Vec<String> {
+    let answers = requests().into_iter().map(|request| async {
+        engine.answer(request).await.unwrap_or_else(|error| panic!("{error:#}")).text
+    });
+    futures::future::join_all(answers).await
+}
+
+async fn answers_are_the_solo_ones(config: &Value, kv_cache_mb: usize, block_size: usize) -> Engine {
+    let folder = random_model::folder(config);
+    let options = EngineOptions { kv_cache_mb, block_size, ..options(&folder.path().join("model")) };
+    let expected = alone(&options).await;
+    let distinct: HashMap<_, _> = expected.iter().map(|answer| (answer, ())).collect();
+    assert!(distinct.len() > CLIENTS / 2, "answers tell requests apart: {distinct:?}");
+    let engine = engine(&options).await;
+    for round in 0..2 {
+        let answers = all_at_once(&engine).await;
+        for (client, (answer, expected)) in answers.iter().zip(&expected).enumerate() {
+            assert_eq!(answer, expected, "round {round}, client {client}");
+        }
+    }
+    engine
+}
+
+/// A cache so dear per token that 1 MiB holds few blocks: heads of 128 in three layers.
+fn dear(config: Value) -> Value {
+    with(config, |json| {
+        json["num_hidden_layers"] = 3.into();
+        json["head_dim"] = 128.into();
+        json["num_key_value_heads"] = 4.into();
+        if json["model_type"] == "colm_air" {
+            json["num_key_value_heads"] = 2.into();
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn air_at_mixed_chain_counts() {
+    let engine = answers_are_the_solo_ones(&random_model::air(), 16, 16).await;
+    assert!(engine.counts().reused > 0, "shared prefixes are reused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn colm_at_mixed_chain_counts() {
+    let engine = answers_are_the_solo_ones(&random_model::colm(), 16, 16).await;
+    assert!(engine.counts().reused > 0, "shared prefixes are reused at equal chain counts");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn air_in_a_pool_too_small_for_all() {
+    // 6 KiB a token: 1 MiB is 21 blocks of 8 tokens.
+    let engine = answers_are_the_solo_ones(&dear(random_model::air()), 1, 8).await;
+    assert!(engine.max_tokens() < 512, "the pool, not the context, is the limit");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn colm_in_a_pool_too_small_for_all() {
+    // 12 KiB a token: 2 MiB is 21 blocks of 8 tokens.
+    answers_are_the_solo_ones(&dear(random_model::colm()), 2, 8).await;
+}

@@ -1,0 +1,281 @@
+//! A model without weights: it writes every token it is given into the KV cache and answers from what
+//! it reads back.
+
+use std::sync::{Arc, Mutex};
+
+use candle_core::{bail, Device, IndexOp, Result, Tensor};
+use mistralrs_core::ext::{
+    AnyMoeBaseModelMixin, Cache, DeviceMapper, EitherCache, FlashParams, IsqModel,
+    ModelConfigMetadata, NonGranularState, NormalModel, PagedAttentionInputMetadata,
+    Sequence as EngineSequence,
+};
+use mistralrs_quant::QuantMethod;
+
+/// What a slot holds: the key and the value of one token.
+type Kv = (f32, f32);
+
+/// The KV of `token` at `position`. As in a model whose KV depends on the request, each variant's
+/// is its own.
+fn kv(token: u32, position: usize, variant: usize) -> Kv {
+    (token as f32, (variant * 10_000 + position) as f32)
+}
+
+/// The token after a sequence with these KV: every one of them counts.
+fn next_token(sequence: impl IntoIterator<Item = Kv>, vocab_size: usize) -> u32 {
+    // FNV-1a
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for (key, value) in sequence {
+        for bits in [key.to_bits(), value.to_bits()] {
+            hash = (hash ^ u64::from(bits)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+    // The low bits of the product see only the low bits of what went in.
+    ((hash >> 32) % vocab_size as u64) as u32
+}
+
+/// What the model answers to `prompt`, found without an engine.
+pub fn answer(prompt: &[u32], variant: usize, new_tokens: usize, vocab_size: usize) -> Vec<u32> {
+    let mut tokens = prompt.to_vec();
+    for _ in 0..new_tokens {
+        let sequence = tokens.iter().enumerate();
+        let sequence = sequence.map(|(position, &token)| kv(token, position, variant));
+        tokens.push(next_token(sequence, vocab_size));
+    }
+    tokens.split_off(prompt.len())
+}
+
+/// The variant a model id such as `echo@2` asks for; 1 if it names none.
+fn variant_of(model_id: Option<&str>) -> usize {
+    let variant = model_id.and_then(|id| id.rsplit_once('@')?.1.parse().ok());
+    variant.unwrap_or(1)
+}
+
+/// What the model has seen so far.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Forward passes.
+    pub steps: usize,
+    /// Sequences of the largest forward pass.
+    pub largest_batch: usize,
+    /// Rows computed: tokens, less those taken from the prefix cache.
+    pub rows: usize,
+    /// Rows that found in the cache something else than the tokens up to theirs.
+    pub wrong_rows: usize,
+    /// What the first wrong row found.
+    pub first_wrong: Option<String>,
+    /// Prompt tokens taken from the prefix cache.
+    pub reused: usize,
+    /// How often a sequence that had new tokens already was prefilled again.
+    pub resumed: usize,
+}
+
+/// A sequence of the coming forward pass, as the engine knows it.
+struct Announced {
+    tokens: Vec<u32>,
+    variant: usize,
+}
+
+pub struct EchoModel {
+    vocab_size: usize,
+    metadata: ModelConfigMetadata,
+    mapper: Box<dyn DeviceMapper + Send + Sync>,
+    unused_cache: EitherCache,
+    announced: Mutex<Vec<Announced>>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl EchoModel {
+    pub fn new(
+        vocab_size: usize,
+        metadata: ModelConfigMetadata,
+        mapper: Box<dyn DeviceMapper + Send + Sync>,
+        seen: Arc<Mutex<Seen>>,
+    ) -> Self {
+        let unused_cache = EitherCache::Full(Cache::new(metadata.num_layers, false));
+        Self { vocab_size, metadata, mapper, unused_cache, announced: Mutex::default(), seen }
+    }
+
+    /// Whether row `position` finds what it should; the slots `found` are those of positions 0 to its own.
+    fn check(&self, sequence: &Announced, position: usize, found: &[Kv]) {
+        let mut seen = self.seen.lock().unwrap();
+        seen.rows += 1;
+        let expected = |at| kv(sequence.tokens[at], at, sequence.variant);
+        if let Some(at) = (0..=position).find(|&at| found[at] != expected(at)) {
+            seen.wrong_rows += 1;
+            seen.first_wrong.get_or_insert_with(|| {
+                format!(
+                    "row {position} of a sequence of {}: {:?} at position {at}, expected {:?}",
+                    sequence.tokens.len(),
+                    found[at],
+                    expected(at)
+                )
+            });
+        }
+    }
+}
+
+/// The tables and slots of a forward pass on the CPU.
+struct Paging {
+    /// Per sequence, a slot per row; negative where there is none.
+    slots: Vec<Vec<i64>>,
+    /// Per sequence, its blocks.
+    tables: Vec<Vec<u32>>,
+}
+
+impl Paging {
+    fn of(metadata: &PagedAttentionInputMetadata) -> Result<Self> {
+        let here = Device::Cpu.location();
+        let Some(tables) = metadata.block_tables.as_ref().and_then(|tables| tables.get(&here)) else {
+            bail!("no block tables");
+        };
+        let slots = metadata.slot_mappings[&here].flatten_all()?;
+        Ok(Self {
+            slots: slots.reshape((tables.dim(0)?, ()))?.to_vec2()?,
+            tables: tables.to_vec2()?,
+        })
+    }
+}
+
+/// The one layer's blocks. Of each slot's keys and values only the first number is used.
+struct Blocks<'a> {
+    /// `[blocks, 1, head_dim / 4, block_size, 4]`
+    keys: &'a Tensor,
+    /// `[blocks, 1, head_dim, block_size]`
+    values: &'a Tensor,
+}
+
+impl Blocks<'_> {
+    fn write(&self, slot: usize, (key, value): Kv) -> Result<()> {
+        let (_, _, head_dim, block_size) = self.values.dims4()?;
+        let block = slot / block_size * head_dim * block_size;
+        let offset = slot % block_size;
+        let put = |blocks: &Tensor, at, number| {
+            blocks.flatten_all()?.slice_set(&Tensor::new(&[number], &Device::Cpu)?, 0, at)
+        };
+        put(self.keys, block + offset * 4, key)?;
+        put(self.values, block + offset, value)
+    }
+
+    /// By block, the KV of its slots.
+    fn read(&self) -> Result<Vec<Vec<Kv>>> {
+        let keys = self.keys.i((.., 0, 0, .., 0))?.to_vec2::<f32>()?;
+        let values = self.values.i((.., 0, 0, ..))?.to_vec2::<f32>()?;
+        let block = |(keys, values): (Vec<f32>, Vec<f32>)| keys.into_iter().zip(values).collect();
+        Ok(keys.into_iter().zip(values).map(block).collect())
+    }
+}
+
+impl NormalModel for EchoModel {
+    fn begin_step(&self, sequences: &[&mut EngineSequence], is_prompt: bool) {
+        let mut seen = self.seen.lock().unwrap();
+        seen.steps += 1;
+        seen.largest_batch = seen.largest_batch.max(sequences.len());
+        let announce = |sequence: &&mut EngineSequence| {
+            if is_prompt {
+                seen.reused += sequence.prefix_cache_len();
+                seen.resumed += usize::from(sequence.get_toks().len() > sequence.prompt_tokens());
+            }
+            Announced {
+                tokens: sequence.get_toks().to_vec(),
+                variant: variant_of(sequence.requested_model_id()),
+            }
+        };
+        *self.announced.lock().unwrap() = sequences.iter().map(announce).collect();
+    }
+
+    fn cache_salt(&self, requested_model_id: Option<&str>) -> Option<String> {
+        Some(format!("variant={}", variant_of(requested_model_id)))
+    }
+
+    fn forward(
+        &self,
+        input_ids: &Tensor,
+        seqlen_offsets: &[usize],
+        _context_lens: Vec<(usize, usize)>,
+        _position_ids: Vec<usize>,
+        metadata: Option<(Vec<(Tensor, Tensor)>, &PagedAttentionInputMetadata)>,
+        _flash_params: &FlashParams,
+    ) -> Result<Tensor> {
+        let Some((cache, metadata)) = metadata else {
+            bail!("the KV cache is not paged");
+        };
+        let blocks = Blocks { keys: &cache[0].0, values: &cache[0].1 };
+        let paging = Paging::of(metadata)?;
+        let announced = std::mem::take(&mut *self.announced.lock().unwrap());
+        let ids = input_ids.to_vec2::<u32>()?;
+        if announced.len() != ids.len() {
+            bail!("a step of {} sequences was announced, {} came", announced.len(), ids.len());
+        }
+        for (index, ids) in ids.iter().enumerate() {
+            for (row, &slot) in paging.slots[index].iter().enumerate().filter(|(_, &slot)| slot >= 0) {
+                let kv = kv(ids[row], seqlen_offsets[index] + row, announced[index].variant);
+                blocks.write(slot as usize, kv)?;
+            }
+        }
+        let written = blocks.read()?;
+        let mut logits = Vec::with_capacity(ids.len());
+        for (index, sequence) in announced.iter().enumerate() {
+            let table = paging.tables[index].iter();
+            let found: Vec<Kv> = table.flat_map(|&block| written[block as usize].clone()).collect();
+            let first = seqlen_offsets[index];
+            let end = first + paging.slots[index].iter().filter(|&&slot| slot >= 0).count();
+            (first..end).for_each(|position| self.check(sequence, position, &found));
+            let mut row = vec![0f32; self.vocab_size];
+            row[next_token(found[..end].iter().copied(), self.vocab_size) as usize] = 1.0;
+            logits.push(row);
+        }
+        Tensor::new(logits, &Device::Cpu)?.unsqueeze(1)
+    }
+
+    fn xlora_forward(
+        &self,
+        _input_ids: &Tensor,
+        _input_ids_full: &Tensor,
+        _seqlen_offsets: &[usize],
+        _seqlen_offsets_full: &[usize],
+        _no_kv_cache: bool,
+        _non_granular_state: &Option<NonGranularState>,
+        _context_lens: Vec<(usize, usize)>,
+        _position_ids: Vec<usize>,
+        _flash_params: &FlashParams,
+        _flash_params_full: &FlashParams,
+    ) -> Result<Tensor> {
+        bail!("no X-LoRA")
+    }
+
+    fn is_xlora(&self) -> bool {
+        false
+    }
+
+    fn device(&self) -> &Device {
+        &Device::Cpu
+    }
+
+    fn cache(&self) -> &EitherCache {
+        &self.unused_cache
+    }
+
+    fn cache_mut(&mut self) -> &mut EitherCache {
+        &mut self.unused_cache
+    }
+
+    fn max_seq_len(&self) -> usize {
+        self.metadata.max_seq_len
+    }
+
+    fn config(&self) -> &ModelConfigMetadata {
+        &self.metadata
+    }
+}
+
+impl IsqModel for EchoModel {
+    fn get_layers(&mut self) -> (Vec<(&mut Arc<dyn QuantMethod>, Option<usize>)>, &dyn DeviceMapper) {
+        (Vec::new(), &*self.mapper)
+    }
+
+    fn residual_tensors(&self) -> Vec<(String, Tensor)> {
+        Vec::new()
+    }
+}
+
+impl AnyMoeBaseModelMixin for EchoModel {}

@@ -1,0 +1,13 @@
+//! One binary for all tests that need the host: linking it is what takes long.
+
+mod bad_input;
+mod causality;
+mod common;
+mod concurrency;
+mod conversation;
+mod echo;
+mod golden;
+mod llama;
+mod prefill;
+mod quantized;
+mod random_model;

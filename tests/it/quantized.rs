@@ -1,0 +1,60 @@
+//! In-situ quantization: one quantized matrix per chain block, at every chain count.
+
+use candle_core::{DType, Tensor};
+use colm::EngineOptions;
+use mistralrs_core::IsqType;
+use serde_json::Value;
+
+use crate::common::{engine, options};
+use crate::random_model::{self, with, VOCAB};
+
+async fn logits(options: &EngineOptions) -> Vec<Tensor> {
+    let tokens: Vec<u32> = (0..48).map(|at| (1 + at * 11 % (VOCAB - 1)) as u32).collect();
+    let options = EngineOptions { prefix_cache: false, ..options.clone() };
+    let engine = engine(&options).await;
+    let mut logits = Vec::new();
+    for k in 1..=engine.chains() {
+        logits.push(engine.logits(tokens.clone(), k).await.unwrap());
+    }
+    logits
+}
+
+/// The size of the difference against the size of the logits.
+fn relative(expected: &Tensor, found: &Tensor) -> f64 {
+    let norm = |x: &Tensor| {
+        x.to_dtype(DType::F64).unwrap().sqr().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap()
+    };
+    (norm(&(expected - found).unwrap()) / norm(expected)).sqrt()
+}
+
+async fn quantized_stays_close(config: &Value, isq: IsqType, bound: f64) {
+    let folder = random_model::folder(config);
+    let options = options(&folder.path().join("model"));
+    let expected = logits(&options).await;
+    let quantized = logits(&EngineOptions { isq: Some(isq), ..options }).await;
+    for (k, (expected, found)) in expected.iter().zip(&quantized).enumerate() {
+        let error = relative(expected, found);
+        assert!(error > 0., "{isq:?} at {} chains: nothing was quantized", k + 1);
+        assert!(error < bound, "{isq:?} at {} chains: relative error {error}", k + 1);
+    }
+}
+
+fn widths_of_whole_q8_blocks(config: Value) -> Value {
+    with(config, |json| {
+        json["hidden_size"] = 256.into();
+        json["intermediate_size"] = 512.into();
+        json["head_dim"] = 32.into();
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn q8_0() {
+    quantized_stays_close(&widths_of_whole_q8_blocks(random_model::air()), IsqType::Q8_0, 0.05).await;
+    quantized_stays_close(&widths_of_whole_q8_blocks(random_model::colm()), IsqType::Q8_0, 0.05).await;
+}
+
+/// Blocks of 256 fit the widest chain prefixes only; for the others the host falls back and says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn q4k_where_the_widths_allow() {
+    quantized_stays_close(&widths_of_whole_q8_blocks(random_model::air()), IsqType::Q4K, 0.5).await;
+}

@@ -1,0 +1,115 @@
+//! Model folders with random weights of any shape, for tests that compare the engine with itself.
+
+use std::borrow::Cow;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+
+use colm_checkpoint::{write_chain_layout, ChainTensor, CheckpointError, ColmConfig, Dtype, Part, View};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::{json, Value};
+use tempfile::TempDir;
+
+use crate::common::golden;
+
+/// The vocabulary of the tokenizer that random models share.
+pub const VOCAB: usize = 61;
+
+/// A CoLM-Air of four equal chains.
+pub fn air() -> Value {
+    json!({
+        "architectures": ["CoLMAirForCausalLM"],
+        "model_type": "colm_air",
+        "chains": [1, 1, 1, 1],
+        "vocab_size": VOCAB,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "max_position_embeddings": 512,
+        "rms_norm_eps": 1e-5,
+        "eos_token_id": 0,
+        "torch_dtype": "float32"
+    })
+}
+
+/// A plain CoLM of the same size.
+pub fn colm() -> Value {
+    with(air(), |json| {
+        json["architectures"] = json!(["CoLMForCausalLM"]);
+        json["model_type"] = json!("colm");
+        json["num_key_value_heads"] = json!(4);
+    })
+}
+
+/// `json` after `change`.
+pub fn with(mut json: Value, change: impl FnOnce(&mut Value)) -> Value {
+    change(&mut json);
+    json
+}
+
+/// A folder the engine can load, in the chain layout.
+pub fn folder(config: &Value) -> TempDir {
+    let parent = tempfile::tempdir().unwrap();
+    write(&parent.path().join("model"), config, |_| 0);
+    parent
+}
+
+/// Writes the model to `dir`. Tensors with different `seed`s differ; a tensor depends on its name, its
+/// shape and its seed alone.
+pub fn write(dir: &Path, config: &Value, seed: impl Fn(&ChainTensor) -> u64) {
+    let config = ColmConfig::parse(&config.to_string()).unwrap();
+    write_chain_layout(dir, &config, |tensor| {
+        Ok::<_, CheckpointError>(RandomTensor::new(tensor, seed(tensor)))
+    })
+    .unwrap();
+    for tokenizer in ["tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(golden().join(tokenizer), dir.join(tokenizer)).unwrap();
+    }
+}
+
+struct RandomTensor {
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl RandomTensor {
+    fn new(tensor: &ChainTensor, seed: u64) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (tensor.name(), tensor.shape(), seed).hash(&mut hasher);
+        let mut random = StdRng::seed_from_u64(hasher.finish());
+        let shape = tensor.shape();
+        // Activations of unit scale, and a head that makes the largest logit stand out.
+        let (center, spread) = match tensor.part {
+            Part::InputNorm { .. } | Part::PostAttentionNorm { .. } | Part::FinalNorm => (1., 0.1),
+            Part::Embedding => (0., 1.7),
+            Part::Head => (0., 3. / (shape[1] as f32).sqrt()),
+            Part::Weight { .. } => (0., 1.7 / (shape[1] as f32).sqrt()),
+            Part::Bias { .. } => (0., 0.5),
+        };
+        let value = |_| center + spread * random.random_range(-1f32..1f32);
+        let values = (0..shape.iter().product()).map(value);
+        Self { bytes: values.flat_map(f32::to_le_bytes).collect(), shape }
+    }
+}
+
+impl View for RandomTensor {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
