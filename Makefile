@@ -4,7 +4,7 @@
 MODEL ?= models/tiny-colm-air
 PROMPT ?= Sort these numbers: 7 3 9 1
 
-.PHONY: host build demo test lint docs client-test
+.PHONY: bench host build demo test lint docs client-test
 
 host:
 	@host/apply
@@ -34,3 +34,7 @@ client-test: build
 	python3 -m venv target/openai-client
 	target/openai-client/bin/pip install --quiet -r tests/openai_client/requirements.txt
 	COLM_BIN=target/debug/colm COLM_MODEL=$(MODEL) target/openai-client/bin/python -m pytest tests/openai_client
+
+# Prompt and decode speed against the host's own Llama, with random weights.
+bench: host
+	cargo bench --bench against_llama

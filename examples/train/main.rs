@@ -34,6 +34,9 @@ struct Arguments {
     /// Optimizer steps in all.
     #[arg(long, default_value_t = 10_000)]
     steps: usize,
+    /// Steps on the basic tasks only, before the others join.
+    #[arg(long, default_value_t = 5500)]
+    basics: usize,
     /// Conversations per step.
     #[arg(long, default_value_t = 32)]
     batch: usize,
@@ -100,6 +103,7 @@ fn main() -> Result<()> {
     let recipe = Recipe {
         seed: arguments.seed,
         steps: arguments.steps,
+        basics: arguments.basics,
         batch: arguments.batch,
         rate: arguments.rate,
         warmup: 300,

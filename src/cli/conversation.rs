@@ -85,56 +85,6 @@ impl Conversation<'_> {
             prompt_time: first.unwrap_or(end) - start,
             decode_time: end - first.unwrap_or(end),
         };
-        Ok((text, speed)) => {
-                self.messages.push(Message::assistant(text));
-                Ok(speed)
-            }
-            Err(error) => {
-                self.messages.pop();
-                Err(error)
-            }
-        }
-    }
-
-    async fn answer(
-        &self,
-        out: &mut impl Write,
-        stop: impl Future<Output = ()>,
-    ) -> Result<(String, Speed)> {
-        let request = Request {
-            prompt: Prompt::Chat(self.messages.clone()),
-            chains: Some(self.chains),
-            sampling: self.sampling.clone(),
-        };
-        let (before, start) = (self.engine.counts(), Instant::now());
-        let mut first = None;
-        let mut text = String::new();
-        let mut pieces = self.engine.stream(request).await?;
-        tokio::pin!(stop);
-        loop {
-            // The engine ends an answer whose stream is dropped.
-            let piece = tokio::select! {
-                piece = pieces.next() => piece?,
-                () = &mut stop => break,
-            };
-            let Some(piece) = piece else { break };
-            first.get_or_insert_with(Instant::now);
-            out.write_all(piece.text.as_bytes())?;
-            out.flush()?;
-            text.push_str(&piece.text);
-            if piece.finish_reason.is_some() {
-                break;
-            }
-        }
-        writeln!(out)?;
-        let first = first.context("the answer ended before it began")?;
-        let counts = self.engine.counts().since(before);
-        let speed = Speed {
-            counts,
-            answer_tokens: counts.decoded + 1,
-            prompt_time: first - start,
-            decode_time: first.elapsed(),
-        };
         Ok((text, speed))
     }
 }

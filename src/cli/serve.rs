@@ -31,5 +31,5 @@ Examples:
 /// Serves until it is stopped.
 pub async fn run(args: ServeArgs) -> Result<()> {
     let engine = args.load.engine().await?;
-    let _ = (engine, args.host, args.port); anyhow::bail!("TEMPORARY")
+    colm::serve::serve(engine, args.host, args.port).await
 }

@@ -109,6 +109,8 @@ impl Engine {
             )
         })
         .with_context(|| format!("cannot load {}", options.model))?;
+        // The host leaves its quantization on the thread, for whatever is loaded there next.
+        mistralrs_quant::clear_immediate_isq();
         let metadata = pipeline.lock().await.get_metadata();
         let mut cache = metadata.cache_config.clone();
         let cache = cache.as_mut().context("the engine has not paged the KV cache")?;

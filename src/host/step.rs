@@ -13,7 +13,7 @@ pub struct Batch<'a> {
     pub input_ids: &'a Tensor,
     /// Per sequence, the position of its first token.
     pub seqlen_offsets: &'a [usize],
-    /// Per sequence, (start, length) of the tokens whose logits are asked for.
+    /// Per sequence, (start, length) of the tokens whose logits are asked for, in its padded row.
     pub context_lens: &'a [(usize, usize)],
     /// Per sequence, its chain count.
     pub chains: &'a [usize],
@@ -66,9 +66,10 @@ pub fn step(batch: &Batch<'_>, paging: Paging, kv_heads: &Split) -> Result<Step>
     for (index, (ids, written)) in ids.iter().zip(&paging.slots).enumerate() {
         // A row is padding exactly if it has no slot; padding stands at the end.
         let rows = written.iter().take_while(|&&slot| slot >= 0).count().min(ids.len());
+        // The engine counts from the end of its padded rows: "the last one" of a short sequence is there.
         let (start, length) = batch.context_lens[index];
-        // Raw-logit requests of unequal length: the engine asks for its padding's logits as well.
-        let logits = start.min(rows)..(start + length).min(rows);
+        let padding = ids.len() - rows;
+        let logits = start.saturating_sub(padding)..(start + length).saturating_sub(padding);
         tokens.extend_from_slice(&ids[..rows]);
         slots.extend_from_slice(&written[..rows]);
         sequences.push(Sequence {

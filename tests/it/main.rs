@@ -7,6 +7,7 @@ mod concurrency;
 mod conversation;
 mod echo;
 mod golden;
+mod host_llama;
 mod llama;
 mod prefill;
 mod quantized;

@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 use serde_json::{json, Value};
 use tempfile::TempDir;
 
-use crate::common::golden;
+use super::common::golden;
 
 /// The vocabulary of the tokenizer that random models share.
 pub const VOCAB: usize = 61;
@@ -66,9 +66,19 @@ pub fn write(dir: &Path, config: &Value, seed: impl Fn(&ChainTensor) -> u64) {
         Ok::<_, CheckpointError>(RandomTensor::new(tensor, seed(tensor)))
     })
     .unwrap();
-    for tokenizer in ["tokenizer.json", "tokenizer_config.json"] {
-        fs::copy(golden().join(tokenizer), dir.join(tokenizer)).unwrap();
+    write_tokenizer(dir, config.file.vocab_size);
+}
+
+/// The tokenizer of the golden cases, with words up to the size of the vocabulary.
+pub fn write_tokenizer(dir: &Path, vocab_size: usize) {
+    fs::copy(golden().join("tokenizer_config.json"), dir.join("tokenizer_config.json")).unwrap();
+    let json = fs::read_to_string(golden().join("tokenizer.json")).unwrap();
+    let mut tokenizer: Value = serde_json::from_str(&json).unwrap();
+    let vocab = tokenizer["model"]["vocab"].as_object_mut().unwrap();
+    for id in vocab.len()..vocab_size {
+        vocab.insert(format!("w{id}"), id.into());
     }
+    fs::write(dir.join("tokenizer.json"), tokenizer.to_string()).unwrap();
 }
 
 struct RandomTensor {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use colm_checkpoint::ColmConfig;
 
-use crate::data::{Generator, Part, Task};
+use crate::data::{Generator, Part, Stage, Task};
 use crate::evaluate::Evaluation;
 use crate::parameters::stored_weights;
 use crate::train::Recipe;
@@ -63,7 +63,7 @@ fn data(seed: u64) -> String {
         "## Data\n\nGenerated from a seed while training; several phrasings per task. One held-out \
          example of each:\n\n| task | user | assistant |\n| --- | --- | --- |\n",
     );
-    let mut generator = Generator::new(seed, u64::MAX - 2, Part::HeldOut);
+    let mut generator = Generator::new(seed, u64::MAX - 2, Part::HeldOut, Stage::All);
     for &task in Task::SCORED {
         let dialogue = generator.dialogue(task);
         let _ = writeln!(

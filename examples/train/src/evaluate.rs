@@ -6,7 +6,7 @@ use anyhow::Result;
 use candle_core::{Device, Tensor, D};
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Conversation, Dialogue, Generator, Part, Task};
+use crate::data::{Conversation, Dialogue, Generator, Part, Stage, Task};
 use crate::model::DenseColm;
 use crate::tokenizer::Chat;
 use crate::train::in_parallel;
@@ -54,7 +54,7 @@ impl Evaluation {
 /// `per_task` held-out dialogues of every scored task, no prompt twice.
 pub fn held_out(seed: u64, per_task: usize) -> Vec<Dialogue> {
     // The last stream but one; training steps count from 0, the tokenizer has the last.
-    let mut generator = Generator::new(seed, u64::MAX - 1, Part::HeldOut);
+    let mut generator = Generator::new(seed, u64::MAX - 1, Part::HeldOut, Stage::All);
     let mut seen = std::collections::HashSet::new();
     let mut dialogues = Vec::new();
     for &task in Task::SCORED {

@@ -13,7 +13,7 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::{AddedToken, Model, Tokenizer};
 
-use crate::data::{Conversation, Generator, Part};
+use crate::data::{Conversation, Generator, Part, Stage};
 
 /// Ends a turn, and a generation.
 pub const END: &str = "<|end|>";
@@ -88,7 +88,7 @@ impl Chat {
             )
             .build()
             .into();
-        let mut generator = Generator::new(seed, u64::MAX, Part::Train);
+        let mut generator = Generator::new(seed, u64::MAX, Part::Train, Stage::Basics);
         let text = (0..conversations).flat_map(|_| {
             let conversation = generator.conversation();
             let system = conversation.system.map(str::to_string).into_iter();

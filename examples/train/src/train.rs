@@ -9,7 +9,7 @@ use candle_nn::loss::cross_entropy;
 use candle_nn::{VarBuilder, VarMap};
 use colm_checkpoint::ColmConfig;
 
-use crate::data::{Generator, Part};
+use crate::data::{Generator, Part, Stage};
 use crate::model::DenseColm;
 use crate::optimizer::AdamW;
 use crate::parameters;
@@ -22,6 +22,8 @@ pub struct Recipe {
     pub seed: u64,
     /// Optimizer steps in all; the schedule ends there.
     pub steps: usize,
+    /// Steps on the basic tasks only, before the others join.
+    pub basics: usize,
     /// Conversations per step.
     pub batch: usize,
     /// The highest learning rate.
@@ -171,7 +173,8 @@ impl Trainer {
 
     /// The conversations of step `step`, as parts of similar length, longest first.
     fn parts(&self, step: usize) -> Result<Vec<Batch>> {
-        let mut generator = Generator::new(self.recipe.seed, step as u64, Part::Train);
+        let stage = if step < self.recipe.basics { Stage::Basics } else { Stage::All };
+        let mut generator = Generator::new(self.recipe.seed, step as u64, Part::Train, stage);
         let mut sequences = (0..self.recipe.batch)
             .map(|_| self.chat.encode(&generator.conversation()))
             .collect::<Result<Vec<_>>>()?;

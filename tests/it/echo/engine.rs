@@ -21,7 +21,7 @@ use super::model::Seen;
 pub const VOCAB_SIZE: usize = 97;
 
 /// Positions per block.
-pub const BLOCK_SIZE: usize = 8;
+const BLOCK_SIZE: usize = 8;
 
 /// How an engine pages.
 #[derive(Clone, Copy, Debug)]
@@ -39,9 +39,9 @@ impl Pool {
         Self { blocks, ragged_batches: true, context: 2048 }
     }
 
-    /// The most tokens that sequences may have at once.
-    pub fn tokens(&self) -> usize {
-        (self.blocks - 1) * BLOCK_SIZE
+    /// The most tokens a sequence may have: the context, or what the pool holds.
+    pub fn longest(&self) -> usize {
+        self.context.min((self.blocks - 1) * BLOCK_SIZE)
     }
 
     /// So many numbers per key that 1 MiB of keys and values is the pool.

@@ -1,15 +1,13 @@
 //! The engine's paging under load, seen by a model that checks every slot it can see.
 //!
-//! The model's answer depends on all that stands in the cache for a sequence. Whatever goes wrong in
-//! block tables, prefix cache, preemption or batching makes wrong rows and other answers.
+//! What the model answers depends on all that stands in the cache for a sequence. Whatever goes wrong
+//! with block tables, prefix cache, preemption or batching makes wrong rows and other answers.
 
 mod engine;
 mod loader;
 mod model;
 
-use std::collections::HashMap;
-
-use engine::{Answer, EchoEngine, Pool, Request, BLOCK_SIZE, VOCAB_SIZE};
+use engine::{Answer, EchoEngine, Pool, Request, VOCAB_SIZE};
 use model::Seen;
 
 /// splitmix64
@@ -29,37 +27,48 @@ impl Random {
     }
 }
 
-const CLIENTS: usize = 16;
-const REQUESTS_PER_CLIENT: usize = 6;
+fn request(prompt: Vec<u32>, new_tokens: impl Into<Option<usize>>) -> Request {
+    Request { prompt, variant: 1, new_tokens: new_tokens.into() }
+}
 
-/// Per client, its requests: some short, some up to all of the smallest pool; many begin alike.
+const CLIENTS: usize = 16;
+const REQUESTS_PER_CLIENT: usize = 12;
+
+/// Per client, its requests: some short, some as long as the smallest pool; many begin alike.
 fn load() -> Vec<Vec<Request>> {
     let mut random = Random(0);
     let shared: Vec<Vec<u32>> = (0..4).map(|group| random.tokens(5 + 11 * group)).collect();
-    let request = |random: &mut Random| {
+    let mut request = || {
         let mut prompt = shared[random.below(shared.len())].clone();
         let own = 1 + random.below(20);
         prompt.extend(random.tokens(own));
-        let room = Pool::of(12).tokens() - prompt.len();
-        Request { prompt, variant: 1, new_tokens: Some(1 + random.below(room)) }
+        let room = Pool::of(12).longest() - prompt.len();
+        Request { prompt, variant: 1 + random.below(2), new_tokens: Some(1 + random.below(room)) }
     };
-    let client = |_| (0..REQUESTS_PER_CLIENT).map(|_| request(&mut random)).collect();
-    (0..CLIENTS).map(client).collect()
+    let mut client = |_| (0..REQUESTS_PER_CLIENT).map(|_| request()).collect();
+    (0..CLIENTS).map(&mut client).collect()
 }
 
-fn expected(request: &Request) -> Answer {
-    let new_tokens = request.new_tokens.unwrap();
+/// The answer by the model's definition.
+fn expected(request: &Request, pool: &Pool) -> Answer {
+    // The engine gives one token, even to a prompt that has the greatest length.
+    let room = (pool.longest() - request.prompt.len()).max(1);
+    let new_tokens = request.new_tokens.map_or(room, |tokens| tokens.min(room));
     let tokens = model::answer(&request.prompt, request.variant, new_tokens, VOCAB_SIZE);
     Answer { tokens, finish_reason: "length".into() }
 }
 
-/// All clients at once, each with one request after the other; every answer must be the solo one.
-async fn run(engine: &EchoEngine, clients: Vec<Vec<Request>>) {
+async fn ask(engine: &EchoEngine, pool: &Pool, request: &Request) {
+    assert_eq!(engine.ask(request).await, Ok(expected(request, pool)), "{request:?}");
+}
+
+/// All clients at once, each with one request after the other.
+async fn run(engine: &EchoEngine, pool: &Pool, clients: Vec<Vec<Request>>) {
     let client = |requests: Vec<Request>| {
-        let engine = engine.clone();
+        let (engine, pool) = (engine.clone(), *pool);
         tokio::spawn(async move {
             for request in &requests {
-                assert_eq!(engine.ask(request).await, Ok(expected(request)), "{request:?}");
+                ask(&engine, &pool, request).await;
             }
         })
     };
@@ -71,18 +80,31 @@ async fn run(engine: &EchoEngine, clients: Vec<Vec<Request>>) {
 
 async fn under_load(pool: Pool) -> Seen {
     let engine = EchoEngine::start(&pool).await;
-    run(&engine, load()).await;
+    run(&engine, &pool, load()).await;
     let seen = engine.seen();
-    eprintln!("{pool:?}: {seen:?}");
     assert_eq!(seen.wrong_rows, 0, "{seen:?}");
-    assert!(seen.rows > 4000 && seen.reused > 1000, "{seen:?}");
+    assert!(seen.rows > 5000 && seen.reused > 500, "{seen:?}");
+    // Every block is free again: a prompt that needs all of them runs.
+    ask(&engine, &pool, &request(Random(1).tokens(pool.longest()), 1)).await;
     seen
+}
+
+/// The definition is what the engine answers to a request that is alone with all of a fresh pool.
+#[tokio::test(flavor = "multi_thread")]
+async fn alone() {
+    let pool = Pool::of(12);
+    for request in load().iter().flatten().step_by(CLIENTS) {
+        let engine = EchoEngine::start(&pool).await;
+        ask(&engine, &pool, request).await;
+        let seen = engine.seen();
+        assert_eq!((seen.wrong_rows, seen.reused, seen.resumed), (0, 0, 0), "{seen:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pool_of_12_blocks() {
     let seen = under_load(Pool::of(12)).await;
-    assert!(seen.resumed > 100, "{seen:?}");
+    assert!(seen.resumed > 50, "{seen:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,17 +116,72 @@ async fn pool_of_30_blocks() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pool_of_60_blocks() {
     let seen = under_load(Pool::of(60)).await;
-    assert!(seen.resumed > 0, "{seen:?}");
+    assert!(seen.resumed > 5, "{seen:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pool_of_4096_blocks() {
     let seen = under_load(Pool::of(4096)).await;
-    assert!(seen.resumed == 0 && seen.largest_batch == CLIENTS, "{seen:?}");
+    assert!(seen.resumed == 0 && seen.largest_batch > CLIENTS / 2, "{seen:?}");
 }
 
+/// The engine's own way: it preempts whatever is longer than the shortest sequences.
 #[tokio::test(flavor = "multi_thread")]
 async fn batches_of_equal_length() {
     let seen = under_load(Pool { ragged_batches: false, ..Pool::of(60) }).await;
-    assert!(seen.resumed > 100, "{seen:?}");
+    assert!(seen.resumed > 50, "{seen:?}");
+}
+
+/// A sequence waits for its blocks however long another one runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn waits_for_a_long_answer() {
+    let pool = Pool::of(30);
+    let engine = EchoEngine::start(&pool).await;
+    let mut random = Random(2);
+    // Two of them do not fit.
+    let clients = (0..4).map(|_| vec![request(random.tokens(120), 100)]).collect();
+    run(&engine, &pool, clients).await;
+    assert_eq!((engine.seen().wrong_rows, engine.seen().largest_batch), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ends_answers_where_the_pool_ends() {
+    let pool = Pool::of(12);
+    let engine = EchoEngine::start(&pool).await;
+    let mut random = Random(3);
+    let mut prompt = |tokens| random.tokens(tokens);
+    ask(&engine, &pool, &request(prompt(20), None)).await;
+    ask(&engine, &pool, &request(prompt(88), None)).await;
+    let clients = [8, 15, 16, 40].map(|tokens| vec![request(prompt(tokens), None)]);
+    run(&engine, &pool, clients.into()).await;
+    let refused = engine.ask(&request(prompt(89), 1)).await.unwrap_err();
+    assert!(refused.contains("greater than 88"), "{refused}");
+    assert_eq!(engine.seen().wrong_rows, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ends_answers_where_the_context_ends() {
+    let pool = Pool { context: 64, ..Pool::of(4096) };
+    let engine = EchoEngine::start(&pool).await;
+    let mut random = Random(4);
+    // Prompt and new tokens count together.
+    let within = request(random.tokens(50), 100);
+    assert_eq!(engine.ask(&within).await.unwrap().tokens.len(), 14);
+    let refused = engine.ask(&request(random.tokens(65), 1)).await.unwrap_err();
+    assert!(refused.contains("greater than 64"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shares_blocks_within_a_variant_only() {
+    let pool = Pool::of(60);
+    let engine = EchoEngine::start(&pool).await;
+    let prompt = Random(5).tokens(40);
+    let mut reused = Vec::new();
+    for variant in [1, 1, 2, 2, 1] {
+        ask(&engine, &pool, &Request { variant, ..request(prompt.clone(), 3) }).await;
+        reused.push(engine.seen().reused);
+    }
+    // 4 of 5 blocks: the last token must run.
+    assert_eq!(reused, [0, 32, 32, 64, 96]);
+    assert_eq!(engine.seen().wrong_rows, 0);
 }

@@ -63,9 +63,9 @@ pub struct Seen {
     pub wrong_rows: usize,
     /// What the first wrong row found.
     pub first_wrong: Option<String>,
-    /// Prompt tokens taken from the prefix cache.
+    /// Tokens of prompts that came from the prefix cache.
     pub reused: usize,
-    /// How often a sequence that had new tokens already was prefilled again.
+    /// How often a sequence that had new tokens already was preempted and prefilled again.
     pub resumed: usize,
 }
 
@@ -171,9 +171,9 @@ impl NormalModel for EchoModel {
         seen.steps += 1;
         seen.largest_batch = seen.largest_batch.max(sequences.len());
         let announce = |sequence: &&mut EngineSequence| {
-            if is_prompt {
-                seen.reused += sequence.prefix_cache_len();
-                seen.resumed += usize::from(sequence.get_toks().len() > sequence.prompt_tokens());
+            match sequence.get_toks().len() > sequence.prompt_tokens() {
+                true => seen.resumed += usize::from(is_prompt),
+                false => seen.reused += sequence.prefix_cache_len(),
             }
             Announced {
                 tokens: sequence.get_toks().to_vec(),

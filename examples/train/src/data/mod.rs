@@ -50,6 +50,16 @@ fn hash(bytes: &[u8]) -> u64 {
     hash ^ (hash >> 33)
 }
 
+/// Which tasks a conversation is made of, and how often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Numbers, lists and told facts.
+    Basics,
+    /// These, the hard ones more often, and tables to be learned by heart: division, remainders,
+    /// weekdays, months, letters.
+    All,
+}
+
 /// What came before the first user turn, and the turns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conversation {
@@ -63,17 +73,17 @@ pub struct Conversation {
 pub struct Generator {
     rng: ChaCha8Rng,
     part: Part,
-    /// The scored tasks, each as often as its weight says.
+    /// The stage's tasks, each as often as its weight says.
     tickets: Vec<Task>,
 }
 
 impl Generator {
     /// `stream` selects one of 2^64 independent sequences of the same seed, so that a step of the
     /// training can be repeated without those before it.
-    pub fn new(seed: u64, stream: u64, part: Part) -> Self {
+    pub fn new(seed: u64, stream: u64, part: Part, stage: Stage) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(stream);
-        let weighted = |&task: &Task| std::iter::repeat_n(task, task.weight());
+        let weighted = |&task: &Task| std::iter::repeat_n(task, task.weight(stage));
         let tickets = Task::SCORED.iter().flat_map(weighted).collect();
         Self { rng, part, tickets }
     }

@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::words::*;
-use super::Dialogue;
+use super::{Dialogue, Stage};
 
 /// The kinds of dialogue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -40,6 +40,16 @@ pub enum Task {
     Recall,
     /// "Ana likes tea, Tom likes milk. Who likes milk?"
     Lookup,
+    /// "What is 84 / 7?"
+    Divide,
+    /// "What is the remainder of 47 divided by 6?"
+    Remainder,
+    /// "What day comes 9 days after Tuesday?"
+    Weekday,
+    /// "Which month comes 5 months before March?"
+    Month,
+    /// "Which letter comes 4 after F?"
+    Letter,
     /// Greetings and the like, from a fixed list; not scored.
     SmallTalk,
 }
@@ -61,6 +71,11 @@ impl Task {
         Self::Count,
         Self::Recall,
         Self::Lookup,
+        Self::Divide,
+        Self::Remainder,
+        Self::Weekday,
+        Self::Month,
+        Self::Letter,
     ];
 
     /// The task in a word or two.
@@ -80,16 +95,49 @@ impl Task {
             Self::Count => "count",
             Self::Recall => "recall",
             Self::Lookup => "look up",
+            Self::Divide => "divide",
+            Self::Remainder => "remainder",
+            Self::Weekday => "weekday",
+            Self::Month => "month",
+            Self::Letter => "letter",
             Self::SmallTalk => "small talk",
         }
     }
 
     /// How often training draws this task, relative to the others.
-    pub(super) fn weight(self) -> usize {
-        match self {
-            Self::Add | Self::Subtract | Self::Continue => 3,
-            Self::Multiply | Self::Story | Self::Extreme | Self::Sort | Self::Count => 2,
-            _ => 1,
+    pub(super) fn weight(self, stage: Stage) -> usize {
+        match (stage, self) {
+            (Stage::Basics, Self::Add | Self::Subtract | Self::Continue) => 3,
+            (
+                Stage::Basics,
+                Self::Multiply | Self::Story | Self::Extreme | Self::Sort | Self::Count,
+            ) => 2,
+            (
+                Stage::Basics,
+                Self::Compare
+                | Self::Copy
+                | Self::Reverse
+                | Self::Pick
+                | Self::Recall
+                | Self::Lookup,
+            ) => 1,
+            (Stage::All, Self::Remainder | Self::Weekday | Self::Month | Self::Letter) => 4,
+            (
+                Stage::All,
+                Self::Subtract
+                | Self::Sort
+                | Self::Copy
+                | Self::Reverse
+                | Self::Pick
+                | Self::Count
+                | Self::Lookup,
+            ) => 3,
+            (Stage::All, Self::Add | Self::Story | Self::Divide) => 2,
+            (
+                Stage::All,
+                Self::Multiply | Self::Continue | Self::Compare | Self::Extreme | Self::Recall,
+            ) => 1,
+            _ => 0,
         }
     }
 
@@ -109,6 +157,11 @@ impl Task {
             Self::Count => count(rng),
             Self::Recall => recall(rng),
             Self::Lookup => lookup(rng),
+            Self::Divide => divide(rng),
+            Self::Remainder => remainder(rng),
+            Self::Weekday => weekday(rng),
+            Self::Month => month(rng),
+            Self::Letter => letter(rng),
             Self::SmallTalk => return small_talk(rng).swap_remove(0),
         };
         Dialogue {
@@ -409,6 +462,77 @@ fn lookup(rng: &mut ChaCha8Rng) -> Drawn {
         format!("{}. {question}", told.join(", ")),
         answer.to_string(),
     )
+}
+
+fn divide(rng: &mut ChaCha8Rng) -> Drawn {
+    let (b, quotient) = (rng.random_range(1..=12), rng.random_range(0..=12));
+    let phrasings = [
+        "What is {a} / {b}?",
+        "{a} / {b} = ?",
+        "What is {a} divided by {b}?",
+        "Divide {a} by {b}.",
+        "Calculate {a} divided by {b}.",
+    ];
+    (two_numbers(rng, &phrasings, b * quotient, b), quotient.to_string())
+}
+
+fn remainder(rng: &mut ChaCha8Rng) -> Drawn {
+    let (a, b): (u32, u32) = (rng.random_range(10..60), rng.random_range(3..10));
+    let phrasings = [
+        "What is the remainder of {a} divided by {b}?",
+        "What is {a} mod {b}?",
+        "{a} mod {b} = ?",
+        "Divide {a} by {b}. What is the remainder?",
+    ];
+    (two_numbers(rng, &phrasings, a, b), (a % b).to_string())
+}
+
+fn weekday(rng: &mut ChaCha8Rng) -> Drawn {
+    let (day, steps) = (rng.random_range(0..7), rng.random_range(1..=30));
+    let phrasings = [
+        "What day comes {n} days after {day}?",
+        "Which day is {n} days after {day}?",
+        "Today is {day}. What day is it in {n} days?",
+    ];
+    let values = [("day", DAYS[day]), ("n", &*steps.to_string())];
+    (phrase(rng, &phrasings, &values), DAYS[(day + steps) % 7].to_string())
+}
+
+fn month(rng: &mut ChaCha8Rng) -> Drawn {
+    let (month, steps) = (rng.random_range(0..12), rng.random_range(1..=12));
+    let (direction, at) = one_of_both(rng, (month + steps) % 12, (month + 12 - steps) % 12);
+    let phrasings = [
+        "What month comes {n} months {direction} {month}?",
+        "Which month is {n} months {direction} {month}?",
+        "Name the month {n} months {direction} {month}.",
+    ];
+    let values = [("month", MONTHS[month]), ("n", &*steps.to_string()), ("direction", direction)];
+    (phrase(rng, &phrasings, &values), MONTHS[at].to_string())
+}
+
+fn letter(rng: &mut ChaCha8Rng) -> Drawn {
+    let (steps, low) = (rng.random_range(1..=6u8), rng.random_range(0..20u8));
+    let (low, high) = (b'A' + low, b'A' + (low + steps).min(25));
+    let steps = (high - low).to_string();
+    let (direction, (from, to)) = one_of_both(rng, (low, high), (high, low));
+    let phrasings = [
+        "Which letter comes {n} after {letter}?",
+        "What is {n} letters after {letter}?",
+        "Name the letter {n} places after {letter}.",
+    ]
+    .map(|phrasing| phrasing.replace("after", direction));
+    let phrasings: Vec<&str> = phrasings.iter().map(String::as_str).collect();
+    let values = [("letter", &*char::from(from).to_string()), ("n", &*steps)];
+    (phrase(rng, &phrasings, &values), char::from(to).to_string())
+}
+
+/// "after" with the first, or "before" with the second.
+fn one_of_both<T>(rng: &mut ChaCha8Rng, after: T, before: T) -> (&'static str, T) {
+    if rng.random_bool(0.5) {
+        ("after", after)
+    } else {
+        ("before", before)
+    }
 }
 
 const SMALL_TALK: &[(&[&str], &str)] = &[
