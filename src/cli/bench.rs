@@ -135,6 +135,16 @@ impl Load {
     }
 
     async fn run(&self, engine: &Engine, random: &mut StdRng) -> Result<Times> {
+        let prefill = self.time(engine, random, 0).await?;
+        let decode = match self.decode {
+            0 => Duration::ZERO,
+            tokens => self.time(engine, random, tokens).await?.saturating_sub(prefill),
+        };
+        Ok(Times { prefill, decode })
+    }
+
+    /// Until every one of the concurrent requests, for fresh prompts, has its first token and `decode` more.
+    async fn time(&self, engine: &Engine, random: &mut StdRng, decode: usize) -> Result<Duration> {
         let vocab = engine.config().file.vocab_size as u32;
         let prompts: Vec<Vec<u32>> = (0..self.concurrency)
             .map(|_| (0..self.prompt).map(|_| random.random_range(0..vocab)).collect())
@@ -142,12 +152,12 @@ impl Load {
         let (before, start) = (engine.counts(), Instant::now());
         let answers = prompts.into_iter().map(|prompt| {
             // The first token comes from the prompt's own step.
-            engine.answer(Request::greedy(Prompt::Tokens(prompt)).at(self.chains).max_tokens(self.decode + 1))
+            engine.answer(Request::greedy(Prompt::Tokens(prompt)).at(self.chains).max_tokens(decode + 1))
         });
-        let answers = try_join_all(answers).await?;
-        let all = start.elapsed();
+        try_join_all(answers).await?;
+        let time = start.elapsed();
         let counts = engine.counts().since(before);
-        let expected = (self.concurrency * self.prompt, self.concurrency * self.decode);
+        let expected = (self.concurrency * self.prompt, self.concurrency * decode);
         if (counts.prompt, counts.decoded) != expected {
             bail!(
                 "the engine computed {} prompt and {} decode tokens, expected {} and {}: \
@@ -157,14 +167,10 @@ impl Load {
                 expected.0,
                 expected.1,
                 self.concurrency,
-                self.prompt + self.decode + 1
+                self.prompt + decode + 1
             );
         }
-        // The engine reads every waiting prompt before it decodes: the prompt read last has waited for
-        // no other since.
-        let decode = answers.iter().map(|answer| answer.usage.total_completion_time_sec);
-        let decode = Duration::from_secs_f32(decode.fold(f32::INFINITY, f32::min));
-        Ok(Times { prefill: all.saturating_sub(decode), decode })
+        Ok(time)
     }
 
     fn row(&self, times: &[Times]) -> Row {

@@ -11,6 +11,7 @@ use mistralrs_server_core::mistralrs_server_router_builder::DEFAULT_MAX_BODY_LIM
 use serde_json::value::{to_raw_value, RawValue};
 
 use super::error::Refusal;
+use super::refuse::refuse;
 use super::{answer, Served};
 use crate::host::chain_choice::{model_id_at, parse_chains};
 
@@ -29,12 +30,13 @@ pub async fn choose(
     let mut fields: Fields = serde_json::from_slice(&body)
         .map_err(|error| Refusal::new(format!("the body is not a JSON object: {error}")))?;
     let id = model_id_at(&served.name, served.chosen_chains(&fields)?);
+    refuse(&fields)?;
     fields.shift_remove("chains");
     fields.insert("model".into(), to_raw_value(&id).map_err(Refusal::internal)?);
     let body = serde_json::to_vec(&fields).map_err(Refusal::internal)?;
     parts.headers.insert(header::CONTENT_LENGTH, body.len().into());
     let response = next.run(Request::from_parts(parts, Body::from(body))).await;
-    answer::report_model(response, id).await
+    answer::report_model(response, &id).await
 }
 
 impl Served {
@@ -95,7 +97,7 @@ impl Served {
 pub const DEFAULT: &str = "default";
 
 /// The value of a field; None where it is absent or null.
-fn given<'a>(fields: &'a Fields, name: &str) -> Option<&'a RawValue> {
+pub fn given<'a>(fields: &'a Fields, name: &str) -> Option<&'a RawValue> {
     fields.get(name).map(|value| &**value).filter(|value| value.get() != "null")
 }
 
@@ -150,7 +152,9 @@ mod tests {
 
     #[test]
     fn a_model_that_is_not_served_is_not_found() {
-        for id in ["gpt-4", "", "org/tiny", "org/tiny@home@", "org/tiny@home@9", "org/tiny@home@two"] {
+        for id in
+            ["gpt-4", "", "org/tiny", "org/tiny@home@", "org/tiny@home@9", "org/tiny@home@two"]
+        {
             let refusal = chosen(&format!(r#"{{"model": "{id}"}}"#)).unwrap_err();
             assert_eq!(refusal.status, StatusCode::NOT_FOUND, "{id}");
             assert!(refusal.message.contains("from 1 to 4"), "{}", refusal.message);

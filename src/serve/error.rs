@@ -21,7 +21,8 @@ pub struct Refusal {
     pub message: String,
     #[serde(rename = "type")]
     kind: &'static str,
-    param: Option<&'static str>,
+    /// The field it is about.
+    pub param: Option<&'static str>,
     code: Option<&'static str>,
 }
 

@@ -8,6 +8,7 @@ mod chains;
 mod error;
 mod models;
 mod openapi;
+mod refuse;
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
@@ -78,8 +79,12 @@ pub async fn serve(engine: Engine, host: IpAddr, port: u16) -> Result<()> {
     let address = listener.local_addr().context("cannot tell the address listened on")?;
     let router = router(&engine).await?;
     let (name, chains) = (engine.name(), engine.chains());
-    eprintln!("Serving the OpenAI API at http://{address}/v1, its description at http://{address}/docs");
-    eprintln!("Models: {name} (all {chains} chains), {name}@1 to {name}@{chains}; or \"chains\": k");
+    eprintln!(
+        "Serving the OpenAI API at http://{address}/v1, its description at http://{address}/docs"
+    );
+    eprintln!(
+        "Models: {name} (all {chains} chains), {name}@1 to {name}@{chains}; or \"chains\": k"
+    );
     axum::serve(listener, router).with_graceful_shutdown(interrupted(engine)).await?;
     Ok(())
 }

@@ -26,7 +26,7 @@ fn cases() -> Vec<PathBuf> {
 }
 
 /// Mean over every token after the first, in float64.
-fn nll(logits: &Tensor, tokens: &[u32]) -> f64 {
+pub fn nll(logits: &Tensor, tokens: &[u32]) -> f64 {
     let rows = logits.to_dtype(DType::F64).unwrap().to_vec2::<f64>().unwrap();
     let predicted = tokens.iter().skip(1).zip(&rows);
     let total: f64 = predicted

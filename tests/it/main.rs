@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod causality;
+mod cli;
 mod common;
 mod concurrency;
 mod conversation;

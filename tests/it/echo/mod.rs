@@ -59,22 +59,30 @@ fn expected(request: &Request, pool: &Pool) -> Answer {
 }
 
 async fn ask(engine: &EchoEngine, pool: &Pool, request: &Request) {
-    assert_eq!(engine.ask(request).await, Ok(expected(request, pool)), "{request:?}");
+    run(engine, pool, vec![vec![request.clone()]]).await;
 }
 
-/// All clients at once, each with one request after the other.
+/// All clients at once, each with one request after the other: no row and no answer may be wrong.
 async fn run(engine: &EchoEngine, pool: &Pool, clients: Vec<Vec<Request>>) {
     let client = |requests: Vec<Request>| {
-        let (engine, pool) = (engine.clone(), *pool);
+        let engine = engine.clone();
         tokio::spawn(async move {
-            for request in &requests {
-                ask(&engine, &pool, request).await;
+            let mut answers = Vec::with_capacity(requests.len());
+            for request in requests {
+                answers.push((engine.ask(&request).await, request));
             }
+            answers
         })
     };
     let clients: Vec<_> = clients.into_iter().map(client).collect();
+    let mut answers = Vec::new();
     for client in clients {
-        client.await.unwrap();
+        answers.extend(client.await.unwrap());
+    }
+    let seen = engine.seen();
+    assert_eq!(seen.wrong_rows, 0, "{seen:?}");
+    for (answer, request) in answers {
+        assert_eq!(answer, Ok(expected(&request, pool)), "{request:?}");
     }
 }
 
@@ -82,7 +90,6 @@ async fn under_load(pool: Pool) -> Seen {
     let engine = EchoEngine::start(&pool).await;
     run(&engine, &pool, load()).await;
     let seen = engine.seen();
-    assert_eq!(seen.wrong_rows, 0, "{seen:?}");
     assert!(seen.rows > 5000 && seen.reused > 500, "{seen:?}");
     // Every block is free again: a prompt that needs all of them runs.
     ask(&engine, &pool, &request(Random(1).tokens(pool.longest()), 1)).await;
@@ -97,7 +104,7 @@ async fn alone() {
         let engine = EchoEngine::start(&pool).await;
         ask(&engine, &pool, request).await;
         let seen = engine.seen();
-        assert_eq!((seen.wrong_rows, seen.reused, seen.resumed), (0, 0, 0), "{seen:?}");
+        assert_eq!((seen.reused, seen.resumed), (0, 0), "{seen:?}");
     }
 }
 
@@ -141,7 +148,7 @@ async fn waits_for_a_long_answer() {
     // Two of them do not fit.
     let clients = (0..4).map(|_| vec![request(random.tokens(120), 100)]).collect();
     run(&engine, &pool, clients).await;
-    assert_eq!((engine.seen().wrong_rows, engine.seen().largest_batch), (0, 1));
+    assert_eq!(engine.seen().largest_batch, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,7 +163,6 @@ async fn ends_answers_where_the_pool_ends() {
     run(&engine, &pool, clients.into()).await;
     let refused = engine.ask(&request(prompt(89), 1)).await.unwrap_err();
     assert!(refused.contains("greater than 88"), "{refused}");
-    assert_eq!(engine.seen().wrong_rows, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,6 +177,19 @@ async fn ends_answers_where_the_context_ends() {
     assert!(refused.contains("greater than 64"), "{refused}");
 }
 
+/// The last token of an answer was never run: its block is not in the prefix cache.
+#[tokio::test(flavor = "multi_thread")]
+async fn goes_on_from_an_answer() {
+    let pool = Pool::of(60);
+    let engine = EchoEngine::start(&pool).await;
+    let mut random = Random(6);
+    let first = request(random.tokens(20), 12);
+    ask(&engine, &pool, &first).await;
+    let answer = expected(&first, &pool).tokens;
+    ask(&engine, &pool, &request([first.prompt, answer, random.tokens(5)].concat(), 3)).await;
+    assert_eq!(engine.seen().reused, 24);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn shares_blocks_within_a_variant_only() {
     let pool = Pool::of(60);
@@ -183,5 +202,4 @@ async fn shares_blocks_within_a_variant_only() {
     }
     // 4 of 5 blocks: the last token must run.
     assert_eq!(reused, [0, 32, 32, 64, 96]);
-    assert_eq!(engine.seen().wrong_rows, 0);
 }

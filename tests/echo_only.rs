@@ -1,2 +1,0 @@
-#[path = "it/echo/mod.rs"]
-mod echo;
