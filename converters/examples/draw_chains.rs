@@ -52,9 +52,22 @@ fn main() {
         for row in 0..ROWS {
             let active = i == 0 || row == ROWS - 1;
             let color = if active { COLORS[i] } else { NONE };
-            rect(&mut svg, left + row * cell, TOP + width.range(i).start, cell - 2, width.of(i) - 2, color);
+            rect(
+                &mut svg,
+                left + row * cell,
+                TOP + width.range(i).start,
+                cell - 2,
+                width.of(i) - 2,
+                color,
+            );
         }
-        text(&mut svg, left - 66, TOP + width.range(i).start + 35, &format!("chain {}", i + 1), false);
+        text(
+            &mut svg,
+            left - 66,
+            TOP + width.range(i).start + 35,
+            &format!("chain {}", i + 1),
+            false,
+        );
     }
     text(&mut svg, left, TOP - 8, "prompt tokens", false);
     text(&mut svg, left + (ROWS - 1) * cell + 2, TOP - 8, "last", false);
@@ -71,12 +84,18 @@ fn main() {
 }
 
 fn rect(svg: &mut String, x: usize, y: usize, width: usize, height: usize, fill: &str) {
-    writeln!(svg, "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" fill=\"{fill}\"/>")
-        .expect("a string takes what is written");
+    writeln!(
+        svg,
+        "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" fill=\"{fill}\"/>"
+    )
+    .expect("a string takes what is written");
 }
 
 fn text(svg: &mut String, x: usize, y: usize, words: &str, bold: bool) {
     let weight = if bold { "bold" } else { "normal" };
-    writeln!(svg, "<text x=\"{x}\" y=\"{y}\" fill=\"{INK}\" font-weight=\"{weight}\">{words}</text>")
-        .expect("a string takes what is written");
+    writeln!(
+        svg,
+        "<text x=\"{x}\" y=\"{y}\" fill=\"{INK}\" font-weight=\"{weight}\">{words}</text>"
+    )
+    .expect("a string takes what is written");
 }

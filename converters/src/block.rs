@@ -23,13 +23,7 @@ pub struct Block<'a> {
 impl<'a> Block<'a> {
     pub(crate) fn whole(info: &TensorInfo, bytes: &'a [u8]) -> Self {
         let stride = bytes.len();
-        Self {
-            dtype: info.dtype,
-            shape: info.shape.clone(),
-            bytes,
-            row: stride,
-            stride,
-        }
+        Self { dtype: info.dtype, shape: info.shape.clone(), bytes, row: stride, stride }
     }
 
     pub(crate) fn of_dense(tensor: &ChainTensor, info: &TensorInfo, bytes: &'a [u8]) -> Self {
@@ -46,16 +40,8 @@ impl<'a> Block<'a> {
             dtype: info.dtype,
             shape: tensor.shape(),
             bytes: &bytes[begin..end],
-            row: if whole_rows {
-                end - begin
-            } else {
-                columns.len() * size
-            },
-            stride: if whole_rows {
-                end - begin
-            } else {
-                width * size
-            },
+            row: if whole_rows { end - begin } else { columns.len() * size },
+            stride: if whole_rows { end - begin } else { width * size },
         }
     }
 
@@ -73,9 +59,7 @@ impl<'a> Block<'a> {
     /// together in the file.
     pub fn pieces(&self) -> impl Iterator<Item = &'a [u8]> + '_ {
         let row = self.row;
-        self.bytes
-            .chunks(self.stride)
-            .map(move |chunk| &chunk[..row])
+        self.bytes.chunks(self.stride).map(move |chunk| &chunk[..row])
     }
 
     /// The bytes (little-endian, row-major); copied only if they do not stand together.

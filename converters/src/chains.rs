@@ -17,9 +17,7 @@ impl Chains {
         if let Some(chain) = ratios.iter().position(|&ratio| ratio == 0) {
             return Err(ConfigError::EmptyChain { chain: chain + 1 });
         }
-        let sum = ratios
-            .iter()
-            .try_fold(0usize, |sum, &ratio| sum.checked_add(ratio));
+        let sum = ratios.iter().try_fold(0usize, |sum, &ratio| sum.checked_add(ratio));
         if sum.is_none_or(|sum| sum > MAX_SIZE) {
             return Err(ConfigError::ChainsTooLarge(ratios));
         }
@@ -120,10 +118,7 @@ mod tests {
         let chains = Chains::new(vec![2, 1, 1]).unwrap();
         let hidden = chains.split("hidden_size", 32).unwrap();
         assert_eq!((0..3).map(|i| hidden.of(i)).collect::<Vec<_>>(), [16, 8, 8]);
-        assert_eq!(
-            (0..3).map(|i| hidden.upto(i)).collect::<Vec<_>>(),
-            [16, 24, 32]
-        );
+        assert_eq!((0..3).map(|i| hidden.upto(i)).collect::<Vec<_>>(), [16, 24, 32]);
         assert_eq!(hidden.range(1), 16..24);
         assert_eq!((hidden.first(0), hidden.first(2)), (0, 24));
     }
@@ -131,10 +126,7 @@ mod tests {
     #[test]
     fn an_indivisible_width_names_field_and_chain() {
         let chains = Chains::new(vec![2, 1]).unwrap();
-        let refused = chains
-            .split("num_attention_heads", 8)
-            .unwrap_err()
-            .to_string();
+        let refused = chains.split("num_attention_heads", 8).unwrap_err().to_string();
         assert!(refused.contains("num_attention_heads"), "{refused}");
         assert!(refused.contains("chain 1"), "{refused}");
     }

@@ -16,15 +16,9 @@ pub(crate) const MAX_SIZE: usize = i32::MAX as usize;
 #[allow(missing_docs)]
 pub enum ConfigError {
     #[error("cannot read {path}: {source}")]
-    Unreadable {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Unreadable { path: PathBuf, source: std::io::Error },
     #[error("{path}: {source}")]
-    In {
-        path: PathBuf,
-        source: Box<ConfigError>,
-    },
+    In { path: PathBuf, source: Box<ConfigError> },
     /// Names the field, unless it is one that is missing: then its source does.
     #[error("not a CoLM config: {0}")]
     Json(#[from] serde_path_to_error::Error<serde_json::Error>),
@@ -42,18 +36,9 @@ pub enum ConfigError {
         "`{field}` = {width} cannot be split over chains {chains:?}: \
          chain {chain} would not get a whole number of at least 1"
     )]
-    Indivisible {
-        field: &'static str,
-        width: usize,
-        chains: Vec<usize>,
-        chain: usize,
-    },
+    Indivisible { field: &'static str, width: usize, chains: Vec<usize>, chain: usize },
     #[error("`{field}` = {value}: {expected}")]
-    Value {
-        field: &'static str,
-        value: String,
-        expected: String,
-    },
+    Value { field: &'static str, value: String, expected: String },
 }
 
 /// The two architectures of SPEC 2. They differ in who owns keys and values, nothing else.
@@ -197,14 +182,10 @@ pub struct ColmConfig {
 impl ColmConfig {
     /// Reads and checks `config.json` at `path`.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
-            path: path.into(),
-            source,
-        })?;
-        Self::parse(&text).map_err(|source| ConfigError::In {
-            path: path.into(),
-            source: Box::new(source),
-        })
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.into(), source })?;
+        Self::parse(&text)
+            .map_err(|source| ConfigError::In { path: path.into(), source: Box::new(source) })
     }
 
     /// Checks the text of a config.json.
@@ -229,11 +210,7 @@ impl ColmConfig {
             return Err(refuse(
                 "model_type",
                 &file.model_type,
-                format!(
-                    "{} has model_type \"{}\"",
-                    architecture.name(),
-                    architecture.model_type()
-                ),
+                format!("{} has model_type \"{}\"", architecture.name(), architecture.model_type()),
             ));
         }
         if file.hidden_act != "silu" {
@@ -243,11 +220,7 @@ impl ColmConfig {
                 "only \"silu\" is defined for CoLM",
             ));
         }
-        if file
-            .other
-            .get("rope_parameters")
-            .is_some_and(|value| !value.is_null())
-        {
+        if file.other.get("rope_parameters").is_some_and(|value| !value.is_null()) {
             return Err(refuse(
                 "rope_parameters",
                 "{..}",
@@ -282,11 +255,7 @@ fn refuse(
     value: &(impl ToString + ?Sized),
     expected: impl Into<String>,
 ) -> ConfigError {
-    ConfigError::Value {
-        field,
-        value: value.to_string(),
-        expected: expected.into(),
-    }
+    ConfigError::Value { field, value: value.to_string(), expected: expected.into() }
 }
 
 fn check_sizes(file: ConfigFile) -> Result<ConfigFile, ConfigError> {
@@ -298,27 +267,19 @@ fn check_sizes(file: ConfigFile) -> Result<ConfigFile, ConfigError> {
         ("num_attention_heads", Some(file.num_attention_heads)),
         ("num_key_value_heads", file.num_key_value_heads),
         ("head_dim", file.head_dim),
-        (
-            "max_position_embeddings",
-            Some(file.max_position_embeddings),
-        ),
+        ("max_position_embeddings", Some(file.max_position_embeddings)),
     ];
     for (field, size) in sizes {
         if let Some(size) = size.filter(|size| !(1..=MAX_SIZE).contains(size)) {
             return Err(refuse(field, &size, format!("expected 1 to {MAX_SIZE}")));
         }
     }
-    for (field, value) in [
-        ("rms_norm_eps", file.rms_norm_eps),
-        ("rope_theta", file.rope_theta),
-    ] {
+    for (field, value) in [("rms_norm_eps", file.rms_norm_eps), ("rope_theta", file.rope_theta)] {
         positive(field, Some(value))?;
     }
     if let Some(head_dim) = file.head_dim {
-        let columns = file
-            .num_attention_heads
-            .max(file.num_key_value_heads.unwrap_or(1))
-            * head_dim;
+        let columns =
+            file.num_attention_heads.max(file.num_key_value_heads.unwrap_or(1)) * head_dim;
         if columns > MAX_SIZE {
             return Err(refuse(
                 "head_dim",
@@ -348,11 +309,7 @@ fn head_dim(file: &ConfigFile) -> Result<usize, ConfigError> {
         }
     };
     if head_dim == 0 || !head_dim.is_multiple_of(2) {
-        return Err(refuse(
-            "head_dim",
-            &head_dim,
-            "RoPE rotates halves: expected an even number",
-        ));
+        return Err(refuse("head_dim", &head_dim, "RoPE rotates halves: expected an even number"));
     }
     Ok(head_dim)
 }
@@ -392,11 +349,7 @@ fn rope_scaling(file: &ConfigFile) -> Result<Option<Llama3Scaling>, ConfigError>
     match scaling.rope_type.as_str() {
         "default" => Ok(None),
         "llama3" => llama3(scaling).map(Some),
-        other => Err(refuse(
-            "rope_scaling.rope_type",
-            other,
-            "expected \"llama3\" or \"default\"",
-        )),
+        other => Err(refuse("rope_scaling.rope_type", other, "expected \"llama3\" or \"default\"")),
     }
 }
 
@@ -416,11 +369,7 @@ fn llama3(scaling: &RopeScaling) -> Result<Llama3Scaling, ConfigError> {
         .original_max_position_embeddings
         .ok_or_else(|| refuse(field, "absent", "expected a positive number"))?;
     if !(1..=MAX_SIZE).contains(&original) {
-        return Err(refuse(
-            field,
-            &original,
-            format!("expected 1 to {MAX_SIZE}"),
-        ));
+        return Err(refuse(field, &original, format!("expected 1 to {MAX_SIZE}")));
     }
     Ok(Llama3Scaling {
         factor: positive("rope_scaling.factor", scaling.factor)?,

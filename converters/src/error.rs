@@ -19,15 +19,9 @@ pub enum CheckpointError {
     #[error("{asked} chains asked for; the model has {count}, so 1 to {count} are possible")]
     ChainsAsked { asked: usize, count: usize },
     #[error("cannot read {path}: {source}")]
-    Read {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Read { path: PathBuf, source: std::io::Error },
     #[error("cannot write {path}: {source}")]
-    Write {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Write { path: PathBuf, source: std::io::Error },
     #[error("{path} exists; a checkpoint is written to a new folder only")]
     Exists { path: PathBuf },
     #[error(
@@ -39,37 +33,19 @@ pub enum CheckpointError {
         "{dir} holds both {first} and {second} and no {INDEX_FILE} to choose between them; \
          expected one checkpoint per folder"
     )]
-    AmbiguousWeights {
-        dir: PathBuf,
-        first: String,
-        second: String,
-    },
+    AmbiguousWeights { dir: PathBuf, first: String, second: String },
     #[error("{path} is missing: {needed_for}")]
     MissingFile { path: PathBuf, needed_for: String },
     #[error("{path} is no index of tensors to files: {source}")]
-    Index {
-        path: PathBuf,
-        source: serde_json::Error,
-    },
+    Index { path: PathBuf, source: serde_json::Error },
     #[error(
         "{index} places `{tensor}` in {file:?}; expected the plain name of a file beside the index"
     )]
-    IndexPath {
-        index: PathBuf,
-        tensor: String,
-        file: String,
-    },
+    IndexPath { index: PathBuf, tensor: String, file: String },
     #[error("{path} is not of this model: `chains` has {chains} entries, so expected {expected}")]
-    ChainFile {
-        path: PathBuf,
-        chains: usize,
-        expected: String,
-    },
+    ChainFile { path: PathBuf, chains: usize, expected: String },
     #[error("{path} is truncated or no safetensors file: {source}")]
-    Corrupt {
-        path: PathBuf,
-        source: SafeTensorError,
-    },
+    Corrupt { path: PathBuf, source: SafeTensorError },
     #[error(
         "`{chain}` is named for the chain layout, `{dense}` for the dense layout; \
          expected one layout in all files"
@@ -78,33 +54,13 @@ pub enum CheckpointError {
     #[error("tensor `{name}` is missing: expected in {file}")]
     MissingTensor { name: String, file: PathBuf },
     #[error("tensor `{name}` in {file} is no part of the model that config.json describes: {why}")]
-    UnexpectedTensor {
-        name: String,
-        file: PathBuf,
-        why: String,
-    },
+    UnexpectedTensor { name: String, file: PathBuf, why: String },
     #[error("tensor `{name}` stands in both {first} and {second}; expected it once")]
-    DuplicateTensor {
-        name: String,
-        first: PathBuf,
-        second: PathBuf,
-    },
+    DuplicateTensor { name: String, first: PathBuf, second: PathBuf },
     #[error("tensor `{name}` in {file} has shape {found:?}; expected {expected}")]
-    Shape {
-        name: String,
-        file: PathBuf,
-        found: Vec<usize>,
-        expected: String,
-    },
+    Shape { name: String, file: PathBuf, found: Vec<usize>, expected: String },
     #[error("tensor `{name}` in {file} has dtype {found}; expected F32, F16 or BF16")]
-    Dtype {
-        name: String,
-        file: PathBuf,
-        found: Dtype,
-    },
+    Dtype { name: String, file: PathBuf, found: Dtype },
     #[error("{file}: {block}")]
-    NotZero {
-        file: PathBuf,
-        block: Box<NonzeroBlock>,
-    },
+    NotZero { file: PathBuf, block: Box<NonzeroBlock> },
 }

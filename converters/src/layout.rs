@@ -75,10 +75,7 @@ impl WeightFiles {
         if index_path.exists() {
             let index = Index::read(index_path)?;
             let paths = index.files_for(dir, config, k)?;
-            return Ok(Self {
-                paths,
-                index: Some(index),
-            });
+            return Ok(Self { paths, index: Some(index) });
         }
         let files = files_by_name(dir, &names, count, k)?;
         let paths = existing(dir, files)?;
@@ -88,10 +85,7 @@ impl WeightFiles {
 
 /// The names of the `*.safetensors` files in `dir`, sorted.
 fn weight_names(dir: &Path) -> Result<Vec<String>, CheckpointError> {
-    let unreadable = |source| CheckpointError::Read {
-        path: dir.into(),
-        source,
-    };
+    let unreadable = |source| CheckpointError::Read { path: dir.into(), source };
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).map_err(unreadable)? {
         if let Ok(name) = entry.map_err(unreadable)?.file_name().into_string() {
@@ -111,19 +105,12 @@ fn refuse_other_chain_counts(
     count: usize,
 ) -> Result<(), CheckpointError> {
     let expected = |name: &String| (0..count).any(|chain| *name == chain_file(chain, count));
-    match names
-        .iter()
-        .find(|name| is_chain_file(name) && !expected(name))
-    {
+    match names.iter().find(|name| is_chain_file(name) && !expected(name)) {
         None => Ok(()),
         Some(name) => Err(CheckpointError::ChainFile {
             path: dir.join(name),
             chains: count,
-            expected: format!(
-                "{} to {}",
-                chain_file(0, count),
-                chain_file(count - 1, count)
-            ),
+            expected: format!("{} to {}", chain_file(0, count), chain_file(count - 1, count)),
         }),
     }
 }
@@ -147,9 +134,7 @@ fn files_by_name(
     let chain = names.iter().find(|name| is_chain_file(name));
     let shard = names.iter().find(|name| is_shard(name));
     let mut kinds = [single, chain, shard].into_iter().flatten();
-    let first = kinds
-        .next()
-        .ok_or_else(|| CheckpointError::NoWeights { dir: dir.into() })?;
+    let first = kinds.next().ok_or_else(|| CheckpointError::NoWeights { dir: dir.into() })?;
     if let Some(second) = kinds.next() {
         return Err(CheckpointError::AmbiguousWeights {
             dir: dir.into(),
@@ -164,9 +149,8 @@ fn files_by_name(
         };
         return Ok((0..k).map(file).collect());
     }
-    let shards = names
-        .iter()
-        .filter(|name| single.is_some_and(|one| one == *name) || is_shard(name));
+    let shards =
+        names.iter().filter(|name| single.is_some_and(|one| one == *name) || is_shard(name));
     Ok(shards.map(|name| (name.clone(), String::new())).collect())
 }
 
@@ -204,15 +188,10 @@ struct IndexFile {
 
 impl Index {
     fn read(path: PathBuf) -> Result<Self, CheckpointError> {
-        let text = fs::read_to_string(&path).map_err(|source| CheckpointError::Read {
-            path: path.clone(),
-            source,
-        })?;
-        let IndexFile { weight_map, .. } =
-            serde_json::from_str(&text).map_err(|source| CheckpointError::Index {
-                path: path.clone(),
-                source,
-            })?;
+        let text = fs::read_to_string(&path)
+            .map_err(|source| CheckpointError::Read { path: path.clone(), source })?;
+        let IndexFile { weight_map, .. } = serde_json::from_str(&text)
+            .map_err(|source| CheckpointError::Index { path: path.clone(), source })?;
         for (tensor, file) in &weight_map {
             let mut components = Path::new(file).components();
             let plain = matches!(
@@ -236,10 +215,7 @@ impl Index {
         total_size: usize,
     ) -> serde_json::Result<String> {
         let metadata = serde_json::Map::from_iter([("total_size".into(), total_size.into())]);
-        serde_json::to_string_pretty(&IndexFile {
-            metadata,
-            weight_map,
-        })
+        serde_json::to_string_pretty(&IndexFile { metadata, weight_map })
     }
 
     fn files_for(
@@ -248,30 +224,19 @@ impl Index {
         config: &ColmConfig,
         k: usize,
     ) -> Result<Vec<PathBuf>, CheckpointError> {
-        let chains = self
-            .weight_map
-            .keys()
-            .any(|name| Layout::of_name(name) == Layout::Chains);
+        let chains = self.weight_map.keys().any(|name| Layout::of_name(name) == Layout::Chains);
         let files: BTreeSet<&String> = if chains {
             let named = config.tensors(k).map(|tensor| {
                 let name = tensor.name();
                 self.weight_map
                     .get(&name)
-                    .ok_or_else(|| CheckpointError::MissingTensor {
-                        name,
-                        file: self.path.clone(),
-                    })
+                    .ok_or_else(|| CheckpointError::MissingTensor { name, file: self.path.clone() })
             });
             named.collect::<Result<_, _>>()?
         } else {
             self.weight_map.values().collect()
         };
         let needed_for = format!("{} names it", self.path.display());
-        existing(
-            dir,
-            files
-                .into_iter()
-                .map(|file| (file.clone(), needed_for.clone())),
-        )
+        existing(dir, files.into_iter().map(|file| (file.clone(), needed_for.clone())))
     }
 }

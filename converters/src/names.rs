@@ -21,15 +21,8 @@ pub enum Projection {
 
 impl Projection {
     /// In the order a block applies them.
-    pub const ALL: [Self; 7] = [
-        Self::Q,
-        Self::K,
-        Self::V,
-        Self::O,
-        Self::Gate,
-        Self::Up,
-        Self::Down,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Q, Self::K, Self::V, Self::O, Self::Gate, Self::Up, Self::Down];
 
     /// The name inside a layer, such as `self_attn.q_proj`.
     pub fn name(self) -> &'static str {
@@ -146,22 +139,15 @@ impl ColmConfig {
     pub fn parts(&self) -> impl Iterator<Item = Part> + '_ {
         let layers = (0..self.file.num_hidden_layers).flat_map(|layer| self.layer_parts(layer));
         let head = (!self.file.tie_word_embeddings).then_some(Part::Head);
-        std::iter::once(Part::Embedding)
-            .chain(layers)
-            .chain([Part::FinalNorm])
-            .chain(head)
+        std::iter::once(Part::Embedding).chain(layers).chain([Part::FinalNorm]).chain(head)
     }
 
     fn layer_parts(&self, layer: usize) -> impl Iterator<Item = Part> + '_ {
         let linears = Projection::ALL.into_iter().flat_map(move |projection| {
-            let bias = self
-                .has_bias(projection)
-                .then_some(Part::Bias { layer, projection });
+            let bias = self.has_bias(projection).then_some(Part::Bias { layer, projection });
             std::iter::once(Part::Weight { layer, projection }).chain(bias)
         });
-        [Part::InputNorm { layer }, Part::PostAttentionNorm { layer }]
-            .into_iter()
-            .chain(linears)
+        [Part::InputNorm { layer }, Part::PostAttentionNorm { layer }].into_iter().chain(linears)
     }
 
     /// Every tensor of the first `k` chains, chain by chain.
@@ -169,18 +155,13 @@ impl ColmConfig {
     /// # Panics
     /// If `k` is more than the number of chains.
     pub fn tensors(&self, k: usize) -> impl Iterator<Item = ChainTensor> + '_ {
-        assert!(
-            k <= self.chains.count(),
-            "{k} of {} chains",
-            self.chains.count()
-        );
+        assert!(k <= self.chains.count(), "{k} of {} chains", self.chains.count());
         (0..k).flat_map(move |chain| self.tensors_of(chain))
     }
 
     /// Every tensor of `chain` (from 0).
     pub fn tensors_of(&self, chain: usize) -> impl Iterator<Item = ChainTensor> + '_ {
-        self.parts()
-            .filter_map(move |part| self.chain_tensor(part, chain))
+        self.parts().filter_map(move |part| self.chain_tensor(part, chain))
     }
 
     /// What `chain` owns of `part`; None for k and v of Air's chains past the first.
@@ -197,12 +178,7 @@ impl ColmConfig {
             }
             Part::Bias { projection, .. } => (self.outputs(projection).range(chain), None),
         };
-        (!rows.is_empty()).then_some(ChainTensor {
-            part,
-            chain,
-            rows,
-            columns,
-        })
+        (!rows.is_empty()).then_some(ChainTensor { part, chain, rows, columns })
     }
 
     /// The shapes `part` may have in the dense layout. The first is the full one; Air's k and v

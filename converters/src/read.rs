@@ -32,19 +32,11 @@ impl Checkpoint {
     /// missing, unknown, twice, of another shape, or of a dtype other than F32, F16 and BF16.
     pub fn open(dir: &Path, config: &ColmConfig, k: usize) -> Result<Self, CheckpointError> {
         let WeightFiles { paths, index } = WeightFiles::find(dir, config, k)?;
-        let files = paths
-            .iter()
-            .map(|path| WeightFile::open(path))
-            .collect::<Result<Vec<_>, _>>()?;
+        let files =
+            paths.iter().map(|path| WeightFile::open(path)).collect::<Result<Vec<_>, _>>()?;
         let file_of = place_tensors(&files)?;
         let layout = one_layout(&file_of)?;
-        let checkpoint = Self {
-            config: config.clone(),
-            k,
-            layout,
-            files,
-            file_of,
-        };
+        let checkpoint = Self { config: config.clone(), k, layout, files, file_of };
         if let Some(index) = &index {
             checkpoint.agree_with(index)?;
         }
@@ -79,10 +71,7 @@ impl Checkpoint {
                 Layout::Chains => Block::whole(info, bytes),
                 Layout::Dense => Block::of_dense(tensor, info, bytes),
             },
-            _ => panic!(
-                "`{name}` is not of the first {} chains of this checkpoint",
-                self.k
-            ),
+            _ => panic!("`{name}` is not of the first {} chains of this checkpoint", self.k),
         }
     }
 
@@ -95,10 +84,7 @@ impl Checkpoint {
         for part in self.config.parts() {
             if let Some((file, info, bytes)) = self.find(&part.dense_name()) {
                 zero_blocks::check(&self.config, part, info, bytes).map_err(|block| {
-                    CheckpointError::NotZero {
-                        file: file.path.clone(),
-                        block: Box::new(block),
-                    }
+                    CheckpointError::NotZero { file: file.path.clone(), block: Box::new(block) }
                 })?;
             }
         }
@@ -128,21 +114,13 @@ impl Checkpoint {
                 return Err(CheckpointError::UnexpectedTensor { name, file, why });
             }
             let file = index.path.with_file_name(file);
-            match self
-                .file_of
-                .get(&name)
-                .map(|&found| &self.files[found].path)
-            {
+            match self.file_of.get(&name).map(|&found| &self.files[found].path) {
                 None if self.files().any(|opened| opened == file) => {
                     return Err(CheckpointError::MissingTensor { name, file })
                 }
                 Some(found) if *found != file => {
                     let second = found.clone();
-                    return Err(CheckpointError::DuplicateTensor {
-                        name,
-                        first: file,
-                        second,
-                    });
+                    return Err(CheckpointError::DuplicateTensor { name, first: file, second });
                 }
                 _ => {}
             }
@@ -196,13 +174,11 @@ impl Checkpoint {
         match self.layout {
             Layout::Chains => {
                 let all = self.config.tensors(self.config.chains.count());
-                all.map(|tensor| (tensor.name(), vec![tensor.shape()]))
-                    .collect()
+                all.map(|tensor| (tensor.name(), vec![tensor.shape()])).collect()
             }
             Layout::Dense => {
                 let all = self.config.parts();
-                all.map(|part| (part.dense_name(), self.config.dense_shapes(part)))
-                    .collect()
+                all.map(|part| (part.dense_name(), self.config.dense_shapes(part))).collect()
             }
         }
     }
@@ -233,11 +209,7 @@ fn place_tensors(files: &[WeightFile]) -> Result<BTreeMap<String, usize>, Checkp
         for name in file.names() {
             if let Some(first) = file_of.insert(name.clone(), position) {
                 let (first, second) = (files[first].path.clone(), file.path.clone());
-                return Err(CheckpointError::DuplicateTensor {
-                    name,
-                    first,
-                    second,
-                });
+                return Err(CheckpointError::DuplicateTensor { name, first, second });
             }
         }
     }
@@ -245,12 +217,7 @@ fn place_tensors(files: &[WeightFile]) -> Result<BTreeMap<String, usize>, Checkp
 }
 
 fn one_layout(file_of: &BTreeMap<String, usize>) -> Result<Layout, CheckpointError> {
-    let first = |layout| {
-        file_of
-            .keys()
-            .find(|name| Layout::of_name(name) == layout)
-            .cloned()
-    };
+    let first = |layout| file_of.keys().find(|name| Layout::of_name(name) == layout).cloned();
     match (first(Layout::Chains), first(Layout::Dense)) {
         (Some(chain), Some(dense)) => Err(CheckpointError::MixedLayouts { chain, dense }),
         (Some(_), None) => Ok(Layout::Chains),
@@ -273,12 +240,7 @@ fn check_header(
     if !shapes.contains(&info.shape) {
         let expected: Vec<_> = shapes.iter().map(|shape| format!("{shape:?}")).collect();
         let (found, expected) = (info.shape.clone(), expected.join(" or "));
-        return Err(CheckpointError::Shape {
-            name,
-            file,
-            found,
-            expected,
-        });
+        return Err(CheckpointError::Shape { name, file, found, expected });
     }
     match info.dtype {
         Dtype::F32 | Dtype::F16 | Dtype::BF16 => Ok(()),

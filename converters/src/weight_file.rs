@@ -21,26 +21,15 @@ pub(crate) struct WeightFile {
 
 impl WeightFile {
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let unreadable = |source| CheckpointError::Read {
-            path: path.into(),
-            source,
-        };
+        let unreadable = |source| CheckpointError::Read { path: path.into(), source };
         let file = File::open(path).map_err(unreadable)?;
         // SAFETY: the map is read-only and only ever read as bytes, for which every value is
         // valid. A program that shortens or rewrites the file meanwhile breaks this; weights are
         // files that nobody writes while a model runs, and the host engine maps them likewise.
         let map = unsafe { Mmap::map(&file) }.map_err(unreadable)?;
-        let (header_len, header) =
-            SafeTensors::read_metadata(&map).map_err(|source| CheckpointError::Corrupt {
-                path: path.into(),
-                source,
-            })?;
-        Ok(Self {
-            path: path.into(),
-            header,
-            map,
-            start: size_of::<u64>() + header_len,
-        })
+        let (header_len, header) = SafeTensors::read_metadata(&map)
+            .map_err(|source| CheckpointError::Corrupt { path: path.into(), source })?;
+        Ok(Self { path: path.into(), header, map, start: size_of::<u64>() + header_len })
     }
 
     /// The names of all tensors, in the order of their bytes.

@@ -54,13 +54,7 @@ pub fn write_dense_layout<V: View, E: From<CheckpointError>>(
     for part in config.parts() {
         let view = tensor(&part)?;
         let name = part.dense_name();
-        check_view(
-            dir,
-            SINGLE_FILE,
-            &name,
-            &view,
-            &config.dense_shapes(part)[0],
-        )?;
+        check_view(dir, SINGLE_FILE, &name, &view, &config.dense_shapes(part)[0])?;
         views.push((name, view));
     }
     folder.write_tensors(SINGLE_FILE, views)?;
@@ -77,12 +71,7 @@ fn check_view(
     let (name, file) = (name.to_owned(), dir.join(file));
     if view.shape() != shape {
         let (found, expected) = (view.shape().to_vec(), format!("{shape:?}"));
-        return Err(CheckpointError::Shape {
-            name,
-            file,
-            found,
-            expected,
-        });
+        return Err(CheckpointError::Shape { name, file, found, expected });
     }
     match view.dtype() {
         Dtype::F32 | Dtype::F16 | Dtype::BF16 => Ok(()),
@@ -106,14 +95,8 @@ impl NewFolder {
         let partial = dir.with_file_name(name);
         fs::create_dir_all(partial.parent().unwrap_or(dir))
             .and_then(|()| fs::create_dir(&partial))
-            .map_err(|source| CheckpointError::Write {
-                path: partial.clone(),
-                source,
-            })?;
-        let folder = Self {
-            partial,
-            dir: dir.into(),
-        };
+            .map_err(|source| CheckpointError::Write { path: partial.clone(), source })?;
+        let folder = Self { partial, dir: dir.into() };
         folder.write_json("config.json", serde_json::to_string_pretty(&config.file))?;
         Ok(folder)
     }
@@ -147,10 +130,8 @@ impl NewFolder {
     }
 
     fn finish(self) -> Result<(), CheckpointError> {
-        fs::rename(&self.partial, &self.dir).map_err(|source| CheckpointError::Write {
-            path: self.dir.clone(),
-            source,
-        })
+        fs::rename(&self.partial, &self.dir)
+            .map_err(|source| CheckpointError::Write { path: self.dir.clone(), source })
     }
 }
 

@@ -67,11 +67,7 @@ pub(crate) fn check(
             if columns.start >= width {
                 continue;
             }
-            let matrix = Matrix {
-                dtype: info.dtype,
-                width,
-                bytes,
-            };
+            let matrix = Matrix { dtype: info.dtype, width, bytes };
             if !matrix.is_zero(&rows, &columns) {
                 let (count, largest) = matrix.count_nonzero(&rows, &columns);
                 return Err(NonzeroBlock {
@@ -119,18 +115,16 @@ impl<'a> Matrix<'a> {
             let (words, rest) = row.as_chunks();
             let mut last = [0; 8];
             last[..rest.len()].copy_from_slice(rest);
-            let bits = words.iter().fold(u64::from_le_bytes(last), |bits, word| {
-                bits | u64::from_le_bytes(*word)
-            });
+            let bits = words
+                .iter()
+                .fold(u64::from_le_bytes(last), |bits, word| bits | u64::from_le_bytes(*word));
             bits & magnitudes == 0
         })
     }
 
     /// How many values are not 0, and the largest magnitude among them.
     fn count_nonzero(&self, rows: &Range<usize>, columns: &Range<usize>) -> (usize, f64) {
-        let values = self
-            .rows(rows, columns)
-            .flat_map(|row| row.chunks_exact(self.size()));
+        let values = self.rows(rows, columns).flat_map(|row| row.chunks_exact(self.size()));
         let mut count = 0;
         let mut largest = 0f64;
         for value in values.map(|bytes| magnitude(self.dtype, bytes)) {

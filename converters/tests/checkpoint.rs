@@ -29,10 +29,7 @@ fn with_biases(json: Value) -> Value {
 }
 
 fn file_names(files: &[std::path::PathBuf]) -> Vec<String> {
-    files
-        .iter()
-        .map(|file| file.file_name().unwrap().to_string_lossy().into_owned())
-        .collect()
+    files.iter().map(|file| file.file_name().unwrap().to_string_lossy().into_owned()).collect()
 }
 
 /// Every chain's tensor must hold the places of its block.
@@ -43,30 +40,18 @@ fn assert_places(dir: &Path, config: &ColmConfig, k: usize, dtype: Dtype, layout
     for tensor in config.tensors(k) {
         let expected = chain_tensor(dtype, &tensor);
         let block = checkpoint.tensor(&tensor);
-        assert_eq!(
-            (block.dtype(), block.shape()),
-            (dtype, &tensor.shape()[..]),
-            "{tensor:?}"
-        );
+        assert_eq!((block.dtype(), block.shape()), (dtype, &tensor.shape()[..]), "{tensor:?}");
         assert_eq!(block.bytes(), expected.bytes, "{tensor:?}");
-        assert_eq!(
-            block.pieces().collect::<Vec<_>>().concat(),
-            expected.bytes,
-            "{tensor:?}"
-        );
+        assert_eq!(block.pieces().collect::<Vec<_>>().concat(), expected.bytes, "{tensor:?}");
     }
 }
 
 #[test]
 fn both_layouts_give_every_chain_its_block() {
     let tied = with(air_json(), |json| json["tie_word_embeddings"] = json!(true));
-    for json in [
-        config_json(),
-        air_json(),
-        tied,
-        with_biases(config_json()),
-        with_biases(air_json()),
-    ] {
+    for json in
+        [config_json(), air_json(), tied, with_biases(config_json()), with_biases(air_json())]
+    {
         let config = parse(json);
         for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16] {
             let parent = tempfile::tempdir().unwrap();
@@ -88,10 +73,8 @@ fn one_layout_is_rewritten_as_the_other() {
     let (dense, chains) = (parent.path().join("dense"), parent.path().join("chains"));
     write_dense(&dense, &config, Dtype::BF16);
     let read = Checkpoint::open(&dense, &config, 3).unwrap();
-    write_chain_layout(&chains, &config, |tensor| {
-        Ok::<_, CheckpointError>(read.tensor(tensor))
-    })
-    .unwrap();
+    write_chain_layout(&chains, &config, |tensor| Ok::<_, CheckpointError>(read.tensor(tensor)))
+        .unwrap();
     assert_places(&chains, &config, 3, Dtype::BF16, Layout::Chains);
 }
 
@@ -109,10 +92,7 @@ fn a_written_folder_has_its_config_and_index_and_no_leftovers() {
         index["weight_map"]["lm_head.chains.2.weight"],
         "model-chain-00003-of-00003.safetensors"
     );
-    let elements: usize = config
-        .tensors(3)
-        .map(|t| t.shape().iter().product::<usize>())
-        .sum();
+    let elements: usize = config.tensors(3).map(|t| t.shape().iter().product::<usize>()).sum();
     assert_eq!(index["metadata"]["total_size"], 4 * elements);
     assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
 }
@@ -126,23 +106,14 @@ fn a_device_of_k_chains_needs_their_files_only() {
     for index in ["with", "without"] {
         assert_eq!(
             file_names(&files_for(&dir, &config, 2).unwrap()),
-            [
-                "model-chain-00001-of-00003.safetensors",
-                "model-chain-00002-of-00003.safetensors"
-            ],
+            ["model-chain-00001-of-00003.safetensors", "model-chain-00002-of-00003.safetensors"],
             "{index} an index"
         );
         assert_places(&dir, &config, 1, Dtype::F32, Layout::Chains);
         assert_places(&dir, &config, 2, Dtype::F32, Layout::Chains);
         let refused = Checkpoint::open(&dir, &config, 3).unwrap_err();
-        assert!(
-            matches!(refused, CheckpointError::MissingFile { .. }),
-            "{refused}"
-        );
-        assert!(
-            refused.to_string().contains("model-chain-00003-of-00003"),
-            "{refused}"
-        );
+        assert!(matches!(refused, CheckpointError::MissingFile { .. }), "{refused}");
+        assert!(refused.to_string().contains("model-chain-00003-of-00003"), "{refused}");
         let _ = fs::remove_file(dir.join("model.safetensors.index.json"));
     }
 }
@@ -153,15 +124,10 @@ fn chains_are_found_where_the_index_places_them() {
     let config = parse(config_json());
     write_chains(&dir, &config, Dtype::F32);
     let index = dir.join("model.safetensors.index.json");
-    let text = fs::read_to_string(&index)
-        .unwrap()
-        .replace("model-chain-00002-of-00003", "second");
+    let text = fs::read_to_string(&index).unwrap().replace("model-chain-00002-of-00003", "second");
     fs::write(&index, text).unwrap();
-    fs::rename(
-        dir.join("model-chain-00002-of-00003.safetensors"),
-        dir.join("second.safetensors"),
-    )
-    .unwrap();
+    fs::rename(dir.join("model-chain-00002-of-00003.safetensors"), dir.join("second.safetensors"))
+        .unwrap();
     assert_places(&dir, &config, 2, Dtype::F32, Layout::Chains);
 }
 
@@ -170,9 +136,7 @@ fn all_chains_may_stand_in_one_file() {
     let (_parent, dir) = folder();
     let config = parse(config_json());
     fs::create_dir(&dir).unwrap();
-    let tensors = config
-        .tensors(3)
-        .map(|t| (t.name(), chain_tensor(Dtype::F32, &t)));
+    let tensors = config.tensors(3).map(|t| (t.name(), chain_tensor(Dtype::F32, &t)));
     safetensors::serialize_to_file(tensors, None, &dir.join("model.safetensors")).unwrap();
     assert_places(&dir, &config, 1, Dtype::F32, Layout::Chains);
     assert_places(&dir, &config, 3, Dtype::F32, Layout::Chains);
@@ -184,25 +148,15 @@ fn a_dense_layout_may_be_sharded_with_or_without_index() {
     let config = parse(config_json());
     fs::create_dir(&dir).unwrap();
     let mut weight_map = serde_json::Map::new();
-    for (shard, file) in [
-        "model-00001-of-00002.safetensors",
-        "model-00002-of-00002.safetensors",
-    ]
-    .into_iter()
-    .enumerate()
+    for (shard, file) in ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+        .into_iter()
+        .enumerate()
     {
-        let parts = config
-            .parts()
-            .enumerate()
-            .filter(|(i, _)| i % 2 == shard)
-            .map(|(_, p)| p);
+        let parts = config.parts().enumerate().filter(|(i, _)| i % 2 == shard).map(|(_, p)| p);
         let tensors: Vec<_> = parts
             .map(|part| {
                 let shape = &config.dense_shapes(part)[0];
-                (
-                    part.dense_name(),
-                    dense_tensor(Dtype::F32, &config, part, shape),
-                )
+                (part.dense_name(), dense_tensor(Dtype::F32, &config, part, shape))
             })
             .collect();
         weight_map.extend(tensors.iter().map(|(name, _)| (name.clone(), file.into())));
@@ -222,10 +176,7 @@ fn airs_dense_keys_may_stop_after_chain_1() {
     let tensors = config.parts().map(|part| {
         let shapes = config.dense_shapes(part);
         let narrow = &shapes[shapes.len() - 1];
-        (
-            part.dense_name(),
-            dense_tensor(Dtype::F16, &config, part, narrow),
-        )
+        (part.dense_name(), dense_tensor(Dtype::F16, &config, part, narrow))
     });
     safetensors::serialize_to_file(tensors, None, &dir.join("model.safetensors")).unwrap();
     assert_places(&dir, &config, 3, Dtype::F16, Layout::Dense);
@@ -240,25 +191,13 @@ fn a_view_of_another_shape_or_dtype_is_not_written() {
         Ok::<_, CheckpointError>(fill(Dtype::F32, &shape, |_, _| 1.))
     };
     let refused = write_chain_layout(&dir, &config, transposed).unwrap_err();
-    assert!(
-        matches!(refused, CheckpointError::Shape { .. }),
-        "{refused}"
-    );
+    assert!(matches!(refused, CheckpointError::Shape { .. }), "{refused}");
     let doubles = |part: &Part| {
         let shape = config.dense_shapes(*part).remove(0);
         Ok::<_, CheckpointError>(fill(Dtype::F64, &shape, |_, _| 1.))
     };
     let refused = write_dense_layout(&dir, &config, doubles).unwrap_err();
-    assert!(
-        matches!(
-            refused,
-            CheckpointError::Dtype {
-                found: Dtype::F64,
-                ..
-            }
-        ),
-        "{refused}"
-    );
+    assert!(matches!(refused, CheckpointError::Dtype { found: Dtype::F64, .. }), "{refused}");
     assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0, "leftovers");
 }
 
@@ -281,10 +220,7 @@ fn write_with_values(
     dtype: Dtype,
     places: &[(usize, usize, f32)],
 ) {
-    let query = Part::Weight {
-        layer: 1,
-        projection: Projection::Q,
-    };
+    let query = Part::Weight { layer: 1, projection: Projection::Q };
     write_dense_layout(dir, config, |&part| {
         let shape = config.dense_shapes(part).remove(0);
         let mut tensor = dense_tensor(dtype, config, part, &shape);
@@ -311,19 +247,13 @@ fn a_nonzero_value_above_the_block_diagonal_is_counted_and_placed() {
             write_with_values(&dir, &config, dtype, &places);
             let checkpoint = Checkpoint::open(&dir, &config, 1).unwrap();
             let refused = checkpoint.check_zero_blocks().unwrap_err();
-            let CheckpointError::NotZero { block, .. } = &refused else {
-                panic!("{refused}")
-            };
+            let CheckpointError::NotZero { block, .. } = &refused else { panic!("{refused}") };
             assert_eq!((block.output_chain, block.input_chain), (0, 2));
             assert_eq!((block.rows.clone(), block.columns.clone()), (0..16, 12..16));
             assert_eq!((block.count, block.largest), (2, 0.5));
             let message = refused.to_string();
-            for named in [
-                "model.layers.1.self_attn.q_proj.weight",
-                "chain 1",
-                "chain 3",
-                "2 of 64",
-            ] {
+            for named in ["model.layers.1.self_attn.q_proj.weight", "chain 1", "chain 3", "2 of 64"]
+            {
                 assert!(message.contains(named), "no {named:?} in: {message}");
             }
         }
@@ -336,31 +266,21 @@ fn the_smallest_number_and_nan_are_not_zero_but_minus_zero_is() {
     let check = |value: f32| {
         let (_parent, dir) = folder();
         write_with_values(&dir, &config, Dtype::F32, &[(16, 12, value)]);
-        Checkpoint::open(&dir, &config, 3)
-            .unwrap()
-            .check_zero_blocks()
+        Checkpoint::open(&dir, &config, 3).unwrap().check_zero_blocks()
     };
     check(-0.).unwrap();
     check(f32::from_bits(1)).unwrap_err();
     let refused = check(f32::NAN).unwrap_err();
-    let CheckpointError::NotZero { block, .. } = refused else {
-        panic!("{refused}")
-    };
+    let CheckpointError::NotZero { block, .. } = refused else { panic!("{refused}") };
     assert!(block.largest.is_nan());
-    assert_eq!(
-        (block.output_chain, block.input_chain, block.count),
-        (1, 2, 1)
-    );
+    assert_eq!((block.output_chain, block.input_chain, block.count), (1, 2, 1));
 }
 
 #[test]
 fn airs_keys_must_be_zero_past_chain_1() {
     let (_parent, dir) = folder();
     let config = parse(air_json());
-    let key = Part::Weight {
-        layer: 0,
-        projection: Projection::K,
-    };
+    let key = Part::Weight { layer: 0, projection: Projection::K };
     write_dense_layout(&dir, &config, |&part| {
         let shape = config.dense_shapes(part).remove(0);
         Ok::<_, CheckpointError>(match part == key {
@@ -369,15 +289,7 @@ fn airs_keys_must_be_zero_past_chain_1() {
         })
     })
     .unwrap();
-    let refused = Checkpoint::open(&dir, &config, 3)
-        .unwrap()
-        .check_zero_blocks()
-        .unwrap_err();
-    let CheckpointError::NotZero { block, .. } = refused else {
-        panic!("{refused}")
-    };
-    assert_eq!(
-        (block.part, block.columns.clone(), block.count),
-        (key, 8..12, 8 * 4)
-    );
+    let refused = Checkpoint::open(&dir, &config, 3).unwrap().check_zero_blocks().unwrap_err();
+    let CheckpointError::NotZero { block, .. } = refused else { panic!("{refused}") };
+    assert_eq!((block.part, block.columns.clone(), block.count), (key, 8..12, 8 * 4));
 }

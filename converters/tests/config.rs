@@ -9,9 +9,7 @@ use serde_json::{json, Value};
 /// The refusal of `base` with `field` set to `value`; it must name everything in `named`.
 fn assert_refused(base: Value, field: &str, value: Value, named: &[&str]) {
     let json = with(base, |json| json[field] = value);
-    let refused = ColmConfig::parse(&json.to_string())
-        .unwrap_err()
-        .to_string();
+    let refused = ColmConfig::parse(&json.to_string()).unwrap_err().to_string();
     for word in named.iter().chain([&field]) {
         assert!(refused.contains(word), "no {word:?} in: {refused}");
     }
@@ -21,32 +19,17 @@ fn assert_refused(base: Value, field: &str, value: Value, named: &[&str]) {
 fn a_valid_config_is_split_over_its_chains() {
     let config = parse(config_json());
     assert_eq!(config.architecture, Architecture::Colm);
-    assert_eq!(
-        (0..3).map(|i| config.hidden.of(i)).collect::<Vec<_>>(),
-        [8, 4, 4]
-    );
-    assert_eq!(
-        (0..3).map(|i| config.heads.of(i)).collect::<Vec<_>>(),
-        [4, 2, 2]
-    );
-    assert_eq!(
-        (0..3).map(|i| config.kv_heads.of(i)).collect::<Vec<_>>(),
-        [2, 1, 1]
-    );
+    assert_eq!((0..3).map(|i| config.hidden.of(i)).collect::<Vec<_>>(), [8, 4, 4]);
+    assert_eq!((0..3).map(|i| config.heads.of(i)).collect::<Vec<_>>(), [4, 2, 2]);
+    assert_eq!((0..3).map(|i| config.kv_heads.of(i)).collect::<Vec<_>>(), [2, 1, 1]);
     assert_eq!(config.file.other["torch_dtype"], "float32");
 }
 
 #[test]
 fn air_keeps_key_value_heads_in_chain_1() {
     let config = parse(air_json());
-    assert_eq!(
-        (0..3).map(|i| config.kv_heads.of(i)).collect::<Vec<_>>(),
-        [2, 0, 0]
-    );
-    assert_eq!(
-        (0..3).map(|i| config.kv_owner(i)).collect::<Vec<_>>(),
-        [0, 0, 0]
-    );
+    assert_eq!((0..3).map(|i| config.kv_heads.of(i)).collect::<Vec<_>>(), [2, 0, 0]);
+    assert_eq!((0..3).map(|i| config.kv_owner(i)).collect::<Vec<_>>(), [0, 0, 0]);
 }
 
 #[test]
@@ -63,23 +46,12 @@ fn absent_fields_have_llamas_defaults() {
 
 #[test]
 fn a_missing_field_is_named() {
-    for field in [
-        "architectures",
-        "chains",
-        "hidden_size",
-        "rms_norm_eps",
-        "vocab_size",
-    ] {
+    for field in ["architectures", "chains", "hidden_size", "rms_norm_eps", "vocab_size"] {
         let json = with(config_json(), |json| {
             json.as_object_mut().unwrap().remove(field);
         });
-        let refused = ColmConfig::parse(&json.to_string())
-            .unwrap_err()
-            .to_string();
-        assert!(
-            refused.contains(&format!("missing field `{field}`")),
-            "{refused}"
-        );
+        let refused = ColmConfig::parse(&json.to_string()).unwrap_err().to_string();
+        assert!(refused.contains(&format!("missing field `{field}`")), "{refused}");
     }
 }
 
@@ -97,19 +69,9 @@ fn a_value_of_the_wrong_type_is_named() {
     for (field, value, named) in wrong {
         assert_refused(config_json(), field, value, &[named]);
     }
-    assert_refused(
-        config_json(),
-        "chains",
-        json!([1, -1]),
-        &["chains[1]", "-1"],
-    );
+    assert_refused(config_json(), "chains", json!([1, -1]), &["chains[1]", "-1"]);
     let scaling = json!({"rope_type": "llama3", "factor": "8"});
-    assert_refused(
-        config_json(),
-        "rope_scaling",
-        scaling,
-        &["rope_scaling.factor"],
-    );
+    assert_refused(config_json(), "rope_scaling", scaling, &["rope_scaling.factor"]);
 }
 
 #[test]
@@ -130,34 +92,16 @@ fn a_file_that_cannot_be_read_is_named() {
     assert!(refused.contains("config.json"), "{refused}");
     std::fs::write(&path, "{}").unwrap();
     let refused = ColmConfig::read(&path).unwrap_err().to_string();
-    assert!(
-        refused.contains("config.json") && refused.contains("architectures"),
-        "{refused}"
-    );
+    assert!(refused.contains("config.json") && refused.contains("architectures"), "{refused}");
 }
 
 #[test]
 fn other_models_are_refused() {
     let llama = json!(["LlamaForCausalLM"]);
     assert_refused(config_json(), "architectures", llama, &["CoLMForCausalLM"]);
-    assert_refused(
-        config_json(),
-        "architectures",
-        json!([]),
-        &["CoLMAirForCausalLM"],
-    );
-    assert_refused(
-        config_json(),
-        "model_type",
-        json!("colm_air"),
-        &["\"colm\""],
-    );
-    assert_refused(
-        config_json(),
-        "hidden_act",
-        json!("gelu"),
-        &["gelu", "silu"],
-    );
+    assert_refused(config_json(), "architectures", json!([]), &["CoLMAirForCausalLM"]);
+    assert_refused(config_json(), "model_type", json!("colm_air"), &["\"colm\""]);
+    assert_refused(config_json(), "hidden_act", json!("gelu"), &["gelu", "silu"]);
 }
 
 #[test]
@@ -174,24 +118,14 @@ fn sizes_out_of_range_are_refused() {
     ];
     for field in fields {
         assert_refused(config_json(), field, json!(0), &["= 0", "expected 1 to"]);
-        assert_refused(
-            config_json(),
-            field,
-            json!(u64::MAX),
-            &["18446744073709551615"],
-        );
+        assert_refused(config_json(), field, json!(u64::MAX), &["18446744073709551615"]);
     }
     for field in ["rms_norm_eps", "rope_theta"] {
         for value in [0., -1.] {
             assert_refused(config_json(), field, json!(value), &["positive"]);
         }
     }
-    assert_refused(
-        config_json(),
-        "head_dim",
-        json!(1 << 30),
-        &["number of heads"],
-    );
+    assert_refused(config_json(), "head_dim", json!(1 << 30), &["number of heads"]);
     assert_refused(config_json(), "head_dim", json!(5), &["even"]);
     let no_head_dim = with(config_json(), |json| {
         json["chains"] = json!([1]);
@@ -203,24 +137,9 @@ fn sizes_out_of_range_are_refused() {
 #[test]
 fn chains_that_split_nothing_are_refused() {
     assert_refused(config_json(), "chains", json!([]), &["empty"]);
-    assert_refused(
-        config_json(),
-        "chains",
-        json!([1, 0]),
-        &["chain 2", "size 0"],
-    );
-    assert_refused(
-        config_json(),
-        "chains",
-        json!([u64::MAX, 1]),
-        &["common factor"],
-    );
-    assert_refused(
-        config_json(),
-        "chains",
-        json!([1 << 30, 1 << 30]),
-        &["common factor"],
-    );
+    assert_refused(config_json(), "chains", json!([1, 0]), &["chain 2", "size 0"]);
+    assert_refused(config_json(), "chains", json!([u64::MAX, 1]), &["common factor"]);
+    assert_refused(config_json(), "chains", json!([1 << 30, 1 << 30]), &["common factor"]);
     let indivisible = [
         ("hidden_size", 18),
         ("intermediate_size", 25),
@@ -235,19 +154,9 @@ fn chains_that_split_nothing_are_refused() {
 #[test]
 fn heads_must_share_key_value_heads_evenly() {
     let base = with(config_json(), |json| json["num_key_value_heads"] = json!(8));
-    assert_refused(
-        base,
-        "num_attention_heads",
-        json!(12),
-        &["chain 1", "multiple"],
-    );
+    assert_refused(base, "num_attention_heads", json!(12), &["chain 1", "multiple"]);
     let air = with(air_json(), |json| json["num_key_value_heads"] = json!(4));
-    assert_refused(
-        air,
-        "num_attention_heads",
-        json!(8),
-        &["chain 2", "multiple", "4"],
-    );
+    assert_refused(air, "num_attention_heads", json!(8), &["chain 2", "multiple", "4"]);
 }
 
 #[test]
@@ -257,18 +166,9 @@ fn llama3_rescaling_needs_its_four_numbers() {
         "original_max_position_embeddings": 16
     });
     let base = || with(config_json(), |json| json["rope_scaling"] = whole.clone());
-    assert_eq!(
-        parse(base())
-            .rope_scaling
-            .unwrap()
-            .original_max_position_embeddings,
-        16
-    );
+    assert_eq!(parse(base()).rope_scaling.unwrap().original_max_position_embeddings, 16);
     let numbers = ["factor", "low_freq_factor", "high_freq_factor"];
-    for field in numbers
-        .into_iter()
-        .chain(["original_max_position_embeddings"])
-    {
+    for field in numbers.into_iter().chain(["original_max_position_embeddings"]) {
         for bad in [Value::Null, json!(0)] {
             let scaling = with(whole.clone(), |scaling| scaling[field] = bad);
             let named = format!("rope_scaling.{field}");
@@ -276,30 +176,16 @@ fn llama3_rescaling_needs_its_four_numbers() {
         }
     }
     for high in [1.0, 0.5] {
-        let scaling = with(whole.clone(), |scaling| {
-            scaling["high_freq_factor"] = json!(high)
-        });
+        let scaling = with(whole.clone(), |scaling| scaling["high_freq_factor"] = json!(high));
         assert_refused(base(), "rope_scaling", scaling, &["low_freq_factor = 1"]);
     }
 }
 
 #[test]
 fn rope_scalings_other_than_llama3_are_refused() {
-    assert_refused(
-        config_json(),
-        "rope_scaling",
-        json!({"rope_type": "yarn"}),
-        &["yarn"],
-    );
-    assert_refused(
-        config_json(),
-        "rope_scaling",
-        json!({"factor": 2.0}),
-        &["rope_type"],
-    );
-    let plain = with(config_json(), |json| {
-        json["rope_scaling"] = json!({"type": "default"})
-    });
+    assert_refused(config_json(), "rope_scaling", json!({"rope_type": "yarn"}), &["yarn"]);
+    assert_refused(config_json(), "rope_scaling", json!({"factor": 2.0}), &["rope_type"]);
+    let plain = with(config_json(), |json| json["rope_scaling"] = json!({"type": "default"}));
     assert!(parse(plain).rope_scaling.is_none());
     let moved = json!({"rope_type": "default", "rope_theta": 5e5});
     assert_refused(config_json(), "rope_parameters", moved, &["rope_theta"]);

@@ -12,12 +12,7 @@ fn cases() -> BTreeMap<String, PathBuf> {
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.is_dir())
-        .map(|path| {
-            (
-                path.file_name().unwrap().to_string_lossy().into_owned(),
-                path,
-            )
-        })
+        .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), path))
         .collect()
 }
 
@@ -31,25 +26,15 @@ fn every_case_opens_at_every_chain_count() {
     assert_eq!(cases.len(), 11, "{:?}", cases.keys());
     for (name, case) in &cases {
         let config = config(case);
-        let layout = if name.ends_with("-dense") {
-            Layout::Dense
-        } else {
-            Layout::Chains
-        };
+        let layout = if name.ends_with("-dense") { Layout::Dense } else { Layout::Chains };
         for k in 1..=config.chains.count() {
             let checkpoint = Checkpoint::open(case, &config, k)
                 .unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(checkpoint.layout(), layout, "{name}");
             let files = if layout == Layout::Chains { k } else { 1 };
             assert_eq!(checkpoint.files().count(), files, "{name} at {k}");
-            assert_eq!(
-                files_for(case, &config, k).unwrap().len(),
-                files,
-                "{name} at {k}"
-            );
-            checkpoint
-                .check_zero_blocks()
-                .unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(files_for(case, &config, k).unwrap().len(), files, "{name} at {k}");
+            checkpoint.check_zero_blocks().unwrap_or_else(|error| panic!("{name}: {error}"));
         }
     }
 }

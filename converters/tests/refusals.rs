@@ -28,11 +28,7 @@ impl Folder {
         let parent = tempfile::tempdir().unwrap();
         let (dir, config) = (parent.path().join("model"), parse(config_json()));
         write(&dir, &config);
-        Self {
-            config,
-            dir,
-            _parent: parent,
-        }
+        Self { config, dir, _parent: parent }
     }
 
     fn chains() -> Self {
@@ -76,28 +72,17 @@ impl Folder {
 fn more_chains_than_there_are_or_none() {
     let folder = Folder::chains();
     for k in [0, 4] {
-        let refused = Checkpoint::open(&folder.dir, &folder.config, k)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            refused.contains(&k.to_string()) && refused.contains("1 to 3"),
-            "{refused}"
-        );
+        let refused = Checkpoint::open(&folder.dir, &folder.config, k).unwrap_err().to_string();
+        assert!(refused.contains(&k.to_string()) && refused.contains("1 to 3"), "{refused}");
     }
 }
 
 #[test]
 fn a_folder_that_is_absent_or_empty() {
     let absent = Folder::new(|_, _| {});
-    assert!(matches!(
-        absent.refused(&["model"]),
-        CheckpointError::Read { .. }
-    ));
+    assert!(matches!(absent.refused(&["model"]), CheckpointError::Read { .. }));
     let empty = Folder::new(|dir, _| fs::create_dir(dir).unwrap());
-    assert!(matches!(
-        empty.refused(&[INDEX]),
-        CheckpointError::NoWeights { .. }
-    ));
+    assert!(matches!(empty.refused(&[INDEX]), CheckpointError::NoWeights { .. }));
 }
 
 #[test]
@@ -106,10 +91,7 @@ fn two_checkpoints_in_one_folder() {
     fs::remove_file(folder.dir.join(INDEX)).unwrap();
     fs::copy(folder.dir.join(FIRST), folder.dir.join("model.safetensors")).unwrap();
     let refused = folder.refused(&["model.safetensors", FIRST]);
-    assert!(
-        matches!(refused, CheckpointError::AmbiguousWeights { .. }),
-        "{refused}"
-    );
+    assert!(matches!(refused, CheckpointError::AmbiguousWeights { .. }), "{refused}");
 }
 
 #[test]
@@ -117,30 +99,18 @@ fn a_file_the_index_names_is_missing() {
     let folder = Folder::chains();
     fs::remove_file(folder.dir.join(SECOND)).unwrap();
     let refused = folder.refused(&[SECOND, INDEX]);
-    assert!(
-        matches!(refused, CheckpointError::MissingFile { .. }),
-        "{refused}"
-    );
+    assert!(matches!(refused, CheckpointError::MissingFile { .. }), "{refused}");
 }
 
 #[test]
 fn an_index_that_leaves_the_folder() {
-    for file in [
-        "../secret.safetensors",
-        "/etc/passwd",
-        "sub/x.safetensors",
-        "..",
-        "",
-        r"..\x",
-        "./x",
-    ] {
+    for file in
+        ["../secret.safetensors", "/etc/passwd", "sub/x.safetensors", "..", "", r"..\x", "./x"]
+    {
         let folder = Folder::chains();
         folder.change_index(|index| index["weight_map"][NORM] = json!(file));
         let refused = folder.refused(&[INDEX, NORM, "plain name"]);
-        assert!(
-            matches!(refused, CheckpointError::IndexPath { .. }),
-            "{refused}"
-        );
+        assert!(matches!(refused, CheckpointError::IndexPath { .. }), "{refused}");
     }
 }
 
@@ -149,10 +119,7 @@ fn an_index_that_is_no_index() {
     for text in ["", "[]", "{}", r#"{"weight_map": {"a": 1}}"#] {
         let folder = Folder::chains();
         fs::write(folder.dir.join(INDEX), text).unwrap();
-        assert!(matches!(
-            folder.refused(&[INDEX]),
-            CheckpointError::Index { .. }
-        ));
+        assert!(matches!(folder.refused(&[INDEX]), CheckpointError::Index { .. }));
     }
 }
 
@@ -163,10 +130,7 @@ fn a_tensor_the_index_leaves_out() {
         index["weight_map"].as_object_mut().unwrap().remove(NORM);
     });
     let refused = folder.refused(&[NORM, INDEX]);
-    assert!(
-        matches!(refused, CheckpointError::MissingTensor { .. }),
-        "{refused}"
-    );
+    assert!(matches!(refused, CheckpointError::MissingTensor { .. }), "{refused}");
 }
 
 #[test]
@@ -185,24 +149,16 @@ fn a_tensor_its_file_leaves_out() {
             fs::remove_file(folder.dir.join(INDEX)).unwrap();
         }
         let refused = folder.refused(&[NORM, SECOND]);
-        assert!(
-            matches!(refused, CheckpointError::MissingTensor { .. }),
-            "{refused}"
-        );
+        assert!(matches!(refused, CheckpointError::MissingTensor { .. }), "{refused}");
     }
 }
 
 #[test]
 fn a_dense_tensor_left_out() {
     let mut folder = Folder::dense();
-    folder.config = parse(with(config_json(), |json| {
-        json["num_hidden_layers"] = json!(3)
-    }));
+    folder.config = parse(with(config_json(), |json| json["num_hidden_layers"] = json!(3)));
     let refused = folder.refused(&["model.layers.2.", "model.safetensors"]);
-    assert!(
-        matches!(refused, CheckpointError::MissingTensor { .. }),
-        "{refused}"
-    );
+    assert!(matches!(refused, CheckpointError::MissingTensor { .. }), "{refused}");
 }
 
 #[test]
@@ -213,10 +169,7 @@ fn a_tensor_of_another_shape() {
         norm.1 = fill(Dtype::F32, &[5], |_, _| 1.);
     });
     let refused = folder.refused(&[NORM, SECOND, "[5]", "expected [4]"]);
-    assert!(
-        matches!(refused, CheckpointError::Shape { .. }),
-        "{refused}"
-    );
+    assert!(matches!(refused, CheckpointError::Shape { .. }), "{refused}");
 }
 
 #[test]
@@ -234,35 +187,17 @@ fn a_tensor_of_64_bits() {
         norm.1 = fill(Dtype::F64, &[4], |_, _| 1.);
     });
     let refused = folder.refused(&[NORM, SECOND, "F64", "BF16"]);
-    assert!(
-        matches!(
-            refused,
-            CheckpointError::Dtype {
-                found: Dtype::F64,
-                ..
-            }
-        ),
-        "{refused}"
-    );
+    assert!(matches!(refused, CheckpointError::Dtype { found: Dtype::F64, .. }), "{refused}");
 }
 
 #[test]
 fn a_file_that_is_cut_short_or_no_safetensors() {
     let whole = fs::read(Folder::chains().dir.join(SECOND)).unwrap();
-    for bytes in [
-        &whole[..whole.len() - 1],
-        &whole[..100],
-        &whole[..4],
-        &[],
-        &[0xff; 64],
-    ] {
+    for bytes in [&whole[..whole.len() - 1], &whole[..100], &whole[..4], &[], &[0xff; 64]] {
         let folder = Folder::chains();
         fs::write(folder.dir.join(SECOND), bytes).unwrap();
         let refused = folder.refused(&[SECOND]);
-        assert!(
-            matches!(refused, CheckpointError::Corrupt { .. }),
-            "{refused}"
-        );
+        assert!(matches!(refused, CheckpointError::Corrupt { .. }), "{refused}");
     }
 }
 
@@ -273,25 +208,18 @@ fn a_tensor_in_two_files() {
         tensors.push((NORM.into(), fill(Dtype::F32, &[4], |_, _| 1.)));
     });
     let refused = folder.refused(&[NORM, FIRST, SECOND]);
-    assert!(
-        matches!(refused, CheckpointError::DuplicateTensor { .. }),
-        "{refused}"
-    );
+    assert!(matches!(refused, CheckpointError::DuplicateTensor { .. }), "{refused}");
 }
 
 #[test]
 fn files_of_another_number_of_chains() {
     let folder = Folder::chains();
-    for stray in [
-        "model-chain-00005-of-00005.safetensors",
-        "model-chain-00004-of-00003.safetensors",
-    ] {
+    for stray in
+        ["model-chain-00005-of-00005.safetensors", "model-chain-00004-of-00003.safetensors"]
+    {
         fs::copy(folder.dir.join(FIRST), folder.dir.join(stray)).unwrap();
         let refused = folder.refused(&[stray, "3 entries", FIRST]);
-        assert!(
-            matches!(refused, CheckpointError::ChainFile { .. }),
-            "{refused}"
-        );
+        assert!(matches!(refused, CheckpointError::ChainFile { .. }), "{refused}");
         fs::remove_file(folder.dir.join(stray)).unwrap();
     }
 }
@@ -313,14 +241,8 @@ fn a_chain_beyond_the_config_in_index_or_file() {
 #[test]
 fn a_tensor_the_model_would_not_use() {
     let unused = [
-        (
-            "model.layers.0.self_attn.q_proj.chains.0.bias",
-            "attention_bias",
-        ),
-        (
-            "model.layers.7.input_layernorm.chains.0.weight",
-            "layers and chains",
-        ),
+        ("model.layers.0.self_attn.q_proj.chains.0.bias", "attention_bias"),
+        ("model.layers.7.input_layernorm.chains.0.weight", "layers and chains"),
     ];
     for (name, why) in unused {
         let folder = Folder::chains();
@@ -328,15 +250,10 @@ fn a_tensor_the_model_would_not_use() {
             tensors.push((name.into(), fill(Dtype::F32, &[4], |_, _| 1.)));
         });
         let refused = folder.refused(&[name, FIRST, why]);
-        assert!(
-            matches!(refused, CheckpointError::UnexpectedTensor { .. }),
-            "{refused}"
-        );
+        assert!(matches!(refused, CheckpointError::UnexpectedTensor { .. }), "{refused}");
     }
     let mut tied = Folder::dense();
-    tied.config = parse(with(config_json(), |json| {
-        json["tie_word_embeddings"] = json!(true)
-    }));
+    tied.config = parse(with(config_json(), |json| json["tie_word_embeddings"] = json!(true)));
     tied.refused(&["lm_head.weight", "`tie_word_embeddings` is true"]);
 }
 
@@ -348,10 +265,7 @@ fn rope_frequencies_of_old_llamas_are_no_error() {
         .parts()
         .map(|part| {
             let shape = folder.config.dense_shapes(part).remove(0);
-            (
-                part.dense_name(),
-                dense_tensor(Dtype::F32, &folder.config, part, &shape),
-            )
+            (part.dense_name(), dense_tensor(Dtype::F32, &folder.config, part, &shape))
         })
         .chain([(
             "model.layers.0.self_attn.rotary_emb.inv_freq".to_owned(),
@@ -365,14 +279,8 @@ fn rope_frequencies_of_old_llamas_are_no_error() {
 fn layouts_that_are_mixed() {
     let folder = Folder::chains();
     folder.change_chain(1, |tensors| {
-        tensors.push((
-            "model.norm.weight".into(),
-            fill(Dtype::F32, &[16], |_, _| 1.),
-        ));
+        tensors.push(("model.norm.weight".into(), fill(Dtype::F32, &[16], |_, _| 1.)));
     });
     let refused = folder.refused(&["`model.norm.weight`", ".chains."]);
-    assert!(
-        matches!(refused, CheckpointError::MixedLayouts { .. }),
-        "{refused}"
-    );
+    assert!(matches!(refused, CheckpointError::MixedLayouts { .. }), "{refused}");
 }

@@ -31,18 +31,12 @@ struct Arguments {
     /// Write the checkpoint from the state as it stands, without training further.
     #[arg(long)]
     only_save: bool,
-    /// Optimizer steps in all.
-    #[arg(long, default_value_t = 10_000)]
+    /// Optimizer steps in all; every part of the schedule is stretched in proportion.
+    #[arg(long, default_value_t = 9500)]
     steps: usize,
-    /// Steps on the basic tasks only, before the others join.
-    #[arg(long, default_value_t = 5500)]
-    basics: usize,
     /// Conversations per step.
     #[arg(long, default_value_t = 32)]
     batch: usize,
-    /// The highest learning rate.
-    #[arg(long, default_value_t = 2e-3)]
-    rate: f64,
     /// Seeds parameters and data.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -83,6 +77,24 @@ fn config(vocab_size: usize) -> Result<ColmConfig> {
     Ok(ColmConfig::new(file)?)
 }
 
+fn recipe(arguments: &Arguments) -> Recipe {
+    let at = |step: usize| step * arguments.steps / 9500;
+    Recipe {
+        seed: arguments.seed,
+        steps: arguments.steps,
+        lists_from: at(5500),
+        batch: arguments.batch,
+        rates: [(0, 0.), (300, 2e-3), (2500, 2e-3), (5500, 1.2e-3), (7250, 5e-4), (9500, 0.)]
+            .map(|(step, rate)| (at(step), rate))
+            .to_vec(),
+        focus: [(5499, 0.), (5500, 2.), (7249, 2.), (7250, 4.)]
+            .map(|(step, power)| (at(step), power))
+            .to_vec(),
+        weight_decay: 0.05,
+        clip: 1.,
+    }
+}
+
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let threads = match arguments.threads {
@@ -95,21 +107,8 @@ fn main() -> Result<()> {
     }
     let chat = Chat::train(arguments.seed, TOKENIZER_CONVERSATIONS, VOCAB_SIZE)?;
     let config = config(chat.vocab_size())?;
-    println!(
-        "{} weights, vocabulary of {}",
-        stored_weights(&config),
-        chat.vocab_size()
-    );
-    let recipe = Recipe {
-        seed: arguments.seed,
-        steps: arguments.steps,
-        basics: arguments.basics,
-        batch: arguments.batch,
-        rate: arguments.rate,
-        warmup: 300,
-        weight_decay: 0.05,
-        clip: 1.,
-    };
+    println!("{} weights, vocabulary of {}", stored_weights(&config), chat.vocab_size());
+    let recipe = recipe(&arguments);
     let mut trainer = Trainer::new(&config, chat, recipe, threads)?;
     if arguments.resume || arguments.only_save {
         trainer.resume(&arguments.state)?;
@@ -123,9 +122,7 @@ fn main() -> Result<()> {
 fn train(trainer: &mut Trainer, arguments: &Arguments, threads: usize) -> Result<()> {
     let sample = held_out(arguments.seed, 40);
     let progress = ProgressBar::new(arguments.steps as u64)
-        .with_style(ProgressStyle::with_template(
-            "{bar:30} {pos}/{len} {eta} {msg}",
-        )?)
+        .with_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {eta} {msg}")?)
         .with_position(trainer.steps_done() as u64);
     progress.enable_steady_tick(Duration::from_secs(1));
     if let Some(parent) = arguments.state.parent() {
@@ -135,11 +132,7 @@ fn train(trainer: &mut Trainer, arguments: &Arguments, threads: usize) -> Result
     let start = Instant::now();
     while trainer.steps_done() < arguments.steps {
         let report = trainer.step()?;
-        let losses: Vec<String> = report
-            .losses
-            .iter()
-            .map(|loss| format!("{loss:.3}"))
-            .collect();
+        let losses: Vec<String> = report.losses.iter().map(|loss| format!("{loss:.3}")).collect();
         progress.set_message(format!("loss {}", losses.join(" ")));
         progress.inc(1);
         if trainer.steps_done().is_multiple_of(arguments.every)
@@ -172,10 +165,7 @@ fn by_task(evaluation: &Evaluation) -> String {
 }
 
 fn percent(shares: &[f64]) -> Vec<String> {
-    shares
-        .iter()
-        .map(|share| format!("{:.1}", 100. * share))
-        .collect()
+    shares.iter().map(|share| format!("{:.1}", 100. * share)).collect()
 }
 
 /// Writes the checkpoint, and measures what was written: read back, weights rounded.
@@ -186,31 +176,18 @@ fn finish(trainer: &Trainer, arguments: &Arguments, threads: usize) -> Result<()
     save::save(&arguments.out, config, DType::F16, |name| {
         data.get(name).map(|variable| variable.as_detached_tensor())
     })?;
-    trainer
-        .chat()
-        .save(&arguments.out, config.file.max_position_embeddings)?;
+    trainer.chat().save(&arguments.out, config.file.max_position_embeddings)?;
     let model = save::load(&arguments.out)?;
-    let evaluation = evaluate(
-        &model,
-        trainer.chat(),
-        &held_out(arguments.seed, 200),
-        threads,
-    )?;
+    let evaluation = evaluate(&model, trainer.chat(), &held_out(arguments.seed, 200), threads)?;
     save::write_json(&arguments.out, "eval.json", &evaluation)?;
     let readme = arguments.out.join("README.md");
     std::fs::write(&readme, card(config, trainer.recipe(), &evaluation))
         .with_context(|| format!("writing {}", readme.display()))?;
-    println!(
-        "held out, exact: {}",
-        percent(&evaluation.accuracy()).join(" ")
-    );
+    println!("held out, exact: {}", percent(&evaluation.accuracy()).join(" "));
     println!("{}", by_task(&evaluation).replace("  ", "\n"));
     for prompt in ["What is 27 + 58?", "Sort 93 3 71 18.", "Who are you?"] {
         for k in 1..=config.chains.count() {
-            println!(
-                "{prompt} @{k}: {}",
-                answer(&model, trainer.chat(), prompt, k, 32)?
-            );
+            println!("{prompt} @{k}: {}", answer(&model, trainer.chat(), prompt, k, 32)?);
         }
     }
     Ok(())

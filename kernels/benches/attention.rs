@@ -12,26 +12,15 @@ const KV_HEADS: usize = 4;
 const HEAD_DIM: usize = 64;
 
 fn main() -> Result<()> {
-    println!(
-        "{} threads, {KV_HEADS} kv heads of {HEAD_DIM}",
-        rayon::current_num_threads()
-    );
+    println!("{} threads, {KV_HEADS} kv heads of {HEAD_DIM}", rayon::current_num_threads());
     for dtype in [DType::F32, DType::BF16, DType::F16] {
         for heads in [4, 16] {
             for positions in [512, 1024, 2048] {
-                let prompt = QueryRange {
-                    sequence: 0,
-                    first_position: 0,
-                    rows: positions,
-                };
+                let prompt = QueryRange { sequence: 0, first_position: 0, rows: positions };
                 report("prefill", prompt, heads, dtype)?;
             }
             for positions in [512, 2048, 8192] {
-                let row = QueryRange {
-                    sequence: 0,
-                    first_position: positions - 1,
-                    rows: 1,
-                };
+                let row = QueryRange { sequence: 0, first_position: positions - 1, rows: 1 };
                 report("decode", row, heads, dtype)?;
             }
         }
@@ -41,9 +30,7 @@ fn main() -> Result<()> {
 
 fn report(what: &str, range: QueryRange, heads: usize, dtype: DType) -> Result<()> {
     let seconds = seconds_per_call(range, heads, dtype)?;
-    let seen: usize = (0..range.rows)
-        .map(|row| range.first_position + row + 1)
-        .sum();
+    let seen: usize = (0..range.rows).map(|row| range.first_position + row + 1).sum();
     let flops = (4 * seen * heads * HEAD_DIM) as f64;
     println!(
         "{what:8} {dtype:?} {heads:3} heads, {:5} positions: {:9.3} ms, {:6.1} GFLOP/s",
@@ -64,19 +51,10 @@ fn seconds_per_call(range: QueryRange, heads: usize, dtype: DType) -> Result<f64
     let values = Tensor::zeros((blocks, KV_HEADS, HEAD_DIM, BLOCK_SIZE), dtype, cpu)?;
     let kv = KvBlocks::from_host(&keys, &values, HEAD_DIM)?;
     let new = || Tensor::randn(0f32, 1f32, (positions, KV_HEADS, HEAD_DIM), cpu);
-    kv.write(
-        0..KV_HEADS,
-        &new()?,
-        &new()?,
-        &Slots::new((0..positions as i64).collect()),
-    )?;
+    kv.write(0..KV_HEADS, &new()?, &new()?, &Slots::new((0..positions as i64).collect()))?;
     let tables = BlockTables::new(vec![(0..blocks as u32).collect()]);
     let q = Tensor::randn(0f32, 1f32, (range.rows, heads, HEAD_DIM), cpu)?.to_dtype(dtype)?;
-    let chain = ChainQueries {
-        q: &q,
-        ranges: &[range],
-        kv_heads: 0..KV_HEADS,
-    };
+    let chain = ChainQueries { q: &q, ranges: &[range], kv_heads: 0..KV_HEADS };
     let mut fastest = f64::INFINITY;
     for _ in 0..10 {
         let start = Instant::now();

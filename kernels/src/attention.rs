@@ -54,9 +54,7 @@ pub fn chain_attention(
     scale: f32,
 ) -> Result<Vec<Tensor>> {
     for (place, chain) in chains.iter().enumerate() {
-        chain
-            .check(kv, tables)
-            .map_err(|error| error.context(format!("chain {place}")))?;
+        chain.check(kv, tables).map_err(|error| error.context(format!("chain {place}")))?;
     }
     cpu::attention::attend(chains, kv, tables, scale)
 }
@@ -66,10 +64,7 @@ impl ChainQueries<'_> {
         kv.check_heads(&self.kv_heads)?;
         let (rows, heads, head_dim) = self.q.dims3()?;
         if head_dim != kv.head_dim() {
-            bail!(
-                "queries have heads of {head_dim}, the cache of {}",
-                kv.head_dim()
-            );
+            bail!("queries have heads of {head_dim}, the cache of {}", kv.head_dim());
         }
         if heads == 0 || heads % self.kv_heads.len() != 0 {
             bail!(
@@ -77,27 +72,19 @@ impl ChainQueries<'_> {
                 self.kv_heads.len()
             );
         }
-        let ranged: usize = self
-            .ranges
-            .iter()
-            .map(|range| range.rows)
-            .fold(0, usize::saturating_add);
+        let ranged: usize =
+            self.ranges.iter().map(|range| range.rows).fold(0, usize::saturating_add);
         if ranged != rows {
             bail!("the query ranges have {ranged} rows together, the queries {rows}");
         }
-        self.ranges
-            .iter()
-            .try_for_each(|range| check_table(range, kv, tables))
+        self.ranges.iter().try_for_each(|range| check_table(range, kv, tables))
     }
 }
 
 fn check_table(range: &QueryRange, kv: &KvBlocks, tables: &BlockTables) -> Result<()> {
     let sequence = range.sequence;
     let Some(table) = tables.blocks(sequence) else {
-        bail!(
-            "no block table for sequence {sequence}: there are {}",
-            tables.sequences()
-        );
+        bail!("no block table for sequence {sequence}: there are {}", tables.sequences());
     };
     let needed = range.visible().div_ceil(kv.block_size());
     let Some(table) = table.get(..needed) else {
@@ -110,10 +97,7 @@ fn check_table(range: &QueryRange, kv: &KvBlocks, tables: &BlockTables) -> Resul
         );
     };
     if let Some(block) = table.iter().find(|&&block| block as usize >= kv.blocks()) {
-        bail!(
-            "the table of sequence {sequence} names block {block} of {}",
-            kv.blocks()
-        );
+        bail!("the table of sequence {sequence} names block {block} of {}", kv.blocks());
     }
     Ok(())
 }

@@ -57,17 +57,10 @@ impl KvBlocks {
             bail!("key and value blocks must be contiguous");
         }
         if keys.dtype() != values.dtype() {
-            bail!(
-                "key blocks are {:?}, value blocks {:?}",
-                keys.dtype(),
-                values.dtype()
-            );
+            bail!("key blocks are {:?}, value blocks {:?}", keys.dtype(), values.dtype());
         }
         if !matches!(keys.dtype(), DType::F32 | DType::BF16 | DType::F16) {
-            bail!(
-                "key and value blocks must be f32, bf16 or f16, not {:?}",
-                keys.dtype()
-            );
+            bail!("key and value blocks must be f32, bf16 or f16, not {:?}", keys.dtype());
         }
         for blocks in [keys, values] {
             cpu(&blocks.storage_and_layout().0)?;
@@ -110,16 +103,10 @@ impl KvBlocks {
                 self.block_size
             );
         }
-        let write = WriteRows {
-            kv: self,
-            heads,
-            slots: slots.as_slice(),
-        };
+        let write = WriteRows { kv: self, heads, slots: slots.as_slice() };
         let dtype = self.keys.dtype();
-        self.keys
-            .inplace_op2(&k.to_dtype(dtype)?.contiguous()?, &write)?;
-        self.values
-            .inplace_op2(&v.to_dtype(dtype)?.contiguous()?, &write)
+        self.keys.inplace_op2(&k.to_dtype(dtype)?.contiguous()?, &write)?;
+        self.values.inplace_op2(&v.to_dtype(dtype)?.contiguous()?, &write)
     }
 
     /// The number of blocks.
@@ -152,10 +139,7 @@ impl KvBlocks {
 
     pub(crate) fn check_heads(&self, heads: &Range<usize>) -> Result<()> {
         if heads.is_empty() || heads.end > self.kv_heads {
-            bail!(
-                "key/value heads {heads:?} are not within the cache's 0..{}",
-                self.kv_heads
-            );
+            bail!("key/value heads {heads:?} are not within the cache's 0..{}", self.kv_heads);
         }
         Ok(())
     }
@@ -201,10 +185,9 @@ impl InplaceOp2 for WriteRows<'_> {
         rows: &CpuStorage,
         rows_layout: &Layout,
     ) -> Result<()> {
-        let (Some((from, to)), Some((first, last))) = (
-            cache_layout.contiguous_offsets(),
-            rows_layout.contiguous_offsets(),
-        ) else {
+        let (Some((from, to)), Some((first, last))) =
+            (cache_layout.contiguous_offsets(), rows_layout.contiguous_offsets())
+        else {
             bail!("{} needs contiguous tensors", self.name());
         };
         for_dtype!(rows.dtype(), T => {

@@ -62,9 +62,7 @@ impl Rope {
         if let Some(scaling) = scaling {
             let positive = scaling.factor > 0.0 && scaling.original_max_position_embeddings > 0.0;
             if !positive
-                || scaling
-                    .high_freq_factor
-                    .partial_cmp(&scaling.low_freq_factor)
+                || scaling.high_freq_factor.partial_cmp(&scaling.low_freq_factor)
                     != Some(std::cmp::Ordering::Greater)
             {
                 bail!(
@@ -83,12 +81,7 @@ impl Rope {
             .map(|at| (at / half) as f64 * frequencies[at % half])
             .map(|angle| (angle.cos() as f32, angle.sin() as f32))
             .unzip();
-        Ok(Self {
-            cos,
-            sin,
-            half,
-            max_positions,
-        })
+        Ok(Self { cos, sin, half, max_positions })
     }
 
     /// Turns `x` of `[rows, heads, head_dim]`, row r standing at `positions[r]`. The result is
@@ -106,10 +99,7 @@ impl Rope {
             );
         }
         if let Some(position) = positions.iter().find(|&&at| at >= self.max_positions) {
-            bail!(
-                "position {position} is beyond the model's {} positions",
-                self.max_positions
-            );
+            bail!("position {position} is beyond the model's {} positions", self.max_positions);
         }
         for_dtype!(x.dtype(), T => self.apply_rows::<T>(x, positions))
     }
@@ -127,10 +117,8 @@ impl Rope {
             .for_each_init(
                 || vec![0.0; head_dim],
                 |wide, (row, out)| {
-                    for (x, out) in rows
-                        .row(row)
-                        .chunks_exact(head_dim)
-                        .zip(out.chunks_exact_mut(head_dim))
+                    for (x, out) in
+                        rows.row(row).chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim))
                     {
                         T::widen(x, wide);
                         self.turn(wide, positions[row], out);
@@ -145,10 +133,7 @@ impl Rope {
         let turns = self.cos[table.clone()].iter().zip(&self.sin[table]);
         let (left, right) = x.split_at(self.half);
         let (out_left, out_right) = out.split_at_mut(self.half);
-        let pairs = left
-            .iter()
-            .zip(right)
-            .zip(out_left.iter_mut().zip(out_right));
+        let pairs = left.iter().zip(right).zip(out_left.iter_mut().zip(out_right));
         for ((&cos, &sin), ((&x, &y), (out_x, out_y))) in turns.zip(pairs) {
             *out_x = T::narrow(x * cos - y * sin);
             *out_y = T::narrow(y * cos + x * sin);

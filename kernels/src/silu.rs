@@ -37,11 +37,7 @@ fn silu_mul_rows<T: Element>(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
         .with_min_len(MIN_NUMBERS_PER_TASK.div_ceil(width))
         .enumerate()
         .for_each(|(row, out)| {
-            lanes::run(SiluMul {
-                gate: gates.row(row),
-                up: ups.row(row),
-                out,
-            });
+            lanes::run(SiluMul { gate: gates.row(row), up: ups.row(row), out });
         });
     Tensor::from_vec(out, gate.dims(), gate.device())
 }
@@ -60,11 +56,8 @@ impl<T: Element> Kernel for SiluMul<'_, T> {
         const CHUNK: usize = 64;
         let mut gates = [0.0; CHUNK];
         let mut ups = [0.0; CHUNK];
-        for ((out, gate), up) in self
-            .out
-            .chunks_mut(CHUNK)
-            .zip(self.gate.chunks(CHUNK))
-            .zip(self.up.chunks(CHUNK))
+        for ((out, gate), up) in
+            self.out.chunks_mut(CHUNK).zip(self.gate.chunks(CHUNK)).zip(self.up.chunks(CHUNK))
         {
             T::widen(gate, &mut gates[..gate.len()]);
             T::widen(up, &mut ups[..up.len()]);

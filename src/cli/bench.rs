@@ -1,11 +1,11 @@
 //! `colm bench`: how fast each chain count reads prompts and writes answers.
 
 use std::io::{stdout, Write};
-use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
 use clap::Args;
+use colm::host::counters::Counts;
 use colm::{Engine, EngineOptions, Prompt, Request};
 use futures::future::try_join_all;
 use rand::rngs::StdRng;
@@ -13,7 +13,7 @@ use rand::{Rng, SeedableRng};
 use serde::Serialize;
 
 use super::chain_list::parse_chain_list;
-use super::load::LoadArgs;
+use super::load::{at_least_1, LoadArgs};
 use super::progress::progress;
 use super::speed::per_second;
 
@@ -26,27 +26,28 @@ use super::speed::per_second;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct BenchArgs {
-    #[command(flatten)]
-    pub load: LoadArgs,
     /// Prompt lengths in tokens, such as 512,2048.
-    #[arg(short, long = "prompt", value_name = "TOKENS", value_delimiter = ',', default_value = "512")]
-    prompts: Vec<NonZeroUsize>,
+    #[arg(short, long = "prompt", value_name = "TOKENS", value_delimiter = ',', default_value = "512",
+        value_parser = at_least_1)]
+    prompts: Vec<usize>,
     /// Tokens to decode after each prompt; 0 measures prefill only.
     #[arg(short = 'n', long = "decode", value_name = "TOKENS", default_value_t = 128)]
-    decode: usize,
+    decode: u32,
     /// How many requests run at once.
-    #[arg(short, long, value_name = "N", default_value = "1")]
-    concurrency: NonZeroUsize,
+    #[arg(short, long, value_name = "N", default_value = "1", value_parser = at_least_1)]
+    concurrency: usize,
     /// Chain counts, such as 1,2,4, or all.
-    #[arg(long, value_name = "LIST", default_value = "all")]
+    #[arg(long, value_name = "LIST", default_value = "all", allow_negative_numbers = true)]
     chains: String,
     /// Over how many runs to take the median.
-    #[arg(long, value_name = "N", default_value = "5")]
-    runs: NonZeroUsize,
+    #[arg(long, value_name = "N", default_value = "5", value_parser = at_least_1)]
+    runs: usize,
     /// Print JSON: [{"chains":1,"prompt":512,"decode":128,"concurrency":1,"runs":5,
     /// "prefill_tok_s":x,"decode_tok_s":y},..].
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    pub load: LoadArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -84,31 +85,22 @@ struct Times {
 
 /// Measures and prints every chain count at every prompt length.
 pub async fn run(args: BenchArgs) -> Result<()> {
-    let concurrency = args.concurrency.get();
     let options = args.load.options();
     let options = EngineOptions {
         prefix_cache: false,
         ignore_eos: true,
-        max_seqs: options.max_seqs.max(concurrency),
+        max_seqs: options.max_seqs.max(args.concurrency),
         ..options
     };
     let engine = Engine::start(&options).await?;
-    let chains = parse_chain_list(&args.chains, engine.chains()).context("--chains")?;
-    let loads = chains.iter().flat_map(|&chains| {
-        let load = |prompt: &NonZeroUsize| Load { chains, prompt: prompt.get(), decode: args.decode, concurrency };
-        args.prompts.iter().map(load).collect::<Vec<_>>()
-    });
-    let loads: Vec<Load> = loads.collect();
-    loads.iter().try_for_each(|load| load.check(engine.max_tokens()))?;
-
-    let runs = args.runs.get();
-    let bar = progress(loads.len() * (runs + 1));
+    let loads = args.loads(&engine)?;
+    let bar = progress(loads.len() * (args.runs + 1));
     let mut random = StdRng::seed_from_u64(0);
     let mut rows = Vec::with_capacity(loads.len());
     for load in &loads {
         bar.set_message(format!("k = {}, prompt {}", load.chains, load.prompt));
-        let mut times = Vec::with_capacity(runs);
-        for run in 0..=runs {
+        let mut times = Vec::new();
+        for run in 0..=args.runs {
             let measured = load.run(&engine, &mut random).await?;
             if run > 0 {
                 times.push(measured);
@@ -121,56 +113,68 @@ pub async fn run(args: BenchArgs) -> Result<()> {
     print(&rows, args.json)
 }
 
-impl Load {
-    fn check(&self, longest: usize) -> Result<()> {
-        let tokens = self.prompt + self.decode + 1;
-        if tokens > longest {
-            bail!(
-                "-p {} -n {}: a sequence of {tokens} tokens, and the model's context or its KV cache holds {longest}",
-                self.prompt,
-                self.decode
-            );
+impl BenchArgs {
+    /// What to measure, chain count by chain count; refused if it does not fit `engine`.
+    fn loads(&self, engine: &Engine) -> Result<Vec<Load>> {
+        let (decode, concurrency) = (self.decode as usize, self.concurrency);
+        let mut loads = Vec::new();
+        for chains in parse_chain_list(&self.chains, engine.chains()).context("--chains")? {
+            for &prompt in &self.prompts {
+                let load = Load { chains, prompt, decode, concurrency };
+                let (tokens, longest) = (load.tokens(), engine.max_tokens());
+                if tokens > longest {
+                    bail!(
+                        "-p {prompt} -n {decode}: a sequence of {tokens} tokens, and the model's \
+                         context or its KV cache holds {longest}"
+                    );
+                }
+                loads.push(load);
+            }
         }
-        Ok(())
+        Ok(loads)
+    }
+}
+
+impl Load {
+    /// The length of each sequence at its end. Its first new token comes from the prompt's own step.
+    fn tokens(&self) -> usize {
+        self.prompt + 1 + self.decode
     }
 
+    /// Sends all requests, for fresh prompts, and waits for their ends.
     async fn run(&self, engine: &Engine, random: &mut StdRng) -> Result<Times> {
-        let prefill = self.time(engine, random, 0).await?;
-        let decode = match self.decode {
-            0 => Duration::ZERO,
-            tokens => self.time(engine, random, tokens).await?.saturating_sub(prefill),
-        };
-        Ok(Times { prefill, decode })
-    }
-
-    /// Until every one of the concurrent requests, for fresh prompts, has its first token and `decode` more.
-    async fn time(&self, engine: &Engine, random: &mut StdRng, decode: usize) -> Result<Duration> {
         let vocab = engine.config().file.vocab_size as u32;
         let prompts: Vec<Vec<u32>> = (0..self.concurrency)
             .map(|_| (0..self.prompt).map(|_| random.random_range(0..vocab)).collect())
             .collect();
         let (before, start) = (engine.counts(), Instant::now());
-        let answers = prompts.into_iter().map(|prompt| {
-            // The first token comes from the prompt's own step.
-            engine.answer(Request::greedy(Prompt::Tokens(prompt)).at(self.chains).max_tokens(decode + 1))
+        let requests = prompts.into_iter().map(|prompt| {
+            let prompt = Prompt::Tokens(prompt);
+            first_token(engine, Request::greedy(prompt).at(self.chains).max_tokens(self.decode + 1))
         });
-        try_join_all(answers).await?;
-        let time = start.elapsed();
-        let counts = engine.counts().since(before);
-        let expected = (self.concurrency * self.prompt, self.concurrency * decode);
-        if (counts.prompt, counts.decoded) != expected {
+        let first_tokens = try_join_all(requests).await?;
+        let end = Instant::now();
+        self.check(engine.counts().since(before))?;
+        // The engine reads every prompt before it decodes.
+        let read = first_tokens.into_iter().max().unwrap_or(end);
+        Ok(Times { prefill: read - start, decode: end - read })
+    }
+
+    /// Refuses a run in which the engine has computed tokens twice, as it does when the KV cache is full.
+    fn check(&self, counts: Counts) -> Result<()> {
+        let Counts { prompt, decoded, .. } = counts;
+        let expected = (self.concurrency * self.prompt, self.concurrency * self.decode);
+        if (prompt, decoded) != expected {
             bail!(
-                "the engine computed {} prompt and {} decode tokens, expected {} and {}: \
+                "the engine computed {prompt} prompt and {decoded} decode tokens, expected {} and {}: \
                  raise --kv-cache-mb until {} sequences of {} tokens fit",
-                counts.prompt,
-                counts.decoded,
                 expected.0,
                 expected.1,
                 self.concurrency,
-                self.prompt + decode + 1
+                self.tokens()
             );
         }
-        Ok(time)
+        Ok(())
     }
 
     fn row(&self, times: &[Times]) -> Row {
@@ -186,6 +190,17 @@ impl Load {
             decode_tok_s: per_second(self.concurrency * self.decode, decode),
         }
     }
+}
+
+/// When the first token of the answer came; waits for the last.
+async fn first_token(engine: &Engine, request: Request) -> Result<Instant> {
+    let mut pieces = engine.stream(request).await?;
+    let mut first = None;
+    // Half a character is no piece: then the first token shows with the next.
+    while pieces.next().await?.is_some() {
+        first.get_or_insert_with(Instant::now);
+    }
+    Ok(first.unwrap_or_else(Instant::now))
 }
 
 /// The middle one; of an even number, the mean of the two in the middle.

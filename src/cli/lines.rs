@@ -11,7 +11,7 @@ use rustyline::DefaultEditor;
 /// Where lines come from.
 pub enum Lines {
     /// A person, with a history that outlives the process.
-    Terminal { editor: DefaultEditor, history: Option<PathBuf> },
+    Terminal { editor: Box<DefaultEditor>, history: Option<PathBuf> },
     /// A pipe or a file.
     Piped(PlainLines<StdinLock<'static>>),
 }
@@ -27,7 +27,7 @@ impl Lines {
         if let Some(file) = history.as_ref().filter(|file| file.exists()) {
             editor.load_history(file).with_context(|| format!("cannot read {}", file.display()))?;
         }
-        Ok(Self::Terminal { editor, history })
+        Ok(Self::Terminal { editor: Box::new(editor), history })
     }
 
     /// Whether a person types them.
@@ -47,7 +47,9 @@ impl Lines {
                 Ok(line) => {
                     editor.add_history_entry(&line)?;
                     if let Some(file) = history {
-                        editor.append_history(file).with_context(|| format!("cannot write {}", file.display()))?;
+                        editor
+                            .append_history(file)
+                            .with_context(|| format!("cannot write {}", file.display()))?;
                     }
                     return Ok(Some(line));
                 }

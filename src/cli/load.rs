@@ -55,6 +55,14 @@ impl LoadArgs {
     }
 }
 
+/// A count where 0 makes no sense.
+pub fn at_least_1(value: &str) -> Result<usize, String> {
+    match value.parse::<u32>() {
+        Ok(count) if count > 0 => Ok(count as usize),
+        _ => Err(format!("expected a whole number from 1 to {}", u32::MAX)),
+    }
+}
+
 fn isq(value: &str) -> Result<IsqType, String> {
     parse_isq_value(value, None)
 }

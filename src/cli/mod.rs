@@ -14,7 +14,7 @@ mod slash;
 mod speed;
 mod windows;
 
-use std::io;
+use std::io::{self, IsTerminal};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -40,15 +40,12 @@ Examples:
   colm perplexity -m models/tiny-colm-air -f text.txt     how good each chain count is
   colm bench -m models/tiny-colm-air -p 512 -n 128        how fast each chain count is";
 
+/// Each described where its arguments are.
 #[derive(Subcommand)]
 enum Command {
-    /// Chat in the terminal, or give one answer.
     Run(run::RunArgs),
-    /// Serve the OpenAI API over HTTP.
     Serve(serve::ServeArgs),
-    /// Measure how well each chain count predicts a text.
     Perplexity(perplexity::PerplexityArgs),
-    /// Measure how fast each chain count reads and writes.
     Bench(bench::BenchArgs),
 }
 
@@ -79,5 +76,10 @@ pub async fn run() -> Result<()> {
 fn log_to_stderr(verbose: bool) {
     let level = if verbose { LevelFilter::INFO } else { LevelFilter::WARN };
     let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    let colours = io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(colours)
+        .init();
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{bail, Context, Result};
 use clap::Args;
-use colm::Engine;
+use colm::{Engine, EngineOptions};
 use serde::Serialize;
 
 use super::chain_list::parse_chain_list;
@@ -23,13 +23,11 @@ use super::windows::{windows, Window};
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct PerplexityArgs {
-    #[command(flatten)]
-    pub load: LoadArgs,
     /// The text: a file in UTF-8.
     #[arg(short, long)]
     file: PathBuf,
     /// Chain counts, such as 1,2,4, or all.
-    #[arg(long, value_name = "LIST", default_value = "all")]
+    #[arg(long, value_name = "LIST", default_value = "all", allow_negative_numbers = true)]
     chains: String,
     /// Score the whole file, in windows of the model's context that move on by TOKENS each and score
     /// those only; without it, only the first window.
@@ -38,6 +36,8 @@ pub struct PerplexityArgs {
     /// Print JSON: [{"chains":1,"tokens":N,"nll":x,"ppl":y},..].
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    pub load: LoadArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -58,7 +58,7 @@ struct Score {
 pub async fn run(args: PerplexityArgs) -> Result<()> {
     let text = read(&args.file)?;
     // Cached tokens have no logits.
-    let options = colm::EngineOptions { prefix_cache: false, ..args.load.options() };
+    let options = EngineOptions { prefix_cache: false, ..args.load.options() };
     let engine = Engine::start(&options).await?;
     let counts = parse_chain_list(&args.chains, engine.chains()).context("--chains")?;
     let tokens = engine.tokenize(&text).await?;
@@ -79,7 +79,12 @@ pub async fn run(args: PerplexityArgs) -> Result<()> {
             nll.add(&logits, &tokens[seen.clone()], scored)?;
             bar.inc(1);
         }
-        scores.push(Score { chains: k, tokens: nll.tokens, nll: nll.mean(), ppl: nll.perplexity() });
+        scores.push(Score {
+            chains: k,
+            tokens: nll.tokens,
+            nll: nll.mean(),
+            ppl: nll.perplexity(),
+        });
     }
     bar.finish_and_clear();
     print(&scores, args.json)
@@ -101,7 +106,7 @@ fn print(scores: &[Score], json: bool) -> Result<()> {
     if json {
         return Ok(writeln!(out, "{}", serde_json::to_string(scores)?)?);
     }
-    writeln!(out, "{:>6}  {:>9}  {:>9}  {:>10}", "chains", "tokens", "nats/token", "perplexity")?;
+    writeln!(out, "{:>6}  {:>9}  {:>10}  {:>10}", "chains", "tokens", "nats/token", "perplexity")?;
     for Score { chains, tokens, nll, ppl } in scores {
         writeln!(out, "{chains:>6}  {tokens:>9}  {nll:>10.5}  {ppl:>10.3}")?;
     }

@@ -11,7 +11,7 @@ use mistralrs_core::SamplingParams;
 
 use super::conversation::Conversation;
 use super::lines::Lines;
-use super::load::LoadArgs;
+use super::load::{at_least_1, LoadArgs};
 use super::slash::{parse_slash, Slash, HELP};
 use super::speed::Speed;
 
@@ -22,21 +22,21 @@ use super::speed::Speed;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RunArgs {
-    #[command(flatten)]
-    pub load: LoadArgs,
     /// Answer with the model's first K chains [default: all that are loaded].
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", allow_negative_numbers = true)]
     chains: Option<String>,
     /// Give one answer, to PROMPT, and leave.
     #[arg(short = 'i', long = "prompt", value_name = "PROMPT")]
     prompt: Option<String>,
     /// 0: always the likeliest token, so that answers repeat; above 0: chosen at random, the more so
     /// the higher.
-    #[arg(long, default_value_t = 0., value_parser = temperature)]
+    #[arg(long, default_value_t = 0., value_parser = temperature, allow_negative_numbers = true)]
     temperature: f64,
     /// The most tokens of an answer [default: what fits the model's context].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_1)]
     max_tokens: Option<usize>,
+    #[command(flatten)]
+    pub load: LoadArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -114,11 +114,12 @@ async fn say(
     total: &mut Speed,
     terminal: bool,
 ) -> Result<()> {
-    let speed = match terminal {
-        true => conversation.ask(line, &mut stdout(), ctrl_c()).await?,
+    let answer = match terminal {
+        true => conversation.ask(line, &mut stdout(), ctrl_c()).await,
         // Ctrl-c ends a process that reads from a pipe, as it does any other.
-        false => conversation.ask(line, &mut stdout(), pending()).await?,
+        false => conversation.ask(line, &mut stdout(), pending()).await,
     };
+    let speed = answer.context("no answer (/reset starts a new conversation)")?;
     *total += speed;
     note(&at_chains(&speed, conversation.chains));
     Ok(())

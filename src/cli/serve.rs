@@ -13,14 +13,14 @@ use super::load::LoadArgs;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ServeArgs {
-    #[command(flatten)]
-    pub load: LoadArgs,
     /// The port to listen on.
     #[arg(short, long, default_value_t = 1234)]
     port: u16,
     /// The address to listen on: this machine only, unless asked.
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     host: IpAddr,
+    #[command(flatten)]
+    pub load: LoadArgs,
 }
 
 const EXAMPLES: &str = "\

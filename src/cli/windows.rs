@@ -32,7 +32,10 @@ pub fn windows(count: usize, longest: usize, stride: Option<usize>) -> Result<Ve
         return Ok(windows);
     };
     if stride == 0 || stride >= longest {
-        bail!("--stride {stride}: expected 1 to {}, less than the window of {longest} tokens", longest - 1);
+        bail!(
+            "--stride {stride}: expected 1 to {}, less than the window of {longest} tokens",
+            longest - 1
+        );
     }
     let mut scored = end;
     while scored < count {
@@ -64,7 +67,8 @@ mod tests {
         assert_eq!(windows(12, 8, Some(3)).unwrap(), expected);
         for (count, longest, stride) in [(100, 16, 15), (100, 16, 1), (17, 16, 7), (16, 16, 4)] {
             let windows = windows(count, longest, Some(stride)).unwrap();
-            let scored: Vec<usize> = windows.iter().flat_map(|window| window.scored.clone()).collect();
+            let scored: Vec<usize> =
+                windows.iter().flat_map(|window| window.scored.clone()).collect();
             assert_eq!(scored, (1..count).collect::<Vec<_>>());
             assert!(windows.iter().all(|window| window.tokens.start < window.scored.start));
             assert!(windows.iter().all(|window| window.tokens.len() <= longest));

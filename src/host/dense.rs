@@ -34,14 +34,22 @@ impl DenseBlocks {
                 return Ok(tensor.clone());
             }
         }
-        let tensor = self.vb.clone().set_device(device.clone()).set_dtype(dtype).get_unchecked(&name)?;
+        let tensor =
+            self.vb.clone().set_device(device.clone()).set_dtype(dtype).get_unchecked(&name)?;
         *last = Some((name, tensor.clone()));
         Ok(tensor)
     }
 }
 
 impl SimpleBackend for DenseBlocks {
-    fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, device: &Device) -> Result<Tensor> {
+    fn get(
+        &self,
+        shape: Shape,
+        name: &str,
+        _: Init,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Tensor> {
         let block = self.get_unchecked(name, dtype, device)?;
         if block.shape() != &shape {
             bail!("`{name}` has shape {:?}, expected {shape:?}", block.shape());

@@ -7,9 +7,9 @@ use anyhow::{bail, Context, Result};
 use candle_core::Device;
 use colm_checkpoint::ColmConfig;
 use mistralrs_core::{
-    DeviceMapMetadata, DeviceMapSetting, IsqType, MemoryGpuConfig, MistralRs, MistralRsBuilder,
-    ModelDType, NormalLoaderBuilder, NormalSpecificConfig, PagedAttentionConfig, PagedCacheType,
-    SchedulerConfig, TokenSource,
+    DeviceMapMetadata, DeviceMapSetting, IsqType, MemoryGpuConfig, MemoryUsage, MistralRs,
+    MistralRsBuilder, ModelDType, NormalLoaderBuilder, NormalSpecificConfig, PagedAttentionConfig,
+    PagedCacheType, SchedulerConfig, TokenSource,
 };
 
 use super::chain_choice::model_id_at;
@@ -69,8 +69,15 @@ impl Engine {
     ///
     /// Fails if the folder, its config or its weights are not right, or the KV cache is too small.
     pub async fn start(options: &EngineOptions) -> Result<Self> {
+        if options.max_seqs == 0 {
+            bail!("--max-seqs 0: no request could ever run, expected 1 or more");
+        }
         let name = name_of(&options.model)?;
         let device = device()?;
+        let memory = MemoryUsage.get_total_memory(&device)? / (1024 * 1024);
+        if options.kv_cache_mb > memory {
+            bail!("--kv-cache-mb {}: expected at most {memory}, all there is", options.kv_cache_mb);
+        }
         let loaded = Arc::new(Loaded::default());
         let kv_pool = KvPool { mib: options.kv_cache_mb, block_size: options.block_size };
         let loader = ColmLoader {
@@ -180,7 +187,9 @@ fn name_of(model: &str) -> Result<String> {
     }
     let parts: Vec<&str> = model.split('/').collect();
     match parts.as_slice() {
-        [owner, name] if !owner.is_empty() && !name.is_empty() && *owner != "." && *owner != ".." => {
+        [owner, name]
+            if !owner.is_empty() && !name.is_empty() && *owner != "." && *owner != ".." =>
+        {
             Ok(model.into())
         }
         _ => bail!("{model} is neither a folder nor a Hugging Face id such as owner/name"),

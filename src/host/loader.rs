@@ -233,7 +233,11 @@ impl DeviceMappedModelLoader for ColmLoader {
         Ok(3 * max_batch_size * max_seq_len * config.intermediate.first(k))
     }
 
-    fn non_mapped_max_act_size_elems(&self, json: &str, params: &AutoDeviceMapParams) -> Result<usize> {
+    fn non_mapped_max_act_size_elems(
+        &self,
+        json: &str,
+        params: &AutoDeviceMapParams,
+    ) -> Result<usize> {
         let (config, _) = self.config(json)?;
         let AutoDeviceMapParams::Text { max_batch_size, .. } = params else {
             bail!("CoLM is a text model; its device map wants text parameters");

@@ -55,7 +55,8 @@ impl HostedColm {
     /// Per sequence of this forward pass, its chain count. Passes that no `begin_step` announced
     /// (calibration) run all chains.
     fn take_chains(&self, sequences: usize) -> Result<Vec<usize>> {
-        let announced = std::mem::take(&mut *self.chains.lock().unwrap_or_else(PoisonError::into_inner));
+        let announced =
+            std::mem::take(&mut *self.chains.lock().unwrap_or_else(PoisonError::into_inner));
         match announced.len() {
             0 => Ok(vec![self.colm.chains(); sequences]),
             count if count == sequences => Ok(announced),
@@ -85,7 +86,8 @@ impl HostedColm {
 
 impl NormalModel for HostedColm {
     fn begin_step(&self, sequences: &[&mut EngineSequence], is_prompt: bool) {
-        let asked = sequences.iter().map(|sequence| self.chains_asked(sequence.requested_model_id()));
+        let asked =
+            sequences.iter().map(|sequence| self.chains_asked(sequence.requested_model_id()));
         *self.chains.lock().unwrap_or_else(PoisonError::into_inner) = asked.collect();
         self.counters.add_step();
         for sequence in sequences {
@@ -125,7 +127,8 @@ impl NormalModel for HostedColm {
             }
             None => self.scratch(input_ids)?,
         };
-        let batch = Batch { input_ids, seqlen_offsets, context_lens: &context_lens, chains: &chains };
+        let batch =
+            Batch { input_ids, seqlen_offsets, context_lens: &context_lens, chains: &chains };
         let step = step(&batch, paging, &self.config.kv_heads)?;
         padded(&self.colm.forward(&step, &kv)?, &step.active)
     }
@@ -172,7 +175,9 @@ impl NormalModel for HostedColm {
 }
 
 impl IsqModel for HostedColm {
-    fn get_layers(&mut self) -> (Vec<(&mut Arc<dyn QuantMethod>, Option<usize>)>, &dyn DeviceMapper) {
+    fn get_layers(
+        &mut self,
+    ) -> (Vec<(&mut Arc<dyn QuantMethod>, Option<usize>)>, &dyn DeviceMapper) {
         let mut layers: Vec<(&mut Arc<dyn QuantMethod>, Option<usize>)> = Vec::new();
         layers.extend(self.colm.head.blocks.iter_mut().map(|block| (block, None)));
         for (index, block) in self.colm.blocks.iter_mut().enumerate() {

@@ -110,7 +110,8 @@ impl AnswerStream {
         };
         Ok(Some(match response {
             Response::Chunk(chunk) => {
-                let choice = chunk.choices.into_iter().next().context("a chunk without a choice")?;
+                let choice =
+                    chunk.choices.into_iter().next().context("a chunk without a choice")?;
                 Piece {
                     text: choice.delta.content.unwrap_or_default(),
                     finish_reason: choice.finish_reason,
@@ -118,7 +119,8 @@ impl AnswerStream {
                 }
             }
             Response::CompletionChunk(chunk) => {
-                let choice = chunk.choices.into_iter().next().context("a chunk without a choice")?;
+                let choice =
+                    chunk.choices.into_iter().next().context("a chunk without a choice")?;
                 Piece { text: choice.text, finish_reason: choice.finish_reason, usage: None }
             }
             other => return Err(refusal(other)),
@@ -133,7 +135,8 @@ impl Engine {
         let response = responses.recv().await.context("the engine closed without an answer")?;
         match response {
             Response::Done(done) => {
-                let choice = done.choices.into_iter().next().context("an answer without a choice")?;
+                let choice =
+                    done.choices.into_iter().next().context("an answer without a choice")?;
                 Ok(Answer {
                     text: choice.message.content.unwrap_or_default(),
                     finish_reason: choice.finish_reason,
@@ -141,7 +144,8 @@ impl Engine {
                 })
             }
             Response::CompletionDone(done) => {
-                let choice = done.choices.into_iter().next().context("an answer without a choice")?;
+                let choice =
+                    done.choices.into_iter().next().context("an answer without a choice")?;
                 Ok(Answer {
                     text: choice.text,
                     finish_reason: choice.finish_reason,
@@ -168,7 +172,10 @@ impl Engine {
             Response::Raw { logits_chunks, .. } => {
                 let logits = Tensor::cat(&logits_chunks, 0)?;
                 if logits.dim(0)? < count {
-                    bail!("{} of {count} tokens came from the prefix cache", count - logits.dim(0)?);
+                    bail!(
+                        "{} of {count} tokens came from the prefix cache",
+                        count - logits.dim(0)?
+                    );
                 }
                 // Shorter than its batch: the engine has padded it.
                 Ok(logits.narrow(0, 0, count)?)
@@ -199,7 +206,12 @@ impl Engine {
         Ok(self.host().get_sender(None)?.send(stop).await?)
     }
 
-    async fn send(&self, request: Request, stream: bool, raw_logits: bool) -> Result<Receiver<Response>> {
+    async fn send(
+        &self,
+        request: Request,
+        stream: bool,
+        raw_logits: bool,
+    ) -> Result<Receiver<Response>> {
         let k = match request.chains {
             Some(k) => parse_chains(&k.to_string(), self.chains())?,
             None => self.chains(),

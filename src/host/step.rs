@@ -90,7 +90,8 @@ pub fn step(batch: &Batch<'_>, paging: Paging, kv_heads: &Split) -> Result<Step>
 /// `[sequences, most rows asked of one, vocab]` from the rows of `logits`, in the order of the step;
 /// rows a sequence has not asked for are zero, at the end.
 pub fn padded(logits: &Tensor, active: &ActiveRows) -> Result<Tensor> {
-    let asked: Vec<usize> = active.sequences().iter().map(|sequence| sequence.logits.len()).collect();
+    let asked: Vec<usize> =
+        active.sequences().iter().map(|sequence| sequence.logits.len()).collect();
     let most = asked.iter().copied().max().unwrap_or(0);
     if asked.iter().all(|&rows| rows == most) {
         return logits.reshape((asked.len(), most, ()));

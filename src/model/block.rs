@@ -77,7 +77,12 @@ impl Block {
     }
 
     /// The same rows, one block further.
-    pub fn forward(&self, x: &Representation, step: &Step, kv: &KvBlocks) -> Result<Representation> {
+    pub fn forward(
+        &self,
+        x: &Representation,
+        step: &Step,
+        kv: &KvBlocks,
+    ) -> Result<Representation> {
         let rows = &step.active;
         let x = x.to_device(&self.device)?;
         let normed = self.input_norm.forward(&x)?.prefixes(rows)?;

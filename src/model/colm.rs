@@ -42,7 +42,9 @@ impl Colm {
         let embedding = ChainEmbedding::load(config, k, &root.pp("model.embed_tokens"))?;
         let head = match config.file.tie_word_embeddings {
             true => ChainHead::tied(&embedding)?,
-            false => ChainHead::load(config, k, quantization, &(placed.linears)(None).pp("lm_head"))?,
+            false => {
+                ChainHead::load(config, k, quantization, &(placed.linears)(None).pp("lm_head"))?
+            }
         };
         let rope = Arc::new(rope(config)?);
         let block = |layer: usize| {

@@ -85,9 +85,8 @@ impl ChainEmbedding {
     /// Each chain's rows of the step.
     pub fn forward(&self, step: &Step) -> Result<Representation> {
         let chains = self.tables.iter().take(step.active.chains()).enumerate();
-        let rows = chains.map(|(i, table)| {
-            table.index_select(&step.tokens_of(i, table.device())?, 0)
-        });
+        let rows =
+            chains.map(|(i, table)| table.index_select(&step.tokens_of(i, table.device())?, 0));
         Ok(Representation::new(rows.collect::<Result<_>>()?))
     }
 }

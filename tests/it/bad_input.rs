@@ -33,12 +33,17 @@ async fn config_refused(change: impl FnOnce(&mut Value), names: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn configs() {
-    config_refused(|json| json["hidden_size"] = 66.into(), &["config.json", "hidden_size", "66"]).await;
+    config_refused(|json| json["hidden_size"] = 66.into(), &["config.json", "hidden_size", "66"])
+        .await;
     config_refused(|json| json["chains"] = json!([1, 0]), &["chains", "chain 2"]).await;
     config_refused(|json| json["num_key_value_heads"] = 3.into(), &["key/value heads"]).await;
-    config_refused(|json| json["hidden_act"] = "gelu".into(), &["hidden_act", "gelu", "silu"]).await;
-    config_refused(|json| drop(json.as_object_mut().unwrap().remove("rms_norm_eps")), &["rms_norm_eps"])
+    config_refused(|json| json["hidden_act"] = "gelu".into(), &["hidden_act", "gelu", "silu"])
         .await;
+    config_refused(
+        |json| drop(json.as_object_mut().unwrap().remove("rms_norm_eps")),
+        &["rms_norm_eps"],
+    )
+    .await;
     config_refused(|json| json["vocab_size"] = "many".into(), &["vocab_size"]).await;
 }
 
@@ -99,7 +104,8 @@ async fn a_nonzero_block_above_the_diagonal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_that_is_none() {
-    refused(&EngineOptions::new("no-such-folder"), &["no-such-folder", "folder", "owner/name"]).await;
+    refused(&EngineOptions::new("no-such-folder"), &["no-such-folder", "folder", "owner/name"])
+        .await;
     let empty = tempfile::tempdir().unwrap();
     refused(&options(empty.path()), &[&*empty.path().to_string_lossy()]).await;
 }
@@ -112,6 +118,13 @@ async fn a_kv_pool_too_small_for_anything() {
     }));
     let options = EngineOptions { kv_cache_mb: 1, ..options(&folder.path().join("model")) };
     refused(&options, &["--kv-cache-mb 1", "2 or more"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn room_for_no_sequence() {
+    let folder = model();
+    let options = EngineOptions { max_seqs: 0, ..options(&folder.path().join("model")) };
+    refused(&options, &["--max-seqs 0", "1 or more"]).await;
 }
 
 fn started(folder: &Path) -> EngineOptions {

@@ -1,14 +1,14 @@
 //! The `colm` binary as a user calls it.
 
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Output};
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
 
-use serde_json::Value;
+use colm::EngineOptions;
+use serde_json::{json, Value};
 use tempfile::TempDir;
 
-use crate::common::engine;
-use crate::common::options;
+use crate::common::{engine, golden, model_folder, options};
 use crate::random_model;
 
 fn colm(arguments: &[&str]) -> Output {
@@ -35,28 +35,97 @@ fn refused(arguments: &[&str], names: &[&str]) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn perplexity_is_the_engines_nll_at_every_chain_count() {
-    let (parent, folder) = model();
-    let file = parent.path().join("text.txt");
-    fs::write(&file, "9 (mB1 <bB; 2!2 ru: 0c52tmB1 3z*").unwrap();
-    let output = colm(&["perplexity", "-m", &folder, "-f", &file.to_string_lossy(), "--json"]);
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(rows.len(), 4);
+fn json_of(arguments: &[&str]) -> Vec<Value> {
+    let output = colm(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
 
-    let mut options = options(Path::new(&folder));
-    options.prefix_cache = false;
-    let engine = engine(&options).await;
-    let tokens = engine.tokenize(&fs::read_to_string(&file).unwrap()).await.unwrap();
-    for (row, k) in rows.iter().zip(1..) {
-        assert_eq!(row["chains"], k);
-        assert_eq!(row["tokens"], tokens.len() - 1);
-        let logits = engine.logits(tokens.clone(), k).await.unwrap();
-        let nll = super::golden::nll(&logits, &tokens);
-        assert!((row["nll"].as_f64().unwrap() - nll).abs() < 1e-5, "{row} against {nll}");
-        assert!((row["ppl"].as_f64().unwrap() - nll.exp()).abs() < 1e-3, "{row}");
+/// The text that the golden tokenizer takes apart into `tokens`: it has a token per character.
+fn text_of(tokens: &[u32]) -> String {
+    let tokenizer = fs::read_to_string(golden().join("tokenizer.json")).unwrap();
+    let tokenizer: Value = serde_json::from_str(&tokenizer).unwrap();
+    let vocabulary = tokenizer["model"]["vocab"].as_object().unwrap();
+    let character = |token: &u32| {
+        let (character, _) = vocabulary.iter().find(|(_, id)| **id == *token).unwrap();
+        match character.as_str() {
+            "Ġ" => " ".to_string(),
+            "Ċ" => "\n".to_string(),
+            "<|unknown|>" => "~".to_string(),
+            character => character.to_string(),
+        }
+    };
+    tokens.iter().map(character).collect()
+}
+
+#[test]
+fn perplexity_is_what_the_golden_cases_expect() {
+    let mut compared = 0;
+    for case in fs::read_dir(golden()).unwrap() {
+        let case = case.unwrap().path();
+        let Ok(expected) = fs::read_to_string(case.join("expected.json")) else { continue };
+        let expected: Value = serde_json::from_str(&expected).unwrap();
+        let tokens: Vec<u32> = serde_json::from_value(expected["tokens"].clone()).unwrap();
+        let folder = model_folder(&case);
+        let file = folder.path().join("text.txt");
+        fs::write(&file, text_of(&tokens)).unwrap();
+        let (folder, file) = (folder.path().to_string_lossy(), file.to_string_lossy());
+        let rows = json_of(&["perplexity", "-m", &folder, "-f", &file, "--json"]);
+        assert_eq!(rows.len(), expected["nll"].as_object().unwrap().len());
+        for (row, k) in rows.iter().zip(1..) {
+            let nll = expected["nll"][k.to_string()].as_f64().unwrap();
+            assert_eq!((&row["chains"], &row["tokens"]), (&json!(k), &json!(tokens.len() - 1)));
+            assert!(
+                (row["nll"].as_f64().unwrap() - nll).abs() < 1e-5,
+                "{case:?}: {row}, not {nll}"
+            );
+            assert!((row["ppl"].as_f64().unwrap() - nll.exp()).abs() < 1e-3, "{case:?}: {row}");
+            compared += 1;
+        }
     }
+    assert!(compared > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stride_scores_every_token_of_a_long_text_once() {
+    const CONTEXT: usize = 64;
+    const STRIDE: usize = 20;
+    let folder = model_folder(&golden().join("colm-2-1-1-gqa"));
+    let options = EngineOptions { prefix_cache: false, ..options(folder.path()) };
+    let engine = engine(&options).await;
+    let text: String = ('a'..='z').cycle().step_by(7).take(2 * CONTEXT + 5).collect();
+    let tokens = engine.tokenize(&text).await.unwrap();
+    let file = folder.path().join("text.txt");
+    fs::write(&file, text).unwrap();
+
+    let (mut sum, mut scored) = (0., 1);
+    for start in (0..).step_by(STRIDE).take_while(|start| start + CONTEXT < tokens.len() + STRIDE) {
+        let end = tokens.len().min(start + CONTEXT);
+        let logits = engine.logits(tokens[start..end].to_vec(), 2).await.unwrap();
+        for (at, &token) in tokens.iter().enumerate().take(end).skip(scored) {
+            let row = logits.narrow(0, at - 1 - start, 1).unwrap();
+            sum += super::golden::nll(&row, &[0, token]);
+        }
+        scored = end;
+    }
+    assert_eq!(scored, tokens.len());
+
+    let (folder, file) = (folder.path().to_string_lossy(), file.to_string_lossy());
+    let rows = json_of(&[
+        "perplexity",
+        "-m",
+        &folder,
+        "-f",
+        &file,
+        "--chains",
+        "2",
+        "--stride",
+        "20",
+        "--json",
+    ]);
+    let nll = rows[0]["nll"].as_f64().unwrap();
+    assert_eq!(rows[0]["tokens"], tokens.len() - 1);
+    assert!((nll - sum / (tokens.len() - 1) as f64).abs() < 1e-5, "{nll} against {sum}");
 }
 
 #[test]
@@ -71,13 +140,48 @@ fn run_answers_on_stdout_and_tells_the_speed_on_stderr() {
     assert_eq!(at("1").stdout, one.stdout, "greedy answers repeat");
 }
 
+/// What `colm run` says to `lines` on stdin.
+fn chat(folder: &str, lines: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_colm"))
+        .args(["run", "-m", folder, "--max-tokens", "8"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_conversation_goes_on_at_another_chain_count_from_what_is_cached() {
+    let (_parent, folder) = model();
+    let output = chat(&folder, "a question of more than thirty-two tokens?\n/chains 2\nand on?\n");
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("k = 4: ") && said.contains("k = 2: "), "{said}");
+    let reused = said.lines().find(|line| line.contains("k = 2: ")).unwrap();
+    assert!(!reused.contains(" 0 of them reused"), "{reused}");
+}
+
+#[test]
+fn a_script_stops_at_a_line_that_is_wrong() {
+    let (_parent, folder) = model();
+    for (line, name) in [("/chains 9", "from 1 to 4"), ("/chain 2", "/chains k")] {
+        let output = chat(&folder, &format!("{line}\nhello\n"));
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.contains(name), "{error}");
+        assert!(output.stdout.is_empty(), "{}", text(&output.stdout));
+    }
+}
+
 #[test]
 fn bench_measures_every_chain_count() {
     let (_parent, folder) = model();
-    let output =
-        colm(&["bench", "-m", &folder, "-p", "24", "-n", "4", "-c", "2", "--chains", "1,4", "--json"]);
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = json_of(&[
+        "bench", "-m", &folder, "-p", "24", "-n", "4", "-c", "2", "--chains", "1,4", "--json",
+    ]);
     let measured: Vec<_> = rows.iter().map(|row| row["chains"].as_u64().unwrap()).collect();
     assert_eq!(measured, [1, 4]);
     assert!(rows.iter().all(|row| row["prefill_tok_s"].as_f64().unwrap() > 0.), "{rows:?}");
@@ -93,6 +197,11 @@ fn what_is_wrong_is_named() {
     refused(&["run", "-m", "no-such-folder", "-i", "x"], &["no-such-folder", "folder"]);
     refused(&["run", "-m", &folder, "--chains", "9", "-i", "x"], &["9", "from 1 to 4"]);
     refused(&["run", "-m", &folder, "--max-chains", "0", "-i", "x"], &["--max-chains 0", "1 to 4"]);
+    refused(
+        &["run", "-m", &folder, "--kv-cache-mb", "999999999999", "-i", "x"],
+        &["--kv-cache-mb"],
+    );
+    refused(&["run", "-m", &folder, "-i", &"long ".repeat(200)], &["512"]);
     refused(&["perplexity", "-m", &folder, "-f", &missing], &[&missing]);
     refused(&["perplexity", "-m", &folder, "-f", &empty], &[&empty]);
     refused(&["perplexity", "-m", &folder, "-f", &binary], &[&binary, "UTF-8"]);

@@ -13,7 +13,8 @@ const NEW_TOKENS: usize = 24;
 
 /// Prompts of 3 to 97 tokens in four groups that share a prefix, at chain counts 1 to 4.
 fn requests() -> Vec<Request> {
-    let token = |group: usize, at: usize| (1 + (at * at + 31 * at + 97 * group) % (VOCAB - 1)) as u32;
+    let token =
+        |group: usize, at: usize| (1 + (at * at + 31 * at + 97 * group) % (VOCAB - 1)) as u32;
     let request = |client: usize| {
         let group = client % 4;
         let shared = [3, 40, 64, 71][group];
@@ -43,9 +44,14 @@ async fn all_at_once(engine: &Engine) -> Vec<String> {
     futures::future::join_all(answers).await
 }
 
-async fn answers_are_the_solo_ones(config: &Value, kv_cache_mb: usize, block_size: usize) -> Engine {
+async fn answers_are_the_solo_ones(
+    config: &Value,
+    kv_cache_mb: usize,
+    block_size: usize,
+) -> Engine {
     let folder = random_model::folder(config);
-    let options = EngineOptions { kv_cache_mb, block_size, ..options(&folder.path().join("model")) };
+    let options =
+        EngineOptions { kv_cache_mb, block_size, ..options(&folder.path().join("model")) };
     let expected = alone(&options).await;
     let distinct: HashMap<_, _> = expected.iter().map(|answer| (answer, ())).collect();
     assert!(distinct.len() > CLIENTS / 2, "answers tell requests apart: {distinct:?}");

@@ -44,14 +44,16 @@ async fn check(case: &Path) {
     let folder = model_folder(case);
     let expected: Expected =
         serde_json::from_str(&fs::read_to_string(case.join("expected.json")).unwrap()).unwrap();
-    let logits = candle_core::safetensors::load(case.join("expected.safetensors"), &Device::Cpu).unwrap();
+    let logits =
+        candle_core::safetensors::load(case.join("expected.safetensors"), &Device::Cpu).unwrap();
     let options = EngineOptions { prefix_cache: false, ..options(folder.path()) };
     let engine = engine(&options).await;
     assert_eq!(expected.nll.len(), engine.chains(), "{name}: a number per chain count");
     for (k, expected_nll) in &expected.nll {
         let found = engine.logits(expected.tokens.clone(), *k).await.unwrap();
         let difference = (&found - &logits[&format!("logits.{k}")]).unwrap().abs().unwrap();
-        let difference = difference.flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
+        let difference =
+            difference.flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
         assert!(difference <= 1e-4, "{name} at {k} chains: logits differ by {difference}");
         let off = (nll(&found, &expected.tokens) - expected_nll).abs();
         assert!(off <= 1e-5, "{name} at {k} chains: nll is off by {off}");

@@ -17,8 +17,14 @@ use super::random_model::{self, with};
 /// The host's engine as it comes, without paging on the CPU.
 pub async fn engine(folder: &Path, max_seqs: usize) -> Arc<MistralRs> {
     let folder = folder.to_string_lossy().into_owned();
-    let loader =
-        NormalLoaderBuilder::new(NormalSpecificConfig::default(), None, None, Some(folder), false, None);
+    let loader = NormalLoaderBuilder::new(
+        NormalSpecificConfig::default(),
+        None,
+        None,
+        Some(folder),
+        false,
+        None,
+    );
     let pipeline = tokio::task::block_in_place(|| {
         loader.build(None).unwrap().load_model_from_hf(
             None,
@@ -64,4 +70,3 @@ pub fn write_both(folder: &Path, config: &Value) {
         fs::copy(chain.join(tokenizer), llama.join(tokenizer)).unwrap();
     }
 }
-

@@ -87,7 +87,9 @@ impl Alone {
 }
 
 fn tokens(length: usize, seed: usize) -> Vec<u32> {
-    (0..length).map(|at| ((at * 7919 + seed * 104_729 + at * at) % random_model::VOCAB) as u32).collect()
+    (0..length)
+        .map(|at| ((at * 7919 + seed * 104_729 + at * at) % random_model::VOCAB) as u32)
+        .collect()
 }
 
 fn assert_close(expected: &[f32], found: &[f32], what: &str) {
@@ -169,7 +171,8 @@ fn air_decodes_at_a_chain_count_that_changes_every_token() {
         let chains = 1 + at % 4;
         let (from, to) = (at, at + 1);
         let tokens = &tokens;
-        let row = model.forward(&[Part { sequence: 0, tokens, from, to, chains, all_logits: false }]);
+        let row =
+            model.forward(&[Part { sequence: 0, tokens, from, to, chains, all_logits: false }]);
         assert_close(&expected[chains - 1][at], &row[0], &format!("token {at} at {chains} chains"));
     }
 }

@@ -22,7 +22,14 @@ async fn logits(options: &EngineOptions) -> Vec<Tensor> {
 /// The size of the difference against the size of the logits.
 fn relative(expected: &Tensor, found: &Tensor) -> f64 {
     let norm = |x: &Tensor| {
-        x.to_dtype(DType::F64).unwrap().sqr().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap()
+        x.to_dtype(DType::F64)
+            .unwrap()
+            .sqr()
+            .unwrap()
+            .sum_all()
+            .unwrap()
+            .to_scalar::<f64>()
+            .unwrap()
     };
     (norm(&(expected - found).unwrap()) / norm(expected)).sqrt()
 }
@@ -49,8 +56,10 @@ fn widths_of_whole_q8_blocks(config: Value) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn q8_0() {
-    quantized_stays_close(&widths_of_whole_q8_blocks(random_model::air()), IsqType::Q8_0, 0.05).await;
-    quantized_stays_close(&widths_of_whole_q8_blocks(random_model::colm()), IsqType::Q8_0, 0.05).await;
+    quantized_stays_close(&widths_of_whole_q8_blocks(random_model::air()), IsqType::Q8_0, 0.05)
+        .await;
+    quantized_stays_close(&widths_of_whole_q8_blocks(random_model::colm()), IsqType::Q8_0, 0.05)
+        .await;
 }
 
 /// Blocks of 256 fit the widest chain prefixes only; for the others the host falls back and says so.

@@ -5,7 +5,9 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
-use colm_checkpoint::{write_chain_layout, ChainTensor, CheckpointError, ColmConfig, Dtype, Part, View};
+use colm_checkpoint::{
+    write_chain_layout, ChainTensor, CheckpointError, ColmConfig, Dtype, Part, View,
+};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{json, Value};

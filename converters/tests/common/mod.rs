@@ -86,11 +86,7 @@ pub fn fill(dtype: Dtype, shape: &[usize], value: impl Fn(usize, usize) -> f32) 
             }
         }
     }
-    Tensor {
-        dtype,
-        shape: shape.to_vec(),
-        bytes,
-    }
+    Tensor { dtype, shape: shape.to_vec(), bytes }
 }
 
 /// A value that tells where in the dense tensor it stands; never 0.
@@ -108,9 +104,8 @@ pub fn chain_tensor(dtype: Dtype, tensor: &ChainTensor) -> Tensor {
 
 /// The dense tensor of the same values, 0 where no chain owns one.
 pub fn dense_tensor(dtype: Dtype, config: &ColmConfig, part: Part, shape: &[usize]) -> Tensor {
-    let owned: Vec<ChainTensor> = (0..config.chains.count())
-        .filter_map(|chain| config.chain_tensor(part, chain))
-        .collect();
+    let owned: Vec<ChainTensor> =
+        (0..config.chains.count()).filter_map(|chain| config.chain_tensor(part, chain)).collect();
     fill(dtype, shape, |row, column| {
         let owner = owned.iter().find(|tensor| {
             let columns = tensor.columns.clone().unwrap_or(0..1);
@@ -121,20 +116,13 @@ pub fn dense_tensor(dtype: Dtype, config: &ColmConfig, part: Part, shape: &[usiz
 }
 
 pub fn write_chains(dir: &Path, config: &ColmConfig, dtype: Dtype) {
-    write_chain_layout(dir, config, |tensor| {
-        Ok::<_, CheckpointError>(chain_tensor(dtype, tensor))
-    })
-    .unwrap();
+    write_chain_layout(dir, config, |tensor| Ok::<_, CheckpointError>(chain_tensor(dtype, tensor)))
+        .unwrap();
 }
 
 pub fn write_dense(dir: &Path, config: &ColmConfig, dtype: Dtype) {
     write_dense_layout(dir, config, |&part| {
-        Ok::<_, CheckpointError>(dense_tensor(
-            dtype,
-            config,
-            part,
-            &config.dense_shapes(part)[0],
-        ))
+        Ok::<_, CheckpointError>(dense_tensor(dtype, config, part, &config.dense_shapes(part)[0]))
     })
     .unwrap();
 }

@@ -11,13 +11,8 @@ use crate::train::Recipe;
 
 /// The README.md that is written beside the weights; every figure is from `evaluation`.
 pub fn card(config: &ColmConfig, recipe: &Recipe, evaluation: &Evaluation) -> String {
-    [
-        introduction(config),
-        accuracy(evaluation),
-        data(recipe.seed),
-        training(config, recipe),
-    ]
-    .join("\n")
+    [introduction(config), accuracy(evaluation), data(recipe.seed), training(config, recipe)]
+        .join("\n")
 }
 
 fn introduction(config: &ColmConfig) -> String {
@@ -40,10 +35,7 @@ fn accuracy(evaluation: &Evaluation) -> String {
     let header: String = (1..=overall.len()).map(|k| format!(" k = {k} |")).collect();
     let rule = " ---: |".repeat(overall.len() + 1);
     let row = |shares: &[f64]| -> String {
-        shares
-            .iter()
-            .map(|share| format!(" {:.1} |", 100. * share))
-            .collect()
+        shares.iter().map(|share| format!(" {:.1} |", 100. * share)).collect()
     };
     let mut text = format!(
         "## Accuracy\n\nExact match in percent on {asked} held-out prompts, greedy decoding, the \
@@ -63,16 +55,10 @@ fn data(seed: u64) -> String {
         "## Data\n\nGenerated from a seed while training; several phrasings per task. One held-out \
          example of each:\n\n| task | user | assistant |\n| --- | --- | --- |\n",
     );
-    let mut generator = Generator::new(seed, u64::MAX - 2, Part::HeldOut, Stage::All);
+    let mut generator = Generator::new(seed, u64::MAX - 2, Part::HeldOut, Stage::Lists);
     for &task in Task::SCORED {
         let dialogue = generator.dialogue(task);
-        let _ = writeln!(
-            text,
-            "| {} | {} | {} |",
-            task.name(),
-            dialogue.prompt,
-            dialogue.answer
-        );
+        let _ = writeln!(text, "| {} | {} | {} |", task.name(), dialogue.prompt, dialogue.answer);
     }
     text + "\nConversations have one to four such turns; some begin with a system message, some \
             contain small talk (greetings, \"Who are you?\"), which is not scored.\n"
@@ -80,22 +66,26 @@ fn data(seed: u64) -> String {
 
 fn training(config: &ColmConfig, recipe: &Recipe) -> String {
     let file = &config.file;
+    let rates: Vec<String> =
+        recipe.rates.iter().map(|(step, rate)| format!("{rate} at step {step}")).collect();
     format!(
         "## Training\n\n\
-         `cargo run --release --example train` makes this model on a CPU. The loss is the sum, \
-         over k = 1 to {}, of the cross-entropy of the model at k chains, on the answers' tokens \
-         only. AdamW, {} steps of {} conversations, highest learning rate {}, {} steps of warmup, \
-         linear decay after a quarter of the steps; seed {}. f32 in training, f16 as stored.\n\n\
+         `cargo run --release --example train` makes this model on a CPU. The loss is the weighted \
+         sum, over k = 1 to {}, of the cross-entropy of the model at k chains, on the answers' \
+         tokens only: equal weights at first, weights in proportion to k^2 from step {} on, when \
+         lists and told facts are also drawn more often. AdamW, {} steps of {} conversations, \
+         seed {}; the learning rate runs in straight lines through {}. f32 in training, f16 as \
+         stored.\n\n\
          Another machine may round sums differently, so a new run gives a model as good, not the \
          same bits.\n\n\
          {} layers, hidden size {}, intermediate size {}, {} query heads of {}, {} shared \
          key/value heads, byte-level BPE vocabulary of {} with single digits.\n",
         config.chains.count(),
+        recipe.lists_from,
         recipe.steps,
         recipe.batch,
-        recipe.rate,
-        recipe.warmup,
         recipe.seed,
+        rates.join(", "),
         file.num_hidden_layers,
         file.hidden_size,
         file.intermediate_size,

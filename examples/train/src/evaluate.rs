@@ -23,10 +23,7 @@ pub struct Score {
 impl Score {
     /// The share of right answers at 1, 2, .. n chains, 0 to 1.
     pub fn accuracy(&self) -> Vec<f64> {
-        self.right
-            .iter()
-            .map(|&right| right as f64 / self.asked.max(1) as f64)
-            .collect()
+        self.right.iter().map(|&right| right as f64 / self.asked.max(1) as f64).collect()
     }
 }
 
@@ -54,7 +51,7 @@ impl Evaluation {
 /// `per_task` held-out dialogues of every scored task, no prompt twice.
 pub fn held_out(seed: u64, per_task: usize) -> Vec<Dialogue> {
     // The last stream but one; training steps count from 0, the tokenizer has the last.
-    let mut generator = Generator::new(seed, u64::MAX - 1, Part::HeldOut, Stage::All);
+    let mut generator = Generator::new(seed, u64::MAX - 1, Part::HeldOut, Stage::Lists);
     let mut seen = std::collections::HashSet::new();
     let mut dialogues = Vec::new();
     for &task in Task::SCORED {
@@ -108,18 +105,9 @@ fn right_answers(model: &DenseColm, chat: &Chat, batch: &[&Dialogue]) -> Result<
     let chains = model.config().chains.count();
     let encoded = batch
         .iter()
-        .map(|&dialogue| {
-            chat.encode(&Conversation {
-                system: None,
-                turns: vec![dialogue.clone()],
-            })
-        })
+        .map(|&dialogue| chat.encode(&Conversation { system: None, turns: vec![dialogue.clone()] }))
         .collect::<Result<Vec<_>>>()?;
-    let length = encoded
-        .iter()
-        .map(|sequence| sequence.ids.len())
-        .max()
-        .unwrap_or(0);
+    let length = encoded.iter().map(|sequence| sequence.ids.len()).max().unwrap_or(0);
     let padded = encoded.iter().flat_map(|sequence| {
         let padding = std::iter::repeat_n(0, length - sequence.ids.len());
         sequence.ids.iter().copied().chain(padding)
@@ -151,11 +139,7 @@ pub fn answer(
     while ids.len() < start + max_tokens {
         let tokens = Tensor::new(ids.as_slice(), &Device::Cpu)?.unsqueeze(0)?;
         let last = model.forward(&tokens)?.narrow(1, ids.len() - 1, 1)?;
-        let best = model
-            .logits_at(&last, k)?
-            .flatten_all()?
-            .argmax(0)?
-            .to_scalar::<u32>()?;
+        let best = model.logits_at(&last, k)?.flatten_all()?.argmax(0)?.to_scalar::<u32>()?;
         if best == Chat::END_ID {
             break;
         }

@@ -34,14 +34,7 @@ impl DenseColm {
             .collect::<Result<_>>()?;
         let norm = ChainNorm::new(config, model.pp("norm"))?;
         let rope = Rope::new(config)?;
-        Ok(Self {
-            config: config.clone(),
-            embedding,
-            layers,
-            norm,
-            head,
-            rope,
-        })
+        Ok(Self { config: config.clone(), embedding, layers, norm, head, rope })
     }
 
     /// What the model was built from.
@@ -58,10 +51,8 @@ impl DenseColm {
             candle_core::bail!("{length} tokens; max_position_embeddings = {longest}");
         }
         let hidden = self.config.hidden.total();
-        let mut x = self
-            .embedding
-            .embedding(&tokens.flatten_all()?)?
-            .reshape((batch, length, hidden))?;
+        let mut x =
+            self.embedding.embedding(&tokens.flatten_all()?)?.reshape((batch, length, hidden))?;
         let rope = self.rope.first(length)?;
         let causal = causal_mask(length)?;
         for layer in &self.layers {
@@ -119,9 +110,7 @@ impl Layer {
     }
 
     fn forward(&self, x: &Tensor, rope: &Rope, causal: &Tensor) -> Result<Tensor> {
-        let x = (x + self
-            .attention
-            .forward(&self.input_norm.forward(x)?, rope, causal)?)?;
+        let x = (x + self.attention.forward(&self.input_norm.forward(x)?, rope, causal)?)?;
         &x + self.mlp.forward(&self.post_attention_norm.forward(&x)?)?
     }
 }
@@ -138,22 +127,12 @@ struct MaskedLinear {
 impl MaskedLinear {
     fn new(output: &Split, input: &Split, bias: bool, weights: VarBuilder) -> Result<Self> {
         let axes = Axes::Linear(output.clone(), input.clone());
-        let parameter = Parameter {
-            module: weights.prefix(),
-            leaf: "weight",
-            axes,
-        };
-        let mask = parameter
-            .mask(output.count())
-            .map_err(candle_core::Error::wrap)?;
+        let parameter = Parameter { module: weights.prefix(), leaf: "weight", axes };
+        let mask = parameter.mask(output.count()).map_err(candle_core::Error::wrap)?;
         Ok(Self {
             weight: weights.get((output.total(), input.total()), "weight")?,
             mask,
-            bias: if bias {
-                Some(weights.get(output.total(), "bias")?)
-            } else {
-                None
-            },
+            bias: if bias { Some(weights.get(output.total(), "bias")?) } else { None },
         })
     }
 
@@ -203,9 +182,7 @@ impl ChainNorm {
         let rows = x.flatten_to(1)?;
         let mean = rows.sqr()?.matmul(&self.average)?;
         let scale = (mean + self.eps)?.sqrt()?.recip()?.matmul(&self.spread)?;
-        (rows * scale)?
-            .broadcast_mul(&self.weight)?
-            .reshape(x.shape())
+        (rows * scale)?.broadcast_mul(&self.weight)?.reshape(x.shape())
     }
 }
 
@@ -224,10 +201,7 @@ struct Attention {
 impl Attention {
     fn new(config: &ColmConfig, weights: VarBuilder) -> Result<Self> {
         let (heads, kv_heads) = (&config.heads, &config.kv_heads);
-        let (q, kv) = (
-            heads.scaled(config.head_dim),
-            kv_heads.scaled(config.head_dim),
-        );
+        let (q, kv) = (heads.scaled(config.head_dim), kv_heads.scaled(config.head_dim));
         let (hidden, bias) = (&config.hidden, config.file.attention_bias);
         let mut reads = Vec::new();
         for i in 0..config.chains.count() {
@@ -250,9 +224,7 @@ impl Attention {
     fn forward(&self, x: &Tensor, rope: &Rope, causal: &Tensor) -> Result<Tensor> {
         let (batch, length, _) = x.dims3()?;
         let by_head = |y: Tensor, heads| -> Result<Tensor> {
-            y.reshape((batch, length, heads, self.head_dim))?
-                .transpose(1, 2)?
-                .contiguous()
+            y.reshape((batch, length, heads, self.head_dim))?.transpose(1, 2)?.contiguous()
         };
         let q = rope.rotate(&by_head(self.q.forward(x)?, self.heads)?)?;
         let k = rope.rotate(&by_head(self.k.forward(x)?, self.kv_heads)?)?;
@@ -261,8 +233,7 @@ impl Attention {
         let scale = (self.head_dim as f64).sqrt().recip();
         let scores = (q * scale)?.matmul(&k.t()?)?.broadcast_add(causal)?;
         let y = softmax(&scores, D::Minus1)?.matmul(&v)?;
-        self.o
-            .forward(&y.transpose(1, 2)?.reshape((batch, length, ()))?)
+        self.o.forward(&y.transpose(1, 2)?.reshape((batch, length, ()))?)
     }
 }
 
@@ -284,8 +255,7 @@ impl Mlp {
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.down
-            .forward(&(self.gate.forward(x)?.silu()? * self.up.forward(x)?)?)
+        self.down.forward(&(self.gate.forward(x)?.silu()? * self.up.forward(x)?)?)
     }
 }
 
@@ -329,19 +299,13 @@ impl Rope {
 
     /// The tables of the first `length` positions.
     fn first(&self, length: usize) -> Result<Self> {
-        Ok(Self {
-            cos: self.cos.narrow(0, 0, length)?,
-            sin: self.sin.narrow(0, 0, length)?,
-        })
+        Ok(Self { cos: self.cos.narrow(0, 0, length)?, sin: self.sin.narrow(0, 0, length)? })
     }
 
     /// `[batch, heads, positions, head_dim]` to the same.
     fn rotate(&self, x: &Tensor) -> Result<Tensor> {
         let half = x.dim(D::Minus1)? / 2;
-        let (a, b) = (
-            x.narrow(D::Minus1, 0, half)?,
-            x.narrow(D::Minus1, half, half)?,
-        );
+        let (a, b) = (x.narrow(D::Minus1, 0, half)?, x.narrow(D::Minus1, half, half)?);
         let rotated_a = (a.broadcast_mul(&self.cos)? - b.broadcast_mul(&self.sin)?)?;
         let rotated_b = (b.broadcast_mul(&self.cos)? + a.broadcast_mul(&self.sin)?)?;
         Tensor::cat(&[rotated_a, rotated_b], D::Minus1)

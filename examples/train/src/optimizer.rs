@@ -31,10 +31,7 @@ pub struct AdamW {
 impl AdamW {
     /// Fresh moments for every variable, in the order of their names.
     pub fn new(variables: &VarMap, weight_decay: f64, clip: f64) -> Result<Self> {
-        let data = variables
-            .data()
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let data = variables.data().lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let mut trained = data
             .iter()
             .map(|(name, variable)| {
@@ -47,12 +44,7 @@ impl AdamW {
             })
             .collect::<Result<Vec<_>>>()?;
         trained.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(Self {
-            trained,
-            steps: 0,
-            weight_decay,
-            clip,
-        })
+        Ok(Self { trained, steps: 0, weight_decay, clip })
     }
 
     /// The variables, in the order in which [`step`](Self::step) takes their gradients.
@@ -78,11 +70,7 @@ impl AdamW {
             trained.square = ((&trained.square * BETA2)? + (gradient.sqr()? * (1. - BETA2))?)?;
             let size = ((&trained.square * unbias_square)?.sqrt()? + EPS)?;
             let update = ((&trained.mean * (unbias_mean * rate))? / size)?;
-            let decay = if trained.variable.rank() > 1 {
-                rate * self.weight_decay
-            } else {
-                0.
-            };
+            let decay = if trained.variable.rank() > 1 { rate * self.weight_decay } else { 0. };
             let kept = (trained.variable.as_detached_tensor() * (1. - decay))?;
             trained.variable.set(&(kept - update)?)?;
         }
@@ -103,10 +91,7 @@ impl AdamW {
     /// Goes on from a saved [`state`](Self::state) after `steps` steps.
     pub fn restore(&mut self, state: &HashMap<String, Tensor>, steps: usize) -> Result<()> {
         let find = |name: String| {
-            state
-                .get(&name)
-                .cloned()
-                .with_context(|| format!("the saved state lacks {name}"))
+            state.get(&name).cloned().with_context(|| format!("the saved state lacks {name}"))
         };
         for trained in &mut self.trained {
             trained.variable.set(&find(trained.name.clone())?)?;

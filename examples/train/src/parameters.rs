@@ -35,11 +35,7 @@ pub struct Parameter {
 
 impl Parameter {
     fn new(module: impl Into<String>, leaf: &'static str, axes: Axes) -> Self {
-        Self {
-            module: module.into(),
-            leaf,
-            axes,
-        }
+        Self { module: module.into(), leaf, axes }
     }
 
     /// The name in the dense layout.
@@ -69,10 +65,7 @@ impl Parameter {
             Axes::Linear(output, input) => vec![output.range(i), 0..input.upto(i)],
             Axes::Vector(split) => vec![split.range(i)],
         };
-        ranges
-            .iter()
-            .all(|range| !range.is_empty())
-            .then_some(ranges)
+        ranges.iter().all(|range| !range.is_empty()).then_some(ranges)
     }
 
     /// Chain `i`'s block of the dense tensor.
@@ -98,10 +91,7 @@ impl Parameter {
             let expected: Vec<usize> = ranges.iter().map(Range::len).collect();
             if tensor.dims() != expected {
                 let name = self.chain_name(i);
-                bail!(
-                    "{name} has shape {:?}; expected {expected:?}",
-                    tensor.dims()
-                );
+                bail!("{name} has shape {:?}; expected {expected:?}", tensor.dims());
             }
             blocks.push(match &self.axes {
                 Axes::Linear(_, input) => {
@@ -131,11 +121,7 @@ pub fn parameters(config: &ColmConfig) -> Vec<Parameter> {
     let heads = config.heads.scaled(config.head_dim);
     let kv_heads = config.kv_heads.scaled(config.head_dim);
     let vocabulary = |module| {
-        Parameter::new(
-            module,
-            "weight",
-            Axes::Vocabulary(file.vocab_size, hidden.clone()),
-        )
+        Parameter::new(module, "weight", Axes::Vocabulary(file.vocab_size, hidden.clone()))
     };
     let norm = |module: String| Parameter::new(module, "weight", Axes::Vector(hidden.clone()));
 
@@ -157,11 +143,7 @@ pub fn parameters(config: &ColmConfig) -> Vec<Parameter> {
             let axes = Axes::Linear(output.clone(), input.clone());
             all.push(Parameter::new(&module, "weight", axes));
             if bias {
-                all.push(Parameter::new(
-                    &module,
-                    "bias",
-                    Axes::Vector(output.clone()),
-                ));
+                all.push(Parameter::new(&module, "bias", Axes::Vector(output.clone())));
             }
         }
     }
@@ -176,13 +158,9 @@ pub fn parameters(config: &ColmConfig) -> Vec<Parameter> {
 pub fn stored_weights(config: &ColmConfig) -> usize {
     let chains = config.chains.count();
     let blocks = parameters(config).into_iter().flat_map(|parameter| {
-        (0..chains)
-            .filter_map(move |i| parameter.block(i))
-            .collect::<Vec<_>>()
+        (0..chains).filter_map(move |i| parameter.block(i)).collect::<Vec<_>>()
     });
-    blocks
-        .map(|ranges| ranges.iter().map(Range::len).product::<usize>())
-        .sum()
+    blocks.map(|ranges| ranges.iter().map(Range::len).product::<usize>()).sum()
 }
 
 /// Random parameters, the same for the same seed: normal with variance 1 / inputs for every block
@@ -221,10 +199,7 @@ pub fn init(config: &ColmConfig, seed: u64) -> Result<VarMap> {
     }
     let variables = VarMap::new();
     // The lock is ours alone: poisoning is impossible, and would lose nothing.
-    let mut data = variables
-        .data()
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut data = variables.data().lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     data.extend(weights);
     drop(data);
     Ok(variables)

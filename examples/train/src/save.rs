@@ -46,12 +46,9 @@ pub fn save(
     let index = json!({ "metadata": { "total_size": total_size }, "weight_map": index });
     write_json(dir, "model.safetensors.index.json", &index)?;
     let mut file = config.file.clone();
-    file.other
-        .insert("torch_dtype".into(), dtype_name(dtype)?.into());
-    file.other
-        .insert("eos_token_id".into(), Chat::END_ID.into());
-    file.other
-        .insert("pad_token_id".into(), Chat::END_ID.into());
+    file.other.insert("torch_dtype".into(), dtype_name(dtype)?.into());
+    file.other.insert("eos_token_id".into(), Chat::END_ID.into());
+    file.other.insert("pad_token_id".into(), Chat::END_ID.into());
     write_json(dir, "config.json", &file)?;
     let generation = json!({
         "do_sample": false, "eos_token_id": Chat::END_ID, "pad_token_id": Chat::END_ID
@@ -105,15 +102,9 @@ pub fn load(dir: &Path) -> Result<DenseColm> {
 /// All tensors of all safetensors files in `dir`, as f32.
 fn read_tensors(dir: &Path) -> Result<HashMap<String, Tensor>> {
     let mut tensors = HashMap::new();
-    for entry in dir
-        .read_dir()
-        .with_context(|| format!("reading {}", dir.display()))?
-    {
+    for entry in dir.read_dir().with_context(|| format!("reading {}", dir.display()))? {
         let path = entry?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "safetensors")
-        {
+        if path.extension().is_some_and(|extension| extension == "safetensors") {
             let read = candle_core::safetensors::load(&path, &Device::Cpu)
                 .with_context(|| format!("reading {}", path.display()))?;
             for (name, tensor) in read {

@@ -80,22 +80,15 @@ impl Chat {
             .vocab_size(vocab_size)
             .show_progress(false)
             .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
-            .special_tokens(
-                SPECIAL
-                    .iter()
-                    .map(|&token| AddedToken::from(token, true))
-                    .collect(),
-            )
+            .special_tokens(SPECIAL.iter().map(|&token| AddedToken::from(token, true)).collect())
             .build()
             .into();
-        let mut generator = Generator::new(seed, u64::MAX, Part::Train, Stage::Basics);
+        let mut generator = Generator::new(seed, u64::MAX, Part::Train, Stage::Numbers);
         let text = (0..conversations).flat_map(|_| {
             let conversation = generator.conversation();
             let system = conversation.system.map(str::to_string).into_iter();
             let turns = conversation.turns.into_iter();
-            system
-                .chain(turns.flat_map(|turn| [turn.prompt, turn.answer]))
-                .collect::<Vec<_>>()
+            system.chain(turns.flat_map(|turn| [turn.prompt, turn.answer])).collect::<Vec<_>>()
         });
         tokenizer
             .train(&mut trainer, text)
@@ -115,9 +108,7 @@ impl Chat {
         for (id, token) in SPECIAL.iter().enumerate() {
             let found = tokenizer.token_to_id(token);
             if found != Some(id as u32) {
-                return Err(anyhow!(
-                    "special token {token} has id {found:?}; expected {id}"
-                ));
+                return Err(anyhow!("special token {token} has id {found:?}; expected {id}"));
             }
         }
         Ok(Self { tokenizer })
@@ -161,17 +152,12 @@ impl Chat {
 
     /// The text of `ids`, special tokens left out.
     pub fn text(&self, ids: &[u32]) -> Result<String> {
-        self.tokenizer
-            .decode(ids, true)
-            .map_err(|error| anyhow!("decoding {ids:?}: {error}"))
+        self.tokenizer.decode(ids, true).map_err(|error| anyhow!("decoding {ids:?}: {error}"))
     }
 
     /// The ids of a whole conversation, as the chat template renders it.
     pub fn encode(&self, conversation: &Conversation) -> Result<Encoded> {
-        let mut encoded = Encoded {
-            ids: vec![],
-            answer: vec![],
-        };
+        let mut encoded = Encoded { ids: vec![], answer: vec![] };
         if let Some(message) = conversation.system {
             encoded.push(&[Self::SYSTEM_ID], false);
             encoded.push(&self.ids(message)?, false);

@@ -20,16 +20,18 @@ use crate::tokenizer::{Chat, Encoded};
 pub struct Recipe {
     /// Seeds parameters and data.
     pub seed: u64,
-    /// Optimizer steps in all; the schedule ends there.
+    /// Optimizer steps in all.
     pub steps: usize,
-    /// Steps on the basic tasks only, before the others join.
-    pub basics: usize,
+    /// The step from which on [`Stage::Lists`] is trained on, instead of [`Stage::Numbers`].
+    pub lists_from: usize,
     /// Conversations per step.
     pub batch: usize,
-    /// The highest learning rate.
-    pub rate: f64,
-    /// Steps until the learning rate is highest.
-    pub warmup: usize,
+    /// The learning rate at some steps, in order; straight lines between them.
+    pub rates: Vec<(usize, f64)>,
+    /// p at some steps, in order, straight lines between them: the loss of the model at k chains
+    /// counts in proportion to k^p. At 0 all count the same; above, the last refinement of the
+    /// larger models is held back less by the smaller.
+    pub focus: Vec<(usize, f64)>,
     /// AdamW's decay of matrices, relative to the learning rate.
     pub weight_decay: f64,
     /// The largest norm of all gradients together.
@@ -37,12 +39,36 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// The learning rate of `step` (from 0): a linear rise, a plateau for the first quarter of the
-    /// steps, then a linear fall to zero.
+    fn stage_at(&self, step: usize) -> Stage {
+        match step < self.lists_from {
+            true => Stage::Numbers,
+            false => Stage::Lists,
+        }
+    }
+
+    /// The learning rate of `step` (from 0).
     pub fn rate_at(&self, step: usize) -> f64 {
-        let rise = (step + 1) as f64 / self.warmup as f64;
-        let fall = self.steps.saturating_sub(step) as f64 / (0.75 * self.steps as f64);
-        self.rate * rise.min(fall).min(1.)
+        between(&self.rates, step)
+    }
+
+    /// What the losses of the models at 1, 2, .. n chains count at `step`; in all n.
+    pub fn loss_weights(&self, step: usize, chains: usize) -> Vec<f64> {
+        let focus = between(&self.focus, step);
+        let powers: Vec<f64> = (1..=chains).map(|k| (k as f64).powf(focus)).collect();
+        let sum: f64 = powers.iter().sum();
+        powers.iter().map(|power| power * chains as f64 / sum).collect()
+    }
+}
+
+/// The height at `step` of the line through `points`; level before the first and after the last.
+fn between(points: &[(usize, f64)], step: usize) -> f64 {
+    let next = points.partition_point(|&(at, _)| at <= step);
+    match (next.checked_sub(1).and_then(|last| points.get(last)), points.get(next)) {
+        (Some(&(from, low)), Some(&(to, high))) => {
+            low + (high - low) * (step - from) as f64 / (to - from) as f64
+        }
+        (Some(&(_, height)), None) | (None, Some(&(_, height))) => height,
+        (None, None) => 0.,
     }
 }
 
@@ -59,11 +85,7 @@ pub struct Batch {
 impl Batch {
     /// Pads with id 0: a later position changes nothing before it.
     pub fn new(sequences: &[Encoded]) -> Result<Self> {
-        let length = sequences
-            .iter()
-            .map(|sequence| sequence.ids.len())
-            .max()
-            .unwrap_or(0);
+        let length = sequences.iter().map(|sequence| sequence.ids.len()).max().unwrap_or(0);
         let (mut tokens, mut rows, mut targets) = (vec![], vec![], vec![]);
         for (at, sequence) in sequences.iter().enumerate() {
             for next in 1..sequence.ids.len() {
@@ -89,15 +111,9 @@ impl Batch {
 
     /// Per chain count, the mean cross-entropy over the answers' tokens, a scalar.
     pub fn losses(&self, model: &DenseColm) -> Result<Vec<Tensor>> {
-        let hidden = model
-            .forward(&self.tokens)?
-            .flatten_to(1)?
-            .index_select(&self.rows, 0)?;
+        let hidden = model.forward(&self.tokens)?.flatten_to(1)?.index_select(&self.rows, 0)?;
         let logits = model.logits_upto(&hidden, model.config().chains.count())?;
-        logits
-            .iter()
-            .map(|logits| Ok(cross_entropy(logits, &self.targets)?))
-            .collect()
+        logits.iter().map(|logits| Ok(cross_entropy(logits, &self.targets)?)).collect()
     }
 }
 
@@ -135,15 +151,7 @@ impl Trainer {
         let model = DenseColm::new(config, weights)?;
         let optimizer = AdamW::new(&variables, recipe.weight_decay, recipe.clip)?;
         let threads = threads.clamp(1, PARTS);
-        Ok(Self {
-            recipe,
-            chat,
-            variables,
-            model,
-            optimizer,
-            step: 0,
-            threads,
-        })
+        Ok(Self { recipe, chat, variables, model, optimizer, step: 0, threads })
     }
 
     /// What it is trained by.
@@ -173,32 +181,28 @@ impl Trainer {
 
     /// The conversations of step `step`, as parts of similar length, longest first.
     fn parts(&self, step: usize) -> Result<Vec<Batch>> {
-        let stage = if step < self.recipe.basics { Stage::Basics } else { Stage::All };
+        let stage = self.recipe.stage_at(step);
         let mut generator = Generator::new(self.recipe.seed, step as u64, Part::Train, stage);
         let mut sequences = (0..self.recipe.batch)
             .map(|_| self.chat.encode(&generator.conversation()))
             .collect::<Result<Vec<_>>>()?;
         sequences.sort_by_key(|sequence| std::cmp::Reverse(sequence.ids.len()));
-        sequences
-            .chunks(self.recipe.batch.div_ceil(PARTS))
-            .map(Batch::new)
-            .collect()
+        sequences.chunks(self.recipe.batch.div_ceil(PARTS)).map(Batch::new).collect()
     }
 
-    /// One optimizer step on the sum of the losses of all chain counts.
+    /// One optimizer step on the weighted sum of the losses of all chain counts.
     pub fn step(&mut self) -> Result<Report> {
         let parts = self.parts(self.step)?;
         let predicted: usize = parts.iter().map(Batch::predicted).sum();
-        let variables: Vec<&Tensor> = self
-            .optimizer
-            .variables()
-            .map(|variable| variable.as_tensor())
-            .collect();
+        let variables: Vec<&Tensor> =
+            self.optimizer.variables().map(|variable| variable.as_tensor()).collect();
+        let weights = self.recipe.loss_weights(self.step, self.model.config().chains.count());
+        let weights = Tensor::new(weights, &Device::Cpu)?.to_dtype(DType::F32)?;
         let results = in_parallel(self.threads, &parts, |part| {
             let share = part.predicted() as f64 / predicted as f64;
             let losses = part.losses(&self.model)?;
             let stacked = (Tensor::stack(&losses, 0)? * share)?;
-            let mut gradients = stacked.sum_all()?.backward()?;
+            let mut gradients = (&stacked * &weights)?.sum_all()?.backward()?;
             let gradients: Vec<Tensor> = variables
                 .iter()
                 .map(|variable| match gradients.remove(variable) {
@@ -219,26 +223,18 @@ impl Trainer {
                 None => gradients,
                 Some(sums) => {
                     let both = sums.iter().zip(&gradients);
-                    both.map(|(sum, gradient)| Ok((sum + gradient)?))
-                        .collect::<Result<_>>()?
+                    both.map(|(sum, gradient)| Ok((sum + gradient)?)).collect::<Result<_>>()?
                 }
             });
         }
         if losses.iter().any(|loss| !loss.is_finite()) {
-            bail!(
-                "step {}: the loss is {losses:?}; try a lower learning rate",
-                self.step
-            );
+            bail!("step {}: the loss is {losses:?}; try a lower learning rate", self.step);
         }
         let rate = self.recipe.rate_at(self.step);
         let gradients = sums.context("a batch without conversations")?;
         let gradient_norm = self.optimizer.step(&gradients, rate)?;
         self.step += 1;
-        Ok(Report {
-            losses,
-            gradient_norm,
-            rate,
-        })
+        Ok(Report { losses, gradient_norm, rate })
     }
 
     /// Writes all that [`resume`](Self::resume) needs to `path`.
@@ -256,10 +252,7 @@ impl Trainer {
     pub fn resume(&mut self, path: &Path) -> Result<()> {
         let mut read = || -> Result<()> {
             let state = candle_core::safetensors::load(path, &Device::Cpu)?;
-            let step = state
-                .get(STEP)
-                .context("no step number in it")?
-                .to_vec1::<i64>()?;
+            let step = state.get(STEP).context("no step number in it")?.to_vec1::<i64>()?;
             let step = usize::try_from(*step.first().context("no step number in it")?)?;
             self.optimizer.restore(&state, step)?;
             self.step = step;
@@ -279,12 +272,7 @@ pub(crate) fn in_parallel<T: Sync, R: Send>(
     work: impl Fn(&T) -> Result<R> + Sync,
 ) -> Result<Vec<R>> {
     let queue = Mutex::new(items.iter().enumerate());
-    let next = || {
-        queue
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .next()
-    };
+    let next = || queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).next();
     let worker = || {
         let mut done = Vec::new();
         while let Some((at, item)) = next() {

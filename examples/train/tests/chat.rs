@@ -1,18 +1,13 @@
 //! The tokenizer gives text back, and the chat template says what training said.
 
-use colm_train::data::{Generator, Part};
+use colm_train::data::{Generator, Part, Stage};
 use colm_train::tokenizer::{Chat, CHAT_TEMPLATE};
 use minijinja::{context, Environment, Value};
 
 #[test]
 fn text_comes_back_whole() {
     let chat = Chat::train(1, 500, 320).unwrap();
-    for text in [
-        "What is 27 + 58?",
-        " two  spaces\nand a line",
-        "Zoë → 7½ 日本",
-        "x2y33",
-    ] {
+    for text in ["What is 27 + 58?", " two  spaces\nand a line", "Zoë → 7½ 日本", "x2y33"] {
         assert_eq!(chat.text(&chat.ids(text).unwrap()).unwrap(), text);
     }
     // Every digit is a token of its own.
@@ -25,13 +20,10 @@ fn a_saved_tokenizer_reads_back_the_same() {
     let dir = tempfile::tempdir().unwrap();
     chat.save(dir.path(), 64).unwrap();
     let read = Chat::load(dir.path()).unwrap();
-    let mut generator = Generator::new(3, 0, Part::Train);
+    let mut generator = Generator::new(3, 0, Part::Train, Stage::Lists);
     for _ in 0..100 {
         let conversation = generator.conversation();
-        assert_eq!(
-            chat.encode(&conversation).unwrap(),
-            read.encode(&conversation).unwrap()
-        );
+        assert_eq!(chat.encode(&conversation).unwrap(), read.encode(&conversation).unwrap());
     }
 }
 
@@ -41,24 +33,18 @@ fn the_template_renders_what_training_encodes() {
     let mut environment = Environment::new();
     environment.add_template("chat", CHAT_TEMPLATE).unwrap();
     let template = environment.get_template("chat").unwrap();
-    let mut generator = Generator::new(3, 0, Part::Train);
+    let mut generator = Generator::new(3, 0, Part::Train, Stage::Lists);
     for _ in 0..100 {
         let conversation = generator.conversation();
         let message = |role: &str, content: &str| context! { role, content };
         let mut messages: Vec<Value> = vec![];
-        messages.extend(
-            conversation
-                .system
-                .map(|content| message("system", content)),
-        );
+        messages.extend(conversation.system.map(|content| message("system", content)));
         for turn in &conversation.turns {
             messages.push(message("user", &turn.prompt));
             messages.push(message("assistant", &turn.answer));
         }
         let render = |messages: &[Value], add_generation_prompt: bool| {
-            template
-                .render(context! { messages, add_generation_prompt })
-                .unwrap()
+            template.render(context! { messages, add_generation_prompt }).unwrap()
         };
         let expected = chat.encode(&conversation).unwrap().ids;
         assert_eq!(chat.ids(&render(&messages, false)).unwrap(), expected);

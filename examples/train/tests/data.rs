@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use colm_train::data::{Dialogue, Generator, Part, Task};
+use colm_train::data::{Dialogue, Generator, Part, Stage, Task};
 
 fn numbers(text: &str) -> Vec<i64> {
     let digits = text.split(|letter: char| !letter.is_ascii_digit());
@@ -15,11 +15,7 @@ fn list(prompt: &str) -> Vec<&str> {
 }
 
 fn joined<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
-    items
-        .into_iter()
-        .map(|item| item.to_string())
-        .collect::<Vec<_>>()
-        .join(" ")
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(" ")
 }
 
 fn expected(Dialogue { prompt, task, .. }: &Dialogue) -> String {
@@ -40,13 +36,15 @@ fn expected(Dialogue { prompt, task, .. }: &Dialogue) -> String {
         Task::Compare | Task::Extreme => joined(numbers.iter().min()),
         Task::Sort => {
             let mut sorted = numbers.clone();
-            sorted.sort_by_key(|number| {
-                if said(&["desc", "large to"]) {
-                    -number
-                } else {
-                    *number
-                }
-            });
+            sorted.sort_by_key(
+                |number| {
+                    if said(&["desc", "large to"]) {
+                        -number
+                    } else {
+                        *number
+                    }
+                },
+            );
             joined(sorted)
         }
         Task::Copy => joined(list(prompt)),
@@ -58,20 +56,9 @@ fn expected(Dialogue { prompt, task, .. }: &Dialogue) -> String {
             words[named.unwrap_or(words.len() - 1)].into()
         }
         Task::Count => {
-            let after = if said(&["How many"]) {
-                "times does "
-            } else {
-                "Count "
-            };
-            let word = prompt
-                .split(after)
-                .nth(1)
-                .and_then(|rest| rest.split(' ').next())
-                .unwrap();
-            joined([list(prompt)
-                .iter()
-                .filter(|&&listed| listed == word)
-                .count()])
+            let after = if said(&["How many"]) { "times does " } else { "Count " };
+            let word = prompt.split(after).nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+            joined([list(prompt).iter().filter(|&&listed| listed == word).count()])
         }
         Task::Recall => recalled(prompt),
         Task::Lookup => looked_up(prompt),
@@ -90,19 +77,14 @@ fn recalled(prompt: &str) -> String {
         ("What do I like to drink?", "I like to drink "),
         ("Who is my friend?", "My friend is "),
     ];
-    let (_, stem) = stems
-        .iter()
-        .find(|(question, _)| prompt.ends_with(question))
-        .unwrap();
+    let (_, stem) = stems.iter().find(|(question, _)| prompt.ends_with(question)).unwrap();
     let rest = prompt.split(stem).nth(1).unwrap();
     rest.split('.').next().unwrap().into()
 }
 
 fn looked_up(prompt: &str) -> String {
     let (told, question) = prompt.split_once(". ").unwrap();
-    let mut pairs = told
-        .split(", ")
-        .map(|pair| pair.split_once(" likes ").unwrap());
+    let mut pairs = told.split(", ").map(|pair| pair.split_once(" likes ").unwrap());
     let found = pairs.find_map(|(who, what)| {
         if question == format!("Who likes {what}?") {
             Some(who)
@@ -115,7 +97,7 @@ fn looked_up(prompt: &str) -> String {
 
 #[test]
 fn every_answer_is_right() {
-    let mut generator = Generator::new(11, 0, Part::Train);
+    let mut generator = Generator::new(11, 0, Part::Train, Stage::Lists);
     for &task in Task::SCORED {
         for _ in 0..300 {
             let dialogue = generator.dialogue(task);
@@ -127,10 +109,8 @@ fn every_answer_is_right() {
 #[test]
 fn the_same_seed_and_stream_say_the_same() {
     let conversations = |seed, stream| {
-        let mut generator = Generator::new(seed, stream, Part::Train);
-        (0..50)
-            .map(|_| generator.conversation())
-            .collect::<Vec<_>>()
+        let mut generator = Generator::new(seed, stream, Part::Train, Stage::Numbers);
+        (0..50).map(|_| generator.conversation()).collect::<Vec<_>>()
     };
     assert_eq!(conversations(1, 2), conversations(1, 2));
     assert_ne!(conversations(1, 2), conversations(1, 3));
@@ -140,15 +120,11 @@ fn the_same_seed_and_stream_say_the_same() {
 #[test]
 fn no_prompt_is_both_trained_on_and_held_out() {
     let prompts = |part, seed| {
-        let mut generator = Generator::new(seed, 0, part);
-        (0..4000)
-            .map(|_| generator.scored().prompt)
-            .collect::<HashSet<_>>()
+        let mut generator = Generator::new(seed, 0, part, Stage::Lists);
+        (0..4000).map(|_| generator.scored().prompt).collect::<HashSet<_>>()
     };
     let (train, held_out) = (prompts(Part::Train, 3), prompts(Part::HeldOut, 3));
     assert!(train.is_disjoint(&held_out));
     assert!(train.iter().all(|prompt| Part::of(prompt) == Part::Train));
-    assert!(held_out
-        .iter()
-        .all(|prompt| Part::of(prompt) == Part::HeldOut));
+    assert!(held_out.iter().all(|prompt| Part::of(prompt) == Part::HeldOut));
 }

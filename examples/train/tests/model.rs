@@ -21,11 +21,7 @@ fn config(architecture: Architecture, vocab_size: usize) -> ColmConfig {
         intermediate_size: 48,
         num_hidden_layers: 2,
         num_attention_heads: 8,
-        num_key_value_heads: Some(if architecture == Architecture::Colm {
-            4
-        } else {
-            2
-        }),
+        num_key_value_heads: Some(if architecture == Architecture::Colm { 4 } else { 2 }),
         head_dim: Some(8),
         hidden_act: "silu".into(),
         max_position_embeddings: 256,
@@ -46,9 +42,7 @@ const BOTH: [Architecture; 2] = [Architecture::Colm, Architecture::ColmAir];
 fn dense(config: &ColmConfig, seed: u64) -> HashMap<String, Tensor> {
     let variables = init(config, seed).unwrap();
     let data = variables.data().lock().unwrap();
-    data.iter()
-        .map(|(name, variable)| (name.clone(), variable.as_detached_tensor()))
-        .collect()
+    data.iter().map(|(name, variable)| (name.clone(), variable.as_detached_tensor())).collect()
 }
 
 fn model(config: &ColmConfig, dense: HashMap<String, Tensor>) -> DenseColm {
@@ -57,18 +51,10 @@ fn model(config: &ColmConfig, dense: HashMap<String, Tensor>) -> DenseColm {
 }
 
 fn logits(model: &DenseColm, k: usize) -> Vec<f32> {
-    let tokens = Tensor::new(
-        &[[3u32, 1, 4, 1, 5, 9, 2, 6], [2, 7, 1, 8, 2, 8, 1, 8]],
-        &Device::Cpu,
-    );
+    let tokens =
+        Tensor::new(&[[3u32, 1, 4, 1, 5, 9, 2, 6], [2, 7, 1, 8, 2, 8, 1, 8]], &Device::Cpu);
     let hidden = model.forward(&tokens.unwrap()).unwrap();
-    model
-        .logits_at(&hidden, k)
-        .unwrap()
-        .flatten_all()
-        .unwrap()
-        .to_vec1()
-        .unwrap()
+    model.logits_at(&hidden, k).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
 #[test]
@@ -88,11 +74,7 @@ fn the_model_at_k_chains_does_not_see_the_chains_above() {
                 scrambled.insert(name, joined.unwrap());
             }
             let (before, after) = (model(&config, kept.clone()), model(&config, scrambled));
-            assert_eq!(
-                logits(&before, k),
-                logits(&after, k),
-                "{architecture:?}, k = {k}"
-            );
+            assert_eq!(logits(&before, k), logits(&after, k), "{architecture:?}, k = {k}");
             assert_ne!(logits(&before, k + 1), logits(&after, k + 1));
         }
     }
@@ -112,17 +94,10 @@ fn what_stands_above_the_block_diagonal_is_masked() {
             }
         }
         assert_ne!(
-            clean["model.layers.0.mlp.up_proj.weight"]
-                .to_vec2::<f32>()
-                .unwrap(),
-            dirty["model.layers.0.mlp.up_proj.weight"]
-                .to_vec2::<f32>()
-                .unwrap(),
+            clean["model.layers.0.mlp.up_proj.weight"].to_vec2::<f32>().unwrap(),
+            dirty["model.layers.0.mlp.up_proj.weight"].to_vec2::<f32>().unwrap(),
         );
-        assert_eq!(
-            logits(&model(&config, clean), 3),
-            logits(&model(&config, dirty), 3)
-        );
+        assert_eq!(logits(&model(&config, clean), 3), logits(&model(&config, dirty), 3));
     }
 }
 
@@ -131,10 +106,7 @@ fn a_position_does_not_see_those_after_it() {
     let config = config(Architecture::ColmAir, 40);
     let model = model(&config, dense(&config, 1));
     let first = |tokens: &[u32]| {
-        let tokens = Tensor::new(tokens, &Device::Cpu)
-            .unwrap()
-            .unsqueeze(0)
-            .unwrap();
+        let tokens = Tensor::new(tokens, &Device::Cpu).unwrap().unsqueeze(0).unwrap();
         let hidden = model.forward(&tokens).unwrap().narrow(1, 0, 3).unwrap();
         hidden.flatten_all().unwrap().to_vec1::<f32>().unwrap()
     };
@@ -150,37 +122,19 @@ fn a_saved_model_reads_back_the_same_from_either_layout() {
         let weights = dense(&config, 5);
         let direct = model(&config, weights.clone());
         let dir = tempfile::tempdir().unwrap();
-        save::save(dir.path(), &config, DType::F32, |name| {
-            weights.get(name).cloned()
-        })
-        .unwrap();
+        save::save(dir.path(), &config, DType::F32, |name| weights.get(name).cloned()).unwrap();
         for i in 1..=chains {
-            assert!(dir
-                .path()
-                .join(format!("model-chain-0000{i}-of-00003.safetensors"))
-                .is_file());
+            assert!(dir.path().join(format!("model-chain-0000{i}-of-00003.safetensors")).is_file());
         }
         let chain_layout = save::load(dir.path()).unwrap();
 
         let other = tempfile::tempdir().unwrap();
-        std::fs::copy(
-            dir.path().join("config.json"),
-            other.path().join("config.json"),
-        )
-        .unwrap();
+        std::fs::copy(dir.path().join("config.json"), other.path().join("config.json")).unwrap();
         candle_core::safetensors::save(&weights, other.path().join("model.safetensors")).unwrap();
         let dense_layout = save::load(other.path()).unwrap();
         for k in 1..=chains {
-            assert_eq!(
-                logits(&direct, k),
-                logits(&chain_layout, k),
-                "{architecture:?}"
-            );
-            assert_eq!(
-                logits(&direct, k),
-                logits(&dense_layout, k),
-                "{architecture:?}"
-            );
+            assert_eq!(logits(&direct, k), logits(&chain_layout, k), "{architecture:?}");
+            assert_eq!(logits(&direct, k), logits(&dense_layout, k), "{architecture:?}");
         }
     }
 }
@@ -189,12 +143,21 @@ fn recipe() -> Recipe {
     Recipe {
         seed: 4,
         steps: 20,
+        lists_from: 10,
         batch: 8,
-        rate: 3e-3,
-        warmup: 5,
+        rates: vec![(0, 0.), (5, 3e-3), (10, 3e-3), (20, 0.)],
+        focus: vec![(9, 0.), (10, 1.)],
         weight_decay: 0.05,
         clip: 1.,
     }
+}
+
+#[test]
+fn the_rate_runs_in_straight_lines_between_its_points() {
+    let rates = [0, 1, 5, 7, 10, 15, 20, 25].map(|step| (1e6 * recipe().rate_at(step)).round());
+    assert_eq!(rates, [0., 600., 3000., 3000., 3000., 1500., 0., 0.]);
+    assert_eq!(recipe().loss_weights(0, 4), [1., 1., 1., 1.]);
+    assert_eq!(recipe().loss_weights(10, 4), [0.4, 0.8, 1.2, 1.6]);
 }
 
 fn trainer(threads: usize) -> Trainer {
@@ -207,11 +170,7 @@ fn trainer(threads: usize) -> Trainer {
 fn training_lowers_the_loss_of_every_chain_count() {
     let mut trainer = trainer(1);
     let first = trainer.step().unwrap().losses;
-    let last = (1..recipe().steps)
-        .map(|_| trainer.step().unwrap())
-        .last()
-        .unwrap()
-        .losses;
+    let last = (1..recipe().steps).map(|_| trainer.step().unwrap()).last().unwrap().losses;
     assert_eq!(first.len(), 3);
     for (first, last) in first.iter().zip(&last) {
         assert!(last < &(first * 0.9), "{first} to {last}");

@@ -44,18 +44,13 @@ fn attend_over<T: Element>(
         values: &cpu(&values)?.as_slice::<T>()?[values_layout.start_offset()..],
         kv,
     };
-    let queries = chains
-        .iter()
-        .map(|chain| in_f32(chain.q))
-        .collect::<Result<Vec<_>>>()?;
+    let queries = chains.iter().map(|chain| in_f32(chain.q)).collect::<Result<Vec<_>>>()?;
     let mut outs: Vec<Vec<f32>> = queries.iter().map(|q| vec![0.0; q.len()]).collect();
     let mut tiles = Vec::new();
     for ((chain, q), out) in chains.iter().zip(&queries).zip(&mut outs) {
         cut_into_tiles(chain, q, out, tables, &mut tiles)?;
     }
-    tiles
-        .into_par_iter()
-        .for_each(|tile| tile.attend(&cache, scale));
+    tiles.into_par_iter().for_each(|tile| tile.attend(&cache, scale));
     let tensors = chains.iter().zip(outs).map(|(chain, out)| {
         Tensor::from_vec(out, chain.q.dims(), &Device::Cpu)?.to_dtype(chain.q.dtype())
     });
@@ -117,11 +112,7 @@ impl Tile<'_> {
             .into_par_iter()
             .map(|kv_head| {
                 let skipped = kv_head - kv_heads.start;
-                let shares = self
-                    .q
-                    .chunks_exact(share)
-                    .skip(skipped)
-                    .step_by(kv_heads.len());
+                let shares = self.q.chunks_exact(share).skip(skipped).step_by(kv_heads.len());
                 let q: Vec<f32> = shares.flatten().map(|q| q * scale).collect();
                 self.attend_to_head(cache, kv_head, &q)
             })
@@ -149,27 +140,14 @@ impl Tile<'_> {
             .into_par_iter()
             .map(|segment| {
                 let keys = segment * SEGMENT..end.min((segment + 1) * SEGMENT);
-                lanes::run(Sweep {
-                    cache,
-                    table: self.table,
-                    kv_head,
-                    rows: &rows,
-                    keys,
-                })
+                lanes::run(Sweep { cache, table: self.table, kv_head, rows: &rows, keys })
             })
             .collect();
         let merged = segments.into_iter().reduce(|mut earlier, later| {
-            earlier
-                .iter_mut()
-                .zip(&later)
-                .for_each(|(earlier, later)| earlier.merge(later));
+            earlier.iter_mut().zip(&later).for_each(|(earlier, later)| earlier.merge(later));
             earlier
         });
         let finished = merged.unwrap_or_default();
-        finished
-            .iter()
-            .flat_map(|rows| rows.finish(head_dim))
-            .take(q.len())
-            .collect()
+        finished.iter().flat_map(|rows| rows.finish(head_dim)).take(q.len()).collect()
     }
 }

@@ -18,15 +18,7 @@ pub(crate) fn exp<F: MulAdd>(x: f32) -> f32 {
     let n = shifted - ROUND;
     let r = F::mul_add(n, -LN2_LOW, F::mul_add(n, -LN2_HIGH, x));
     let mut series = 1.0 / 5040.0;
-    for term in [
-        1.0 / 720.0,
-        1.0 / 120.0,
-        1.0 / 24.0,
-        1.0 / 6.0,
-        0.5,
-        1.0,
-        1.0,
-    ] {
+    for term in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
         series = F::mul_add(series, r, term);
     }
     let exponent = (shifted.to_bits().wrapping_sub(ROUND.to_bits())).wrapping_add(127);

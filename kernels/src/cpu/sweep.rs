@@ -38,10 +38,7 @@ impl QueryRows {
     /// `q` is `[rows, head_dim]` with up to `ROWS` rows; `visible` tells what a row sees. Missing
     /// rows are zeros and see nothing.
     pub(crate) fn new(q: &[f32], head_dim: usize, visible: impl Fn(usize) -> usize) -> Self {
-        let mut rows = Self {
-            q: vec![[0.0; ROWS]; head_dim],
-            visible: [0; ROWS],
-        };
+        let mut rows = Self { q: vec![[0.0; ROWS]; head_dim], visible: [0; ROWS] };
         for (row, q) in q.chunks_exact(head_dim).enumerate() {
             rows.visible[row] = visible(row);
             for (to, &q) in rows.q.iter_mut().zip(q) {
@@ -79,10 +76,8 @@ impl Softmax {
         let mut scores = [[[0.0; LANES]; ROWS]; KEY_PANELS];
         let scores = &mut scores[..most.div_ceil(LANES)];
         let mut max = [[f32::NEG_INFINITY; LANES]; ROWS];
-        for (panel, (scores, keys)) in scores
-            .iter_mut()
-            .zip(tile.keys.chunks_exact(q.len()))
-            .enumerate()
+        for (panel, (scores, keys)) in
+            scores.iter_mut().zip(tile.keys.chunks_exact(q.len())).enumerate()
         {
             add_outer_products::<F>(scores, q, keys);
             for row in 0..ROWS {
@@ -97,9 +92,7 @@ impl Softmax {
             let max = max[row].into_iter().fold(self.max[row], larger);
             rescale[row] = exp::<F>(self.max[row] - finite(max));
             self.max[row] = max;
-            self.sum[row]
-                .iter_mut()
-                .for_each(|sum| *sum *= rescale[row]);
+            self.sum[row].iter_mut().for_each(|sum| *sum *= rescale[row]);
         }
         let mut weights = [[0.0; ROWS]; KEYS];
         for (scores, weights) in scores.iter().zip(weights.chunks_exact_mut(LANES)) {
@@ -173,9 +166,7 @@ impl<T: Element> Kernel for Sweep<'_, T> {
                 tile.set(key, &self.cache.keys[row.clone()], &self.cache.values[row]);
             }
             for (rows, softmax) in self.rows.iter().zip(&mut softmaxes) {
-                let visible = rows
-                    .visible
-                    .map(|visible| visible.saturating_sub(start).min(count));
+                let visible = rows.visible.map(|visible| visible.saturating_sub(start).min(count));
                 if visible != [0; ROWS] {
                     softmax.absorb::<F>(&rows.q, visible, &tile);
                 }
@@ -190,9 +181,7 @@ impl<T> Sweep<'_, T> {
     fn row_start(&self, position: usize) -> usize {
         let block_size = self.cache.kv.block_size();
         let block = self.table[position / block_size] as usize;
-        self.cache
-            .kv
-            .row_start(block, self.kv_head, position % block_size)
+        self.cache.kv.row_start(block, self.kv_head, position % block_size)
     }
 }
 
@@ -226,11 +215,7 @@ impl KeyTile {
             lanes[at % LANES] = number;
         }
         T::widen(&value[..self.head_dim], &mut self.row[..self.head_dim]);
-        for (panel, row) in self
-            .values
-            .chunks_exact_mut(KEYS)
-            .zip(self.row.chunks_exact(LANES))
-        {
+        for (panel, row) in self.values.chunks_exact_mut(KEYS).zip(self.row.chunks_exact(LANES)) {
             panel[at].copy_from_slice(row);
         }
     }
@@ -289,11 +274,8 @@ mod tests {
     fn both_ways_to_multiply_and_add_agree() {
         let head_dim = 24;
         let wave = |phase: f32| (0..100 * head_dim).map(move |n| (n as f32 * phase).sin());
-        let (q, keys, values): (Vec<_>, Vec<_>, Vec<_>) = (
-            wave(0.7).collect(),
-            wave(0.31).collect(),
-            wave(0.53).collect(),
-        );
+        let (q, keys, values): (Vec<_>, Vec<_>, Vec<_>) =
+            (wave(0.7).collect(), wave(0.31).collect(), wave(0.53).collect());
         let mut tiles = [KeyTile::new(head_dim), KeyTile::new(head_dim)];
         for key in 0..2 * KEYS - 28 {
             let row = key * head_dim..;
@@ -307,11 +289,7 @@ mod tests {
             separate.absorb::<Separate>(&rows.q, visible, tile);
         }
         let numbers = 3 * head_dim;
-        for (a, b) in fused
-            .finish(head_dim)
-            .zip(separate.finish(head_dim))
-            .take(numbers)
-        {
+        for (a, b) in fused.finish(head_dim).zip(separate.finish(head_dim)).take(numbers) {
             assert!((a - b).abs() < 1e-5 && a != 0.0, "{a} {b}");
         }
     }

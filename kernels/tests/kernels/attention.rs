@@ -4,19 +4,10 @@ use crate::reference::{numbers, Shape, Step};
 use candle_core::{DType, Result};
 use colm_kernels::{chain_attention, BlockTables, ChainQueries, QueryRange};
 
-const PLAIN: Shape = Shape {
-    kv_heads: 2,
-    head_dim: 16,
-    block_size: 8,
-    dtype: DType::F32,
-};
+const PLAIN: Shape = Shape { kv_heads: 2, head_dim: 16, block_size: 8, dtype: DType::F32 };
 
 fn range(sequence: usize, first_position: usize, rows: usize) -> QueryRange {
-    QueryRange {
-        sequence,
-        first_position,
-        rows,
-    }
+    QueryRange { sequence, first_position, rows }
 }
 
 /// Compares with the formula; an output may be off by `relative` of itself, for its own rounding,
@@ -30,10 +21,7 @@ fn check(step: &Step, chains: &[ChainQueries], scale: f32, relative: f64) -> Res
         for (at, (&out, &expected)) in numbers(out)?.iter().zip(&expected).enumerate() {
             let error = (f64::from(out) - expected).abs();
             let allowed = 1e-5 + relative * expected.abs();
-            assert!(
-                error <= allowed,
-                "chain {place}, number {at}: {out}, expected {expected}"
-            );
+            assert!(error <= allowed, "chain {place}, number {at}: {out}, expected {expected}");
         }
     }
     Ok(())
@@ -42,24 +30,11 @@ fn check(step: &Step, chains: &[ChainQueries], scale: f32, relative: f64) -> Res
 #[test]
 fn prompts_of_unequal_length() -> Result<()> {
     for (head_dim, block_size) in [(64, 32), (80, 16), (24, 8), (8, 5)] {
-        let shape = Shape {
-            head_dim,
-            block_size,
-            ..PLAIN
-        };
+        let shape = Shape { head_dim, block_size, ..PLAIN };
         let mut step = Step::new(1, &[70, 1, 33, 131], shape)?;
-        let ranges = [
-            range(0, 0, 70),
-            range(1, 0, 1),
-            range(2, 0, 33),
-            range(3, 0, 131),
-        ];
+        let ranges = [range(0, 0, 70), range(1, 0, 1), range(2, 0, 33), range(3, 0, 131)];
         let q = step.queries(&ranges, 6, DType::F32)?;
-        let chain = ChainQueries {
-            q: &q,
-            ranges: &ranges,
-            kv_heads: 0..2,
-        };
+        let chain = ChainQueries { q: &q, ranges: &ranges, kv_heads: 0..2 };
         check(&step, &[chain], 0.3, 0.0)?;
     }
     Ok(())
@@ -76,30 +51,14 @@ fn upper_chains_on_the_last_rows_only() -> Result<()> {
         .into_iter()
         .map(|(ranges, heads)| step.queries(ranges, heads, DType::F32))
         .collect::<Result<_>>()?;
-    let chain = |i: usize, ranges| ChainQueries {
-        q: &q[i],
-        ranges,
-        kv_heads: 0..2,
-    };
-    check(
-        &step,
-        &[chain(0, &all), chain(1, &last), chain(2, &last)],
-        0.25,
-        0.0,
-    )
+    let chain = |i: usize, ranges| ChainQueries { q: &q[i], ranges, kv_heads: 0..2 };
+    check(&step, &[chain(0, &all), chain(1, &last), chain(2, &last)], 0.25, 0.0)
 }
 
 /// CoLM: every chain reads heads of its own, and a chain may be active on no row at all.
 #[test]
 fn each_chain_has_its_own_heads() -> Result<()> {
-    let mut step = Step::new(
-        3,
-        &[50, 20],
-        Shape {
-            kv_heads: 5,
-            ..PLAIN
-        },
-    )?;
+    let mut step = Step::new(3, &[50, 20], Shape { kv_heads: 5, ..PLAIN })?;
     let (both, second) = ([range(0, 10, 40), range(1, 0, 20)], [range(1, 0, 20)]);
     let q = [
         step.queries(&both, 4, DType::F32)?,
@@ -107,21 +66,9 @@ fn each_chain_has_its_own_heads() -> Result<()> {
         step.queries(&[], 2, DType::F32)?,
     ];
     let chains = [
-        ChainQueries {
-            q: &q[0],
-            ranges: &both,
-            kv_heads: 0..2,
-        },
-        ChainQueries {
-            q: &q[1],
-            ranges: &second,
-            kv_heads: 2..3,
-        },
-        ChainQueries {
-            q: &q[2],
-            ranges: &[],
-            kv_heads: 3..5,
-        },
+        ChainQueries { q: &q[0], ranges: &both, kv_heads: 0..2 },
+        ChainQueries { q: &q[1], ranges: &second, kv_heads: 2..3 },
+        ChainQueries { q: &q[2], ranges: &[], kv_heads: 3..5 },
     ];
     check(&step, &chains, 0.25, 0.0)
 }
@@ -132,16 +79,7 @@ fn decoding_rows_of_long_and_short_contexts() -> Result<()> {
     let mut step = Step::new(4, &lengths, PLAIN)?;
     let ranges: Vec<_> = (0..5).map(|s| range(s, lengths[s] - 1, 1)).collect();
     let q = step.queries(&ranges, 4, DType::F32)?;
-    check(
-        &step,
-        &[ChainQueries {
-            q: &q,
-            ranges: &ranges,
-            kv_heads: 0..2,
-        }],
-        0.25,
-        0.0,
-    )
+    check(&step, &[ChainQueries { q: &q, ranges: &ranges, kv_heads: 0..2 }], 0.25, 0.0)
 }
 
 /// Scores in the hundreds, of both signs: the largest, wherever it is, must not overflow, and its
@@ -152,11 +90,7 @@ fn sharp_softmax() -> Result<()> {
     let ranges = [range(0, 1000, 100)];
     let q = step.queries(&ranges, 2, DType::F32)?;
     for scale in [20.0, -20.0] {
-        let chain = ChainQueries {
-            q: &q,
-            ranges: &ranges,
-            kv_heads: 0..2,
-        };
+        let chain = ChainQueries { q: &q, ranges: &ranges, kv_heads: 0..2 };
         check(&step, &[chain], scale, 1e-3)?;
     }
     Ok(())
@@ -169,11 +103,7 @@ fn half_precision() -> Result<()> {
         let ranges = [range(0, 0, 75), range(1, 39, 1)];
         for (q_dtype, rounding) in [(dtype, rounding), (DType::F32, 0.0)] {
             let q = step.queries(&ranges, 4, q_dtype)?;
-            let chain = ChainQueries {
-                q: &q,
-                ranges: &ranges,
-                kv_heads: 0..2,
-            };
+            let chain = ChainQueries { q: &q, ranges: &ranges, kv_heads: 0..2 };
             check(&step, &[chain], 0.25, rounding)?;
         }
     }
@@ -186,16 +116,7 @@ fn queries_may_be_a_strided_view() -> Result<()> {
     let ranges = [range(0, 0, 20)];
     let wide = step.queries(&ranges, 9, DType::F32)?;
     let q = wide.narrow(1, 3, 4)?;
-    check(
-        &step,
-        &[ChainQueries {
-            q: &q,
-            ranges: &ranges,
-            kv_heads: 0..2,
-        }],
-        0.25,
-        0.0,
-    )
+    check(&step, &[ChainQueries { q: &q, ranges: &ranges, kv_heads: 0..2 }], 0.25, 0.0)
 }
 
 #[test]
@@ -209,73 +130,23 @@ fn what_does_not_fit_is_refused_with_its_numbers() -> Result<()> {
     let short = BlockTables::new(vec![blocks[..2].to_vec()]);
     let unknown = BlockTables::new(vec![vec![blocks[0], 999, blocks[2]]]);
     let good = &step.tables;
-    type Case<'a> = (
-        &'a candle_core::Tensor,
-        QueryRange,
-        std::ops::Range<usize>,
-        &'a BlockTables,
-        &'a str,
-    );
+    type Case<'a> =
+        (&'a candle_core::Tensor, QueryRange, std::ops::Range<usize>, &'a BlockTables, &'a str);
     let cases: [Case; 9] = [
-        (
-            &other_dim,
-            ranges[0],
-            0..2,
-            good,
-            "heads of 8, the cache of 16",
-        ),
-        (
-            &three_heads,
-            ranges[0],
-            0..2,
-            good,
-            "3 query heads cannot share 2",
-        ),
-        (
-            &q,
-            ranges[0],
-            1..3,
-            good,
-            "1..3 are not within the cache's 0..2",
-        ),
+        (&other_dim, ranges[0], 0..2, good, "heads of 8, the cache of 16"),
+        (&three_heads, ranges[0], 0..2, good, "3 query heads cannot share 2"),
+        (&q, ranges[0], 1..3, good, "1..3 are not within the cache's 0..2"),
         (&q, ranges[0], 1..1, good, "1..1 are not within"),
-        (
-            &q,
-            range(0, 0, 19),
-            0..2,
-            good,
-            "19 rows together, the queries 20",
-        ),
-        (
-            &q,
-            range(1, 0, 20),
-            0..2,
-            good,
-            "no block table for sequence 1",
-        ),
+        (&q, range(0, 0, 19), 0..2, good, "19 rows together, the queries 20"),
+        (&q, range(1, 0, 20), 0..2, good, "no block table for sequence 1"),
         (&q, range(0, 5, 20), 0..2, good, "up to position 24"),
-        (
-            &q,
-            ranges[0],
-            0..2,
-            &short,
-            "takes 3 blocks of 8 positions, but its block table has 2",
-        ),
+        (&q, ranges[0], 0..2, &short, "takes 3 blocks of 8 positions, but its block table has 2"),
         (&q, ranges[0], 0..2, &unknown, "names block 999"),
     ];
     for (q, range, kv_heads, tables, reason) in cases {
-        let chain = ChainQueries {
-            q,
-            ranges: &[range],
-            kv_heads,
-        };
-        let refused = chain_attention(&[chain], &step.kv, tables, 0.25)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            refused.contains(reason) && refused.contains("chain 0"),
-            "{refused}"
-        );
+        let chain = ChainQueries { q, ranges: &[range], kv_heads };
+        let refused = chain_attention(&[chain], &step.kv, tables, 0.25).unwrap_err().to_string();
+        assert!(refused.contains(reason) && refused.contains("chain 0"), "{refused}");
     }
     Ok(())
 }

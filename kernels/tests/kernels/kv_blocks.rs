@@ -19,22 +19,14 @@ fn cache(dtype: DType) -> Result<(Tensor, Tensor, KvBlocks)> {
 
 /// `[rows, heads, HEAD_DIM]` counting up from `first`.
 fn counting(first: usize, rows: usize, heads: usize) -> Result<Tensor> {
-    let numbers: Vec<f32> = (first..first + rows * heads * HEAD_DIM)
-        .map(|n| n as f32)
-        .collect();
+    let numbers: Vec<f32> = (first..first + rows * heads * HEAD_DIM).map(|n| n as f32).collect();
     Tensor::from_vec(numbers, (rows, heads, HEAD_DIM), &Device::Cpu)
 }
 
 /// What the host's tensor holds for (slot, head), read as [blocks, kv_heads, block_size, head_dim].
 fn row(host: &Tensor, slot: usize, head: usize) -> Result<Vec<f32>> {
-    let tiles = host
-        .reshape((BLOCKS, HEADS, BLOCK_SIZE, HEAD_DIM))?
-        .to_dtype(DType::F32)?;
-    tiles
-        .get(slot / BLOCK_SIZE)?
-        .get(head)?
-        .get(slot % BLOCK_SIZE)?
-        .to_vec1()
+    let tiles = host.reshape((BLOCKS, HEADS, BLOCK_SIZE, HEAD_DIM))?.to_dtype(DType::F32)?;
+    tiles.get(slot / BLOCK_SIZE)?.get(head)?.get(slot % BLOCK_SIZE)?.to_vec1()
 }
 
 #[test]
@@ -66,10 +58,7 @@ fn rows_stand_in_their_slots_and_heads_and_nowhere_else() -> Result<()> {
 fn rows_may_be_strided_views_and_of_another_dtype() -> Result<()> {
     let (keys, values, kv) = cache(DType::F32)?;
     let wide = counting(0, 2, 6)?;
-    let (k, v) = (
-        wide.narrow(1, 1, 2)?,
-        wide.narrow(1, 4, 2)?.to_dtype(DType::BF16)?,
-    );
+    let (k, v) = (wide.narrow(1, 1, 2)?, wide.narrow(1, 4, 2)?.to_dtype(DType::BF16)?);
     kv.write(2..4, &k, &v, &Slots::new(vec![6, 0]))?;
     assert_eq!(row(&keys, 6, 3)?, wide.get(0)?.get(2)?.to_vec1::<f32>()?);
     assert_eq!(row(&values, 0, 2)?, wide.get(1)?.get(4)?.to_vec1::<f32>()?);
@@ -82,32 +71,18 @@ fn a_refused_write_writes_nothing() -> Result<()> {
     let rows = counting(0, 2, 2)?;
     let slots = Slots::new(vec![0, 1]);
     let refusals = [
-        (
-            kv.write(0..2, &rows, &rows, &Slots::new(vec![0, 15])),
-            "row 1 has slot 15",
-        ),
-        (
-            kv.write(0..2, &rows, &rows, &Slots::new(vec![0])),
-            "at 1 slots",
-        ),
+        (kv.write(0..2, &rows, &rows, &Slots::new(vec![0, 15])), "row 1 has slot 15"),
+        (kv.write(0..2, &rows, &rows, &Slots::new(vec![0])), "at 1 slots"),
         (kv.write(0..3, &rows, &rows, &slots), "[2, 3, 8]"),
-        (
-            kv.write(3..5, &rows, &rows, &slots),
-            "3..5 are not within the cache's 0..4",
-        ),
-        (
-            kv.write(0..2, &rows, &rows.narrow(2, 0, 4)?, &slots),
-            "v must be",
-        ),
+        (kv.write(3..5, &rows, &rows, &slots), "3..5 are not within the cache's 0..4"),
+        (kv.write(0..2, &rows, &rows.narrow(2, 0, 4)?, &slots), "v must be"),
     ];
     for (refused, reason) in refusals {
         let refused = refused.unwrap_err().to_string();
         assert!(refused.contains(reason), "{refused}");
     }
     for host in [keys, values] {
-        assert!(crate::reference::numbers(&host)?
-            .iter()
-            .all(|&number| number == -1.0));
+        assert!(crate::reference::numbers(&host)?.iter().all(|&number| number == -1.0));
     }
     Ok(())
 }
@@ -120,47 +95,15 @@ fn host_tensors_that_do_not_fit_are_refused() -> Result<()> {
     let values = new(&[3, 4, 8, 5], f32)?;
     let cases = [
         (keys.clone(), values.clone(), 16, "head_dim 16"),
-        (
-            keys.clone(),
-            new(&[3, 4, 8], f32)?,
-            8,
-            "value blocks must be",
-        ),
-        (
-            new(&[3, 4, 3, 5, 4], f32)?,
-            values.clone(),
-            8,
-            "key blocks must be",
-        ),
-        (
-            new(&[2, 4, 2, 5, 4], f32)?,
-            values.clone(),
-            8,
-            "key blocks must be",
-        ),
-        (
-            keys.clone(),
-            new(&[3, 4, 5, 8], f32)?.transpose(2, 3)?,
-            8,
-            "contiguous",
-        ),
-        (
-            keys.clone(),
-            values.to_dtype(DType::F16)?,
-            8,
-            "key blocks are F32, value blocks F16",
-        ),
-        (
-            new(&[3, 4, 2, 5, 4], DType::U8)?,
-            new(&[3, 4, 8, 5], DType::U8)?,
-            8,
-            "not U8",
-        ),
+        (keys.clone(), new(&[3, 4, 8], f32)?, 8, "value blocks must be"),
+        (new(&[3, 4, 3, 5, 4], f32)?, values.clone(), 8, "key blocks must be"),
+        (new(&[2, 4, 2, 5, 4], f32)?, values.clone(), 8, "key blocks must be"),
+        (keys.clone(), new(&[3, 4, 5, 8], f32)?.transpose(2, 3)?, 8, "contiguous"),
+        (keys.clone(), values.to_dtype(DType::F16)?, 8, "key blocks are F32, value blocks F16"),
+        (new(&[3, 4, 2, 5, 4], DType::U8)?, new(&[3, 4, 8, 5], DType::U8)?, 8, "not U8"),
     ];
     for (keys, values, head_dim, reason) in cases {
-        let refused = KvBlocks::from_host(&keys, &values, head_dim)
-            .unwrap_err()
-            .to_string();
+        let refused = KvBlocks::from_host(&keys, &values, head_dim).unwrap_err().to_string();
         assert!(refused.contains(reason), "{refused}");
     }
     Ok(())
@@ -173,10 +116,7 @@ fn slots_and_tables_are_read_in_the_hosts_form() -> Result<()> {
     assert!(Slots::from_tensor(&slots.to_dtype(DType::U32)?).is_err());
     let tables = Tensor::new(&[[4u32, 5], [9, 0]], &Device::Cpu)?;
     let read = colm_kernels::BlockTables::from_tensor(&tables)?;
-    assert_eq!(
-        (read.sequences(), read.blocks(1), read.blocks(2)),
-        (2, Some(&[9, 0][..]), None)
-    );
+    assert_eq!((read.sequences(), read.blocks(1), read.blocks(2)), (2, Some(&[9, 0][..]), None));
     assert!(colm_kernels::BlockTables::from_tensor(&slots).is_err());
     Ok(())
 }

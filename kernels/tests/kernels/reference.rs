@@ -31,17 +31,9 @@ impl Step {
     /// Sequences of random keys and values from `seed`, in blocks handed out in random order. What is not
     /// written is NaN, so that reading it shows.
     pub fn new(seed: u64, lengths: &[usize], shape: Shape) -> Result<Self> {
-        let Shape {
-            kv_heads,
-            head_dim,
-            block_size,
-            dtype,
-        } = shape;
+        let Shape { kv_heads, head_dim, block_size, dtype } = shape;
         let mut rng = StdRng::seed_from_u64(seed);
-        let needed: usize = lengths
-            .iter()
-            .map(|length| length.div_ceil(block_size))
-            .sum();
+        let needed: usize = lengths.iter().map(|length| length.div_ceil(block_size)).sum();
         let mut free: Vec<u32> = (0..needed as u32 + 3).collect();
         // Its own generator: the contents are the same whatever the blocks.
         free.shuffle(&mut StdRng::seed_from_u64(needed as u64));
@@ -56,18 +48,10 @@ impl Step {
             let mut rows = || random(&mut rng, (length, kv_heads, head_dim), dtype);
             let (keys, values) = (rows()?, rows()?);
             kv.write(0..kv_heads, &keys, &values, &Slots::new(slots.collect()))?;
-            sequences.push(Sequence {
-                keys: numbers(&keys)?,
-                values: numbers(&values)?,
-            });
+            sequences.push(Sequence { keys: numbers(&keys)?, values: numbers(&values)? });
             tables.push(table);
         }
-        Ok(Self {
-            kv,
-            tables: BlockTables::new(tables),
-            sequences,
-            rng,
-        })
+        Ok(Self { kv, tables: BlockTables::new(tables), sequences, rng })
     }
 
     /// Random queries for the rows of `ranges`.
@@ -107,12 +91,7 @@ impl Step {
         let start = |at: usize| (at * self.kv.kv_heads() + kv_head) * head_dim;
         let scores: Vec<f64> = (0..=position)
             .map(|at| &keys[start(at)..][..head_dim])
-            .map(|key| {
-                q.iter()
-                    .zip(key)
-                    .map(|(&q, &k)| f64::from(q) * f64::from(k))
-                    .sum::<f64>()
-            })
+            .map(|key| q.iter().zip(key).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum::<f64>())
             .map(|product| product * scale)
             .collect();
         let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -129,12 +108,7 @@ impl Step {
 
 /// A cache of the host's shapes, all NaN.
 pub fn empty_cache(blocks: usize, shape: &Shape) -> Result<KvBlocks> {
-    let &Shape {
-        kv_heads,
-        head_dim,
-        block_size,
-        dtype,
-    } = shape;
+    let &Shape { kv_heads, head_dim, block_size, dtype } = shape;
     let x = 4;
     let nan = |dims: &[usize]| Tensor::full(f32::NAN, dims, &Device::Cpu)?.to_dtype(dtype);
     let keys = nan(&[blocks, kv_heads, head_dim / x, block_size, x])?;
@@ -146,9 +120,7 @@ pub fn empty_cache(blocks: usize, shape: &Shape) -> Result<KvBlocks> {
 pub fn random(rng: &mut StdRng, dims: (usize, usize, usize), dtype: DType) -> Result<Tensor> {
     let bound = 3f32.sqrt();
     let count = dims.0 * dims.1 * dims.2;
-    let numbers: Vec<f32> = (0..count)
-        .map(|_| rng.random_range(-bound..bound))
-        .collect();
+    let numbers: Vec<f32> = (0..count).map(|_| rng.random_range(-bound..bound)).collect();
     Tensor::from_vec(numbers, dims, &Device::Cpu)?.to_dtype(dtype)
 }
 

@@ -15,33 +15,16 @@ fn step(kv_heads: usize) -> Result<Step> {
 }
 
 fn step_in_blocks(kv_heads: usize, block_size: usize) -> Result<Step> {
-    Step::new(
-        11,
-        &LENGTHS,
-        Shape {
-            kv_heads,
-            head_dim: HEAD_DIM,
-            block_size,
-            dtype: DType::F32,
-        },
-    )
+    Step::new(11, &LENGTHS, Shape { kv_heads, head_dim: HEAD_DIM, block_size, dtype: DType::F32 })
 }
 
 fn whole(sequence: usize) -> QueryRange {
-    QueryRange {
-        sequence,
-        first_position: 0,
-        rows: LENGTHS[sequence],
-    }
+    QueryRange { sequence, first_position: 0, rows: LENGTHS[sequence] }
 }
 
 fn attend(step: &Step, q: &Tensor, ranges: &[QueryRange]) -> Result<Vec<u32>> {
     let kv_heads = 0..step.kv.kv_heads();
-    let chain = ChainQueries {
-        q,
-        ranges,
-        kv_heads,
-    };
+    let chain = ChainQueries { q, ranges, kv_heads };
     let out = chain_attention(&[chain], &step.kv, &step.tables, 0.2)?;
     Ok(numbers(&out[0])?.into_iter().map(f32::to_bits).collect())
 }
@@ -74,16 +57,8 @@ fn in_chunks_of_any_size() -> Result<()> {
             let mut pieces = Vec::new();
             for first_position in (0..LENGTHS[0]).step_by(chunk) {
                 let rows = chunk.min(LENGTHS[0] - first_position);
-                let range = QueryRange {
-                    sequence: 0,
-                    first_position,
-                    rows,
-                };
-                pieces.extend(attend(
-                    &step,
-                    &q.narrow(0, first_position, rows)?,
-                    &[range],
-                )?);
+                let range = QueryRange { sequence: 0, first_position, rows };
+                pieces.extend(attend(&step, &q.narrow(0, first_position, rows)?, &[range])?);
             }
             assert!(at_once == pieces, "chunks of {chunk}");
         }
@@ -96,10 +71,7 @@ fn on_any_number_of_threads() -> Result<()> {
     let mut step = step(1)?;
     let q = step.queries(&[whole(0)], HEADS, DType::F32)?;
     let on = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| attend(&step, &q, &[whole(0)]))
     };
     let one = on(1)?;

@@ -7,11 +7,8 @@ use rand::rngs::StdRng;
 use rand::SeedableRng;
 
 /// Dtypes and what rounding to them may do, relatively.
-const DTYPES: [(DType, f64); 3] = [
-    (DType::F32, 0.0),
-    (DType::BF16, 1.0 / 256.0),
-    (DType::F16, 1.0 / 2048.0),
-];
+const DTYPES: [(DType, f64); 3] =
+    [(DType::F32, 0.0), (DType::BF16, 1.0 / 256.0), (DType::F16, 1.0 / 2048.0)];
 
 fn check(out: &Tensor, expected: &[f64], rounding: f64) -> Result<()> {
     assert_eq!(out.elem_count(), expected.len());
@@ -25,11 +22,7 @@ fn check(out: &Tensor, expected: &[f64], rounding: f64) -> Result<()> {
 
 /// `[rows, width]`, part of something wider.
 fn strided(seed: u64, rows: usize, width: usize, dtype: DType) -> Result<Tensor> {
-    let wide = random(
-        &mut StdRng::seed_from_u64(seed),
-        (rows, width + 7, 1),
-        dtype,
-    )?;
+    let wide = random(&mut StdRng::seed_from_u64(seed), (rows, width + 7, 1), dtype)?;
     wide.squeeze(2)?.narrow(1, 3, width)
 }
 
@@ -46,11 +39,8 @@ fn norm_is_over_the_chain() -> Result<()> {
         for x in numbers(&x)?.chunks(hidden) {
             let squares: f64 = x.iter().map(|&x| f64::from(x).powi(2)).sum();
             let scale = 1.0 / (squares / hidden as f64 + eps).sqrt();
-            expected.extend(
-                x.iter()
-                    .zip(&weights)
-                    .map(|(&x, &w)| f64::from(x) * scale * f64::from(w)),
-            );
+            expected
+                .extend(x.iter().zip(&weights).map(|(&x, &w)| f64::from(x) * scale * f64::from(w)));
         }
         check(&out, &expected, rounding)?;
     }
@@ -62,10 +52,7 @@ fn norm_refuses_a_weight_of_another_width() -> Result<()> {
     let x = strided(1, 2, 8, DType::F32)?;
     let weight = strided(2, 1, 4, DType::F32)?.squeeze(0)?;
     let refused = chain_rms_norm(&x, &weight, 1e-6).unwrap_err().to_string();
-    assert!(
-        refused.contains("[2, 8]") && refused.contains("[4]"),
-        "{refused}"
-    );
+    assert!(refused.contains("[2, 8]") && refused.contains("[4]"), "{refused}");
     assert!(chain_rms_norm(&x.to_dtype(DType::F64)?, &weight, 1e-6).is_err());
     Ok(())
 }
@@ -79,9 +66,7 @@ fn silu_times_up() -> Result<()> {
         assert_eq!((out.dims(), out.dtype()), (gate.dims(), dtype));
         let silu = |x: f64| x / (1.0 + (-x).exp());
         let pairs = numbers(&gate)?.into_iter().zip(numbers(&up)?);
-        let expected: Vec<f64> = pairs
-            .map(|(g, u)| silu(f64::from(g)) * f64::from(u))
-            .collect();
+        let expected: Vec<f64> = pairs.map(|(g, u)| silu(f64::from(g)) * f64::from(u)).collect();
         check(&out, &expected, rounding)?;
     }
     Ok(())
@@ -114,11 +99,7 @@ fn rope_turns_halves_by_position() -> Result<()> {
     let rope = Rope::new(head_dim, theta, 3000, None)?;
     let positions = [0, 1, 2999, 17, 5];
     for (dtype, rounding) in DTYPES {
-        let wide = random(
-            &mut StdRng::seed_from_u64(5),
-            (5, heads + 2, head_dim),
-            dtype,
-        )?;
+        let wide = random(&mut StdRng::seed_from_u64(5), (5, heads + 2, head_dim), dtype)?;
         let x = wide.narrow(1, 1, heads)?;
         let out = rope.apply(&x, &positions)?;
         assert_eq!((out.dims(), out.dtype()), (x.dims(), dtype));
@@ -131,10 +112,7 @@ fn rope_turns_halves_by_position() -> Result<()> {
         // A turned number can be small though what it is made of is not.
         let out = numbers(&out)?;
         for (&out, &expected) in out.iter().zip(&expected) {
-            assert!(
-                (f64::from(out) - expected).abs() <= 2e-6 + 2.0 * rounding,
-                "{out} {expected}"
-            );
+            assert!((f64::from(out) - expected).abs() <= 2e-6 + 2.0 * rounding, "{out} {expected}");
         }
     }
     Ok(())
@@ -164,11 +142,7 @@ fn rope_with_llama3_scaling() -> Result<()> {
         }
     };
     let x = random(&mut StdRng::seed_from_u64(6), (1, 1, head_dim), DType::F32)?;
-    check(
-        &rope.apply(&x, &[199])?,
-        &turned(&numbers(&x)?, 199, frequency),
-        0.0,
-    )
+    check(&rope.apply(&x, &[199])?, &turned(&numbers(&x)?, 199, frequency), 0.0)
 }
 
 #[test]
@@ -176,10 +150,7 @@ fn rope_refuses_what_it_has_no_table_for() -> Result<()> {
     let rope = Rope::new(8, 1e4, 100, None)?;
     let x = random(&mut StdRng::seed_from_u64(7), (2, 1, 8), DType::F32)?;
     let refused = rope.apply(&x, &[3, 100]).unwrap_err().to_string();
-    assert!(
-        refused.contains("position 100") && refused.contains("100 positions"),
-        "{refused}"
-    );
+    assert!(refused.contains("position 100") && refused.contains("100 positions"), "{refused}");
     assert!(rope.apply(&x, &[3]).is_err());
     assert!(rope.apply(&x.narrow(2, 0, 4)?, &[3, 4]).is_err());
     assert!(Rope::new(7, 1e4, 100, None).is_err());

@@ -9,7 +9,8 @@ use candle_core::{Device, Tensor};
 use mistralrs_core::{
     DeviceMapMetadata, DeviceMapSetting, MemoryGpuConfig, MistralRs, MistralRsBuilder, ModelDType,
     NormalLoaderBuilder, NormalRequest, NormalSpecificConfig, PagedAttentionConfig, PagedCacheType,
-    Request as EngineRequest, RequestMessage, Response, SamplingParams, SchedulerConfig, TokenSource,
+    Request as EngineRequest, RequestMessage, Response, SamplingParams, SchedulerConfig,
+    TokenSource,
 };
 use serde_json::json;
 use tokio::sync::mpsc::channel;
@@ -159,7 +160,8 @@ fn write_model(folder: &Path, pool: &Pool) {
         max_position_embeddings: pool.context,
         head_dim: pool.head_dim(),
     };
-    let vocab: BTreeMap<String, usize> = (0..VOCAB_SIZE).map(|id| (format!("t{id};"), id)).collect();
+    let vocab: BTreeMap<String, usize> =
+        (0..VOCAB_SIZE).map(|id| (format!("t{id};"), id)).collect();
     let tokenizer = json!({
         "version": "1.0",
         "added_tokens": [],

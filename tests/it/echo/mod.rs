@@ -90,7 +90,7 @@ async fn under_load(pool: Pool) -> Seen {
     let engine = EchoEngine::start(&pool).await;
     run(&engine, &pool, load()).await;
     let seen = engine.seen();
-    assert!(seen.rows > 5000 && seen.reused > 500, "{seen:?}");
+    assert!(seen.rows > 5000 && seen.reused > 100, "{seen:?}");
     // Every block is free again: a prompt that needs all of them runs.
     ask(&engine, &pool, &request(Random(1).tokens(pool.longest()), 1)).await;
     seen

@@ -125,7 +125,8 @@ struct Paging {
 impl Paging {
     fn of(metadata: &PagedAttentionInputMetadata) -> Result<Self> {
         let here = Device::Cpu.location();
-        let Some(tables) = metadata.block_tables.as_ref().and_then(|tables| tables.get(&here)) else {
+        let Some(tables) = metadata.block_tables.as_ref().and_then(|tables| tables.get(&here))
+        else {
             bail!("no block tables");
         };
         let slots = metadata.slot_mappings[&here].flatten_all()?;
@@ -207,7 +208,9 @@ impl NormalModel for EchoModel {
             bail!("a step of {} sequences was announced, {} came", announced.len(), ids.len());
         }
         for (index, ids) in ids.iter().enumerate() {
-            for (row, &slot) in paging.slots[index].iter().enumerate().filter(|(_, &slot)| slot >= 0) {
+            for (row, &slot) in
+                paging.slots[index].iter().enumerate().filter(|(_, &slot)| slot >= 0)
+            {
                 let kv = kv(ids[row], seqlen_offsets[index] + row, announced[index].variant);
                 blocks.write(slot as usize, kv)?;
             }
@@ -269,7 +272,9 @@ impl NormalModel for EchoModel {
 }
 
 impl IsqModel for EchoModel {
-    fn get_layers(&mut self) -> (Vec<(&mut Arc<dyn QuantMethod>, Option<usize>)>, &dyn DeviceMapper) {
+    fn get_layers(
+        &mut self,
+    ) -> (Vec<(&mut Arc<dyn QuantMethod>, Option<usize>)>, &dyn DeviceMapper) {
         (Vec::new(), &*self.mapper)
     }
 

@@ -41,23 +41,20 @@ impl Part {
 
 /// FNV-1a, then one round of mixing: the same on every machine and in every release of Rust.
 fn hash(bytes: &[u8]) -> u64 {
-    let hash = bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, &byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
     let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash ^ (hash >> 33)
 }
 
-/// Which tasks a conversation is made of, and how often.
+/// A stage of the training. Both have all tasks; they differ in how often each is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Numbers, lists and told facts.
-    Basics,
-    /// These, the hard ones more often, and tables to be learned by heart: division, remainders,
-    /// weekdays, months, letters.
-    All,
+    /// Numbers more often.
+    Numbers,
+    /// Lists and told facts more often: what takes longest to learn.
+    Lists,
 }
 
 /// What came before the first user turn, and the turns.
@@ -112,14 +109,8 @@ impl Generator {
             7..=8 => 2,
             _ => self.rng.random_range(3..=4),
         };
-        let system = self
-            .rng
-            .random_ratio(1, 20)
-            .then(|| tasks::system(&mut self.rng));
-        let mut conversation = Conversation {
-            system,
-            turns: Vec::new(),
-        };
+        let system = self.rng.random_ratio(1, 20).then(|| tasks::system(&mut self.rng));
+        let mut conversation = Conversation { system, turns: Vec::new() };
         for _ in 0..turns {
             if self.rng.random_ratio(1, 30) {
                 conversation.turns.extend(tasks::small_talk(&mut self.rng));

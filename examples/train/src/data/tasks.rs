@@ -40,16 +40,6 @@ pub enum Task {
     Recall,
     /// "Ana likes tea, Tom likes milk. Who likes milk?"
     Lookup,
-    /// "What is 84 / 7?"
-    Divide,
-    /// "What is the remainder of 47 divided by 6?"
-    Remainder,
-    /// "What day comes 9 days after Tuesday?"
-    Weekday,
-    /// "Which month comes 5 months before March?"
-    Month,
-    /// "Which letter comes 4 after F?"
-    Letter,
     /// Greetings and the like, from a fixed list; not scored.
     SmallTalk,
 }
@@ -71,11 +61,6 @@ impl Task {
         Self::Count,
         Self::Recall,
         Self::Lookup,
-        Self::Divide,
-        Self::Remainder,
-        Self::Weekday,
-        Self::Month,
-        Self::Letter,
     ];
 
     /// The task in a word or two.
@@ -95,49 +80,28 @@ impl Task {
             Self::Count => "count",
             Self::Recall => "recall",
             Self::Lookup => "look up",
-            Self::Divide => "divide",
-            Self::Remainder => "remainder",
-            Self::Weekday => "weekday",
-            Self::Month => "month",
-            Self::Letter => "letter",
             Self::SmallTalk => "small talk",
         }
     }
 
     /// How often training draws this task, relative to the others.
     pub(super) fn weight(self, stage: Stage) -> usize {
-        match (stage, self) {
-            (Stage::Basics, Self::Add | Self::Subtract | Self::Continue) => 3,
-            (
-                Stage::Basics,
-                Self::Multiply | Self::Story | Self::Extreme | Self::Sort | Self::Count,
-            ) => 2,
-            (
-                Stage::Basics,
-                Self::Compare
-                | Self::Copy
-                | Self::Reverse
-                | Self::Pick
-                | Self::Recall
-                | Self::Lookup,
-            ) => 1,
-            (Stage::All, Self::Remainder | Self::Weekday | Self::Month | Self::Letter) => 4,
-            (
-                Stage::All,
-                Self::Subtract
-                | Self::Sort
-                | Self::Copy
-                | Self::Reverse
-                | Self::Pick
-                | Self::Count
-                | Self::Lookup,
-            ) => 3,
-            (Stage::All, Self::Add | Self::Story | Self::Divide) => 2,
-            (
-                Stage::All,
-                Self::Multiply | Self::Continue | Self::Compare | Self::Extreme | Self::Recall,
-            ) => 1,
-            _ => 0,
+        let (numbers_first, lists_later) = match self {
+            Self::Add | Self::Subtract => (3, 2),
+            Self::Continue => (3, 1),
+            Self::Multiply | Self::Extreme => (2, 1),
+            Self::Story => (2, 2),
+            Self::Sort => (2, 3),
+            Self::Count => (2, 4),
+            Self::Compare => (1, 1),
+            Self::Pick | Self::Recall => (1, 2),
+            Self::Copy => (1, 3),
+            Self::Reverse | Self::Lookup => (1, 4),
+            Self::SmallTalk => (0, 0),
+        };
+        match stage {
+            Stage::Numbers => numbers_first,
+            Stage::Lists => lists_later,
         }
     }
 
@@ -157,18 +121,9 @@ impl Task {
             Self::Count => count(rng),
             Self::Recall => recall(rng),
             Self::Lookup => lookup(rng),
-            Self::Divide => divide(rng),
-            Self::Remainder => remainder(rng),
-            Self::Weekday => weekday(rng),
-            Self::Month => month(rng),
-            Self::Letter => letter(rng),
             Self::SmallTalk => return small_talk(rng).swap_remove(0),
         };
-        Dialogue {
-            prompt,
-            answer,
-            task: self,
-        }
+        Dialogue { prompt, answer, task: self }
     }
 }
 
@@ -196,10 +151,7 @@ fn some<'a>(rng: &mut ChaCha8Rng, of: &[&'a str], count: usize) -> Vec<&'a str> 
 
 /// `count` different numbers of at most two digits.
 fn numbers(rng: &mut ChaCha8Rng, count: usize) -> Vec<u32> {
-    rand::seq::index::sample(rng, 100, count)
-        .iter()
-        .map(|number| number as u32)
-        .collect()
+    rand::seq::index::sample(rng, 100, count).iter().map(|number| number as u32).collect()
 }
 
 fn spaced<T: ToString>(items: &[T]) -> String {
@@ -207,21 +159,13 @@ fn spaced<T: ToString>(items: &[T]) -> String {
 }
 
 fn two_numbers(rng: &mut ChaCha8Rng, phrasings: &[&str], a: u32, b: u32) -> String {
-    phrase(
-        rng,
-        phrasings,
-        &[("a", &a.to_string()), ("b", &b.to_string())],
-    )
+    phrase(rng, phrasings, &[("a", &a.to_string()), ("b", &b.to_string())])
 }
 
 fn add(rng: &mut ChaCha8Rng) -> Drawn {
     let (a, b) = (rng.random_range(0..100), rng.random_range(0..100));
-    let phrasings = [
-        "What is {a} + {b}?",
-        "{a} + {b} = ?",
-        "Add {a} and {b}.",
-        "Calculate {a} plus {b}.",
-    ];
+    let phrasings =
+        ["What is {a} + {b}?", "{a} + {b} = ?", "Add {a} and {b}.", "Calculate {a} plus {b}."];
     (two_numbers(rng, &phrasings, a, b), (a + b).to_string())
 }
 
@@ -254,21 +198,12 @@ fn story(rng: &mut ChaCha8Rng) -> Drawn {
     let had: u32 = rng.random_range(1..50);
     let change = rng.random_range(1..=if gains { 50 } else { had });
     let phrasings: &[&str] = if gains {
-        &[
-            "{who} has {a} {what} and buys {b} more.",
-            "{who} has {a} {what} and finds {b} more.",
-        ]
+        &["{who} has {a} {what} and buys {b} more.", "{who} has {a} {what} and finds {b} more."]
     } else {
-        &[
-            "{who} has {a} {what} and loses {b}.",
-            "{who} has {a} {what} and sells {b}.",
-        ]
+        &["{who} has {a} {what} and loses {b}.", "{who} has {a} {what} and sells {b}."]
     };
     let question = " How many {what} does {who} have now?";
-    let phrasings: Vec<String> = phrasings
-        .iter()
-        .map(|told| format!("{told}{question}"))
-        .collect();
+    let phrasings: Vec<String> = phrasings.iter().map(|told| format!("{told}{question}")).collect();
     let phrasings: Vec<&str> = phrasings.iter().map(String::as_str).collect();
     let (who, what) = (one(rng, NAMES), one(rng, THINGS));
     let (a, b) = (had.to_string(), change.to_string());
@@ -280,15 +215,8 @@ fn story(rng: &mut ChaCha8Rng) -> Drawn {
 fn continue_sequence(rng: &mut ChaCha8Rng) -> Drawn {
     let (start, step): (u32, u32) = (rng.random_range(0..50), rng.random_range(1..=12));
     let told: Vec<u32> = (0..4).map(|term| start + term * step).collect();
-    let phrasings = [
-        "Continue: {list}",
-        "What comes next: {list}",
-        "What number follows {list}?",
-    ];
-    (
-        phrase(rng, &phrasings, &[("list", &spaced(&told))]),
-        (start + 4 * step).to_string(),
-    )
+    let phrasings = ["Continue: {list}", "What comes next: {list}", "What number follows {list}?"];
+    (phrase(rng, &phrasings, &[("list", &spaced(&told))]), (start + 4 * step).to_string())
 }
 
 fn compare(rng: &mut ChaCha8Rng) -> Drawn {
@@ -312,21 +240,9 @@ fn extreme(rng: &mut ChaCha8Rng) -> Drawn {
     let list = numbers(rng, count);
     let text = spaced(&list);
     let (phrasings, answer) = if rng.random_bool(0.5) {
-        (
-            [
-                "What is the largest of {list}?",
-                "Find the largest number: {list}",
-            ],
-            list.iter().max(),
-        )
+        (["What is the largest of {list}?", "Find the largest number: {list}"], list.iter().max())
     } else {
-        (
-            [
-                "What is the smallest of {list}?",
-                "Find the smallest number: {list}",
-            ],
-            list.iter().min(),
-        )
+        (["What is the smallest of {list}?", "Find the smallest number: {list}"], list.iter().min())
     };
     let answer = answer.map(u32::to_string).unwrap_or_default();
     (phrase(rng, &phrasings, &[("list", &text)]), answer)
@@ -338,17 +254,10 @@ fn sort(rng: &mut ChaCha8Rng) -> Drawn {
     let text = spaced(&list);
     list.sort_unstable();
     let phrasings: &[&str] = if rng.random_ratio(2, 3) {
-        &[
-            "Sort {list}.",
-            "Sort these numbers: {list}",
-            "Put in order: {list}",
-        ]
+        &["Sort {list}.", "Sort these numbers: {list}", "Put in order: {list}"]
     } else {
         list.reverse();
-        &[
-            "Sort from large to small: {list}",
-            "Sort in descending order: {list}",
-        ]
+        &["Sort from large to small: {list}", "Sort in descending order: {list}"]
     };
     (phrase(rng, phrasings, &[("list", &text)]), spaced(&list))
 }
@@ -356,14 +265,7 @@ fn sort(rng: &mut ChaCha8Rng) -> Drawn {
 fn copy(rng: &mut ChaCha8Rng) -> Drawn {
     let count = rng.random_range(2..=6);
     let list = spaced(&some(rng, WORDS, count));
-    (
-        phrase(
-            rng,
-            &["Repeat: {list}", "Say: {list}", "Copy: {list}"],
-            &[("list", &list)],
-        ),
-        list,
-    )
+    (phrase(rng, &["Repeat: {list}", "Say: {list}", "Copy: {list}"], &[("list", &list)]), list)
 }
 
 fn reverse(rng: &mut ChaCha8Rng) -> Drawn {
@@ -384,10 +286,7 @@ fn pick(rng: &mut ChaCha8Rng) -> Drawn {
         let at = rng.random_range(0..count);
         (ORDINALS[at], at)
     };
-    let phrasings = [
-        "What is the {place} word of: {list}",
-        "Name the {place} word: {list}",
-    ];
+    let phrasings = ["What is the {place} word of: {list}", "Name the {place} word: {list}"];
     let values = [("place", place), ("list", &*spaced(&list))];
     (phrase(rng, &phrasings, &values), list[at].to_string())
 }
@@ -397,22 +296,9 @@ fn count(rng: &mut ChaCha8Rng) -> Drawn {
     let length = rng.random_range(3..=8);
     let list: Vec<&str> = (0..length).map(|_| one(rng, &words)).collect();
     let asked = words[0];
-    let phrasings = [
-        "How many times does {word} appear in: {list}",
-        "Count {word} in: {list}",
-    ];
-    let prompt = phrase(
-        rng,
-        &phrasings,
-        &[("word", asked), ("list", &spaced(&list))],
-    );
-    (
-        prompt,
-        list.iter()
-            .filter(|&&word| word == asked)
-            .count()
-            .to_string(),
-    )
+    let phrasings = ["How many times does {word} appear in: {list}", "Count {word} in: {list}"];
+    let prompt = phrase(rng, &phrasings, &[("word", asked), ("list", &spaced(&list))]);
+    (prompt, list.iter().filter(|&&word| word == asked).count().to_string())
 }
 
 /// What a user can tell about herself: statement, question, and the values.
@@ -420,11 +306,7 @@ const FACTS: &[(&str, &str, &[&str])] = &[
     ("My name is {}.", "What is my name?", NAMES),
     ("I live in {}.", "Where do I live?", CITIES),
     ("I was born in {}.", "Where was I born?", CITIES),
-    (
-        "My favourite colour is {}.",
-        "What is my favourite colour?",
-        COLOURS,
-    ),
+    ("My favourite colour is {}.", "What is my favourite colour?", COLOURS),
     ("My pet is a {}.", "What is my pet?", ANIMALS),
     ("I work as a {}.", "What is my job?", JOBS),
     ("I like to drink {}.", "What do I like to drink?", DRINKS),
@@ -447,99 +329,19 @@ fn recall(rng: &mut ChaCha8Rng) -> Drawn {
 fn lookup(rng: &mut ChaCha8Rng) -> Drawn {
     let count = rng.random_range(2..=4);
     let (who, what) = (some(rng, NAMES, count), some(rng, DRINKS, count));
-    let told: Vec<String> = who
-        .iter()
-        .zip(&what)
-        .map(|(who, what)| format!("{who} likes {what}"))
-        .collect();
+    let told: Vec<String> =
+        who.iter().zip(&what).map(|(who, what)| format!("{who} likes {what}")).collect();
     let asked = rng.random_range(0..count);
     let (question, answer) = if rng.random_bool(0.5) {
         (format!("Who likes {}?", what[asked]), who[asked])
     } else {
         (format!("What does {} like?", who[asked]), what[asked])
     };
-    (
-        format!("{}. {question}", told.join(", ")),
-        answer.to_string(),
-    )
-}
-
-fn divide(rng: &mut ChaCha8Rng) -> Drawn {
-    let (b, quotient) = (rng.random_range(1..=12), rng.random_range(0..=12));
-    let phrasings = [
-        "What is {a} / {b}?",
-        "{a} / {b} = ?",
-        "What is {a} divided by {b}?",
-        "Divide {a} by {b}.",
-        "Calculate {a} divided by {b}.",
-    ];
-    (two_numbers(rng, &phrasings, b * quotient, b), quotient.to_string())
-}
-
-fn remainder(rng: &mut ChaCha8Rng) -> Drawn {
-    let (a, b): (u32, u32) = (rng.random_range(10..60), rng.random_range(3..10));
-    let phrasings = [
-        "What is the remainder of {a} divided by {b}?",
-        "What is {a} mod {b}?",
-        "{a} mod {b} = ?",
-        "Divide {a} by {b}. What is the remainder?",
-    ];
-    (two_numbers(rng, &phrasings, a, b), (a % b).to_string())
-}
-
-fn weekday(rng: &mut ChaCha8Rng) -> Drawn {
-    let (day, steps) = (rng.random_range(0..7), rng.random_range(1..=30));
-    let phrasings = [
-        "What day comes {n} days after {day}?",
-        "Which day is {n} days after {day}?",
-        "Today is {day}. What day is it in {n} days?",
-    ];
-    let values = [("day", DAYS[day]), ("n", &*steps.to_string())];
-    (phrase(rng, &phrasings, &values), DAYS[(day + steps) % 7].to_string())
-}
-
-fn month(rng: &mut ChaCha8Rng) -> Drawn {
-    let (month, steps) = (rng.random_range(0..12), rng.random_range(1..=12));
-    let (direction, at) = one_of_both(rng, (month + steps) % 12, (month + 12 - steps) % 12);
-    let phrasings = [
-        "What month comes {n} months {direction} {month}?",
-        "Which month is {n} months {direction} {month}?",
-        "Name the month {n} months {direction} {month}.",
-    ];
-    let values = [("month", MONTHS[month]), ("n", &*steps.to_string()), ("direction", direction)];
-    (phrase(rng, &phrasings, &values), MONTHS[at].to_string())
-}
-
-fn letter(rng: &mut ChaCha8Rng) -> Drawn {
-    let (steps, low) = (rng.random_range(1..=6u8), rng.random_range(0..20u8));
-    let (low, high) = (b'A' + low, b'A' + (low + steps).min(25));
-    let steps = (high - low).to_string();
-    let (direction, (from, to)) = one_of_both(rng, (low, high), (high, low));
-    let phrasings = [
-        "Which letter comes {n} after {letter}?",
-        "What is {n} letters after {letter}?",
-        "Name the letter {n} places after {letter}.",
-    ]
-    .map(|phrasing| phrasing.replace("after", direction));
-    let phrasings: Vec<&str> = phrasings.iter().map(String::as_str).collect();
-    let values = [("letter", &*char::from(from).to_string()), ("n", &*steps)];
-    (phrase(rng, &phrasings, &values), char::from(to).to_string())
-}
-
-/// "after" with the first, or "before" with the second.
-fn one_of_both<T>(rng: &mut ChaCha8Rng, after: T, before: T) -> (&'static str, T) {
-    if rng.random_bool(0.5) {
-        ("after", after)
-    } else {
-        ("before", before)
-    }
+    (format!("{}. {question}", told.join(", ")), answer.to_string())
 }
 
 const SMALL_TALK: &[(&[&str], &str)] = &[
-    (
-        &["Hello!", "Hi!", "Hello", "Hi", "Good morning!", "Hey!"],
-        "Hello! How can I help you?",
-    ),
+    (&["Hello!", "Hi!", "Hello", "Hi", "Good morning!", "Hey!"], "Hello! How can I help you?"),
     (
         &["Who are you?", "What are you?", "What is your name?"],
         "I am a tiny chain of language models.",
@@ -549,28 +351,18 @@ const SMALL_TALK: &[(&[&str], &str)] = &[
         "I can add, compare, sort, repeat, count and remember what you tell me.",
     ),
     (&["How are you?", "How do you do?"], "I am fine, thank you."),
-    (
-        &["Thanks!", "Thank you!", "Thank you", "Thanks"],
-        "You are welcome.",
-    ),
+    (&["Thanks!", "Thank you!", "Thank you", "Thanks"], "You are welcome."),
     (&["Goodbye!", "Bye!", "Goodbye", "Bye"], "Goodbye!"),
 ];
 
 /// One turn of small talk, or two: an introduction, and the question whether it was heard.
 pub(super) fn small_talk(rng: &mut ChaCha8Rng) -> Vec<Dialogue> {
-    let turn = |prompt: String, answer: String| Dialogue {
-        prompt,
-        answer,
-        task: Task::SmallTalk,
-    };
+    let turn = |prompt: String, answer: String| Dialogue { prompt, answer, task: Task::SmallTalk };
     if rng.random_ratio(1, 3) {
         let (statement, question, values) = FACTS[rng.random_range(0..FACTS.len())];
         let value = one(rng, values);
         return vec![
-            turn(
-                statement.replace("{}", value),
-                "I will remember that.".into(),
-            ),
+            turn(statement.replace("{}", value), "I will remember that.".into()),
             turn(question.into(), value.into()),
         ];
     }

@@ -11,17 +11,13 @@ pub const CITIES: &[&str] = &[
     "Athens", "Lisbon", "Prague", "Warsaw", "Delhi", "Seoul", "Boston", "Nairobi", "Quito", "Riga",
 ];
 
-pub const COLOURS: &[&str] = &[
-    "red", "blue", "green", "yellow", "black", "white", "pink", "brown", "grey", "purple",
-];
+pub const COLOURS: &[&str] =
+    &["red", "blue", "green", "yellow", "black", "white", "pink", "brown", "grey", "purple"];
 
-pub const ANIMALS: &[&str] = &[
-    "cat", "dog", "fox", "horse", "rabbit", "parrot", "turtle", "hamster", "goat", "owl",
-];
+pub const ANIMALS: &[&str] =
+    &["cat", "dog", "fox", "horse", "rabbit", "parrot", "turtle", "hamster", "goat", "owl"];
 
-pub const DRINKS: &[&str] = &[
-    "tea", "milk", "juice", "coffee", "water", "cocoa", "soup", "cider",
-];
+pub const DRINKS: &[&str] = &["tea", "milk", "juice", "coffee", "water", "cocoa", "soup", "cider"];
 
 pub const JOBS: &[&str] = &[
     "baker", "doctor", "teacher", "pilot", "farmer", "painter", "nurse", "writer", "singer",
@@ -29,9 +25,8 @@ pub const JOBS: &[&str] = &[
 ];
 
 /// Things that can be counted, in the plural.
-pub const THINGS: &[&str] = &[
-    "apples", "pears", "books", "coins", "stones", "cups", "cards", "eggs", "shells", "pens",
-];
+pub const THINGS: &[&str] =
+    &["apples", "pears", "books", "coins", "stones", "cups", "cards", "eggs", "shells", "pens"];
 
 /// Words for the tasks on lists of words.
 pub const WORDS: &[&str] = &[
@@ -43,11 +38,3 @@ pub const WORDS: &[&str] = &[
 ];
 
 pub const ORDINALS: &[&str] = &["first", "second", "third", "fourth", "fifth", "sixth"];
-
-pub const DAYS: &[&str] =
-    &["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
-
-pub const MONTHS: &[&str] = &[
-    "January", "February", "March", "April", "May", "June", "July", "August", "September",
-    "October", "November", "December",
-];

@@ -1,0 +1,48 @@
+//! The checkpoint in the repository is what its card says.
+
+use std::path::PathBuf;
+
+use colm_train::evaluate::{answer, evaluate, held_out, Evaluation};
+use colm_train::save;
+use colm_train::tokenizer::Chat;
+
+fn shipped() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/tiny-colm-air")
+}
+
+#[test]
+fn it_is_small_enough_for_the_repository() {
+    let files = shipped().read_dir().unwrap();
+    let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    assert!(bytes <= 12 << 20, "{bytes} bytes");
+}
+
+#[test]
+fn measuring_again_gives_the_figures_of_the_card() {
+    let (model, chat) = (save::load(&shipped()).unwrap(), Chat::load(&shipped()).unwrap());
+    // Some of the prompts behind eval.json: the sample's error is a few points.
+    let measured = evaluate(&model, &chat, &held_out(0, 30), 2).unwrap().accuracy();
+    let text = std::fs::read_to_string(shipped().join("eval.json")).unwrap();
+    let written = serde_json::from_str::<Evaluation>(&text).unwrap().accuracy();
+    assert_eq!(measured.len(), written.len());
+    for (measured, written) in measured.iter().zip(&written) {
+        assert!((measured - written).abs() < 0.06, "{measured} here, {written} on the card");
+    }
+}
+
+#[test]
+fn one_pass_decides_what_greedy_decoding_says() {
+    let (model, chat) = (save::load(&shipped()).unwrap(), Chat::load(&shipped()).unwrap());
+    let mut seen = [false, false];
+    for dialogue in held_out(7, 2) {
+        let dialogues = [dialogue];
+        let scores = evaluate(&model, &chat, &dialogues, 1).unwrap();
+        for k in [1, 4] {
+            let said = answer(&model, &chat, &dialogues[0].prompt, k, 40).unwrap();
+            let right = scores.tasks[&dialogues[0].task].right[k - 1] == 1;
+            assert_eq!(said == dialogues[0].answer, right, "{} {said}", dialogues[0].prompt);
+            seen[usize::from(right)] = true;
+        }
+    }
+    assert_eq!(seen, [true, true], "both right and wrong answers are needed to compare");
+}

@@ -1,0 +1,269 @@
+//! The OpenAI API, called in this process.
+
+use axum::body::{to_bytes, Body};
+use axum::http::{header, Method, Request, StatusCode};
+use axum::Router;
+use serde_json::{json, Value};
+use tempfile::TempDir;
+use tower::ServiceExt;
+
+use crate::common::{engine, options};
+use crate::random_model::{self, air, with};
+
+const CHAT: &str = "/v1/chat/completions";
+const CHAINS: usize = 4;
+const NEW_TOKENS: usize = 12;
+
+/// The routes of an engine whose model is called `model`.
+struct Server {
+    router: Router,
+    _folder: TempDir,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let folder = random_model::folder(&air());
+        let engine = engine(&options(&folder.path().join("model"))).await;
+        Self { router: colm::serve::router(&engine).await.unwrap(), _folder: folder }
+    }
+
+    async fn send(&self, method: Method, path: &str, body: String) -> (StatusCode, String) {
+        let request = Request::builder().method(method).uri(path);
+        let request = request.header(header::CONTENT_TYPE, "application/json");
+        let request = request.body(Body::from(body)).unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    async fn get(&self, path: &str) -> (StatusCode, Value) {
+        let (status, body) = self.send(Method::GET, path, String::new()).await;
+        (status, serde_json::from_str(&body).unwrap())
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
+        let (status, body) = self.send(Method::POST, path, body.to_string()).await;
+        let body = serde_json::from_str(&body);
+        (status, body.unwrap_or_else(|error| panic!("{path} answers no JSON: {error}")))
+    }
+
+    /// The greedy answer to [`question`] with the fields of `asked`, and the model it names.
+    async fn answer(&self, asked: Value) -> (String, String) {
+        let (status, body) = self.post(CHAT, &question(asked)).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        let text = body["choices"][0]["message"]["content"].as_str().unwrap();
+        (text.into(), body["model"].as_str().unwrap().into())
+    }
+
+    /// The message of the refusal with `status`, which must be about `param`.
+    async fn refusal(&self, path: &str, body: &Value, status: StatusCode, param: Value) -> String {
+        let (answered, answer) = self.post(path, body).await;
+        assert_eq!(answered, status, "{body} got {answer}");
+        let error = &answer["error"];
+        assert_eq!(error["type"], "invalid_request_error", "{body} got {answer}");
+        assert_eq!(error["param"], param, "{body} got {answer}");
+        error["message"].as_str().unwrap().into()
+    }
+}
+
+/// A greedy chat request with the fields of `asked`.
+fn question(asked: Value) -> Value {
+    let request = json!({
+        "messages": [{"role": "user", "content": "which is it, a or b?"}],
+        "temperature": 0,
+        "max_tokens": NEW_TOKENS,
+    });
+    with(request, |request| {
+        request.as_object_mut().unwrap().extend(asked.as_object().unwrap().clone());
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_chain_count_has_a_model_id() {
+    let server = Server::start().await;
+    let (status, models) = server.get("/v1/models").await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(models["object"], "list");
+    let models = models["data"].as_array().unwrap();
+    let ids: Vec<&str> = models.iter().map(|model| model["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["default", "model", "model@1", "model@2", "model@3", "model@4"]);
+    for model in models {
+        assert_eq!(model["object"], "model");
+        assert!(model["created"].is_u64() && model["owned_by"].is_string(), "{model}");
+        let (status, same) =
+            server.get(&format!("/v1/models/{}", model["id"].as_str().unwrap())).await;
+        assert_eq!((status, &same), (StatusCode::OK, model));
+    }
+    let (status, unknown) = server.get("/v1/models/model@5").await;
+    assert_eq!(
+        (status, &unknown["error"]["code"]),
+        (StatusCode::NOT_FOUND, &json!("model_not_found"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_model_id_and_the_field_choose_the_same_chains() {
+    let server = Server::start().await;
+    let mut answers = Vec::new();
+    for k in 1..=CHAINS {
+        let id = format!("model@{k}");
+        let (answer, model) = server.answer(json!({"model": id})).await;
+        assert_eq!(model, id);
+        for asked in [
+            json!({"chains": k}),
+            json!({"model": "model", "chains": k}),
+            json!({"model": id, "chains": k}),
+        ] {
+            assert_eq!(server.answer(asked.clone()).await, (answer.clone(), id.clone()), "{asked}");
+        }
+        answers.push(answer);
+    }
+    for (k, answer) in answers.iter().enumerate() {
+        assert!(!answers[..k].contains(answer), "{} chains answer as fewer do: {answers:?}", k + 1);
+    }
+    let all = (answers[CHAINS - 1].clone(), format!("model@{CHAINS}"));
+    for asked in [json!({}), json!({"model": "default"}), json!({"model": "model", "chains": null})]
+    {
+        assert_eq!(server.answer(asked.clone()).await, all, "{asked}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_at_different_chain_counts_run_side_by_side() {
+    let server = Server::start().await;
+    let asked = |k: usize| server.answer(json!({"chains": k}));
+    let mut alone = Vec::new();
+    for k in 1..=CHAINS {
+        alone.push(asked(k).await);
+    }
+    let together = futures::future::join_all((1..=CHAINS).map(asked)).await;
+    assert_eq!(together, alone);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_the_answer_in_pieces() {
+    let server = Server::start().await;
+    let (answer, model) = server.answer(json!({"chains": 3})).await;
+    let request = question(json!({"chains": 3, "stream": true}));
+    let (status, events) = server.send(Method::POST, CHAT, request.to_string()).await;
+    assert_eq!(status, StatusCode::OK);
+    let (chunks, end) = events.trim_end().rsplit_once("\n\n").unwrap();
+    assert_eq!(end, "data: [DONE]");
+    let chunks = chunks.split("\n\n").map(|event| event.strip_prefix("data: ").unwrap());
+    let chunks: Vec<Value> = chunks.map(|chunk| serde_json::from_str(chunk).unwrap()).collect();
+    assert!(chunks.len() > 1, "{events}");
+    assert!(chunks.iter().all(|chunk| chunk["model"] == *model), "{events}");
+    let pieces =
+        chunks.iter().map(|chunk| chunk["choices"][0]["delta"]["content"].as_str().unwrap());
+    // The host trims a whole answer, but not a stream, at its start.
+    assert_eq!(pieces.collect::<String>().trim_start(), answer);
+    assert_eq!(chunks.last().unwrap()["usage"]["completion_tokens"], NEW_TOKENS);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_other_endpoints_choose_chains_too() {
+    let server = Server::start().await;
+    for path in ["/v1/completions", "/v1/responses"] {
+        let request =
+            json!({"prompt": "a dog", "input": "a dog", "temperature": 0, "max_tokens": 4});
+        for k in [1, CHAINS] {
+            let request = with(request.clone(), |request| request["chains"] = json!(k));
+            let (status, body) = server.post(path, &request).await;
+            assert_eq!((status, &body["model"]), (StatusCode::OK, &json!(format!("model@{k}"))));
+        }
+        let request = with(request, |request| request["chains"] = json!(CHAINS + 1));
+        let message =
+            server.refusal(path, &request, StatusCode::BAD_REQUEST, json!("chains")).await;
+        assert!(message.contains("from 1 to 4"), "{message}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_chain_counts_are_refused_with_the_range() {
+    let server = Server::start().await;
+    for chains in [json!(0), json!(5), json!(-1), json!(2.5), json!("2"), json!(true), json!([1])] {
+        let request = question(json!({"chains": chains}));
+        let message =
+            server.refusal(CHAT, &request, StatusCode::BAD_REQUEST, json!("chains")).await;
+        assert!(
+            message.contains("from 1 to 4") && message.contains(&chains.to_string()),
+            "{message}"
+        );
+    }
+    let request = question(json!({"model": "model@1", "chains": 2}));
+    server.refusal(CHAT, &request, StatusCode::BAD_REQUEST, json!("chains")).await;
+    for model in ["model@0", "model@5", "model@two", "model@", "gpt-4"] {
+        let request = question(json!({"model": model}));
+        let message = server.refusal(CHAT, &request, StatusCode::NOT_FOUND, json!("model")).await;
+        assert!(message.contains("from 1 to 4") && message.contains(model), "{message}");
+    }
+    let request = question(json!({"model": 7}));
+    server.refusal(CHAT, &request, StatusCode::BAD_REQUEST, json!("model")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_requests_are_refused_in_the_same_shape() {
+    let server = Server::start().await;
+    let long = "a ".repeat(600);
+    let long = json!({"messages": [{"role": "user", "content": long}]});
+    let streamed = with(long.clone(), |request| request["stream"] = json!(true));
+    let no_content = json!({"messages": [{"role": "user", "content": null}]});
+    let refused = [
+        (CHAT, question(long), StatusCode::UNPROCESSABLE_ENTITY),
+        (CHAT, question(streamed), StatusCode::UNPROCESSABLE_ENTITY),
+        (CHAT, question(json!({"messages": 5})), StatusCode::UNPROCESSABLE_ENTITY),
+        (CHAT, question(json!({"max_tokens": -1})), StatusCode::UNPROCESSABLE_ENTITY),
+        (CHAT, question(json!({"temperature": "hot"})), StatusCode::UNPROCESSABLE_ENTITY),
+        (
+            CHAT,
+            question(json!({"grammar": {"type": "regex", "value": "("}})),
+            StatusCode::UNPROCESSABLE_ENTITY,
+        ),
+        (CHAT, json!({}), StatusCode::UNPROCESSABLE_ENTITY),
+        (CHAT, json!([]), StatusCode::BAD_REQUEST),
+        ("/v1/completions", json!({"prompt": ""}), StatusCode::UNPROCESSABLE_ENTITY),
+        ("/v1/no/such/route", json!({}), StatusCode::NOT_FOUND),
+    ];
+    for (path, request, status) in refused {
+        let message = server.refusal(path, &request, status, Value::Null).await;
+        assert!(!message.is_empty() && !message.starts_with('{'), "{message}");
+    }
+    server.refusal(CHAT, &question(no_content), StatusCode::BAD_REQUEST, json!("messages")).await;
+    server.refusal(CHAT, &question(json!({"n": 1000})), StatusCode::BAD_REQUEST, json!("n")).await;
+    let (status, answer) = server.send(Method::POST, CHAT, "{not json".into()).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+    let (status, answer) = server.get(CHAT).await;
+    assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{answer}");
+    // And it still answers.
+    server.answer(json!({})).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unusual_numbers_are_answered() {
+    let server = Server::start().await;
+    for asked in [
+        json!({"max_tokens": 0}),
+        json!({"max_tokens": 1_000_000_000}),
+        json!({"temperature": 1e30}),
+        json!({"temperature": -1}),
+        json!({"temperature": 1, "top_p": 0, "top_k": 0}),
+        json!({"logprobs": true, "top_logprobs": 1000}),
+        json!({"stop": ""}),
+    ] {
+        server.answer(asked).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_description_has_the_field() {
+    let server = Server::start().await;
+    let (status, document) = server.get("/api-doc/openapi.json").await;
+    assert_eq!(status, StatusCode::OK);
+    for request in ["ChatCompletionRequest", "CompletionRequest"] {
+        let chains = &document["components"]["schemas"][request]["properties"]["chains"];
+        assert_eq!((&chains["minimum"], &chains["maximum"]), (&json!(1), &json!(CHAINS)));
+    }
+    let (status, page) = server.send(Method::GET, "/docs/", String::new()).await;
+    assert!(status.is_success() && page.contains("swagger"), "{status}");
+}

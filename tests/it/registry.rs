@@ -1,0 +1,44 @@
+//! The plugin's one entry point: after `colm::register()` the host's own loading finds CoLM.
+
+use candle_core::Device;
+use mistralrs_core::{
+    DeviceMapMetadata, DeviceMapSetting, MemoryGpuConfig, ModelDType, NormalLoaderBuilder,
+    NormalSpecificConfig, PagedAttentionConfig, PagedCacheType, TokenSource,
+};
+
+use crate::random_model;
+
+fn load(folder: &str, paged: bool) -> Result<(), String> {
+    let loader = NormalLoaderBuilder::new(
+        NormalSpecificConfig::default(),
+        None,
+        None,
+        Some(folder.into()),
+        false,
+        None,
+    );
+    let paging =
+        PagedAttentionConfig::new(Some(16), MemoryGpuConfig::MbAmount(16), PagedCacheType::Auto)
+            .unwrap();
+    let pipeline = loader.build(None).unwrap().load_model_from_hf(
+        None,
+        TokenSource::None,
+        &ModelDType::F32,
+        &Device::Cpu,
+        true,
+        DeviceMapSetting::Map(DeviceMapMetadata::dummy()),
+        None,
+        paged.then_some(paging),
+    );
+    pipeline.map(|_| ()).map_err(|error| format!("{error:#}"))
+}
+
+#[test]
+fn the_hosts_loader_finds_registered_architectures() {
+    let folder = random_model::folder(&random_model::air());
+    let folder = folder.path().join("model").to_string_lossy().into_owned();
+    colm::register();
+    load(&folder, true).unwrap();
+    let error = load(&folder, false).unwrap_err();
+    assert!(error.contains("PagedAttention"), "{error}");
+}

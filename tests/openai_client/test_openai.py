@@ -1,0 +1,195 @@
+"""`colm serve` as the `openai` package sees it.
+
+COLM_BIN is the program (default: target/debug/colm), COLM_MODEL the model folder
+(default: models/tiny-colm-air).
+"""
+
+import json
+import os
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import openai
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(os.environ.get("COLM_BIN", ROOT / "target/debug/colm")).absolute()
+MODEL = Path(os.environ.get("COLM_MODEL", ROOT / "models/tiny-colm-air")).absolute()
+NAME = MODEL.name
+CHAINS = len(json.loads((MODEL / "config.json").read_text())["chains"])
+CONTEXT = json.loads((MODEL / "config.json").read_text())["max_position_embeddings"]
+RANGE = f"from 1 to {CHAINS}"
+QUESTION = [{"role": "user", "content": "tell me a story of a dog"}]
+
+
+def free_port():
+    with socket.socket() as any_port:
+        any_port.bind(("127.0.0.1", 0))
+        return any_port.getsockname()[1]
+
+
+def wait_until_healthy(url, server, log, seconds=120):
+    for _ in range(seconds * 10):
+        if server.poll() is not None:
+            pytest.fail(f"colm serve ended with {server.returncode}:\n{log.read_text()}")
+        try:
+            return urllib.request.urlopen(f"{url}/health", timeout=5)
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.1)
+    pytest.fail(f"colm serve does not answer after {seconds} s:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def client(tmp_path_factory):
+    port = free_port()
+    log = tmp_path_factory.mktemp("colm") / "serve.log"
+    command = [BIN, "serve", "-m", MODEL, "-p", str(port)]
+    with log.open("w") as output:
+        server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_until_healthy(url, server, log)
+        yield openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=120)
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def greedy(client, model=NAME, **asked):
+    asked = {"messages": QUESTION, "max_tokens": 16, "temperature": 0, **asked}
+    return client.chat.completions.create(model=model, **asked)
+
+
+def text(answer):
+    return answer.choices[0].message.content
+
+
+# What stands for the bytes of a character that the last token left incomplete.
+CUT = "\N{REPLACEMENT CHARACTER}"
+
+
+def joined(pieces):
+    """The whole answer: where the host trims that at its start and shows a cut character, a stream
+    does neither."""
+    return "".join(pieces).lstrip().rstrip(CUT)
+
+
+def test_models_are_listed_for_every_chain_count(client):
+    ids = [model.id for model in client.models.list()]
+    assert NAME in ids
+    for k in range(1, CHAINS + 1):
+        assert f"{NAME}@{k}" in ids
+        assert client.models.retrieve(f"{NAME}@{k}").id == f"{NAME}@{k}"
+
+
+def test_chat(client):
+    answer = greedy(client)
+    assert answer.object == "chat.completion"
+    assert answer.choices[0].message.role == "assistant"
+    assert answer.choices[0].finish_reason in ("stop", "length")
+    assert text(answer)
+    assert 0 < answer.usage.completion_tokens <= 16
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+
+
+@pytest.mark.parametrize("k", range(1, CHAINS + 1))
+def test_the_model_id_and_the_field_choose_the_same_chains(client, k):
+    by_id = greedy(client, f"{NAME}@{k}")
+    by_field = greedy(client, extra_body={"chains": k})
+    assert by_id.model == by_field.model == f"{NAME}@{k}"
+    assert text(by_id) == text(by_field)
+
+
+def test_all_chains_answer_unless_asked(client):
+    answers = [greedy(client), greedy(client, "default"), greedy(client, f"{NAME}@{CHAINS}")]
+    assert len({text(answer) for answer in answers}) == 1
+    assert {answer.model for answer in answers} == {f"{NAME}@{CHAINS}"}
+
+
+@pytest.mark.parametrize("k", [1, CHAINS])
+def test_a_stream_is_the_answer_in_pieces(client, k):
+    chunks = list(greedy(client, extra_body={"chains": k}, stream=True))
+    assert len(chunks) > 1
+    assert {chunk.model for chunk in chunks} == {f"{NAME}@{k}"}
+    pieces = [chunk.choices[0].delta.content or "" for chunk in chunks]
+    assert joined(pieces) == text(greedy(client, f"{NAME}@{k}")).rstrip(CUT)
+    assert chunks[-1].choices[0].finish_reason in ("stop", "length")
+    assert chunks[-1].usage.completion_tokens > 0
+
+
+def test_completions(client):
+    asked = {"prompt": "a dog", "max_tokens": 8, "temperature": 0}
+    by_id = client.completions.create(model=f"{NAME}@1", **asked)
+    by_field = client.completions.create(model=NAME, extra_body={"chains": 1}, **asked)
+    assert by_id.choices[0].text == by_field.choices[0].text
+    assert by_id.model == by_field.model == f"{NAME}@1"
+    assert 0 < by_id.usage.completion_tokens <= 8
+    pieces = client.completions.create(model=f"{NAME}@1", stream=True, **asked)
+    assert joined(piece.choices[0].text for piece in pieces) == by_id.choices[0].text.rstrip(CUT)
+
+
+@pytest.mark.parametrize("k", [1, CHAINS])
+def test_json_schema_output(client, k):
+    schema = {
+        "type": "object",
+        "properties": {
+            "animal": {"type": "string", "enum": ["dog", "cat"]},
+            "legs": {"type": "integer", "minimum": 0, "maximum": 9},
+            "tame": {"type": "boolean"},
+        },
+        "required": ["animal", "legs", "tame"],
+        "additionalProperties": False,
+        # A weak model would fill its answer with white space between the fields.
+        "x-guidance": {"whitespace_flexible": False},
+    }
+    response_format = {"type": "json_schema", "json_schema": {"name": "pet", "schema": schema}}
+    answer = greedy(client, f"{NAME}@{k}", response_format=response_format, max_tokens=64)
+    assert answer.choices[0].finish_reason == "stop"
+    pet = json.loads(text(answer))
+    assert list(pet) == ["animal", "legs", "tame"]
+    assert pet["animal"] in ("dog", "cat")
+    assert type(pet["legs"]) is int and 0 <= pet["legs"] <= 9
+    assert type(pet["tame"]) is bool
+
+
+@pytest.mark.parametrize("chains", [0, CHAINS + 1, -1, 1.5, "1", True])
+def test_bad_chains_are_a_bad_request(client, chains):
+    with pytest.raises(openai.BadRequestError) as refused:
+        greedy(client, extra_body={"chains": chains})
+    assert RANGE in refused.value.body["message"]
+    assert json.dumps(chains) in refused.value.body["message"]
+    assert refused.value.type == "invalid_request_error"
+    assert refused.value.param == "chains"
+
+
+def test_contradicting_chains_are_a_bad_request(client):
+    with pytest.raises(openai.BadRequestError) as refused:
+        greedy(client, f"{NAME}@{CHAINS}", extra_body={"chains": 1})
+    assert RANGE in refused.value.body["message"]
+
+
+@pytest.mark.parametrize("model", [f"{NAME}@0", f"{NAME}@{CHAINS + 1}", f"{NAME}@two", "gpt-4"])
+def test_a_model_that_is_not_served_is_not_found(client, model):
+    for ask in (lambda: greedy(client, model), lambda: client.models.retrieve(model)):
+        with pytest.raises(openai.NotFoundError) as refused:
+            ask()
+        assert RANGE in refused.value.body["message"]
+        assert refused.value.code == "model_not_found"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_prompt_beyond_the_context_is_refused(client, stream):
+    long = [{"role": "user", "content": "a dog and 1 cat. " * CONTEXT}]
+    with pytest.raises(openai.UnprocessableEntityError) as refused:
+        greedy(client, messages=long, stream=stream)
+    assert str(CONTEXT) in refused.value.body["message"]
+
+
+def test_wrong_types_are_refused(client):
+    with pytest.raises(openai.UnprocessableEntityError) as refused:
+        greedy(client, temperature="hot")
+    assert "temperature" in refused.value.body["message"]
