@@ -27,9 +27,9 @@ fn main() {
     // A linear layer: output chain i (rows) reads input chains 1..i (columns).
     text(&mut svg, 40, 28, "A linear layer: chain i reads chains 1 to i", true);
     let left = 80;
-    for i in 0..width.count() {
+    for (i, color) in COLORS.iter().enumerate() {
         for j in 0..width.count() {
-            let color = if j <= i { COLORS[i] } else { NONE };
+            let color = if j <= i { color } else { NONE };
             let (x, y) = (left + width.range(j).start, TOP + width.range(i).start);
             rect(&mut svg, x, y, width.of(j) - 2, width.of(i) - 2, color);
         }
@@ -48,10 +48,10 @@ fn main() {
     // Prefix-chain prefill: which rows (columns here) each chain is active on.
     text(&mut svg, 450, 28, "CoLM-Air prefills a prompt with chain 1 alone", true);
     let (left, cell) = (520, 36);
-    for i in 0..width.count() {
+    for (i, color) in COLORS.iter().enumerate() {
         for row in 0..ROWS {
             let active = i == 0 || row == ROWS - 1;
-            let color = if active { COLORS[i] } else { NONE };
+            let color = if active { color } else { NONE };
             rect(
                 &mut svg,
                 left + row * cell,

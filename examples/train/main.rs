@@ -32,7 +32,7 @@ struct Arguments {
     #[arg(long)]
     only_save: bool,
     /// Optimizer steps in all; every part of the schedule is stretched in proportion.
-    #[arg(long, default_value_t = 9500)]
+    #[arg(long, default_value_t = 10750)]
     steps: usize,
     /// Conversations per step.
     #[arg(long, default_value_t = 32)]
@@ -78,15 +78,24 @@ fn config(vocab_size: usize) -> Result<ColmConfig> {
 }
 
 fn recipe(arguments: &Arguments) -> Recipe {
-    let at = |step: usize| step * arguments.steps / 9500;
+    let at = |step: usize| step * arguments.steps / 10750;
     Recipe {
         seed: arguments.seed,
         steps: arguments.steps,
         lists_from: at(5500),
+        tables_from: at(7250),
         batch: arguments.batch,
-        rates: [(0, 0.), (300, 2e-3), (2500, 2e-3), (5500, 1.2e-3), (7250, 5e-4), (9500, 0.)]
-            .map(|(step, rate)| (at(step), rate))
-            .to_vec(),
+        rates: [
+            (0, 0.),
+            (300, 2e-3),
+            (2500, 2e-3),
+            (5500, 1.2e-3),
+            (7250, 5e-4),
+            (7500, 1e-3),
+            (10750, 0.),
+        ]
+        .map(|(step, rate)| (at(step), rate))
+        .to_vec(),
         focus: [(5499, 0.), (5500, 2.), (7249, 2.), (7250, 4.)]
             .map(|(step, power)| (at(step), power))
             .to_vec(),

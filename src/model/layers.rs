@@ -68,7 +68,7 @@ impl ChainRmsNorm {
     }
 }
 
-/// x_i = E_i[token].
+/// x_i is the row of E_i that the token names.
 pub struct ChainEmbedding {
     /// Per chain `[vocab_size, hidden_i]`.
     pub tables: Vec<Tensor>,

@@ -167,12 +167,11 @@ fn air_decodes_at_a_chain_count_that_changes_every_token() {
     let expected: Vec<_> =
         (1..=4).map(|k| full(&reference, std::slice::from_ref(&tokens), &[k]).remove(0)).collect();
     let model = Alone::load(&folder, 1, 32);
-    for at in 0..tokens.len() {
-        let chains = 1 + at % 4;
-        let (from, to) = (at, at + 1);
-        let tokens = &tokens;
+    for (from, chains) in (0..tokens.len()).zip((1..=4).cycle()) {
+        let (tokens, to) = (&tokens, from + 1);
         let row =
             model.forward(&[Part { sequence: 0, tokens, from, to, chains, all_logits: false }]);
-        assert_close(&expected[chains - 1][at], &row[0], &format!("token {at} at {chains} chains"));
+        let what = format!("token {from} at {chains} chains");
+        assert_close(&expected[chains - 1][from], &row[0], &what);
     }
 }

@@ -55,7 +55,7 @@ fn data(seed: u64) -> String {
         "## Data\n\nGenerated from a seed while training; several phrasings per task. One held-out \
          example of each:\n\n| task | user | assistant |\n| --- | --- | --- |\n",
     );
-    let mut generator = Generator::new(seed, u64::MAX - 2, Part::HeldOut, Stage::Lists);
+    let mut generator = Generator::new(seed, u64::MAX - 2, Part::HeldOut, Stage::Tables);
     for &task in Task::SCORED {
         let dialogue = generator.dialogue(task);
         let _ = writeln!(text, "| {} | {} | {} |", task.name(), dialogue.prompt, dialogue.answer);

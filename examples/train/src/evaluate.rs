@@ -51,7 +51,7 @@ impl Evaluation {
 /// `per_task` held-out dialogues of every scored task, no prompt twice.
 pub fn held_out(seed: u64, per_task: usize) -> Vec<Dialogue> {
     // The last stream but one; training steps count from 0, the tokenizer has the last.
-    let mut generator = Generator::new(seed, u64::MAX - 1, Part::HeldOut, Stage::Lists);
+    let mut generator = Generator::new(seed, u64::MAX - 1, Part::HeldOut, Stage::Tables);
     let mut seen = std::collections::HashSet::new();
     let mut dialogues = Vec::new();
     for &task in Task::SCORED {

@@ -22,8 +22,10 @@ pub struct Recipe {
     pub seed: u64,
     /// Optimizer steps in all.
     pub steps: usize,
-    /// The step from which on [`Stage::Lists`] is trained on, instead of [`Stage::Numbers`].
+    /// The step from which on the stage is [`Stage::Lists`]; [`Stage::Numbers`] before.
     pub lists_from: usize,
+    /// The step from which on the stage is [`Stage::Tables`].
+    pub tables_from: usize,
     /// Conversations per step.
     pub batch: usize,
     /// The learning rate at some steps, in order; straight lines between them.
@@ -40,9 +42,12 @@ pub struct Recipe {
 
 impl Recipe {
     fn stage_at(&self, step: usize) -> Stage {
-        match step < self.lists_from {
-            true => Stage::Numbers,
-            false => Stage::Lists,
+        if step < self.lists_from {
+            Stage::Numbers
+        } else if step < self.tables_from {
+            Stage::Lists
+        } else {
+            Stage::Tables
         }
     }
 

@@ -48,13 +48,16 @@ fn hash(bytes: &[u8]) -> u64 {
     hash ^ (hash >> 33)
 }
 
-/// A stage of the training. Both have all tasks; they differ in how often each is drawn.
+/// A stage of the training: how often each task is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Numbers more often.
+    /// Numbers more often; no tables.
     Numbers,
-    /// Lists and told facts more often: what takes longest to learn.
+    /// Lists and told facts more often: what takes longer to learn; no tables.
     Lists,
+    /// Half of all: tables to be learned by heart (division, remainders, weekdays, months,
+    /// letters). They ask for memory, which the chains above the first have to give.
+    Tables,
 }
 
 /// What came before the first user turn, and the turns.

@@ -40,6 +40,16 @@ pub enum Task {
     Recall,
     /// "Ana likes tea, Tom likes milk. Who likes milk?"
     Lookup,
+    /// "What is 84 / 7?"
+    Divide,
+    /// "What is the remainder of 47 divided by 6?"
+    Remainder,
+    /// "What day comes 9 days after Tuesday?"
+    Weekday,
+    /// "Which month comes 5 months before March?"
+    Month,
+    /// "Which letter comes 4 after F?"
+    Letter,
     /// Greetings and the like, from a fixed list; not scored.
     SmallTalk,
 }
@@ -61,6 +71,11 @@ impl Task {
         Self::Count,
         Self::Recall,
         Self::Lookup,
+        Self::Divide,
+        Self::Remainder,
+        Self::Weekday,
+        Self::Month,
+        Self::Letter,
     ];
 
     /// The task in a word or two.
@@ -80,28 +95,40 @@ impl Task {
             Self::Count => "count",
             Self::Recall => "recall",
             Self::Lookup => "look up",
+            Self::Divide => "divide",
+            Self::Remainder => "remainder",
+            Self::Weekday => "weekday",
+            Self::Month => "month",
+            Self::Letter => "letter",
             Self::SmallTalk => "small talk",
         }
     }
 
     /// How often training draws this task, relative to the others.
     pub(super) fn weight(self, stage: Stage) -> usize {
-        let (numbers_first, lists_later) = match self {
-            Self::Add | Self::Subtract => (3, 2),
-            Self::Continue => (3, 1),
-            Self::Multiply | Self::Extreme => (2, 1),
-            Self::Story => (2, 2),
-            Self::Sort => (2, 3),
-            Self::Count => (2, 4),
-            Self::Compare => (1, 1),
-            Self::Pick | Self::Recall => (1, 2),
-            Self::Copy => (1, 3),
-            Self::Reverse | Self::Lookup => (1, 4),
-            Self::SmallTalk => (0, 0),
+        let [numbers, lists, tables] = match self {
+            Self::Add => [3, 2, 1],
+            Self::Subtract => [3, 2, 2],
+            Self::Continue => [3, 1, 1],
+            Self::Multiply | Self::Extreme => [2, 1, 1],
+            Self::Story => [2, 2, 1],
+            Self::Sort => [2, 3, 2],
+            Self::Count => [2, 4, 2],
+            Self::Compare => [1, 1, 1],
+            Self::Pick => [1, 2, 1],
+            Self::Recall => [1, 2, 2],
+            Self::Copy => [1, 3, 1],
+            Self::Reverse => [1, 4, 1],
+            Self::Lookup => [1, 4, 3],
+            Self::Divide => [0, 0, 2],
+            Self::Weekday | Self::Letter => [0, 0, 4],
+            Self::Remainder | Self::Month => [0, 0, 5],
+            Self::SmallTalk => [0, 0, 0],
         };
         match stage {
-            Stage::Numbers => numbers_first,
-            Stage::Lists => lists_later,
+            Stage::Numbers => numbers,
+            Stage::Lists => lists,
+            Stage::Tables => tables,
         }
     }
 
@@ -121,6 +148,11 @@ impl Task {
             Self::Count => count(rng),
             Self::Recall => recall(rng),
             Self::Lookup => lookup(rng),
+            Self::Divide => divide(rng),
+            Self::Remainder => remainder(rng),
+            Self::Weekday => weekday(rng),
+            Self::Month => month(rng),
+            Self::Letter => letter(rng),
             Self::SmallTalk => return small_talk(rng).swap_remove(0),
         };
         Dialogue { prompt, answer, task: self }
@@ -338,6 +370,75 @@ fn lookup(rng: &mut ChaCha8Rng) -> Drawn {
         (format!("What does {} like?", who[asked]), what[asked])
     };
     (format!("{}. {question}", told.join(", ")), answer.to_string())
+}
+
+fn divide(rng: &mut ChaCha8Rng) -> Drawn {
+    let (b, quotient) = (rng.random_range(1..=12), rng.random_range(0..=12));
+    let phrasings = [
+        "What is {a} / {b}?",
+        "{a} / {b} = ?",
+        "What is {a} divided by {b}?",
+        "Divide {a} by {b}.",
+        "Calculate {a} divided by {b}.",
+    ];
+    (two_numbers(rng, &phrasings, b * quotient, b), quotient.to_string())
+}
+
+fn remainder(rng: &mut ChaCha8Rng) -> Drawn {
+    let (a, b): (u32, u32) = (rng.random_range(10..60), rng.random_range(3..10));
+    let phrasings = [
+        "What is the remainder of {a} divided by {b}?",
+        "What is {a} mod {b}?",
+        "{a} mod {b} = ?",
+        "Divide {a} by {b}. What is the remainder?",
+    ];
+    (two_numbers(rng, &phrasings, a, b), (a % b).to_string())
+}
+
+fn weekday(rng: &mut ChaCha8Rng) -> Drawn {
+    let (day, steps): (usize, usize) = (rng.random_range(0..7), rng.random_range(1..=30));
+    let phrasings = [
+        "What day comes {n} days after {day}?",
+        "Which day is {n} days after {day}?",
+        "Today is {day}. What day is it in {n} days?",
+    ];
+    let values = [("day", DAYS[day]), ("n", &*steps.to_string())];
+    (phrase(rng, &phrasings, &values), DAYS[(day + steps) % 7].to_string())
+}
+
+fn month(rng: &mut ChaCha8Rng) -> Drawn {
+    let (month, steps): (usize, usize) = (rng.random_range(0..12), rng.random_range(1..=12));
+    let (direction, at) = after_or_before(rng, (month + steps) % 12, (month + 12 - steps) % 12);
+    let phrasings = [
+        "What month comes {n} months {direction} {month}?",
+        "Which month is {n} months {direction} {month}?",
+        "Name the month {n} months {direction} {month}.",
+    ];
+    let values = [("month", MONTHS[month]), ("n", &*steps.to_string()), ("direction", direction)];
+    (phrase(rng, &phrasings, &values), MONTHS[at].to_string())
+}
+
+fn letter(rng: &mut ChaCha8Rng) -> Drawn {
+    let steps: u8 = rng.random_range(1..=6);
+    let low = b'A' + rng.random_range(0..26 - steps);
+    let (direction, (from, to)) = after_or_before(rng, (low, low + steps), (low + steps, low));
+    let phrasings = [
+        "Which letter comes {n} {direction} {letter}?",
+        "What is {n} letters {direction} {letter}?",
+        "Name the letter {n} places {direction} {letter}.",
+    ];
+    let (steps, from) = (steps.to_string(), char::from(from).to_string());
+    let values = [("n", &*steps), ("direction", direction), ("letter", &*from)];
+    (phrase(rng, &phrasings, &values), char::from(to).to_string())
+}
+
+/// "after" with the first, or "before" with the second.
+fn after_or_before<T>(rng: &mut ChaCha8Rng, after: T, before: T) -> (&'static str, T) {
+    if rng.random_bool(0.5) {
+        ("after", after)
+    } else {
+        ("before", before)
+    }
 }
 
 const SMALL_TALK: &[(&[&str], &str)] = &[

@@ -38,3 +38,21 @@ pub const WORDS: &[&str] = &[
 ];
 
 pub const ORDINALS: &[&str] = &["first", "second", "third", "fourth", "fifth", "sixth"];
+
+pub const DAYS: &[&str] =
+    &["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+
+pub const MONTHS: &[&str] = &[
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
