@@ -2,7 +2,7 @@
 # cargo works as well.
 
 MODEL ?= models/tiny-colm-air
-PROMPT ?= Sort these numbers: 7 3 9 1
+PROMPT ?= What is the remainder of 47 divided by 6?
 
 .PHONY: bench host build demo test lint docs client-test
 

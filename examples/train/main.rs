@@ -32,7 +32,7 @@ struct Arguments {
     #[arg(long)]
     only_save: bool,
     /// Optimizer steps in all; every part of the schedule is stretched in proportion.
-    #[arg(long, default_value_t = 10750)]
+    #[arg(long, default_value_t = STEPS)]
     steps: usize,
     /// Conversations per step.
     #[arg(long, default_value_t = 32)]
@@ -47,6 +47,9 @@ struct Arguments {
     #[arg(long)]
     threads: Option<usize>,
 }
+
+/// Steps of the model that ships. Its schedule bends where they were chosen to, while it trained.
+const STEPS: usize = 10_750;
 
 /// The vocabulary is learned from this many conversations, and has at most this many entries.
 const TOKENIZER_CONVERSATIONS: usize = 50_000;
@@ -78,7 +81,7 @@ fn config(vocab_size: usize) -> Result<ColmConfig> {
 }
 
 fn recipe(arguments: &Arguments) -> Recipe {
-    let at = |step: usize| step * arguments.steps / 10750;
+    let at = |step: usize| step * arguments.steps / STEPS;
     Recipe {
         seed: arguments.seed,
         steps: arguments.steps,
@@ -92,7 +95,7 @@ fn recipe(arguments: &Arguments) -> Recipe {
             (5500, 1.2e-3),
             (7250, 5e-4),
             (7500, 1e-3),
-            (10750, 0.),
+            (STEPS, 0.),
         ]
         .map(|(step, rate)| (at(step), rate))
         .to_vec(),

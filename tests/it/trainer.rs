@@ -50,8 +50,7 @@ async fn random_models_equal_the_trainers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_shipped_model_equals_the_trainers() {
     let engine = engine(&options(&shipped())).await;
-    let tokens =
-        engine.tokenize("<|user|>\nSort these numbers: 7 3 9 1<|end|>\n<|assistant|>\n").await;
+    let tokens = engine.tokenize("<|user|>\nSort 93 3 71 18.<|end|>\n<|assistant|>\n").await;
     equals_the_trainers_model(&shipped(), tokens.unwrap(), 2e-3).await;
 }
 

@@ -144,8 +144,9 @@ fn recipe() -> Recipe {
         seed: 4,
         steps: 20,
         lists_from: 10,
+        tables_from: 15,
         batch: 8,
-        rates: vec![(0, 0.), (5, 3e-3), (10, 3e-3), (20, 0.)],
+        rates: vec![(0, 0.), (5, 1e-2), (10, 1e-2), (20, 0.)],
         focus: vec![(9, 0.), (10, 1.)],
         weight_decay: 0.05,
         clip: 1.,
@@ -155,7 +156,7 @@ fn recipe() -> Recipe {
 #[test]
 fn the_rate_runs_in_straight_lines_between_its_points() {
     let rates = [0, 1, 5, 7, 10, 15, 20, 25].map(|step| (1e6 * recipe().rate_at(step)).round());
-    assert_eq!(rates, [0., 600., 3000., 3000., 3000., 1500., 0., 0.]);
+    assert_eq!(rates, [0., 2e3, 1e4, 1e4, 1e4, 5e3, 0., 0.]);
     assert_eq!(recipe().loss_weights(0, 4), [1., 1., 1., 1.]);
     assert_eq!(recipe().loss_weights(10, 4), [0.4, 0.8, 1.2, 1.6]);
 }
