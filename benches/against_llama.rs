@@ -27,8 +27,8 @@ use mistralrs_core::{
 use serde_json::{json, Value};
 
 const PROMPTS: [usize; 2] = [1024, 2048];
-const NEW_TOKENS: usize = 16;
-const ROUNDS: usize = 3;
+const NEW_TOKENS: usize = 32;
+const ROUNDS: usize = 5;
 const VOCAB: usize = 8192;
 
 /// A model at one chain count, or the host's Llama.
@@ -78,15 +78,16 @@ async fn engine(folder: &Path) -> Engine {
     Engine::start(&options).await.unwrap()
 }
 
-/// Milliseconds from the request to the whole answer.
-async fn time(contender: &Contender, tokens: Vec<u32>, new_tokens: usize) -> f64 {
-    let (response, mut responses) = tokio::sync::mpsc::channel(8);
+/// Milliseconds from the request to the first new token, and per token from there to the last.
+async fn time(contender: &Contender, tokens: Vec<u32>) -> (f64, f64) {
+    let (response, mut responses) = tokio::sync::mpsc::channel(2 * NEW_TOKENS);
     let request = NormalRequest {
         model_id: contender.model_id.clone(),
+        is_streaming: true,
         constraint: Constraint::None,
         ..NormalRequest::new_simple(
             RequestMessage::CompletionTokens(tokens),
-            SamplingParams { max_len: Some(new_tokens), ..SamplingParams::deterministic() },
+            SamplingParams { max_len: Some(1 + NEW_TOKENS), ..SamplingParams::deterministic() },
             response,
             contender.host.next_request_id(),
             None,
@@ -96,10 +97,17 @@ async fn time(contender: &Contender, tokens: Vec<u32>, new_tokens: usize) -> f64
     let sender = contender.host.get_sender(None).unwrap();
     let start = Instant::now();
     sender.send(Request::Normal(Box::new(request))).await.unwrap();
-    match responses.recv().await.unwrap() {
-        Response::CompletionDone(_) => start.elapsed().as_secs_f64() * 1e3,
-        other => panic!("{}: {}", contender.name, other.as_result().err().unwrap()),
+    let (mut first, mut last) = (None, start);
+    while let Some(response) = responses.recv().await {
+        match response {
+            Response::CompletionChunk(_) => last = Instant::now(),
+            other => panic!("{}: {}", contender.name, other.as_result().err().unwrap()),
+        }
+        first.get_or_insert(last);
     }
+    let first = first.expect("an answer has at least one token");
+    let ms = |from: Instant, to: Instant| (to - from).as_secs_f64() * 1e3;
+    (ms(start, first), ms(first, last) / NEW_TOKENS as f64)
 }
 
 fn prompt(length: usize, round: usize) -> Vec<u32> {
@@ -186,9 +194,8 @@ async fn main() {
         for (index, length) in PROMPTS.into_iter().enumerate() {
             for (contender, _) in &mut contenders {
                 eprintln!("round {} of {ROUNDS}, {length} tokens: {}", round + 1, contender.name);
-                let prefill = time(contender, prompt(length, round), 1).await;
-                let whole = time(contender, prompt(length, round), 1 + NEW_TOKENS).await;
-                contender.times[index].push((prefill, (whole - prefill) / NEW_TOKENS as f64));
+                let times = time(contender, prompt(length, round)).await;
+                contender.times[index].push(times);
             }
         }
     }

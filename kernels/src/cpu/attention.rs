@@ -5,6 +5,8 @@
 //! same order wherever in a tile it stands. Where it takes part in more than it sees, because a
 //! neighbour sees more, it multiplies by 1 and adds 0.
 
+use std::ops::Range;
+
 use candle_core::{DType, Device, Result, Tensor};
 use rayon::prelude::*;
 
@@ -44,17 +46,82 @@ fn attend_over<T: Element>(
         values: &cpu(&values)?.as_slice::<T>()?[values_layout.start_offset()..],
         kv,
     };
-    let queries = chains.iter().map(|chain| in_f32(chain.q)).collect::<Result<Vec<_>>>()?;
-    let mut outs: Vec<Vec<f32>> = queries.iter().map(|q| vec![0.0; q.len()]).collect();
+    let groups = Group::of(chains)?;
+    let mut outs: Vec<Vec<f32>> = groups.iter().map(|group| vec![0.0; group.q.len()]).collect();
     let mut tiles = Vec::new();
-    for ((chain, q), out) in chains.iter().zip(&queries).zip(&mut outs) {
-        cut_into_tiles(chain, q, out, tables, &mut tiles)?;
+    for (group, out) in groups.iter().zip(&mut outs) {
+        cut_into_tiles(group, out, tables, kv.head_dim(), &mut tiles);
     }
     tiles.into_par_iter().for_each(|tile| tile.attend(&cache, scale));
-    let tensors = chains.iter().zip(outs).map(|(chain, out)| {
-        Tensor::from_vec(out, chain.q.dims(), &Device::Cpu)?.to_dtype(chain.q.dtype())
-    });
-    tensors.collect()
+    let per_group = groups.iter().zip(&outs).map(|(group, out)| group.split(out));
+    per_group.collect::<Result<Vec<_>>>().map(|tensors| tensors.into_iter().flatten().collect())
+}
+
+/// Consecutive chains that ask the same key/value heads at the same rows: CoLM-Air's chains that are
+/// active on the same rows. Together they fetch every key and value once.
+struct Group<'a> {
+    chains: &'a [ChainQueries<'a>],
+    /// Query heads of all its chains.
+    heads: usize,
+    /// `[rows, key/value heads, query heads that share one, head_dim]`: chain by chain within a share.
+    q: Vec<f32>,
+}
+
+impl<'a> Group<'a> {
+    fn of(chains: &'a [ChainQueries<'a>]) -> Result<Vec<Self>> {
+        let together = |one: &ChainQueries, next: &ChainQueries| {
+            one.kv_heads == next.kv_heads && one.ranges == next.ranges
+        };
+        chains.chunk_by(together).map(Self::new).collect()
+    }
+
+    fn new(chains: &'a [ChainQueries<'a>]) -> Result<Self> {
+        let q = chains.iter().map(|chain| in_f32(chain.q)).collect::<Result<Vec<_>>>()?;
+        let mut heads = 0;
+        for chain in chains {
+            heads += chain.q.dim(1)?;
+        }
+        let mut group = Self { chains, heads, q: Vec::new() };
+        group.q = match <[Vec<f32>; 1]>::try_from(q) {
+            Ok([alone]) => alone,
+            Err(q) => {
+                let mut shares: Vec<_> =
+                    q.iter().zip(chains).map(|(q, chain)| q.chunks(share(chain))).collect();
+                let mut merged = Vec::with_capacity(q.iter().map(Vec::len).sum());
+                while let Some(first) = shares[0].next() {
+                    merged.extend_from_slice(first);
+                    shares[1..].iter_mut().flat_map(Iterator::next).for_each(|share| {
+                        merged.extend_from_slice(share);
+                    });
+                }
+                merged
+            }
+        };
+        Ok(group)
+    }
+
+    /// Per chain its part of `out`, which is laid out like `q`.
+    fn split(&self, out: &[f32]) -> Result<Vec<Tensor>> {
+        let mut parts: Vec<Vec<f32>> =
+            self.chains.iter().map(|chain| Vec::with_capacity(chain.q.elem_count())).collect();
+        let mut rest = out;
+        while !rest.is_empty() {
+            for (chain, part) in self.chains.iter().zip(&mut parts) {
+                let (own, others) = rest.split_at(share(chain));
+                part.extend_from_slice(own);
+                rest = others;
+            }
+        }
+        let tensors = self.chains.iter().zip(parts).map(|(chain, part)| {
+            Tensor::from_vec(part, chain.q.dims(), &Device::Cpu)?.to_dtype(chain.q.dtype())
+        });
+        tensors.collect()
+    }
+}
+
+/// How many numbers a row of a chain has for the query heads that share a key/value head.
+fn share(chain: &ChainQueries) -> usize {
+    chain.q.dims()[1..].iter().product::<usize>() / chain.kv_heads.len()
 }
 
 fn in_f32(q: &Tensor) -> Result<Vec<f32>> {
@@ -62,7 +129,7 @@ fn in_f32(q: &Tensor) -> Result<Vec<f32>> {
     q.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
 }
 
-/// Some consecutive rows of one sequence, in one chain.
+/// Some consecutive rows of one sequence, in one group.
 struct Tile<'a> {
     /// `[positions, heads, head_dim]`
     q: &'a [f32],
@@ -70,41 +137,42 @@ struct Tile<'a> {
     out: &'a mut [f32],
     first_position: usize,
     positions: usize,
-    chain: &'a ChainQueries<'a>,
+    kv_heads: Range<usize>,
     table: &'a [u32],
 }
 
 fn cut_into_tiles<'a>(
-    chain: &'a ChainQueries<'a>,
-    mut q: &'a [f32],
+    group: &'a Group<'a>,
     mut out: &'a mut [f32],
     tables: &'a BlockTables,
+    head_dim: usize,
     tiles: &mut Vec<Tile<'a>>,
-) -> Result<()> {
-    let (_, heads, head_dim) = chain.q.dims3()?;
-    let positions_per_tile = (TILE_ROWS * chain.kv_heads.len() / heads).max(1);
-    for range in chain.ranges {
+) {
+    // A group has at least one chain, and its chains agree.
+    let ChainQueries { ranges, kv_heads, .. } = &group.chains[0];
+    let (mut q, width) = (group.q.as_slice(), group.heads * head_dim);
+    let positions_per_tile = (TILE_ROWS * kv_heads.len() / group.heads).max(1);
+    for range in *ranges {
         for start in (0..range.rows).step_by(positions_per_tile) {
             let positions = positions_per_tile.min(range.rows - start);
-            let (q_tile, q_rest) = q.split_at(positions * heads * head_dim);
-            let (out_tile, out_rest) = out.split_at_mut(positions * heads * head_dim);
+            let (q_tile, q_rest) = q.split_at(positions * width);
+            let (out_tile, out_rest) = out.split_at_mut(positions * width);
             tiles.push(Tile {
                 q: q_tile,
                 out: out_tile,
                 first_position: range.first_position + start,
                 positions,
-                chain,
+                kv_heads: kv_heads.clone(),
                 table: tables.blocks(range.sequence).unwrap_or_default(),
             });
             (q, out) = (q_rest, out_rest);
         }
     }
-    Ok(())
 }
 
 impl Tile<'_> {
     fn attend<T: Element>(self, cache: &Cache<T>, scale: f32) {
-        let kv_heads = self.chain.kv_heads.clone();
+        let kv_heads = self.kv_heads.clone();
         // Per position, the query heads of one key/value head are neighbours: a share.
         let share = self.q.len() / (self.positions * kv_heads.len());
         let results: Vec<Vec<f32>> = kv_heads

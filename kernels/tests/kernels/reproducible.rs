@@ -92,3 +92,27 @@ fn in_any_blocks() -> Result<()> {
     assert!(in_blocks_of(8)? == in_blocks_of(32)?);
     Ok(())
 }
+
+/// Chains that read the same heads at the same rows are attended together.
+#[test]
+fn with_chains_of_several_widths_beside_it() -> Result<()> {
+    for kv_heads in [1, 3] {
+        let mut step = step(kv_heads)?;
+        let ranges =
+            [0, 2].map(|sequence| QueryRange { sequence, first_position: LENGTHS[1], rows: 9 });
+        let queries =
+            [HEADS, 2 * HEADS, HEADS].map(|heads| step.queries(&ranges, heads, DType::F32));
+        let queries = queries.into_iter().collect::<Result<Vec<_>>>()?;
+        let chains: Vec<_> = queries
+            .iter()
+            .map(|q| ChainQueries { q, ranges: &ranges, kv_heads: 0..kv_heads })
+            .collect();
+        let together = chain_attention(&chains, &step.kv, &step.tables, 0.2)?;
+        for (q, together) in queries.iter().zip(together) {
+            assert_eq!(together.dims(), q.dims());
+            let together: Vec<u32> = numbers(&together)?.into_iter().map(f32::to_bits).collect();
+            assert!(together == attend(&step, q, &ranges)?);
+        }
+    }
+    Ok(())
+}
