@@ -101,3 +101,18 @@ async fn colm_in_a_pool_too_small_for_all() {
     // 12 KiB a token: 2 MiB is 21 blocks of 8 tokens.
     answers_are_the_solo_ones(&dear(random_model::colm()), 2, 8).await;
 }
+
+/// One request is dropped before its answer; the next gets the answer it would get anyway.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_disturbs_nobody() {
+    let folder = random_model::folder(&random_model::air());
+    let engine = engine(&options(&folder.path().join("model"))).await;
+    let request =
+        |tokens: usize| Request::greedy(Prompt::Tokens(vec![1, 2, 3])).at(2).max_tokens(tokens);
+    let alone = engine.answer(request(200)).await.unwrap().text;
+    let mut leaving = Box::pin(engine.answer(request(20)));
+    // Sent, and waiting for its answer.
+    assert!(futures::poll!(&mut leaving).is_pending());
+    drop(leaving);
+    assert_eq!(engine.answer(request(200)).await.unwrap().text, alone);
+}
