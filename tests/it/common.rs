@@ -2,9 +2,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use candle_core::Device;
 use colm::{Engine, EngineOptions};
+use mistralrs_core::{
+    DeviceMapMetadata, DeviceMapSetting, Loader, ModelDType, PagedAttentionConfig, Pipeline,
+    TokenSource,
+};
 use tempfile::TempDir;
+use tokio::sync::Mutex;
 
 /// The folder of golden cases.
 pub fn golden() -> PathBuf {
@@ -32,4 +39,21 @@ pub fn options(folder: &Path) -> EngineOptions {
 /// A running engine.
 pub async fn engine(options: &EngineOptions) -> Engine {
     Engine::start(options).await.unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+/// Loads what `loader` was built for as the host does: in f32 on the CPU, every layer on one device.
+pub fn load_with_host(
+    loader: &dyn Loader,
+    paging: Option<PagedAttentionConfig>,
+) -> anyhow::Result<Arc<Mutex<dyn Pipeline + Send + Sync>>> {
+    loader.load_model_from_hf(
+        None,
+        TokenSource::None,
+        &ModelDType::F32,
+        &Device::Cpu,
+        true,
+        DeviceMapSetting::Map(DeviceMapMetadata::dummy()),
+        None,
+        paging,
+    )
 }

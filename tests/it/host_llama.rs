@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use mistralrs_core::{
-    DefaultSchedulerMethod, DeviceMapMetadata, DeviceMapSetting, MistralRs, MistralRsBuilder,
-    ModelDType, NormalLoaderBuilder, NormalSpecificConfig, SchedulerConfig, TokenSource,
+    DefaultSchedulerMethod, MistralRs, MistralRsBuilder, NormalLoaderBuilder, NormalSpecificConfig,
+    SchedulerConfig,
 };
 use serde_json::{json, Value};
 
+use super::common::load_with_host;
 use super::random_model::{self, with};
 
 /// The host's engine as it comes, without paging on the CPU.
@@ -25,19 +26,9 @@ pub async fn engine(folder: &Path, max_seqs: usize) -> Arc<MistralRs> {
         false,
         None,
     );
-    let pipeline = tokio::task::block_in_place(|| {
-        loader.build(None).unwrap().load_model_from_hf(
-            None,
-            TokenSource::None,
-            &ModelDType::F32,
-            &Device::Cpu,
-            true,
-            DeviceMapSetting::Map(DeviceMapMetadata::dummy()),
-            None,
-            None,
-        )
-    })
-    .unwrap();
+    let pipeline =
+        tokio::task::block_in_place(|| load_with_host(&*loader.build(None).unwrap(), None))
+            .unwrap();
     let method = DefaultSchedulerMethod::Fixed(max_seqs.try_into().unwrap());
     let scheduler = SchedulerConfig::DefaultScheduler { method };
     MistralRsBuilder::new(pipeline, scheduler, false, None)

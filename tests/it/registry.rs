@@ -1,11 +1,11 @@
 //! The plugin's one entry point: after `colm::register()` the host's own loading finds CoLM.
 
-use candle_core::Device;
 use mistralrs_core::{
-    DeviceMapMetadata, DeviceMapSetting, MemoryGpuConfig, ModelDType, NormalLoaderBuilder,
-    NormalSpecificConfig, PagedAttentionConfig, PagedCacheType, TokenSource,
+    MemoryGpuConfig, NormalLoaderBuilder, NormalSpecificConfig, PagedAttentionConfig,
+    PagedCacheType,
 };
 
+use crate::common::load_with_host;
 use crate::random_model;
 
 fn load(folder: &str, paged: bool) -> Result<(), String> {
@@ -20,16 +20,7 @@ fn load(folder: &str, paged: bool) -> Result<(), String> {
     let paging =
         PagedAttentionConfig::new(Some(16), MemoryGpuConfig::MbAmount(16), PagedCacheType::Auto)
             .unwrap();
-    let pipeline = loader.build(None).unwrap().load_model_from_hf(
-        None,
-        TokenSource::None,
-        &ModelDType::F32,
-        &Device::Cpu,
-        true,
-        DeviceMapSetting::Map(DeviceMapMetadata::dummy()),
-        None,
-        paged.then_some(paging),
-    );
+    let pipeline = load_with_host(&*loader.build(None).unwrap(), paged.then_some(paging));
     pipeline.map(|_| ()).map_err(|error| format!("{error:#}"))
 }
 

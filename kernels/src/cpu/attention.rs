@@ -53,7 +53,7 @@ fn attend_over<T: Element>(
         cut_into_tiles(group, out, tables, kv.head_dim(), &mut tiles);
     }
     tiles.into_par_iter().for_each(|tile| tile.attend(&cache, scale));
-    let per_group = groups.iter().zip(&outs).map(|(group, out)| group.split(out));
+    let per_group = groups.iter().zip(outs).map(|(group, out)| group.split(out));
     per_group.collect::<Result<Vec<_>>>().map(|tensors| tensors.into_iter().flatten().collect())
 }
 
@@ -101,21 +101,28 @@ impl<'a> Group<'a> {
     }
 
     /// Per chain its part of `out`, which is laid out like `q`.
-    fn split(&self, out: &[f32]) -> Result<Vec<Tensor>> {
-        let mut parts: Vec<Vec<f32>> =
-            self.chains.iter().map(|chain| Vec::with_capacity(chain.q.elem_count())).collect();
-        let mut rest = out;
-        while !rest.is_empty() {
-            for (chain, part) in self.chains.iter().zip(&mut parts) {
-                let (own, others) = rest.split_at(share(chain));
-                part.extend_from_slice(own);
-                rest = others;
-            }
-        }
+    fn split(&self, out: Vec<f32>) -> Result<Vec<Tensor>> {
+        let parts = match self.chains {
+            [_] => vec![out],
+            _ => self.parts(&out),
+        };
         let tensors = self.chains.iter().zip(parts).map(|(chain, part)| {
             Tensor::from_vec(part, chain.q.dims(), &Device::Cpu)?.to_dtype(chain.q.dtype())
         });
         tensors.collect()
+    }
+
+    fn parts(&self, mut out: &[f32]) -> Vec<Vec<f32>> {
+        let mut parts: Vec<Vec<f32>> =
+            self.chains.iter().map(|chain| Vec::with_capacity(chain.q.elem_count())).collect();
+        while !out.is_empty() {
+            for (chain, part) in self.chains.iter().zip(&mut parts) {
+                let (own, others) = out.split_at(share(chain));
+                part.extend_from_slice(own);
+                out = others;
+            }
+        }
+        parts
     }
 }
 

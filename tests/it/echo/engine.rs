@@ -7,16 +7,16 @@ use std::sync::{Arc, Mutex};
 
 use candle_core::{Device, Tensor};
 use mistralrs_core::{
-    DeviceMapMetadata, DeviceMapSetting, MemoryGpuConfig, MistralRs, MistralRsBuilder, ModelDType,
-    NormalLoaderBuilder, NormalRequest, NormalSpecificConfig, PagedAttentionConfig, PagedCacheType,
-    Request as EngineRequest, RequestMessage, Response, SamplingParams, SchedulerConfig,
-    TokenSource,
+    MemoryGpuConfig, MistralRs, MistralRsBuilder, NormalLoaderBuilder, NormalRequest,
+    NormalSpecificConfig, PagedAttentionConfig, PagedCacheType, Request as EngineRequest,
+    RequestMessage, Response, SamplingParams, SchedulerConfig,
 };
 use serde_json::json;
 use tokio::sync::mpsc::channel;
 
 use super::loader::{EchoConfig, EchoLoader};
 use super::model::Seen;
+use crate::common::load_with_host;
 
 /// Tokens `t0;` to `t96;`.
 pub const VOCAB_SIZE: usize = 97;
@@ -93,18 +93,8 @@ impl EchoEngine {
             MemoryGpuConfig::MbAmount(1),
             PagedCacheType::Auto,
         );
-        let pipeline = tokio::task::block_in_place(|| {
-            loader.load_model_from_hf(
-                None,
-                TokenSource::None,
-                &ModelDType::F32,
-                &Device::Cpu,
-                true,
-                DeviceMapSetting::Map(DeviceMapMetadata::dummy()),
-                None,
-                Some(paging.unwrap()),
-            )
-        });
+        let pipeline =
+            tokio::task::block_in_place(|| load_with_host(&*loader, Some(paging.unwrap())));
         let pipeline = pipeline.unwrap();
         let mut config = pipeline.lock().await.get_metadata().cache_config.clone().unwrap();
         assert_eq!(config.num_gpu_blocks, pool.blocks);
