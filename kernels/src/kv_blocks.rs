@@ -5,15 +5,20 @@ use std::ops::Range;
 use candle_core::backend::BackendStorage;
 use candle_core::{bail, CpuStorage, DType, InplaceOp2, Layout, Result, Tensor};
 
+use crate::cpu::outer::COLUMNS;
 use crate::cpu::rows::cpu;
 use crate::cpu::{for_dtype, Element};
 use crate::Slots;
 
 /// One layer's paged keys and values.
 ///
-/// The host allocates two tensors and never looks inside, so the order of the bytes within a block
-/// is ours. Both are viewed as `[blocks, kv_heads, block_size, head_dim]`: for a block and a head one
-/// contiguous tile with a row of `head_dim` numbers per position.
+/// The host allocates two tensors and never looks inside, so the order of the numbers within a block
+/// is ours: what attention's products read from end to end. For a block and a head stand
+///
+/// - keys: `[block_size / c, head_dim, c]`, c positions side by side, where c is the largest divisor
+///   of the block size up to 32;
+/// - values: per panel of 32 numbers of a head `[block_size, 32]`, the last panel being narrower if
+///   `head_dim` is no multiple of 32.
 #[derive(Clone, Debug)]
 pub struct KvBlocks {
     keys: Tensor,
@@ -22,6 +27,8 @@ pub struct KvBlocks {
     kv_heads: usize,
     block_size: usize,
     head_dim: usize,
+    /// Keys side by side.
+    key_columns: usize,
 }
 
 impl KvBlocks {
@@ -65,7 +72,7 @@ impl KvBlocks {
         for blocks in [keys, values] {
             cpu(&blocks.storage_and_layout().0)?;
         }
-        let view = (blocks, kv_heads, block_size, head_dim);
+        let view = (blocks, kv_heads, block_size * head_dim);
         Ok(Self {
             keys: keys.reshape(view)?,
             values: values.reshape(view)?,
@@ -73,6 +80,10 @@ impl KvBlocks {
             kv_heads,
             block_size,
             head_dim,
+            key_columns: (1..=COLUMNS.min(block_size))
+                .rev()
+                .find(|columns| block_size.is_multiple_of(*columns))
+                .unwrap_or(1),
         })
     }
 
@@ -103,10 +114,11 @@ impl KvBlocks {
                 self.block_size
             );
         }
-        let write = WriteRows { kv: self, heads, slots: slots.as_slice() };
+        let write =
+            |values| WriteRows { kv: self, heads: heads.clone(), slots: slots.as_slice(), values };
         let dtype = self.keys.dtype();
-        self.keys.inplace_op2(&k.to_dtype(dtype)?.contiguous()?, &write)?;
-        self.values.inplace_op2(&v.to_dtype(dtype)?.contiguous()?, &write)
+        self.keys.inplace_op2(&k.to_dtype(dtype)?.contiguous()?, &write(false))?;
+        self.values.inplace_op2(&v.to_dtype(dtype)?.contiguous()?, &write(true))
     }
 
     /// The number of blocks.
@@ -144,9 +156,38 @@ impl KvBlocks {
         Ok(())
     }
 
-    /// Where the row of `head` at `position` within `block` begins in the view.
-    pub(crate) fn row_start(&self, block: usize, head: usize, position: usize) -> usize {
-        ((block * self.kv_heads + head) * self.block_size + position) * self.head_dim
+    /// How many keys stand side by side.
+    pub(crate) fn key_columns(&self) -> usize {
+        self.key_columns
+    }
+
+    /// Where the key of `head` at `position` of `block` begins; its numbers follow at a distance of
+    /// `key_columns`.
+    #[inline(always)]
+    pub(crate) fn key_start(&self, block: u32, head: usize, position: usize) -> usize {
+        let columns = self.key_columns;
+        let before = position / columns * columns * self.head_dim;
+        self.head_start(block, head) + before + position % columns
+    }
+
+    /// Where the numbers from `first` on, a multiple of 32, of the value of `head` at `position` of
+    /// `block` stand: those of one panel.
+    #[inline(always)]
+    pub(crate) fn value_panel(
+        &self,
+        block: u32,
+        head: usize,
+        position: usize,
+        first: usize,
+    ) -> Range<usize> {
+        let width = COLUMNS.min(self.head_dim - first);
+        let start = self.head_start(block, head) + first * self.block_size + position * width;
+        start..start + width
+    }
+
+    #[inline(always)]
+    fn head_start(&self, block: u32, head: usize) -> usize {
+        (block as usize * self.kv_heads + head) * self.block_size * self.head_dim
     }
 }
 
@@ -155,21 +196,45 @@ struct WriteRows<'a> {
     kv: &'a KvBlocks,
     heads: Range<usize>,
     slots: &'a [i64],
+    /// The values, else the keys.
+    values: bool,
 }
 
 impl WriteRows<'_> {
     fn copy<T: Copy>(&self, cache: &mut [T], rows: &[T]) {
-        let kv = self.kv;
-        let mut sources = rows.chunks_exact(kv.head_dim);
+        let mut sources = rows.chunks_exact(self.kv.head_dim);
         for &slot in self.slots {
             for head in self.heads.clone() {
                 let Some(source) = sources.next() else { return };
+                // A negative slot marks padding.
                 if let Ok(slot) = usize::try_from(slot) {
-                    let start = kv.row_start(slot / kv.block_size, head, slot % kv.block_size);
-                    cache[start..start + kv.head_dim].copy_from_slice(source);
+                    match self.values {
+                        true => self.copy_value(cache, slot, head, source),
+                        false => self.copy_key(cache, slot, head, source),
+                    }
                 }
             }
         }
+    }
+
+    fn copy_key<T: Copy>(&self, cache: &mut [T], slot: usize, head: usize, key: &[T]) {
+        let (block, position) = self.split(slot);
+        let start = self.kv.key_start(block, head, position);
+        for (to, &from) in cache[start..].iter_mut().step_by(self.kv.key_columns).zip(key) {
+            *to = from;
+        }
+    }
+
+    fn copy_value<T: Copy>(&self, cache: &mut [T], slot: usize, head: usize, value: &[T]) {
+        let (block, position) = self.split(slot);
+        for (panel, from) in value.chunks(COLUMNS).enumerate() {
+            let to = self.kv.value_panel(block, head, position, panel * COLUMNS);
+            cache[to].copy_from_slice(from);
+        }
+    }
+
+    fn split(&self, slot: usize) -> (u32, usize) {
+        ((slot / self.kv.block_size) as u32, slot % self.kv.block_size)
     }
 }
 

@@ -3,8 +3,8 @@
 use candle_core::{bail, DType, Result, Tensor};
 use rayon::prelude::*;
 
-use crate::cpu::lanes::{self, LANES};
-use crate::cpu::rows::{dense_rows, MIN_NUMBERS_PER_TASK};
+use crate::cpu::instructions::{self, LANES};
+use crate::cpu::rows::{cpu, dense_rows, MIN_NUMBERS_PER_TASK};
 use crate::cpu::{for_dtype, Element, Rows};
 
 /// ChainRmsNorm of SPEC 2: `y = weight * x / sqrt(mean(x^2) + eps)`, the mean over the chain.
@@ -20,8 +20,10 @@ pub fn chain_rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
             weight.dims()
         );
     }
-    let weight = weight.to_dtype(DType::F32)?.to_vec1::<f32>()?;
-    for_dtype!(x.dtype(), T => norm_rows::<T>(x, &weight, eps))
+    let weight = dense_rows(&weight.to_dtype(DType::F32)?)?;
+    let (storage, layout) = weight.storage_and_layout();
+    let weight = &cpu(&storage)?.as_slice::<f32>()?[layout.start_offset()..][..hidden];
+    for_dtype!(x.dtype(), T => norm_rows::<T>(x, weight, eps))
 }
 
 fn norm_rows<T: Element>(x: &Tensor, weight: &[f32], eps: f64) -> Result<Tensor> {
@@ -55,5 +57,5 @@ fn sum_of_squares(x: &[f32]) -> f32 {
             *square += x * x;
         }
     }
-    lanes::sum(squares)
+    instructions::sum(squares)
 }

@@ -4,7 +4,7 @@ use candle_core::{bail, Result, Tensor};
 use rayon::prelude::*;
 
 use crate::cpu::exp::exp;
-use crate::cpu::lanes::{self, Kernel, MulAdd};
+use crate::cpu::instructions::{self, Instructions, Kernel};
 use crate::cpu::rows::{dense_rows, MIN_NUMBERS_PER_TASK};
 use crate::cpu::{for_dtype, Element, Rows};
 
@@ -37,7 +37,7 @@ fn silu_mul_rows<T: Element>(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
         .with_min_len(MIN_NUMBERS_PER_TASK.div_ceil(width))
         .enumerate()
         .for_each(|(row, out)| {
-            lanes::run(SiluMul { gate: gates.row(row), up: ups.row(row), out });
+            instructions::run(SiluMul { gate: gates.row(row), up: ups.row(row), out });
         });
     Tensor::from_vec(out, gate.dims(), gate.device())
 }
@@ -52,7 +52,7 @@ impl<T: Element> Kernel for SiluMul<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<F: MulAdd>(self) {
+    fn run<I: Instructions>(self) {
         const CHUNK: usize = 64;
         let mut gates = [0.0; CHUNK];
         let mut ups = [0.0; CHUNK];
@@ -62,7 +62,7 @@ impl<T: Element> Kernel for SiluMul<'_, T> {
             T::widen(gate, &mut gates[..gate.len()]);
             T::widen(up, &mut ups[..up.len()]);
             for (gate, &up) in gates.iter_mut().zip(&ups) {
-                *gate = *gate / (1.0 + exp::<F>(-*gate)) * up;
+                *gate = *gate / (1.0 + exp::<I>(-*gate)) * up;
             }
             for (out, &product) in out.iter_mut().zip(&gates) {
                 *out = T::narrow(product);

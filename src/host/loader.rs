@@ -173,6 +173,7 @@ impl NormalModelLoader for ColmLoader {
             &Placed {
                 linears: &|layer| placed(layer, loading_isq),
                 others: &|layer| placed(layer, false),
+                quantized_later: loading_isq,
             },
         )?;
         let metadata = metadata(&config, k);

@@ -20,6 +20,9 @@ use crate::model::Colm;
 /// Positions per block where the model runs outside the engine's cache.
 const SCRATCH_BLOCK_SIZE: usize = 32;
 
+/// The trait's functions that hand out weights cannot fail.
+const UNPACKED: &str = "weights in host memory can be unpacked";
+
 /// A loaded model, between the engine and [`Colm::forward`].
 pub struct HostedColm {
     pub(super) config: ColmConfig,
@@ -75,9 +78,9 @@ impl HostedColm {
         let (sequences, longest) = input_ids.dims2()?;
         let blocks = sequences * longest.div_ceil(SCRATCH_BLOCK_SIZE);
         let heads = self.metadata.num_kv_heads;
+        let (dtype, device) = (self.colm.dtype(), self.colm.device());
         let layer = |_| {
-            let like = &self.colm.embedding.tables[0];
-            scratch_blocks(blocks, SCRATCH_BLOCK_SIZE, heads, self.config.head_dim, like)
+            scratch_blocks(blocks, SCRATCH_BLOCK_SIZE, heads, self.config.head_dim, dtype, device)
         };
         let kv = (0..self.metadata.num_layers).map(layer).collect::<Result<_>>()?;
         Ok((kv, Paging::scratch(input_ids, SCRATCH_BLOCK_SIZE)?))
@@ -179,20 +182,13 @@ impl IsqModel for HostedColm {
         &mut self,
     ) -> (Vec<(&mut Arc<dyn QuantMethod>, Option<usize>)>, &dyn DeviceMapper) {
         let mut layers: Vec<(&mut Arc<dyn QuantMethod>, Option<usize>)> = Vec::new();
-        layers.extend(self.colm.head.blocks.iter_mut().map(|block| (block, None)));
+        let head = self.colm.head.blocks_mut().expect(UNPACKED);
+        layers.extend(head.into_iter().map(|block| (block, None)));
         for (index, block) in self.colm.blocks.iter_mut().enumerate() {
-            let (attention, mlp) = (&mut block.attention, &mut block.mlp);
-            let linears = [
-                &mut attention.q_proj,
-                &mut attention.k_proj,
-                &mut attention.v_proj,
-                &mut attention.o_proj,
-                &mut mlp.gate_proj,
-                &mut mlp.up_proj,
-                &mut mlp.down_proj,
-            ];
-            let blocks = linears.into_iter().flat_map(|linear| linear.blocks.iter_mut());
-            layers.extend(blocks.map(|block| (block, Some(index))));
+            for linear in block.linears_mut() {
+                let blocks = linear.blocks_mut().expect(UNPACKED);
+                layers.extend(blocks.iter_mut().map(|block| (block, Some(index))));
+            }
         }
         (layers, &*self.mapper)
     }
@@ -213,12 +209,13 @@ impl IsqModel for HostedColm {
 
     fn residual_tensors(&self) -> Vec<(String, Tensor)> {
         let residual = UnVarBuilder::new();
+        let tables = self.colm.embedding.tables().expect(UNPACKED);
         let add = |name: String, tensors: &[Tensor]| {
             for (i, tensor) in tensors.iter().enumerate() {
                 residual.pp(&name).pp("chains").pp(i).add_tensor("weight", tensor.clone());
             }
         };
-        add("model.embed_tokens".into(), &self.colm.embedding.tables);
+        add("model.embed_tokens".into(), &tables);
         add("model.norm".into(), &self.colm.norm.weights);
         for (layer, block) in self.colm.blocks.iter().enumerate() {
             add(format!("model.layers.{layer}.input_layernorm"), &block.input_norm.weights);

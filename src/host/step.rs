@@ -1,6 +1,6 @@
 //! From what the engine hands to a forward pass to a [`Step`].
 
-use candle_core::{bail, Device, Result, Tensor};
+use candle_core::{bail, DType, Device, Result, Tensor};
 use colm_checkpoint::Split;
 use colm_kernels::{BlockTables, KvBlocks, Slots};
 use mistralrs_core::ext::PagedAttentionInputMetadata;
@@ -79,12 +79,8 @@ pub fn step(batch: &Batch<'_>, paging: Paging, kv_heads: &Split) -> Result<Step>
             chains: batch.chains[index],
         });
     }
-    Ok(Step {
-        tokens,
-        slots: Slots::new(slots),
-        block_tables: paging.tables,
-        active: ActiveRows::new(sequences, kv_heads),
-    })
+    let active = ActiveRows::new(sequences, kv_heads)?;
+    Step::new(tokens, &Slots::new(slots), paging.tables, active)
 }
 
 /// `[sequences, most rows asked of one, vocab]` from the rows of `logits`, in the order of the step;
@@ -111,9 +107,9 @@ pub fn scratch_blocks(
     block_size: usize,
     kv_heads: usize,
     head_dim: usize,
-    like: &Tensor,
+    dtype: DType,
+    device: &Device,
 ) -> Result<KvBlocks> {
-    let (dtype, device) = (like.dtype(), like.device());
     let keys = Tensor::zeros((blocks, kv_heads, head_dim, block_size, 1), dtype, device)?;
     let values = Tensor::zeros((blocks, kv_heads, head_dim, block_size), dtype, device)?;
     KvBlocks::from_host(&keys, &values, head_dim)

@@ -4,13 +4,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
-use colm_checkpoint::{ColmConfig, Projection};
+use colm_checkpoint::Projection;
 use colm_kernels::{chain_attention, ChainQueries, KvBlocks, Rope};
-use mistralrs_quant::{QuantizedConfig, ShardedVarBuilder};
 
-use super::layers::ChainLinear;
-use super::representation::{Prefixes, Representation};
+use super::linear::ChainLinear;
+use super::representation::Representation;
 use super::rows::Step;
+use super::source::Source;
 
 /// Causal attention of every chain over the keys and values of the chain that owns them.
 pub struct ChainAttention {
@@ -27,23 +27,15 @@ pub struct ChainAttention {
 }
 
 impl ChainAttention {
-    /// The first `k` chains from `vb`, which stands at the layer's name.
-    pub fn load(
-        config: &ColmConfig,
-        k: usize,
-        rope: Arc<Rope>,
-        quantization: &Option<QuantizedConfig>,
-        vb: &ShardedVarBuilder,
-    ) -> Result<Self> {
-        let load = |projection: Projection| {
-            ChainLinear::load(config, projection, k, quantization, &vb.pp(projection.name()))
-        };
+    /// The first `k` chains from `source`.
+    pub fn load(source: &Source, k: usize, rope: Arc<Rope>) -> Result<Self> {
+        let config = source.config;
         let owned = (0..k).map(|i| config.kv_heads.range(i));
         Ok(Self {
-            q_proj: load(Projection::Q)?,
-            k_proj: load(Projection::K)?,
-            v_proj: load(Projection::V)?,
-            o_proj: load(Projection::O)?,
+            q_proj: source.linear(Projection::Q, k)?,
+            k_proj: source.linear(Projection::K, k)?,
+            v_proj: source.linear(Projection::V, k)?,
+            o_proj: source.linear(Projection::O, k)?,
             rope,
             head_dim: config.head_dim,
             reads: (0..k).map(|i| config.kv_heads.range(config.kv_owner(i))).collect(),
@@ -51,34 +43,44 @@ impl ChainAttention {
         })
     }
 
-    /// Writes the step's keys and values to `kv`, then attends.
-    pub fn forward(&self, x: &Prefixes, step: &Step, kv: &KvBlocks) -> Result<Representation> {
-        self.write(x, step, kv)?;
-        let rows = &step.active;
-        let q = self.q_proj.forward(x)?;
-        let q = q.chains().iter().enumerate();
-        let q = q.map(|(i, q)| self.rope.apply(&self.heads(q)?, &rows.positions(i)));
+    /// `residual` plus attention of `x`, whose keys and values are written to `kv` first.
+    pub fn forward_add(
+        &self,
+        x: &Representation,
+        step: &Step,
+        kv: &KvBlocks,
+        residual: &Representation,
+    ) -> Result<Representation> {
+        let projections = [&self.q_proj, &self.k_proj, &self.v_proj];
+        let [q, k, v] = ChainLinear::forward(projections, x, &step.active)?;
+        self.write(&k, &v, step, kv)?;
+        let q = q.chains().iter().zip(step.chains());
+        let q = q.map(|(q, chain)| self.rope.apply(&self.heads(q)?, &chain.positions));
         let q = q.collect::<Result<Vec<_>>>()?;
-        let ranges: Vec<_> = (0..q.len()).map(|i| rows.query_ranges(i)).collect();
-        let queries: Vec<_> = q
-            .iter()
-            .zip(&ranges)
-            .zip(&self.reads)
-            .map(|((q, ranges), heads)| ChainQueries { q, ranges, kv_heads: heads.clone() })
-            .collect();
+        let chains = q.iter().zip(step.chains()).zip(&self.reads);
+        let queries = chains.map(|((q, chain), heads)| ChainQueries {
+            q,
+            ranges: &chain.queries,
+            kv_heads: heads.clone(),
+        });
         let scale = 1. / (self.head_dim as f32).sqrt();
-        let heads = chain_attention(&queries, kv, &step.block_tables, scale)?;
+        let heads = chain_attention(&queries.collect::<Vec<_>>(), kv, &step.block_tables, scale)?;
         let heads = heads.iter().map(|heads| heads.flatten_from(1));
         let heads = Representation::new(heads.collect::<Result<_>>()?);
-        self.o_proj.forward(&heads.prefixes(rows)?)
+        self.o_proj.forward_add(&heads, &step.active, residual)
     }
 
-    fn write(&self, x: &Prefixes, step: &Step, kv: &KvBlocks) -> Result<()> {
-        let (k, v) = (self.k_proj.forward(x)?, self.v_proj.forward(x)?);
-        let owners = k.chains().iter().zip(v.chains()).zip(&self.owns).enumerate();
-        for (i, ((k, v), heads)) in owners {
-            let k = self.rope.apply(&self.heads(k)?, &step.active.positions(i))?;
-            kv.write(heads.clone(), &k, &self.heads(v)?, &step.slots_of(i))?;
+    fn write(
+        &self,
+        k: &Representation,
+        v: &Representation,
+        step: &Step,
+        kv: &KvBlocks,
+    ) -> Result<()> {
+        let owners = k.chains().iter().zip(v.chains()).zip(&self.owns).zip(step.chains());
+        for (((k, v), heads), chain) in owners {
+            let k = self.rope.apply(&self.heads(k)?, &chain.positions)?;
+            kv.write(heads.clone(), &k, &self.heads(v)?, &chain.slots)?;
         }
         Ok(())
     }

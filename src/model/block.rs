@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use candle_core::{Device, Result};
-use colm_checkpoint::{ColmConfig, Projection};
-use colm_kernels::{silu_mul, KvBlocks, Rope};
-use mistralrs_quant::{QuantizedConfig, ShardedVarBuilder};
+use colm_checkpoint::Projection;
+use colm_kernels::{KvBlocks, Rope};
 
 use super::attention::ChainAttention;
-use super::layers::{ChainLinear, ChainRmsNorm};
-use super::representation::{Prefixes, Representation};
+use super::layers::ChainRmsNorm;
+use super::linear::ChainLinear;
+use super::representation::Representation;
 use super::rows::{ActiveRows, Step};
+use super::source::Source;
 
 /// down(silu(gate) * up).
 pub struct ChainMlp {
@@ -20,28 +21,22 @@ pub struct ChainMlp {
 }
 
 impl ChainMlp {
-    fn load(
-        config: &ColmConfig,
-        k: usize,
-        quantization: &Option<QuantizedConfig>,
-        vb: &ShardedVarBuilder,
-    ) -> Result<Self> {
-        let load = |projection: Projection| {
-            ChainLinear::load(config, projection, k, quantization, &vb.pp(projection.name()))
-        };
+    fn load(source: &Source, k: usize) -> Result<Self> {
         Ok(Self {
-            gate_proj: load(Projection::Gate)?,
-            up_proj: load(Projection::Up)?,
-            down_proj: load(Projection::Down)?,
+            gate_proj: source.linear(Projection::Gate, k)?,
+            up_proj: source.linear(Projection::Up, k)?,
+            down_proj: source.linear(Projection::Down, k)?,
         })
     }
 
-    fn forward(&self, x: &Prefixes, rows: &ActiveRows) -> Result<Representation> {
-        let (gate, up) = (self.gate_proj.forward(x)?, self.up_proj.forward(x)?);
-        let gated = gate.chains().iter().zip(up.chains());
-        let gated = gated.map(|(gate, up)| silu_mul(gate, up));
-        let gated = Representation::new(gated.collect::<Result<_>>()?);
-        self.down_proj.forward(&gated.prefixes(rows)?)
+    fn forward_add(
+        &self,
+        x: &Representation,
+        rows: &ActiveRows,
+        residual: &Representation,
+    ) -> Result<Representation> {
+        let gated = ChainLinear::forward_gated(&self.gate_proj, &self.up_proj, x, rows)?;
+        self.down_proj.forward_add(&gated, rows, residual)
     }
 }
 
@@ -56,23 +51,14 @@ pub struct Block {
 }
 
 impl Block {
-    /// The first `k` chains from `vb`, which stands at the layer's name; `norms` stands there too,
-    /// on the device that computes (with in-situ quantization `vb` may load to the CPU first).
-    pub fn load(
-        config: &ColmConfig,
-        k: usize,
-        rope: Arc<Rope>,
-        quantization: &Option<QuantizedConfig>,
-        vb: &ShardedVarBuilder,
-        norms: &ShardedVarBuilder,
-    ) -> Result<Self> {
-        let norm = |name| ChainRmsNorm::load(config, k, &norms.pp(name));
+    /// The first `k` chains from `source`.
+    pub fn load(source: &Source, k: usize, rope: Arc<Rope>) -> Result<Self> {
         Ok(Self {
-            input_norm: norm("input_layernorm")?,
-            attention: ChainAttention::load(config, k, rope, quantization, vb)?,
-            post_attention_norm: norm("post_attention_layernorm")?,
-            mlp: ChainMlp::load(config, k, quantization, vb)?,
-            device: norms.device().clone(),
+            input_norm: source.norm("input_layernorm", k)?,
+            attention: ChainAttention::load(source, k, rope)?,
+            post_attention_norm: source.norm("post_attention_layernorm", k)?,
+            mlp: ChainMlp::load(source, k)?,
+            device: source.others.device().clone(),
         })
     }
 
@@ -83,11 +69,22 @@ impl Block {
         step: &Step,
         kv: &KvBlocks,
     ) -> Result<Representation> {
-        let rows = &step.active;
         let x = x.to_device(&self.device)?;
-        let normed = self.input_norm.forward(&x)?.prefixes(rows)?;
-        let x = x.add(&self.attention.forward(&normed, step, kv)?)?;
-        let normed = self.post_attention_norm.forward(&x)?.prefixes(rows)?;
-        x.add(&self.mlp.forward(&normed, rows)?)
+        let x = self.attention.forward_add(&self.input_norm.forward(&x)?, step, kv, &x)?;
+        self.mlp.forward_add(&self.post_attention_norm.forward(&x)?, &step.active, &x)
+    }
+
+    /// The linear layers, in the order of [`Projection::ALL`].
+    pub fn linears_mut(&mut self) -> [&mut ChainLinear; 7] {
+        let (attention, mlp) = (&mut self.attention, &mut self.mlp);
+        [
+            &mut attention.q_proj,
+            &mut attention.k_proj,
+            &mut attention.v_proj,
+            &mut attention.o_proj,
+            &mut mlp.gate_proj,
+            &mut mlp.up_proj,
+            &mut mlp.down_proj,
+        ]
     }
 }

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use candle_core::{bail, Device, Result, Tensor};
+use candle_core::{bail, DType, Device, Result, Tensor};
 use colm_checkpoint::ColmConfig;
 use colm_kernels::{KvBlocks, Llama3Scaling, Rope};
 use mistralrs_quant::{QuantizedConfig, ShardedVarBuilder};
 
 use super::block::Block;
-use super::layers::{ChainEmbedding, ChainHead, ChainRmsNorm};
+use super::head::ChainHead;
+use super::layers::{ChainEmbedding, ChainRmsNorm};
 use super::rows::Step;
+use super::source::Source;
 
 /// The first k chains of a CoLM or CoLM-Air, ready to run.
 pub struct Colm {
@@ -19,6 +21,7 @@ pub struct Colm {
     pub head: ChainHead,
     chains: usize,
     device: Device,
+    dtype: DType,
 }
 
 /// Where the loader wants the weights of each part.
@@ -27,6 +30,9 @@ pub struct Placed<'a> {
     pub linears: &'a dyn Fn(Option<usize>) -> ShardedVarBuilder,
     /// Weights that stay as they are, on the device that computes.
     pub others: &'a dyn Fn(Option<usize>) -> ShardedVarBuilder,
+    /// Whether the host is going to quantize the linear layers once they are loaded: then they stay
+    /// as it holds them, one by one.
+    pub quantized_later: bool,
 }
 
 impl Colm {
@@ -39,19 +45,22 @@ impl Colm {
         placed: &Placed<'_>,
     ) -> Result<Self> {
         let root = (placed.others)(None);
-        let embedding = ChainEmbedding::load(config, k, &root.pp("model.embed_tokens"))?;
+        let pack = root.device().is_cpu() && !placed.quantized_later;
+        let mut embedding = ChainEmbedding::load(config, k, &root.pp("model.embed_tokens"))?;
         let head = match config.file.tie_word_embeddings {
-            true => ChainHead::tied(&embedding)?,
+            true => ChainHead::tied(&mut embedding, pack)?,
             false => {
-                ChainHead::load(config, k, quantization, &(placed.linears)(None).pp("lm_head"))?
+                let vb = (placed.linears)(None).pp("lm_head");
+                ChainHead::load(config, k, quantization, pack, &vb)?
             }
         };
         let rope = Arc::new(rope(config)?);
         let block = |layer: usize| {
             let name = format!("model.layers.{layer}");
             let linears = (placed.linears)(Some(layer)).pp(&name);
-            let norms = (placed.others)(Some(layer)).pp(&name);
-            Block::load(config, k, rope.clone(), quantization, &linears, &norms)
+            let others = (placed.others)(Some(layer)).pp(&name);
+            let source = Source { config, quantization, pack, linears, others };
+            Block::load(&source, k, rope.clone())
         };
         Ok(Self {
             blocks: (0..config.file.num_hidden_layers).map(block).collect::<Result<_>>()?,
@@ -60,6 +69,7 @@ impl Colm {
             head,
             chains: k,
             device: root.device().clone(),
+            dtype: root.dtype(),
         })
     }
 
@@ -71,6 +81,11 @@ impl Colm {
     /// Where tokens come in and logits go out.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// What the weights were loaded as.
+    pub fn dtype(&self) -> DType {
+        self.dtype
     }
 
     /// The logits asked for, `[rows, vocab_size]` f32 in the order of the step, each row at the chain
@@ -85,12 +100,21 @@ impl Colm {
         if kv.len() != self.blocks.len() {
             bail!("{} layers of KV blocks for {} layers", kv.len(), self.blocks.len());
         }
+        match self.device {
+            // From inside the thread pool: entering and leaving it at every product would cost a
+            // decoded token more than some of the products.
+            Device::Cpu => rayon::scope(|_| self.run(step, kv)),
+            _ => self.run(step, kv),
+        }
+    }
+
+    fn run(&self, step: &Step, kv: &[KvBlocks]) -> Result<Tensor> {
         let mut x = self.embedding.forward(step)?;
         for (block, kv) in self.blocks.iter().zip(kv) {
             x = block.forward(&x, step, kv)?;
         }
-        let asked = rows.at_logits();
-        let x = x.to_device(&self.device)?.select(rows, &asked)?;
+        let asked = step.active.at_logits()?;
+        let x = x.to_device(&self.device)?.select(&step.active, &asked)?;
         self.head.forward(&self.norm.forward(&x)?, &asked)
     }
 }

@@ -40,8 +40,9 @@ impl Representation {
         Ok(Self::new(selected.collect::<Result<_>>()?))
     }
 
-    /// x_<=i for every chain i.
-    pub fn prefixes(&self, rows: &ActiveRows) -> Result<Prefixes> {
+    /// x_<=i for every chain i, `[rows chain i is active on, width_<=i]`: what a product reads that
+    /// knows of one chain only.
+    pub fn prefixes(&self, rows: &ActiveRows) -> Result<Vec<Tensor>> {
         let mut prefixes: Vec<Tensor> = Vec::with_capacity(self.chains.len());
         for (i, x) in self.chains.iter().enumerate() {
             let prefix = match i.checked_sub(1) {
@@ -53,19 +54,6 @@ impl Representation {
             };
             prefixes.push(prefix);
         }
-        Ok(Prefixes { prefixes })
-    }
-}
-
-/// What the linear layers read: per chain i the tensor x_<=i, `[rows chain i is active on, width_<=i]`.
-#[derive(Clone, Debug)]
-pub struct Prefixes {
-    prefixes: Vec<Tensor>,
-}
-
-impl Prefixes {
-    /// The tensors, chain by chain.
-    pub fn iter(&self) -> impl Iterator<Item = &Tensor> {
-        self.prefixes.iter()
+        Ok(prefixes)
     }
 }

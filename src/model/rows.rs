@@ -13,9 +13,9 @@
 
 use std::ops::Range;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{bail, Device, Result, Tensor};
 use colm_checkpoint::Split;
-use colm_kernels::{BlockTables, QueryRange, Slots};
+use colm_kernels::{BlockTables, ChainRows, QueryRange, Slots};
 
 /// What one sequence brings to a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct ActiveRows {
     /// `chains[i][s]`: the rows of sequence s that chain i is active on, within the sequence's rows.
     /// Only chains with at least one row are listed.
     chains: Vec<Vec<Range<usize>>>,
+    /// The same, as the linear layers take it.
+    chain_rows: ChainRows,
 }
 
 impl ActiveRows {
@@ -44,7 +46,12 @@ impl ActiveRows {
     /// count and every key and value is written that a later step may read.
     ///
     /// `kv_heads` says which chains own keys and values (SPEC 2): all in CoLM, the first in Air.
-    pub fn new(sequences: Vec<Sequence>, kv_heads: &Split) -> Self {
+    ///
+    /// Fails if a sequence asks for logits of rows it has not.
+    pub fn new(sequences: Vec<Sequence>, kv_heads: &Split) -> Result<Self> {
+        if let Some(sequence) = sequences.iter().find(|one| one.logits.end > one.rows) {
+            bail!("logits {:?} are asked of {} rows", sequence.logits, sequence.rows);
+        }
         let count = sequences.iter().map(|sequence| sequence.chains).max().unwrap_or(0);
         let active = |chain: usize, sequence: &Sequence| {
             let writes_kv = (chain..sequence.chains).any(|above| kv_heads.of(above) > 0);
@@ -57,11 +64,17 @@ impl ActiveRows {
         let chains = (0..count)
             .map(|chain| sequences.iter().map(|sequence| active(chain, sequence)).collect())
             .collect();
-        Self { sequences, chains }
+        Self::of_chains(sequences, chains)
+    }
+
+    fn of_chains(sequences: Vec<Sequence>, chains: Vec<Vec<Range<usize>>>) -> Result<Self> {
+        let of_step = chains.iter().map(|active| rows_of_step(&sequences, active));
+        let chain_rows = ChainRows::new(&of_step.collect::<Vec<_>>())?;
+        Ok(Self { sequences, chains, chain_rows })
     }
 
     /// The same sequences, reduced to the rows whose logits are asked for.
-    pub fn at_logits(&self) -> Self {
+    pub fn at_logits(&self) -> Result<Self> {
         let within = |chain: usize, sequence: &Sequence| match chain < sequence.chains {
             true => sequence.logits.clone(),
             false => 0..0,
@@ -69,7 +82,12 @@ impl ActiveRows {
         let chains = (0..self.chains())
             .map(|chain| self.sequences.iter().map(|sequence| within(chain, sequence)).collect())
             .collect();
-        Self { sequences: self.sequences.clone(), chains }
+        Self::of_chains(self.sequences.clone(), chains)
+    }
+
+    /// The rows of each chain among those of the chains below it.
+    pub fn chain_rows(&self) -> &ChainRows {
+        &self.chain_rows
     }
 
     /// What each sequence brings.
@@ -84,22 +102,16 @@ impl ActiveRows {
 
     /// The number of rows `chain` (from 0) is active on.
     pub fn count(&self, chain: usize) -> usize {
-        self.chains[chain].iter().map(ExactSizeIterator::len).sum()
+        self.chain_rows.count(chain)
     }
 
     /// The rows `chain` is active on, as positions in the flattened rows of the step.
     pub fn of_step(&self, chain: usize) -> Vec<usize> {
-        let mut first = 0;
-        let mut rows = Vec::with_capacity(self.count(chain));
-        for (sequence, active) in self.sequences.iter().zip(&self.chains[chain]) {
-            rows.extend(active.clone().map(|row| first + row));
-            first += sequence.rows;
-        }
-        rows
+        rows_of_step(&self.sequences, &self.chains[chain])
     }
 
     /// Per row of `chain`, its position in its sequence.
-    pub fn positions(&self, chain: usize) -> Vec<usize> {
+    fn positions(&self, chain: usize) -> Vec<usize> {
         let sequences = self.sequences.iter().zip(&self.chains[chain]);
         sequences
             .flat_map(|(sequence, active)| active.clone().map(|row| sequence.first_position + row))
@@ -107,7 +119,7 @@ impl ActiveRows {
     }
 
     /// The queries of `chain`: one run of consecutive positions per sequence.
-    pub fn query_ranges(&self, chain: usize) -> Vec<QueryRange> {
+    fn query_ranges(&self, chain: usize) -> Vec<QueryRange> {
         let sequences = self.sequences.iter().zip(&self.chains[chain]).enumerate();
         sequences
             .filter(|(_, (_, active))| !active.is_empty())
@@ -141,6 +153,17 @@ impl ActiveRows {
     }
 }
 
+/// The active rows as positions in the flattened rows of all sequences.
+fn rows_of_step(sequences: &[Sequence], active: &[Range<usize>]) -> Vec<usize> {
+    let mut first = 0;
+    let mut rows = Vec::new();
+    for (sequence, active) in sequences.iter().zip(active) {
+        rows.extend(active.clone().map(|row| first + row));
+        first += sequence.rows;
+    }
+    rows
+}
+
 /// For every row in `to`, its place among the rows in `from`, which has them all.
 fn positions_within(from: &[Range<usize>], to: &[Range<usize>], device: &Device) -> Result<Tensor> {
     let mut first = 0;
@@ -157,26 +180,66 @@ fn positions_within(from: &[Range<usize>], to: &[Range<usize>], device: &Device)
 #[derive(Clone, Debug)]
 pub struct Step {
     /// Per row, the token.
-    pub tokens: Vec<u32>,
-    /// Per row, where its keys and values are written.
-    pub slots: Slots,
+    tokens: Vec<u32>,
     /// Per sequence, the blocks that hold its keys and values.
     pub block_tables: BlockTables,
     /// Which rows each chain is active on.
     pub active: ActiveRows,
+    /// What every layer asks of each chain's rows.
+    chains: Vec<ChainStep>,
+}
+
+/// The rows of one chain in a step.
+#[derive(Clone, Debug)]
+pub struct ChainStep {
+    /// Per row, its position in its sequence.
+    pub positions: Vec<usize>,
+    /// Per row, where its key and value are written.
+    pub slots: Slots,
+    /// The rows as queries: one run of consecutive positions per sequence.
+    pub queries: Vec<QueryRange>,
 }
 
 impl Step {
-    /// The tokens of the rows `chain` is active on, `[rows]` u32.
-    pub fn tokens_of(&self, chain: usize, device: &Device) -> Result<Tensor> {
-        let tokens = self.active.of_step(chain).into_iter().map(|row| self.tokens[row]);
-        Tensor::new(tokens.collect::<Vec<_>>(), device)
+    /// `tokens` and `slots` (where keys and values are written) are per row, `block_tables` per
+    /// sequence.
+    ///
+    /// Fails if there are not as many of them as rows or sequences.
+    pub fn new(
+        tokens: Vec<u32>,
+        slots: &Slots,
+        block_tables: BlockTables,
+        active: ActiveRows,
+    ) -> Result<Self> {
+        let rows: usize = active.sequences().iter().map(|sequence| sequence.rows).sum();
+        let sequences = active.sequences().len();
+        if tokens.len() != rows || slots.rows() != rows || block_tables.sequences() != sequences {
+            bail!(
+                "{rows} rows of {sequences} sequences come with {} tokens, {} slots and {} block tables",
+                tokens.len(),
+                slots.rows(),
+                block_tables.sequences()
+            );
+        }
+        let chain = |chain: usize| ChainStep {
+            positions: active.positions(chain),
+            slots: Slots::new(
+                active.of_step(chain).into_iter().map(|row| slots.as_slice()[row]).collect(),
+            ),
+            queries: active.query_ranges(chain),
+        };
+        let chains = (0..active.chains()).map(chain).collect();
+        Ok(Self { tokens, block_tables, active, chains })
     }
 
-    /// The slots of the rows `chain` is active on.
-    pub fn slots_of(&self, chain: usize) -> Slots {
-        let slots = self.slots.as_slice();
-        Slots::new(self.active.of_step(chain).into_iter().map(|row| slots[row]).collect())
+    /// The rows of every chain that has some.
+    pub fn chains(&self) -> &[ChainStep] {
+        &self.chains
+    }
+
+    /// The tokens of the rows `chain` is active on.
+    pub fn tokens_of(&self, chain: usize) -> Vec<u32> {
+        self.active.of_step(chain).into_iter().map(|row| self.tokens[row]).collect()
     }
 }
 
@@ -203,21 +266,21 @@ mod tests {
 
     #[test]
     fn prefix_chain_prefill_needs_upper_chains_at_the_last_row_only() {
-        let active = ActiveRows::new(vec![prompt(5, 3), prompt(2, 3)], &air(3));
+        let active = ActiveRows::new(vec![prompt(5, 3), prompt(2, 3)], &air(3)).unwrap();
         assert_eq!(counts(&active), [7, 2, 2]);
         assert_eq!(active.of_step(1), [4, 6]);
     }
 
     #[test]
     fn a_chain_that_owns_keys_and_values_has_every_row_of_its_sequences() {
-        let active = ActiveRows::new(vec![prompt(5, 3), prompt(2, 1)], &colm(3));
+        let active = ActiveRows::new(vec![prompt(5, 3), prompt(2, 1)], &colm(3)).unwrap();
         assert_eq!(counts(&active), [7, 5, 5]);
     }
 
     #[test]
     fn a_mixed_batch_gives_each_chain_the_sequences_that_reach_it() {
         let sequences = [1, 3, 2].map(|k| prompt(1, k)).to_vec();
-        let active = ActiveRows::new(sequences, &colm(3));
+        let active = ActiveRows::new(sequences, &colm(3)).unwrap();
         assert_eq!(counts(&active), [3, 2, 1]);
         assert_eq!(active.of_step(1), [1, 2]);
         assert_eq!(active.of_step(2), [1]);
@@ -226,7 +289,7 @@ mod tests {
     #[test]
     fn ranges_carry_positions_of_a_cached_prefix() {
         let cached = Sequence { first_position: 32, rows: 4, logits: 3..4, chains: 2 };
-        let active = ActiveRows::new(vec![prompt(3, 1), cached], &air(2));
+        let active = ActiveRows::new(vec![prompt(3, 1), cached], &air(2)).unwrap();
         let last = QueryRange { sequence: 1, first_position: 35, rows: 1 };
         assert_eq!(active.query_ranges(1), [last]);
         assert_eq!(active.query_ranges(0).len(), 2);
@@ -234,11 +297,11 @@ mod tests {
 
     #[test]
     fn selecting_rows_keeps_the_order_of_the_step() -> Result<()> {
-        let active = ActiveRows::new(vec![prompt(3, 1), prompt(2, 2)], &air(2));
+        let active = ActiveRows::new(vec![prompt(3, 1), prompt(2, 2)], &air(2)).unwrap();
         let x = Tensor::arange(0f32, 5., &Device::Cpu)?.reshape((5, 1))?;
         let second = active.select(0, &active, 1, &x)?;
         assert_eq!(second.flatten_all()?.to_vec1::<f32>()?, [4.]);
-        let logits = active.at_logits();
+        let logits = active.at_logits()?;
         let last = active.select(0, &logits, 0, &x)?;
         assert_eq!(last.flatten_all()?.to_vec1::<f32>()?, [2., 4.]);
         Ok(())

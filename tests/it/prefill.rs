@@ -45,7 +45,7 @@ impl Alone {
         }
         let vb = ShardedSafeTensors::wrap(Box::new(tensors), DType::F32, Device::Cpu);
         let root = |_: Option<usize>| vb.clone();
-        let placed = Placed { linears: &root, others: &root };
+        let placed = Placed { quantized_later: false, linears: &root, others: &root };
         let colm = Colm::load(&config, k, &None, &placed).unwrap();
         let blocks_per_sequence = longest.div_ceil(BLOCK_SIZE);
         let (heads, dim) = (config.kv_heads.total(), config.head_dim);
@@ -76,12 +76,8 @@ impl Alone {
                 chains: part.chains,
             });
         }
-        let step = Step {
-            tokens,
-            slots: Slots::new(slots),
-            block_tables: BlockTables::new(tables),
-            active: ActiveRows::new(sequences, &self.config.kv_heads),
-        };
+        let active = ActiveRows::new(sequences, &self.config.kv_heads).unwrap();
+        let step = Step::new(tokens, &Slots::new(slots), BlockTables::new(tables), active).unwrap();
         self.colm.forward(&step, &self.kv).unwrap().to_vec2().unwrap()
     }
 }

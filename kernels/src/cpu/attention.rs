@@ -10,15 +10,17 @@ use std::ops::Range;
 use candle_core::{DType, Device, Result, Tensor};
 use rayon::prelude::*;
 
-use super::lanes;
+use super::instructions;
+use super::key_tile::Cache;
+use super::outer::ROWS;
 use super::rows::cpu;
-use super::sweep::{Cache, QueryRows, Softmax, Sweep, ROWS};
+use super::sweep::{QueryRows, Softmax, Sweep};
 use super::{for_dtype, Element};
 use crate::{BlockTables, ChainQueries, KvBlocks};
 
 /// Query rows per tile, a row being a position of one of the heads that share a key/value head:
 /// enough to pay for fetching the keys.
-const TILE_ROWS: usize = 128;
+const TILE_ROWS: usize = 16 * ROWS;
 
 /// Key positions a task sweeps: the keys of a long context are divided even for a single row.
 const SEGMENT: usize = 1024;
@@ -215,7 +217,7 @@ impl Tile<'_> {
             .into_par_iter()
             .map(|segment| {
                 let keys = segment * SEGMENT..end.min((segment + 1) * SEGMENT);
-                lanes::run(Sweep { cache, table: self.table, kv_head, rows: &rows, keys })
+                instructions::run(Sweep { cache, table: self.table, kv_head, rows: &rows, keys })
             })
             .collect();
         let merged = segments.into_iter().reduce(|mut earlier, later| {

@@ -5,10 +5,25 @@ use candle_core::{bail, CpuStorage, Result, WithDType};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
+use super::outer::Register;
+
 /// A number as tensors store it; arithmetic is done in f32.
 pub(crate) trait Element: WithDType {
     /// `to[i] = from[i]`, for slices of one length.
     fn widen(from: &[Self], to: &mut [f32]);
+
+    /// A register full of numbers from `from` on, in f32.
+    ///
+    /// # Safety
+    /// As [`Register`] demands.
+    unsafe fn load<R: Register>(from: *const Self) -> R;
+
+    /// The number in f32.
+    fn wide(self) -> f32 {
+        let mut wide = [0.0];
+        Self::widen(&[self], &mut wide);
+        wide[0]
+    }
 
     /// The nearest number of this type.
     fn narrow(value: f32) -> Self;
@@ -21,6 +36,12 @@ impl Element for f32 {
     #[inline(always)]
     fn widen(from: &[f32], to: &mut [f32]) {
         to.copy_from_slice(from);
+    }
+
+    #[inline(always)]
+    unsafe fn load<R: Register>(from: *const f32) -> R {
+        // SAFETY: the caller's promise is the same.
+        unsafe { R::load_f32(from) }
     }
 
     #[inline(always)]
@@ -37,11 +58,17 @@ impl Element for f32 {
 }
 
 macro_rules! half_element {
-    ($half:ty, $storage:ident, $widen:expr) => {
+    ($half:ty, $storage:ident, $widen:expr, $load:ident) => {
         impl Element for $half {
             #[inline(always)]
             fn widen(from: &[$half], to: &mut [f32]) {
                 $widen(from, to);
+            }
+
+            #[inline(always)]
+            unsafe fn load<R: Register>(from: *const $half) -> R {
+                // SAFETY: the caller's promise is the same.
+                unsafe { R::$load(from) }
             }
 
             #[inline(always)]
@@ -63,8 +90,8 @@ macro_rules! half_element {
     };
 }
 
-half_element!(bf16, BF16, widen_bf16);
-half_element!(f16, F16, <[f16]>::convert_to_f32_slice);
+half_element!(bf16, BF16, widen_bf16, load_bf16);
+half_element!(f16, F16, <[f16]>::convert_to_f32_slice, load_f16);
 
 /// bf16 is the upper half of an f32. `half` treats NaN apart, which keeps it from vectorising.
 #[inline(always)]

@@ -3,9 +3,15 @@
 pub(crate) mod attention;
 pub(crate) mod element;
 pub(crate) mod exp;
-pub(crate) mod lanes;
+pub(crate) mod instructions;
+pub(crate) mod key_tile;
+pub(crate) mod outer;
+pub(crate) mod panels;
+pub(crate) mod product;
+pub(crate) mod rectangles;
 pub(crate) mod rows;
 pub(crate) mod sweep;
+pub(crate) mod tiles;
 
 pub(crate) use element::{for_dtype, Element};
 pub(crate) use rows::Rows;

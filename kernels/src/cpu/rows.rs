@@ -1,5 +1,7 @@
 //! Tensors as rows in host memory.
 
+use std::sync::RwLockReadGuard;
+
 use candle_core::{bail, CpuStorage, Layout, Result, Storage, Tensor};
 
 use super::Element;
@@ -22,6 +24,11 @@ impl<'a, T: Element> Rows<'a, T> {
         })
     }
 
+    pub(crate) fn width(&self) -> usize {
+        self.width
+    }
+
+    #[inline(always)]
     pub(crate) fn row(&self, row: usize) -> &'a [T] {
         &self.numbers[row * self.stride..][..self.width]
     }
@@ -33,6 +40,24 @@ pub(crate) fn dense_rows(x: &Tensor) -> Result<Tensor> {
         return Ok(x.clone());
     }
     x.contiguous()
+}
+
+/// [`dense_rows`] of several tensors.
+pub(crate) fn all_dense(tensors: &[Tensor]) -> Result<Vec<Tensor>> {
+    tensors.iter().map(dense_rows).collect()
+}
+
+/// A tensor's storage, held for reading, and where in it the tensor stands.
+pub(crate) type Held<'a> = (RwLockReadGuard<'a, Storage>, &'a Layout);
+
+/// Holds the storages of tensors that went through [`all_dense`].
+pub(crate) fn hold(tensors: &[Tensor]) -> Vec<Held<'_>> {
+    tensors.iter().map(Tensor::storage_and_layout).collect()
+}
+
+/// The rows of tensors that are held.
+pub(crate) fn rows_of<'a, T: Element>(held: &'a [Held<'_>]) -> Result<Vec<Rows<'a, T>>> {
+    held.iter().map(|(storage, layout)| Rows::new(storage, layout)).collect()
 }
 
 /// The one place that refuses tensors of another device.

@@ -23,8 +23,21 @@ fn counting(first: usize, rows: usize, heads: usize) -> Result<Tensor> {
     Tensor::from_vec(numbers, (rows, heads, HEAD_DIM), &Device::Cpu)
 }
 
-/// What the host's tensor holds for (slot, head), read as [blocks, kv_heads, block_size, head_dim].
-fn row(host: &Tensor, slot: usize, head: usize) -> Result<Vec<f32>> {
+/// What the host's tensor of keys holds for (slot, head), read as [blocks, kv_heads, head_dim,
+/// block_size]: a block of up to 32 positions has them side by side.
+fn key(host: &Tensor, slot: usize, head: usize) -> Result<Vec<f32>> {
+    let tiles = host.reshape((BLOCKS, HEADS, HEAD_DIM, BLOCK_SIZE))?.to_dtype(DType::F32)?;
+    tiles
+        .get(slot / BLOCK_SIZE)?
+        .get(head)?
+        .narrow(1, slot % BLOCK_SIZE, 1)?
+        .flatten_all()?
+        .to_vec1()
+}
+
+/// What the host's tensor of values holds, read as [blocks, kv_heads, block_size, head_dim]: a head
+/// of up to 32 numbers is one panel.
+fn value(host: &Tensor, slot: usize, head: usize) -> Result<Vec<f32>> {
     let tiles = host.reshape((BLOCKS, HEADS, BLOCK_SIZE, HEAD_DIM))?.to_dtype(DType::F32)?;
     tiles.get(slot / BLOCK_SIZE)?.get(head)?.get(slot % BLOCK_SIZE)?.to_vec1()
 }
@@ -41,12 +54,13 @@ fn rows_stand_in_their_slots_and_heads_and_nowhere_else() -> Result<()> {
             for head in 0..HEADS {
                 let written = slots.iter().position(|&s| s == slot as i64);
                 let source = written.filter(|_| (1..3).contains(&head));
-                for (host, new) in [(&keys, &k), (&values, &v)] {
+                let found = [(key(&keys, slot, head)?, &k), (value(&values, slot, head)?, &v)];
+                for (found, new) in found {
                     let expected = match source {
                         Some(row) => new.get(row)?.get(head - 1)?.to_vec1()?,
                         None => vec![-1.0; HEAD_DIM],
                     };
-                    assert_eq!(row(host, slot, head)?, expected, "slot {slot}, head {head}");
+                    assert_eq!(found, expected, "slot {slot}, head {head}");
                 }
             }
         }
@@ -60,8 +74,8 @@ fn rows_may_be_strided_views_and_of_another_dtype() -> Result<()> {
     let wide = counting(0, 2, 6)?;
     let (k, v) = (wide.narrow(1, 1, 2)?, wide.narrow(1, 4, 2)?.to_dtype(DType::BF16)?);
     kv.write(2..4, &k, &v, &Slots::new(vec![6, 0]))?;
-    assert_eq!(row(&keys, 6, 3)?, wide.get(0)?.get(2)?.to_vec1::<f32>()?);
-    assert_eq!(row(&values, 0, 2)?, wide.get(1)?.get(4)?.to_vec1::<f32>()?);
+    assert_eq!(key(&keys, 6, 3)?, wide.get(0)?.get(2)?.to_vec1::<f32>()?);
+    assert_eq!(value(&values, 0, 2)?, wide.get(1)?.get(4)?.to_vec1::<f32>()?);
     Ok(())
 }
 

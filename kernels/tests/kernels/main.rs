@@ -2,6 +2,7 @@
 
 mod attention;
 mod kv_blocks;
+mod linear;
 mod reference;
 mod reproducible;
 mod rowwise;

@@ -1,0 +1,326 @@
+//! The computation everything rests on: sums of outer products of short columns and rows,
+//! `sums[row][column] += left[row][i] * right[i][column]`.
+//!
+//! Every number of `sums` is one chain of multiply-adds in the order of i, whatever stands beside
+//! it: that is why a row's result does not depend on its company. What is left to choose is how many
+//! of these chains the registers hold at once. It is written with the processor's own instructions
+//! because the compiler, left to itself, vectorises some numbers of rows and not others.
+
+use half::{bf16, f16};
+
+use super::Element;
+
+/// The most rows of one call: with [`COLUMNS`], as many sums as the registers of AVX-512 hold.
+pub(crate) const ROWS: usize = 12;
+
+/// Columns of one call: two registers of AVX-512, four of AVX2, eight of NEON.
+pub(crate) const COLUMNS: usize = 32;
+
+/// One number per column.
+pub(crate) type Columns = [f32; COLUMNS];
+
+/// Panics if the lengths do not fit: see [`super::instructions::Instructions::add_outer_products`].
+#[inline(always)]
+pub(crate) fn check<T, const DEPTH: usize>(
+    left: &[[f32; DEPTH]],
+    right: &[[T; COLUMNS]],
+    sums: &[Columns],
+) {
+    let (rows, depth) = (left.len(), right.len());
+    assert!(rows == sums.len() && rows <= ROWS && depth <= DEPTH, "{rows} rows, {depth} deep");
+}
+
+/// A register of several numbers.
+///
+/// # Safety
+/// The processor must have the register's instructions, and `LANES` numbers must stand at a pointer.
+pub(crate) trait Register: Copy {
+    const LANES: usize;
+
+    unsafe fn load_f32(from: *const f32) -> Self;
+    unsafe fn load_bf16(from: *const bf16) -> Self;
+    unsafe fn load_f16(from: *const f16) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    unsafe fn splat(number: f32) -> Self;
+    /// `self + a * b`, rounded once.
+    unsafe fn plus_product(self, a: Self, b: Self) -> Self;
+}
+
+/// `R` rows from `row` on and `C` registers of columns from `column` on.
+///
+/// # Safety
+/// The processor must have the instructions of `V`; `left` and `sums` must have the rows, `right` at
+/// most `DEPTH` entries, and the columns must be within [`COLUMNS`].
+#[inline(always)]
+unsafe fn add<V: Register, const R: usize, const C: usize, T: Element, const DEPTH: usize>(
+    left: &[[f32; DEPTH]],
+    right: &[[T; COLUMNS]],
+    sums: &mut [Columns],
+    row: usize,
+    column: usize,
+) {
+    debug_assert!(row + R <= left.len() && column + C * V::LANES <= COLUMNS);
+    // SAFETY: as the caller promises.
+    unsafe {
+        let mut local = [[V::splat(0.0); C]; R];
+        for r in 0..R {
+            let from = sums.get_unchecked(row + r).as_ptr().add(column);
+            for c in 0..C {
+                local[r][c] = V::load_f32(from.add(c * V::LANES));
+            }
+        }
+        let left = left.as_ptr().add(row).cast::<f32>();
+        for (i, right) in right.iter().enumerate() {
+            let from = right.as_ptr().add(column);
+            let right: [V; C] = std::array::from_fn(|c| T::load(from.add(c * V::LANES)));
+            for r in 0..R {
+                let left = V::splat(*left.add(r * DEPTH + i));
+                for c in 0..C {
+                    local[r][c] = local[r][c].plus_product(left, right[c]);
+                }
+            }
+        }
+        for r in 0..R {
+            let to = sums.get_unchecked_mut(row + r).as_mut_ptr().add(column);
+            for c in 0..C {
+                local[r][c].store(to.add(c * V::LANES));
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use half::{bf16, f16};
+
+    use super::{add, Columns, Element, Register, COLUMNS};
+
+    impl Register for __m512 {
+        const LANES: usize = 16;
+
+        #[inline(always)]
+        unsafe fn load_f32(from: *const f32) -> Self {
+            // SAFETY: as the trait demands.
+            unsafe { _mm512_loadu_ps(from) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_bf16(from: *const bf16) -> Self {
+            // SAFETY: as the trait demands. bf16 is the upper half of an f32.
+            unsafe {
+                let halves = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(halves))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn load_f16(from: *const f16) -> Self {
+            // SAFETY: as the trait demands.
+            unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: as the trait demands.
+            unsafe { _mm512_storeu_ps(to, self) }
+        }
+
+        #[inline(always)]
+        unsafe fn splat(number: f32) -> Self {
+            // SAFETY: as the trait demands.
+            unsafe { _mm512_set1_ps(number) }
+        }
+
+        #[inline(always)]
+        unsafe fn plus_product(self, a: Self, b: Self) -> Self {
+            // SAFETY: as the trait demands.
+            unsafe { _mm512_fmadd_ps(a, b, self) }
+        }
+    }
+
+    impl Register for __m256 {
+        const LANES: usize = 8;
+
+        #[inline(always)]
+        unsafe fn load_f32(from: *const f32) -> Self {
+            // SAFETY: as the trait demands.
+            unsafe { _mm256_loadu_ps(from) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_bf16(from: *const bf16) -> Self {
+            // SAFETY: as the trait demands. bf16 is the upper half of an f32.
+            unsafe {
+                let halves = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(halves))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn load_f16(from: *const f16) -> Self {
+            // SAFETY: as the trait demands.
+            unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: as the trait demands.
+            unsafe { _mm256_storeu_ps(to, self) }
+        }
+
+        #[inline(always)]
+        unsafe fn splat(number: f32) -> Self {
+            // SAFETY: as the trait demands.
+            unsafe { _mm256_set1_ps(number) }
+        }
+
+        #[inline(always)]
+        unsafe fn plus_product(self, a: Self, b: Self) -> Self {
+            // SAFETY: as the trait demands.
+            unsafe { _mm256_fmadd_ps(a, b, self) }
+        }
+    }
+
+    /// All rows at once: 24 registers of sums, 2 of `right`, 1 of `left`.
+    ///
+    /// # Safety
+    /// The processor must have AVX-512, and [`super::check`] must pass.
+    #[inline(always)]
+    pub(crate) unsafe fn with_32_registers_of_16<T: Element, const DEPTH: usize>(
+        left: &[[f32; DEPTH]],
+        right: &[[T; COLUMNS]],
+        sums: &mut [Columns],
+    ) {
+        // SAFETY: the rows are those there are, the columns all 32.
+        unsafe {
+            match left.len() {
+                1 => add::<__m512, 1, 2, T, DEPTH>(left, right, sums, 0, 0),
+                2 => add::<__m512, 2, 2, T, DEPTH>(left, right, sums, 0, 0),
+                3 => add::<__m512, 3, 2, T, DEPTH>(left, right, sums, 0, 0),
+                4 => add::<__m512, 4, 2, T, DEPTH>(left, right, sums, 0, 0),
+                5 => add::<__m512, 5, 2, T, DEPTH>(left, right, sums, 0, 0),
+                6 => add::<__m512, 6, 2, T, DEPTH>(left, right, sums, 0, 0),
+                7 => add::<__m512, 7, 2, T, DEPTH>(left, right, sums, 0, 0),
+                8 => add::<__m512, 8, 2, T, DEPTH>(left, right, sums, 0, 0),
+                9 => add::<__m512, 9, 2, T, DEPTH>(left, right, sums, 0, 0),
+                10 => add::<__m512, 10, 2, T, DEPTH>(left, right, sums, 0, 0),
+                11 => add::<__m512, 11, 2, T, DEPTH>(left, right, sums, 0, 0),
+                12 => add::<__m512, 12, 2, T, DEPTH>(left, right, sums, 0, 0),
+                _ => {}
+            }
+        }
+    }
+
+    /// Six rows and half of the columns at a time: 12 registers of sums, 2 of `right`, 1 of `left`.
+    ///
+    /// # Safety
+    /// The processor must have AVX2 and FMA, and [`super::check`] must pass.
+    #[inline(always)]
+    pub(crate) unsafe fn with_16_registers_of_8<T: Element, const DEPTH: usize>(
+        left: &[[f32; DEPTH]],
+        right: &[[T; COLUMNS]],
+        sums: &mut [Columns],
+    ) {
+        for row in (0..left.len()).step_by(6) {
+            for column in [0, 16] {
+                // SAFETY: the rows are those that are left, the columns two of four registers.
+                unsafe {
+                    match left.len() - row {
+                        1 => add::<__m256, 1, 2, T, DEPTH>(left, right, sums, row, column),
+                        2 => add::<__m256, 2, 2, T, DEPTH>(left, right, sums, row, column),
+                        3 => add::<__m256, 3, 2, T, DEPTH>(left, right, sums, row, column),
+                        4 => add::<__m256, 4, 2, T, DEPTH>(left, right, sums, row, column),
+                        5 => add::<__m256, 5, 2, T, DEPTH>(left, right, sums, row, column),
+                        _ => add::<__m256, 6, 2, T, DEPTH>(left, right, sums, row, column),
+                    }
+                }
+            }
+        }
+    }
+}
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{with_16_registers_of_8, with_32_registers_of_16};
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use std::arch::aarch64::*;
+
+    use half::{bf16, f16};
+
+    use super::{add, Columns, Element, Register, COLUMNS};
+
+    impl Register for float32x4_t {
+        const LANES: usize = 4;
+
+        #[inline(always)]
+        unsafe fn load_f32(from: *const f32) -> Self {
+            // SAFETY: as the trait demands.
+            unsafe { vld1q_f32(from) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_bf16(from: *const bf16) -> Self {
+            // SAFETY: as the trait demands. bf16 is the upper half of an f32.
+            unsafe { vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(from.cast()))) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_f16(from: *const f16) -> Self {
+            // SAFETY: as the trait demands. One by one: the conversion of a register is not in
+            // stable Rust yet.
+            unsafe {
+                let wide: [f32; 4] = std::array::from_fn(|lane| f32::from(*from.add(lane)));
+                vld1q_f32(wide.as_ptr())
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: as the trait demands.
+            unsafe { vst1q_f32(to, self) }
+        }
+
+        #[inline(always)]
+        unsafe fn splat(number: f32) -> Self {
+            // SAFETY: as the trait demands.
+            unsafe { vdupq_n_f32(number) }
+        }
+
+        #[inline(always)]
+        unsafe fn plus_product(self, a: Self, b: Self) -> Self {
+            // SAFETY: as the trait demands.
+            unsafe { vfmaq_f32(self, a, b) }
+        }
+    }
+
+    /// Six rows and half of the columns at a time: 24 registers of sums, 4 of `right`, 1 of `left`.
+    ///
+    /// # Safety
+    /// [`super::check`] must pass.
+    #[inline(always)]
+    pub(crate) unsafe fn with_32_registers_of_4<T: Element, const DEPTH: usize>(
+        left: &[[f32; DEPTH]],
+        right: &[[T; COLUMNS]],
+        sums: &mut [Columns],
+    ) {
+        for row in (0..left.len()).step_by(6) {
+            for column in [0, 16] {
+                // SAFETY: the rows are those that are left, the columns four of eight registers.
+                unsafe {
+                    match left.len() - row {
+                        1 => add::<float32x4_t, 1, 4, T, DEPTH>(left, right, sums, row, column),
+                        2 => add::<float32x4_t, 2, 4, T, DEPTH>(left, right, sums, row, column),
+                        3 => add::<float32x4_t, 3, 4, T, DEPTH>(left, right, sums, row, column),
+                        4 => add::<float32x4_t, 4, 4, T, DEPTH>(left, right, sums, row, column),
+                        5 => add::<float32x4_t, 5, 4, T, DEPTH>(left, right, sums, row, column),
+                        _ => add::<float32x4_t, 6, 4, T, DEPTH>(left, right, sums, row, column),
+                    }
+                }
+            }
+        }
+    }
+}
+#[cfg(target_arch = "aarch64")]
+pub(crate) use arm::with_32_registers_of_4;

@@ -1,0 +1,167 @@
+//! Products of rows with packed weights: tiles of rows times panels of outputs.
+//!
+//! Every number is one sum over the inputs in their order, so a row's result depends on nothing but
+//! the row and the weights: not on other rows, on the number of threads or on how the work is cut.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::exp::exp;
+use super::instructions::{self, Instructions, Kernel};
+use super::outer::{Columns, COLUMNS, ROWS};
+use super::rectangles::Rectangles;
+use super::tiles::{Tiles, DEPTH};
+use super::{Element, Rows};
+
+/// Tiles of a task: while a piece of a panel is at hand, all of them use it.
+const TILES: usize = 16;
+
+/// Tasks per thread, so that one that is late is not waited for long.
+const TASKS_PER_THREAD: usize = 4;
+
+/// Below this many weights, for a few rows, another thread would not help.
+const MIN_WEIGHTS_PER_TASK: usize = 1 << 15;
+
+/// One panel of outputs, and what becomes of its sums.
+pub(crate) struct Unit<'a, T> {
+    /// `[inputs, COLUMNS]`
+    pub panel: &'a [T],
+    /// One number per column, or none.
+    pub bias: &'a [f32],
+    /// With a second panel and its bias: silu(first) * second.
+    pub up: Option<(&'a [T], &'a [f32])>,
+    /// Added at the end: rows as wide as `out`.
+    pub plus: Option<&'a Rows<'a, f32>>,
+    pub out: &'a Rectangles<'a>,
+    /// The columns of `out`, at most `COLUMNS`.
+    pub columns: Range<usize>,
+}
+
+impl<T> Unit<'_, T> {
+    fn weights(&self) -> usize {
+        self.panel.len() * (1 + usize::from(self.up.is_some()))
+    }
+}
+
+/// Rows, and the units that are computed of each.
+pub(crate) struct Product<'a, T> {
+    pub tiles: Tiles,
+    /// No two units have a column of the same `out`; nor have those of other products.
+    pub units: Vec<Unit<'a, T>>,
+}
+
+/// Computes all units of all rows.
+pub(crate) fn multiply<T: Element>(products: &[Product<T>]) {
+    let mut tasks = Vec::new();
+    for product in products {
+        product.cut(&mut tasks);
+    }
+    match tasks.len() {
+        // Not worth asking other threads.
+        1 => tasks.into_iter().for_each(instructions::run),
+        _ => tasks.into_par_iter().with_max_len(1).for_each(instructions::run),
+    }
+}
+
+impl<T: Element> Product<'_, T> {
+    fn cut<'a>(&'a self, tasks: &mut Vec<Task<'a, T>>) {
+        let weights: usize = self.units.iter().map(Unit::weights).sum();
+        let blocks = self.tiles.count().div_ceil(TILES);
+        let wanted = (TASKS_PER_THREAD * rayon::current_num_threads()).div_ceil(blocks.max(1));
+        let rows = self.tiles.rows().min(TILES * ROWS);
+        let worth = weights * rows.div_ceil(8) / MIN_WEIGHTS_PER_TASK;
+        let per_part = weights.div_ceil(wanted.min(worth).max(1));
+        for block in 0..blocks {
+            let tiles = block * TILES..self.tiles.count().min((block + 1) * TILES);
+            let mut units = self.units.as_slice();
+            while !units.is_empty() {
+                let mut taken = 0;
+                let count = units.iter().take_while(|unit| {
+                    let more = taken < per_part;
+                    taken += unit.weights();
+                    more
+                });
+                let (part, rest) = units.split_at(count.count().max(1));
+                tasks.push(Task { rows: &self.tiles, tiles: tiles.clone(), units: part });
+                units = rest;
+            }
+        }
+    }
+}
+
+/// Some tiles and some units.
+struct Task<'a, T> {
+    rows: &'a Tiles,
+    tiles: Range<usize>,
+    units: &'a [Unit<'a, T>],
+}
+
+type Sums = [Columns; ROWS];
+
+impl<T: Element> Kernel for Task<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Instructions>(self) {
+        let mut sums = vec![[[0.0; COLUMNS]; ROWS]; self.tiles.len()];
+        let gated = self.units.iter().any(|unit| unit.up.is_some());
+        let mut up_sums = vec![[[0.0; COLUMNS]; ROWS]; if gated { self.tiles.len() } else { 0 }];
+        for unit in self.units {
+            self.add_products::<I>(unit.panel, &mut sums);
+            if let Some((panel, _)) = unit.up {
+                self.add_products::<I>(panel, &mut up_sums);
+            }
+            for (index, tile) in self.tiles.clone().enumerate() {
+                let first = tile * ROWS;
+                let live = ROWS.min(self.rows.rows() - first);
+                for row in 0..live {
+                    let mut numbers = sums[index][row];
+                    add(&mut numbers, unit.bias);
+                    if let Some((_, bias)) = unit.up {
+                        let mut up = up_sums[index][row];
+                        add(&mut up, bias);
+                        silu_mul::<I>(&mut numbers, &up);
+                    }
+                    if let Some(plus) = unit.plus {
+                        add(&mut numbers, &plus.row(first + row)[unit.columns.clone()]);
+                    }
+                    // SAFETY: this task alone has these rows of this unit, and this unit alone
+                    // these columns.
+                    let out = unsafe { unit.out.row(first + row, unit.columns.clone()) };
+                    out.copy_from_slice(&numbers[..out.len()]);
+                }
+            }
+        }
+    }
+}
+
+impl<T: Element> Task<'_, T> {
+    /// The sums of all tiles of the task, from zero.
+    #[inline(always)]
+    fn add_products<I: Instructions>(&self, panel: &[T], sums: &mut [Sums]) {
+        sums.fill([[0.0; COLUMNS]; ROWS]);
+        for (piece, weights) in panel.chunks(DEPTH * COLUMNS).enumerate() {
+            let right = weights.as_chunks().0;
+            for (tile, sums) in self.tiles.clone().zip(&mut *sums) {
+                let left = self.rows.piece(tile, piece);
+                I::add_outer_products(left, right, &mut sums[..left.len()]);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn add(numbers: &mut Columns, others: &[f32]) {
+    for (number, other) in numbers.iter_mut().zip(others) {
+        *number += other;
+    }
+}
+
+/// gate = silu(gate) * up.
+#[inline(always)]
+fn silu_mul<I: Instructions>(gate: &mut Columns, up: &Columns) {
+    for (gate, &up) in gate.iter_mut().zip(up) {
+        *gate = *gate / (1.0 + exp::<I>(-*gate)) * up;
+    }
+}

@@ -1,0 +1,313 @@
+//! The linear layers: all chains of a layer in one call.
+
+use std::any::Any;
+use std::ops::Range;
+
+use candle_core::{bail, DType, Device, Result, Tensor};
+
+use crate::cpu::outer::COLUMNS;
+use crate::cpu::panels::Panels;
+use crate::cpu::product::{multiply, Product, Unit};
+use crate::cpu::rectangles::Rectangles;
+use crate::cpu::rows::{all_dense, hold, rows_of};
+use crate::cpu::tiles::Tiles;
+use crate::cpu::{for_dtype, Element, Rows};
+use crate::ChainRows;
+
+/// The weights of a ChainLinear (SPEC 2), packed for the product: W_i of `[out_i, in_1 + .. + in_i]`
+/// for every chain that has an output, chain 1 first. A model of k chains reads the first k.
+#[derive(Debug)]
+pub struct ChainWeights {
+    dtype: DType,
+    /// `[out_i, in_<=i]`
+    shapes: Vec<(usize, usize)>,
+    /// A `Vec<Block<T>>`, T being the type of `dtype`.
+    blocks: Box<dyn Any + Send + Sync>,
+}
+
+#[derive(Debug)]
+struct Block<T> {
+    panels: Panels<T>,
+    bias: Vec<f32>,
+}
+
+impl ChainWeights {
+    /// Packs W_i of `[out_i, in_<=i]` and, where there are biases, b_i of `[out_i]`. The weights keep
+    /// their dtype: f32, bf16 or f16, the same for all.
+    ///
+    /// Fails if shapes or dtypes do not belong together or a tensor is not in host memory.
+    pub fn pack(blocks: &[(Tensor, Option<Tensor>)]) -> Result<Self> {
+        let Some((first, _)) = blocks.first() else { bail!("a linear layer of no chains") };
+        let mut shapes = Vec::with_capacity(blocks.len());
+        let mut below = 0;
+        for (chain, (weight, bias)) in blocks.iter().enumerate() {
+            let shape = weight.dims2()?;
+            if weight.dtype() != first.dtype() || shape.1 < below {
+                bail!(
+                    "chain {chain} has weights {shape:?} of {:?}; expected {:?} and at least the {below} \
+                     inputs of the chain below it",
+                    weight.dtype(),
+                    first.dtype()
+                );
+            }
+            if bias.as_ref().is_some_and(|bias| bias.dims() != [shape.0]) {
+                bail!("chain {chain} has {} outputs and a bias of another shape", shape.0);
+            }
+            below = shape.1;
+            shapes.push(shape);
+        }
+        let dtype = first.dtype();
+        Ok(Self { dtype, shapes, blocks: for_dtype!(dtype, T => pack_blocks::<T>(blocks))? })
+    }
+
+    /// The weights and biases again, as they were packed.
+    pub fn unpack(&self) -> Result<Vec<(Tensor, Option<Tensor>)>> {
+        for_dtype!(self.dtype, T => {
+            let blocks = self.blocks::<T>()?.iter();
+            blocks
+                .map(|block| {
+                    let (outputs, inputs) = (block.panels.outputs(), block.panels.inputs());
+                    let rows = (0..outputs).flat_map(|output| block.panels.row(output));
+                    let weight = Tensor::from_vec(rows.collect::<Vec<T>>(), (outputs, inputs), &Device::Cpu)?;
+                    let bias = match block.bias.is_empty() {
+                        true => None,
+                        false => Some(Tensor::new(&block.bias[..], &Device::Cpu)?.to_dtype(self.dtype)?),
+                    };
+                    Ok((weight, bias))
+                })
+                .collect()
+        })
+    }
+
+    /// Per chain that has an output, `(out_i, in_<=i)`.
+    pub fn shapes(&self) -> &[(usize, usize)] {
+        &self.shapes
+    }
+
+    /// Of the weights of `chain` the rows named, `[rows, in_<=i]` f32: an embedding that is tied to
+    /// the head.
+    ///
+    /// Fails if there is no such row.
+    pub fn rows(&self, chain: usize, rows: &[u32]) -> Result<Tensor> {
+        let (outputs, inputs) = self.shapes[chain];
+        if let Some(row) = rows.iter().find(|&&row| row as usize >= outputs) {
+            bail!("row {row} of a matrix of {outputs}");
+        }
+        let mut numbers = vec![0.0; rows.len() * inputs];
+        for_dtype!(self.dtype, T => {
+            let panels = &self.blocks::<T>()?[chain].panels;
+            for (to, &row) in numbers.chunks_exact_mut(inputs).zip(rows) {
+                for (to, from) in to.iter_mut().zip(panels.row(row as usize)) {
+                    *to = from.wide();
+                }
+            }
+            Ok(())
+        })?;
+        Tensor::from_vec(numbers, (rows.len(), inputs), &Device::Cpu)
+    }
+
+    fn blocks<T: Element>(&self) -> Result<&[Block<T>]> {
+        match self.blocks.downcast_ref::<Vec<Block<T>>>() {
+            Some(blocks) => Ok(blocks),
+            None => bail!("weights of {:?} together with weights of {:?}", self.dtype, T::DTYPE),
+        }
+    }
+}
+
+fn pack_blocks<T: Element>(
+    blocks: &[(Tensor, Option<Tensor>)],
+) -> Result<Box<dyn Any + Send + Sync>> {
+    let blocks = blocks.iter().map(|(weight, bias)| {
+        let bias = match bias {
+            Some(bias) => bias.to_dtype(DType::F32)?.to_vec1()?,
+            None => Vec::new(),
+        };
+        Ok(Block::<T> { panels: Panels::pack(weight)?, bias })
+    });
+    Ok(Box::new(blocks.collect::<Result<Vec<_>>>()?))
+}
+
+/// y_i = W_i x_<=i + b_i for every chain i that `x` and the weights have, and for every one of several
+/// layers that read the same `x` (SPEC 2: q, k and v).
+///
+/// `x` is per chain `[rows of the chain, width]` f32, `rows` says which rows these are. Returns per
+/// layer and chain `[rows of the chain, out_i]` f32.
+pub fn chain_linear(
+    x: &[Tensor],
+    rows: &ChainRows,
+    layers: &[&ChainWeights],
+) -> Result<Vec<Vec<Tensor>>> {
+    let layers: Vec<_> = layers.iter().map(|weights| Layer::plain(weights)).collect();
+    forward(x, rows, &layers)
+}
+
+/// `residual + W x`, chain by chain: [`chain_linear`] of one layer, added to `residual` of the shape
+/// of the result.
+pub fn chain_linear_add(
+    x: &[Tensor],
+    rows: &ChainRows,
+    weights: &ChainWeights,
+    residual: &[Tensor],
+) -> Result<Vec<Tensor>> {
+    let layer = Layer { residual: Some(residual), ..Layer::plain(weights) };
+    Ok(forward(x, rows, &[layer])?.remove(0))
+}
+
+/// `silu(gate x) * up x`, chain by chain: two layers of the same shape, and the activation of SPEC 2's
+/// MLP on what they give.
+pub fn chain_gated(
+    x: &[Tensor],
+    rows: &ChainRows,
+    gate: &ChainWeights,
+    up: &ChainWeights,
+) -> Result<Vec<Tensor>> {
+    if gate.shapes != up.shapes {
+        bail!("gate and up must have the same shapes, not {:?} and {:?}", gate.shapes, up.shapes);
+    }
+    let layer = Layer { up: Some(up), ..Layer::plain(gate) };
+    Ok(forward(x, rows, &[layer])?.remove(0))
+}
+
+/// A layer, and what becomes of its products.
+struct Layer<'a> {
+    weights: &'a ChainWeights,
+    up: Option<&'a ChainWeights>,
+    residual: Option<&'a [Tensor]>,
+}
+
+impl<'a> Layer<'a> {
+    fn plain(weights: &'a ChainWeights) -> Self {
+        Self { weights, up: None, residual: None }
+    }
+
+    /// How many of the chains of x have an output.
+    fn chains(&self, of: usize) -> usize {
+        of.min(self.weights.shapes.len())
+    }
+
+    fn check(&self, widths: &[usize], rows: &ChainRows) -> Result<()> {
+        let mut inputs = 0;
+        for (chain, (&width, &(outputs, expected))) in
+            widths.iter().zip(&self.weights.shapes).enumerate()
+        {
+            inputs += width;
+            if inputs != expected {
+                bail!("chain {chain} reads {expected} inputs, x_<=i has {inputs}");
+            }
+            if let Some(residual) = self.residual {
+                let found = residual.get(chain).map(Tensor::dims);
+                if found != Some(&[rows.count(chain), outputs]) {
+                    bail!(
+                        "chain {chain} has [rows, outputs] = {:?}, and is to be added to {found:?}",
+                        [rows.count(chain), outputs]
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn forward(x: &[Tensor], rows: &ChainRows, layers: &[Layer]) -> Result<Vec<Vec<Tensor>>> {
+    let Some(first) = layers.first() else { return Ok(Vec::new()) };
+    let widths = x.iter().enumerate().map(|(chain, x)| match x.dims() {
+        _ if x.dtype() != DType::F32 => bail!("chain {chain} has x of {:?}, not f32", x.dtype()),
+        &[count, width] if chain < rows.chains() && count == rows.count(chain) => Ok(width),
+        dims => bail!("chain {chain} has x {dims:?}; expected [its rows, width]"),
+    });
+    let widths = widths.collect::<Result<Vec<_>>>()?;
+    for layer in layers {
+        layer.check(&widths, rows)?;
+    }
+    for_dtype!(first.weights.dtype, T => forward_in::<T>(x, rows, layers))
+}
+
+fn forward_in<T: Element>(
+    x: &[Tensor],
+    rows: &ChainRows,
+    layers: &[Layer],
+) -> Result<Vec<Vec<Tensor>>> {
+    let x = all_dense(x)?;
+    let held = hold(&x);
+    let x = rows_of(&held)?;
+    let residuals = layers.iter().map(|layer| all_dense(layer.residual.unwrap_or(&[])));
+    let residuals = residuals.collect::<Result<Vec<_>>>()?;
+    let held: Vec<_> = residuals.iter().map(|residual| hold(residual)).collect();
+    let residuals = held.iter().map(|held| rows_of(held)).collect::<Result<Vec<_>>>()?;
+
+    let chains: Vec<usize> = layers.iter().map(|layer| layer.chains(x.len())).collect();
+    let size = |layer: &Layer, chain: usize| rows.count(chain) * layer.weights.shapes[chain].0;
+    let mut numbers: Vec<Vec<Vec<f32>>> = layers
+        .iter()
+        .zip(&chains)
+        .map(|(layer, &chains)| (0..chains).map(|chain| vec![0.0; size(layer, chain)]).collect())
+        .collect();
+    let outs: Vec<Vec<Rectangles>> = layers
+        .iter()
+        .zip(&mut numbers)
+        .map(|(layer, numbers)| {
+            let outs = numbers.iter_mut().zip(&layer.weights.shapes);
+            outs.map(|(numbers, shape)| Rectangles::new(numbers, shape.0)).collect()
+        })
+        .collect();
+
+    let most = chains.iter().copied().max().unwrap_or(0);
+    let mut products = Vec::new();
+    for group in rows.groups(most) {
+        let mut units = Vec::new();
+        let mut last = group.start;
+        for (index, layer) in layers.iter().enumerate() {
+            for chain in group.start..group.end.min(chains[index]) {
+                last = last.max(chain);
+                let plus = residuals[index].get(chain);
+                layer.units::<T>(chain, plus, &outs[index][chain], &mut units)?;
+            }
+        }
+        products.push(Product { tiles: Tiles::gather(&x, rows, last), units });
+    }
+    multiply(&products);
+    drop(products);
+    drop(outs);
+
+    let tensors = numbers.into_iter().zip(layers).map(|(numbers, layer)| {
+        let chains = numbers.into_iter().zip(&layer.weights.shapes).enumerate();
+        let tensors = chains.map(|(chain, (numbers, &(outputs, _)))| {
+            Tensor::from_vec(numbers, (rows.count(chain), outputs), &Device::Cpu)
+        });
+        tensors.collect()
+    });
+    tensors.collect()
+}
+
+impl Layer<'_> {
+    /// The panels of `chain`, in order.
+    fn units<'a, T: Element>(
+        &'a self,
+        chain: usize,
+        plus: Option<&'a Rows<'a, f32>>,
+        out: &'a Rectangles<'a>,
+        units: &mut Vec<Unit<'a, T>>,
+    ) -> Result<()> {
+        let block = &self.weights.blocks::<T>()?[chain];
+        let up = self.up.map(|up| up.blocks::<T>()).transpose()?.map(|blocks| &blocks[chain]);
+        let mut up_panels = up.map(|up| up.panels.iter());
+        for (index, panel) in block.panels.iter().enumerate() {
+            let columns = index * COLUMNS..block.panels.outputs().min((index + 1) * COLUMNS);
+            let bias = |block: &'a Block<T>| bias_of(&block.bias, &columns);
+            let up_panel = up_panels.as_mut().and_then(Iterator::next);
+            units.push(Unit {
+                panel,
+                bias: bias(block),
+                up: up_panel.zip(up.map(bias)),
+                plus,
+                out,
+                columns,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn bias_of<'a>(bias: &'a [f32], columns: &Range<usize>) -> &'a [f32] {
+    bias.get(columns.clone()).unwrap_or_default()
+}

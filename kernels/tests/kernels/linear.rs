@@ -1,0 +1,244 @@
+//! The linear layers against sums in f64, and that a row's bits are its own.
+
+use candle_core::{DType, Device, Result, Tensor};
+use colm_kernels::{chain_gated, chain_linear, chain_linear_add, ChainRows, ChainWeights};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::reference::numbers;
+
+const WIDTHS: [usize; 3] = [70, 200, 40];
+const OUTPUTS: [usize; 3] = [33, 64, 5];
+
+fn random(rng: &mut StdRng, dims: &[usize], dtype: DType) -> Result<Tensor> {
+    let count = dims.iter().product();
+    let numbers: Vec<f32> = (0..count).map(|_| rng.random_range(-1f32..1.)).collect();
+    Tensor::from_vec(numbers, dims, &Device::Cpu)?.to_dtype(dtype)
+}
+
+/// W_i of `[outputs[i], widths[0] + .. + widths[i]]`, and b_i.
+fn blocks(
+    rng: &mut StdRng,
+    outputs: &[usize],
+    dtype: DType,
+    bias: bool,
+) -> Result<Vec<(Tensor, Option<Tensor>)>> {
+    let mut inputs = 0;
+    let blocks = outputs.iter().zip(WIDTHS).map(|(&outputs, width)| {
+        inputs += width;
+        let weight = random(rng, &[outputs, inputs], dtype)?;
+        Ok((weight, bias.then(|| random(rng, &[outputs], dtype)).transpose()?))
+    });
+    blocks.collect()
+}
+
+/// Chain i of `x` has the rows `rows[i]`.
+fn x(rng: &mut StdRng, rows: &[Vec<usize>]) -> Result<Vec<Tensor>> {
+    let x = rows.iter().zip(WIDTHS);
+    x.map(|(rows, width)| random(rng, &[rows.len(), width], DType::F32)).collect()
+}
+
+/// `[rows of chain, outputs]` by the formula.
+fn expected(
+    x: &[Tensor],
+    rows: &[Vec<usize>],
+    (weight, bias): &(Tensor, Option<Tensor>),
+    chain: usize,
+) -> Result<Vec<f64>> {
+    let weight = weight.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+    let bias = bias.as_ref().map(numbers).transpose()?;
+    let x = x.iter().map(Tensor::to_vec2::<f32>).collect::<Result<Vec<_>>>()?;
+    let mut out = Vec::new();
+    for row in &rows[chain] {
+        let inputs = (0..=chain).flat_map(|lower| {
+            let place = rows[lower].iter().position(|other| other == row).unwrap();
+            x[lower][place].clone()
+        });
+        let inputs: Vec<f32> = inputs.collect();
+        for (output, weight) in weight.iter().enumerate() {
+            let products = weight.iter().zip(&inputs).map(|(&w, &x)| f64::from(w) * f64::from(x));
+            let bias = bias.as_ref().map_or(0., |bias| f64::from(bias[output]));
+            out.push(products.sum::<f64>() + bias);
+        }
+    }
+    Ok(out)
+}
+
+fn assert_close(found: &Tensor, expected: &[f64], what: &str) -> Result<()> {
+    let found = numbers(found)?;
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!((f64::from(*found) - expected).abs() < 2e-5, "{what}: {found}, not {expected}");
+    }
+    Ok(())
+}
+
+/// A prompt's rows: the upper chains on fewer of them, the last two on the same.
+fn ragged() -> Vec<Vec<usize>> {
+    let upper: Vec<usize> = (0..40).filter(|row| row % 3 == 1).collect();
+    vec![(0..40).collect(), upper.clone(), upper]
+}
+
+#[test]
+fn every_chain_reads_the_chains_below_at_its_own_rows() -> Result<()> {
+    for dtype in [DType::F32, DType::BF16, DType::F16] {
+        for rows in [ragged(), vec![vec![3]; 3], vec![vec![0, 1], vec![1], vec![]]] {
+            for bias in [false, true] {
+                let mut rng = StdRng::seed_from_u64(5);
+                let x = x(&mut rng, &rows)?;
+                let all = blocks(&mut rng, &OUTPUTS, dtype, bias)?;
+                // As in Air's keys: one chain has an output.
+                let first = blocks(&mut rng, &[100], dtype, bias)?;
+                let layers = [ChainWeights::pack(&all)?, ChainWeights::pack(&first)?];
+                let found =
+                    chain_linear(&x, &ChainRows::new(&rows)?, &layers.each_ref().map(|w| w))?;
+                assert_eq!((found[0].len(), found[1].len()), (3, 1));
+                for (chain, block) in all.iter().enumerate() {
+                    let what = format!("{dtype:?}, bias {bias}, chain {chain}");
+                    assert_close(&found[0][chain], &expected(&x, &rows, block, chain)?, &what)?;
+                }
+                assert_close(&found[1][0], &expected(&x, &rows, &first[0], 0)?, "one chain")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_model_of_fewer_chains_reads_the_first_weights() -> Result<()> {
+    let mut rng = StdRng::seed_from_u64(6);
+    let rows = vec![vec![0, 1, 2]; 2];
+    let x = x(&mut rng, &rows)?;
+    let blocks = blocks(&mut rng, &OUTPUTS, DType::F32, false)?;
+    let weights = ChainWeights::pack(&blocks)?;
+    let found = chain_linear(&x, &ChainRows::same(2, 3), &[&weights])?.remove(0);
+    assert_eq!(found.len(), 2);
+    assert_close(&found[1], &expected(&x, &rows, &blocks[1], 1)?, "chain 1")
+}
+
+#[test]
+fn the_residual_is_added() -> Result<()> {
+    let mut rng = StdRng::seed_from_u64(7);
+    let rows = ragged();
+    let x = x(&mut rng, &rows)?;
+    let blocks = blocks(&mut rng, &OUTPUTS, DType::BF16, true)?;
+    let residual = rows.iter().zip(OUTPUTS);
+    let residual = residual.map(|(rows, width)| random(&mut rng, &[rows.len(), width], DType::F32));
+    let residual = residual.collect::<Result<Vec<_>>>()?;
+    let weights = ChainWeights::pack(&blocks)?;
+    let found = chain_linear_add(&x, &ChainRows::new(&rows)?, &weights, &residual)?;
+    for (chain, block) in blocks.iter().enumerate() {
+        let mut expected = expected(&x, &rows, block, chain)?;
+        for (number, residual) in expected.iter_mut().zip(numbers(&residual[chain])?) {
+            *number += f64::from(residual);
+        }
+        assert_close(&found[chain], &expected, "residual")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn gate_and_up_meet_in_silu() -> Result<()> {
+    let mut rng = StdRng::seed_from_u64(8);
+    let rows = ragged();
+    let x = x(&mut rng, &rows)?;
+    let gate = blocks(&mut rng, &OUTPUTS, DType::F16, true)?;
+    let up = blocks(&mut rng, &OUTPUTS, DType::F16, true)?;
+    let packed = [ChainWeights::pack(&gate)?, ChainWeights::pack(&up)?];
+    let found = chain_gated(&x, &ChainRows::new(&rows)?, &packed[0], &packed[1])?;
+    for chain in 0..3 {
+        let gates = expected(&x, &rows, &gate[chain], chain)?;
+        let ups = expected(&x, &rows, &up[chain], chain)?;
+        let gated: Vec<f64> =
+            gates.iter().zip(ups).map(|(gate, up)| gate / (1. + (-gate).exp()) * up).collect();
+        // Products of up to 10 x 10: twice the sums' own tolerance times 10.
+        let found = numbers(&found[chain])?;
+        for (found, expected) in found.iter().zip(&gated) {
+            assert!((f64::from(*found) - expected).abs() < 4e-4, "{found}, not {expected}");
+        }
+    }
+    Ok(())
+}
+
+/// Wide and deep enough that prompts are cut into several tasks and pieces.
+#[test]
+fn a_row_is_the_same_alone_and_in_any_company() -> Result<()> {
+    for dtype in [DType::F32, DType::BF16, DType::F16] {
+        let mut rng = StdRng::seed_from_u64(9);
+        let weights = ChainWeights::pack(&[(random(&mut rng, &[300, 600], dtype)?, None)])?;
+        let x = random(&mut rng, &[500, 600], DType::F32)?;
+        let all = chain_linear(&[x.clone()], &ChainRows::same(1, 500), &[&weights])?;
+        let all = all[0][0].to_vec2::<f32>()?;
+        for (first, count) in [(0, 1), (499, 1), (7, 2), (190, 13), (100, 400)] {
+            let part = [x.narrow(0, first, count)?];
+            let part = chain_linear(&part, &ChainRows::same(1, count), &[&weights])?;
+            let part = part[0][0].to_vec2::<f32>()?;
+            assert_eq!(part, all[first..first + count], "{dtype:?}, {count} rows from {first}");
+        }
+        for threads in [1, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let again =
+                pool.install(|| chain_linear(&[x.clone()], &ChainRows::same(1, 500), &[&weights]))?;
+            assert_eq!(again[0][0].to_vec2::<f32>()?, all, "{dtype:?}, {threads} threads");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn packed_weights_come_out_as_they_went_in() -> Result<()> {
+    for dtype in [DType::F32, DType::BF16, DType::F16] {
+        let mut rng = StdRng::seed_from_u64(10);
+        let blocks = blocks(&mut rng, &OUTPUTS, dtype, true)?;
+        let weights = ChainWeights::pack(&blocks)?;
+        assert_eq!(weights.shapes(), [(33, 70), (64, 270), (5, 310)]);
+        for ((weight, bias), (packed, packed_bias)) in weights.unpack()?.iter().zip(&blocks) {
+            assert_eq!(weight.dtype(), dtype);
+            assert_eq!(numbers(weight)?, numbers(packed)?);
+            let biases = [bias, packed_bias].map(|bias| numbers(bias.as_ref().unwrap()).unwrap());
+            assert_eq!(biases[0], biases[1]);
+        }
+        let rows = weights.rows(0, &[32, 0, 5])?.to_vec2::<f32>()?;
+        let all = blocks[0].0.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        assert_eq!(rows, [all[32].clone(), all[0].clone(), all[5].clone()]);
+        assert!(weights.rows(0, &[33]).is_err());
+    }
+    Ok(())
+}
+
+#[test]
+fn what_does_not_fit_is_refused() -> Result<()> {
+    let new = |dims: &[usize], dtype| Tensor::zeros(dims, dtype, &Device::Cpu);
+    let f32 = DType::F32;
+    let packed = |dims: &[usize]| ChainWeights::pack(&[(new(dims, f32)?, None)]);
+    let weights = packed(&[4, 8])?;
+    let rows = ChainRows::same(1, 2);
+    let cases = [
+        (ChainWeights::pack(&[]).err(), "no chains"),
+        (ChainWeights::pack(&[(new(&[4, 8], DType::U8)?, None)]).err(), "U8"),
+        (
+            ChainWeights::pack(&[(new(&[4, 8], f32)?, None), (new(&[4, 6], f32)?, None)]).err(),
+            "at least the 8 inputs",
+        ),
+        (
+            ChainWeights::pack(&[(new(&[4, 8], f32)?, Some(new(&[3], f32)?))]).err(),
+            "a bias of another shape",
+        ),
+        (chain_linear(&[new(&[2, 7], f32)?], &rows, &[&weights]).err(), "reads 8 inputs"),
+        (chain_linear(&[new(&[3, 8], f32)?], &rows, &[&weights]).err(), "expected [its rows"),
+        (chain_linear(&[new(&[2, 8], DType::F16)?], &rows, &[&weights]).err(), "not f32"),
+        (
+            chain_linear_add(&[new(&[2, 8], f32)?], &rows, &weights, &[new(&[2, 3], f32)?]).err(),
+            "is to be added to",
+        ),
+        (
+            chain_gated(&[new(&[2, 8], f32)?], &rows, &weights, &packed(&[5, 8])?).err(),
+            "the same shapes",
+        ),
+    ];
+    for (refused, reason) in cases {
+        let refused = refused.expect(reason).to_string();
+        assert!(refused.contains(reason), "{refused}");
+    }
+    Ok(())
+}

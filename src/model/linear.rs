@@ -1,0 +1,165 @@
+//! ChainLinear (SPEC 2), in one of two forms: packed for the kernels, or quantized by the host.
+
+use std::sync::Arc;
+
+use candle_core::{Device, Result, Tensor};
+use candle_nn::Linear;
+use colm_checkpoint::{ColmConfig, Projection};
+use colm_kernels::{chain_gated, chain_linear, chain_linear_add, silu_mul, ChainWeights};
+use mistralrs_quant::{
+    linear_b, QuantMethod, QuantMethodConfig, QuantizedConfig, ShardedVarBuilder, UnquantLinear,
+};
+
+use super::representation::Representation;
+use super::rows::ActiveRows;
+
+/// The blocks of a layer as the host holds them: one [`QuantMethod`] per chain, so that choosing k
+/// never slices quantized weights.
+pub type Blocks = Vec<Arc<dyn QuantMethod>>;
+
+/// y_i = W_i x_<=i.
+pub enum ChainLinear {
+    /// On the CPU, unless quantized: all chains in one call of the kernels.
+    Packed(ChainWeights),
+    /// Quantized, or about to be; one product per chain.
+    Blocks(Blocks),
+}
+
+impl ChainLinear {
+    /// The blocks of the first `k` chains from `vb`, which stands at the projection's name: of all
+    /// chains, or of chain 1 alone (Air's keys and values). `pack` them if the host has not
+    /// quantized them.
+    pub fn load(
+        config: &ColmConfig,
+        projection: Projection,
+        k: usize,
+        quantization: &Option<QuantizedConfig>,
+        pack: bool,
+        vb: &ShardedVarBuilder,
+    ) -> Result<Self> {
+        let (inputs, outputs) = (config.inputs(projection), config.outputs(projection));
+        let owners = (0..k).filter(|&i| outputs.of(i) > 0);
+        let block = |i: usize| {
+            let vb = vb.pp("chains").pp(i);
+            linear_b(inputs.upto(i), outputs.of(i), config.has_bias(projection), quantization, vb)
+        };
+        let blocks: Blocks = owners.map(block).collect::<Result<_>>()?;
+        match unquantized(&blocks) {
+            Some(blocks) if pack => Ok(Self::Packed(ChainWeights::pack(&blocks)?)),
+            _ => Ok(Self::Blocks(blocks)),
+        }
+    }
+
+    /// The outputs of every chain that has rows and a block, for every one of `layers`, which all
+    /// read `x`.
+    pub fn forward<const N: usize>(
+        layers: [&Self; N],
+        x: &Representation,
+        rows: &ActiveRows,
+    ) -> Result<[Representation; N]> {
+        if let Some(packed) = all_packed(layers) {
+            let outputs = chain_linear(x.chains(), rows.chain_rows(), &packed)?;
+            return Ok(exactly(outputs.into_iter().map(Representation::new)));
+        }
+        let prefixes = x.prefixes(rows)?;
+        let outputs = layers.iter().map(|layer| match layer {
+            Self::Packed(weights) => {
+                let outputs = chain_linear(x.chains(), rows.chain_rows(), &[weights])?;
+                Ok(Representation::new(outputs.into_iter().flatten().collect()))
+            }
+            Self::Blocks(blocks) => blocks_forward(blocks, &prefixes),
+        });
+        Ok(exactly(outputs.collect::<Result<Vec<_>>>()?.into_iter()))
+    }
+
+    /// `residual` + W x.
+    pub fn forward_add(
+        &self,
+        x: &Representation,
+        rows: &ActiveRows,
+        residual: &Representation,
+    ) -> Result<Representation> {
+        if let Self::Packed(weights) = self {
+            let sums = chain_linear_add(x.chains(), rows.chain_rows(), weights, residual.chains())?;
+            return Ok(Representation::new(sums));
+        }
+        let [y] = Self::forward([self], x, rows)?;
+        residual.add(&y)
+    }
+
+    /// silu(gate x) * (up x).
+    pub fn forward_gated(
+        gate: &Self,
+        up: &Self,
+        x: &Representation,
+        rows: &ActiveRows,
+    ) -> Result<Representation> {
+        if let [Self::Packed(gate), Self::Packed(up)] = [gate, up] {
+            return Ok(Representation::new(chain_gated(x.chains(), rows.chain_rows(), gate, up)?));
+        }
+        let [gate, up] = Self::forward([gate, up], x, rows)?;
+        let gated = gate.chains().iter().zip(up.chains());
+        let gated = gated.map(|(gate, up)| silu_mul(gate, up));
+        Ok(Representation::new(gated.collect::<Result<_>>()?))
+    }
+
+    /// The blocks as the host may quantize them: what was packed is unpacked for good.
+    pub fn blocks_mut(&mut self) -> Result<&mut Blocks> {
+        if let Self::Packed(weights) = self {
+            *self = Self::Blocks(as_blocks(weights.unpack()?)?);
+        }
+        match self {
+            Self::Blocks(blocks) => Ok(blocks),
+            Self::Packed(_) => unreachable!("unpacked just now"),
+        }
+    }
+}
+
+/// The weights and biases of `blocks` if the host holds them on the CPU as they came.
+pub(super) fn unquantized(blocks: &Blocks) -> Option<Vec<(Tensor, Option<Tensor>)>> {
+    let plain = |block: &Arc<dyn QuantMethod>| {
+        // Of a block that is waiting to be quantized the host would return weights as well.
+        let (_, device) = block.dtype_and_device();
+        let plain = block.name() == "unquant-linear" && matches!(device, Device::Cpu);
+        plain.then(|| block.unquant_weight_bias()).flatten()
+    };
+    blocks.iter().map(plain).collect()
+}
+
+/// The host's plain linear layers with these weights and biases.
+pub(super) fn as_blocks(weights: Vec<(Tensor, Option<Tensor>)>) -> Result<Blocks> {
+    let blocks = weights.into_iter().map(|(weight, bias)| -> Result<Arc<dyn QuantMethod>> {
+        let linear = QuantMethodConfig::Unquantized(Linear::new(weight, bias));
+        Ok(Arc::new(UnquantLinear::new(linear)?))
+    });
+    blocks.collect()
+}
+
+/// One block on its input, in the input's dtype.
+pub(super) fn block_forward(block: &Arc<dyn QuantMethod>, x: &Tensor) -> Result<Tensor> {
+    match block.quantized_act_type() {
+        Some(_) => block.forward_autocast(x),
+        // Weights that stayed as they were want x in their dtype.
+        None => block.forward(&x.to_dtype(block.dtype_and_device().0)?)?.to_dtype(x.dtype()),
+    }
+}
+
+fn blocks_forward(blocks: &Blocks, prefixes: &[Tensor]) -> Result<Representation> {
+    let outputs = blocks.iter().zip(prefixes).map(|(block, x)| block_forward(block, x));
+    Ok(Representation::new(outputs.collect::<Result<_>>()?))
+}
+
+fn all_packed<'a, const N: usize>(layers: [&'a ChainLinear; N]) -> Option<Vec<&'a ChainWeights>> {
+    let packed = layers.into_iter().map(|layer| match layer {
+        ChainLinear::Packed(weights) => Some(weights),
+        ChainLinear::Blocks(_) => None,
+    });
+    packed.collect()
+}
+
+/// The N outputs of N layers.
+fn exactly<const N: usize>(
+    mut outputs: impl Iterator<Item = Representation>,
+) -> [Representation; N] {
+    std::array::from_fn(|_| outputs.next().unwrap_or_else(|| Representation::new(Vec::new())))
+}
