@@ -5,17 +5,16 @@
 //! same order wherever in a tile it stands. Where it takes part in more than it sees, because a
 //! neighbour sees more, it multiplies by 1 and adds 0.
 
-use std::ops::Range;
-
 use candle_core::{DType, Device, Result, Tensor};
 use rayon::prelude::*;
 
 use super::instructions;
 use super::key_tile::Cache;
 use super::outer::ROWS;
-use super::rows::cpu;
-use super::sweep::{QueryRows, Softmax, Sweep};
-use super::{for_dtype, Element};
+use super::rectangles::Rectangles;
+use super::rows::{all_dense, cpu, hold, rows_of};
+use super::sweep::{QueryRows, Sweep};
+use super::{for_dtype, Element, Rows};
 use crate::{BlockTables, ChainQueries, KvBlocks};
 
 /// Query rows per tile, a row being a position of one of the heads that share a key/value head:
@@ -48,183 +47,169 @@ fn attend_over<T: Element>(
         values: &cpu(&values)?.as_slice::<T>()?[values_layout.start_offset()..],
         kv,
     };
-    let groups = Group::of(chains)?;
-    let mut outs: Vec<Vec<f32>> = groups.iter().map(|group| vec![0.0; group.q.len()]).collect();
-    let mut tiles = Vec::new();
-    for (group, out) in groups.iter().zip(&mut outs) {
-        cut_into_tiles(group, out, tables, kv.head_dim(), &mut tiles);
+    let q = chains.iter().map(|chain| {
+        cpu(&chain.q.storage_and_layout().0)?;
+        chain.q.to_dtype(DType::F32)
+    });
+    let q = all_dense(&q.collect::<Result<Vec<_>>>()?)?;
+    let held = hold(&q);
+    let q = rows_of::<f32>(&held)?;
+    let mut outs: Vec<Vec<f32>> =
+        chains.iter().map(|chain| vec![0.0; chain.q.elem_count()]).collect();
+    let heads: Vec<Heads> = chains
+        .iter()
+        .zip(&q)
+        .zip(&mut outs)
+        .map(|((chain, q), out)| Heads {
+            q,
+            out: Rectangles::new(out, q.width()),
+            shared_by: q.width() / kv.head_dim() / chain.kv_heads.len(),
+        })
+        .collect();
+    let tiles = tiles(chains, &heads, tables);
+    let attend = |tile: Tile| tile.attend(&cache, scale);
+    match tiles.len() {
+        // Not worth asking other threads, unless the tile itself does.
+        1 => tiles.into_iter().for_each(attend),
+        _ => tiles.into_par_iter().with_max_len(1).for_each(attend),
     }
-    tiles.into_par_iter().for_each(|tile| tile.attend(&cache, scale));
-    let per_group = groups.iter().zip(outs).map(|(group, out)| group.split(out));
-    per_group.collect::<Result<Vec<_>>>().map(|tensors| tensors.into_iter().flatten().collect())
+    drop(heads);
+    let tensors = outs.into_iter().zip(chains).map(|(out, chain)| {
+        Tensor::from_vec(out, chain.q.dims(), &Device::Cpu)?.to_dtype(chain.q.dtype())
+    });
+    tensors.collect()
 }
 
-/// Consecutive chains that ask the same key/value heads at the same rows: CoLM-Air's chains that are
-/// active on the same rows. Together they fetch every key and value once.
-struct Group<'a> {
-    chains: &'a [ChainQueries<'a>],
-    /// Query heads of all its chains.
-    heads: usize,
-    /// `[rows, key/value heads, query heads that share one, head_dim]`: chain by chain within a share.
-    q: Vec<f32>,
+/// The queries of one chain, and where their results go.
+struct Heads<'a> {
+    /// `[rows, heads, head_dim]`
+    q: &'a Rows<'a, f32>,
+    out: Rectangles<'a>,
+    /// Query heads that share a key/value head; they are neighbours.
+    shared_by: usize,
 }
 
-impl<'a> Group<'a> {
-    fn of(chains: &'a [ChainQueries<'a>]) -> Result<Vec<Self>> {
-        let together = |one: &ChainQueries, next: &ChainQueries| {
-            one.kv_heads == next.kv_heads && one.ranges == next.ranges
-        };
-        chains.chunk_by(together).map(Self::new).collect()
-    }
-
-    fn new(chains: &'a [ChainQueries<'a>]) -> Result<Self> {
-        let q = chains.iter().map(|chain| in_f32(chain.q)).collect::<Result<Vec<_>>>()?;
-        let mut heads = 0;
-        for chain in chains {
-            heads += chain.q.dim(1)?;
-        }
-        let mut group = Self { chains, heads, q: Vec::new() };
-        group.q = match <[Vec<f32>; 1]>::try_from(q) {
-            Ok([alone]) => alone,
-            Err(q) => {
-                let mut shares: Vec<_> =
-                    q.iter().zip(chains).map(|(q, chain)| q.chunks(share(chain))).collect();
-                let mut merged = Vec::with_capacity(q.iter().map(Vec::len).sum());
-                while let Some(first) = shares[0].next() {
-                    merged.extend_from_slice(first);
-                    shares[1..].iter_mut().flat_map(Iterator::next).for_each(|share| {
-                        merged.extend_from_slice(share);
-                    });
-                }
-                merged
-            }
-        };
-        Ok(group)
-    }
-
-    /// Per chain its part of `out`, which is laid out like `q`.
-    fn split(&self, out: Vec<f32>) -> Result<Vec<Tensor>> {
-        let parts = match self.chains {
-            [_] => vec![out],
-            _ => self.parts(&out),
-        };
-        let tensors = self.chains.iter().zip(parts).map(|(chain, part)| {
-            Tensor::from_vec(part, chain.q.dims(), &Device::Cpu)?.to_dtype(chain.q.dtype())
-        });
-        tensors.collect()
-    }
-
-    fn parts(&self, mut out: &[f32]) -> Vec<Vec<f32>> {
-        let mut parts: Vec<Vec<f32>> =
-            self.chains.iter().map(|chain| Vec::with_capacity(chain.q.elem_count())).collect();
-        while !out.is_empty() {
-            for (chain, part) in self.chains.iter().zip(&mut parts) {
-                let (own, others) = out.split_at(share(chain));
-                part.extend_from_slice(own);
-                out = others;
-            }
-        }
-        parts
-    }
-}
-
-/// How many numbers a row of a chain has for the query heads that share a key/value head.
-fn share(chain: &ChainQueries) -> usize {
-    chain.q.dims()[1..].iter().product::<usize>() / chain.kv_heads.len()
-}
-
-fn in_f32(q: &Tensor) -> Result<Vec<f32>> {
-    cpu(&q.storage_and_layout().0)?;
-    q.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
-}
-
-/// Some consecutive rows of one sequence, in one group.
+/// Some consecutive rows of one sequence and one key/value head: those of all query heads that read
+/// it, of all chains that ask it at the same rows. In CoLM-Air the chains that are active on the same
+/// rows fetch every key and value once.
 struct Tile<'a> {
-    /// `[positions, heads, head_dim]`
-    q: &'a [f32],
-    /// `[positions, heads, head_dim]`
-    out: &'a mut [f32],
+    chains: &'a [Heads<'a>],
+    /// The first row, in the tensors of the chains.
+    row: usize,
     first_position: usize,
     positions: usize,
-    kv_heads: Range<usize>,
+    kv_head: usize,
+    /// Its place among the key/value heads that the chains read.
+    kv_place: usize,
     table: &'a [u32],
 }
 
-fn cut_into_tiles<'a>(
-    group: &'a Group<'a>,
-    mut out: &'a mut [f32],
+fn tiles<'a>(
+    chains: &[ChainQueries],
+    mut heads: &'a [Heads<'a>],
     tables: &'a BlockTables,
-    head_dim: usize,
-    tiles: &mut Vec<Tile<'a>>,
-) {
-    // A group has at least one chain, and its chains agree.
-    let ChainQueries { ranges, kv_heads, .. } = &group.chains[0];
-    let (mut q, width) = (group.q.as_slice(), group.heads * head_dim);
-    let positions_per_tile = (TILE_ROWS * kv_heads.len() / group.heads).max(1);
-    for range in *ranges {
-        for start in (0..range.rows).step_by(positions_per_tile) {
-            let positions = positions_per_tile.min(range.rows - start);
-            let (q_tile, q_rest) = q.split_at(positions * width);
-            let (out_tile, out_rest) = out.split_at_mut(positions * width);
-            tiles.push(Tile {
-                q: q_tile,
-                out: out_tile,
-                first_position: range.first_position + start,
-                positions,
-                kv_heads: kv_heads.clone(),
-                table: tables.blocks(range.sequence).unwrap_or_default(),
-            });
-            (q, out) = (q_rest, out_rest);
+) -> Vec<Tile<'a>> {
+    let mut tiles = Vec::new();
+    let together = |one: &ChainQueries, next: &ChainQueries| {
+        one.kv_heads == next.kv_heads && one.ranges == next.ranges
+    };
+    for group in chains.chunk_by(together) {
+        let (of_group, others) = heads.split_at(group.len());
+        heads = others;
+        let shared_by: usize = of_group.iter().map(|heads| heads.shared_by).sum();
+        let most = (TILE_ROWS / shared_by).max(1);
+        let mut row = 0;
+        // A group has at least one chain, and its chains agree.
+        let ChainQueries { ranges, kv_heads, .. } = &group[0];
+        for range in *ranges {
+            for start in (0..range.rows).step_by(most) {
+                tiles.extend(kv_heads.clone().enumerate().map(|(kv_place, kv_head)| Tile {
+                    chains: of_group,
+                    row: row + start,
+                    first_position: range.first_position + start,
+                    positions: most.min(range.rows - start),
+                    kv_head,
+                    kv_place,
+                    table: tables.blocks(range.sequence).unwrap_or_default(),
+                }));
+            }
+            row += range.rows;
         }
     }
+    tiles
 }
 
 impl Tile<'_> {
     fn attend<T: Element>(self, cache: &Cache<T>, scale: f32) {
-        let kv_heads = self.kv_heads.clone();
-        // Per position, the query heads of one key/value head are neighbours: a share.
-        let share = self.q.len() / (self.positions * kv_heads.len());
-        let results: Vec<Vec<f32>> = kv_heads
-            .clone()
-            .into_par_iter()
-            .map(|kv_head| {
-                let skipped = kv_head - kv_heads.start;
-                let shares = self.q.chunks_exact(share).skip(skipped).step_by(kv_heads.len());
-                let q: Vec<f32> = shares.flatten().map(|q| q * scale).collect();
-                self.attend_to_head(cache, kv_head, &q)
-            })
-            .collect();
-        for (place, out) in self.out.chunks_exact_mut(share).enumerate() {
-            let (position, result) = (place / kv_heads.len(), &results[place % kv_heads.len()]);
-            out.copy_from_slice(&result[position * share..][..share]);
-        }
-    }
-
-    /// `q` is `[positions, heads that share the key/value head, head_dim]`, and so is the result.
-    fn attend_to_head<T: Element>(&self, cache: &Cache<T>, kv_head: usize, q: &[f32]) -> Vec<f32> {
         let head_dim = cache.kv.head_dim();
-        let heads = q.len() / (self.positions * head_dim);
-        let rows: Vec<QueryRows> = q
-            .chunks(ROWS * head_dim)
-            .enumerate()
-            .map(|(group, q)| {
-                let sees = |row| self.first_position + (group * ROWS + row) / heads + 1;
-                QueryRows::new(q, head_dim, sees)
+        let places: Vec<Place> = self.places(head_dim).collect();
+        let rows: Vec<QueryRows> = places
+            .chunks(ROWS)
+            .map(|places| {
+                let queries = places.iter().map(|place| (self.query(place, head_dim), place.sees));
+                QueryRows::new(queries, head_dim, scale)
             })
             .collect();
         let end = self.first_position + self.positions;
-        let segments: Vec<Vec<Softmax>> = (0..end.div_ceil(SEGMENT))
-            .into_par_iter()
-            .map(|segment| {
-                let keys = segment * SEGMENT..end.min((segment + 1) * SEGMENT);
-                instructions::run(Sweep { cache, table: self.table, kv_head, rows: &rows, keys })
-            })
-            .collect();
-        let merged = segments.into_iter().reduce(|mut earlier, later| {
-            earlier.iter_mut().zip(&later).for_each(|(earlier, later)| earlier.merge(later));
-            earlier
-        });
-        let finished = merged.unwrap_or_default();
-        finished.iter().flat_map(|rows| rows.finish(head_dim)).take(q.len()).collect()
+        let sweep = |segment: usize| {
+            let keys = segment * SEGMENT..end.min((segment + 1) * SEGMENT);
+            let (table, kv_head) = (self.table, self.kv_head);
+            instructions::run(Sweep { cache, table, kv_head, rows: &rows, keys })
+        };
+        let finished = match end.div_ceil(SEGMENT) {
+            1 => sweep(0),
+            segments => {
+                let swept: Vec<_> = (0..segments).into_par_iter().map(sweep).collect();
+                let merged = swept.into_iter().reduce(|mut earlier, later| {
+                    earlier
+                        .iter_mut()
+                        .zip(&later)
+                        .for_each(|(earlier, later)| earlier.merge(later));
+                    earlier
+                });
+                merged.unwrap_or_default()
+            }
+        };
+        for (places, softmax) in places.chunks(ROWS).zip(&finished) {
+            for (row, place) in places.iter().enumerate() {
+                softmax.finish(row, self.result(place, head_dim));
+            }
+        }
     }
+
+    /// The rows of the tile: position by position, chain by chain, head by head.
+    fn places(&self, head_dim: usize) -> impl Iterator<Item = Place> + '_ {
+        (0..self.positions).flat_map(move |position| {
+            self.chains.iter().enumerate().flat_map(move |(chain, heads)| {
+                (0..heads.shared_by).map(move |head| Place {
+                    chain,
+                    row: self.row + position,
+                    column: (self.kv_place * heads.shared_by + head) * head_dim,
+                    sees: self.first_position + position + 1,
+                })
+            })
+        })
+    }
+
+    fn query(&self, place: &Place, head_dim: usize) -> &[f32] {
+        &self.chains[place.chain].q.row(place.row)[place.column..][..head_dim]
+    }
+
+    #[allow(clippy::mut_from_ref)]
+    fn result(&self, place: &Place, head_dim: usize) -> &mut [f32] {
+        let out = &self.chains[place.chain].out;
+        // SAFETY: tiles differ in rows or in key/value head, and no two of those that share a chain
+        // have the same places; within a tile places differ, and one is used at a time.
+        unsafe { out.row(place.row, place.column..place.column + head_dim) }
+    }
+}
+
+/// One head of one row.
+struct Place {
+    chain: usize,
+    row: usize,
+    /// Where the head begins in the row.
+    column: usize,
+    /// How many positions it sees.
+    sees: usize,
 }

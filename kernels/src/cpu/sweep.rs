@@ -23,18 +23,25 @@ pub(crate) struct QueryRows {
 }
 
 impl QueryRows {
-    /// `q` is `[rows, head_dim]`, the scale multiplied in; `visible` tells what a row sees.
-    pub(crate) fn new(q: &[f32], head_dim: usize, visible: impl Fn(usize) -> usize) -> Self {
-        let rows = q.len() / head_dim;
-        let mut pieces = vec![[0.0; DEPTH]; head_dim.div_ceil(DEPTH) * rows];
-        let mut sees = [0; ROWS];
-        for (row, q) in q.chunks_exact(head_dim).enumerate() {
-            sees[row] = visible(row);
-            for (piece, q) in q.chunks(DEPTH).enumerate() {
-                pieces[piece * rows + row][..q.len()].copy_from_slice(q);
+    /// `queries`: up to `ROWS` rows of `head_dim` numbers, to be multiplied by `scale`, and how many
+    /// positions each sees.
+    pub(crate) fn new<'a>(
+        queries: impl ExactSizeIterator<Item = (&'a [f32], usize)>,
+        head_dim: usize,
+        scale: f32,
+    ) -> Self {
+        let rows = queries.len();
+        let mut q = vec![[0.0; DEPTH]; head_dim.div_ceil(DEPTH) * rows];
+        let mut visible = [0; ROWS];
+        for (row, (query, sees)) in queries.enumerate() {
+            visible[row] = sees;
+            for (piece, query) in query.chunks(DEPTH).enumerate() {
+                for (to, &from) in q[piece * rows + row].iter_mut().zip(query) {
+                    *to = from * scale;
+                }
             }
         }
-        Self { q: pieces, rows, visible: sees }
+        Self { q, rows, visible }
     }
 }
 
@@ -70,9 +77,7 @@ impl Softmax {
         for (q, keys) in rows.q.chunks_exact(rows.rows).zip(tile.keys.chunks(DEPTH)) {
             I::add_outer_products(q, keys, &mut scores[..rows.rows]);
         }
-        for row in 0..rows.rows {
-            self.weigh::<I>(row, &mut scores[row], visible[row]);
-        }
+        self.weigh::<I>(&mut scores[..rows.rows], visible);
         let weights = &scores[..rows.rows];
         let most = visible.into_iter().fold(0, usize::max);
         for (out, values) in self.out.iter_mut().zip(tile.values.chunks(tile.stride)) {
@@ -80,26 +85,34 @@ impl Softmax {
         }
     }
 
-    /// Scores become weights, and what stands of the row so far is brought to the new maximum.
+    /// Scores become weights, and what stands of the rows so far is brought to the new maximum.
     #[inline(always)]
-    fn weigh<I: Instructions>(&mut self, row: usize, scores: &mut Columns, visible: usize) {
-        if visible < COLUMNS {
-            scores[visible..].fill(f32::NEG_INFINITY);
-        }
-        let max = largest(scores, self.max[row]);
-        let base = finite(max);
-        let rescale = exp::<I>(self.max[row] - base);
-        // Most tiles bring no new maximum, and 1 changes nothing.
-        if rescale != 1.0 {
-            self.sum[row].iter_mut().for_each(|sum| *sum *= rescale);
-            for out in &mut self.out {
-                out[row].iter_mut().for_each(|out| *out *= rescale);
+    fn weigh<I: Instructions>(&mut self, scores: &mut [Columns], visible: [usize; ROWS]) {
+        let mut base = [0.0; ROWS];
+        let mut rescale = [0.0; ROWS];
+        for (row, scores) in scores.iter_mut().enumerate() {
+            if visible[row] < COLUMNS {
+                scores[visible[row]..].fill(f32::NEG_INFINITY);
             }
+            let max = largest(scores, self.max[row]);
+            base[row] = finite(max);
+            rescale[row] = self.max[row] - base[row];
+            self.max[row] = max;
         }
-        self.max[row] = max;
-        for (score, sum) in scores.iter_mut().zip(&mut self.sum[row]) {
-            *score = exp::<I>(*score - base);
-            *sum += *score;
+        rescale.iter_mut().for_each(|rescale| *rescale = exp::<I>(*rescale));
+        for (row, scores) in scores.iter_mut().enumerate() {
+            let (base, rescale) = (base[row], rescale[row]);
+            // Most tiles bring no new maximum, and 1 changes nothing.
+            if rescale != 1.0 {
+                self.sum[row].iter_mut().for_each(|sum| *sum *= rescale);
+                for out in &mut self.out {
+                    out[row].iter_mut().for_each(|out| *out *= rescale);
+                }
+            }
+            for (score, sum) in scores.iter_mut().zip(&mut self.sum[row]) {
+                *score = exp::<I>(*score - base);
+                *sum += *score;
+            }
         }
     }
 
@@ -120,13 +133,14 @@ impl Softmax {
         }
     }
 
-    /// The results, row after row of `head_dim` numbers.
-    pub(crate) fn finish(&self, head_dim: usize) -> impl Iterator<Item = f32> + '_ {
-        (0..ROWS).flat_map(move |row| {
-            let sum = sum_of(&self.sum[row]);
-            let columns = self.out.iter().flat_map(move |panel| panel[row]);
-            columns.take(head_dim).map(move |out| out / sum)
-        })
+    /// The result of a row, `head_dim` numbers.
+    pub(crate) fn finish(&self, row: usize, to: &mut [f32]) {
+        let sum = sum_of(&self.sum[row]);
+        for (to, out) in to.chunks_mut(COLUMNS).zip(&self.out) {
+            for (to, out) in to.iter_mut().zip(&out[row]) {
+                *to = out / sum;
+            }
+        }
     }
 }
 
