@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 use colm::EngineOptions;
-use mistralrs_core::IsqType;
+use mistralrs_core::{IsqType, Request};
 use serde_json::Value;
 
 use crate::common::{engine, options};
@@ -66,4 +66,19 @@ async fn q8_0() {
 #[tokio::test(flavor = "multi_thread")]
 async fn q4k_where_the_widths_allow() {
     quantized_stays_close(&widths_of_whole_q8_blocks(random_model::air()), IsqType::Q4K, 0.5).await;
+}
+
+/// Weights that were packed for the kernels when they were loaded can still be quantized.
+#[tokio::test(flavor = "multi_thread")]
+async fn quantized_while_it_serves() {
+    let folder = random_model::folder(&widths_of_whole_q8_blocks(random_model::air()));
+    let options =
+        EngineOptions { prefix_cache: false, ..options(&folder.path().join("model")) };
+    let engine = engine(&options).await;
+    let tokens: Vec<u32> = (0..20).collect();
+    let before = engine.logits(tokens.clone(), 3).await.unwrap();
+    engine.host().get_sender(None).unwrap().send(Request::ReIsq(IsqType::Q8_0)).await.unwrap();
+    let after = engine.logits(tokens, 3).await.unwrap();
+    let error = relative(&before, &after);
+    assert!(error > 0. && error < 0.05, "relative error {error}");
 }
