@@ -43,7 +43,7 @@ pub use attention::{chain_attention, ChainQueries, QueryRange};
 pub use block_tables::{BlockTables, Slots};
 pub use chain_rows::ChainRows;
 pub use kv_blocks::KvBlocks;
-pub use linear::{chain_gated, chain_linear, chain_linear_add, ChainWeights};
+pub use linear::{chain_gated, chain_linear, chain_linear_add, ChainWeights, Unpacked};
 pub use norm::chain_rms_norm;
 pub use rope::{Llama3Scaling, Rope};
 pub use silu::silu_mul;

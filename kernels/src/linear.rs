@@ -1,13 +1,16 @@
 //! The linear layers: all chains of a layer in one call.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::ops::Range;
 
+use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{bail, DType, Device, Result, Tensor};
 
-use crate::cpu::outer::COLUMNS;
+use crate::cpu::outer::{Right, COLUMNS};
 use crate::cpu::panels::Panels;
 use crate::cpu::product::{multiply, Product, Unit};
+use crate::cpu::q8::Q8;
 use crate::cpu::rectangles::Rectangles;
 use crate::cpu::rows::{all_dense, hold, rows_of};
 use crate::cpu::tiles::Tiles;
@@ -18,16 +21,40 @@ use crate::ChainRows;
 /// for every chain that has an output, chain 1 first. A model of k chains reads the first k.
 #[derive(Debug)]
 pub struct ChainWeights {
-    dtype: DType,
+    held: Held,
     /// `[out_i, in_<=i]`
     shapes: Vec<(usize, usize)>,
-    /// A `Vec<Block<T>>`, T being the type of `dtype`.
+    /// A `Vec<Block<W>>`, W being what `held` says.
     blocks: Box<dyn Any + Send + Sync>,
 }
 
+/// What a weight is in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    Float(DType),
+    /// ggml's q8_0.
+    Q8,
+}
+
+/// `for_held!(held, W => body)` is `body` with W standing for the weights of a panel.
+macro_rules! for_held {
+    ($held:expr, $weights:ident => $body:expr) => {
+        match $held {
+            Held::Float(dtype) => for_dtype!(dtype, T => {
+                type $weights = [T; COLUMNS];
+                $body
+            }),
+            Held::Q8 => {
+                type $weights = Q8;
+                $body
+            }
+        }
+    };
+}
+
 #[derive(Debug)]
-struct Block<T> {
-    panels: Panels<T>,
+struct Block<W> {
+    panels: Panels<W>,
     bias: Vec<f32>,
 }
 
@@ -38,45 +65,60 @@ impl ChainWeights {
     /// Fails if shapes or dtypes do not belong together or a tensor is not in host memory.
     pub fn pack(blocks: &[(Tensor, Option<Tensor>)]) -> Result<Self> {
         let Some((first, _)) = blocks.first() else { bail!("a linear layer of no chains") };
-        let mut shapes = Vec::with_capacity(blocks.len());
-        let mut below = 0;
-        for (chain, (weight, bias)) in blocks.iter().enumerate() {
-            let shape = weight.dims2()?;
-            if weight.dtype() != first.dtype() || shape.1 < below {
-                bail!(
-                    "chain {chain} has weights {shape:?} of {:?}; expected {:?} and at least the {below} \
-                     inputs of the chain below it",
-                    weight.dtype(),
-                    first.dtype()
-                );
-            }
-            if bias.as_ref().is_some_and(|bias| bias.dims() != [shape.0]) {
-                bail!("chain {chain} has {} outputs and a bias of another shape", shape.0);
-            }
-            below = shape.1;
-            shapes.push(shape);
-        }
         let dtype = first.dtype();
-        Ok(Self { dtype, shapes, blocks: for_dtype!(dtype, T => pack_blocks::<T>(blocks))? })
+        if let Some(other) = blocks.iter().map(|(weight, _)| weight.dtype()).find(|&d| d != dtype) {
+            bail!("weights of {dtype:?} and of {other:?} in one layer");
+        }
+        let shapes = blocks.iter().map(|(weight, _)| weight.dims2());
+        let shapes = checked(shapes.collect::<Result<_>>()?)?;
+        for ((_, bias), shape) in blocks.iter().zip(&shapes) {
+            if bias.as_ref().is_some_and(|bias| bias.dims() != [shape.0]) {
+                bail!("a chain has {} outputs and a bias of another shape", shape.0);
+            }
+        }
+        let blocks = for_dtype!(dtype, T => pack_blocks::<T>(blocks))?;
+        Ok(Self { held: Held::Float(dtype), shapes, blocks })
+    }
+
+    /// Packs W_i quantized to q8_0. Products are those of the dequantized weights, with f32 inputs.
+    ///
+    /// Fails if shapes do not belong together or a tensor is of another type.
+    pub fn pack_q8_0(blocks: &[QTensor]) -> Result<Self> {
+        if let Some(other) = blocks.iter().map(QTensor::dtype).find(|&d| d != GgmlDType::Q8_0) {
+            bail!("weights of {other:?} among those of Q8_0");
+        }
+        let shapes = blocks.iter().map(|block| block.shape().dims2());
+        let shapes = checked(shapes.collect::<Result<_>>()?)?;
+        let blocks = blocks
+            .iter()
+            .map(|block| Ok(Block { panels: Panels::<Q8>::pack(block)?, bias: Vec::new() }));
+        let blocks = Box::new(blocks.collect::<Result<Vec<_>>>()?);
+        Ok(Self { held: Held::Q8, shapes, blocks })
     }
 
     /// The weights and biases again, as they were packed.
-    pub fn unpack(&self) -> Result<Vec<(Tensor, Option<Tensor>)>> {
-        for_dtype!(self.dtype, T => {
-            let blocks = self.blocks::<T>()?.iter();
-            blocks
-                .map(|block| {
-                    let (outputs, inputs) = (block.panels.outputs(), block.panels.inputs());
-                    let rows = (0..outputs).flat_map(|output| block.panels.row(output));
-                    let weight = Tensor::from_vec(rows.collect::<Vec<T>>(), (outputs, inputs), &Device::Cpu)?;
-                    let bias = match block.bias.is_empty() {
-                        true => None,
-                        false => Some(Tensor::new(&block.bias[..], &Device::Cpu)?.to_dtype(self.dtype)?),
-                    };
-                    Ok((weight, bias))
-                })
-                .collect()
-        })
+    pub fn unpack(&self) -> Result<Unpacked> {
+        match self.held {
+            Held::Float(dtype) => {
+                for_dtype!(dtype, T => unpack_blocks(self.blocks::<[T; COLUMNS]>()?))
+                    .map(Unpacked::Floats)
+            }
+            Held::Q8 => {
+                let blocks = self.blocks::<Q8>()?.iter().zip(&self.shapes).map(|(block, shape)| {
+                    let bytes = block.panels.unpack();
+                    // Borrowed: candle 0.10 copies from an owned Cow after it has dropped it.
+                    let bytes = Cow::Borrowed(&bytes[..]);
+                    let storage = QStorage::from_data(bytes, &Device::Cpu, GgmlDType::Q8_0)?;
+                    QTensor::new(storage, *shape)
+                });
+                blocks.collect::<Result<_>>().map(Unpacked::Q8_0)
+            }
+        }
+    }
+
+    /// Whether `other` holds its weights in the same form: only such layers go into one call.
+    pub fn held_like(&self, other: &Self) -> bool {
+        self.held == other.held
     }
 
     /// Per chain that has an output, `(out_i, in_<=i)`.
@@ -93,9 +135,10 @@ impl ChainWeights {
         if let Some(row) = rows.iter().find(|&&row| row as usize >= outputs) {
             bail!("row {row} of a matrix of {outputs}");
         }
+        let Held::Float(dtype) = self.held else { bail!("an embedding is not quantized") };
         let mut numbers = vec![0.0; rows.len() * inputs];
-        for_dtype!(self.dtype, T => {
-            let panels = &self.blocks::<T>()?[chain].panels;
+        for_dtype!(dtype, T => {
+            let panels = &self.blocks::<[T; COLUMNS]>()?[chain].panels;
             for (to, &row) in numbers.chunks_exact_mut(inputs).zip(rows) {
                 for (to, from) in to.iter_mut().zip(panels.row(row as usize)) {
                     *to = from.wide();
@@ -106,25 +149,62 @@ impl ChainWeights {
         Tensor::from_vec(numbers, (rows.len(), inputs), &Device::Cpu)
     }
 
-    fn blocks<T: Element>(&self) -> Result<&[Block<T>]> {
-        match self.blocks.downcast_ref::<Vec<Block<T>>>() {
+    fn blocks<W: Right + 'static>(&self) -> Result<&[Block<W>]> {
+        match self.blocks.downcast_ref::<Vec<Block<W>>>() {
             Some(blocks) => Ok(blocks),
-            None => bail!("weights of {:?} together with weights of {:?}", self.dtype, T::DTYPE),
+            None => bail!("layers that read the same x must hold their weights alike"),
         }
     }
+}
+
+/// What [`ChainWeights::unpack`] gives: per chain W_i and b_i.
+#[derive(Debug)]
+pub enum Unpacked {
+    /// From [`ChainWeights::pack`].
+    Floats(Vec<(Tensor, Option<Tensor>)>),
+    /// From [`ChainWeights::pack_q8_0`].
+    Q8_0(Vec<QTensor>),
+}
+
+/// Every chain reads at least what the chain below it reads.
+fn checked(shapes: Vec<(usize, usize)>) -> Result<Vec<(usize, usize)>> {
+    if shapes.is_empty() {
+        bail!("a linear layer of no chains");
+    }
+    if !shapes.is_sorted_by_key(|shape| shape.1) {
+        bail!("{shapes:?}: every chain reads at least the inputs of the chain below it");
+    }
+    Ok(shapes)
 }
 
 fn pack_blocks<T: Element>(
     blocks: &[(Tensor, Option<Tensor>)],
 ) -> Result<Box<dyn Any + Send + Sync>> {
     let blocks = blocks.iter().map(|(weight, bias)| {
+        // The sums are f32, so biases are.
         let bias = match bias {
             Some(bias) => bias.to_dtype(DType::F32)?.to_vec1()?,
             None => Vec::new(),
         };
-        Ok(Block::<T> { panels: Panels::pack(weight)?, bias })
+        Ok(Block { panels: Panels::<[T; COLUMNS]>::pack(weight)?, bias })
     });
     Ok(Box::new(blocks.collect::<Result<Vec<_>>>()?))
+}
+
+fn unpack_blocks<T: Element>(
+    blocks: &[Block<[T; COLUMNS]>],
+) -> Result<Vec<(Tensor, Option<Tensor>)>> {
+    let unpacked = blocks.iter().map(|Block { panels, bias }| {
+        let shape = (panels.outputs(), panels.inputs());
+        let rows: Vec<T> = (0..shape.0).flat_map(|output| panels.row(output)).collect();
+        let weight = Tensor::from_vec(rows, shape, &Device::Cpu)?;
+        let bias = match bias.is_empty() {
+            true => None,
+            false => Some(Tensor::new(&bias[..], &Device::Cpu)?.to_dtype(T::DTYPE)?),
+        };
+        Ok((weight, bias))
+    });
+    unpacked.collect()
 }
 
 /// y_i = W_i x_<=i + b_i for every chain i that `x` and the weights have, and for every one of several
@@ -219,10 +299,10 @@ fn forward(x: &[Tensor], rows: &ChainRows, layers: &[Layer]) -> Result<Vec<Vec<T
     for layer in layers {
         layer.check(&widths, rows)?;
     }
-    for_dtype!(first.weights.dtype, T => forward_in::<T>(x, rows, layers))
+    for_held!(first.weights.held, W => forward_in::<W>(x, rows, layers))
 }
 
-fn forward_in<T: Element>(
+fn forward_in<W: Right + Sync + 'static>(
     x: &[Tensor],
     rows: &ChainRows,
     layers: &[Layer],
@@ -260,7 +340,7 @@ fn forward_in<T: Element>(
             for chain in group.start..group.end.min(chains[index]) {
                 last = last.max(chain);
                 let plus = residuals[index].get(chain);
-                layer.units::<T>(chain, plus, &outs[index][chain], &mut units)?;
+                layer.units::<W>(chain, plus, &outs[index][chain], &mut units)?;
             }
         }
         products.push(Product { tiles: Tiles::gather(&x, rows, last), units });
@@ -281,19 +361,19 @@ fn forward_in<T: Element>(
 
 impl Layer<'_> {
     /// The panels of `chain`, in order.
-    fn units<'a, T: Element>(
+    fn units<'a, W: Right + 'static>(
         &'a self,
         chain: usize,
         plus: Option<&'a Rows<'a, f32>>,
         out: &'a Rectangles<'a>,
-        units: &mut Vec<Unit<'a, T>>,
+        units: &mut Vec<Unit<'a, W>>,
     ) -> Result<()> {
-        let block = &self.weights.blocks::<T>()?[chain];
-        let up = self.up.map(|up| up.blocks::<T>()).transpose()?.map(|blocks| &blocks[chain]);
+        let block = &self.weights.blocks::<W>()?[chain];
+        let up = self.up.map(|up| up.blocks::<W>()).transpose()?.map(|blocks| &blocks[chain]);
         let mut up_panels = up.map(|up| up.panels.iter());
         for (index, panel) in block.panels.iter().enumerate() {
             let columns = index * COLUMNS..block.panels.outputs().min((index + 1) * COLUMNS);
-            let bias = |block: &'a Block<T>| bias_of(&block.bias, &columns);
+            let bias = |block: &'a Block<W>| bias_of(&block.bias, &columns);
             let up_panel = up_panels.as_mut().and_then(Iterator::next);
             units.push(Unit {
                 panel,

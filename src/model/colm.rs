@@ -10,6 +10,7 @@ use mistralrs_quant::{QuantizedConfig, ShardedVarBuilder};
 use super::block::Block;
 use super::head::ChainHead;
 use super::layers::{ChainEmbedding, ChainRmsNorm};
+use super::linear::ChainLinear;
 use super::rows::Step;
 use super::source::Source;
 
@@ -62,7 +63,7 @@ impl Colm {
             let source = Source { config, quantization, pack, linears, others };
             Block::load(&source, k, rope.clone())
         };
-        Ok(Self {
+        let mut colm = Self {
             blocks: (0..config.file.num_hidden_layers).map(block).collect::<Result<_>>()?,
             norm: ChainRmsNorm::load(config, k, &root.pp("model.norm"))?,
             embedding,
@@ -70,7 +71,19 @@ impl Colm {
             chains: k,
             device: root.device().clone(),
             dtype: root.dtype(),
-        })
+        };
+        if pack {
+            colm.pack_quantized()?;
+        }
+        Ok(colm)
+    }
+
+    /// The host quantizes while it loads, on other threads: what it has made of the blocks is packed
+    /// when all of them are on their way.
+    fn pack_quantized(&mut self) -> Result<()> {
+        self.head.pack_quantized()?;
+        let mut linears = self.blocks.iter_mut().flat_map(Block::linears_mut);
+        linears.try_for_each(ChainLinear::pack_quantized)
     }
 
     /// The number of chains loaded.

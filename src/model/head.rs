@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use candle_core::{DType, Result, Tensor};
 use colm_checkpoint::ColmConfig;
-use colm_kernels::{chain_linear, chain_linear_add, ChainRows, ChainWeights};
+use colm_kernels::{chain_linear, chain_linear_add, ChainRows, ChainWeights, Unpacked};
 use mistralrs_quant::{linear_b, QuantMethod, QuantizedConfig, ShardedVarBuilder};
 
 use super::layers::{ChainEmbedding, Table};
-use super::linear::{as_blocks, block_forward, unquantized, Blocks};
+use super::linear::{as_blocks, block_forward, packed, unquantized, Blocks};
 use super::representation::Representation;
 use super::rows::ActiveRows;
 
@@ -43,7 +43,8 @@ impl ChainHead {
     /// U_i = E_i (`tie_word_embeddings`). Packed, they are held once for both.
     pub fn tied(embedding: &mut ChainEmbedding, pack: bool) -> Result<Self> {
         let tables = embedding.tables()?.into_iter().map(|table| (table, None));
-        let head = Self::of_blocks(as_blocks(tables.collect())?, pack)?;
+        let tables = Unpacked::Floats(tables.collect());
+        let head = Self::of_blocks(as_blocks(tables)?, pack)?;
         for (table, weights) in embedding.tables.iter_mut().zip(&head.chains) {
             if let HeadWeights::Packed(weights) = weights {
                 *table = Table::Tied(weights.clone());
@@ -61,6 +62,18 @@ impl ChainHead {
             _ => Ok(blocks.into_iter().map(HeadWeights::Block).collect()),
         };
         chains.map(|chains: Vec<_>| Self { chains })
+    }
+
+    /// As [`super::linear::ChainLinear::pack_quantized`].
+    pub fn pack_quantized(&mut self) -> Result<()> {
+        for weights in &mut self.chains {
+            if let HeadWeights::Block(block) = weights {
+                if let Some(packed) = packed(std::slice::from_ref(block))? {
+                    *weights = HeadWeights::Packed(Arc::new(packed));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// `[rows of chain 1, vocab_size]` f32: every row at the chain count of its sequence.

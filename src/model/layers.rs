@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
 use colm_checkpoint::{ColmConfig, Split};
-use colm_kernels::{chain_rms_norm, ChainWeights};
+use colm_kernels::{chain_rms_norm, ChainWeights, Unpacked};
 use mistralrs_quant::ShardedVarBuilder;
 
 use super::representation::Representation;
@@ -74,7 +74,10 @@ impl ChainEmbedding {
     pub fn tables(&self) -> Result<Vec<Tensor>> {
         let tables = self.tables.iter().map(|table| match table {
             Table::Rows(table) => Ok(table.clone()),
-            Table::Tied(weights) => Ok(weights.unpack()?.remove(0).0),
+            Table::Tied(weights) => match weights.unpack()? {
+                Unpacked::Floats(mut table) => Ok(table.remove(0).0),
+                Unpacked::Q8_0(table) => table[0].dequantize(&Device::Cpu),
+            },
         });
         tables.collect()
     }

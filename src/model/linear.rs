@@ -1,13 +1,16 @@
 //! ChainLinear (SPEC 2), in one of two forms: packed for the kernels, or quantized by the host.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{Device, Result, Tensor};
 use candle_nn::Linear;
 use colm_checkpoint::{ColmConfig, Projection};
-use colm_kernels::{chain_gated, chain_linear, chain_linear_add, silu_mul, ChainWeights};
+use colm_kernels::{chain_gated, chain_linear, chain_linear_add, silu_mul, ChainWeights, Unpacked};
 use mistralrs_quant::{
-    linear_b, QuantMethod, QuantMethodConfig, QuantizedConfig, ShardedVarBuilder, UnquantLinear,
+    linear_b, GgufMatMul, QuantMethod, QuantMethodConfig, QuantizedConfig, ShardedVarBuilder,
+    UnquantLinear,
 };
 
 use super::representation::Representation;
@@ -50,6 +53,17 @@ impl ChainLinear {
         }
     }
 
+    /// Packs the blocks once the host has quantized them, if it has made them something the kernels
+    /// know: ggml's q8_0, or the weights as they were where their widths allow no quantization.
+    pub fn pack_quantized(&mut self) -> Result<()> {
+        if let Self::Blocks(blocks) = self {
+            if let Some(weights) = packed(blocks)? {
+                *self = Self::Packed(weights);
+            }
+        }
+        Ok(())
+    }
+
     /// The outputs of every chain that has rows and a block, for every one of `layers`, which all
     /// read `x`.
     pub fn forward<const N: usize>(
@@ -61,7 +75,10 @@ impl ChainLinear {
             let outputs = chain_linear(x.chains(), rows.chain_rows(), &packed)?;
             return Ok(exactly(outputs.into_iter().map(Representation::new)));
         }
-        let prefixes = x.prefixes(rows)?;
+        let prefixes = match layers.iter().any(|layer| matches!(layer, Self::Blocks(_))) {
+            true => x.prefixes(rows)?,
+            false => Vec::new(),
+        };
         let outputs = layers.iter().map(|layer| match layer {
             Self::Packed(weights) => {
                 let outputs = chain_linear(x.chains(), rows.chain_rows(), &[weights])?;
@@ -94,7 +111,7 @@ impl ChainLinear {
         x: &Representation,
         rows: &ActiveRows,
     ) -> Result<Representation> {
-        if let [Self::Packed(gate), Self::Packed(up)] = [gate, up] {
+        if let Some([gate, up]) = all_packed([gate, up]) {
             return Ok(Representation::new(chain_gated(x.chains(), rows.chain_rows(), gate, up)?));
         }
         let [gate, up] = Self::forward([gate, up], x, rows)?;
@@ -126,13 +143,61 @@ pub(super) fn unquantized(blocks: &Blocks) -> Option<Vec<(Tensor, Option<Tensor>
     blocks.iter().map(plain).collect()
 }
 
-/// The host's plain linear layers with these weights and biases.
-pub(super) fn as_blocks(weights: Vec<(Tensor, Option<Tensor>)>) -> Result<Blocks> {
-    let blocks = weights.into_iter().map(|(weight, bias)| -> Result<Arc<dyn QuantMethod>> {
-        let linear = QuantMethodConfig::Unquantized(Linear::new(weight, bias));
-        Ok(Arc::new(UnquantLinear::new(linear)?))
-    });
-    blocks.collect()
+/// What [`ChainLinear::pack_quantized`] packs; None if there is nothing the kernels know.
+pub(super) fn packed(blocks: &[Arc<dyn QuantMethod>]) -> Result<Option<ChainWeights>> {
+    let quantized = blocks.iter().map(q8_0).collect::<Result<Option<Vec<_>>>>()?;
+    if let Some(quantized) = quantized {
+        return ChainWeights::pack_q8_0(&quantized).map(Some);
+    }
+    let on_cpu = blocks.iter().all(|block| block.dtype_and_device().1.is_cpu());
+    let plain = blocks.iter().map(|block| block.unquant_weight_bias()).collect::<Option<Vec<_>>>();
+    plain.filter(|_| on_cpu).map(|plain| ChainWeights::pack(&plain)).transpose()
+}
+
+/// The weights of a block that the host has quantized to q8_0. It hands them out in the form its
+/// UQFF files have: version, kind (0 for ggml's), length, whether there is a bias, dtype, rank, the
+/// two dimensions, all u32 but for kind and bias; then the bytes.
+fn q8_0(block: &Arc<dyn QuantMethod>) -> Result<Option<QTensor>> {
+    const HEADER: usize = 26;
+    const GGML: u8 = 0;
+    const Q8_0: u32 = 8;
+    if !["gguf", "pending-isq"].contains(&block.name()) {
+        return Ok(None);
+    }
+    // What cannot be written to such a file stays with the host.
+    let Ok(uqff) = block.serialize() else { return Ok(None) };
+    let Some((header, bytes)) = uqff.split_at_checked(HEADER) else { return Ok(None) };
+    let number = |at: usize| u32::from_le_bytes(std::array::from_fn(|byte| header[at + byte]));
+    if header[4] != GGML || header[9] != 0 || number(10) != Q8_0 || number(14) != 2 {
+        return Ok(None);
+    }
+    let shape = (number(18) as usize, number(22) as usize);
+    let storage = QStorage::from_data(Cow::Borrowed(bytes), &Device::Cpu, GgmlDType::Q8_0)?;
+    QTensor::new(storage, shape).map(Some)
+}
+
+/// The host's linear layers with these weights and biases.
+pub(super) fn as_blocks(weights: Unpacked) -> Result<Blocks> {
+    let block = |weights: QuantMethodConfig| -> Result<Arc<dyn QuantMethod>> {
+        match weights {
+            QuantMethodConfig::Gguf { .. } => Ok(Arc::new(GgufMatMul::new(weights)?)),
+            _ => Ok(Arc::new(UnquantLinear::new(weights)?)),
+        }
+    };
+    match weights {
+        Unpacked::Floats(weights) => {
+            let weights = weights.into_iter().map(|(weight, bias)| {
+                block(QuantMethodConfig::Unquantized(Linear::new(weight, bias)))
+            });
+            weights.collect()
+        }
+        Unpacked::Q8_0(weights) => {
+            let weights = weights.into_iter().map(|weight| {
+                block(QuantMethodConfig::Gguf { q_weight: Arc::new(weight), b: None })
+            });
+            weights.collect()
+        }
+    }
 }
 
 /// One block on its input, in the input's dtype.
@@ -149,12 +214,15 @@ fn blocks_forward(blocks: &Blocks, prefixes: &[Tensor]) -> Result<Representation
     Ok(Representation::new(outputs.collect::<Result<_>>()?))
 }
 
-fn all_packed<'a, const N: usize>(layers: [&'a ChainLinear; N]) -> Option<Vec<&'a ChainWeights>> {
-    let packed = layers.into_iter().map(|layer| match layer {
+/// The weights of `layers` if they may go into one call of the kernels.
+fn all_packed<const N: usize>(layers: [&ChainLinear; N]) -> Option<[&ChainWeights; N]> {
+    let packed = layers.map(|layer| match layer {
         ChainLinear::Packed(weights) => Some(weights),
         ChainLinear::Blocks(_) => None,
     });
-    packed.collect()
+    let packed: Vec<_> = packed.into_iter().collect::<Option<_>>()?;
+    let alike = packed.iter().all(|weights| weights.held_like(packed[0]));
+    packed.try_into().ok().filter(|_| alike)
 }
 
 /// The N outputs of N layers.

@@ -72,8 +72,7 @@ async fn q4k_where_the_widths_allow() {
 #[tokio::test(flavor = "multi_thread")]
 async fn quantized_while_it_serves() {
     let folder = random_model::folder(&widths_of_whole_q8_blocks(random_model::air()));
-    let options =
-        EngineOptions { prefix_cache: false, ..options(&folder.path().join("model")) };
+    let options = EngineOptions { prefix_cache: false, ..options(&folder.path().join("model")) };
     let engine = engine(&options).await;
     let tokens: Vec<u32> = (0..20).collect();
     let before = engine.logits(tokens.clone(), 3).await.unwrap();

@@ -5,8 +5,7 @@
 //! computation it cannot be trusted with is [`Instructions::add_outer_products`], which both the
 //! linear layers and attention are made of: see [`super::outer`].
 
-use super::outer::{self, Columns, COLUMNS};
-use super::Element;
+use super::outer::{self, Columns, Right};
 
 /// Numbers worked on side by side in elementwise sums.
 pub(crate) const LANES: usize = 16;
@@ -38,9 +37,9 @@ pub(crate) trait Instructions {
     /// # Panics
     /// If `left` and `sums` are not of one length, or it is above [`outer::ROWS`], or `right` is longer
     /// than `DEPTH`.
-    fn add_outer_products<T: Element, const DEPTH: usize>(
+    fn add_outer_products<W: Right, const DEPTH: usize>(
         left: &[[f32; DEPTH]],
-        right: &[[T; COLUMNS]],
+        right: &[W],
         sums: &mut [Columns],
     );
 }
@@ -57,9 +56,9 @@ impl Instructions for Avx512 {
     }
 
     #[inline(always)]
-    fn add_outer_products<T: Element, const DEPTH: usize>(
+    fn add_outer_products<W: Right, const DEPTH: usize>(
         left: &[[f32; DEPTH]],
-        right: &[[T; COLUMNS]],
+        right: &[W],
         sums: &mut [Columns],
     ) {
         outer::check(left, right, sums);
@@ -80,9 +79,9 @@ impl Instructions for Avx2 {
     }
 
     #[inline(always)]
-    fn add_outer_products<T: Element, const DEPTH: usize>(
+    fn add_outer_products<W: Right, const DEPTH: usize>(
         left: &[[f32; DEPTH]],
-        right: &[[T; COLUMNS]],
+        right: &[W],
         sums: &mut [Columns],
     ) {
         outer::check(left, right, sums);
@@ -103,9 +102,9 @@ impl Instructions for Neon {
     }
 
     #[inline(always)]
-    fn add_outer_products<T: Element, const DEPTH: usize>(
+    fn add_outer_products<W: Right, const DEPTH: usize>(
         left: &[[f32; DEPTH]],
-        right: &[[T; COLUMNS]],
+        right: &[W],
         sums: &mut [Columns],
     ) {
         outer::check(left, right, sums);
@@ -125,16 +124,18 @@ impl Instructions for Portable {
     }
 
     #[inline(always)]
-    fn add_outer_products<T: Element, const DEPTH: usize>(
+    fn add_outer_products<W: Right, const DEPTH: usize>(
         left: &[[f32; DEPTH]],
-        right: &[[T; COLUMNS]],
+        right: &[W],
         sums: &mut [Columns],
     ) {
         outer::check(left, right, sums);
         for (left, sums) in left.iter().zip(sums) {
-            for (&left, right) in left.iter().zip(right) {
-                for (sum, &right) in sums.iter_mut().zip(right) {
-                    *sum += left * right.wide();
+            for (left, right) in left.chunks(W::INPUTS).zip(right) {
+                for (i, &left) in left.iter().enumerate() {
+                    for (column, sum) in sums.iter_mut().enumerate() {
+                        *sum += left * right.number(i, column);
+                    }
                 }
             }
         }
@@ -198,7 +199,8 @@ mod tests {
 
     use half::{bf16, f16};
 
-    use super::super::outer::ROWS;
+    use super::super::outer::{COLUMNS, ROWS};
+    use super::super::Element;
     use super::*;
 
     const DEPTH: usize = 37;

@@ -8,6 +8,7 @@ pub(crate) mod key_tile;
 pub(crate) mod outer;
 pub(crate) mod panels;
 pub(crate) mod product;
+pub(crate) mod q8;
 pub(crate) mod rectangles;
 pub(crate) mod rows;
 pub(crate) mod sweep;

@@ -21,13 +21,57 @@ pub(crate) type Columns = [f32; COLUMNS];
 
 /// Panics if the lengths do not fit: see [`super::instructions::Instructions::add_outer_products`].
 #[inline(always)]
-pub(crate) fn check<T, const DEPTH: usize>(
+pub(crate) fn check<W: Right, const DEPTH: usize>(
     left: &[[f32; DEPTH]],
-    right: &[[T; COLUMNS]],
+    right: &[W],
     sums: &[Columns],
 ) {
-    let (rows, depth) = (left.len(), right.len());
+    let (rows, depth) = (left.len(), right.len() * W::INPUTS);
     assert!(rows == sums.len() && rows <= ROWS && depth <= DEPTH, "{rows} rows, {depth} deep");
+}
+
+/// What stands at the right: the numbers of the [`COLUMNS`] columns for one i or several.
+pub(crate) trait Right: Sized {
+    /// For how many i.
+    const INPUTS: usize;
+
+    /// What they share.
+    type Shared<R: Register>: Copy;
+
+    /// What the columns of a register from `column` on share.
+    ///
+    /// # Safety
+    /// As [`Register`] demands; the columns must be within [`COLUMNS`].
+    unsafe fn shared<R: Register>(&self, column: usize) -> Self::Shared<R>;
+
+    /// The numbers of i and the columns of a register from `column` on.
+    ///
+    /// # Safety
+    /// As for [`Right::shared`]; `i` must be below `INPUTS`.
+    unsafe fn load<R: Register>(&self, i: usize, column: usize, shared: Self::Shared<R>) -> R;
+
+    /// One number.
+    fn number(&self, i: usize, column: usize) -> f32;
+}
+
+/// One number per column, as it is.
+impl<T: Element> Right for [T; COLUMNS] {
+    const INPUTS: usize = 1;
+    type Shared<R: Register> = ();
+
+    #[inline(always)]
+    unsafe fn shared<R: Register>(&self, _column: usize) {}
+
+    #[inline(always)]
+    unsafe fn load<R: Register>(&self, _i: usize, column: usize, _shared: ()) -> R {
+        // SAFETY: the columns are within the array, as the caller promises.
+        unsafe { T::load(self.as_ptr().add(column)) }
+    }
+
+    #[inline(always)]
+    fn number(&self, _i: usize, column: usize) -> f32 {
+        self[column].wide()
+    }
 }
 
 /// A register of several numbers.
@@ -40,10 +84,12 @@ pub(crate) trait Register: Copy {
     unsafe fn load_f32(from: *const f32) -> Self;
     unsafe fn load_bf16(from: *const bf16) -> Self;
     unsafe fn load_f16(from: *const f16) -> Self;
+    unsafe fn load_i8(from: *const i8) -> Self;
     unsafe fn store(self, to: *mut f32);
     unsafe fn splat(number: f32) -> Self;
     /// `self + a * b`, rounded once.
     unsafe fn plus_product(self, a: Self, b: Self) -> Self;
+    unsafe fn times(self, other: Self) -> Self;
 }
 
 /// `R` rows from `row` on and `C` registers of columns from `column` on.
@@ -52,9 +98,9 @@ pub(crate) trait Register: Copy {
 /// The processor must have the instructions of `V`; `left` and `sums` must have the rows, `right` at
 /// most `DEPTH` entries, and the columns must be within [`COLUMNS`].
 #[inline(always)]
-unsafe fn add<V: Register, const R: usize, const C: usize, T: Element, const DEPTH: usize>(
+unsafe fn add<V: Register, const R: usize, const C: usize, W: Right, const DEPTH: usize>(
     left: &[[f32; DEPTH]],
-    right: &[[T; COLUMNS]],
+    right: &[W],
     sums: &mut [Columns],
     row: usize,
     column: usize,
@@ -70,13 +116,17 @@ unsafe fn add<V: Register, const R: usize, const C: usize, T: Element, const DEP
             }
         }
         let left = left.as_ptr().add(row).cast::<f32>();
-        for (i, right) in right.iter().enumerate() {
-            let from = right.as_ptr().add(column);
-            let right: [V; C] = std::array::from_fn(|c| T::load(from.add(c * V::LANES)));
-            for r in 0..R {
-                let left = V::splat(*left.add(r * DEPTH + i));
-                for c in 0..C {
-                    local[r][c] = local[r][c].plus_product(left, right[c]);
+        for (block, right) in right.iter().enumerate() {
+            let shared: [W::Shared<V>; C] =
+                std::array::from_fn(|c| right.shared(column + c * V::LANES));
+            for i in 0..W::INPUTS {
+                let right: [V; C] =
+                    std::array::from_fn(|c| right.load(i, column + c * V::LANES, shared[c]));
+                for r in 0..R {
+                    let left = V::splat(*left.add(r * DEPTH + block * W::INPUTS + i));
+                    for c in 0..C {
+                        local[r][c] = local[r][c].plus_product(left, right[c]);
+                    }
                 }
             }
         }
@@ -95,7 +145,7 @@ mod x86 {
 
     use half::{bf16, f16};
 
-    use super::{add, Columns, Element, Register, COLUMNS};
+    use super::{add, Columns, Register, Right};
 
     impl Register for __m512 {
         const LANES: usize = 16;
@@ -122,6 +172,12 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn load_i8(from: *const i8) -> Self {
+            // SAFETY: as the trait demands.
+            unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) }
+        }
+
+        #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
             // SAFETY: as the trait demands.
             unsafe { _mm512_storeu_ps(to, self) }
@@ -137,6 +193,12 @@ mod x86 {
         unsafe fn plus_product(self, a: Self, b: Self) -> Self {
             // SAFETY: as the trait demands.
             unsafe { _mm512_fmadd_ps(a, b, self) }
+        }
+
+        #[inline(always)]
+        unsafe fn times(self, other: Self) -> Self {
+            // SAFETY: as the trait demands.
+            unsafe { _mm512_mul_ps(self, other) }
         }
     }
 
@@ -165,6 +227,12 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn load_i8(from: *const i8) -> Self {
+            // SAFETY: as the trait demands.
+            unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))) }
+        }
+
+        #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
             // SAFETY: as the trait demands.
             unsafe { _mm256_storeu_ps(to, self) }
@@ -181,6 +249,12 @@ mod x86 {
             // SAFETY: as the trait demands.
             unsafe { _mm256_fmadd_ps(a, b, self) }
         }
+
+        #[inline(always)]
+        unsafe fn times(self, other: Self) -> Self {
+            // SAFETY: as the trait demands.
+            unsafe { _mm256_mul_ps(self, other) }
+        }
     }
 
     /// All rows at once: 24 registers of sums, 2 of `right`, 1 of `left`.
@@ -188,26 +262,26 @@ mod x86 {
     /// # Safety
     /// The processor must have AVX-512, and [`super::check`] must pass.
     #[inline(always)]
-    pub(crate) unsafe fn with_32_registers_of_16<T: Element, const DEPTH: usize>(
+    pub(crate) unsafe fn with_32_registers_of_16<W: Right, const DEPTH: usize>(
         left: &[[f32; DEPTH]],
-        right: &[[T; COLUMNS]],
+        right: &[W],
         sums: &mut [Columns],
     ) {
         // SAFETY: the rows are those there are, the columns all 32.
         unsafe {
             match left.len() {
-                1 => add::<__m512, 1, 2, T, DEPTH>(left, right, sums, 0, 0),
-                2 => add::<__m512, 2, 2, T, DEPTH>(left, right, sums, 0, 0),
-                3 => add::<__m512, 3, 2, T, DEPTH>(left, right, sums, 0, 0),
-                4 => add::<__m512, 4, 2, T, DEPTH>(left, right, sums, 0, 0),
-                5 => add::<__m512, 5, 2, T, DEPTH>(left, right, sums, 0, 0),
-                6 => add::<__m512, 6, 2, T, DEPTH>(left, right, sums, 0, 0),
-                7 => add::<__m512, 7, 2, T, DEPTH>(left, right, sums, 0, 0),
-                8 => add::<__m512, 8, 2, T, DEPTH>(left, right, sums, 0, 0),
-                9 => add::<__m512, 9, 2, T, DEPTH>(left, right, sums, 0, 0),
-                10 => add::<__m512, 10, 2, T, DEPTH>(left, right, sums, 0, 0),
-                11 => add::<__m512, 11, 2, T, DEPTH>(left, right, sums, 0, 0),
-                12 => add::<__m512, 12, 2, T, DEPTH>(left, right, sums, 0, 0),
+                1 => add::<__m512, 1, 2, W, DEPTH>(left, right, sums, 0, 0),
+                2 => add::<__m512, 2, 2, W, DEPTH>(left, right, sums, 0, 0),
+                3 => add::<__m512, 3, 2, W, DEPTH>(left, right, sums, 0, 0),
+                4 => add::<__m512, 4, 2, W, DEPTH>(left, right, sums, 0, 0),
+                5 => add::<__m512, 5, 2, W, DEPTH>(left, right, sums, 0, 0),
+                6 => add::<__m512, 6, 2, W, DEPTH>(left, right, sums, 0, 0),
+                7 => add::<__m512, 7, 2, W, DEPTH>(left, right, sums, 0, 0),
+                8 => add::<__m512, 8, 2, W, DEPTH>(left, right, sums, 0, 0),
+                9 => add::<__m512, 9, 2, W, DEPTH>(left, right, sums, 0, 0),
+                10 => add::<__m512, 10, 2, W, DEPTH>(left, right, sums, 0, 0),
+                11 => add::<__m512, 11, 2, W, DEPTH>(left, right, sums, 0, 0),
+                12 => add::<__m512, 12, 2, W, DEPTH>(left, right, sums, 0, 0),
                 _ => {}
             }
         }
@@ -218,9 +292,9 @@ mod x86 {
     /// # Safety
     /// The processor must have AVX2 and FMA, and [`super::check`] must pass.
     #[inline(always)]
-    pub(crate) unsafe fn with_16_registers_of_8<T: Element, const DEPTH: usize>(
+    pub(crate) unsafe fn with_16_registers_of_8<W: Right, const DEPTH: usize>(
         left: &[[f32; DEPTH]],
-        right: &[[T; COLUMNS]],
+        right: &[W],
         sums: &mut [Columns],
     ) {
         for row in (0..left.len()).step_by(6) {
@@ -228,12 +302,12 @@ mod x86 {
                 // SAFETY: the rows are those that are left, the columns two of four registers.
                 unsafe {
                     match left.len() - row {
-                        1 => add::<__m256, 1, 2, T, DEPTH>(left, right, sums, row, column),
-                        2 => add::<__m256, 2, 2, T, DEPTH>(left, right, sums, row, column),
-                        3 => add::<__m256, 3, 2, T, DEPTH>(left, right, sums, row, column),
-                        4 => add::<__m256, 4, 2, T, DEPTH>(left, right, sums, row, column),
-                        5 => add::<__m256, 5, 2, T, DEPTH>(left, right, sums, row, column),
-                        _ => add::<__m256, 6, 2, T, DEPTH>(left, right, sums, row, column),
+                        1 => add::<__m256, 1, 2, W, DEPTH>(left, right, sums, row, column),
+                        2 => add::<__m256, 2, 2, W, DEPTH>(left, right, sums, row, column),
+                        3 => add::<__m256, 3, 2, W, DEPTH>(left, right, sums, row, column),
+                        4 => add::<__m256, 4, 2, W, DEPTH>(left, right, sums, row, column),
+                        5 => add::<__m256, 5, 2, W, DEPTH>(left, right, sums, row, column),
+                        _ => add::<__m256, 6, 2, W, DEPTH>(left, right, sums, row, column),
                     }
                 }
             }
@@ -249,7 +323,7 @@ mod arm {
 
     use half::{bf16, f16};
 
-    use super::{add, Columns, Element, Register, COLUMNS};
+    use super::{add, Columns, Register, Right};
 
     impl Register for float32x4_t {
         const LANES: usize = 4;
@@ -277,6 +351,15 @@ mod arm {
         }
 
         #[inline(always)]
+        unsafe fn load_i8(from: *const i8) -> Self {
+            // SAFETY: as the trait demands.
+            unsafe {
+                let wide: [f32; 4] = std::array::from_fn(|lane| f32::from(*from.add(lane)));
+                vld1q_f32(wide.as_ptr())
+            }
+        }
+
+        #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
             // SAFETY: as the trait demands.
             unsafe { vst1q_f32(to, self) }
@@ -293,6 +376,12 @@ mod arm {
             // SAFETY: as the trait demands.
             unsafe { vfmaq_f32(self, a, b) }
         }
+
+        #[inline(always)]
+        unsafe fn times(self, other: Self) -> Self {
+            // SAFETY: as the trait demands.
+            unsafe { vmulq_f32(self, other) }
+        }
     }
 
     /// Six rows and half of the columns at a time: 24 registers of sums, 4 of `right`, 1 of `left`.
@@ -300,9 +389,9 @@ mod arm {
     /// # Safety
     /// [`super::check`] must pass.
     #[inline(always)]
-    pub(crate) unsafe fn with_32_registers_of_4<T: Element, const DEPTH: usize>(
+    pub(crate) unsafe fn with_32_registers_of_4<W: Right, const DEPTH: usize>(
         left: &[[f32; DEPTH]],
-        right: &[[T; COLUMNS]],
+        right: &[W],
         sums: &mut [Columns],
     ) {
         for row in (0..left.len()).step_by(6) {
@@ -310,12 +399,12 @@ mod arm {
                 // SAFETY: the rows are those that are left, the columns four of eight registers.
                 unsafe {
                     match left.len() - row {
-                        1 => add::<float32x4_t, 1, 4, T, DEPTH>(left, right, sums, row, column),
-                        2 => add::<float32x4_t, 2, 4, T, DEPTH>(left, right, sums, row, column),
-                        3 => add::<float32x4_t, 3, 4, T, DEPTH>(left, right, sums, row, column),
-                        4 => add::<float32x4_t, 4, 4, T, DEPTH>(left, right, sums, row, column),
-                        5 => add::<float32x4_t, 5, 4, T, DEPTH>(left, right, sums, row, column),
-                        _ => add::<float32x4_t, 6, 4, T, DEPTH>(left, right, sums, row, column),
+                        1 => add::<float32x4_t, 1, 4, W, DEPTH>(left, right, sums, row, column),
+                        2 => add::<float32x4_t, 2, 4, W, DEPTH>(left, right, sums, row, column),
+                        3 => add::<float32x4_t, 3, 4, W, DEPTH>(left, right, sums, row, column),
+                        4 => add::<float32x4_t, 4, 4, W, DEPTH>(left, right, sums, row, column),
+                        5 => add::<float32x4_t, 5, 4, W, DEPTH>(left, right, sums, row, column),
+                        _ => add::<float32x4_t, 6, 4, W, DEPTH>(left, right, sums, row, column),
                     }
                 }
             }

@@ -1,44 +1,24 @@
 //! Weights in the order the product reads them.
 
+use candle_core::quantized::QTensor;
 use candle_core::{Result, Tensor};
 
-use super::outer::COLUMNS;
+use super::outer::{Right, COLUMNS};
+use super::q8::{self, Q8};
 use super::rows::dense_rows;
 use super::{Element, Rows};
 
-/// A matrix `[outputs, inputs]` as panels of [`COLUMNS`] outputs: per panel and input one number per
-/// output. A product reads each panel from end to end. The last panel is filled up with zeros.
+/// A matrix `[outputs, inputs]` as panels of [`COLUMNS`] outputs: per panel the weights of one input
+/// after the other, for all its outputs. A product reads each panel from end to end. The last panel is
+/// filled up with zeros.
 #[derive(Debug)]
-pub(crate) struct Panels<T> {
-    numbers: Vec<T>,
+pub(crate) struct Panels<W> {
+    weights: Vec<W>,
     inputs: usize,
     outputs: usize,
 }
 
-impl<T: Element> Panels<T> {
-    pub(crate) fn pack(matrix: &Tensor) -> Result<Self> {
-        let (outputs, inputs) = matrix.dims2()?;
-        let matrix = dense_rows(matrix)?;
-        let (storage, layout) = matrix.storage_and_layout();
-        let rows = Rows::<T>::new(&storage, layout)?;
-        let mut numbers = vec![T::zero(); outputs.div_ceil(COLUMNS) * inputs * COLUMNS];
-        for output in 0..outputs {
-            let panel = output / COLUMNS * inputs * COLUMNS;
-            let column = numbers[panel..].iter_mut().skip(output % COLUMNS).step_by(COLUMNS);
-            for (to, &from) in column.zip(rows.row(output)) {
-                *to = from;
-            }
-        }
-        Ok(Self { numbers, inputs, outputs })
-    }
-
-    /// The weights of one output, `[inputs]`: a row of the matrix that was packed.
-    pub(crate) fn row(&self, output: usize) -> impl Iterator<Item = T> + '_ {
-        let panel = output / COLUMNS * self.inputs * COLUMNS;
-        let column = self.numbers[panel..].iter().skip(output % COLUMNS).step_by(COLUMNS);
-        column.take(self.inputs).copied()
-    }
-
+impl<W: Right> Panels<W> {
     pub(crate) fn inputs(&self) -> usize {
         self.inputs
     }
@@ -47,11 +27,44 @@ impl<T: Element> Panels<T> {
         self.outputs
     }
 
-    /// The panels in order, `[inputs, COLUMNS]` each.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &[T]> {
-        // An output without inputs has no weights, yet its panel counts.
-        let panels = self.outputs.div_ceil(COLUMNS);
-        let size = self.inputs * COLUMNS;
-        (0..panels).map(move |panel| &self.numbers[panel * size..(panel + 1) * size])
+    /// The panels in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[W]> {
+        let size = self.inputs / W::INPUTS;
+        (0..self.outputs.div_ceil(COLUMNS)).map(move |panel| &self.weights[panel * size..][..size])
+    }
+}
+
+impl<T: Element> Panels<[T; COLUMNS]> {
+    pub(crate) fn pack(matrix: &Tensor) -> Result<Self> {
+        let (outputs, inputs) = matrix.dims2()?;
+        let matrix = dense_rows(matrix)?;
+        let (storage, layout) = matrix.storage_and_layout();
+        let rows = Rows::<T>::new(&storage, layout)?;
+        let mut weights = vec![[T::zero(); COLUMNS]; outputs.div_ceil(COLUMNS) * inputs];
+        for output in 0..outputs {
+            let panel = &mut weights[output / COLUMNS * inputs..][..inputs];
+            for (to, &from) in panel.iter_mut().zip(rows.row(output)) {
+                to[output % COLUMNS] = from;
+            }
+        }
+        Ok(Self { weights, inputs, outputs })
+    }
+
+    /// The weights of one output, `[inputs]`: a row of the matrix that was packed.
+    pub(crate) fn row(&self, output: usize) -> impl Iterator<Item = T> + '_ {
+        let panel = &self.weights[output / COLUMNS * self.inputs..][..self.inputs];
+        panel.iter().map(move |weights| weights[output % COLUMNS])
+    }
+}
+
+impl Panels<Q8> {
+    pub(crate) fn pack(matrix: &QTensor) -> Result<Self> {
+        let (outputs, inputs) = matrix.shape().dims2()?;
+        Ok(Self { weights: q8::pack(&matrix.data()?, outputs, inputs)?, inputs, outputs })
+    }
+
+    /// The bytes of the matrix that was packed.
+    pub(crate) fn unpack(&self) -> Vec<u8> {
+        q8::unpack(&self.weights, self.outputs, self.inputs)
     }
 }

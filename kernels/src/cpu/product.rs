@@ -9,10 +9,10 @@ use rayon::prelude::*;
 
 use super::exp::exp;
 use super::instructions::{self, Instructions, Kernel};
-use super::outer::{Columns, COLUMNS, ROWS};
+use super::outer::{Columns, Right, COLUMNS, ROWS};
 use super::rectangles::Rectangles;
 use super::tiles::{Tiles, DEPTH};
-use super::{Element, Rows};
+use super::Rows;
 
 /// Tiles of a task: while a piece of a panel is at hand, all of them use it.
 const TILES: usize = 16;
@@ -24,13 +24,13 @@ const TASKS_PER_THREAD: usize = 4;
 const MIN_WEIGHTS_PER_TASK: usize = 1 << 15;
 
 /// One panel of outputs, and what becomes of its sums.
-pub(crate) struct Unit<'a, T> {
-    /// `[inputs, COLUMNS]`
-    pub panel: &'a [T],
+pub(crate) struct Unit<'a, W> {
+    /// The weights of one input after the other.
+    pub panel: &'a [W],
     /// One number per column, or none.
     pub bias: &'a [f32],
     /// With a second panel and its bias: silu(first) * second.
-    pub up: Option<(&'a [T], &'a [f32])>,
+    pub up: Option<(&'a [W], &'a [f32])>,
     /// Added at the end: rows as wide as `out`.
     pub plus: Option<&'a Rows<'a, f32>>,
     pub out: &'a Rectangles<'a>,
@@ -38,21 +38,21 @@ pub(crate) struct Unit<'a, T> {
     pub columns: Range<usize>,
 }
 
-impl<T> Unit<'_, T> {
+impl<W: Right> Unit<'_, W> {
     fn weights(&self) -> usize {
-        self.panel.len() * (1 + usize::from(self.up.is_some()))
+        self.panel.len() * W::INPUTS * COLUMNS * (1 + usize::from(self.up.is_some()))
     }
 }
 
 /// Rows, and the units that are computed of each.
-pub(crate) struct Product<'a, T> {
+pub(crate) struct Product<'a, W> {
     pub tiles: Tiles,
     /// No two units have a column of the same `out`; nor have those of other products.
-    pub units: Vec<Unit<'a, T>>,
+    pub units: Vec<Unit<'a, W>>,
 }
 
 /// Computes all units of all rows.
-pub(crate) fn multiply<T: Element>(products: &[Product<T>]) {
+pub(crate) fn multiply<W: Right + Sync>(products: &[Product<W>]) {
     let mut tasks = Vec::new();
     for product in products {
         product.cut(&mut tasks);
@@ -64,8 +64,8 @@ pub(crate) fn multiply<T: Element>(products: &[Product<T>]) {
     }
 }
 
-impl<T: Element> Product<'_, T> {
-    fn cut<'a>(&'a self, tasks: &mut Vec<Task<'a, T>>) {
+impl<W: Right> Product<'_, W> {
+    fn cut<'a>(&'a self, tasks: &mut Vec<Task<'a, W>>) {
         let weights: usize = self.units.iter().map(Unit::weights).sum();
         let blocks = self.tiles.count().div_ceil(TILES);
         let wanted = (TASKS_PER_THREAD * rayon::current_num_threads()).div_ceil(blocks.max(1));
@@ -91,15 +91,15 @@ impl<T: Element> Product<'_, T> {
 }
 
 /// Some tiles and some units.
-struct Task<'a, T> {
+struct Task<'a, W> {
     rows: &'a Tiles,
     tiles: Range<usize>,
-    units: &'a [Unit<'a, T>],
+    units: &'a [Unit<'a, W>],
 }
 
 type Sums = [Columns; ROWS];
 
-impl<T: Element> Kernel for Task<'_, T> {
+impl<W: Right> Kernel for Task<'_, W> {
     type Output = ();
 
     #[inline(always)]
@@ -136,13 +136,12 @@ impl<T: Element> Kernel for Task<'_, T> {
     }
 }
 
-impl<T: Element> Task<'_, T> {
+impl<W: Right> Task<'_, W> {
     /// The sums of all tiles of the task, from zero.
     #[inline(always)]
-    fn add_products<I: Instructions>(&self, panel: &[T], sums: &mut [Sums]) {
+    fn add_products<I: Instructions>(&self, panel: &[W], sums: &mut [Sums]) {
         sums.fill([[0.0; COLUMNS]; ROWS]);
-        for (piece, weights) in panel.chunks(DEPTH * COLUMNS).enumerate() {
-            let right = weights.as_chunks().0;
+        for (piece, right) in panel.chunks(DEPTH / W::INPUTS).enumerate() {
             for (tile, sums) in self.tiles.clone().zip(&mut *sums) {
                 let left = self.rows.piece(tile, piece);
                 I::add_outer_products(left, right, &mut sums[..left.len()]);

@@ -1,7 +1,10 @@
 //! The linear layers against sums in f64, and that a row's bits are its own.
 
+use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Result, Tensor};
-use colm_kernels::{chain_gated, chain_linear, chain_linear_add, ChainRows, ChainWeights};
+use colm_kernels::{
+    chain_gated, chain_linear, chain_linear_add, ChainRows, ChainWeights, Unpacked,
+};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -192,7 +195,8 @@ fn packed_weights_come_out_as_they_went_in() -> Result<()> {
         let blocks = blocks(&mut rng, &OUTPUTS, dtype, true)?;
         let weights = ChainWeights::pack(&blocks)?;
         assert_eq!(weights.shapes(), [(33, 70), (64, 270), (5, 310)]);
-        for ((weight, bias), (packed, packed_bias)) in weights.unpack()?.iter().zip(&blocks) {
+        let Unpacked::Floats(unpacked) = weights.unpack()? else { panic!("not floats") };
+        for ((weight, bias), (packed, packed_bias)) in unpacked.iter().zip(&blocks) {
             assert_eq!(weight.dtype(), dtype);
             assert_eq!(numbers(weight)?, numbers(packed)?);
             let biases = [bias, packed_bias].map(|bias| numbers(bias.as_ref().unwrap()).unwrap());
@@ -202,6 +206,37 @@ fn packed_weights_come_out_as_they_went_in() -> Result<()> {
         let all = blocks[0].0.to_dtype(DType::F32)?.to_vec2::<f32>()?;
         assert_eq!(rows, [all[32].clone(), all[0].clone(), all[5].clone()]);
         assert!(weights.rows(0, &[33]).is_err());
+    }
+    Ok(())
+}
+
+/// Not close to, but equal to the products of the dequantized weights.
+#[test]
+fn q8_0_is_its_dequantized_weights() -> Result<()> {
+    let mut rng = StdRng::seed_from_u64(12);
+    let mut quantized = |shape: [usize; 2]| {
+        QTensor::quantize(&random(&mut rng, &shape, DType::F32)?, GgmlDType::Q8_0)
+    };
+    let blocks = [quantized([70, 64])?, quantized([33, 352])?];
+    let floats = blocks.iter().map(|block| Ok((block.dequantize(&Device::Cpu)?, None)));
+    let floats = ChainWeights::pack(&floats.collect::<Result<Vec<_>>>()?)?;
+    let weights = ChainWeights::pack_q8_0(&blocks)?;
+    for rows in [vec![(0..40).collect(), vec![2, 7, 30]], vec![vec![0], vec![0]]] {
+        let x = [
+            random(&mut rng, &[rows[0].len(), 64], DType::F32)?,
+            random(&mut rng, &[rows[1].len(), 288], DType::F32)?,
+        ];
+        let rows = ChainRows::new(&rows)?;
+        let expected = chain_linear(&x, &rows, &[&floats])?.remove(0);
+        let found = chain_linear(&x, &rows, &[&weights])?.remove(0);
+        for (expected, found) in expected.iter().zip(&found) {
+            assert_eq!(numbers(expected)?, numbers(found)?);
+        }
+    }
+    let Unpacked::Q8_0(unpacked) = weights.unpack()? else { panic!("not q8_0") };
+    for (unpacked, block) in unpacked.iter().zip(&blocks) {
+        assert_eq!(unpacked.shape(), block.shape());
+        assert_eq!(unpacked.data()?, block.data()?);
     }
     Ok(())
 }
@@ -218,7 +253,7 @@ fn what_does_not_fit_is_refused() -> Result<()> {
         (ChainWeights::pack(&[(new(&[4, 8], DType::U8)?, None)]).err(), "U8"),
         (
             ChainWeights::pack(&[(new(&[4, 8], f32)?, None), (new(&[4, 6], f32)?, None)]).err(),
-            "at least the 8 inputs",
+            "at least the inputs of the chain below",
         ),
         (
             ChainWeights::pack(&[(new(&[4, 8], f32)?, Some(new(&[3], f32)?))]).err(),
@@ -236,7 +271,13 @@ fn what_does_not_fit_is_refused() -> Result<()> {
             "the same shapes",
         ),
     ];
-    for (refused, reason) in cases {
+    let q4 = QTensor::quantize(&new(&[4, 32], f32)?, GgmlDType::Q4_0)?;
+    let q8 = QTensor::quantize(&new(&[4, 32], f32)?, GgmlDType::Q8_0)?;
+    let mixed = ChainWeights::pack_q8_0(&[q8])?;
+    let wide = [new(&[2, 32], f32)?];
+    let refused = chain_linear(&wide, &rows, &[&mixed, &packed(&[4, 32])?]).err();
+    let quantized = [(ChainWeights::pack_q8_0(&[q4]).err(), "Q4_0"), (refused, "alike")];
+    for (refused, reason) in cases.into_iter().chain(quantized) {
         let refused = refused.expect(reason).to_string();
         assert!(refused.contains(reason), "{refused}");
     }
