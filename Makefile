@@ -35,6 +35,6 @@ client-test: build
 	target/openai-client/bin/pip install --quiet -r tests/openai_client/requirements.txt
 	COLM_BIN=target/debug/colm COLM_MODEL=$(MODEL) target/openai-client/bin/python -m pytest tests/openai_client
 
-# Prompt and decode speed against the host's own Llama, with random weights.
+# Speed and memory against the host's own Llama and llama.cpp, with random weights; see benches/README.md.
 bench: host
-	cargo bench --bench against_llama
+	cargo bench --bench speed -- $(ARGS)

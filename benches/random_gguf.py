@@ -1,0 +1,100 @@
+"""Llama models with random weights in llama.cpp's file format.
+
+    python random_gguf.py check          what is installed, or an error
+    python random_gguf.py write JSON     {"path": ..., "config": Llama's config.json, "weights": "q8_0"}
+"""
+
+import json
+import os
+import sys
+
+import gguf
+import llama_cpp
+import numpy
+
+FTYPES = {
+    "bf16": llama_cpp.LLAMA_FTYPE_MOSTLY_BF16,
+    "q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0,
+    "q4k": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_S,
+}
+
+
+def tensors(config):
+    """Names and shapes as llama.cpp has them, rows first."""
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    head_dim = hidden // config["num_attention_heads"]
+    kv = config["num_key_value_heads"] * head_dim
+    yield "token_embd.weight", (config["vocab_size"], hidden)
+    for layer in range(config["num_hidden_layers"]):
+        shapes = {
+            "attn_norm": (hidden,),
+            "attn_q": (hidden, hidden),
+            "attn_k": (kv, hidden),
+            "attn_v": (kv, hidden),
+            "attn_output": (hidden, hidden),
+            "ffn_norm": (hidden,),
+            "ffn_gate": (inner, hidden),
+            "ffn_up": (inner, hidden),
+            "ffn_down": (hidden, inner),
+        }
+        for name, shape in shapes.items():
+            yield f"blk.{layer}.{name}.weight", shape
+    yield "output_norm.weight", (hidden,)
+    yield "output.weight", (config["vocab_size"], hidden)
+
+
+def random_tensor(name, shape, random):
+    """Of a scale at which activations stay near one; the largest logit stands out."""
+    values = random.random(shape, dtype=numpy.float32) * 2 - 1
+    if "norm" in name:
+        return 1 + values * numpy.float32(0.1)
+    spread = 1.7 if "embd" in name else (3 if name == "output.weight" else 1.7) / shape[-1] ** 0.5
+    return values * numpy.float32(spread)
+
+
+def write_f32(path, config):
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_vocab_size(config["vocab_size"])
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_head_count(config["num_attention_heads"])
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_rope_dimension_count(config["hidden_size"] // config["num_attention_heads"])
+    writer.add_rope_freq_base(config["rope_theta"])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_tokenizer_model("none")
+    for name, shape in tensors(config):
+        size = 4 * int(numpy.prod(shape))
+        writer.add_tensor_info(name, shape, numpy.dtype(numpy.float32), size)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    random = numpy.random.default_rng(0)
+    for name, shape in tensors(config):
+        writer.write_tensor_data(random_tensor(name, shape, random))
+    writer.close()
+
+
+def write(path, config, weights):
+    """With llama.cpp's own quantization, every matrix in the same type."""
+    if weights == "f32":
+        return write_f32(path, config)
+    f32 = path + ".f32"
+    write_f32(f32, config)
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype = FTYPES[weights]
+    params.pure = True
+    failed = llama_cpp.llama_model_quantize(f32.encode(), path.encode(), params)
+    os.remove(f32)
+    if failed:
+        sys.exit(f"llama_model_quantize to {weights} failed with {failed}")
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "check":
+        system = llama_cpp.llama_print_system_info().decode().strip(" |")
+        print(f"llama-cpp-python {llama_cpp.__version__}, {system}")
+    else:
+        write(**json.loads(sys.argv[2]))

@@ -1,0 +1,119 @@
+//! Model folders with random weights.
+
+use std::borrow::Cow;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+
+use anyhow::Result;
+use colm_checkpoint::{
+    write_chain_layout, write_dense_layout, CheckpointError, ColmConfig, Dtype, Part, View,
+};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::{json, Value};
+
+use super::random_model::{with, write_tokenizer};
+use super::shape::{Weights, VOCAB};
+
+/// Writes a CoLM folder in the chain layout.
+pub fn write_colm(dir: &Path, config: &Value, dtype: Weights) -> Result<()> {
+    let parsed = ColmConfig::parse(&config.to_string())?;
+    let table = table();
+    write_chain_layout(dir, &parsed, |tensor| {
+        let (part, name, shape) = (&tensor.part, tensor.name(), tensor.shape());
+        Ok::<_, CheckpointError>(RandomTensor::new(part, &name, shape, dtype, &table))
+    })?;
+    write_tokenizer(dir, VOCAB);
+    Ok(())
+}
+
+/// Writes a Llama folder from the `config` of a CoLM of one chain, which is the same model.
+pub fn write_llama(dir: &Path, config: &Value, dtype: Weights) -> Result<()> {
+    let parsed = ColmConfig::parse(&config.to_string())?;
+    let table = table();
+    write_dense_layout(dir, &parsed, |part| {
+        let (name, shape) = (part.dense_name(), parsed.dense_shapes(*part)[0].clone());
+        Ok::<_, CheckpointError>(RandomTensor::new(part, &name, shape, dtype, &table))
+    })?;
+    write_tokenizer(dir, VOCAB);
+    fs::write(dir.join("config.json"), llama_config(config.clone()).to_string())?;
+    Ok(())
+}
+
+/// The same model by Llama's name.
+pub fn llama_config(config: Value) -> Value {
+    with(config, |json| {
+        json["architectures"] = json!(["LlamaForCausalLM"]);
+        json["model_type"] = json!("llama");
+        json.as_object_mut().expect("a config is an object").remove("chains");
+    })
+}
+
+/// How many random values there are. Tensors repeat them: times do not depend on it, and a billion weights
+/// are written as fast as the disk takes them. A prime, so that no two rows of a matrix are equal.
+const VALUES: usize = 1_000_003;
+
+fn table() -> Vec<f32> {
+    let mut random = StdRng::seed_from_u64(0);
+    (0..VALUES).map(|_| random.random_range(-1f32..1f32)).collect()
+}
+
+/// A tensor whose bytes are made when they are written.
+struct RandomTensor<'a> {
+    shape: Vec<usize>,
+    dtype: Weights,
+    center: f32,
+    spread: f32,
+    start: usize,
+    table: &'a [f32],
+}
+
+impl<'a> RandomTensor<'a> {
+    /// Of a scale at which activations stay near one.
+    fn new(part: &Part, name: &str, shape: Vec<usize>, dtype: Weights, table: &'a [f32]) -> Self {
+        let inputs = shape.last().copied().unwrap_or(1) as f32;
+        let (center, spread) = match part {
+            Part::InputNorm { .. } | Part::PostAttentionNorm { .. } | Part::FinalNorm => (1., 0.1),
+            Part::Embedding => (0., 1.7),
+            Part::Head => (0., 3. / inputs.sqrt()),
+            Part::Weight { .. } => (0., 1.7 / inputs.sqrt()),
+            Part::Bias { .. } => (0., 0.5),
+        };
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        let start = (hasher.finish() % VALUES as u64) as usize;
+        Self { shape, dtype, center, spread, start, table }
+    }
+}
+
+impl View for RandomTensor<'_> {
+    fn dtype(&self) -> Dtype {
+        match self.dtype {
+            Weights::Bf16 => Dtype::BF16,
+            _ => Dtype::F32,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let count = self.shape.iter().product();
+        let values = self.table.iter().cycle().skip(self.start).take(count);
+        let values = values.map(|value| self.center + self.spread * value);
+        let mut bytes = Vec::with_capacity(self.data_len());
+        match self.dtype {
+            // bf16 is the upper half of an f32.
+            Weights::Bf16 => values
+                .for_each(|value| bytes.extend(((value.to_bits() >> 16) as u16).to_le_bytes())),
+            _ => values.for_each(|value| bytes.extend(value.to_le_bytes())),
+        }
+        Cow::Owned(bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        self.shape.iter().product::<usize>() * if self.dtype == Weights::Bf16 { 2 } else { 4 }
+    }
+}

@@ -1,0 +1,139 @@
+//! Who takes part: models, each at every chain count.
+
+use std::path::Path;
+
+use anyhow::Result;
+use colm::host::kv_pool::kv_bytes_per_token;
+use colm_checkpoint::{Architecture, ColmConfig};
+
+use super::checkpoint::{write_colm, write_llama};
+use super::peer::Python;
+use super::protocol::EngineKind;
+use super::shape::{Setting, Weights};
+
+/// One set of weights in one engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Model {
+    pub engine: EngineKind,
+    architecture: Architecture,
+    chains: &'static [usize],
+}
+
+/// The names that ratios refer to.
+pub const HOST_LLAMA: &str = "host Llama";
+pub const LLAMA_CPP: &str = "llama.cpp";
+pub const COLM_DENSE: &str = "colm [1]";
+
+impl Model {
+    const fn new(engine: EngineKind, architecture: Architecture, chains: &'static [usize]) -> Self {
+        Self { engine, architecture, chains }
+    }
+
+    /// Such as `Air [1,1]`.
+    pub fn name(&self) -> String {
+        let list = || self.chains.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+        match (self.engine, self.architecture, self.chains.len()) {
+            (EngineKind::HostLlama, ..) => HOST_LLAMA.into(),
+            (EngineKind::LlamaCpp, ..) => LLAMA_CPP.into(),
+            (EngineKind::Colm, Architecture::Colm, 1) => COLM_DENSE.into(),
+            (EngineKind::Colm, Architecture::Colm, _) => format!("CoLM [{}]", list()),
+            (EngineKind::Colm, Architecture::ColmAir, _) => format!("Air [{}]", list()),
+        }
+    }
+
+    /// The number of chains.
+    pub fn chains(&self) -> usize {
+        self.chains.len()
+    }
+
+    /// Its config as a CoLM: the Llamas are CoLMs of one chain.
+    pub fn config(&self, setting: &Setting) -> Result<ColmConfig> {
+        let json = setting.config(self.architecture, self.chains);
+        Ok(ColmConfig::parse(&json.to_string())?)
+    }
+
+    /// How it holds its weights. The host's products on a CPU do not take bf16: there its Llama reads the
+    /// same files and runs in f32.
+    pub fn weights(&self, setting: &Setting) -> Weights {
+        match (self.engine, setting.weights) {
+            (EngineKind::HostLlama, Weights::Bf16) => Weights::F32,
+            (_, weights) => weights,
+        }
+    }
+
+    /// Writes its weights to `path`: a folder, or llama.cpp's file.
+    pub fn write(&self, path: &Path, setting: &Setting, python: &Python) -> Result<()> {
+        let config = setting.config(self.architecture, self.chains);
+        match self.engine {
+            EngineKind::Colm => write_colm(path, &config, setting.file_dtype()),
+            EngineKind::HostLlama => write_llama(path, &config, setting.file_dtype()),
+            EngineKind::LlamaCpp => python.write_gguf(path, &config, setting.weights),
+        }
+    }
+}
+
+/// A model at one chain count.
+#[derive(Clone, Debug)]
+pub struct Contender {
+    pub model: Model,
+    /// 1 for the Llamas.
+    pub k: usize,
+}
+
+impl Contender {
+    /// Such as `Air [1,1] k=2`.
+    pub fn name(&self) -> String {
+        match self.model.chains() {
+            1 => self.model.name(),
+            _ => format!("{} k={}", self.model.name(), self.k),
+        }
+    }
+
+    /// k as the engine is told; None for the Llamas.
+    pub fn asked_chains(&self) -> Option<usize> {
+        (self.model.engine == EngineKind::Colm).then_some(self.k)
+    }
+
+    /// Bytes of the linear layers and the head that a decoded token reads.
+    pub fn weight_bytes(&self, setting: &Setting) -> Result<f64> {
+        let config = self.model.config(setting)?;
+        let matrices = config.tensors(self.k).filter(|tensor| tensor.shape().len() == 2);
+        let read = matrices.filter(|tensor| !tensor.name().contains("embed_tokens"));
+        let weights: usize = read.map(|tensor| tensor.shape().iter().product::<usize>()).sum();
+        Ok(weights as f64 * setting.weights.bytes())
+    }
+
+    /// Bytes of keys and values that a token decoded after `context` others reads.
+    pub fn kv_bytes(&self, setting: &Setting, context: usize) -> Result<f64> {
+        let dtype = match setting.weights {
+            Weights::Bf16 => candle_core::DType::BF16,
+            _ => candle_core::DType::F32,
+        };
+        let config = self.model.config(setting)?;
+        Ok((context * kv_bytes_per_token(&config, self.k, dtype)) as f64)
+    }
+}
+
+/// All that take part in `setting`, the models in the order they are measured and listed.
+pub fn contenders(setting: &Setting) -> Vec<Contender> {
+    use Architecture::{Colm, ColmAir};
+    let dense = [
+        Model::new(EngineKind::HostLlama, Colm, &[1]),
+        Model::new(EngineKind::LlamaCpp, Colm, &[1]),
+        Model::new(EngineKind::Colm, Colm, &[1]),
+    ];
+    let chained = [
+        Model::new(EngineKind::Colm, ColmAir, &[1, 1]),
+        Model::new(EngineKind::Colm, ColmAir, &[1, 1, 1, 1]),
+        Model::new(EngineKind::Colm, Colm, &[1, 1]),
+        Model::new(EngineKind::Colm, Colm, &[1, 1, 1, 1]),
+    ];
+    let models: Vec<Model> = match setting.weights.isq() {
+        None => dense.into_iter().chain(chained).collect(),
+        // Quantized products are compared where they are the same products.
+        Some(_) => dense.into_iter().skip(1).collect(),
+    };
+    let at_every_k =
+        |model: Model| (1..=model.chains()).map(move |k| Contender { model: model.clone(), k });
+    models.into_iter().flat_map(at_every_k).collect()
+}

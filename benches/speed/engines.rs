@@ -1,0 +1,92 @@
+//! The two engines of this binary: ours, and the host's as it comes.
+
+use std::sync::Arc;
+
+use anyhow::{bail, Context, Result};
+use candle_core::{DType, Device};
+use colm::host::kv_pool::kv_bytes_per_token;
+use colm::{Engine, EngineOptions};
+use colm_checkpoint::ColmConfig;
+use mistralrs_core::{
+    DefaultSchedulerMethod, DeviceMapMetadata, DeviceMapSetting, MistralRs, MistralRsBuilder,
+    NormalLoaderBuilder, NormalSpecificConfig, SchedulerConfig, TokenSource,
+};
+
+use super::protocol::{EngineKind, Start};
+use super::shape::Weights;
+
+/// A model that takes requests.
+pub struct Running {
+    pub host: Arc<MistralRs>,
+    /// Under which the engine serves the model; with `@k` the model at k chains.
+    pub name: String,
+    /// Lives as long as its host is asked.
+    _engine: Option<Engine>,
+}
+
+/// Loads what `start` names.
+pub async fn start(start: &Start) -> Result<Running> {
+    match start.engine {
+        EngineKind::Colm => colm(start).await,
+        EngineKind::HostLlama => host_llama(start).await,
+        EngineKind::LlamaCpp => bail!("llama.cpp runs in Python"),
+    }
+}
+
+async fn colm(start: &Start) -> Result<Running> {
+    let options = EngineOptions {
+        max_chains: start.max_chains,
+        max_seqs: start.sequences,
+        kv_cache_mb: kv_cache_mb(start)?,
+        dtype: Some(start.weights.dtype()),
+        isq: start.weights.isq(),
+        prefix_cache: false,
+        ignore_eos: true,
+        ..EngineOptions::new(start.model.to_string_lossy())
+    };
+    let engine = Engine::start(&options).await?;
+    let (host, name) = (engine.host().clone(), engine.name().to_owned());
+    Ok(Running { host, name, _engine: Some(engine) })
+}
+
+/// Room for the tokens asked for, each sequence's last block partly empty, and the engine's own block.
+fn kv_cache_mb(start: &Start) -> Result<usize> {
+    let config = ColmConfig::read(&start.model.join("config.json"))?;
+    let k = start.max_chains.unwrap_or(config.chains.count());
+    let dtype = match start.weights {
+        Weights::Bf16 => DType::BF16,
+        _ => DType::F32,
+    };
+    let block = EngineOptions::new("").block_size;
+    let tokens = start.tokens + block * (start.sequences + 2);
+    Ok((tokens * kv_bytes_per_token(&config, k, dtype)).div_ceil(1 << 20))
+}
+
+/// The host's Llama in the host's engine as it comes, without paging on the CPU.
+async fn host_llama(start: &Start) -> Result<Running> {
+    let specific = NormalSpecificConfig::default();
+    let folder = start.model.to_string_lossy().into_owned();
+    let loader = NormalLoaderBuilder::new(specific, None, None, Some(folder), false, None);
+    let loader = loader.build(None)?;
+    let pipeline = tokio::task::block_in_place(|| {
+        loader.load_model_from_hf(
+            None,
+            TokenSource::None,
+            &start.weights.dtype(),
+            &Device::Cpu,
+            true,
+            DeviceMapSetting::Map(DeviceMapMetadata::dummy()),
+            start.weights.isq(),
+            None,
+        )
+    })
+    .context("cannot load the host's Llama")?;
+    let method = DefaultSchedulerMethod::Fixed(start.sequences.try_into()?);
+    let scheduler = SchedulerConfig::DefaultScheduler { method };
+    let host = MistralRsBuilder::new(pipeline, scheduler, false, None)
+        .with_no_prefix_cache(true)
+        .with_disable_eos_stop(true)
+        .build()
+        .await;
+    Ok(Running { host, name: String::new(), _engine: None })
+}

@@ -1,0 +1,97 @@
+//! How fast prompts and answers are at every chain count, against the host's own Llama and llama.cpp of
+//! the same width. `benches/README.md` says what is measured and how; `make bench ARGS=--help` how to
+//! measure less.
+
+#[path = "../../tests/it/common.rs"]
+#[allow(dead_code)]
+mod common;
+#[path = "../../tests/it/random_model.rs"]
+#[allow(dead_code)]
+mod random_model;
+
+mod args;
+mod checkpoint;
+mod contender;
+mod engines;
+mod goals;
+mod peer;
+mod plot;
+mod protocol;
+mod report;
+mod results;
+mod rounds;
+mod shape;
+mod table;
+mod worker;
+mod workload;
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use args::{Args, Command};
+use clap::Parser;
+use peer::Python;
+use results::Results;
+use rounds::Rounds;
+use table::Table;
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    match args.command {
+        Some(Command::Worker) => tokio::runtime::Runtime::new()?.block_on(worker::run()),
+        None => bench(&args),
+    }
+}
+
+fn bench(args: &Args) -> Result<()> {
+    let python = Python::from_env();
+    let llama_cpp = python.llama_cpp().unwrap_or_else(|error| format!("{error:#}"));
+    let folder = args.folder();
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let mut all = Vec::new();
+    for setting in args.settings() {
+        let results = Rounds::prepare(args, &python, setting)?.run()?;
+        let name = setting.name();
+        show(&report::single(&results)?, &format!("{name}-single"), args)?;
+        show(&report::whole(&results), &format!("{name}-whole"), args)?;
+        for (contender, reason) in results.absent() {
+            println!("{contender}: {reason}");
+        }
+        plot::save(&results, &folder.join(format!("{name}.svg")))?;
+        all.push(results);
+    }
+    show(&goals::table(&all)?, "goals", args)?;
+    report::values(&all).save(&folder.join("values.csv"))?;
+    println!("\n{}\n", machine());
+    println!("llama.cpp: {llama_cpp}");
+    print_notes(args, &all);
+    println!("CSV and SVG files: {}", folder.display());
+    Ok(())
+}
+
+fn show(table: &Table, name: &str, args: &Args) -> Result<()> {
+    println!("\n{name}");
+    table.print();
+    table.save(&args.folder().join(format!("{name}.csv")))
+}
+
+/// What the figures depend on.
+fn machine() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name"));
+    let model = model.and_then(|line| line.split(": ").nth(1)).unwrap_or("unknown processor");
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{cores} cores of {model}")
+}
+
+fn print_notes(args: &Args, all: &[Results]) {
+    let decode = all.first().map_or(0, |results| results.decode);
+    println!(
+        "Medians of {} rounds. prefill: from the request to its first new token. decode: per token, over the \
+         {decode} after it. of its weights: decode time as a multiple of colm [1]'s x the share of colm [1]'s \
+         weight bytes (linear layers and head) that are read at k; and its KV: the same with the KV cache \
+         read at that length in the bytes of both. at once: tokens of all prompts and answers over the time from \
+         the first request to the last token.",
+        args.rounds
+    );
+}
