@@ -41,6 +41,12 @@ pub enum ConfigError {
     Value { field: &'static str, value: String, expected: String },
 }
 
+impl ConfigError {
+    pub(crate) fn in_file(self, path: &Path) -> Self {
+        Self::In { path: path.into(), source: Box::new(self) }
+    }
+}
+
 /// The two architectures of SPEC 2. They differ in who owns keys and values, nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Architecture {
@@ -182,10 +188,7 @@ pub struct ColmConfig {
 impl ColmConfig {
     /// Reads and checks `config.json` at `path`.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.into(), source })?;
-        Self::parse(&text)
-            .map_err(|source| ConfigError::In { path: path.into(), source: Box::new(source) })
+        Self::parse(&read_text(path)?).map_err(|source| source.in_file(path))
     }
 
     /// Checks the text of a config.json.
@@ -250,7 +253,13 @@ impl ColmConfig {
     }
 }
 
-fn refuse(
+/// The text of the config at `path`.
+pub(crate) fn read_text(path: &Path) -> Result<String, ConfigError> {
+    crate::json::read_text(path)
+        .map_err(|source| ConfigError::Unreadable { path: path.into(), source })
+}
+
+pub(crate) fn refuse(
     field: &'static str,
     value: &(impl ToString + ?Sized),
     expected: impl Into<String>,

@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
-use safetensors::{Dtype, SafeTensorError};
+use safetensors::Dtype;
 use thiserror::Error;
 
 use crate::config::ConfigError;
+use crate::convert::ExpandError;
+use crate::header::HeaderError;
 use crate::layout::INDEX_FILE;
+use crate::pickle::PickleError;
 use crate::zero_blocks::NonzeroBlock;
 
 /// Why a checkpoint cannot be read or written. Each message names the file or tensor and what
@@ -25,10 +28,27 @@ pub enum CheckpointError {
     #[error("{path} exists; a checkpoint is written to a new folder only")]
     Exists { path: PathBuf },
     #[error(
+        "{dir} and the source {source_dir} are the same folder or one is inside the other; \
+         expected a folder elsewhere, so that the source stays as it is"
+    )]
+    Overlap { source_dir: PathBuf, dir: PathBuf },
+    #[error("cannot write the config: {0}")]
+    Json(serde_json::Error),
+    #[error(
         "no weights in {dir}: expected {INDEX_FILE}, model.safetensors, \
          model-chain-*-of-*.safetensors or model-*-of-*.safetensors"
     )]
     NoWeights { dir: PathBuf },
+    #[error(
+        "{path} is a PyTorch state dict, and weights are loaded from safetensors files only; \
+         `colm-convert pack {dir} NEW_FOLDER` makes them of it"
+    )]
+    StateDict { dir: PathBuf, path: PathBuf },
+    #[error(
+        "{path} is of Meta's own format, which has other names and another order of rows; expected \
+         the model in Hugging Face's, as model.safetensors or pytorch_model.bin"
+    )]
+    MetaFormat { path: PathBuf },
     #[error(
         "{dir} holds both {first} and {second} and no {INDEX_FILE} to choose between them; \
          expected one checkpoint per folder"
@@ -45,7 +65,9 @@ pub enum CheckpointError {
     #[error("{path} is not of this model: `chains` has {chains} entries, so expected {expected}")]
     ChainFile { path: PathBuf, chains: usize, expected: String },
     #[error("{path} is truncated or no safetensors file: {source}")]
-    Corrupt { path: PathBuf, source: SafeTensorError },
+    Corrupt { path: PathBuf, source: HeaderError },
+    #[error("{path} is no PyTorch state dict that can be read: {source}")]
+    Pickle { path: PathBuf, source: Box<PickleError> },
     #[error(
         "`{chain}` is named for the chain layout, `{dense}` for the dense layout; \
          expected one layout in all files"
@@ -57,10 +79,40 @@ pub enum CheckpointError {
     UnexpectedTensor { name: String, file: PathBuf, why: String },
     #[error("tensor `{name}` stands in both {first} and {second}; expected it once")]
     DuplicateTensor { name: String, first: PathBuf, second: PathBuf },
+    #[error("tensor `{name}` stands in {file}, and {index} does not name it; expected it there")]
+    NotInIndex { name: String, index: PathBuf, file: PathBuf },
+    #[error("further problems are not listed; these are the first {listed}")]
+    MoreProblems { listed: usize },
     #[error("tensor `{name}` in {file} has shape {found:?}; expected {expected}")]
     Shape { name: String, file: PathBuf, found: Vec<usize>, expected: String },
     #[error("tensor `{name}` in {file} has dtype {found}; expected F32, F16 or BF16")]
     Dtype { name: String, file: PathBuf, found: Dtype },
+    #[error(
+        "`lm_head.weight` in {file} differs from `model.embed_tokens.weight`, though \
+         `tie_word_embeddings` is true; expected no head, or the same, or `tie_word_embeddings` false"
+    )]
+    HeadCopy { file: PathBuf },
     #[error("{file}: {block}")]
     NotZero { file: PathBuf, block: Box<NonzeroBlock> },
+    #[error(
+        "the chains of tensor `{name}` have dtypes {first} and {second}, and one dense tensor has \
+         one; cast the checkpoint first"
+    )]
+    MixedDtypes { name: String, first: Dtype, second: Dtype },
+    #[error("tensor `{name}`: {count} finite values are too large for {dtype}")]
+    Overflow { name: String, dtype: Dtype, count: usize },
+    #[error(transparent)]
+    Expand(Box<ExpandError>),
+}
+
+impl From<ExpandError> for CheckpointError {
+    fn from(error: ExpandError) -> Self {
+        Self::Expand(Box::new(error))
+    }
+}
+
+impl From<Box<ExpandError>> for CheckpointError {
+    fn from(error: Box<ExpandError>) -> Self {
+        Self::Expand(error)
+    }
 }

@@ -4,15 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::config::ColmConfig;
 use crate::error::CheckpointError;
+use crate::json::{read_text, unique_names};
+use crate::weight_file::is_state_dict;
 
 /// The usual name of the index from tensors to files.
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
 /// The usual name of weights in one file.
 pub const SINGLE_FILE: &str = "model.safetensors";
+/// The index from tensors to PyTorch state dicts.
+const STATE_DICT_INDEX_FILE: &str = "pytorch_model.bin.index.json";
 
 /// The two layouts of SPEC 4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +57,7 @@ pub fn files_for(
     config: &ColmConfig,
     k: usize,
 ) -> Result<Vec<PathBuf>, CheckpointError> {
-    Ok(WeightFiles::find(dir, config, k)?.paths)
+    Ok(WeightFiles::find(dir, config, k, false)?.paths)
 }
 
 /// The files to open, and what the index says of them.
@@ -64,35 +68,54 @@ pub(crate) struct WeightFiles {
 }
 
 impl WeightFiles {
-    pub fn find(dir: &Path, config: &ColmConfig, k: usize) -> Result<Self, CheckpointError> {
+    /// Safetensors files, or if `state_dicts` may stand in for them, PyTorch's.
+    pub fn find(
+        dir: &Path,
+        config: &ColmConfig,
+        k: usize,
+        state_dicts: bool,
+    ) -> Result<Self, CheckpointError> {
         let count = config.chains.count();
         if k == 0 || k > count {
             return Err(CheckpointError::ChainsAsked { asked: k, count });
         }
-        let names = weight_names(dir)?;
+        let names = names_in(dir)?;
         refuse_other_chain_counts(dir, &names, count)?;
-        let index_path = dir.join(INDEX_FILE);
-        if index_path.exists() {
+        let indexed = |index_path| {
             let index = Index::read(index_path)?;
             let paths = index.files_for(dir, config, k)?;
-            return Ok(Self { paths, index: Some(index) });
+            Ok(Self { paths, index: Some(index) })
+        };
+        let index_path = dir.join(INDEX_FILE);
+        if index_path.exists() {
+            return indexed(index_path);
         }
-        let files = files_by_name(dir, &names, count, k)?;
-        let paths = existing(dir, files)?;
-        Ok(Self { paths, index: None })
+        if let Some(files) = files_by_name(dir, &names, count, k)? {
+            return Ok(Self { paths: existing(dir, files)?, index: None });
+        }
+        let files = state_dicts_by_name(dir, &names)?;
+        let index_path = dir.join(STATE_DICT_INDEX_FILE);
+        match files.first() {
+            Some(first) if !state_dicts => {
+                Err(CheckpointError::StateDict { dir: dir.into(), path: dir.join(first) })
+            }
+            _ if state_dicts && index_path.exists() => indexed(index_path),
+            Some(_) => {
+                let paths = files.iter().map(|file| dir.join(file)).collect();
+                Ok(Self { paths, index: None })
+            }
+            None => Err(CheckpointError::NoWeights { dir: dir.into() }),
+        }
     }
 }
 
-/// The names of the `*.safetensors` files in `dir`, sorted.
-fn weight_names(dir: &Path) -> Result<Vec<String>, CheckpointError> {
+/// The names of the files in `dir`, sorted.
+fn names_in(dir: &Path) -> Result<Vec<String>, CheckpointError> {
     let unreadable = |source| CheckpointError::Read { path: dir.into(), source };
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).map_err(unreadable)? {
-        if let Ok(name) = entry.map_err(unreadable)?.file_name().into_string() {
-            if name.ends_with(".safetensors") {
-                names.push(name);
-            }
-        }
+        // No name of ours is other than UTF-8.
+        names.extend(entry.map_err(unreadable)?.file_name().into_string().ok());
     }
     names.sort();
     Ok(names)
@@ -116,25 +139,56 @@ fn refuse_other_chain_counts(
 }
 
 fn is_chain_file(name: &str) -> bool {
-    name.starts_with("model-chain-")
+    name.starts_with("model-chain-") && name.ends_with(".safetensors")
 }
 
 fn is_shard(name: &str) -> bool {
-    name.starts_with("model-") && name.contains("-of-") && !is_chain_file(name)
+    let safetensors = name.starts_with("model-") && name.ends_with(".safetensors");
+    safetensors && name.contains("-of-") && !is_chain_file(name)
 }
 
-/// Without an index the names alone tell: one file, chain files, or Llama's shards.
+/// PyTorch state dicts of a model: one file, or the shards of one. Others may hold the state of an
+/// optimizer.
+fn state_dicts_by_name(dir: &Path, names: &[String]) -> Result<Vec<String>, CheckpointError> {
+    let named = |stem: &str, name: &str| {
+        Path::new(name).file_stem().is_some_and(|found| found == stem)
+            && is_state_dict(Path::new(name))
+    };
+    let is_single = |name: &&String| named("pytorch_model", name) || named("model", name);
+    let is_shard = |name: &&String| {
+        name.starts_with("pytorch_model-") && name.contains("-of-") && name.ends_with(".bin")
+    };
+    let singles: Vec<_> = names.iter().filter(is_single).collect();
+    let shards: Vec<_> = names.iter().filter(is_shard).collect();
+    if let ([first, second, ..], _) | ([first], [second, ..]) = (&singles[..], &shards[..]) {
+        return Err(CheckpointError::AmbiguousWeights {
+            dir: dir.into(),
+            first: first.to_string(),
+            second: second.to_string(),
+        });
+    }
+    let found: Vec<_> = singles.into_iter().chain(shards).cloned().collect();
+    match names.iter().find(|name| name.starts_with("consolidated.") && name.ends_with(".pth")) {
+        Some(meta) if found.is_empty() => Err(CheckpointError::MetaFormat { path: dir.join(meta) }),
+        _ => Ok(found),
+    }
+}
+
+/// Without an index the names alone tell: one file, chain files, or Llama's shards. None if there
+/// are no weights in safetensors files.
 fn files_by_name(
     dir: &Path,
     names: &[String],
     count: usize,
     k: usize,
-) -> Result<Vec<(String, String)>, CheckpointError> {
+) -> Result<Option<Vec<(String, String)>>, CheckpointError> {
     let single = names.iter().find(|name| *name == SINGLE_FILE);
     let chain = names.iter().find(|name| is_chain_file(name));
     let shard = names.iter().find(|name| is_shard(name));
     let mut kinds = [single, chain, shard].into_iter().flatten();
-    let first = kinds.next().ok_or_else(|| CheckpointError::NoWeights { dir: dir.into() })?;
+    let Some(first) = kinds.next() else {
+        return Ok(None);
+    };
     if let Some(second) = kinds.next() {
         return Err(CheckpointError::AmbiguousWeights {
             dir: dir.into(),
@@ -147,11 +201,11 @@ fn files_by_name(
             let needed_for = format!("it holds chain {} of the {k} asked for", chain + 1);
             (chain_file(chain, count), needed_for)
         };
-        return Ok((0..k).map(file).collect());
+        return Ok(Some((0..k).map(file).collect()));
     }
     let shards =
         names.iter().filter(|name| single.is_some_and(|one| one == *name) || is_shard(name));
-    Ok(shards.map(|name| (name.clone(), String::new())).collect())
+    Ok(Some(shards.map(|name| (name.clone(), String::new())).collect()))
 }
 
 /// Full paths of the (file, what it is needed for) pairs, or which of them is missing.
@@ -183,12 +237,19 @@ pub(crate) struct Index {
 struct IndexFile {
     #[serde(default)]
     metadata: serde_json::Map<String, serde_json::Value>,
+    #[serde(deserialize_with = "weight_map")]
     weight_map: BTreeMap<String, String>,
+}
+
+fn weight_map<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    unique_names(deserializer, None)
 }
 
 impl Index {
     fn read(path: PathBuf) -> Result<Self, CheckpointError> {
-        let text = fs::read_to_string(&path)
+        let text = read_text(&path)
             .map_err(|source| CheckpointError::Read { path: path.clone(), source })?;
         let IndexFile { weight_map, .. } = serde_json::from_str(&text)
             .map_err(|source| CheckpointError::Index { path: path.clone(), source })?;
@@ -212,7 +273,7 @@ impl Index {
     /// The text of an index over `weight_map`, whose tensors take `total_size` bytes.
     pub fn json(
         weight_map: BTreeMap<String, String>,
-        total_size: usize,
+        total_size: u64,
     ) -> serde_json::Result<String> {
         let metadata = serde_json::Map::from_iter([("total_size".into(), total_size.into())]);
         serde_json::to_string_pretty(&IndexFile { metadata, weight_map })

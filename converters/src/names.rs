@@ -232,7 +232,7 @@ impl ColmConfig {
     }
 
     /// How many chains own keys and values: all in CoLM, one in Air.
-    fn kv_owners(&self) -> usize {
+    pub(crate) fn kv_owners(&self) -> usize {
         self.kv_owner(self.chains.count() - 1) + 1
     }
 }

@@ -1,7 +1,7 @@
 //! Reading a checkpoint in either layout, chain by chain.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use safetensors::tensor::TensorInfo;
 use safetensors::Dtype;
@@ -9,21 +9,35 @@ use safetensors::Dtype;
 use crate::block::Block;
 use crate::config::ColmConfig;
 use crate::error::CheckpointError;
-use crate::layout::{chain_file, chain_in_name, Index, Layout, WeightFiles};
-use crate::names::ChainTensor;
-use crate::weight_file::WeightFile;
-use crate::zero_blocks;
+use crate::layout::Layout;
+use crate::names::{ChainTensor, Part, Projection};
+use crate::plan::DenseKv;
+use crate::weight_file::{is_readable, WeightFile};
+use crate::zero_blocks::{self, NonzeroBlock};
 
 /// The first k chains of a checkpoint folder, every tensor present with its shape and dtype.
 /// Headers have been read, weights not.
 #[derive(Debug)]
 pub struct Checkpoint {
-    config: ColmConfig,
-    k: usize,
-    layout: Layout,
-    files: Vec<WeightFile>,
+    pub(crate) config: ColmConfig,
+    pub(crate) k: usize,
+    pub(crate) layout: Layout,
+    pub(crate) files: Vec<WeightFile>,
     /// From the names of the layout to the position in `files`.
-    file_of: BTreeMap<String, usize>,
+    pub(crate) file_of: BTreeMap<String, usize>,
+    pub(crate) leniency: Leniency,
+}
+
+/// How a folder may differ from SPEC 4 and yet leave no doubt about what it holds. None of it by
+/// default: the engine is as strict as SPEC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Leniency {
+    /// Weights may stand in PyTorch state dicts.
+    pub state_dicts: bool,
+    /// With `attention_bias`, o_proj has none and is given zeros.
+    pub no_o_bias: bool,
+    /// A tied `lm_head.weight` may stand beside the embedding that it equals.
+    pub head_copy: bool,
 }
 
 impl Checkpoint {
@@ -31,18 +45,18 @@ impl Checkpoint {
     /// dense layout all files. Reads headers and refuses what does not fit `config`: a tensor
     /// missing, unknown, twice, of another shape, or of a dtype other than F32, F16 and BF16.
     pub fn open(dir: &Path, config: &ColmConfig, k: usize) -> Result<Self, CheckpointError> {
-        let WeightFiles { paths, index } = WeightFiles::find(dir, config, k)?;
-        let files =
-            paths.iter().map(|path| WeightFile::open(path)).collect::<Result<Vec<_>, _>>()?;
-        let file_of = place_tensors(&files)?;
-        let layout = one_layout(&file_of)?;
-        let checkpoint = Self { config: config.clone(), k, layout, files, file_of };
-        if let Some(index) = &index {
-            checkpoint.agree_with(index)?;
-        }
-        checkpoint.require_all(dir)?;
-        checkpoint.refuse_unexpected()?;
-        Ok(checkpoint)
+        Self::open_leniently(dir, config, k, Leniency::default())
+    }
+
+    pub(crate) fn open_leniently(
+        dir: &Path,
+        config: &ColmConfig,
+        k: usize,
+        leniency: Leniency,
+    ) -> Result<Self, CheckpointError> {
+        let mut problems = Vec::new();
+        let checkpoint = Self::survey(dir, config, k, leniency, &mut problems);
+        problems.into_iter().next().map_or(checkpoint, Err)
     }
 
     /// The layout the tensors' names follow.
@@ -60,190 +74,150 @@ impl Checkpoint {
         self.files.iter().map(|file| file.path.as_path())
     }
 
+    /// F32, F16 or BF16, by the header.
+    ///
+    /// # Panics
+    /// If `tensor` is none of the config's `tensors(k)` that this checkpoint was opened with.
+    pub fn dtype(&self, tensor: &ChainTensor) -> Dtype {
+        match (self.makes_up(tensor.part), tensor.part) {
+            (true, Part::Bias { layer, projection }) => {
+                let part = Part::Weight { layer, projection };
+                self.dtype(&ChainTensor { part, ..tensor.clone() })
+            }
+            _ => self.held(tensor).1.dtype,
+        }
+    }
+
     /// The weights of `tensor`, from either layout.
     ///
     /// # Panics
     /// If `tensor` is none of the config's `tensors(k)` that this checkpoint was opened with.
     pub fn tensor(&self, tensor: &ChainTensor) -> Block<'_> {
+        if self.makes_up(tensor.part) {
+            return Block::zeros(self.dtype(tensor), tensor.shape());
+        }
+        let (file, info) = self.held(tensor);
+        let bytes = file.bytes(&self.name_of(tensor)).unwrap_or_default();
+        match self.layout {
+            Layout::Chains => Block::whole(info, bytes),
+            Layout::Dense => Block::of_dense(tensor, info, bytes),
+        }
+    }
+
+    /// Whether `tensor` is one of the config's `tensors(k)`.
+    pub(crate) fn holds(&self, tensor: &ChainTensor) -> bool {
+        let of_config = (tensor.chain < self.k)
+            .then(|| self.config.chain_tensor(tensor.part, tensor.chain))
+            .flatten();
+        let is_there = self.makes_up(tensor.part) || self.find(&self.name_of(tensor)).is_some();
+        of_config.as_ref() == Some(tensor) && is_there
+    }
+
+    /// The file that holds `tensor`, and what its header says of it.
+    fn held(&self, tensor: &ChainTensor) -> (&WeightFile, &TensorInfo) {
         let name = self.name_of(tensor);
         match self.find(&name) {
-            Some((_, info, bytes)) if tensor.chain < self.k => match self.layout {
-                Layout::Chains => Block::whole(info, bytes),
-                Layout::Dense => Block::of_dense(tensor, info, bytes),
-            },
+            Some((file, info)) if tensor.chain < self.k => (file, info),
             _ => panic!("`{name}` is not of the first {} chains of this checkpoint", self.k),
         }
+    }
+
+    /// Which columns Air's dense k and v have.
+    pub(crate) fn dense_kv(&self) -> DenseKv {
+        if self.layout == Layout::Chains {
+            return DenseKv::remembered(&self.config.file);
+        }
+        let narrow = self.config.parts().filter(|&part| {
+            let found = self.find(&part.dense_name());
+            found.is_some_and(|(_, info)| info.shape != self.config.dense_shapes(part)[0])
+        });
+        DenseKv::of_first_chain(narrow.map(|part| part.dense_name()))
+    }
+
+    /// Lets go of the files' pages in memory.
+    pub(crate) fn release_pages(&self) -> Result<(), CheckpointError> {
+        self.files.iter().try_for_each(WeightFile::release_pages)
     }
 
     /// Reads the weights of a dense layout and refuses a nonzero value where chain i would read
     /// a later chain. Such blocks do not exist in the chain layout.
     pub fn check_zero_blocks(&self) -> Result<(), CheckpointError> {
-        if self.layout == Layout::Chains {
-            return Ok(());
-        }
-        for part in self.config.parts() {
-            if let Some((file, info, bytes)) = self.find(&part.dense_name()) {
-                zero_blocks::check(&self.config, part, info, bytes).map_err(|block| {
-                    CheckpointError::NotZero { file: file.path.clone(), block: Box::new(block) }
-                })?;
-            }
-        }
-        Ok(())
+        self.nonzero_blocks().try_for_each(|found| {
+            let (file, block) = found?;
+            Err(CheckpointError::NotZero { file: file.into(), block: Box::new(block) })
+        })
     }
 
-    fn name_of(&self, tensor: &ChainTensor) -> String {
+    /// Every block of the dense layout that must be zero and is not, and its file.
+    pub(crate) fn nonzero_blocks(
+        &self,
+    ) -> impl Iterator<Item = Result<(&Path, NonzeroBlock), CheckpointError>> {
+        let parts = (self.layout == Layout::Dense).then(|| self.parts_held());
+        let matrices = parts.into_iter().flatten().filter(|p| matches!(p, Part::Weight { .. }));
+        matrices.flat_map(|part| {
+            let (blocks, released) = (self.nonzero_in(part), self.release_pages());
+            blocks.into_iter().map(Ok).chain(released.err().map(Err))
+        })
+    }
+
+    /// Those of one dense tensor.
+    pub(crate) fn nonzero_in(&self, part: Part) -> Vec<(&Path, NonzeroBlock)> {
+        let name = part.dense_name();
+        let fits = |info: &TensorInfo| {
+            is_readable(info.dtype) && self.config.dense_shapes(part).contains(&info.shape)
+        };
+        let Some((file, info)) = self.find(&name).filter(|(_, info)| fits(info)) else {
+            return Vec::new();
+        };
+        let bytes = file.bytes(&name).unwrap_or_default();
+        let blocks = zero_blocks::nonzero(&self.config, part, info, &bytes);
+        blocks.into_iter().map(|block| (file.path.as_path(), block)).collect()
+    }
+
+    /// Refuses a tied head that stands beside the embedding and differs from it.
+    pub(crate) fn check_head_copy(&self) -> Result<(), CheckpointError> {
+        let (head, embedding) = (Part::Head.dense_name(), Part::Embedding.dense_name());
+        let held = (self.find(&head), self.find(&embedding));
+        let (Some((file, info)), Some((other, tied_to))) = held else {
+            return Ok(());
+        };
+        if !self.config.file.tie_word_embeddings
+            || (&file.path, info.data_offsets) == (&other.path, tied_to.data_offsets)
+        {
+            return Ok(());
+        }
+        if info.dtype == tied_to.dtype && file.bytes(&head) == other.bytes(&embedding) {
+            return self.release_pages();
+        }
+        Err(CheckpointError::HeadCopy { file: file.path.clone() })
+    }
+
+    /// Every tensor of `chain` (from 0) that stands in the files, not made up.
+    pub(crate) fn tensors_held(&self, chain: usize) -> impl Iterator<Item = ChainTensor> + '_ {
+        self.config.tensors_of(chain).filter(|tensor| !self.makes_up(tensor.part))
+    }
+
+    /// Every part that stands in the files, not made up.
+    pub(crate) fn parts_held(&self) -> impl Iterator<Item = Part> + '_ {
+        self.config.parts().filter(|part| !self.makes_up(*part))
+    }
+
+    /// Whether `part` stands in no file and is zeros.
+    fn makes_up(&self, part: Part) -> bool {
+        self.leniency.no_o_bias && matches!(part, Part::Bias { projection: Projection::O, .. })
+    }
+
+    /// The name of `tensor` in this layout.
+    pub(crate) fn name_of(&self, tensor: &ChainTensor) -> String {
         match self.layout {
             Layout::Chains => tensor.name(),
             Layout::Dense => tensor.part.dense_name(),
         }
     }
 
-    fn find(&self, name: &str) -> Option<(&WeightFile, &TensorInfo, &[u8])> {
+    /// The file that holds tensor `name`, and what its header says of it.
+    pub(crate) fn find(&self, name: &str) -> Option<(&WeightFile, &TensorInfo)> {
         let file = &self.files[*self.file_of.get(name)?];
-        let (info, bytes) = file.tensor(name)?;
-        Some((file, info, bytes))
-    }
-
-    /// The host finds tensors by the index, so the index must agree with the files opened.
-    fn agree_with(&self, index: &Index) -> Result<(), CheckpointError> {
-        let count = self.config.chains.count();
-        for (name, file) in &index.weight_map {
-            let name = name.clone();
-            if chain_in_name(&name).is_some_and(|chain| chain >= count) {
-                let (file, why) = (index.path.clone(), self.why_unexpected(&name));
-                return Err(CheckpointError::UnexpectedTensor { name, file, why });
-            }
-            let file = index.path.with_file_name(file);
-            match self.file_of.get(&name).map(|&found| &self.files[found].path) {
-                None if self.files().any(|opened| opened == file) => {
-                    return Err(CheckpointError::MissingTensor { name, file })
-                }
-                Some(found) if *found != file => {
-                    let second = found.clone();
-                    return Err(CheckpointError::DuplicateTensor { name, first: file, second });
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn require_all(&self, dir: &Path) -> Result<(), CheckpointError> {
-        for tensor in self.config.tensors(self.k) {
-            let name = self.name_of(&tensor);
-            if !self.file_of.contains_key(&name) {
-                let file = self.expected_file(dir, tensor.chain);
-                return Err(CheckpointError::MissingTensor { name, file });
-            }
-        }
-        Ok(())
-    }
-
-    /// Where a missing tensor of `chain` should have stood.
-    fn expected_file(&self, dir: &Path, chain: usize) -> PathBuf {
-        match (self.files.as_slice(), self.layout) {
-            ([only], _) => only.path.clone(),
-            (_, Layout::Chains) => dir.join(chain_file(chain, self.config.chains.count())),
-            (_, Layout::Dense) => dir.join("model-*-of-*.safetensors"),
-        }
-    }
-
-    /// A tensor that the model would not use is never silently dropped.
-    fn refuse_unexpected(&self) -> Result<(), CheckpointError> {
-        let expected = self.expected_shapes();
-        for (name, &file) in &self.file_of {
-            // Old Llama code saved RoPE's frequencies, which follow from the config.
-            if name.ends_with(".rotary_emb.inv_freq") {
-                continue;
-            }
-            let file = &self.files[file];
-            let Some(shapes) = expected.get(name) else {
-                return Err(CheckpointError::UnexpectedTensor {
-                    name: name.clone(),
-                    file: file.path.clone(),
-                    why: self.why_unexpected(name),
-                });
-            };
-            check_header(file, name, shapes)?;
-        }
-        Ok(())
-    }
-
-    /// Every name of the layout, with the shapes it may have.
-    fn expected_shapes(&self) -> BTreeMap<String, Vec<Vec<usize>>> {
-        match self.layout {
-            Layout::Chains => {
-                let all = self.config.tensors(self.config.chains.count());
-                all.map(|tensor| (tensor.name(), vec![tensor.shape()])).collect()
-            }
-            Layout::Dense => {
-                let all = self.config.parts();
-                all.map(|part| (part.dense_name(), self.config.dense_shapes(part))).collect()
-            }
-        }
-    }
-
-    fn why_unexpected(&self, name: &str) -> String {
-        let count = self.config.chains.count();
-        match chain_in_name(name) {
-            Some(chain) if chain >= count => {
-                format!(
-                    "`chains` has {count} entries, so chains in names go from 0 to {}",
-                    count - 1
-                )
-            }
-            _ if name.starts_with("lm_head.") && self.config.file.tie_word_embeddings => {
-                "`tie_word_embeddings` is true".into()
-            }
-            _ if name.ends_with(".bias") => {
-                "expected biases only of projections, with `attention_bias` or `mlp_bias`".into()
-            }
-            _ => "expected only the tensors of its layers and chains".into(),
-        }
-    }
-}
-
-fn place_tensors(files: &[WeightFile]) -> Result<BTreeMap<String, usize>, CheckpointError> {
-    let mut file_of = BTreeMap::new();
-    for (position, file) in files.iter().enumerate() {
-        for name in file.names() {
-            if let Some(first) = file_of.insert(name.clone(), position) {
-                let (first, second) = (files[first].path.clone(), file.path.clone());
-                return Err(CheckpointError::DuplicateTensor { name, first, second });
-            }
-        }
-    }
-    Ok(file_of)
-}
-
-fn one_layout(file_of: &BTreeMap<String, usize>) -> Result<Layout, CheckpointError> {
-    let first = |layout| file_of.keys().find(|name| Layout::of_name(name) == layout).cloned();
-    match (first(Layout::Chains), first(Layout::Dense)) {
-        (Some(chain), Some(dense)) => Err(CheckpointError::MixedLayouts { chain, dense }),
-        (Some(_), None) => Ok(Layout::Chains),
-        (None, _) => Ok(Layout::Dense),
-    }
-}
-
-fn check_header(
-    file: &WeightFile,
-    name: &str,
-    shapes: &[Vec<usize>],
-) -> Result<(), CheckpointError> {
-    let (name, file, info) = match file.tensor(name) {
-        Some((info, _)) => (name.to_owned(), file.path.clone(), info),
-        None => {
-            let (name, file) = (name.to_owned(), file.path.clone());
-            return Err(CheckpointError::MissingTensor { name, file });
-        }
-    };
-    if !shapes.contains(&info.shape) {
-        let expected: Vec<_> = shapes.iter().map(|shape| format!("{shape:?}")).collect();
-        let (found, expected) = (info.shape.clone(), expected.join(" or "));
-        return Err(CheckpointError::Shape { name, file, found, expected });
-    }
-    match info.dtype {
-        Dtype::F32 | Dtype::F16 | Dtype::BF16 => Ok(()),
-        found => Err(CheckpointError::Dtype { name, file, found }),
+        Some((file, file.info(name)?))
     }
 }

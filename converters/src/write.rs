@@ -1,15 +1,16 @@
-//! Writing a checkpoint folder in either layout. Tensors are asked for their bytes one at a time.
+//! Writing a checkpoint folder in either layout from tensors that are asked for one at a time.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 
-use safetensors::{Dtype, SafeTensorError, View};
+use safetensors::{Dtype, View};
 
 use crate::config::ColmConfig;
 use crate::error::CheckpointError;
 use crate::layout::{chain_file, Index, INDEX_FILE, SINGLE_FILE};
 use crate::names::{ChainTensor, Part};
+use crate::new_folder::NewFolder;
+use crate::tensor_file::TensorFile;
 
 /// Writes folder `dir` in the chain layout: a file per chain, the index and config.json.
 /// `tensor` gives each tensor by its [`ChainTensor::shape`], in F32, F16 or BF16. The folder
@@ -19,7 +20,7 @@ pub fn write_chain_layout<V: View, E: From<CheckpointError>>(
     config: &ColmConfig,
     mut tensor: impl FnMut(&ChainTensor) -> Result<V, E>,
 ) -> Result<(), E> {
-    let folder = NewFolder::create(dir, config)?;
+    let folder = new_folder(dir, config)?;
     let count = config.chains.count();
     let mut weight_map = BTreeMap::new();
     let mut total_size = 0;
@@ -31,13 +32,13 @@ pub fn write_chain_layout<V: View, E: From<CheckpointError>>(
             let name = needed.name();
             check_view(dir, &file, &name, &view, &needed.shape())?;
             weight_map.insert(name.clone(), file.clone());
-            total_size += view.data_len();
+            total_size += view.data_len() as u64;
             views.push((name, view));
         }
-        folder.write_tensors(&file, views)?;
+        write_tensors(&folder, &file, views)?;
     }
-    let index = Index::json(weight_map, total_size);
-    folder.write_json(INDEX_FILE, index)?;
+    let index = Index::json(weight_map, total_size).map_err(CheckpointError::Json)?;
+    folder.write_text(INDEX_FILE, &index)?;
     folder.finish().map_err(E::from)
 }
 
@@ -49,7 +50,7 @@ pub fn write_dense_layout<V: View, E: From<CheckpointError>>(
     config: &ColmConfig,
     mut tensor: impl FnMut(&Part) -> Result<V, E>,
 ) -> Result<(), E> {
-    let folder = NewFolder::create(dir, config)?;
+    let folder = new_folder(dir, config)?;
     let mut views = Vec::new();
     for part in config.parts() {
         let view = tensor(&part)?;
@@ -57,8 +58,15 @@ pub fn write_dense_layout<V: View, E: From<CheckpointError>>(
         check_view(dir, SINGLE_FILE, &name, &view, &config.dense_shapes(part)[0])?;
         views.push((name, view));
     }
-    folder.write_tensors(SINGLE_FILE, views)?;
+    write_tensors(&folder, SINGLE_FILE, views)?;
     folder.finish().map_err(E::from)
+}
+
+fn new_folder(dir: &Path, config: &ColmConfig) -> Result<NewFolder, CheckpointError> {
+    let folder = NewFolder::create(dir, false)?;
+    let json = serde_json::to_string_pretty(&config.file).map_err(CheckpointError::Json)?;
+    folder.write_text("config.json", &json)?;
+    Ok(folder)
 }
 
 fn check_view(
@@ -79,66 +87,19 @@ fn check_view(
     }
 }
 
-/// A folder under a temporary name beside its final one, removed unless finished.
-struct NewFolder {
-    partial: PathBuf,
-    dir: PathBuf,
-}
-
-impl NewFolder {
-    fn create(dir: &Path, config: &ColmConfig) -> Result<Self, CheckpointError> {
-        if dir.exists() {
-            return Err(CheckpointError::Exists { path: dir.into() });
-        }
-        let mut name = dir.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".partial-{}", std::process::id()));
-        let partial = dir.with_file_name(name);
-        fs::create_dir_all(partial.parent().unwrap_or(dir))
-            .and_then(|()| fs::create_dir(&partial))
-            .map_err(|source| CheckpointError::Write { path: partial.clone(), source })?;
-        let folder = Self { partial, dir: dir.into() };
-        folder.write_json("config.json", serde_json::to_string_pretty(&config.file))?;
-        Ok(folder)
+fn write_tensors<V: View>(
+    folder: &NewFolder,
+    file: &str,
+    mut tensors: Vec<(String, V)>,
+) -> Result<(), CheckpointError> {
+    tensors.sort_by(|(name, view), (other_name, other)| {
+        other.dtype().cmp(&view.dtype()).then_with(|| name.cmp(other_name))
+    });
+    let heads =
+        tensors.iter().map(|(name, view)| (name.clone(), view.dtype(), view.shape().to_vec()));
+    let mut file = TensorFile::create(folder.path(file), heads)?;
+    for (_, view) in &tensors {
+        file.append(&view.data())?;
     }
-
-    fn write_json(
-        &self,
-        file: &str,
-        json: serde_json::Result<String>,
-    ) -> Result<(), CheckpointError> {
-        let path = self.partial.join(file);
-        json.map_err(std::io::Error::from)
-            .and_then(|json| fs::write(&path, json + "\n"))
-            .map_err(|source| CheckpointError::Write { path, source })
-    }
-
-    fn write_tensors<V: View>(
-        &self,
-        file: &str,
-        tensors: Vec<(String, V)>,
-    ) -> Result<(), CheckpointError> {
-        let path = self.partial.join(file);
-        // What Python's readers look for.
-        let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        safetensors::serialize_to_file(tensors, Some(format), &path)
-            .map_err(|error| match error {
-                SafeTensorError::IoError(source) => source,
-                other => std::io::Error::other(other),
-            })
-            .and_then(|()| File::open(&path)?.sync_all())
-            .map_err(|source| CheckpointError::Write { path, source })
-    }
-
-    fn finish(self) -> Result<(), CheckpointError> {
-        fs::rename(&self.partial, &self.dir)
-            .map_err(|source| CheckpointError::Write { path: self.dir.clone(), source })
-    }
-}
-
-impl Drop for NewFolder {
-    fn drop(&mut self) {
-        // Gone already when finished; when not, the failure that ended the writing matters more
-        // than one in cleaning up.
-        let _ = fs::remove_dir_all(&self.partial);
-    }
+    file.finish()
 }

@@ -49,16 +49,17 @@ impl fmt::Display for NonzeroBlock {
     }
 }
 
-/// Refuses the first block of the dense tensor `part` that must be zero and is not.
-pub(crate) fn check(
+/// The blocks of the dense tensor `part` that must be zero and are not.
+pub(crate) fn nonzero(
     config: &ColmConfig,
     part: Part,
     info: &TensorInfo,
     bytes: &[u8],
-) -> Result<(), NonzeroBlock> {
+) -> Vec<NonzeroBlock> {
     let (Part::Weight { projection, .. }, &[_, width]) = (part, info.shape.as_slice()) else {
-        return Ok(());
+        return Vec::new();
     };
+    let mut found = Vec::new();
     let (outputs, inputs) = (config.outputs(projection), config.inputs(projection));
     for output_chain in 0..outputs.count() {
         for input_chain in output_chain + 1..inputs.count() {
@@ -70,7 +71,7 @@ pub(crate) fn check(
             let matrix = Matrix { dtype: info.dtype, width, bytes };
             if !matrix.is_zero(&rows, &columns) {
                 let (count, largest) = matrix.count_nonzero(&rows, &columns);
-                return Err(NonzeroBlock {
+                found.push(NonzeroBlock {
                     part,
                     output_chain,
                     input_chain,
@@ -82,7 +83,7 @@ pub(crate) fn check(
             }
         }
     }
-    Ok(())
+    found
 }
 
 struct Matrix<'a> {

@@ -11,7 +11,7 @@ use crate::common::{engine, options};
 use crate::host_llama;
 use crate::random_model::{self, with, VOCAB};
 
-async fn host_logits(host: &MistralRs, tokens: Vec<u32>) -> Tensor {
+pub async fn host_logits(host: &MistralRs, tokens: Vec<u32>) -> Tensor {
     let (response, mut responses) = tokio::sync::mpsc::channel(1);
     let request = NormalRequest {
         return_raw_logits: true,

@@ -6,6 +6,7 @@ mod cli;
 mod common;
 mod concurrency;
 mod conversation;
+mod convert;
 mod echo;
 mod golden;
 mod host_llama;

@@ -1,0 +1,29 @@
+//! `colm-convert cast`
+
+use anyhow::Result;
+use clap::Args;
+use colm_checkpoint::convert;
+
+use crate::destination::Destination;
+use crate::dtype::DtypeName;
+
+/// Another dtype, rounded to nearest, ties to even. A finite value that is too large is an error.
+///
+/// Example: colm-convert cast colm-1b colm-1b-bf16 --dtype bf16
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct Cast {
+    #[command(flatten)]
+    destination: Destination,
+    /// The dtype of every tensor of DST.
+    #[arg(long)]
+    dtype: DtypeName,
+}
+
+impl Cast {
+    pub fn run(self) -> Result<()> {
+        let source = self.destination.open_source()?;
+        source.check_zero_blocks()?;
+        self.destination.write(&source, &convert::cast(&source, self.dtype.into())?)
+    }
+}

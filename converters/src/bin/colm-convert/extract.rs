@@ -1,0 +1,66 @@
+//! `colm-convert extract`
+
+use anyhow::{bail, Result};
+use clap::{Args, ValueEnum};
+use colm_checkpoint::{convert, Layout};
+
+use crate::destination::Destination;
+
+/// The model at k chains as a checkpoint of its own.
+///
+/// Examples:
+///   colm-convert extract colm-1b colm-small --chains 2
+///   colm-convert extract colm-1b llama --chains 1 --as llama
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct Extract {
+    #[command(flatten)]
+    destination: Destination,
+    /// How many chains to keep.
+    #[arg(long, value_name = "K")]
+    chains: usize,
+    /// The layout to write; that of SRC by default.
+    #[arg(long)]
+    layout: Option<LayoutName>,
+    /// With --chains 1: write a plain LlamaForCausalLM, as other programs load it.
+    #[arg(long = "as", value_name = "KIND", conflicts_with = "layout")]
+    kind: Option<Kind>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    Llama,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum LayoutName {
+    Chains,
+    Dense,
+}
+
+impl From<LayoutName> for Layout {
+    fn from(name: LayoutName) -> Self {
+        match name {
+            LayoutName::Chains => Self::Chains,
+            LayoutName::Dense => Self::Dense,
+        }
+    }
+}
+
+impl Extract {
+    pub fn run(self) -> Result<()> {
+        let source = self.destination.open_source()?;
+        source.check_zero_blocks()?;
+        let plan = match self.kind {
+            Some(Kind::Llama) if self.chains == 1 => convert::as_llama(&source)?,
+            Some(Kind::Llama) => {
+                bail!("--as llama: only one chain is a Llama, expected --chains 1")
+            }
+            None => {
+                let layout = self.layout.map_or(source.layout(), Layout::from);
+                convert::extract(&source, self.chains, layout)?
+            }
+        };
+        self.destination.write(&source, &plan)
+    }
+}

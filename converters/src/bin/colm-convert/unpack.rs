@@ -1,0 +1,26 @@
+//! `colm-convert unpack`
+
+use anyhow::Result;
+use clap::Args;
+use colm_checkpoint::convert;
+
+use crate::destination::Destination;
+
+/// Chain layout to dense layout: Llama's names and full matrices in one file, zeros above the block
+/// diagonal.
+///
+/// Example: colm-convert unpack colm-1b to-train-on
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct Unpack {
+    #[command(flatten)]
+    destination: Destination,
+}
+
+impl Unpack {
+    pub fn run(self) -> Result<()> {
+        let source = self.destination.open_source()?;
+        source.check_zero_blocks()?;
+        self.destination.write(&source, &convert::unpack(&source)?)
+    }
+}

@@ -1,0 +1,235 @@
+//! What a folder holds and what each number of chains costs. Headers are read, weights not.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use safetensors::Dtype;
+use serde::Serialize;
+
+use crate::config::ColmConfig;
+use crate::cost::ChainSize;
+use crate::error::CheckpointError;
+use crate::layout::{Layout, WeightFiles};
+use crate::names::{Part, Projection};
+use crate::read::{Checkpoint, Leniency};
+use crate::source::{understand, OF_COLM};
+
+/// A checkpoint folder: what `colm-convert inspect --json` prints, field by field. A field that is
+/// not known is null.
+#[derive(Clone, Debug, Serialize)]
+pub struct Inspection {
+    /// "CoLMForCausalLM" or "CoLMAirForCausalLM".
+    pub architecture: &'static str,
+    /// Whether config.json is of the Llama family; the rest then describes the CoLM of one chain
+    /// that it is.
+    pub is_llama: bool,
+    /// The relative sizes of the chains.
+    pub chains: Vec<usize>,
+    /// The widths of each chain.
+    pub widths: Vec<Widths>,
+    /// `num_hidden_layers`.
+    pub layers: usize,
+    /// `vocab_size`.
+    pub vocab_size: usize,
+    /// Elements of a query, key or value head.
+    pub head_dim: usize,
+    /// Whether the head is the embedding.
+    pub tie_word_embeddings: bool,
+    /// `max_position_embeddings`, in tokens.
+    pub max_position_embeddings: usize,
+    /// "chains" or "dense"; null without weights.
+    pub layout: Option<&'static str>,
+    /// Parameters of each dtype among the weights found: "F32", "F16", "BF16".
+    pub dtypes: BTreeMap<String, u128>,
+    /// The dtype that bytes in memory are counted in where no weights were found, and that the KV
+    /// cache is: that of the first key projection, or else `torch_dtype`, or else F32.
+    pub dtype: String,
+    /// The model at 1 chain, at 2, .. at all.
+    pub costs: Vec<Cost>,
+}
+
+/// The widths of one chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Widths {
+    /// Of its hidden vector.
+    pub hidden: usize,
+    /// Of its MLP.
+    pub intermediate: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key/value heads that it owns: Air's stand all in the first chain.
+    pub kv_heads: usize,
+}
+
+/// The model at k chains (SPEC 6).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cost {
+    /// k.
+    pub chains: usize,
+    /// Elements of all tensors.
+    pub parameters: u128,
+    /// Bytes of all tensors, in the dtypes of the files or, if not found, in [`Inspection::dtype`].
+    pub memory_bytes: u128,
+    /// Bytes of the files needed; null if one is not there.
+    pub disk_bytes: Option<u64>,
+    /// The names of the files needed; null if one is not there.
+    pub files: Option<Vec<String>>,
+    /// Bytes of KV cache that a token takes, in [`Inspection::dtype`].
+    pub kv_bytes_per_token: u128,
+    /// Multiply-adds of the linear layers for a token of a prompt: in Air those of chain 1.
+    pub prompt_multiply_adds: u128,
+    /// Multiply-adds of the linear layers and the head for a token that is decoded.
+    pub decode_multiply_adds: u128,
+}
+
+/// Inspects folder `dir`. It may hold config.json alone, or the files of the first chains only.
+pub fn inspect(dir: &Path) -> Result<Inspection, CheckpointError> {
+    let (config, llama) = understand(dir)?;
+    let leniency = llama.unwrap_or(OF_COLM);
+    let k = chains_present(dir, &config, leniency)?;
+    let checkpoint = match k {
+        0 => None,
+        k => Some(Checkpoint::open_leniently(dir, &config, k, leniency)?),
+    };
+    let dtype = kv_dtype(&config, checkpoint.as_ref());
+    let widths = |i| Widths {
+        hidden: config.hidden.of(i),
+        intermediate: config.intermediate.of(i),
+        heads: config.heads.of(i),
+        kv_heads: config.kv_heads.of(i),
+    };
+    let layout = checkpoint.as_ref().map(|checkpoint| match checkpoint.layout() {
+        Layout::Chains => "chains",
+        Layout::Dense => "dense",
+    });
+    Ok(Inspection {
+        architecture: config.architecture.name(),
+        is_llama: llama.is_some(),
+        chains: config.chains.ratios().to_vec(),
+        widths: (0..config.chains.count()).map(widths).collect(),
+        layers: config.file.num_hidden_layers,
+        vocab_size: config.file.vocab_size,
+        head_dim: config.head_dim,
+        tie_word_embeddings: config.file.tie_word_embeddings,
+        max_position_embeddings: config.file.max_position_embeddings,
+        layout,
+        dtypes: checkpoint.as_ref().map(dtypes).unwrap_or_default(),
+        dtype: dtype.to_string(),
+        costs: costs(dir, &config, leniency, checkpoint.as_ref(), dtype),
+    })
+}
+
+/// For how many chains the files are there; 0 if there are no weights at all.
+fn chains_present(
+    dir: &Path,
+    config: &ColmConfig,
+    leniency: Leniency,
+) -> Result<usize, CheckpointError> {
+    let find = |k| WeightFiles::find(dir, config, k, leniency.state_dicts);
+    let all = config.chains.count();
+    match find(all) {
+        Ok(_) => Ok(all),
+        Err(CheckpointError::NoWeights { .. }) => Ok(0),
+        // Of a chain layout a device may hold the first files only.
+        Err(CheckpointError::MissingFile { .. }) if find(1).is_ok() => {
+            let (mut present, mut missing) = (1, all);
+            while missing - present > 1 {
+                let middle = present + (missing - present) / 2;
+                match find(middle) {
+                    Ok(_) => present = middle,
+                    Err(_) => missing = middle,
+                }
+            }
+            Ok(present)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn dtypes(checkpoint: &Checkpoint) -> BTreeMap<String, u128> {
+    let mut dtypes = BTreeMap::new();
+    for tensor in (0..checkpoint.chains()).flat_map(|chain| checkpoint.tensors_held(chain)) {
+        let elements: usize = tensor.shape().iter().product();
+        *dtypes.entry(checkpoint.dtype(&tensor).to_string()).or_default() += elements as u128;
+    }
+    dtypes
+}
+
+fn kv_dtype(config: &ColmConfig, checkpoint: Option<&Checkpoint>) -> Dtype {
+    let key = config
+        .tensors_of(0)
+        .find(|tensor| matches!(tensor.part, Part::Weight { projection: Projection::K, .. }));
+    if let Some((checkpoint, key)) = checkpoint.zip(key) {
+        return checkpoint.dtype(&key);
+    }
+    match config.file.other.get("torch_dtype").and_then(|name| name.as_str()) {
+        Some("bfloat16" | "torch.bfloat16") => Dtype::BF16,
+        Some("float16" | "torch.float16") => Dtype::F16,
+        _ => Dtype::F32,
+    }
+}
+
+fn costs(
+    dir: &Path,
+    config: &ColmConfig,
+    leniency: Leniency,
+    checkpoint: Option<&Checkpoint>,
+    dtype: Dtype,
+) -> Vec<Cost> {
+    let is_absent = |projection| leniency.no_o_bias && projection == Projection::O;
+    let element = (dtype.bitsize() / 8) as u128;
+    let (mut upto, mut memory_bytes, mut first) = (ChainSize::default(), 0, 0);
+    let mut costs = Vec::new();
+    for k in 1..=config.chains.count() {
+        let size = config.chain_size(k - 1, is_absent);
+        upto.parameters += size.parameters;
+        upto.linear += size.linear;
+        upto.head += size.head;
+        if k == 1 {
+            first = size.linear;
+        }
+        memory_bytes += match checkpoint.filter(|checkpoint| k <= checkpoint.chains()) {
+            Some(checkpoint) => bytes_of(checkpoint, k - 1),
+            None => size.parameters * element,
+        };
+        let files = checkpoint.and_then(|_| files(dir, config, k, leniency));
+        let prompt_linear = if config.prompt_chains(k) == k { upto.linear } else { first };
+        costs.push(Cost {
+            chains: k,
+            parameters: upto.parameters,
+            memory_bytes,
+            disk_bytes: files.as_ref().map(|files| files.iter().map(|(_, bytes)| bytes).sum()),
+            files: files.map(|files| files.into_iter().map(|(name, _)| name).collect()),
+            kv_bytes_per_token: config.kv_elements(k) * element,
+            prompt_multiply_adds: prompt_linear,
+            decode_multiply_adds: upto.linear + upto.head,
+        });
+    }
+    costs
+}
+
+/// Bytes of the tensors of `chain`.
+fn bytes_of(checkpoint: &Checkpoint, chain: usize) -> u128 {
+    let tensors = checkpoint.tensors_held(chain);
+    let bytes = tensors.map(|tensor| {
+        let elements: usize = tensor.shape().iter().product();
+        elements as u128 * (checkpoint.dtype(&tensor).bitsize() / 8) as u128
+    });
+    bytes.sum()
+}
+
+/// Names and sizes of the files needed for `k` chains; None if one is not there.
+fn files(
+    dir: &Path,
+    config: &ColmConfig,
+    k: usize,
+    leniency: Leniency,
+) -> Option<Vec<(String, u64)>> {
+    let files = WeightFiles::find(dir, config, k, leniency.state_dicts).ok()?;
+    let sized = files.paths.iter().map(|path| {
+        let bytes = fs::metadata(path).ok()?.len();
+        Some((path.file_name()?.to_string_lossy().into_owned(), bytes))
+    });
+    sized.collect()
+}

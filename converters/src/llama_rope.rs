@@ -1,0 +1,74 @@
+//! The ways in which configs of the Llama family write RoPE's base and rescaling.
+
+use serde_json::{json, Value};
+
+use crate::config::{refuse, ConfigError};
+use crate::llama::{same, Fields};
+
+/// Leaves `rope_theta` and `rope_scaling` as SPEC 3 has them. transformers 5 writes both as
+/// `rope_parameters`; transformers 4 writes the type of the rescaling under one or two names.
+pub(crate) fn unite_rope_fields(fields: &mut Fields) -> Result<(), ConfigError> {
+    if let Some(parameters) = fields.take("rope_parameters") {
+        split_parameters(fields, parameters)?;
+    }
+    let Some(mut scaling) = fields.take("rope_scaling") else {
+        return Ok(());
+    };
+    let Some(entries) = scaling.as_object_mut() else {
+        return Err(refuse("rope_scaling", &scaling, "expected a map, or null"));
+    };
+    if let Some(older) = entries.remove("type") {
+        let newer = entries.entry("rope_type").or_insert_with(|| older.clone());
+        if *newer != older {
+            return Err(refuse("rope_scaling.type", &older, format!("`rope_type` is {newer}")));
+        }
+    }
+    match entries.get("rope_type") {
+        // The base alone, which `rope_theta` has.
+        Some(kind) if kind == "default" => {}
+        Some(_) => fields.set("rope_scaling", scaling),
+        None => {
+            let expected = "expected \"llama3\" or \"default\"";
+            return Err(refuse("rope_scaling.rope_type", "absent", expected));
+        }
+    }
+    Ok(())
+}
+
+fn split_parameters(fields: &mut Fields, parameters: Value) -> Result<(), ConfigError> {
+    let Value::Object(mut parameters) = parameters else {
+        return Err(refuse("rope_parameters", &parameters, "expected a map, or null"));
+    };
+    if parameters.values().any(Value::is_object) {
+        let parameters = Value::Object(parameters);
+        return Err(refuse(
+            "rope_parameters",
+            &parameters,
+            "CoLM has one RoPE for all layers; expected `rope_theta` and `rope_type` directly in it",
+        ));
+    }
+    if let Some(fraction) = parameters.remove("partial_rotary_factor") {
+        if fraction.as_f64() != Some(1.) {
+            let expected = "CoLM rotates whole heads; expected none, or 1.0";
+            return Err(refuse("rope_parameters.partial_rotary_factor", &fraction, expected));
+        }
+    }
+    if let Some(base) = parameters.remove("rope_theta") {
+        agree(fields, "rope_theta", base)?;
+    }
+    parameters.entry("rope_type").or_insert_with(|| json!("default"));
+    agree(fields, "rope_scaling", Value::Object(parameters))
+}
+
+/// Sets `field`, unless it is there already with another value.
+fn agree(fields: &mut Fields, field: &'static str, value: Value) -> Result<(), ConfigError> {
+    match fields.get(field) {
+        Some(other) if !same(other, &value) => {
+            Err(refuse(field, other, format!("`rope_parameters` says {value}; expected the same")))
+        }
+        _ => {
+            fields.set(field, value);
+            Ok(())
+        }
+    }
+}

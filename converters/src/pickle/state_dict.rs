@@ -1,0 +1,156 @@
+//! What the objects of a state dict say of its tensors.
+
+use std::ops::Range;
+
+use candle_core::pickle::Object;
+use safetensors::Dtype;
+
+use super::{PickleError, Strided};
+
+/// A tensor as `torch._utils._rebuild_tensor_v2` is told of it.
+pub(crate) struct Pickled {
+    dtype: Dtype,
+    /// The key of its storage.
+    pub storage: String,
+    /// Where in the storage it begins, in elements.
+    offset: usize,
+    shape: Vec<usize>,
+    /// In elements.
+    stride: Vec<usize>,
+}
+
+/// Every tensor of a state dict, by name.
+pub(crate) fn tensors(object: Object) -> Result<Vec<(String, Pickled)>, PickleError> {
+    let Object::Dict(entries) = object else {
+        return Err(PickleError::NoStateDict);
+    };
+    let mut tensors = Vec::new();
+    for (name, value) in entries {
+        let Object::Unicode(name) = name else {
+            return Err(PickleError::NoStateDict);
+        };
+        // An attribute of the state dict: versions of PyTorch's modules.
+        if name == "_metadata" {
+            continue;
+        }
+        let tensor = tensor(&name, value)?;
+        tensors.push((name, tensor));
+    }
+    Ok(tensors)
+}
+
+fn tensor(name: &str, value: Object) -> Result<Pickled, PickleError> {
+    let refuse = |what| PickleError::NoTensor { name: name.to_owned(), what };
+    let (function, arguments) = call(value).ok_or_else(|| refuse("expected a call"))?;
+    match function.as_str() {
+        "torch._utils._rebuild_tensor_v2" => rebuild_tensor(name, &arguments),
+        // (data, requires_grad, backward_hooks)
+        "torch._utils._rebuild_parameter" => match <[Object; 3]>::try_from(arguments) {
+            Ok([data, _, _]) => tensor(name, data),
+            Err(_) => Err(refuse("expected data, requires_grad and hooks")),
+        },
+        // (function, type, arguments, state)
+        "torch._tensor._rebuild_from_type_v2" => match <[Object; 4]>::try_from(arguments) {
+            Ok([function, _, arguments, _]) => tensor(
+                name,
+                Object::Reduce { callable: Box::new(function), args: Box::new(arguments) },
+            ),
+            Err(_) => Err(refuse("expected function, type, arguments and state")),
+        },
+        _ => Err(refuse("expected a call of torch._utils._rebuild_tensor_v2")),
+    }
+}
+
+/// The function by its full name, and its arguments.
+fn call(value: Object) -> Option<(String, Vec<Object>)> {
+    let (callable, args) = value.reduce().ok()?;
+    let (module, name) = callable.class().ok()?;
+    Some((format!("{module}.{name}"), args.tuple().ok()?))
+}
+
+/// Of (storage, offset, shape, stride, requires_grad, hooks, ..).
+fn rebuild_tensor(name: &str, arguments: &[Object]) -> Result<Pickled, PickleError> {
+    let refuse = |what| PickleError::NoTensor { name: name.to_owned(), what };
+    let [storage, offset, shape, stride, ..] = arguments else {
+        return Err(refuse("expected storage, offset, shape and stride"));
+    };
+    let (class, storage) = storage_of(storage).ok_or_else(|| refuse("expected a storage"))?;
+    let dtype = match class {
+        "FloatStorage" => Dtype::F32,
+        "HalfStorage" => Dtype::F16,
+        "BFloat16Storage" => Dtype::BF16,
+        other => {
+            return Err(PickleError::Storage { name: name.to_owned(), class: other.to_owned() })
+        }
+    };
+    let (shape, stride) = match (sizes(shape), sizes(stride)) {
+        (Some(shape), Some(stride)) if shape.len() == stride.len() => (shape, stride),
+        _ => return Err(refuse("expected as many sizes as strides, of 0 or more")),
+    };
+    let offset = size(offset).ok_or_else(|| refuse("expected an offset of 0 or more"))?;
+    Ok(Pickled { dtype, storage: storage.to_owned(), offset, shape, stride })
+}
+
+/// Class and key of ("storage", class, key, device, elements).
+fn storage_of(object: &Object) -> Option<(&str, &str)> {
+    let Object::PersistentLoad(id) = object else {
+        return None;
+    };
+    match &**id {
+        Object::Tuple(id) => match id.as_slice() {
+            [_, Object::Class { class_name, .. }, Object::Unicode(key), _, _] => {
+                Some((class_name, key))
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn sizes(object: &Object) -> Option<Vec<usize>> {
+    match object {
+        Object::Tuple(sizes) => sizes.iter().map(size).collect(),
+        _ => None,
+    }
+}
+
+fn size(object: &Object) -> Option<usize> {
+    match *object {
+        Object::Int(size) => size.try_into().ok(),
+        Object::Long(size) => size.try_into().ok(),
+        _ => None,
+    }
+}
+
+impl Pickled {
+    /// The tensor in the file, if it lies within its storage, the file's bytes `storage`.
+    pub fn placed(self, name: &str, storage: Range<usize>) -> Result<Strided, PickleError> {
+        match self.bytes_in(&storage) {
+            Some(bytes) => {
+                let Self { dtype, shape, stride, .. } = self;
+                Ok(Strided { dtype, shape, stride, bytes })
+            }
+            None => Err(PickleError::Bounds {
+                name: name.to_owned(),
+                shape: self.shape,
+                stride: self.stride,
+                bytes: storage.len(),
+            }),
+        }
+    }
+
+    /// None if they would end outside of `storage`, or are more elements than `storage` could
+    /// hold without any shared: a tensor that repeats itself is as small as it likes in the file.
+    fn bytes_in(&self, storage: &Range<usize>) -> Option<Range<usize>> {
+        let size = self.dtype.bitsize() / 8;
+        let elements =
+            self.shape.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim))?;
+        let mut end = self.offset.checked_add(usize::from(elements > 0))?;
+        for (&dim, &stride) in self.shape.iter().zip(&self.stride).filter(|_| elements > 0) {
+            end = end.checked_add((dim - 1).checked_mul(stride)?)?;
+        }
+        let (begin, end) = (self.offset.checked_mul(size)?, end.checked_mul(size)?);
+        let fits = end <= storage.len() && elements.checked_mul(size)? <= storage.len();
+        fits.then(|| storage.start + begin..storage.start + end)
+    }
+}

@@ -1,0 +1,67 @@
+//! The small model inside a big one.
+
+use serde_json::{json, Value};
+
+use crate::common::{air_json, config_json, parse, write_chains};
+use crate::model::{config, converted, golden, refused, tensors, values};
+use colm_checkpoint::Dtype;
+
+#[test]
+fn the_first_chains_are_kept_as_they_are() {
+    for case in golden() {
+        let big = values(&case);
+        for k in 1..=config(&case).chains.count() {
+            for layout in ["chains", "dense"] {
+                let folder = tempfile::tempdir().unwrap();
+                let dir = folder.path();
+                let k_chains = k.to_string();
+                let source = case.to_str().unwrap();
+                converted(
+                    dir,
+                    &["extract", source, "small", "--chains", &k_chains, "--layout", layout],
+                );
+                converted(dir, &["verify", "small"]);
+                let small = values(&dir.join("small"));
+                assert_eq!(config(&dir.join("small")).chains.count(), k);
+                assert_eq!(small.len(), config(&case).tensors(k).count());
+                for (name, values) in small {
+                    assert_eq!(values, big[&name], "{name} of {}", case.display());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn one_chain_becomes_a_plain_llama() {
+    for json in [config_json(), air_json()] {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        write_chains(&dir.join("big"), &parse(json), Dtype::BF16);
+        converted(dir, &["extract", "big", "llama", "--chains", "1", "--as", "llama"]);
+        let text = std::fs::read_to_string(dir.join("llama/config.json")).unwrap();
+        let config: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(config["architectures"], json!(["LlamaForCausalLM"]));
+        assert_eq!((&config["model_type"], config.get("chains")), (&json!("llama"), None));
+        assert_eq!((&config["hidden_size"], &config["head_dim"]), (&json!(8), &json!(4)));
+        let llama = tensors(&dir.join("llama"));
+        let big = tensors(&dir.join("big"));
+        for (name, (_, _, bytes)) in &llama {
+            let stem = name.strip_suffix(".weight").unwrap();
+            assert_eq!(*bytes, big[&format!("{stem}.chains.0.weight")].2, "{name}");
+        }
+        // And it is read again as the CoLM of one chain it is.
+        converted(dir, &["verify", "llama"]);
+    }
+}
+
+#[test]
+fn a_chain_count_the_model_has_not_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    write_chains(&dir.join("big"), &parse(config_json()), Dtype::F32);
+    refused(dir, &["extract", "big", "small", "--chains", "4"], &["4 chains", "1 to 3"]);
+    let as_llama = ["extract", "big", "small", "--chains", "2", "--as", "llama"];
+    refused(dir, &as_llama, &["--chains 1"]);
+    assert!(!dir.join("small").exists());
+}

@@ -1,0 +1,93 @@
+//! All or nothing: kills, errors and existing folders.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use colm_checkpoint::Dtype;
+
+use crate::common::{config_json, parse, with, write_dense};
+use crate::model::{converted, refused, tensors};
+
+fn names(dir: &Path) -> Vec<String> {
+    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<_> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// Killed at several moments: the folder is absent or whole, and the source is as it was.
+#[test]
+fn a_kill_leaves_nothing_or_all() {
+    let wide = with(config_json(), |json| {
+        json["hidden_size"] = 1024.into();
+        json["intermediate_size"] = 4096.into();
+        json["vocab_size"] = 2000.into();
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    write_dense(&dir.join("dense"), &parse(wide), Dtype::F32);
+    let before = fs::read(dir.join("dense/model.safetensors")).unwrap();
+    let mut killed = 0;
+    for milliseconds in [0, 3, 10, 30, 60, 100, 200] {
+        let mut running = Command::new(env!("CARGO_BIN_EXE_colm-convert"))
+            .current_dir(dir)
+            .args(["pack", "dense", "packed"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        sleep(Duration::from_millis(milliseconds));
+        running.kill().unwrap();
+        let whole = running.wait().unwrap().success();
+        killed += usize::from(!whole);
+        match dir.join("packed").exists() {
+            true => {
+                converted(dir, &["verify", "packed"]);
+                fs::remove_dir_all(dir.join("packed")).unwrap();
+            }
+            false => assert!(!whole, "it said it was done"),
+        }
+    }
+    assert!(killed > 0, "no run was killed in time");
+    assert!(before == fs::read(dir.join("dense/model.safetensors")).unwrap());
+    // What kills left behind is in nobody's way.
+    converted(dir, &["pack", "dense", "packed"]);
+    converted(dir, &["verify", "packed"]);
+}
+
+#[test]
+fn a_folder_that_exists_is_replaced_only_when_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    write_dense(&dir.join("dense"), &parse(config_json()), Dtype::F32);
+    fs::write(dir.join("dense/tokenizer.json"), "{}").unwrap();
+    fs::create_dir(dir.join("packed")).unwrap();
+    fs::write(dir.join("packed/notes.txt"), "mine").unwrap();
+    refused(dir, &["pack", "dense", "packed"], &["packed", "exists"]);
+    assert_eq!(names(&dir.join("packed")), ["notes.txt"]);
+    // An error leaves what is there, --force or not.
+    refused(dir, &["extract", "dense", "packed", "--chains", "9", "--force"], &["9 chains"]);
+    assert_eq!(names(&dir.join("packed")), ["notes.txt"]);
+    converted(dir, &["pack", "dense", "packed", "--force"]);
+    assert_eq!(names(dir), ["dense", "packed"]);
+    assert!(names(&dir.join("packed")).contains(&"tokenizer.json".to_owned()));
+    assert!(!names(&dir.join("packed")).contains(&"notes.txt".to_owned()));
+    assert_eq!(tensors(&dir.join("packed")).len(), tensors(&dir.join("packed")).len());
+}
+
+#[test]
+fn the_source_is_never_the_destination() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    write_dense(&dir.join("dense"), &parse(config_json()), Dtype::F32);
+    let before = names(&dir.join("dense"));
+    for destination in ["dense", "dense/packed", "dense/../dense", "."] {
+        let output = crate::model::convert(dir, &["pack", "dense", destination, "--force"]);
+        assert_eq!(output.status.code(), Some(1), "{destination}");
+    }
+    assert_eq!(names(&dir.join("dense")), before);
+    assert_eq!(names(dir), ["dense"]);
+}

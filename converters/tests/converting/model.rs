@@ -1,0 +1,80 @@
+//! Folders to convert, and what stands in them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::{env, fs};
+
+use colm_checkpoint::{ColmConfig, Dtype, Source};
+use safetensors::SafeTensors;
+
+/// Runs `colm-convert` in `dir`.
+pub fn convert(dir: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_colm-convert"));
+    command.current_dir(dir).args(arguments).output().unwrap()
+}
+
+/// Runs `colm-convert` in `dir`, which must go well.
+pub fn converted(dir: &Path, arguments: &[&str]) -> String {
+    let output = convert(dir, arguments);
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {}", said(&output.stderr));
+    said(&output.stdout)
+}
+
+/// Runs `colm-convert` in `dir`, which must be refused in words that have all of `words`.
+pub fn refused(dir: &Path, arguments: &[&str], words: &[&str]) {
+    let output = convert(dir, arguments);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+    for word in words {
+        assert!(said.contains(word), "{arguments:?}: no {word:?} in: {said}");
+    }
+}
+
+/// Dtype, shape and bytes of every tensor of a folder's weight files, by name.
+pub type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+
+pub fn tensors(dir: &Path) -> Tensors {
+    let mut tensors = Tensors::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if !name.starts_with("model") || !name.ends_with(".safetensors") {
+            continue;
+        }
+        let bytes = fs::read(&path).unwrap();
+        for (name, view) in SafeTensors::deserialize(&bytes).unwrap().tensors() {
+            tensors.insert(name, (view.dtype(), view.shape().to_vec(), view.data().to_vec()));
+        }
+    }
+    assert!(!tensors.is_empty(), "no tensors in {}", dir.display());
+    tensors
+}
+
+pub fn config(dir: &Path) -> ColmConfig {
+    ColmConfig::read(&dir.join("config.json")).unwrap()
+}
+
+/// The f32 values of a chain's tensor, by its name in the chain layout.
+pub fn values(dir: &Path) -> BTreeMap<String, Vec<f32>> {
+    let source = Source::open(dir).unwrap();
+    let config = source.config();
+    let value = |tensor| {
+        let block = source.tensor(&tensor).unwrap();
+        assert_eq!(block.dtype(), Dtype::F32);
+        let bytes = block.bytes();
+        let numbers = bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+        (tensor.name(), numbers.collect())
+    };
+    config.tensors(config.chains.count()).map(value).collect()
+}
+
+/// The models that the engine's reference tests use, in both layouts.
+pub fn golden() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
+    let cases = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let cases: Vec<_> = cases.filter(|path| path.join("config.json").exists()).collect();
+    assert!(cases.len() > 8, "{cases:?}");
+    cases
+}

@@ -1,0 +1,61 @@
+//! `colm-convert inspect` and `verify` as a person or a script runs them.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::common::config_json;
+use crate::folder::Folder;
+
+fn run(folder: &Folder, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_colm-convert"));
+    command.arg(arguments[0]).arg(&folder.dir).args(&arguments[1..]).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn inspect_prints_columns_that_line_up() {
+    let folder = Folder::chains();
+    let output = run(&folder, &["inspect"]);
+    let printed = text(&output.stdout);
+    assert!(output.status.success(), "{printed}{}", text(&output.stderr));
+    let lines: Vec<_> = printed.lines().collect();
+    assert_eq!(lines[0], "CoLMForCausalLM, chains [2, 1, 1]");
+    let costs = lines.iter().position(|line| line.contains("parameters")).unwrap();
+    // The heading and a row for each k, of one length; the last number is that of the files.
+    for (k, row) in lines[costs..costs + 4].iter().enumerate() {
+        assert_eq!(row.len(), lines[costs].len(), "{printed}");
+        assert_eq!(row.ends_with(&format!(" {k}")), k > 0, "{printed}");
+    }
+    assert!(lines[costs + 1].contains("1.560 k"), "{printed}");
+
+    let alone = Folder::with_config(&config_json());
+    assert!(text(&run(&alone, &["inspect"]).stdout).contains("no weights found"));
+}
+
+#[test]
+fn inspect_prints_json() {
+    let output = run(&Folder::chains(), &["inspect", "--json"]);
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["costs"][0]["parameters"], 1560);
+}
+
+#[test]
+fn verify_tells_by_its_exit_status() {
+    let output = run(&Folder::dense(), &["verify"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).contains("no problems"));
+
+    let folder = Folder::dense();
+    folder.write("tokenizer.json", "");
+    folder.write("generation_config.json", "{");
+    let output = run(&folder, &["verify"]);
+    assert_eq!(output.status.code(), Some(1));
+    let listed = text(&output.stdout);
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+    assert!(listed.contains("tokenizer.json") && listed.contains("generation_config.json"));
+    assert!(text(&output.stderr).contains("2 problems"));
+}

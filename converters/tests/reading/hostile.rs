@@ -1,0 +1,221 @@
+//! Files made to do harm give errors: no panic, no huge allocation.
+
+use serde_json::{json, Value};
+
+use crate::common::{config_json, with};
+use crate::folder::Folder;
+
+const FILE: &str = "model.safetensors";
+const STATE_DICT: &str = "pytorch_model.bin";
+
+fn safetensors(header: &str, data: usize) -> Vec<u8> {
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend(header.as_bytes());
+    file.resize(file.len() + data, 0);
+    file
+}
+
+/// A checkpoint whose only weights are `file`.
+fn refused(file: impl AsRef<[u8]>, words: &[&str]) {
+    let folder = Folder::with_config(&config_json());
+    folder.write(FILE, file);
+    let problems = folder.problems();
+    for word in words {
+        assert!(problems[0].contains(word), "no {word:?} in: {}", problems[0]);
+    }
+}
+
+fn entry(shape: Value, begin: u64, end: u64) -> Value {
+    json!({"dtype": "U8", "shape": shape, "data_offsets": [begin, end]})
+}
+
+#[test]
+fn headers_longer_than_the_file() {
+    for length in [1, 1 << 20, u64::MAX, u64::MAX - 7, i64::MAX as u64] {
+        refused(length.to_le_bytes(), &[FILE, &length.to_string()]);
+    }
+    refused([1, 2, 3], &["3 bytes long"]);
+}
+
+#[test]
+fn offsets_that_overlap_leave_gaps_or_leave_the_file() {
+    let overlapping = json!({"a": entry(json!([4]), 0, 4), "b": entry(json!([4]), 2, 6)});
+    refused(safetensors(&overlapping.to_string(), 6), &["`b`", "2 to 6", "begin at 4"]);
+    let gap = json!({"a": entry(json!([4]), 0, 4), "b": entry(json!([4]), 8, 12)});
+    refused(safetensors(&gap.to_string(), 12), &["`b`", "begin at 4"]);
+    let backwards = json!({"a": entry(json!([4]), 4, 0)});
+    refused(safetensors(&backwards.to_string(), 4), &["`a`", "4 to 0"]);
+    let outside = json!({"a": entry(json!([4]), 0, 4)});
+    refused(safetensors(&outside.to_string(), 3), &["4 bytes of data; 3 follow"]);
+}
+
+/// Their sum does not fit 64 bits once the header's length is added.
+#[test]
+fn offsets_near_the_end_of_the_numbers() {
+    let size = (1u64 << 61) - 1;
+    let tensors: serde_json::Map<_, _> =
+        (0..8).map(|i| (format!("t{i}"), entry(json!([size]), i * size, (i + 1) * size))).collect();
+    refused(safetensors(&Value::from(tensors).to_string(), 0), &["bytes of data; 0 follow"]);
+}
+
+#[test]
+fn shapes_whose_product_overflows_or_is_nothing() {
+    let huge = 1u64 << 40;
+    for shape in [json!([huge, huge]), json!([huge, huge, 0]), json!([u64::MAX, 8])] {
+        refused(safetensors(&json!({"a": entry(shape, 0, 0)}).to_string(), 0), &["`a` of shape"]);
+    }
+    let empty =
+        json!({"model.norm.weight": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}});
+    let folder = Folder::with_config(&config_json());
+    folder.write(FILE, safetensors(&empty.to_string(), 0));
+    assert!(folder.problems().iter().any(|problem| problem.contains("shape [0]; expected [16]")));
+}
+
+#[test]
+fn a_name_that_comes_twice() {
+    let one = r#""a": {"dtype": "F16", "shape": [2], "data_offsets": [0, 4]}"#;
+    let other = r#""a": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}"#;
+    refused(safetensors(&format!("{{{one}, {other}}}"), 4), &["`a` comes twice"]);
+
+    let folder = Folder::chains();
+    let index = r#"{"weight_map": {"a": "x.safetensors", "a": "y.safetensors"}}"#;
+    folder.write("model.safetensors.index.json", index);
+    folder.one_problem(&["index.json", "`a` comes twice"]);
+
+    let folder = Folder::empty();
+    folder.write("config.json", r#"{"model_type": "llama", "model_type": "mistral"}"#);
+    folder.one_problem(&["config.json", "`model_type` comes twice"]);
+}
+
+#[test]
+fn json_that_is_nested_or_no_text() {
+    let nested = "[".repeat(100_000);
+    refused(safetensors(&format!(r#"{{"__metadata__": {nested}"#), 0), &["no JSON map"]);
+    refused(safetensors(&format!(r#"{{"a": {nested}"#), 0), &["no JSON map"]);
+    let mut no_text = safetensors(r#"{"a": 1}"#, 0);
+    no_text[10] = 0xff;
+    refused(no_text, &["no JSON map"]);
+
+    for text in [nested.as_bytes(), &[b'{', b'"', 0xff, b'"'], b"", b"null", b"[]", b"{}"] {
+        let folder = Folder::dense();
+        folder.write("config.json", text);
+        folder.one_problem(&["config.json"]);
+        let folder = Folder::chains();
+        folder.write("model.safetensors.index.json", text);
+        folder.one_problem(&["index.json"]);
+    }
+}
+
+#[test]
+fn an_index_does_not_lead_out_of_its_folder() {
+    for file in ["../x.safetensors", "/etc/passwd", "a/b", "..", ".", "", "a\\b", "x/", "./x"] {
+        let folder = Folder::dense();
+        let index = json!({"weight_map": {"model.norm.weight": file}});
+        folder.write("model.safetensors.index.json", index.to_string());
+        folder.one_problem(&["model.norm.weight", "plain name"]);
+    }
+}
+
+#[test]
+fn a_config_of_more_tensors_than_can_be_listed() {
+    let folder = Folder::dense();
+    let config = with(config_json(), |json| json["num_hidden_layers"] = json!(i32::MAX));
+    folder.write("config.json", config.to_string());
+    let problems = folder.problems();
+    assert!(problems.len() < 2000 && problems.iter().any(|p| p.contains("not listed")));
+}
+
+/// An archive as torch.save writes it: entries that are not compressed.
+pub fn archive(pickle: &[u8]) -> Vec<u8> {
+    use std::io::{Cursor, Write};
+    let stored =
+        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, bytes) in [("x/data.pkl", pickle), ("x/data/0", &[0; 64])] {
+        archive.start_file(name, stored).unwrap();
+        archive.write_all(bytes).unwrap();
+    }
+    archive.finish().unwrap().into_inner()
+}
+
+fn pickle_refused(pickle: &[u8], words: &[&str]) {
+    let folder = Folder::with_config(&config_json());
+    folder.write(STATE_DICT, archive(pickle));
+    let problems = folder.problems();
+    for word in words {
+        assert!(problems[0].contains(word), "no {word:?} in: {}", problems[0]);
+    }
+}
+
+/// Each of these made candle's reader panic, overflow the stack or take gigabytes.
+#[test]
+fn pickles_that_candle_would_stumble_over() {
+    // An integer of 255 bytes: shifted out of range.
+    let mut integer = vec![0x8a, 255];
+    integer.extend([1; 255]);
+    pickle_refused(&[&integer[..], b"."].concat(), &["integer of 255 bytes"]);
+    // A text of 4 GiB in a file of 6 bytes.
+    pickle_refused(b"X\xff\xff\xff\xff.", &["ends within the instruction at byte 0"]);
+    // A million tuples around each other.
+    let mut nested = vec![b')'];
+    nested.extend([0x85; 1_000_000]);
+    pickle_refused(&nested, &["more than 64 deep"]);
+    // Each step doubles the object: 2 to the power of 50.
+    let mut doubled = b")q\x00".to_vec();
+    for _ in 0..50 {
+        doubled.extend(b"h\x00h\x00\x86q\x00");
+    }
+    pickle_refused(&[&doubled[..], b"."].concat(), &["data.pkl: ", "byte"]);
+    let mut wide = b"]q\x00".to_vec();
+    for _ in 0..50 {
+        wide.extend(b"h\x00h\x00eq\x00");
+    }
+    pickle_refused(&[&wide[..], b"."].concat(), &["needs an object that is not there"]);
+    // The call of a tensor with too few arguments.
+    let call = b"}X\x01\x00\x00\x00actorch._utils\n_rebuild_tensor_v2\n)Rs.";
+    pickle_refused(call, &["`a` is no tensor"]);
+}
+
+#[test]
+fn pickles_of_something_else() {
+    pickle_refused(b"", &["ends within"]);
+    pickle_refused(b"N.", &["no state dict"]);
+    pickle_refused(b".", &["needs an object"]);
+    pickle_refused(b"}K\x01K\x02s.", &["no state dict"]);
+    // What a pickle made to run a program looks like.
+    let run = b"}X\x01\x00\x00\x00acos\nsystem\nX\x02\x00\x00\x00ls\x85Rs.";
+    pickle_refused(run, &["`a` is no tensor"]);
+    // A protocol that PyTorch does not write.
+    pickle_refused(b"\x80\x04\x95\0\0\0\0\0\0\0\0.", &["0x95"]);
+}
+
+/// The state dict of one tensor: its offset, sizes and strides as 4-byte integers.
+fn tensor(offset: i32, sizes: [i32; 2], strides: [i32; 2]) -> Vec<u8> {
+    let integer = |value: i32| [&b"J"[..], &value.to_le_bytes()].concat();
+    let pair = |values: [i32; 2]| [integer(values[0]), integer(values[1]), vec![0x86]].concat();
+    let storage = b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\0\x30X\x03\0\0\0cpuK\x10tQ";
+    let call = b"}X\x01\0\0\0actorch._utils\n_rebuild_tensor_v2\n(";
+    let parts =
+        [call.to_vec(), storage.to_vec(), integer(offset), pair(sizes), pair(strides)].concat();
+    [&parts[..], b"\x89)tRs."].concat()
+}
+
+#[test]
+fn tensors_outside_of_their_storage() {
+    // The storage has 64 bytes, 16 elements; this one fits.
+    pickle_refused(&tensor(8, [2, 4], [4, 1]), &["missing"]);
+    let outside = [
+        tensor(9, [2, 4], [4, 1]),
+        tensor(0, [5, 4], [4, 1]),
+        tensor(0, [2, 2], [15, 1]),
+        tensor(i32::MAX, [2, 4], [4, 1]),
+        tensor(0, [i32::MAX, i32::MAX], [i32::MAX, i32::MAX]),
+        // As many elements as it likes in one place.
+        tensor(0, [1 << 20, 1 << 10], [0, 0]),
+    ];
+    for pickle in outside {
+        pickle_refused(&pickle, &["`a`", "does not fit its storage of 64 bytes"]);
+    }
+    pickle_refused(&tensor(-1, [2, 4], [4, 1]), &["offset"]);
+    pickle_refused(&tensor(0, [-2, 4], [4, 1]), &["sizes"]);
+}

@@ -1,0 +1,109 @@
+//! Weights of the Llama family where they differ from SPEC 4 and leave no doubt.
+
+use colm_checkpoint::{CheckpointError, Dtype, Part, Projection, Source};
+use serde_json::{json, Value};
+
+use crate::common::{config_json, fill, parse, place, with, Tensor};
+use crate::folder::Folder;
+
+const FILE: &str = "model.safetensors";
+
+/// A folder of the model of `config`, every value its place, with tensors changed or left out.
+fn folder(
+    config: &Value,
+    kept: impl Fn(&Part) -> bool,
+    value: impl Fn(&Part, usize, usize) -> f32,
+) -> Folder {
+    // What CoLM makes of it says which tensors there are.
+    let one_chain = parse(with(config_json(), |json| {
+        json["chains"] = json!([1]);
+        json["attention_bias"] = json!(config["model_type"] == "qwen2");
+    }));
+    let tensors = one_chain.parts().filter(kept).map(|part| {
+        let shape = one_chain.dense_shapes(part).remove(0);
+        let tensor: Tensor = fill(Dtype::F16, &shape, |row, column| value(&part, row, column));
+        (part.dense_name(), tensor)
+    });
+    let folder = Folder::with_config(config);
+    safetensors::serialize_to_file(tensors, None, &folder.path(FILE)).unwrap();
+    folder
+}
+
+fn of_family(model_type: &str, architecture: &str) -> Value {
+    with(config_json(), |json| {
+        json.as_object_mut().unwrap().remove("chains");
+        json["model_type"] = json!(model_type);
+        json["architectures"] = json!([architecture]);
+    })
+}
+
+#[test]
+fn qwen2_has_no_bias_on_o_and_gets_zeros() {
+    let is_o_bias = |part: &Part| matches!(part, Part::Bias { projection: Projection::O, .. });
+    let config = of_family("qwen2", "Qwen2ForCausalLM");
+    let folder = folder(&config, |part| !is_o_bias(part), |_, row, column| place(row, column));
+    let source = Source::open(&folder.dir).unwrap();
+    let biases = source.config().tensors(1).filter(|tensor| is_o_bias(&tensor.part));
+    let biases: Vec<_> = biases.collect();
+    assert_eq!(biases.len(), 2);
+    for bias in &biases {
+        let block = source.tensor(bias).unwrap();
+        assert_eq!((block.dtype(), block.shape()), (Dtype::F16, &[16][..]));
+        assert_eq!(*block.bytes(), [0; 32]);
+    }
+    let q = source
+        .config()
+        .tensors(1)
+        .find(|tensor| matches!(tensor.part, Part::Bias { projection: Projection::Q, .. }));
+    let expected = fill(Dtype::F16, &[32], place);
+    assert_eq!(source.tensor(&q.unwrap()).unwrap().bytes(), expected.bytes);
+    assert_eq!(folder.problems(), [""; 0]);
+}
+
+#[test]
+fn a_bias_on_qwen2s_o_would_be_dropped_silently_elsewhere() {
+    let config = of_family("qwen2", "Qwen2ForCausalLM");
+    let folder = folder(&config, |_| true, |_, row, column| place(row, column));
+    let refused = Source::open(&folder.dir).unwrap_err();
+    assert!(matches!(refused, CheckpointError::UnexpectedTensor { .. }), "{refused}");
+    assert!(refused.to_string().contains("o_proj.bias"), "{refused}");
+}
+
+#[test]
+fn a_tied_head_may_stand_beside_the_embedding_it_equals() {
+    let config = with(of_family("llama", "LlamaForCausalLM"), |json| {
+        json["tie_word_embeddings"] = json!(true);
+    });
+    let same = folder(&config, |_| true, |_, row, column| place(row, column));
+    assert_eq!(same.problems(), [""; 0]);
+    let source = Source::open(&same.dir).unwrap();
+    assert!(source.config().tensors(1).all(|tensor| tensor.part != Part::Head));
+
+    let other = folder(
+        &config,
+        |_| true,
+        |part, row, column| {
+            place(row, column)
+                + f32::from(u8::from(*part == Part::Head && (row, column) == (10, 15)))
+        },
+    );
+    let refused = Source::open(&other.dir).unwrap_err();
+    assert!(matches!(refused, CheckpointError::HeadCopy { .. }), "{refused}");
+    other.one_problem(&["lm_head.weight", FILE, "`tie_word_embeddings`"]);
+}
+
+#[test]
+fn a_tensor_of_another_model_is_an_error() {
+    let folder = folder(
+        &of_family("llama", "LlamaForCausalLM"),
+        |_| true,
+        |_, row, column| place(row, column),
+    );
+    let source = Source::open(&folder.dir).unwrap();
+    for tensor in parse(config_json()).tensors(3) {
+        assert_eq!(
+            source.tensor(&tensor).is_ok(),
+            source.config().tensors(1).any(|own| own == tensor)
+        );
+    }
+}

@@ -1,0 +1,110 @@
+//! PyTorch files: those that PyTorch wrote, see ../state_dicts/make_state_dicts.py.
+
+use colm_checkpoint::{Checkpoint, CheckpointError, Dtype, Part, Source};
+
+use crate::common::{fill, place};
+use crate::folder::Folder;
+
+const FILE: &str = "pytorch_model.bin";
+
+/// Asserts that every value tells its place.
+fn assert_places(source: &Source) {
+    for tensor in source.config().tensors(1) {
+        let expected = fill(source.dtype(&tensor), &tensor.shape(), place);
+        let block = source.tensor(&tensor).unwrap();
+        assert_eq!(block.dtype(), source.dtype(&tensor));
+        assert_eq!(block.shape(), tensor.shape());
+        assert_eq!(block.bytes(), expected.bytes, "{}", tensor.part);
+    }
+}
+
+#[test]
+fn a_tensor_comes_out_right_however_it_stands_in_its_storage() {
+    let folder = Folder::copied("state_dicts/strided");
+    let source = Source::open(&folder.dir).unwrap();
+    assert!(source.is_llama());
+    assert_places(&source);
+    let dtype = |part| {
+        let mut tensors = source.config().tensors(1);
+        source.dtype(&tensors.find(|tensor| tensor.part == part).unwrap())
+    };
+    assert_eq!(dtype(Part::Embedding), Dtype::F32);
+    assert_eq!(dtype(Part::InputNorm { layer: 0 }), Dtype::F16);
+    assert_eq!(folder.problems(), [""; 0]);
+}
+
+#[test]
+fn shards_are_found_by_their_index_or_by_name() {
+    let folder = Folder::copied("state_dicts/sharded");
+    let source = Source::open(&folder.dir).unwrap();
+    assert_eq!(source.files().count(), 2);
+    assert_places(&source);
+    drop(source);
+    std::fs::remove_file(folder.path("pytorch_model.bin.index.json")).unwrap();
+    assert_places(&Source::open(&folder.dir).unwrap());
+}
+
+#[test]
+fn safetensors_files_come_first() {
+    let folder = Folder::dense();
+    folder.write(FILE, "not looked at");
+    assert_eq!(folder.problems(), [""; 0]);
+}
+
+#[test]
+fn the_engine_refuses_them_and_says_what_to_do() {
+    let folder = Folder::copied("state_dicts/strided");
+    let (config, _) = Source::read_config(&folder.dir).unwrap();
+    let refused = Checkpoint::open(&folder.dir, &config, 1).unwrap_err();
+    assert!(matches!(refused, CheckpointError::StateDict { .. }), "{refused}");
+    let refused = refused.to_string();
+    assert!(refused.contains(FILE) && refused.contains("colm-convert pack"), "{refused}");
+}
+
+#[test]
+fn a_head_that_is_not_the_embedding_it_is_tied_to() {
+    let folder = Folder::copied("state_dicts/strided");
+    let mut bytes = std::fs::read(folder.path(FILE)).unwrap();
+    // The head begins where the embedding does; let its pickle say the strides of another.
+    let strides = b"lm_head.weight";
+    let at = bytes.windows(strides.len()).position(|window| window == strides).unwrap();
+    // [rows, columns] are (6, 8), then the strides (8, 1): two one-byte integers and a tuple.
+    let shape = [b'K', 8, b'K', 1, 0x86];
+    let stride = at + bytes[at..].windows(5).position(|window| window == shape).unwrap();
+    bytes[stride + 1] = 1;
+    folder.write(FILE, bytes);
+    folder.one_problem(&["lm_head.weight", "tie_word_embeddings"]);
+    let refused = Source::open(&folder.dir).unwrap_err();
+    assert!(matches!(refused, CheckpointError::HeadCopy { .. }), "{refused}");
+}
+
+#[test]
+fn files_that_are_refused_say_why() {
+    let cases = [
+        ("before_1_6.bin", "no zip archive as torch.save writes since PyTorch 1.6"),
+        ("float64.bin", "`model.norm.weight` is of DoubleStorage"),
+        ("nested.bin", "`model` is no tensor"),
+    ];
+    for (file, why) in cases {
+        let folder = Folder::copied("state_dicts/strided");
+        let from = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/state_dicts");
+        folder.write(FILE, std::fs::read(from.join(file)).unwrap());
+        let problems = folder.problems();
+        assert!(problems[0].contains(why) && problems[0].contains(FILE), "{problems:#?}");
+    }
+}
+
+#[test]
+fn metas_own_format_is_refused_by_name() {
+    let folder = Folder::copied("state_dicts/strided");
+    std::fs::rename(folder.path(FILE), folder.path("consolidated.00.pth")).unwrap();
+    folder.one_problem(&["consolidated.00.pth", "Meta's own format"]);
+}
+
+#[test]
+fn two_state_dicts_leave_it_open_which_is_meant() {
+    let folder = Folder::copied("state_dicts/sharded");
+    std::fs::remove_file(folder.path("pytorch_model.bin.index.json")).unwrap();
+    folder.write(FILE, "");
+    folder.one_problem(&[FILE, "pytorch_model-00001-of-00002.bin"]);
+}

@@ -1,0 +1,154 @@
+//! `verify` finds everything that is wrong, not only the first.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use colm_checkpoint::verify::{verify, Problem};
+use colm_checkpoint::{CheckpointError, Dtype};
+use safetensors::SafeTensors;
+use serde_json::{json, Value};
+
+use crate::common::{air_json, config_json, fill, parse, with, write_dense, Tensor};
+use crate::folder::Folder;
+
+const FILE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+const LAST: &str = "model-chain-00003-of-00003.safetensors";
+
+fn change(folder: &Folder, file: &str, change: impl FnOnce(&mut BTreeMap<String, Tensor>)) {
+    let bytes = fs::read(folder.path(file)).unwrap();
+    let mut tensors: BTreeMap<_, _> = SafeTensors::deserialize(&bytes)
+        .unwrap()
+        .iter()
+        .map(|(name, view)| {
+            let (dtype, shape) = (view.dtype(), view.shape().to_vec());
+            (name.to_owned(), Tensor { dtype, shape, bytes: view.data().to_vec() })
+        })
+        .collect();
+    change(&mut tensors);
+    folder.write(file, safetensors::serialize(tensors, None).unwrap());
+}
+
+fn set(tensors: &mut BTreeMap<String, Tensor>, name: &str, element: usize, value: f32) {
+    let tensor = tensors.get_mut(name).unwrap();
+    tensor.bytes[4 * element..4 * element + 4].copy_from_slice(&value.to_le_bytes());
+}
+
+#[test]
+fn a_whole_checkpoint_has_no_problems() {
+    assert_eq!(Folder::chains().problems(), [""; 0]);
+    assert_eq!(Folder::dense().problems(), [""; 0]);
+    let air = Folder::filled(|dir| write_dense(dir, &parse(air_json()), Dtype::BF16));
+    assert_eq!(air.problems(), [""; 0]);
+}
+
+#[test]
+fn all_problems_are_listed() {
+    let folder = Folder::dense();
+    folder.write("tokenizer.json", "{\"model\": ");
+    folder.write("generation_config.json", [0xff]);
+    change(&folder, FILE, |tensors| {
+        tensors.remove("model.norm.weight");
+        tensors.insert("model.more".into(), fill(Dtype::F32, &[1], |_, _| 0.));
+        let narrow = fill(Dtype::F32, &[24, 8], |_, _| 0.);
+        tensors.insert("model.layers.1.mlp.up_proj.weight".into(), narrow);
+        let wide = fill(Dtype::F64, &[16], |_, _| 0.);
+        tensors.insert("model.layers.0.input_layernorm.weight".into(), wide);
+        set(tensors, "lm_head.weight", 5, f32::NAN);
+        set(tensors, "lm_head.weight", 7, f32::NEG_INFINITY);
+        set(tensors, "model.layers.0.mlp.gate_proj.weight", 15, 1e-9);
+        set(tensors, "model.layers.1.self_attn.o_proj.weight", 16, 1e-9);
+    });
+    let problems = folder.problems();
+    let words = [
+        &["tokenizer.json", "no JSON"][..],
+        &["generation_config.json"],
+        &["`model.norm.weight` is missing"],
+        &["`model.more`", "no part of the model"],
+        &["up_proj", "[24, 8]", "[24, 16]"],
+        &["input_layernorm", "F64"],
+        &["`lm_head.weight`", "1 values are NaN and 1 infinite", "element 5"],
+        &["gate_proj", "chain 1 would read chain 3"],
+        &["o_proj", "chain 1 would read chain 2"],
+    ];
+    for words in words {
+        let found = problems.iter().any(|problem| words.iter().all(|word| problem.contains(word)));
+        assert!(found, "no {words:?} in {problems:#?}");
+    }
+    assert_eq!(problems.len(), words.len(), "{problems:#?}");
+}
+
+#[test]
+fn index_and_files_are_held_against_each_other() {
+    let folder = Folder::chains();
+    let name = "model.norm.chains.2.weight";
+    change(&folder, LAST, |tensors| {
+        tensors.remove(name);
+    });
+    folder.one_problem(&[name, LAST, "missing"]);
+
+    let folder = Folder::dense();
+    let text = fs::read(folder.path(FILE)).unwrap();
+    let names = SafeTensors::deserialize(&text).unwrap();
+    let known = names.names().into_iter().filter(|name| *name != "lm_head.weight");
+    let weight_map: BTreeMap<_, _> = known.map(|name| (name, FILE)).collect();
+    folder.write(INDEX, json!({ "weight_map": weight_map }).to_string());
+    folder.one_problem(&["`lm_head.weight`", INDEX, "does not name it"]);
+}
+
+#[test]
+fn one_bad_shard_does_not_hide_the_others() {
+    let folder = Folder::chains();
+    folder.write("model-chain-00002-of-00003.safetensors", "no header");
+    change(&folder, LAST, |tensors| set(tensors, "model.norm.chains.2.weight", 1, f32::INFINITY));
+    let problems = verify(&folder.dir, |_| ());
+    let [Problem::Checkpoint(first), Problem::NotFinite { name, infinite: 1, first: 1, .. }] =
+        problems.as_slice()
+    else {
+        panic!("{problems:#?}");
+    };
+    assert!(matches!(first, CheckpointError::Corrupt { .. }), "{first}");
+    assert_eq!(name, "model.norm.chains.2.weight");
+}
+
+#[test]
+fn a_config_that_is_refused_is_the_one_problem() {
+    let folder = Folder::dense();
+    let config: Value = with(config_json(), |json| json["hidden_size"] = json!(18));
+    folder.write("config.json", config.to_string());
+    folder.one_problem(&["config.json", "hidden_size", "chain 2"]);
+    let config = with(config_json(), |json| json["quantization_config"] = json!({"bits": 4}));
+    folder.write("config.json", config.to_string());
+    folder.one_problem(&["config.json", "quantization_config", "not quantized"]);
+    Folder::empty().one_problem(&["config.json"]);
+}
+
+#[test]
+fn half_precision_is_looked_through_too() {
+    for dtype in [Dtype::F16, Dtype::BF16] {
+        let config = parse(config_json());
+        let folder = Folder::filled(|dir| write_dense(dir, &config, dtype));
+        assert_eq!(folder.problems(), [""; 0]);
+        change(&folder, FILE, |tensors| {
+            let norm = fill(dtype, &[16], |row, _| [1., f32::NAN, f32::INFINITY][row % 3]);
+            tensors.insert("model.norm.weight".into(), norm);
+        });
+        folder.one_problem(&[
+            "`model.norm.weight`",
+            "5 values are NaN and 5 infinite",
+            "element 1",
+        ]);
+    }
+}
+
+#[test]
+fn progress_ends_at_the_bytes_of_all_weights() {
+    let folder = Folder::dense();
+    let mut last = None;
+    verify(&folder.dir, |progress| last = Some(progress));
+    let last = last.unwrap();
+    // The dense layout has the zero blocks as well: 2 layers of 16x32, twice 16x16, 32x16 and
+    // three times 24x16; embedding and head of 11x16, five norms of 16.
+    let elements = 2 * (32 * 16 + 2 * 16 * 16 + 16 * 32 + 3 * 24 * 16) + 2 * 11 * 16 + 5 * 16;
+    assert_eq!((last.done, last.total), (4 * elements, 4 * elements));
+}

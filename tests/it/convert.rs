@@ -1,0 +1,122 @@
+//! What `colm-convert` writes, through the engine: the same logits as the model it came from.
+
+use std::path::Path;
+
+use candle_core::Tensor;
+use colm::EngineOptions;
+use colm_checkpoint::convert::{as_llama, expand, extract, pack, unpack, Init};
+use colm_checkpoint::{Chains, Layout, Plan, Source};
+use serde_json::{json, Value};
+
+use crate::common::{engine, options};
+use crate::host_llama;
+use crate::llama::host_logits;
+use crate::random_model::{self, with, VOCAB};
+
+fn tokens() -> Vec<u32> {
+    (0..60).map(|at| (1 + at * 11 % (VOCAB - 1)) as u32).collect()
+}
+
+fn numbers(logits: &Tensor) -> Vec<f32> {
+    logits.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// The logits of every row at `k` chains.
+async fn logits(folder: &Path, chains: impl IntoIterator<Item = usize>) -> Vec<Vec<f32>> {
+    let options = EngineOptions { prefix_cache: false, ..options(folder) };
+    let engine = engine(&options).await;
+    let mut all = Vec::new();
+    for k in chains {
+        all.push(numbers(&engine.logits(tokens(), k).await.unwrap()));
+    }
+    all
+}
+
+fn write(source: &Source, plan: &Plan, dir: &Path) {
+    plan.write(source, dir, false, |_| ()).unwrap();
+}
+
+/// The model of `config`, in both layouts.
+fn both_layouts(config: &Value) -> (tempfile::TempDir, [Source; 2]) {
+    let folder = random_model::folder(config);
+    let chains = Source::open(&folder.path().join("model")).unwrap();
+    let dense = folder.path().join("dense");
+    write(&chains, &unpack(&chains).unwrap(), &dense);
+    let dense = Source::open(&dense).unwrap();
+    (folder, [chains, dense])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unpacked_and_packed_models_are_the_same() {
+    let (folder, [chains, dense]) = both_layouts(&random_model::air());
+    let packed = folder.path().join("packed");
+    write(&dense, &pack(&dense).unwrap(), &packed);
+    let expected = logits(chains.dir(), 1..=4).await;
+    assert_eq!(logits(dense.dir(), 1..=4).await, expected);
+    assert_eq!(logits(&packed, 1..=4).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn extracted_models_answer_as_the_big_one_at_their_chains() {
+    for config in [random_model::air(), random_model::colm()] {
+        let (folder, sources) = both_layouts(&config);
+        let expected = logits(sources[0].dir(), 1..=4).await;
+        for (source, layout) in sources.iter().zip([Layout::Chains, Layout::Dense]) {
+            for k in 1..=4 {
+                let small = folder.path().join(format!("{layout:?}-{k}"));
+                write(source, &extract(source, k, layout).unwrap(), &small);
+                let found = logits(&small, 1..=k).await;
+                assert_eq!(found, expected[..k], "{k} chains, {layout:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_chain_is_a_llama_to_the_host() {
+    for config in [random_model::air(), random_model::colm()] {
+        // The host's Llama knows no head_dim of its own.
+        let config = with(config, |json| json["head_dim"] = json!(8));
+        let (folder, [chains, _]) = both_layouts(&config);
+        let llama = folder.path().join("llama");
+        write(&chains, &as_llama(&chains).unwrap(), &llama);
+        let host = host_llama::engine(&llama, 1).await;
+        let expected = &logits(chains.dir(), [1]).await[0];
+        let found = numbers(&host_logits(&host, tokens()).await);
+        assert_eq!(expected.len(), found.len());
+        let difference = expected.iter().zip(&found).map(|(x, y)| (x - y).abs());
+        let difference = difference.fold(0., f32::max);
+        assert!(difference <= 1e-4, "logits differ by {difference}");
+    }
+}
+
+/// The base's logits at its own chain counts, and its full ones at every larger count.
+async fn expanded_is_the_base(config: &Value, ratios: &[usize]) {
+    let (folder, sources) = both_layouts(config);
+    let base = sources[0].config();
+    let count = base.chains.count();
+    let chains = Chains::new(ratios.to_vec()).unwrap();
+    let mut expected = logits(sources[0].dir(), 1..=count).await;
+    expected.resize(ratios.len(), expected[count - 1].clone());
+    for (source, layout) in sources.iter().zip([Layout::Chains, Layout::Dense]) {
+        let plan = expand(source, &chains, base.architecture, Init::Zero, 7, layout).unwrap();
+        let big = folder.path().join(format!("big-{layout:?}"));
+        write(source, &plan, &big);
+        let found = logits(&big, 1..=ratios.len()).await;
+        assert!(found == expected, "{ratios:?}, {layout:?}: logits differ");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expanded_model_is_its_base_until_it_is_trained() {
+    for config in [random_model::air(), random_model::colm()] {
+        for tied in [false, true] {
+            let config = with(config.clone(), |json| {
+                json["chains"] = json!([1]);
+                json["tie_word_embeddings"] = tied.into();
+            });
+            expanded_is_the_base(&config, &[2, 1, 1]).await;
+        }
+        expanded_is_the_base(&config, &[1, 1, 1, 1, 2]).await;
+    }
+}
