@@ -109,7 +109,9 @@ async fn follow(
         first_ms.get_or_insert(last_ms);
         count += 1;
     }
-    if count != new_tokens {
+    // Among many requests the host's own Llama may answer one with a token or two more than asked:
+    // they cost their time and are not counted.
+    if count < new_tokens {
         bail!("asked for {new_tokens} new tokens, got {count}");
     }
     Ok(Times { first_ms: first_ms.context("an answer without a token")?, last_ms })

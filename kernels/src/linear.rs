@@ -337,10 +337,11 @@ fn forward_in<W: Right + Sync + 'static>(
         let mut units = Vec::new();
         let mut last = group.start;
         for (index, layer) in layers.iter().enumerate() {
-            for chain in group.start..group.end.min(chains[index]) {
+            let outs = outs[index].iter().enumerate();
+            for (chain, out) in outs.take(group.end).skip(group.start) {
                 last = last.max(chain);
                 let plus = residuals[index].get(chain);
-                layer.units::<W>(chain, plus, &outs[index][chain], &mut units)?;
+                layer.units::<W>(chain, plus, out, &mut units)?;
             }
         }
         products.push(Product { tiles: Tiles::gather(&x, rows, last), units });

@@ -50,7 +50,7 @@ impl<'a, T: Element> KeyTiles<'a, T> {
     #[inline(always)]
     pub(crate) fn fetch(&mut self, start: usize, count: usize) -> Tile<'_, T> {
         let kv = self.cache.kv;
-        if kv.key_columns() != COLUMNS || kv.head_dim() % COLUMNS != 0 {
+        if kv.key_columns() != COLUMNS || !kv.head_dim().is_multiple_of(COLUMNS) {
             return self.gather(start, count);
         }
         let (block, position) = (self.table[start / kv.block_size()], start % kv.block_size());

@@ -98,6 +98,8 @@ pub(crate) trait Register: Copy {
 /// The processor must have the instructions of `V`; `left` and `sums` must have the rows, `right` at
 /// most `DEPTH` entries, and the columns must be within [`COLUMNS`].
 #[inline(always)]
+// Loops over constants, so that `local` is unrolled into registers.
+#[expect(clippy::needless_range_loop)]
 unsafe fn add<V: Register, const R: usize, const C: usize, W: Right, const DEPTH: usize>(
     left: &[[f32; DEPTH]],
     right: &[W],

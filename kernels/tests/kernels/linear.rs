@@ -170,7 +170,7 @@ fn a_row_is_the_same_alone_and_in_any_company() -> Result<()> {
         let mut rng = StdRng::seed_from_u64(9);
         let weights = ChainWeights::pack(&[(random(&mut rng, &[300, 600], dtype)?, None)])?;
         let x = random(&mut rng, &[500, 600], DType::F32)?;
-        let all = chain_linear(&[x.clone()], &ChainRows::same(1, 500), &[&weights])?;
+        let all = chain_linear(std::slice::from_ref(&x), &ChainRows::same(1, 500), &[&weights])?;
         let all = all[0][0].to_vec2::<f32>()?;
         for (first, count) in [(0, 1), (499, 1), (7, 2), (190, 13), (100, 400)] {
             let part = [x.narrow(0, first, count)?];
@@ -180,8 +180,9 @@ fn a_row_is_the_same_alone_and_in_any_company() -> Result<()> {
         }
         for threads in [1, 3] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let again =
-                pool.install(|| chain_linear(&[x.clone()], &ChainRows::same(1, 500), &[&weights]))?;
+            let again = pool.install(|| {
+                chain_linear(std::slice::from_ref(&x), &ChainRows::same(1, 500), &[&weights])
+            })?;
             assert_eq!(again[0][0].to_vec2::<f32>()?, all, "{dtype:?}, {threads} threads");
         }
     }
