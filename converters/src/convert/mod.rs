@@ -1,4 +1,4 @@
-//! The conversions. Each only says what the new checkpoint consists of, as a [`Plan`].
+//! The conversions. Each only says what the new checkpoint consists of, as a [`Plan`](crate::Plan).
 
 mod as_llama;
 mod cast;
