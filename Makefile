@@ -4,7 +4,7 @@
 MODEL ?= models/tiny-colm-air
 PROMPT ?= What is the remainder of 47 divided by 6?
 
-.PHONY: bench host build demo test lint docs client-test
+.PHONY: bench build client-test cuda-check demo docs gpu-check host lint study test
 
 host:
 	@host/apply
@@ -34,6 +34,19 @@ client-test: build
 	python3 -m venv target/openai-client
 	target/openai-client/bin/pip install --quiet -r tests/openai_client/requirements.txt
 	COLM_BIN=target/debug/colm COLM_MODEL=$(MODEL) target/openai-client/bin/python -m pytest tests/openai_client
+
+# Progressive scaling and elastic quality on small models, trained here; resumes where it was left. See
+# docs/study/README.md.
+study: host
+	cargo run --release -p colm-train --example study
+
+# Compiles the CUDA kernels for sm_80 and sm_90a, with a compiler it fetches if there is none; no GPU needed.
+cuda-check:
+	kernels/cuda/check
+
+# The CUDA kernels against PyTorch, correctness and speed, on a machine with a GPU.
+gpu-check:
+	kernels/gpu_check/run target/gpu_check
 
 # Speed and memory against the host's own Llama and llama.cpp, with random weights; see benches/README.md.
 bench: host

@@ -56,6 +56,10 @@ pub fn chain_attention(
     for (place, chain) in chains.iter().enumerate() {
         chain.check(kv, tables).map_err(|error| error.context(format!("chain {place}")))?;
     }
+    #[cfg(feature = "cuda")]
+    if crate::cuda::has(kv.keys()) {
+        return crate::cuda::attend(chains, kv, tables, scale);
+    }
     cpu::attention::attend(chains, kv, tables, scale)
 }
 

@@ -10,6 +10,15 @@ use crate::cpu::rows::cpu;
 use crate::cpu::{for_dtype, Element};
 use crate::Slots;
 
+/// Refuses tensors that are where no kernel of this build runs.
+fn check_place(tensor: &Tensor) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if crate::cuda::has(tensor) {
+        return Ok(());
+    }
+    cpu(&tensor.storage_and_layout().0).map(|_| ())
+}
+
 /// One layer's paged keys and values.
 ///
 /// The host allocates two tensors and never looks inside, so the order of the numbers within a block
@@ -70,7 +79,7 @@ impl KvBlocks {
             bail!("key and value blocks must be f32, bf16 or f16, not {:?}", keys.dtype());
         }
         for blocks in [keys, values] {
-            cpu(&blocks.storage_and_layout().0)?;
+            check_place(blocks)?;
         }
         let view = (blocks, kv_heads, block_size * head_dim);
         Ok(Self {
@@ -95,7 +104,7 @@ impl KvBlocks {
         self.check_heads(&heads)?;
         let expected = [slots.rows(), heads.len(), self.head_dim];
         for (name, rows) in [("k", k), ("v", v)] {
-            cpu(&rows.storage_and_layout().0)?;
+            check_place(rows)?;
             if rows.dims() != expected {
                 bail!(
                     "{name} must be [rows, heads, head_dim] = {expected:?} to fill heads {heads:?} \
@@ -113,6 +122,10 @@ impl KvBlocks {
                 self.blocks,
                 self.block_size
             );
+        }
+        #[cfg(feature = "cuda")]
+        if crate::cuda::has(&self.keys) {
+            return crate::cuda::write(self, heads, k, v, slots);
         }
         let write =
             |values| WriteRows { kv: self, heads: heads.clone(), slots: slots.as_slice(), values };

@@ -26,6 +26,10 @@
 //! depend on whether the processor has fused multiply-add.)
 //!
 //! Tensors are f32, bf16 or f16 and sums are f32 throughout.
+//!
+//! **On a GPU** (feature `cuda`) the same functions run the kernels of `colm-cuda`, in bf16 and f16, on
+//! widths that are multiples of 8 and heads of 64 or 128. There x and y of a linear layer have the dtype
+//! of its weights, and a row's bits may depend on whether its chain has more than 32 rows.
 
 #![warn(missing_docs)]
 
@@ -33,6 +37,8 @@ mod attention;
 mod block_tables;
 mod chain_rows;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod kv_blocks;
 mod linear;
 mod norm;
@@ -47,3 +53,9 @@ pub use linear::{chain_gated, chain_linear, chain_linear_add, ChainWeights, Unpa
 pub use norm::chain_rms_norm;
 pub use rope::{Llama3Scaling, Rope};
 pub use silu::silu_mul;
+
+/// Whether the functions of this build run on tensors of `device`: on the CPU, and with the feature `cuda` on
+/// a GPU.
+pub fn runs_on(device: &candle_core::Device) -> bool {
+    device.is_cpu() || cfg!(feature = "cuda") && device.is_cuda()
+}

@@ -15,6 +15,8 @@ use crate::cpu::rectangles::Rectangles;
 use crate::cpu::rows::{all_dense, hold, rows_of};
 use crate::cpu::tiles::Tiles;
 use crate::cpu::{for_dtype, Element, Rows};
+#[cfg(feature = "cuda")]
+use crate::cuda::GpuBlock;
 use crate::ChainRows;
 
 /// The weights of a ChainLinear (SPEC 2), packed for the product: W_i of `[out_i, in_1 + .. + in_i]`
@@ -24,7 +26,7 @@ pub struct ChainWeights {
     held: Held,
     /// `[out_i, in_<=i]`
     shapes: Vec<(usize, usize)>,
-    /// A `Vec<Block<W>>`, W being what `held` says.
+    /// A `Vec<Block<W>>`, W being what `held` says; on a GPU a `Vec<GpuBlock>`.
     blocks: Box<dyn Any + Send + Sync>,
 }
 
@@ -34,6 +36,20 @@ enum Held {
     Float(DType),
     /// ggml's q8_0.
     Q8,
+    /// In a GPU's memory, as they are stored.
+    #[cfg(feature = "cuda")]
+    Gpu(DType),
+}
+
+impl Held {
+    /// The dtype of x and y.
+    fn activations(self) -> DType {
+        match self {
+            Self::Float(_) | Self::Q8 => DType::F32,
+            #[cfg(feature = "cuda")]
+            Self::Gpu(dtype) => dtype,
+        }
+    }
 }
 
 /// `for_held!(held, W => body)` is `body` with W standing for the weights of a panel.
@@ -48,6 +64,8 @@ macro_rules! for_held {
                 type $weights = Q8;
                 $body
             }
+            #[cfg(feature = "cuda")]
+            Held::Gpu(_) => bail!("x is in host memory, the weights are in a GPU's"),
         }
     };
 }
@@ -75,6 +93,11 @@ impl ChainWeights {
             if bias.as_ref().is_some_and(|bias| bias.dims() != [shape.0]) {
                 bail!("a chain has {} outputs and a bias of another shape", shape.0);
             }
+        }
+        #[cfg(feature = "cuda")]
+        if crate::cuda::has(first) {
+            let blocks: Vec<GpuBlock> = blocks.to_vec();
+            return Ok(Self { held: Held::Gpu(dtype), shapes, blocks: Box::new(blocks) });
         }
         let blocks = for_dtype!(dtype, T => pack_blocks::<T>(blocks))?;
         Ok(Self { held: Held::Float(dtype), shapes, blocks })
@@ -113,6 +136,8 @@ impl ChainWeights {
                 });
                 blocks.collect::<Result<_>>().map(Unpacked::Q8_0)
             }
+            #[cfg(feature = "cuda")]
+            Held::Gpu(_) => Ok(Unpacked::Floats(self.gpu_blocks()?.to_vec())),
         }
     }
 
@@ -126,14 +151,19 @@ impl ChainWeights {
         &self.shapes
     }
 
-    /// Of the weights of `chain` the rows named, `[rows, in_<=i]` f32: an embedding that is tied to
-    /// the head.
+    /// Of the weights of `chain` the rows named, `[rows, in_<=i]` of x's dtype: an embedding that is
+    /// tied to the head.
     ///
     /// Fails if there is no such row.
     pub fn rows(&self, chain: usize, rows: &[u32]) -> Result<Tensor> {
         let (outputs, inputs) = self.shapes[chain];
         if let Some(row) = rows.iter().find(|&&row| row as usize >= outputs) {
             bail!("row {row} of a matrix of {outputs}");
+        }
+        #[cfg(feature = "cuda")]
+        if let Held::Gpu(_) = self.held {
+            let (weight, _) = &self.gpu_blocks()?[chain];
+            return weight.index_select(&Tensor::new(rows, weight.device())?, 0);
         }
         let Held::Float(dtype) = self.held else { bail!("an embedding is not quantized") };
         let mut numbers = vec![0.0; rows.len() * inputs];
@@ -147,6 +177,14 @@ impl ChainWeights {
             Ok(())
         })?;
         Tensor::from_vec(numbers, (rows.len(), inputs), &Device::Cpu)
+    }
+
+    #[cfg(feature = "cuda")]
+    pub(crate) fn gpu_blocks(&self) -> Result<&[GpuBlock]> {
+        match self.blocks.downcast_ref::<Vec<GpuBlock>>() {
+            Some(blocks) => Ok(blocks),
+            None => bail!("x is in a GPU's memory, the weights are in the host's"),
+        }
     }
 
     fn blocks<W: Right + 'static>(&self) -> Result<&[Block<W>]> {
@@ -210,8 +248,9 @@ fn unpack_blocks<T: Element>(
 /// y_i = W_i x_<=i + b_i for every chain i that `x` and the weights have, and for every one of several
 /// layers that read the same `x` (SPEC 2: q, k and v).
 ///
-/// `x` is per chain `[rows of the chain, width]` f32, `rows` says which rows these are. Returns per
-/// layer and chain `[rows of the chain, out_i]` f32.
+/// `x` is per chain `[rows of the chain, width]`, f32 in host memory and of the weights' dtype on a GPU;
+/// `rows` says which rows these are. Returns per layer and chain `[rows of the chain, out_i]` of the
+/// dtype of x.
 pub fn chain_linear(
     x: &[Tensor],
     rows: &ChainRows,
@@ -249,10 +288,10 @@ pub fn chain_gated(
 }
 
 /// A layer, and what becomes of its products.
-struct Layer<'a> {
-    weights: &'a ChainWeights,
-    up: Option<&'a ChainWeights>,
-    residual: Option<&'a [Tensor]>,
+pub(crate) struct Layer<'a> {
+    pub(crate) weights: &'a ChainWeights,
+    pub(crate) up: Option<&'a ChainWeights>,
+    pub(crate) residual: Option<&'a [Tensor]>,
 }
 
 impl<'a> Layer<'a> {
@@ -290,14 +329,21 @@ impl<'a> Layer<'a> {
 
 fn forward(x: &[Tensor], rows: &ChainRows, layers: &[Layer]) -> Result<Vec<Vec<Tensor>>> {
     let Some(first) = layers.first() else { return Ok(Vec::new()) };
+    let expected = first.weights.held.activations();
     let widths = x.iter().enumerate().map(|(chain, x)| match x.dims() {
-        _ if x.dtype() != DType::F32 => bail!("chain {chain} has x of {:?}, not f32", x.dtype()),
+        _ if x.dtype() != expected => {
+            bail!("chain {chain} has x of {}, not {}", x.dtype().as_str(), expected.as_str())
+        }
         &[count, width] if chain < rows.chains() && count == rows.count(chain) => Ok(width),
         dims => bail!("chain {chain} has x {dims:?}; expected [its rows, width]"),
     });
     let widths = widths.collect::<Result<Vec<_>>>()?;
     for layer in layers {
         layer.check(&widths, rows)?;
+    }
+    #[cfg(feature = "cuda")]
+    if let Held::Gpu(_) = first.weights.held {
+        return crate::cuda::chain_linear(x, rows, layers);
     }
     for_held!(first.weights.held, W => forward_in::<W>(x, rows, layers))
 }

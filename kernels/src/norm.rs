@@ -20,6 +20,10 @@ pub fn chain_rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
             weight.dims()
         );
     }
+    #[cfg(feature = "cuda")]
+    if crate::cuda::has(x) {
+        return crate::cuda::rms_norm(x, weight, eps);
+    }
     let weight = dense_rows(&weight.to_dtype(DType::F32)?)?;
     let (storage, layout) = weight.storage_and_layout();
     let weight = &cpu(&storage)?.as_slice::<f32>()?[layout.start_offset()..][..hidden];

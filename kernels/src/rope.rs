@@ -41,6 +41,8 @@ pub struct Rope {
     sin: Vec<f32>,
     half: usize,
     max_positions: usize,
+    #[cfg(feature = "cuda")]
+    on_gpus: crate::cuda::TablesOnGpus,
 }
 
 impl Rope {
@@ -81,7 +83,14 @@ impl Rope {
             .map(|at| (at / half) as f64 * frequencies[at % half])
             .map(|angle| (angle.cos() as f32, angle.sin() as f32))
             .unzip();
-        Ok(Self { cos, sin, half, max_positions })
+        Ok(Self {
+            cos,
+            sin,
+            half,
+            max_positions,
+            #[cfg(feature = "cuda")]
+            on_gpus: Default::default(),
+        })
     }
 
     /// Turns `x` of `[rows, heads, head_dim]`, row r standing at `positions[r]`. The result is
@@ -100,6 +109,10 @@ impl Rope {
         }
         if let Some(position) = positions.iter().find(|&&at| at >= self.max_positions) {
             bail!("position {position} is beyond the model's {} positions", self.max_positions);
+        }
+        #[cfg(feature = "cuda")]
+        if crate::cuda::has(x) {
+            return crate::cuda::turn(x, positions, (&self.cos, &self.sin), &self.on_gpus);
         }
         for_dtype!(x.dtype(), T => self.apply_rows::<T>(x, positions))
     }

@@ -22,6 +22,10 @@ pub fn silu_mul(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
             up.dtype()
         );
     }
+    #[cfg(feature = "cuda")]
+    if crate::cuda::has(gate) {
+        return gate.silu()? * up;
+    }
     for_dtype!(gate.dtype(), T => silu_mul_rows::<T>(gate, up))
 }
 

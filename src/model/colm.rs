@@ -46,7 +46,7 @@ impl Colm {
         placed: &Placed<'_>,
     ) -> Result<Self> {
         let root = (placed.others)(None);
-        let pack = root.device().is_cpu() && !placed.quantized_later;
+        let pack = colm_kernels::runs_on(root.device()) && !placed.quantized_later;
         let mut embedding = ChainEmbedding::load(config, k, &root.pp("model.embed_tokens"))?;
         let head = match config.file.tie_word_embeddings {
             true => ChainHead::tied(&mut embedding, pack)?,

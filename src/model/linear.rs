@@ -132,12 +132,12 @@ impl ChainLinear {
     }
 }
 
-/// The weights and biases of `blocks` if the host holds them on the CPU as they came.
+/// The weights and biases of `blocks` if the host holds them as they came, where the kernels run.
 pub(super) fn unquantized(blocks: &Blocks) -> Option<Vec<(Tensor, Option<Tensor>)>> {
     let plain = |block: &Arc<dyn QuantMethod>| {
         // Of a block that is waiting to be quantized the host would return weights as well.
         let (_, device) = block.dtype_and_device();
-        let plain = block.name() == "unquant-linear" && matches!(device, Device::Cpu);
+        let plain = block.name() == "unquant-linear" && colm_kernels::runs_on(&device);
         plain.then(|| block.unquant_weight_bias()).flatten()
     };
     blocks.iter().map(plain).collect()
@@ -145,13 +145,16 @@ pub(super) fn unquantized(blocks: &Blocks) -> Option<Vec<(Tensor, Option<Tensor>
 
 /// What [`ChainLinear::pack_quantized`] packs; None if there is nothing the kernels know.
 pub(super) fn packed(blocks: &[Arc<dyn QuantMethod>]) -> Result<Option<ChainWeights>> {
-    let quantized = blocks.iter().map(q8_0).collect::<Result<Option<Vec<_>>>>()?;
-    if let Some(quantized) = quantized {
-        return ChainWeights::pack_q8_0(&quantized).map(Some);
+    let on =
+        |here: fn(&Device) -> bool| blocks.iter().all(|block| here(&block.dtype_and_device().1));
+    if on(Device::is_cpu) {
+        let quantized = blocks.iter().map(q8_0).collect::<Result<Option<Vec<_>>>>()?;
+        if let Some(quantized) = quantized {
+            return ChainWeights::pack_q8_0(&quantized).map(Some);
+        }
     }
-    let on_cpu = blocks.iter().all(|block| block.dtype_and_device().1.is_cpu());
     let plain = blocks.iter().map(|block| block.unquant_weight_bias()).collect::<Option<Vec<_>>>();
-    plain.filter(|_| on_cpu).map(|plain| ChainWeights::pack(&plain)).transpose()
+    plain.filter(|_| on(colm_kernels::runs_on)).map(|plain| ChainWeights::pack(&plain)).transpose()
 }
 
 /// The weights of a block that the host has quantized to q8_0. It hands them out in the form its

@@ -1,0 +1,28 @@
+//! Streams the answer to one question at a chosen chain count:
+//! `cargo run --example stream_chat -- models/tiny-colm-air 2 "Sort 93 3 71 18."`
+
+use std::io::{stdout, Write};
+
+use anyhow::{Context, Result};
+use colm::{Engine, EngineOptions, Message, Prompt, Request};
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let usage = "usage: stream_chat MODEL CHAINS QUESTION";
+    let [model, chains, question]: [String; 3] =
+        std::env::args().skip(1).collect::<Vec<_>>().try_into().ok().context(usage)?;
+    let chains = chains.parse().with_context(|| format!("CHAINS is {chains}; {usage}"))?;
+
+    let engine = Engine::start(&EngineOptions::new(model)).await?;
+    let prompt = Prompt::Chat(vec![Message::user(question)]);
+    let mut pieces = engine.stream(Request::greedy(prompt).at(chains)).await?;
+    while let Some(piece) = pieces.next().await? {
+        print!("{}", piece.text);
+        stdout().flush()?;
+        if let Some(reason) = piece.finish_reason {
+            println!(" [{reason}]");
+            break;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,230 @@
+// What one warp computes of attention: rows of query slots against a tile of keys and values in
+// shared memory, with the softmax kept online.
+//
+// This is the part that knows mma.sync. The kernels around it only load tiles and call `attend` and
+// `finish`, so another instruction (wgmma) can take its place behind the same two calls.
+#pragma once
+
+#include "instructions.cuh"
+#include "vector.cuh"
+
+namespace colm {
+
+// A tile of rows of HEAD_DIM numbers in shared memory. The 16-byte vectors of a row are permuted by
+// the row's last three bits, so that the eight rows an ldmatrix reads at one column lie in
+// different banks.
+template <class T, int HEAD_DIM>
+struct SharedRows {
+    static constexpr int VECTORS = HEAD_DIM / VECTOR;
+    // Rows this far apart are permuted alike.
+    static constexpr int PERIOD = 8;
+
+    T* start;
+
+    __device__ __forceinline__ T* vector(int row, int vector) const {
+        return start + row * HEAD_DIM + (vector ^ (row % PERIOD)) * VECTOR;
+    }
+};
+
+// The largest over, and the sum over, the four lanes that hold a row of an mma result.
+__device__ __forceinline__ float row_max(float x) {
+    x = fmaxf(x, __shfl_xor_sync(ALL_LANES, x, 1));
+    return fmaxf(x, __shfl_xor_sync(ALL_LANES, x, 2));
+}
+
+__device__ __forceinline__ float row_sum(float x) {
+    x += __shfl_xor_sync(ALL_LANES, x, 1);
+    return x + __shfl_xor_sync(ALL_LANES, x, 2);
+}
+
+// The maximum of a row that has seen no key: below any score, and finite, so that the difference of
+// two maxima is a number.
+constexpr float NO_MAXIMUM = -1e38f;
+
+// Attention of 16 ROW_TILES slots over keys that come KEYS at a time. Within a 16 x 8 result of mma
+// a lane holds two columns of the rows lane / 4 (half 0) and lane / 4 + 8 (half 1).
+template <class T, int HEAD_DIM, int ROW_TILES, int KEYS>
+struct WarpAttention {
+    static constexpr int KEY_TILES = KEYS / 8;
+    static constexpr int DIM_TILES = HEAD_DIM / 8;
+    using Rows = SharedRows<T, HEAD_DIM>;
+
+    // Of each of this lane's rows: its maximum so far, in base 2, and this lane's part of the sum
+    // of weights.
+    float maximum[ROW_TILES][2];
+    float sum[ROW_TILES][2];
+    float out[ROW_TILES][DIM_TILES][4];
+
+    __device__ __forceinline__ WarpAttention() {
+#pragma unroll
+        for (int r = 0; r < ROW_TILES; ++r) {
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                maximum[r][half] = NO_MAXIMUM;
+                sum[r][half] = 0.0f;
+            }
+#pragma unroll
+            for (int d = 0; d < DIM_TILES; ++d) {
+#pragma unroll
+                for (int i = 0; i < 4; ++i) out[r][d][i] = 0.0f;
+            }
+        }
+    }
+
+    // Attends to the keys `first_key ..` that stand in the rows from `key_row` on of `keys` and
+    // `values`. The slots stand in the rows from `slot_row` on of `queries`. `scale` is the
+    // softmax's times log2(e). `positions` has the last position each row sees; null if they see
+    // all keys.
+    __device__ __forceinline__ void attend(Rows queries, int slot_row, Rows keys, Rows values,
+                                           int key_row, int first_key, const int* positions,
+                                           float scale) {
+        float scores[ROW_TILES][KEY_TILES][4];
+        multiply_keys(queries, slot_row, keys, key_row, scores);
+        if (positions) mask(positions + slot_row, first_key, scores);
+        uint32_t weights[ROW_TILES][KEYS / 16][4];
+        raise_maxima(scale, scores);
+        soften(scale, scores, weights);
+        multiply_values(values, key_row, weights);
+    }
+
+    // Ends the sums; after this `out / sum` is the result.
+    __device__ __forceinline__ void finish() {
+#pragma unroll
+        for (int r = 0; r < ROW_TILES; ++r) {
+#pragma unroll
+            for (int half = 0; half < 2; ++half) sum[r][half] = row_sum(sum[r][half]);
+        }
+    }
+
+  private:
+    // scores = queries keys^T
+    __device__ __forceinline__ void multiply_keys(Rows queries, int slot_row, Rows keys,
+                                                  int key_row,
+                                                  float (&scores)[ROW_TILES][KEY_TILES][4]) {
+        const int lane = threadIdx.x % WARP;
+        // ldmatrix takes the address of row lane % 8 of matrix lane / 8 from each lane.
+        const int low = lane / 8 % 2, high = lane / 16, row = lane % 8;
+#pragma unroll
+        for (int r = 0; r < ROW_TILES; ++r) {
+#pragma unroll
+            for (int k = 0; k < KEY_TILES; ++k) {
+#pragma unroll
+                for (int i = 0; i < 4; ++i) scores[r][k][i] = 0.0f;
+            }
+        }
+#pragma unroll
+        for (int step = 0; step < HEAD_DIM / 16; ++step) {
+            uint32_t q[ROW_TILES][4];
+#pragma unroll
+            for (int r = 0; r < ROW_TILES; ++r) {
+                ldmatrix_x4(q[r],
+                            queries.vector(slot_row + 16 * r + 8 * low + row, 2 * step + high));
+            }
+#pragma unroll
+            for (int k = 0; k < KEY_TILES; k += 2) {
+                uint32_t both[4];
+                ldmatrix_x4(both, keys.vector(key_row + 8 * k + 8 * high + row, 2 * step + low));
+#pragma unroll
+                for (int r = 0; r < ROW_TILES; ++r) {
+                    mma_m16n8k16<T>(scores[r][k], q[r], {both[0], both[1]});
+                    mma_m16n8k16<T>(scores[r][k + 1], q[r], {both[2], both[3]});
+                }
+            }
+        }
+    }
+
+    __device__ __forceinline__ void mask(const int* positions, int first_key,
+                                         float (&scores)[ROW_TILES][KEY_TILES][4]) {
+        const int lane = threadIdx.x % WARP, first = first_key + 2 * (lane % 4);
+#pragma unroll
+        for (int r = 0; r < ROW_TILES; ++r) {
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                const int visible = positions[16 * r + 8 * half + lane / 4] - first;
+#pragma unroll
+                for (int k = 0; k < KEY_TILES; ++k) {
+                    if (8 * k > visible) scores[r][k][2 * half] = -INFINITY;
+                    if (8 * k + 1 > visible) scores[r][k][2 * half + 1] = -INFINITY;
+                }
+            }
+        }
+    }
+
+    // Takes the scores into the rows' maxima, and what was summed before along.
+    __device__ __forceinline__ void raise_maxima(float scale,
+                                                 const float (&scores)[ROW_TILES][KEY_TILES][4]) {
+        float shrink[ROW_TILES][2];
+        bool raised = false;
+#pragma unroll
+        for (int r = 0; r < ROW_TILES; ++r) {
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                float largest = scores[r][0][2 * half];
+#pragma unroll
+                for (int k = 0; k < KEY_TILES; ++k) {
+                    largest =
+                        fmaxf(largest, fmaxf(scores[r][k][2 * half], scores[r][k][2 * half + 1]));
+                }
+                const float before = maximum[r][half];
+                maximum[r][half] = fmaxf(before, row_max(largest) * scale);
+                shrink[r][half] = exp2_approx(before - maximum[r][half]);
+                sum[r][half] *= shrink[r][half];
+                raised |= maximum[r][half] > before;
+            }
+        }
+        // Rare after the first tiles.
+        if (!__any_sync(ALL_LANES, raised)) return;
+#pragma unroll
+        for (int r = 0; r < ROW_TILES; ++r) {
+#pragma unroll
+            for (int d = 0; d < DIM_TILES; ++d) {
+#pragma unroll
+                for (int i = 0; i < 4; ++i) out[r][d][i] *= shrink[r][i / 2];
+            }
+        }
+    }
+
+    // Turns scores into weights relative to the rows' maxima, as multiply_values wants them: a
+    // lane's part of two neighbouring results of mma is its part of an operand.
+    __device__ __forceinline__ void soften(float scale,
+                                           const float (&scores)[ROW_TILES][KEY_TILES][4],
+                                           uint32_t (&weights)[ROW_TILES][KEYS / 16][4]) {
+#pragma unroll
+        for (int r = 0; r < ROW_TILES; ++r) {
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                const float base = maximum[r][half];
+#pragma unroll
+                for (int k = 0; k < KEY_TILES; ++k) {
+                    const float left = exp2_approx(scores[r][k][2 * half] * scale - base);
+                    const float right = exp2_approx(scores[r][k][2 * half + 1] * scale - base);
+                    sum[r][half] += left + right;
+                    weights[r][k / 2][k % 2 * 2 + half] = pack2<T>(left, right);
+                }
+            }
+        }
+    }
+
+    // out += weights values
+    __device__ __forceinline__ void multiply_values(
+        Rows values, int key_row, const uint32_t (&weights)[ROW_TILES][KEYS / 16][4]) {
+        const int lane = threadIdx.x % WARP;
+        const int low = lane / 8 % 2, high = lane / 16, row = lane % 8;
+#pragma unroll
+        for (int step = 0; step < KEYS / 16; ++step) {
+#pragma unroll
+            for (int d = 0; d < DIM_TILES; d += 2) {
+                uint32_t both[4];
+                ldmatrix_x4_trans(both,
+                                  values.vector(key_row + 16 * step + 8 * low + row, d + high));
+#pragma unroll
+                for (int r = 0; r < ROW_TILES; ++r) {
+                    mma_m16n8k16<T>(out[r][d], weights[r][step], {both[0], both[1]});
+                    mma_m16n8k16<T>(out[r][d + 1], weights[r][step], {both[2], both[3]});
+                }
+            }
+        }
+    }
+};
+
+}  // namespace colm

@@ -1,0 +1,49 @@
+// The linear layers while sequences decode: every chain has few rows, and the time is that of
+// reading the used weights once. A kernel of its own, because wide tiles would take the registers
+// and shared memory that keep many reads under way.
+#include "chain_linear_plan.cuh"
+#include "chain_linear_thin.cuh"
+
+namespace colm {
+namespace {
+
+template <class T, int ROW_MATRICES, bool GATED>
+__global__ void __launch_bounds__(LINEAR_THREADS)
+    chain_linear_decode(const __grid_constant__ TilePlan plan) {
+    COLM_SHARED(shared);
+    const Tile tile = tile_of_block(plan);
+    thin_tile<T, ROW_MATRICES, GATED>(plan.linear, tile.product, tile.index * THIN_OUTPUTS, shared);
+}
+
+template <class T, int ROW_MATRICES, bool GATED>
+int launch_tiles(const ColmChainLinear& linear, void* stream) {
+    const TilePlan plan = plan_tiles<GATED>(linear);
+    const int tiles = plan.tiles[linear.products];
+    if (tiles == 0) return COLM_OK;
+    return launch(chain_linear_decode<T, ROW_MATRICES, GATED>, dim3(tiles), dim3(LINEAR_THREADS),
+                  THIN_SHARED_BYTES<ROW_MATRICES, GATED>, static_cast<cudaStream_t>(stream), plan);
+}
+
+template <class T, int ROW_MATRICES>
+int launch_tiles(const ColmChainLinear& linear, void* stream) {
+    return linear.product[0].up == nullptr ? launch_tiles<T, ROW_MATRICES, false>(linear, stream)
+                                           : launch_tiles<T, ROW_MATRICES, true>(linear, stream);
+}
+
+template <class T>
+int launch_tiles(const ColmChainLinear& linear, void* stream) {
+    return linear.inputs[0].rows <= 8 ? launch_tiles<T, 1>(linear, stream)
+                                      : launch_tiles<T, COLM_MAX_THIN_ROWS / 8>(linear, stream);
+}
+
+}  // namespace
+}  // namespace colm
+
+extern "C" int colm_chain_linear_decode(const ColmChainLinear* linear, void* stream) {
+    const int status = colm::check(*linear);
+    if (status != COLM_OK) return status;
+    if (linear->products == 0) return COLM_OK;
+    if (linear->inputs[0].rows > COLM_MAX_THIN_ROWS) return COLM_BAD_SHAPE;
+    return linear->dtype == COLM_BF16 ? colm::launch_tiles<__nv_bfloat16>(*linear, stream)
+                                      : colm::launch_tiles<__half>(*linear, stream);
+}

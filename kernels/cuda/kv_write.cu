@@ -1,0 +1,158 @@
+// Rotary positions, and the write of new keys and values to the paged cache.
+#include "kv_blocks.cuh"
+#include "vector.cuh"
+
+namespace colm {
+
+namespace {
+
+constexpr int THREADS = 128;
+
+// Rows of heads: row r, head h starts at `start + r * stride + h * head_dim`.
+template <class T>
+struct HeadRows {
+    T* start;
+    int64_t stride;
+};
+
+// The cosines and sines of Llama's half rotation, each [table positions, head_dim / 2], and the
+// position of each row. Null tables turn nothing.
+struct Turns {
+    const float* cos;
+    const float* sin;
+    const int32_t* positions;
+};
+
+// What one thread works on: 8 numbers of the left half of a head and their partners in the right.
+template <int HEAD_DIM>
+struct Pairs {
+    int row, head, left;
+    static constexpr int PER_HEAD = HEAD_DIM / 2 / VECTOR;
+
+    __device__ __forceinline__ Pairs(int64_t thread, int heads)
+        : row(static_cast<int>(thread / (heads * PER_HEAD))),
+          head(static_cast<int>(thread / PER_HEAD % heads)),
+          left(static_cast<int>(thread % PER_HEAD) * VECTOR) {}
+};
+
+template <class T, int HEAD_DIM>
+__device__ __forceinline__ void turn(const Turns& turns, int row, int left, uint4& x, uint4& y) {
+    if (turns.cos == nullptr) return;
+    const int64_t at = static_cast<int64_t>(turns.positions[row]) * (HEAD_DIM / 2) + left;
+    float cos[VECTOR], sin[VECTOR], a[VECTOR], b[VECTOR], turned_a[VECTOR], turned_b[VECTOR];
+    load_floats(turns.cos + at, cos);
+    load_floats(turns.sin + at, sin);
+    widen<T>(x, a);
+    widen<T>(y, b);
+#pragma unroll
+    for (int i = 0; i < VECTOR; ++i) {
+        turned_a[i] = a[i] * cos[i] - b[i] * sin[i];
+        turned_b[i] = b[i] * cos[i] + a[i] * sin[i];
+    }
+    x = narrow<T>(turned_a);
+    y = narrow<T>(turned_b);
+}
+
+template <class T, int HEAD_DIM>
+__global__ void __launch_bounds__(THREADS)
+    rope(HeadRows<const T> x, HeadRows<T> out, int rows, int heads, Turns turns) {
+    const int64_t thread = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x;
+    const Pairs<HEAD_DIM> at(thread, heads);
+    if (at.row >= rows) return;
+    const T* from = x.start + at.row * x.stride + at.head * HEAD_DIM + at.left;
+    uint4 left = load_vector(from), right = load_vector(from + HEAD_DIM / 2);
+    turn<T, HEAD_DIM>(turns, at.row, at.left, left, right);
+    T* to = out.start + at.row * out.stride + at.head * HEAD_DIM + at.left;
+    store_vector(to, left);
+    store_vector(to + HEAD_DIM / 2, right);
+}
+
+template <class T, int HEAD_DIM>
+__global__ void __launch_bounds__(THREADS)
+    kv_write(HeadRows<const T> k, HeadRows<const T> v, int rows, int first_head, int heads,
+             Turns turns, const int64_t* slots, KvBlocks<T> blocks) {
+    const int64_t thread = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x;
+    const Pairs<HEAD_DIM> at(thread, heads);
+    if (at.row >= rows) return;
+    const int64_t slot = slots[at.row];
+    if (slot < 0) return;
+    const int64_t offset = at.head * HEAD_DIM + at.left;
+    const T* key = k.start + at.row * k.stride + offset;
+    const T* value = v.start + at.row * v.stride + offset;
+    uint4 left = load_vector(key), right = load_vector(key + HEAD_DIM / 2);
+    const uint4 value_left = load_vector(value), value_right = load_vector(value + HEAD_DIM / 2);
+    turn<T, HEAD_DIM>(turns, at.row, at.left, left, right);
+    const size_t to = blocks.template row<HEAD_DIM>(static_cast<uint32_t>(slot / blocks.block_size),
+                                                    first_head + at.head,
+                                                    static_cast<int>(slot % blocks.block_size)) +
+                      at.left;
+    store_vector(blocks.keys + to, left);
+    store_vector(blocks.keys + to + HEAD_DIM / 2, right);
+    store_vector(blocks.values + to, value_left);
+    store_vector(blocks.values + to + HEAD_DIM / 2, value_right);
+}
+
+template <int HEAD_DIM>
+unsigned grid_of(int rows, int heads) {
+    const int64_t threads = static_cast<int64_t>(rows) * heads * Pairs<HEAD_DIM>::PER_HEAD;
+    return static_cast<unsigned>((threads + THREADS - 1) / THREADS);
+}
+
+int check_rows(int rows, int heads, int64_t stride, int head_dim) {
+    if (rows < 0 || stride % VECTOR != 0 || stride < static_cast<int64_t>(heads) * head_dim) {
+        return COLM_BAD_SHAPE;
+    }
+    return heads > 0 ? COLM_OK : COLM_BAD_HEADS;
+}
+
+}  // namespace
+
+}  // namespace colm
+
+// Turns `x` [rows, heads, head_dim] by the row's position into `out`, which may be `x` itself. Rows
+// lie `x_stride` and `out_stride` numbers apart. `cos`, `sin`: f32 [positions, head_dim / 2].
+extern "C" int colm_rope(int dtype, int head_dim, const void* x, int64_t x_stride, void* out,
+                         int64_t out_stride, int rows, int heads, const float* cos,
+                         const float* sin, const int32_t* positions, void* stream) {
+    using namespace colm;
+    for (const int64_t stride : {x_stride, out_stride}) {
+        if (const int refused = check_rows(rows, heads, stride, head_dim)) return refused;
+    }
+    if (!aligned16(x, out, cos, sin)) return COLM_BAD_ALIGNMENT;
+    if (rows == 0) return COLM_OK;
+    return for_dtype_and_head_dim(dtype, head_dim, [&](auto number, auto dim) {
+        using T = decltype(number);
+        constexpr int HEAD_DIM = dim;
+        return launch(rope<T, HEAD_DIM>, grid_of<HEAD_DIM>(rows, heads), THREADS, 0,
+                      static_cast<cudaStream_t>(stream),
+                      HeadRows<const T>{static_cast<const T*>(x), x_stride},
+                      HeadRows<T>{static_cast<T*>(out), out_stride}, rows, heads,
+                      Turns{cos, sin, positions});
+    });
+}
+
+// Writes keys and values of [rows, heads, head_dim] to the heads from `first_head` on, row r to
+// slot `slots[r]` = block * block_size + offset, nowhere if that is negative. Keys are turned by
+// the row's position on the way, unless `cos` and `sin` are null.
+extern "C" int colm_kv_write(int dtype, int head_dim, const void* k, int64_t k_stride,
+                             const void* v, int64_t v_stride, int rows, int first_head, int heads,
+                             const float* cos, const float* sin, const int32_t* positions,
+                             const int64_t* slots, const ColmKvBlocks* blocks, void* stream) {
+    using namespace colm;
+    for (const int64_t stride : {k_stride, v_stride}) {
+        if (const int refused = check_rows(rows, heads, stride, head_dim)) return refused;
+    }
+    if (const int refused = check_blocks(*blocks)) return refused;
+    if (first_head < 0 || first_head + heads > blocks->kv_heads) return COLM_BAD_HEADS;
+    if (!aligned16(k, v, cos, sin)) return COLM_BAD_ALIGNMENT;
+    if (rows == 0) return COLM_OK;
+    return for_dtype_and_head_dim(dtype, head_dim, [&](auto number, auto dim) {
+        using T = decltype(number);
+        constexpr int HEAD_DIM = dim;
+        return launch(kv_write<T, HEAD_DIM>, grid_of<HEAD_DIM>(rows, heads), THREADS, 0,
+                      static_cast<cudaStream_t>(stream),
+                      HeadRows<const T>{static_cast<const T*>(k), k_stride},
+                      HeadRows<const T>{static_cast<const T*>(v), v_stride}, rows, first_head,
+                      heads, Turns{cos, sin, positions}, slots, KvBlocks<T>(*blocks));
+    });
+}

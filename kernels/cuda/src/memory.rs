@@ -1,0 +1,116 @@
+//! Where a tensor stands in the memory that the kernels reach, and what the launchers say.
+
+use std::ffi::{c_void, CStr};
+
+use candle_core::{bail, CpuStorage, DType, Device, Result, Storage, Tensor};
+
+use crate::ffi;
+
+/// The address of the first number of a dense tensor on `device`.
+pub(crate) fn address(tensor: &Tensor, device: &Device) -> Result<*mut c_void> {
+    if !tensor.device().same_device(device) {
+        bail!(
+            "a tensor is on {:?}, the others on {:?}",
+            tensor.device().location(),
+            device.location()
+        );
+    }
+    if !tensor.is_contiguous() {
+        bail!("a tensor of {:?} is not contiguous", tensor.dims());
+    }
+    let (storage, layout) = tensor.storage_and_layout();
+    let start = layout.start_offset() * tensor.dtype().size_in_bytes();
+    Ok(base(&storage, device)?.wrapping_byte_add(start))
+}
+
+/// The address of a tensor that may not be there.
+pub(crate) fn address_or_null(tensor: Option<&Tensor>, device: &Device) -> Result<*mut c_void> {
+    tensor.map_or(Ok(std::ptr::null_mut()), |tensor| address(tensor, device))
+}
+
+/// The address of a storage's first number.
+fn base(storage: &Storage, device: &Device) -> Result<*mut c_void> {
+    match storage {
+        Storage::Cpu(storage) if cfg!(not(feature = "cuda")) => Ok(match storage {
+            CpuStorage::BF16(numbers) => numbers.as_ptr() as *mut c_void,
+            CpuStorage::F16(numbers) => numbers.as_ptr() as *mut c_void,
+            CpuStorage::F32(numbers) => numbers.as_ptr() as *mut c_void,
+            CpuStorage::U32(numbers) => numbers.as_ptr() as *mut c_void,
+            CpuStorage::I64(numbers) => numbers.as_ptr() as *mut c_void,
+            _ => bail!("the kernels have no tensors of this dtype"),
+        }),
+        #[cfg(feature = "cuda")]
+        Storage::Cuda(storage) => cuda::base(storage, device),
+        _ => bail!("{:?} is not where the kernels run", device.location()),
+    }
+}
+
+#[cfg(feature = "cuda")]
+mod cuda {
+    use candle_core::cuda_backend::cudarc::driver::DevicePtr;
+    use candle_core::cuda_backend::{CudaStorage, CudaStorageSlice};
+
+    use super::*;
+
+    pub(super) fn base(storage: &CudaStorage, device: &Device) -> Result<*mut c_void> {
+        let stream = device.as_cuda_device()?.cuda_stream();
+        // All work is on this one stream, so what the guards would wait for has been waited for.
+        let address = match &storage.slice {
+            CudaStorageSlice::BF16(numbers) => numbers.device_ptr(&stream).0,
+            CudaStorageSlice::F16(numbers) => numbers.device_ptr(&stream).0,
+            CudaStorageSlice::F32(numbers) => numbers.device_ptr(&stream).0,
+            CudaStorageSlice::U32(numbers) => numbers.device_ptr(&stream).0,
+            CudaStorageSlice::I64(numbers) => numbers.device_ptr(&stream).0,
+            _ => bail!("the kernels have no tensors of this dtype"),
+        };
+        Ok(address as *mut c_void)
+    }
+
+    pub(super) fn stream(device: &Device) -> Result<*mut c_void> {
+        Ok(device.as_cuda_device()?.cuda_stream().cu_stream().cast())
+    }
+}
+
+/// The stream of a device's work.
+pub(crate) fn stream(device: &Device) -> Result<*mut c_void> {
+    #[cfg(feature = "cuda")]
+    return cuda::stream(device);
+    #[cfg(not(feature = "cuda"))]
+    match device {
+        Device::Cpu => Ok(std::ptr::null_mut()),
+        _ => bail!("colm-cuda was built without the feature `cuda`"),
+    }
+}
+
+/// A tensor for a kernel to fill.
+pub(crate) fn empty(shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
+    // SAFETY: the numbers are plain floats, and the kernel that gets this writes all of them before
+    // anything on its stream reads one.
+    unsafe { Tensor::empty(shape, dtype, device) }
+}
+
+/// A dtype as the launchers take it.
+pub(crate) fn code_of(dtype: DType) -> Result<i32> {
+    match dtype {
+        DType::BF16 => Ok(0),
+        DType::F16 => Ok(1),
+        other => bail!("the kernels compute in bf16 or f16, not {other:?}"),
+    }
+}
+
+/// A number as the launchers take it.
+pub(crate) fn int(number: usize) -> Result<i32> {
+    number
+        .try_into()
+        .map_err(|_| candle_core::Error::msg(format!("{number} is too large for a kernel")))
+}
+
+/// What a launcher returned.
+pub(crate) fn launched(kernel: &str, status: i32) -> Result<()> {
+    if status == 0 {
+        return Ok(());
+    }
+    // SAFETY: the launchers' descriptions are NUL-terminated, and live until this thread's next launch.
+    let reason = unsafe { CStr::from_ptr(ffi::colm_status_text(status)) };
+    bail!("{kernel}: {}", reason.to_string_lossy())
+}

@@ -1,0 +1,52 @@
+//! ChainRmsNorm of all chains in one launch (SPEC 2).
+
+use candle_core::{bail, Result, Tensor};
+
+use crate::ffi::linear::{self as ffi, colm_chain_rms_norm};
+use crate::memory::{address, code_of, empty, int, launched, stream};
+
+/// One chain of a norm.
+#[derive(Clone, Copy, Debug)]
+pub struct NormChain<'a> {
+    /// `[rows, hidden_i]`
+    pub x: &'a Tensor,
+    /// `[hidden_i]`
+    pub weight: &'a Tensor,
+}
+
+/// Per chain `weight * x / sqrt(mean(x^2) + eps)`, the mean over the chain.
+pub fn chain_rms_norm(chains: &[NormChain], eps: f64) -> Result<Vec<Tensor>> {
+    let Some(first) = chains.first() else { return Ok(Vec::new()) };
+    if chains.len() > ffi::MAX_CHAINS {
+        bail!("{} chains; the kernels take up to {}", chains.len(), ffi::MAX_CHAINS);
+    }
+    let (dtype, device) = (first.x.dtype(), first.x.device());
+    let mut launch = ffi::ChainNorm::new(code_of(dtype)?, eps as f32);
+    let mut outs = Vec::with_capacity(chains.len());
+    for (chain, NormChain { x, weight }) in chains.iter().enumerate() {
+        let (rows, width) = x.dims2()?;
+        if weight.dims() != [width] || x.dtype() != dtype || weight.dtype() != dtype {
+            bail!(
+                "chain {chain} has rows of {width} {:?} and a weight of {:?} {:?}; expected {dtype:?} of one \
+                 width",
+                x.dtype(),
+                weight.dims(),
+                weight.dtype()
+            );
+        }
+        let out = empty(&[rows, width], dtype, device)?;
+        launch.push(ffi::NormChain {
+            x: address(x, device)?,
+            weight: address(weight, device)?,
+            y: address(&out, device)?,
+            rows: int(rows)?,
+            width: int(width)?,
+            ..Default::default()
+        });
+        outs.push(out);
+    }
+    // SAFETY: every address is that of a tensor of the shape and dtype the launcher is told, checked above,
+    // and the tensors outlive the work: they are freed on its stream.
+    launched("chain_rms_norm", unsafe { colm_chain_rms_norm(&launch, stream(device)?) })?;
+    Ok(outs)
+}

@@ -1,0 +1,240 @@
+"""The launchers of kernels/cuda, on PyTorch tensors."""
+
+import ctypes
+from ctypes import Structure, byref, c_char_p, c_float, c_int, c_int32, c_int64, c_void_p
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+MAX_CHAINS = 16
+MAX_PRODUCTS = 3 * MAX_CHAINS
+MAX_THIN_ROWS = 32
+DTYPES = {torch.bfloat16: 0, torch.float16: 1}
+DECODE_SLOTS = 16
+
+
+# chain_linear.h
+
+
+class LinearInput(Structure):
+    _fields_ = [("x", c_void_p), ("places", c_void_p), ("rows", c_int32), ("width", c_int32)]
+
+
+class LinearProduct(Structure):
+    _fields_ = [("weight", c_void_p), ("up", c_void_p), ("bias", c_void_p), ("up_bias", c_void_p),
+                ("residual", c_void_p), ("y", c_void_p), ("chain", c_int32), ("outputs", c_int32)]
+
+
+class ChainLinear(Structure):
+    _fields_ = [("dtype", c_int32), ("chains", c_int32), ("products", c_int32), ("reserved", c_int32),
+                ("inputs", LinearInput * MAX_CHAINS), ("product", LinearProduct * MAX_PRODUCTS)]
+
+
+class NormChain(Structure):
+    _fields_ = [("x", c_void_p), ("residual", c_void_p), ("weight", c_void_p), ("sum", c_void_p),
+                ("y", c_void_p), ("rows", c_int32), ("width", c_int32)]
+
+
+class ChainNorm(Structure):
+    _fields_ = [("dtype", c_int32), ("chains", c_int32), ("eps", c_float), ("reserved", c_int32),
+                ("chain", NormChain * MAX_CHAINS)]
+
+
+# attention_plan.cuh, chain_attention.cuh, kv_blocks.cuh
+
+
+class ChainHeads(Structure):
+    _fields_ = [("heads", c_int), ("first_kv_head", c_int), ("kv_heads", c_int)]
+
+
+class ChainTensors(Structure):
+    _fields_ = [("q", c_void_p), ("out", c_void_p), ("q_stride", c_int64)]
+
+
+class KvBlocks(Structure):
+    _fields_ = [("keys", c_void_p), ("values", c_void_p), ("kv_heads", c_int), ("block_size", c_int)]
+
+
+class QueryRange(Structure):
+    _fields_ = [("chain", c_int), ("sequence", c_int), ("first_position", c_int), ("rows", c_int),
+                ("first_row", c_int)]
+
+
+class AttentionItem(Structure):
+    _fields_ = [("chain", c_int), ("sequence", c_int), ("first_position", c_int), ("first_row", c_int),
+                ("kv_head", c_int), ("first_slot", c_int), ("slots", c_int), ("first_key", c_int),
+                ("partial", c_int)]
+
+
+class AttentionCounts(Structure):
+    _fields_ = [("prefill", c_int), ("decode", c_int), ("combine", c_int), ("partials", c_int)]
+
+
+# The launchers of a linear layer of any number of rows. The second is the first where the device is not
+# a Hopper.
+LINEAR_LAUNCHERS = ["colm_chain_linear", "colm_chain_linear_wgmma"]
+
+SIZED = [LinearInput, LinearProduct, ChainLinear, NormChain, ChainNorm, ChainHeads, ChainTensors,
+         KvBlocks, QueryRange, AttentionItem, AttentionCounts]
+
+
+def pointer(tensor):
+    if tensor is None:
+        return None
+    assert tensor.is_contiguous(), "the launchers take contiguous tensors"
+    return tensor.data_ptr()
+
+
+def poisoned(shape, like):
+    """What a launch leaves unwritten is found: it stays NaN."""
+    return torch.full(shape, float("nan"), dtype=like.dtype, device=like.device)
+
+
+@dataclass
+class Block:
+    """One chain of a linear layer: `weight` [outputs, in_<=i]."""
+
+    weight: torch.Tensor
+    up: torch.Tensor = None
+    bias: torch.Tensor = None
+    up_bias: torch.Tensor = None
+    residual: torch.Tensor = None
+    y: torch.Tensor = None
+
+
+@dataclass
+class Rows:
+    """Per chain how many rows it has, and where they stand among those of the chains below:
+    int32 [chain, rows], or None if they are the same rows."""
+
+    counts: list
+    places: list = field(default_factory=list)
+
+    @staticmethod
+    def same(chains, count):
+        return Rows([count] * chains, [None] * chains)
+
+    @staticmethod
+    def nested(rows, device):
+        """`rows[i]`: the rows of chain i, as ascending numbers that all chains share."""
+        places = []
+        for chain, own in enumerate(rows):
+            below = [[lower.index(row) for row in own] for lower in rows[:chain]]
+            same = all(lower == own for lower in rows[:chain])
+            places.append(None if same else torch.tensor(below, dtype=torch.int32, device=device))
+        return Rows([len(own) for own in rows], places)
+
+
+class Kernels:
+    def __init__(self, path, device):
+        self.device = device
+        self.library = ctypes.CDLL(str(Path(path).resolve()))
+        self.library.colm_status_text.restype = c_char_p
+        self.check_sizes()
+
+    def check_sizes(self):
+        sizes = (c_int * len(SIZED))()
+        count = self.library.colm_sizes(sizes, len(SIZED))
+        found = [(kind.__name__, ctypes.sizeof(kind)) for kind in SIZED]
+        expected = [(kind.__name__, size) for kind, size in zip(SIZED, sizes)]
+        if count != len(SIZED) or found != expected:
+            raise SystemExit(f"the structures are {found} here and {expected} in the library")
+
+    def call(self, name, *arguments):
+        stream = torch.cuda.current_stream().cuda_stream if self.device == "cuda" else 0
+        status = getattr(self.library, name)(*arguments, c_void_p(stream))
+        if status != 0:
+            raise RuntimeError(f"{name}: {self.library.colm_status_text(status).decode()}")
+
+    def linear(self, x, rows, layers, launcher="colm_chain_linear"):
+        """A launch of `layers`, lists of a `Block` per chain that has an output. Their results stand
+        in `y` of the blocks, which is made here where it is missing."""
+        arguments = ChainLinear(dtype=DTYPES[x[0].dtype], chains=len(x))
+        for chain, tensor in enumerate(x):
+            arguments.inputs[chain] = LinearInput(
+                pointer(tensor), pointer(rows.places[chain]), rows.counts[chain], tensor.shape[1])
+        for layer in layers:
+            for chain, block in enumerate(layer):
+                if block.y is None:
+                    block.y = poisoned((rows.counts[chain], block.weight.shape[0]), x[0])
+                arguments.product[arguments.products] = LinearProduct(
+                    pointer(block.weight), pointer(block.up), pointer(block.bias),
+                    pointer(block.up_bias), pointer(block.residual), pointer(block.y), chain,
+                    block.weight.shape[0])
+                arguments.products += 1
+        kept = (arguments, x, rows, layers)
+        return lambda: self.call(launcher, byref(kept[0]))
+
+    def norm(self, x, weights, eps, y, residuals=None, sums=None):
+        arguments = ChainNorm(dtype=DTYPES[x[0].dtype], chains=len(x), eps=eps)
+        nothing = [None] * len(x)
+        tensors = list(zip(x, residuals or nothing, weights, sums or nothing, y))
+        for chain, chain_tensors in enumerate(tensors):
+            arguments.chain[chain] = NormChain(*map(pointer, chain_tensors), *x[chain].shape)
+        kept = (arguments, tensors)
+        return lambda: self.call("colm_chain_rms_norm", byref(kept[0]))
+
+    def rope(self, x, out, cos, sin, positions):
+        """`x`, `out` [rows, heads, head_dim]; `cos`, `sin` f32 [positions, head_dim / 2]."""
+        rows, heads, head_dim = x.shape
+        stride = heads * head_dim
+        return lambda: self.call(
+            "colm_rope", DTYPES[x.dtype], head_dim, c_void_p(pointer(x)), c_int64(stride),
+            c_void_p(pointer(out)), c_int64(stride), rows, heads, c_void_p(pointer(cos)),
+            c_void_p(pointer(sin)), c_void_p(pointer(positions)))
+
+    def kv_write(self, k, v, first_head, cos, sin, positions, slots, keys, values):
+        """`keys`, `values` [blocks, kv_heads, block_size, head_dim]; `slots` int64 [rows]."""
+        rows, heads, head_dim = k.shape
+        stride = heads * head_dim
+        blocks = KvBlocks(pointer(keys), pointer(values), keys.shape[1], keys.shape[2])
+        return lambda: self.call(
+            "colm_kv_write", DTYPES[k.dtype], head_dim, c_void_p(pointer(k)), c_int64(stride),
+            c_void_p(pointer(v)), c_int64(stride), rows, first_head, heads, c_void_p(pointer(cos)),
+            c_void_p(pointer(sin)), c_void_p(pointer(positions)), c_void_p(pointer(slots)),
+            byref(blocks))
+
+    def attention_plan(self, heads, ranges, head_dim):
+        """`heads`: per chain (heads, first_kv_head, kv_heads). `ranges`: (chain, sequence,
+        first_position, rows, first_row)."""
+        chain_heads = (ChainHeads * len(heads))(*[ChainHeads(*chain) for chain in heads])
+        query_ranges = (QueryRange * len(ranges))(*[QueryRange(*r) for r in ranges])
+        counts = AttentionCounts()
+
+        def plan(items, capacity):
+            status = self.library.colm_attention_plan(
+                chain_heads, len(heads), query_ranges, len(ranges), items, capacity, byref(counts))
+            if status != 0:
+                raise RuntimeError(f"plan: {self.library.colm_status_text(status).decode()}")
+
+        plan(None, 0)
+        total = counts.prefill + counts.decode + counts.combine
+        items = (AttentionItem * max(total, 1))()
+        plan(items, total)
+        on_device = torch.frombuffer(bytearray(items), dtype=torch.uint8).to(self.device)
+        floats = max(counts.partials, 1) * DECODE_SLOTS * (head_dim + 2)
+        partials = torch.empty(floats, dtype=torch.float32, device=self.device)
+        return AttentionPlan(chain_heads, counts, on_device, partials)
+
+    def attention(self, plan, q, out, keys, values, tables, scale):
+        """`q`, `out` per chain [rows, heads, head_dim]; `tables` int32 [sequences, max_blocks]."""
+        head_dim = keys.shape[3]
+        tensors = (ChainTensors * len(q))()
+        for chain, (queries, result) in enumerate(zip(q, out)):
+            tensors[chain] = ChainTensors(
+                pointer(queries), pointer(result), queries.shape[1] * head_dim)
+        blocks = KvBlocks(pointer(keys), pointer(values), keys.shape[1], keys.shape[2])
+        kept = (q, out, keys, values, tables)
+        return lambda: self.call(
+            "colm_chain_attention", DTYPES[keys.dtype], head_dim, plan.heads, tensors, len(kept[0]),
+            byref(blocks), c_void_p(pointer(tables)), tables.shape[1], c_void_p(pointer(plan.items)),
+            byref(plan.counts), c_void_p(pointer(plan.partials)), c_float(scale))
+
+
+@dataclass
+class AttentionPlan:
+    heads: ctypes.Array
+    counts: AttentionCounts
+    items: torch.Tensor
+    partials: torch.Tensor

@@ -1,0 +1,65 @@
+"""What the kernels compute, by the formulas, in float64. See SPEC sections 1 and 2."""
+
+import torch
+
+
+def relative_error(found, expected):
+    """Of the whole tensor, by its norm. NaN where anything was not written."""
+    if expected.numel() == 0:
+        return 0.0
+    return ((found.double() - expected).norm() / expected.norm()).item()
+
+
+def inputs_of(x, rows, chain):
+    """x_<=chain at the rows of the chain."""
+    count, places = rows.counts[chain], rows.places[chain]
+    parts = []
+    for lower in range(chain + 1):
+        if places is None or lower == chain:
+            parts.append(x[lower][:count])
+        else:
+            parts.append(x[lower][places[lower].long()])
+    return torch.cat(parts, dim=1).double()
+
+
+def linear(x, rows, block, chain):
+    inputs = inputs_of(x, rows, chain)
+
+    def product(weight, bias):
+        y = inputs @ weight.double().T
+        return y if bias is None else y + bias.double()
+
+    y = product(block.weight, block.bias)
+    if block.up is not None:
+        y = torch.nn.functional.silu(y) * product(block.up, block.up_bias)
+    return y if block.residual is None else y + block.residual.double()
+
+
+def rms_norm(x, weight, eps):
+    x = x.double()
+    return weight.double() * x / (x.square().mean(dim=1, keepdim=True) + eps).sqrt()
+
+
+def rope_tables(positions, head_dim, theta, device):
+    frequencies = theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float64, device=device) / head_dim)
+    angles = torch.arange(positions, dtype=torch.float64, device=device)[:, None] * frequencies
+    return angles.cos().float(), angles.sin().float()
+
+
+def rope(x, cos, sin, positions):
+    """Half rotation; `x` [rows, heads, head_dim]."""
+    cos, sin = cos[positions.long()].double()[:, None], sin[positions.long()].double()[:, None]
+    left, right = x.double().chunk(2, dim=2)
+    return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=2)
+
+
+def attention(q, k, v, first_position, scale):
+    """Rows `first_position`.. of a sequence: `q` [rows, heads, head_dim], `k`, `v` [positions,
+    kv_heads, head_dim] of all that any of them sees."""
+    group = q.shape[1] // k.shape[1]
+    k, v = (tensor.double().repeat_interleave(group, dim=1) for tensor in (k, v))
+    scores = torch.einsum("rhd,phd->hrp", q.double(), k) * scale
+    rows = first_position + torch.arange(q.shape[0], device=q.device)
+    hidden = torch.arange(k.shape[0], device=q.device)[None] > rows[:, None]
+    weights = scores.masked_fill(hidden, float("-inf")).softmax(dim=2)
+    return torch.einsum("hrp,phd->rhd", weights, v)

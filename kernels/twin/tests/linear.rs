@@ -1,0 +1,263 @@
+//! The linear layers against sums in f64, and that a row's bits are its own.
+
+mod numbers;
+mod problem;
+
+use std::ffi::c_void;
+use std::ptr;
+
+use colm_kernels_twin::linear::{
+    colm_chain_linear, colm_chain_linear_decode, colm_chain_linear_wgmma, colm_sizeof_chain_linear,
+    ChainLinear, LinearInput, LinearProduct, MAX_THIN_ROWS,
+};
+use colm_kernels_twin::{Aligned, Order};
+use half::{bf16, f16};
+use rand::rngs::StdRng;
+use rand::SeedableRng;
+
+use numbers::{assert_close, Half};
+use problem::{Kind, Launcher, Problem};
+
+/// Every chain on the rows `0..counts[i]`, spread over those of chain 0 if there are fewer.
+fn rows(counts: &[usize]) -> Vec<Vec<usize>> {
+    let all = counts[0];
+    let spread = |&count: &usize| (0..count).map(|row| row * all / count.max(1)).collect();
+    let mut rows: Vec<Vec<usize>> = counts.iter().map(spread).collect();
+    // Nested: a chain has rows of the chain below it.
+    for chain in 1..rows.len() {
+        let below = rows[chain - 1].clone();
+        let count = rows[chain].len();
+        rows[chain] = (0..count).map(|row| below[row * below.len() / count]).collect();
+    }
+    rows
+}
+
+fn check<T: Half>(rows: &[Vec<usize>], widths: &[usize], kinds: &[Kind], launcher: Launcher) {
+    let problem = Problem::<T>::new(&mut StdRng::seed_from_u64(1), rows, widths, kinds);
+    for order in Order::ALL {
+        order.set();
+        let found = problem.run(launcher);
+        for (layer, chains) in found.iter().enumerate() {
+            for (chain, found) in chains.iter().enumerate() {
+                let counts: Vec<usize> = rows.iter().map(Vec::len).collect();
+                let what = format!("{counts:?} rows, widths {widths:?}, {kinds:?}, chain {chain}");
+                assert_close(found, &problem.expected(layer, chain), &what);
+            }
+        }
+    }
+}
+
+fn check_both(rows: &[Vec<usize>], widths: &[usize], kinds: &[Kind], launcher: Launcher) {
+    check::<bf16>(rows, widths, kinds, launcher);
+    check::<f16>(rows, widths, kinds, launcher);
+}
+
+/// By the instructions of every GPU and by those of Hopper.
+fn check_paths(rows: &[Vec<usize>], widths: &[usize], kinds: &[Kind]) {
+    for launcher in [colm_chain_linear as Launcher, colm_chain_linear_wgmma] {
+        check_both(rows, widths, kinds, launcher);
+    }
+}
+
+#[test]
+fn the_structures_are_those_of_the_header() {
+    // SAFETY: no arguments.
+    let size = unsafe { colm_sizeof_chain_linear() };
+    assert_eq!(size as usize, size_of::<ChainLinear>());
+}
+
+#[test]
+fn one_chain_is_a_matrix_product() {
+    for (count, width, outputs) in
+        [(33, 8, 8), (128, 64, 128), (129, 40, 136), (40, 520, 24), (300, 72, 200)]
+    {
+        check_paths(&rows(&[count]), &[width], &[Kind::plain(&[outputs])]);
+    }
+}
+
+#[test]
+fn every_chain_reads_the_chains_below() {
+    let kind = Kind::plain(&[72, 8, 136, 40]);
+    check_paths(&rows(&[140; 4]), &[40; 4], &[kind]);
+    check_paths(&rows(&[65; 4]), &[128, 64, 32, 32], &[Kind::plain(&[64, 32, 16, 16])]);
+    check_paths(&rows(&[65; 3]), &[128, 8, 72], &[Kind::plain(&[64, 128, 8])]);
+}
+
+#[test]
+fn every_chain_has_its_own_rows() {
+    let kind = Kind { residual: true, ..Kind::plain(&[72, 16, 24, 8]) };
+    // Wide over wide, thin over wide, one row, and none.
+    for counts in [[200, 140, 40, 33], [150, 32, 32, 1], [300, 300, 7, 0]] {
+        check_paths(&rows(&counts), &[64, 32, 16, 16], &[kind]);
+    }
+}
+
+#[test]
+fn biases_and_residuals_are_added() {
+    for (bias, residual) in [(true, false), (false, true), (true, true)] {
+        let kind = Kind { bias, residual, ..Kind::plain(&[144, 24]) };
+        check_paths(&rows(&[70, 40]), &[32, 24], &[kind]);
+        check_paths(&rows(&[5, 2]), &[32, 24], &[kind]);
+    }
+}
+
+#[test]
+fn gate_and_up_meet_in_silu() {
+    for (bias, residual) in [(false, false), (true, true)] {
+        let kind = Kind { outputs: &[136, 64, 8], gated: true, bias, residual };
+        check_paths(&rows(&[130, 40, 3]), &[64, 40, 8], &[kind]);
+        check_paths(&rows(&[9, 3, 3]), &[64, 40, 8], &[kind]);
+    }
+}
+
+/// As in Air: keys and values are those of chain 0 alone.
+#[test]
+fn layers_that_read_the_same_x_go_together() {
+    let kinds = [Kind::plain(&[64, 32]), Kind::plain(&[16]), Kind::plain(&[136])];
+    check_paths(&rows(&[140, 34]), &[64, 32], &kinds);
+    check_paths(&rows(&[3, 1]), &[64, 32], &kinds);
+    let colm = [Kind { bias: true, ..Kind::plain(&[32, 16, 8]) }; 3];
+    check_paths(&rows(&[40; 3]), &[16, 16, 8], &colm);
+}
+
+#[test]
+fn few_rows_are_decoded() {
+    // More inputs than the warps take in one turn, chains that end within one, outputs beyond a tile.
+    let widths = [1024, 200, 8, 560];
+    for count in 1..=8 {
+        let kinds = [Kind::plain(&[24, 16, 8, 40]), Kind::plain(&[8])];
+        check_both(&rows(&[count; 4]), &widths, &kinds, colm_chain_linear_decode);
+    }
+    for counts in [[4, 2, 1, 1], [8, 8, 3, 0], [9, 4, 4, 1], [32, 17, 8, 2]] {
+        let kind = Kind { outputs: &[24, 16, 8, 40], gated: true, bias: true, residual: true };
+        check_both(&rows(&counts), &widths, &[kind], colm_chain_linear_decode);
+    }
+}
+
+/// Rows of `whole`, in a launch of their own, have the bits they have in `whole`.
+fn assert_rows_are_their_own<T: Half>(
+    counts: &[usize],
+    kind: Kind,
+    parts: &[Vec<usize>],
+    launcher: Launcher,
+) {
+    let widths = [520, 40];
+    let new = || Problem::<T>::new(&mut StdRng::seed_from_u64(2), &rows(counts), &widths, &[kind]);
+    let whole = new();
+    let all = whole.run(launcher).remove(0);
+    for kept in parts {
+        let mut part = new();
+        part.keep(kept);
+        let found = part.run(launcher).remove(0);
+        for (chain, (found, all)) in found.iter().zip(&all).enumerate() {
+            let outputs = kind.outputs[chain];
+            for (row, found) in part.rows[chain].iter().zip(found.chunks(outputs)) {
+                let at = whole.rows[chain].iter().position(|other| other == row).unwrap();
+                assert_eq!(found, &all[at * outputs..][..outputs], "chain {chain}, row {row}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_is_the_same_alone_and_in_any_company() {
+    let thin: Vec<Vec<usize>> =
+        vec![vec![0], vec![31], (3..11).collect(), (5..14).collect(), (0..31).collect()];
+    let wide: Vec<Vec<usize>> = vec![(100..133).collect(), (0..40).collect(), (7..160).collect()];
+    for gated in [false, true] {
+        let kind = Kind { outputs: &[24, 40], gated, bias: true, residual: true };
+        assert_rows_are_their_own::<bf16>(
+            &[MAX_THIN_ROWS, MAX_THIN_ROWS],
+            kind,
+            &thin,
+            colm_chain_linear,
+        );
+        for launcher in [colm_chain_linear as Launcher, colm_chain_linear_wgmma] {
+            assert_rows_are_their_own::<f16>(&[160, 160], kind, &wide, launcher);
+        }
+        // The upper chain is thin beside a wide one, and without it.
+        assert_rows_are_their_own::<bf16>(
+            &[160, 20],
+            kind,
+            &[(0..64).collect()],
+            colm_chain_linear,
+        );
+    }
+}
+
+/// What a chain does not read may be anything.
+#[test]
+fn a_chain_reads_its_own_rows_of_the_chains_below_and_nothing_else() {
+    for counts in [[140, 40, 5], [20, 8, 3]] {
+        let rows = rows(&counts);
+        let kinds = [Kind::plain(&[16, 24, 8])];
+        let new =
+            || Problem::<f16>::new(&mut StdRng::seed_from_u64(3), &rows, &[40, 24, 8], &kinds);
+        let all = new().run(colm_chain_linear).remove(0);
+        // Above chain 1, and below it where it has no row.
+        let mut other = new();
+        other.x[2].as_mut_slice().fill(f16::NAN);
+        for block in &mut other.layers[0][2..] {
+            block.weight.as_mut_slice().fill(f16::NAN);
+        }
+        for (row, x) in rows[0].iter().zip(other.x[0].as_mut_slice().chunks_mut(40)) {
+            if !rows[1].contains(row) {
+                x.fill(f16::NAN);
+            }
+        }
+        let found = other.run(colm_chain_linear).remove(0);
+        assert_eq!(found[1], all[1]);
+        assert!(found[2].iter().all(|x| x.is_nan()));
+    }
+}
+
+fn status(launcher: Launcher, change: impl FnOnce(&mut ChainLinear)) -> i32 {
+    let numbers = Aligned::new(&[f16::ONE; 40 * 16]);
+    let mut y = Aligned::new(&[f16::ONE; 40 * 16]);
+    let mut linear = ChainLinear::new(1);
+    let x = numbers.as_ptr().cast();
+    linear.push_input(LinearInput { x, rows: 40, width: 16, ..LinearInput::default() });
+    linear.push_product(LinearProduct {
+        weight: numbers.as_ptr().cast(),
+        y: y.as_mut_ptr().cast::<c_void>(),
+        outputs: 16,
+        ..LinearProduct::default()
+    });
+    change(&mut linear);
+    // SAFETY: a product of [40, 16] and [16, 16], or refused.
+    unsafe { launcher(&linear, ptr::null_mut()) }
+}
+
+#[test]
+fn what_the_kernels_cannot_take_is_refused() {
+    const DTYPE: i32 = -1;
+    const SHAPE: i32 = -5;
+    const ALIGNMENT: i32 = -6;
+    let linear = colm_chain_linear;
+    assert_eq!(status(linear, |_| ()), 0);
+    assert_eq!(status(linear, |l| l.products = 0), 0);
+    assert_eq!(status(linear, |l| l.inputs[0].rows = 0), 0);
+    assert_eq!(status(linear, |l| l.dtype = 2), DTYPE);
+    assert_eq!(status(linear, |l| l.chains = 17), SHAPE);
+    assert_eq!(status(linear, |l| l.products = 49), SHAPE);
+    assert_eq!(status(linear, |l| l.inputs[0].width = 12), SHAPE);
+    assert_eq!(status(linear, |l| l.inputs[0].rows = -1), SHAPE);
+    assert_eq!(status(linear, |l| l.product[0].outputs = 4), SHAPE);
+    assert_eq!(status(linear, |l| l.product[0].chain = 1), SHAPE);
+    assert_eq!(status(linear, |l| l.product[0].weight = ptr::null()), SHAPE);
+    let upper_rows = |rows| {
+        move |l: &mut ChainLinear| {
+            let x = l.inputs[0].x;
+            l.push_input(LinearInput { x, rows, width: 16, ..LinearInput::default() });
+        }
+    };
+    assert_eq!(status(linear, upper_rows(41)), SHAPE, "more rows than below");
+    assert_eq!(status(linear, upper_rows(39)), SHAPE, "fewer rows and no places");
+    let half_gated = |l: &mut ChainLinear| {
+        l.push_product(LinearProduct { up: l.product[0].weight, ..l.product[0] });
+    };
+    assert_eq!(status(linear, half_gated), SHAPE);
+    assert_eq!(status(linear, |l| l.inputs[0].x = l.inputs[0].x.wrapping_byte_add(2)), ALIGNMENT);
+    assert_eq!(status(colm_chain_linear_decode, |_| ()), SHAPE, "too many rows to decode");
+    assert_eq!(status(colm_chain_linear_decode, |l| l.inputs[0].rows = 8), 0);
+}

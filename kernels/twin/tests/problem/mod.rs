@@ -1,0 +1,187 @@
+//! A linear layer, or several that read the same x, as a launch and as the formula in f64.
+
+use std::ffi::{c_int, c_void};
+use std::ptr;
+
+use colm_kernels_twin::linear::{ChainLinear, LinearInput, LinearProduct};
+use colm_kernels_twin::{status_text, Aligned};
+use rand::rngs::StdRng;
+
+use crate::numbers::{random, Half, Output};
+
+pub type Launcher = unsafe extern "C" fn(*const ChainLinear, *mut c_void) -> c_int;
+
+/// What a layer is: out_i of the chains that have an output, and what is made of W x.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind<'a> {
+    pub outputs: &'a [usize],
+    pub gated: bool,
+    pub bias: bool,
+    pub residual: bool,
+}
+
+impl<'a> Kind<'a> {
+    pub fn plain(outputs: &'a [usize]) -> Self {
+        Self { outputs, gated: false, bias: false, residual: false }
+    }
+}
+
+pub struct Block<T> {
+    pub outputs: usize,
+    pub weight: Aligned<T>,
+    pub up: Option<Aligned<T>>,
+    pub bias: Option<Aligned<T>>,
+    pub up_bias: Option<Aligned<T>>,
+    pub residual: Option<Aligned<T>>,
+}
+
+pub struct Problem<T> {
+    /// Per chain its rows, as ascending numbers that all chains share.
+    pub rows: Vec<Vec<usize>>,
+    pub widths: Vec<usize>,
+    pub x: Vec<Aligned<T>>,
+    /// Per layer and chain.
+    pub layers: Vec<Vec<Block<T>>>,
+}
+
+impl<T: Half> Problem<T> {
+    pub fn new(rng: &mut StdRng, rows: &[Vec<usize>], widths: &[usize], kinds: &[Kind]) -> Self {
+        let x = rows.iter().zip(widths).map(|(rows, width)| random(rng, rows.len() * width));
+        let x = x.collect();
+        let layers = kinds.iter().map(|kind| {
+            let chains = kind.outputs.iter().enumerate();
+            let blocks = chains.map(|(chain, &outputs)| {
+                let inputs: usize = widths[..=chain].iter().sum();
+                let mut some = |wanted: bool, count| wanted.then(|| random(rng, count));
+                Block {
+                    outputs,
+                    up: some(kind.gated, outputs * inputs),
+                    bias: some(kind.bias, outputs),
+                    up_bias: some(kind.bias && kind.gated, outputs),
+                    residual: some(kind.residual, rows[chain].len() * outputs),
+                    weight: random(rng, outputs * inputs),
+                }
+            });
+            blocks.collect()
+        });
+        let layers = layers.collect();
+        Self { rows: rows.to_vec(), widths: widths.to_vec(), x, layers }
+    }
+
+    /// The same layers on some of the rows: of every chain those that are among `kept`.
+    pub fn keep(&mut self, kept: &[usize]) {
+        for chain in 0..self.rows.len() {
+            let places: Vec<usize> = (0..self.rows[chain].len())
+                .filter(|&at| kept.contains(&self.rows[chain][at]))
+                .collect();
+            let narrow = |tensor: &Aligned<T>, width: usize| {
+                let rows = places.iter().flat_map(|at| &tensor.as_slice()[at * width..][..width]);
+                Aligned::new(&rows.copied().collect::<Vec<T>>())
+            };
+            self.x[chain] = narrow(&self.x[chain], self.widths[chain]);
+            for layer in &mut self.layers {
+                let Some(block) = layer.get_mut(chain) else { continue };
+                block.residual = block.residual.as_ref().map(|r| narrow(r, block.outputs));
+            }
+            self.rows[chain].retain(|row| kept.contains(row));
+        }
+    }
+
+    /// Per layer and chain `[rows of the chain, outputs]`.
+    pub fn run(&self, launcher: Launcher) -> Vec<Vec<Vec<T>>> {
+        let places: Vec<Option<Aligned<i32>>> =
+            (0..self.rows.len()).map(|i| self.places(i)).collect();
+        let mut linear = ChainLinear::new(T::DTYPE);
+        for (chain, places) in places.iter().enumerate() {
+            linear.push_input(LinearInput {
+                x: self.x[chain].as_ptr().cast(),
+                places: places.as_ref().map_or(ptr::null(), Aligned::as_ptr),
+                rows: self.rows[chain].len() as i32,
+                width: self.widths[chain] as i32,
+            });
+        }
+        let mut outputs: Vec<Vec<Output<T>>> = Vec::new();
+        for layer in &self.layers {
+            let blocks = layer.iter().enumerate();
+            let ys =
+                blocks.map(|(chain, block)| Output::new(self.rows[chain].len() * block.outputs));
+            outputs.push(ys.collect());
+        }
+        for (layer, ys) in self.layers.iter().zip(&mut outputs) {
+            for (chain, (block, y)) in layer.iter().zip(ys).enumerate() {
+                linear.push_product(block.product(chain, y));
+            }
+        }
+        // SAFETY: the tensors have the shapes that rows, widths and outputs say.
+        let status = unsafe { launcher(&linear, ptr::null_mut()) };
+        assert_eq!(status, 0, "{}", status_text(status));
+        let written = outputs.into_iter().map(|ys| ys.into_iter().map(Output::written).collect());
+        written.collect()
+    }
+
+    fn places(&self, chain: usize) -> Option<Aligned<i32>> {
+        let own = &self.rows[chain];
+        let below = &self.rows[..chain];
+        if below.iter().all(|rows| rows == own) {
+            return None;
+        }
+        let places = below.iter().flat_map(|rows| {
+            own.iter().map(|row| rows.iter().position(|other| other == row).unwrap() as i32)
+        });
+        Some(Aligned::new(&places.collect::<Vec<_>>()))
+    }
+
+    /// By the formula, over the numbers the launch sees.
+    pub fn expected(&self, layer: usize, chain: usize) -> Vec<f64> {
+        let block = &self.layers[layer][chain];
+        let mut out = Vec::new();
+        for (at, row) in self.rows[chain].iter().enumerate() {
+            let inputs: Vec<f64> = (0..=chain).flat_map(|lower| self.x_of(lower, *row)).collect();
+            for output in 0..block.outputs {
+                let mut y = sum(&block.weight, &block.bias, output, &inputs);
+                if let Some(up) = &block.up {
+                    y = y / (1. + (-y).exp()) * sum(up, &block.up_bias, output, &inputs);
+                }
+                let residual = block.residual.as_ref();
+                y += residual.map_or(0., |r| r.as_slice()[at * block.outputs + output].to_f64());
+                out.push(y);
+            }
+        }
+        out
+    }
+
+    fn x_of(&self, chain: usize, row: usize) -> Vec<f64> {
+        let place = self.rows[chain].iter().position(|&other| other == row).unwrap();
+        let width = self.widths[chain];
+        self.x[chain].as_slice()[place * width..][..width].iter().map(|x| x.to_f64()).collect()
+    }
+}
+
+impl<T: Half> Block<T> {
+    fn product(&self, chain: usize, y: &mut Output<T>) -> LinearProduct {
+        let some = |tensor: &Option<Aligned<T>>| {
+            tensor.as_ref().map_or(ptr::null(), |tensor| tensor.as_ptr().cast())
+        };
+        LinearProduct {
+            weight: self.weight.as_ptr().cast(),
+            up: some(&self.up),
+            bias: some(&self.bias),
+            up_bias: some(&self.up_bias),
+            residual: some(&self.residual),
+            y: y.as_mut_ptr().cast(),
+            chain: chain as i32,
+            outputs: self.outputs as i32,
+        }
+    }
+}
+
+fn sum<T: Half>(
+    weight: &Aligned<T>,
+    bias: &Option<Aligned<T>>,
+    output: usize,
+    inputs: &[f64],
+) -> f64 {
+    let weights = &weight.as_slice()[output * inputs.len()..][..inputs.len()];
+    let products = weights.iter().zip(inputs).map(|(w, x)| w.to_f64() * x);
+    products.sum::<f64>() + bias.as_ref().map_or(0., |bias| bias.as_slice()[output].to_f64())
+}
