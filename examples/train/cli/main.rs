@@ -1,111 +1,25 @@
-//! Trains the CoLM-Air in `models/tiny-colm-air`, on a CPU, from data generated from a seed:
-//! `cargo run --release --example train`.
+//! `cargo run --release --example train -- --help`
 
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+mod arguments;
+mod log;
+
+use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use candle_core::DType;
 use clap::Parser;
-use colm_checkpoint::{ColmConfig, ConfigFile};
-use colm_train::card::card;
-use colm_train::evaluate::{answer, evaluate, held_out, Evaluation};
-use colm_train::parameters::stored_weights;
+use colm_train::card::Card;
+use colm_train::chain_model::ChainModel;
+use colm_train::data::Dialogue;
+use colm_train::evaluate::{evaluate, held_out_of, Evaluation};
 use colm_train::save;
-use colm_train::tokenizer::Chat;
-use colm_train::train::{Recipe, Trainer};
+use colm_train::train::Trainer;
+use colm_train::weights::Weights;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Trains a tiny CoLM-Air on dialogues generated from a seed, and writes it as a checkpoint.
-#[derive(Parser)]
-struct Arguments {
-    /// Where the checkpoint goes.
-    #[arg(long, default_value = "models/tiny-colm-air")]
-    out: PathBuf,
-    /// Where the state of an unfinished training is kept.
-    #[arg(long, default_value = "target/tiny-colm-air.state.safetensors")]
-    state: PathBuf,
-    /// Go on from the state instead of starting anew.
-    #[arg(long)]
-    resume: bool,
-    /// Write the checkpoint from the state as it stands, without training further.
-    #[arg(long)]
-    only_save: bool,
-    /// Optimizer steps in all; every part of the schedule is stretched in proportion.
-    #[arg(long, default_value_t = STEPS)]
-    steps: usize,
-    /// Conversations per step.
-    #[arg(long, default_value_t = 32)]
-    batch: usize,
-    /// Seeds parameters and data.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Steps between two saved states (and evaluations in short).
-    #[arg(long, default_value_t = 250)]
-    every: usize,
-    /// Threads; the result does not depend on it.
-    #[arg(long)]
-    threads: Option<usize>,
-}
-
-/// Steps of the model that ships. Its schedule bends where they were chosen to, while it trained.
-const STEPS: usize = 10_750;
-
-/// The vocabulary is learned from this many conversations, and has at most this many entries.
-const TOKENIZER_CONVERSATIONS: usize = 50_000;
-const VOCAB_SIZE: usize = 768;
-
-fn config(vocab_size: usize) -> Result<ColmConfig> {
-    let file = ConfigFile {
-        architectures: vec!["CoLMAirForCausalLM".into()],
-        model_type: "colm_air".into(),
-        chains: vec![1, 1, 1, 1],
-        vocab_size,
-        hidden_size: 256,
-        intermediate_size: 640,
-        num_hidden_layers: 5,
-        num_attention_heads: 8,
-        num_key_value_heads: Some(2),
-        head_dim: Some(32),
-        hidden_act: "silu".into(),
-        max_position_embeddings: 1024,
-        rms_norm_eps: 1e-5,
-        rope_theta: 10_000.,
-        rope_scaling: None,
-        tie_word_embeddings: false,
-        attention_bias: false,
-        mlp_bias: false,
-        other: Default::default(),
-    };
-    Ok(ColmConfig::new(file)?)
-}
-
-fn recipe(arguments: &Arguments) -> Recipe {
-    let at = |step: usize| step * arguments.steps / STEPS;
-    Recipe {
-        seed: arguments.seed,
-        steps: arguments.steps,
-        lists_from: at(5500),
-        tables_from: at(7250),
-        batch: arguments.batch,
-        rates: [
-            (0, 0.),
-            (300, 2e-3),
-            (2500, 2e-3),
-            (5500, 1.2e-3),
-            (7250, 5e-4),
-            (7500, 1e-3),
-            (STEPS, 0.),
-        ]
-        .map(|(step, rate)| (at(step), rate))
-        .to_vec(),
-        focus: [(5499, 0.), (5500, 2.), (7249, 2.), (7250, 4.)]
-            .map(|(step, power)| (at(step), power))
-            .to_vec(),
-        weight_decay: 0.05,
-        clip: 1.,
-    }
-}
+use arguments::{Arguments, Start};
+use log::Log;
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
@@ -117,90 +31,106 @@ fn main() -> Result<()> {
         // Every thread has its own part of the batch; a matrix product is not split further.
         std::env::set_var("RAYON_NUM_THREADS", "1");
     }
-    let chat = Chat::train(arguments.seed, TOKENIZER_CONVERSATIONS, VOCAB_SIZE)?;
-    let config = config(chat.vocab_size())?;
-    println!("{} weights, vocabulary of {}", stored_weights(&config), chat.vocab_size());
-    let recipe = recipe(&arguments);
-    let mut trainer = Trainer::new(&config, chat, recipe, threads)?;
-    if arguments.resume || arguments.only_save {
-        trainer.resume(&arguments.state)?;
+    let Start { weights, chat, dtype } = arguments.start()?;
+    let recipe = arguments.recipe(weights.config.chains.count())?;
+    println!("{} weights, vocabulary of {}", weights.count(), weights.config.file.vocab_size);
+    let mut trainer = Trainer::new(weights, chat, recipe, threads)?;
+    if arguments.resume {
+        trainer.resume(&arguments.state())?;
     }
-    if !arguments.only_save {
-        train(&mut trainer, &arguments, threads)?;
-    }
-    finish(&trainer, &arguments, threads)
+    train(&mut trainer, &arguments, threads)?;
+    finish(&trainer, dtype, &arguments, threads)
 }
 
 fn train(trainer: &mut Trainer, arguments: &Arguments, threads: usize) -> Result<()> {
-    let sample = held_out(arguments.seed, 40);
-    let progress = ProgressBar::new(arguments.steps as u64)
-        .with_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {eta} {msg}")?)
-        .with_position(trainer.steps_done() as u64);
-    progress.enable_steady_tick(Duration::from_secs(1));
-    if let Some(parent) = arguments.state.parent() {
+    let sample = held_out(trainer, 40);
+    let state = arguments.state();
+    let parents = [Some(state.as_path()), arguments.log.as_deref()];
+    for parent in parents.into_iter().flatten().filter_map(Path::parent) {
         std::fs::create_dir_all(parent)
             .with_context(|| format!("creating {}", parent.display()))?;
     }
-    let start = Instant::now();
-    while trainer.steps_done() < arguments.steps {
+    let chains = trainer.config().chains.count();
+    let log = arguments.log.as_ref();
+    let mut log = log.map(|path| Log::open(path, chains, trainer.steps_done())).transpose()?;
+    let steps = trainer.recipe().steps;
+    let progress = progress(steps, trainer.steps_done())?;
+    while trainer.steps_done() < steps {
         let report = trainer.step()?;
-        let losses: Vec<String> = report.losses.iter().map(|loss| format!("{loss:.3}")).collect();
-        progress.set_message(format!("loss {}", losses.join(" ")));
+        let done = trainer.steps_done();
+        if let Some(log) = &mut log {
+            log.add(done - 1, &report)?;
+        }
+        progress.set_message(format!("loss {}", decimals(&report.losses)));
         progress.inc(1);
-        if trainer.steps_done().is_multiple_of(arguments.every)
-            || trainer.steps_done() == arguments.steps
-        {
-            trainer.save_state(&arguments.state)?;
+        if done.is_multiple_of(arguments.every) || done == steps {
+            trainer.save_state(&state)?;
             let evaluation = evaluate(trainer.model(), trainer.chat(), &sample, threads)?;
-            let line = format!(
-                "step {} after {:.0} s: loss {}, rate {:.5}, norm {:.2}, exact {}",
-                trainer.steps_done(),
-                start.elapsed().as_secs_f64(),
-                losses.join(" "),
-                report.rate,
-                report.gradient_norm,
-                percent(&evaluation.accuracy()).join(" "),
-            );
-            progress.suspend(|| println!("{line}\n{}", by_task(&evaluation)));
+            progress.suspend(|| {
+                println!(
+                    "step {done}: loss {}, gradient norm {:.2}, held out: loss {}, exact {}",
+                    decimals(&report.losses),
+                    report.gradient_norm,
+                    decimals(&evaluation.loss()),
+                    percent(&evaluation.accuracy()),
+                );
+            });
         }
     }
     progress.finish();
     Ok(())
 }
 
-fn by_task(evaluation: &Evaluation) -> String {
-    let tasks = evaluation.tasks.iter();
-    tasks
-        .map(|(task, score)| format!("{task:?} {}", percent(&score.accuracy()).join("/")))
-        .collect::<Vec<_>>()
-        .join("  ")
+fn progress(steps: usize, done: usize) -> Result<ProgressBar> {
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {per_sec} eta {eta} {msg}")?;
+    let progress = ProgressBar::new(steps as u64).with_style(style).with_position(done as u64);
+    progress.reset_eta();
+    progress.enable_steady_tick(Duration::from_secs(1));
+    Ok(progress)
 }
 
-fn percent(shares: &[f64]) -> Vec<String> {
-    shares.iter().map(|share| format!("{:.1}", 100. * share)).collect()
+fn held_out(trainer: &Trainer, per_task: usize) -> Vec<Dialogue> {
+    held_out_of(&trainer.recipe().tasks, trainer.recipe().seed, per_task)
 }
 
 /// Writes the checkpoint, and measures what was written: read back, weights rounded.
-fn finish(trainer: &Trainer, arguments: &Arguments, threads: usize) -> Result<()> {
-    let config = trainer.model().config();
-    let data = trainer.variables().data();
-    let data = data.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    save::save(&arguments.out, config, DType::F16, |name| {
-        data.get(name).map(|variable| variable.as_detached_tensor())
-    })?;
-    trainer.chat().save(&arguments.out, config.file.max_position_embeddings)?;
-    let model = save::load(&arguments.out)?;
-    let evaluation = evaluate(&model, trainer.chat(), &held_out(arguments.seed, 200), threads)?;
-    save::write_json(&arguments.out, "eval.json", &evaluation)?;
-    let readme = arguments.out.join("README.md");
-    std::fs::write(&readme, card(config, trainer.recipe(), &evaluation))
+fn finish(trainer: &Trainer, dtype: DType, arguments: &Arguments, threads: usize) -> Result<()> {
+    let dir = &arguments.out;
+    save::save(dir, &trainer.weights()?, dtype)?;
+    trainer.chat().save(dir, trainer.config().file.max_position_embeddings)?;
+    let (stored, _) = Weights::read(dir)?;
+    let model = ChainModel::new(&stored.config, &stored.blocks)?;
+    let questions = held_out(trainer, arguments.held_out);
+    let evaluation = evaluate(&model, trainer.chat(), &questions, threads)?;
+    save::write_json(dir, "eval.json", &evaluation)?;
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let base = arguments.from.as_deref().and_then(name);
+    let card = Card {
+        name: &name(dir).unwrap_or_default(),
+        config: trainer.config(),
+        recipe: trainer.recipe(),
+        base: base.as_deref(),
+        evaluation: &evaluation,
+        dtype: dtype.as_str(),
+    };
+    let readme = dir.join("README.md");
+    std::fs::write(&readme, card.text())
         .with_context(|| format!("writing {}", readme.display()))?;
-    println!("held out, exact: {}", percent(&evaluation.accuracy()).join(" "));
-    println!("{}", by_task(&evaluation).replace("  ", "\n"));
-    for prompt in ["What is 27 + 58?", "Sort 93 3 71 18.", "Who are you?"] {
-        for k in 1..=config.chains.count() {
-            println!("{prompt} @{k}: {}", answer(&model, trainer.chat(), prompt, k, 32)?);
-        }
-    }
+    report(&evaluation);
     Ok(())
+}
+
+fn report(evaluation: &Evaluation) {
+    println!("held out, exact at k = 1, 2, ..: {}", percent(&evaluation.accuracy()));
+    for (task, score) in &evaluation.tasks {
+        println!("{:>10} {}", task.name(), percent(&score.accuracy()));
+    }
+}
+
+fn decimals(values: &[f64]) -> String {
+    values.iter().map(|value| format!("{value:.4}")).collect::<Vec<_>>().join(" ")
+}
+
+fn percent(shares: &[f64]) -> String {
+    shares.iter().map(|share| format!("{:.1}", 100. * share)).collect::<Vec<_>>().join(" ")
 }

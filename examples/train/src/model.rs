@@ -1,11 +1,15 @@
 //! The plain model of SPEC 2: dense matrices, masked to the chains; every chain at every position.
+//!
+//! Slow and obvious: the reference that [`ChainModel`](crate::chain_model::ChainModel) and the
+//! engine are tested against.
 
-use candle_core::{DType, Device, Result, Tensor, D};
+use candle_core::{Device, Result, Tensor, D};
 use candle_nn::ops::softmax;
 use candle_nn::VarBuilder;
-use colm_checkpoint::{ColmConfig, Llama3Scaling, Split};
+use colm_checkpoint::{ColmConfig, Split};
 
 use crate::parameters::{Axes, Parameter};
+use crate::positions::{causal_mask, Rope};
 
 /// CoLM and CoLM-Air, all chains at once. Chain i of every hidden state depends on chains `1..=i`
 /// only, so one [`forward`](Self::forward) serves the models of every k.
@@ -256,73 +260,5 @@ impl Mlp {
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.down.forward(&(self.gate.forward(x)?.silu()? * self.up.forward(x)?)?)
-    }
-}
-
-/// `[length, length]`: 0 where a position may look, minus infinity where it may not.
-fn causal_mask(length: usize) -> Result<Tensor> {
-    let entries = (0..length).flat_map(|row| {
-        (0..length).map(move |column| if column <= row { 0. } else { f32::NEG_INFINITY })
-    });
-    Tensor::from_iter(entries, &Device::Cpu)?.reshape((length, length))
-}
-
-/// Llama's rotary embedding: the first half of a head is rotated against the second.
-struct Rope {
-    /// `[positions, head_dim / 2]`
-    cos: Tensor,
-    /// `[positions, head_dim / 2]`
-    sin: Tensor,
-}
-
-impl Rope {
-    fn new(config: &ColmConfig) -> Result<Self> {
-        let positions = config.file.max_position_embeddings;
-        let half = config.head_dim / 2;
-        let mut angles = Vec::with_capacity(positions * half);
-        for position in 0..positions {
-            for pair in 0..half {
-                let exponent = -(2. * pair as f64) / config.head_dim as f64;
-                let mut frequency = config.file.rope_theta.powf(exponent);
-                if let Some(scaling) = &config.rope_scaling {
-                    frequency = llama3(frequency, scaling);
-                }
-                angles.push(position as f64 * frequency);
-            }
-        }
-        let angles = Tensor::from_vec(angles, (positions, half), &Device::Cpu)?;
-        Ok(Self {
-            cos: angles.cos()?.to_dtype(DType::F32)?,
-            sin: angles.sin()?.to_dtype(DType::F32)?,
-        })
-    }
-
-    /// The tables of the first `length` positions.
-    fn first(&self, length: usize) -> Result<Self> {
-        Ok(Self { cos: self.cos.narrow(0, 0, length)?, sin: self.sin.narrow(0, 0, length)? })
-    }
-
-    /// `[batch, heads, positions, head_dim]` to the same.
-    fn rotate(&self, x: &Tensor) -> Result<Tensor> {
-        let half = x.dim(D::Minus1)? / 2;
-        let (a, b) = (x.narrow(D::Minus1, 0, half)?, x.narrow(D::Minus1, half, half)?);
-        let rotated_a = (a.broadcast_mul(&self.cos)? - b.broadcast_mul(&self.sin)?)?;
-        let rotated_b = (b.broadcast_mul(&self.cos)? + a.broadcast_mul(&self.sin)?)?;
-        Tensor::cat(&[rotated_a, rotated_b], D::Minus1)
-    }
-}
-
-/// Llama 3's rescaling: long waves are slowed by `factor`, short ones kept, those between blended.
-fn llama3(frequency: f64, scaling: &Llama3Scaling) -> f64 {
-    let wavelength = std::f64::consts::TAU / frequency;
-    let trained = scaling.original_max_position_embeddings as f64;
-    let (low, high) = (scaling.low_freq_factor, scaling.high_freq_factor);
-    if wavelength < trained / high {
-        frequency
-    } else if wavelength > trained / low {
-        frequency / scaling.factor
-    } else {
-        let kept = (trained / wavelength - low) / (high - low);
-        (1. - kept) * frequency / scaling.factor + kept * frequency
     }
 }

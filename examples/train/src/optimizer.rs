@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use anyhow::{Context, Result};
 use candle_core::{Tensor, Var};
-use candle_nn::VarMap;
 
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.98;
@@ -18,7 +17,8 @@ struct Trained {
     square: Tensor,
 }
 
-/// AdamW over all variables of a model.
+/// AdamW over the trained blocks of a model. What is frozen is not among them: it neither moves nor
+/// decays.
 pub struct AdamW {
     trained: Vec<Trained>,
     /// Steps taken.
@@ -30,19 +30,16 @@ pub struct AdamW {
 
 impl AdamW {
     /// Fresh moments for every variable, in the order of their names.
-    pub fn new(variables: &VarMap, weight_decay: f64, clip: f64) -> Result<Self> {
-        let data = variables.data().lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let mut trained = data
-            .iter()
-            .map(|(name, variable)| {
-                Ok(Trained {
-                    name: name.clone(),
-                    variable: variable.clone(),
-                    mean: variable.zeros_like()?,
-                    square: variable.zeros_like()?,
-                })
-            })
-            .collect::<Result<Vec<_>>>()?;
+    pub fn new(
+        variables: impl IntoIterator<Item = (String, Var)>,
+        weight_decay: f64,
+        clip: f64,
+    ) -> Result<Self> {
+        let trained = variables.into_iter().map(|(name, variable)| {
+            let (mean, square) = (variable.zeros_like()?, variable.zeros_like()?);
+            Ok(Trained { name, variable, mean, square })
+        });
+        let mut trained = trained.collect::<Result<Vec<_>>>()?;
         trained.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(Self { trained, steps: 0, weight_decay, clip })
     }

@@ -5,11 +5,9 @@ use std::ops::Range;
 
 use anyhow::{bail, Context, Result};
 use candle_core::{DType, Device, Tensor};
-use candle_nn::VarMap;
 use colm_checkpoint::{ColmConfig, Split};
-use rand::Rng;
-use rand_chacha::rand_core::SeedableRng;
-use rand_chacha::ChaCha8Rng;
+
+use crate::chain_model::Blocks;
 
 /// How the axes of a parameter are split over the chains.
 #[derive(Clone, Debug)]
@@ -154,66 +152,15 @@ pub fn parameters(config: &ColmConfig) -> Vec<Parameter> {
     all
 }
 
-/// The number of weights that a checkpoint of `config` stores: those of all chains' blocks.
-pub fn stored_weights(config: &ColmConfig) -> usize {
+/// The parameters of the dense layout, by name, from the blocks of the chain layout.
+pub fn dense(config: &ColmConfig, blocks: &Blocks) -> Result<HashMap<String, Tensor>> {
     let chains = config.chains.count();
-    let blocks = parameters(config).into_iter().flat_map(|parameter| {
-        (0..chains).filter_map(move |i| parameter.block(i)).collect::<Vec<_>>()
+    let joined = parameters(config).into_iter().map(|parameter| {
+        let tensor = parameter.join(chains, |i| {
+            let name = parameter.chain_name(i);
+            blocks.get(&name).cloned().with_context(|| format!("no tensor {name}"))
+        })?;
+        Ok((parameter.name(), tensor))
     });
-    blocks.map(|ranges| ranges.iter().map(Range::len).product::<usize>()).sum()
-}
-
-/// Random parameters, the same for the same seed: normal with variance 1 / inputs for every block
-/// of rows, smaller where a projection adds to the residual stream; norms 1, biases 0.
-pub fn init(config: &ColmConfig, seed: u64) -> Result<VarMap> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let chains = config.chains.count();
-    let residual = (2. * config.file.num_hidden_layers as f64).sqrt().recip();
-    let mut weights = HashMap::new();
-    for parameter in parameters(config) {
-        let gain = match parameter.module.rsplit('.').next() {
-            Some("embed_tokens") => 0.1,
-            Some("lm_head") => 0.5 / (config.hidden.total() as f64).sqrt(),
-            Some("o_proj" | "down_proj") => residual,
-            _ => 1.,
-        };
-        let dense = match &parameter.axes {
-            Axes::Vector(split) if parameter.leaf == "bias" => {
-                Tensor::zeros(split.total(), DType::F32, &Device::Cpu)?
-            }
-            Axes::Vector(split) => Tensor::ones(split.total(), DType::F32, &Device::Cpu)?,
-            Axes::Vocabulary(..) => normal(&mut rng, parameter.shape(), gain)?,
-            Axes::Linear(..) => {
-                let mut blocks = HashMap::new();
-                for i in 0..chains {
-                    if let Some(ranges) = parameter.block(i) {
-                        let shape = ranges.iter().map(Range::len).collect();
-                        let deviation = gain / (ranges[1].len() as f64).sqrt();
-                        blocks.insert(i, normal(&mut rng, shape, deviation)?);
-                    }
-                }
-                parameter.join(chains, |i| blocks.get(&i).cloned().context("no such chain"))?
-            }
-        };
-        weights.insert(parameter.name(), candle_core::Var::from_tensor(&dense)?);
-    }
-    let variables = VarMap::new();
-    // The lock is ours alone: poisoning is impossible, and would lose nothing.
-    let mut data = variables.data().lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    data.extend(weights);
-    drop(data);
-    Ok(variables)
-}
-
-/// Normal numbers by the Box-Muller transform. (candle's own CPU generator cannot be seeded.)
-fn normal(rng: &mut ChaCha8Rng, shape: Vec<usize>, deviation: f64) -> Result<Tensor> {
-    let count = shape.iter().product();
-    let values: Vec<f32> = (0..count)
-        .map(|_| {
-            let radius = (-2. * (1. - rng.random::<f64>()).ln()).sqrt();
-            let angle = std::f64::consts::TAU * rng.random::<f64>();
-            (deviation * radius * angle.cos()) as f32
-        })
-        .collect();
-    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+    joined.collect()
 }

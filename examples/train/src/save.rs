@@ -12,31 +12,24 @@ use serde_json::json;
 use crate::model::DenseColm;
 use crate::parameters::{parameters, Axes};
 use crate::tokenizer::Chat;
+use crate::weights::Weights;
 
-/// Writes config, index, generation config and one file per chain into `dir`. `dense` finds a
-/// parameter by its name in the dense layout; the files store it as `dtype`.
-pub fn save(
-    dir: &Path,
-    config: &ColmConfig,
-    dtype: DType,
-    dense: impl Fn(&str) -> Option<Tensor>,
-) -> Result<()> {
+/// Writes config, index, generation config and one file per chain into `dir`, weights as `dtype`.
+pub fn save(dir: &Path, weights: &Weights, dtype: DType) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
+    let config = &weights.config;
     let chains = config.chains.count();
     let mut index = BTreeMap::new();
     let mut total_size = 0;
     for i in 0..chains {
         let file = format!("model-chain-{:05}-of-{chains:05}.safetensors", i + 1);
         let mut tensors = BTreeMap::new();
-        for parameter in parameters(config) {
-            let name = parameter.name();
-            let whole = dense(&name).with_context(|| format!("no parameter {name}"))?;
-            if let Some(block) = parameter.cut(&whole, i)? {
-                let block = block.to_dtype(dtype)?;
-                total_size += block.elem_count() * dtype.size_in_bytes();
-                index.insert(parameter.chain_name(i), file.clone());
-                tensors.insert(parameter.chain_name(i), block);
-            }
+        for name in config.tensors_of(i).map(|tensor| tensor.name()) {
+            let block = weights.blocks.get(&name).with_context(|| format!("no tensor {name}"))?;
+            let block = block.to_dtype(dtype)?;
+            total_size += block.elem_count() * dtype.size_in_bytes();
+            index.insert(name.clone(), file.clone());
+            tensors.insert(name, block);
         }
         let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
         let path = dir.join(&file);
@@ -72,7 +65,8 @@ pub fn write_json(dir: &Path, name: &str, value: &impl serde::Serialize) -> Resu
         .with_context(|| format!("writing {}", path.display()))
 }
 
-/// Reads the checkpoint in `dir`, of either layout, into the dense model; computes in f32.
+/// Reads the checkpoint in `dir`, of either layout, into the dense model; computes in f32. It does
+/// so without the reader of `colm-checkpoint`, and so is a reference for that as well.
 pub fn load(dir: &Path) -> Result<DenseColm> {
     let config = ColmConfig::read(&dir.join("config.json"))?;
     let stored = read_tensors(dir)?;

@@ -13,7 +13,7 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::{AddedToken, Model, Tokenizer};
 
-use crate::data::{Conversation, Generator, Part, Stage};
+use crate::data::{Conversation, Generator, Mix, Part};
 
 /// Ends a turn, and a generation.
 pub const END: &str = "<|end|>";
@@ -40,6 +40,7 @@ pub const CHAT_TEMPLATE: &str = concat!(
 );
 
 /// A tokenizer that knows where turns begin and end.
+#[derive(Clone)]
 pub struct Chat {
     tokenizer: Tokenizer,
 }
@@ -68,7 +69,7 @@ impl Chat {
     const SYSTEM_ID: u32 = 3;
 
     /// Learns a vocabulary of at most `vocab_size` from `conversations` training conversations.
-    pub fn train(seed: u64, conversations: usize, vocab_size: usize) -> Result<Self> {
+    pub fn train(seed: u64, conversations: usize, vocab_size: usize, mix: Mix) -> Result<Self> {
         let mut tokenizer = Tokenizer::new(BPE::default());
         // Digits first: a number is read and written digit by digit, whatever stands around it.
         tokenizer.with_pre_tokenizer(Some(Sequence::new(vec![
@@ -83,7 +84,7 @@ impl Chat {
             .special_tokens(SPECIAL.iter().map(|&token| AddedToken::from(token, true)).collect())
             .build()
             .into();
-        let mut generator = Generator::new(seed, u64::MAX, Part::Train, Stage::Numbers);
+        let mut generator = Generator::new(seed, u64::MAX, Part::Train, mix);
         let text = (0..conversations).flat_map(|_| {
             let conversation = generator.conversation();
             let system = conversation.system.map(str::to_string).into_iter();
@@ -134,6 +135,13 @@ impl Chat {
         let path = dir.join("tokenizer_config.json");
         std::fs::write(&path, serde_json::to_string_pretty(&config)? + "\n")
             .with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// The text of `tokenizer.json`.
+    pub fn json(&self) -> Result<String> {
+        self.tokenizer
+            .to_string(false)
+            .map_err(|error| anyhow!("writing the tokenizer as JSON: {error}"))
     }
 
     /// The number of ids.

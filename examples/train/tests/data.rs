@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use colm_train::data::{Dialogue, Generator, Part, Stage, Task};
+use colm_train::data::{Dialogue, Generator, Mix, Part, Task};
 
 fn numbers(text: &str) -> Vec<i64> {
     let digits = text.split(|letter: char| !letter.is_ascii_digit());
@@ -132,7 +132,7 @@ fn looked_up(prompt: &str) -> String {
 
 #[test]
 fn every_answer_is_right() {
-    let mut generator = Generator::new(11, 0, Part::Train, Stage::Tables);
+    let mut generator = Generator::new(11, 0, Part::Train, Mix::of(Task::SCORED));
     for &task in Task::SCORED {
         for _ in 0..300 {
             let dialogue = generator.dialogue(task);
@@ -144,7 +144,7 @@ fn every_answer_is_right() {
 #[test]
 fn the_same_seed_and_stream_say_the_same() {
     let conversations = |seed, stream| {
-        let mut generator = Generator::new(seed, stream, Part::Train, Stage::Numbers);
+        let mut generator = Generator::new(seed, stream, Part::Train, Mix::of_vocabulary());
         (0..50).map(|_| generator.conversation()).collect::<Vec<_>>()
     };
     assert_eq!(conversations(1, 2), conversations(1, 2));
@@ -155,7 +155,7 @@ fn the_same_seed_and_stream_say_the_same() {
 #[test]
 fn no_prompt_is_both_trained_on_and_held_out() {
     let prompts = |part, seed| {
-        let mut generator = Generator::new(seed, 0, part, Stage::Tables);
+        let mut generator = Generator::new(seed, 0, part, Mix::of(Task::SCORED));
         (0..4000).map(|_| generator.scored().prompt).collect::<HashSet<_>>()
     };
     let (train, held_out) = (prompts(Part::Train, 3), prompts(Part::HeldOut, 3));

@@ -48,16 +48,28 @@ fn hash(bytes: &[u8]) -> u64 {
     hash ^ (hash >> 33)
 }
 
-/// A stage of the training: how often each task is drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Numbers more often; no tables.
-    Numbers,
-    /// Lists and told facts more often: what takes longer to learn; no tables.
-    Lists,
-    /// Half of all: tables to be learned by heart (division, remainders, weekdays, months,
-    /// letters). They ask for memory, which the chains above the first have to give.
-    Tables,
+/// How often each task is drawn: every task as many times as its weight says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mix(Vec<Task>);
+
+impl Mix {
+    /// What models are trained on, of `tasks` only: those that take longer to learn come more
+    /// often, and of all tasks about half are tables to be learned by heart (divide, remainder,
+    /// weekday, month, letter). They ask for memory, which the chains above the first have to give.
+    pub fn of(tasks: &[Task]) -> Self {
+        Self::weighted(tasks, Task::weight)
+    }
+
+    /// What vocabularies are learned from: numbers more often, no tables.
+    pub fn of_vocabulary() -> Self {
+        Self::weighted(Task::SCORED, Task::weight_in_vocabulary)
+    }
+
+    fn weighted(tasks: &[Task], weight: impl Fn(Task) -> usize) -> Self {
+        // In the order of `SCORED`, however the tasks are listed: the same tasks, the same draws.
+        let listed = Task::SCORED.iter().filter(|task| tasks.contains(task));
+        Self(listed.flat_map(|&task| std::iter::repeat_n(task, weight(task))).collect())
+    }
 }
 
 /// What came before the first user turn, and the turns.
@@ -73,19 +85,16 @@ pub struct Conversation {
 pub struct Generator {
     rng: ChaCha8Rng,
     part: Part,
-    /// The stage's tasks, each as often as its weight says.
-    tickets: Vec<Task>,
+    mix: Mix,
 }
 
 impl Generator {
     /// `stream` selects one of 2^64 independent sequences of the same seed, so that a step of the
     /// training can be repeated without those before it.
-    pub fn new(seed: u64, stream: u64, part: Part, stage: Stage) -> Self {
+    pub fn new(seed: u64, stream: u64, part: Part, mix: Mix) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(stream);
-        let weighted = |&task: &Task| std::iter::repeat_n(task, task.weight(stage));
-        let tickets = Task::SCORED.iter().flat_map(weighted).collect();
-        Self { rng, part, tickets }
+        Self { rng, part, mix }
     }
 
     /// The next dialogue of `task`, of this generator's part.
@@ -99,10 +108,13 @@ impl Generator {
         }
     }
 
-    /// The next dialogue of any scored task, the harder ones more often.
+    /// The next dialogue of any task of the mix.
+    ///
+    /// # Panics
+    /// If the mix has no task.
     pub fn scored(&mut self) -> Dialogue {
-        let drawn = self.rng.random_range(0..self.tickets.len() as u32);
-        self.dialogue(self.tickets[drawn as usize])
+        let drawn = self.rng.random_range(0..self.mix.0.len() as u32);
+        self.dialogue(self.mix.0[drawn as usize])
     }
 
     /// The next conversation: mostly one turn, sometimes up to four.

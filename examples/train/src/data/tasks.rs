@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::words::*;
-use super::{Dialogue, Stage};
+use super::Dialogue;
 
 /// The kinds of dialogue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -104,31 +104,34 @@ impl Task {
         }
     }
 
+    /// The task of that [`name`](Self::name), which may be written without its space.
+    pub fn named(name: &str) -> Option<Self> {
+        let same = |task: &&Self| task.name().replace(' ', "") == name.replace([' ', '_', '-'], "");
+        Self::SCORED.iter().find(same).copied()
+    }
+
     /// How often training draws this task, relative to the others.
-    pub(super) fn weight(self, stage: Stage) -> usize {
-        let [numbers, lists, tables] = match self {
-            Self::Add => [3, 2, 1],
-            Self::Subtract => [3, 2, 2],
-            Self::Continue => [3, 1, 1],
-            Self::Multiply | Self::Extreme => [2, 1, 1],
-            Self::Story => [2, 2, 1],
-            Self::Sort => [2, 3, 2],
-            Self::Count => [2, 4, 2],
-            Self::Compare => [1, 1, 1],
-            Self::Pick => [1, 2, 1],
-            Self::Recall => [1, 2, 2],
-            Self::Copy => [1, 3, 1],
-            Self::Reverse => [1, 4, 1],
-            Self::Lookup => [1, 4, 3],
-            Self::Divide => [0, 0, 2],
-            Self::Weekday | Self::Letter => [0, 0, 4],
-            Self::Remainder | Self::Month => [0, 0, 5],
-            Self::SmallTalk => [0, 0, 0],
-        };
-        match stage {
-            Stage::Numbers => numbers,
-            Stage::Lists => lists,
-            Stage::Tables => tables,
+    pub(super) fn weight(self) -> usize {
+        match self {
+            Self::Add | Self::Continue | Self::Multiply | Self::Extreme | Self::Story => 1,
+            Self::Compare | Self::Pick | Self::Copy | Self::Reverse => 1,
+            Self::Subtract | Self::Sort | Self::Count | Self::Recall | Self::Divide => 2,
+            Self::Lookup => 3,
+            Self::Weekday | Self::Letter => 4,
+            Self::Remainder | Self::Month => 5,
+            Self::SmallTalk => 0,
+        }
+    }
+
+    /// How often the text that a vocabulary is learned from has this task.
+    pub(super) fn weight_in_vocabulary(self) -> usize {
+        match self {
+            Self::Add | Self::Subtract | Self::Continue => 3,
+            Self::Multiply | Self::Extreme | Self::Story | Self::Sort | Self::Count => 2,
+            Self::Compare | Self::Pick | Self::Recall | Self::Copy => 1,
+            Self::Reverse | Self::Lookup => 1,
+            Self::Divide | Self::Remainder | Self::Weekday | Self::Month | Self::Letter => 0,
+            Self::SmallTalk => 0,
         }
     }
 

@@ -1,0 +1,286 @@
+//! The command line, and the training it asks for.
+
+use std::path::PathBuf;
+
+use anyhow::{ensure, Context, Result};
+use candle_core::DType;
+use clap::{Parser, ValueEnum};
+use colm_checkpoint::{Architecture, ColmConfig, ConfigFile};
+use colm_train::data::{Mix, Task};
+use colm_train::recipe::{Loss, Recipe};
+use colm_train::tokenizer::Chat;
+use colm_train::weights::Weights;
+
+/// Trains a CoLM, CoLM-Air or Llama on dialogues generated from a seed, and writes it as a checkpoint
+/// that `colm` serves.
+///
+/// What a flag does not say is as for models/tiny-colm. Examples:
+///
+///   train --out models/tiny-colm
+///   train --out llama --arch llama --hidden 64 --intermediate 160 --heads 2 --kv-heads 1
+///   colm-convert expand llama larger --chains 1,1
+///   train --out grown --from larger --freeze 1 --loss last
+///   train --out tuned --from models/tiny-colm --freeze 3 --loss last --tasks weekday,month
+#[derive(Parser)]
+#[command(name = "train", verbatim_doc_comment)]
+pub struct Arguments {
+    /// Where the checkpoint goes: a new folder.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Write to --out although it exists; weights there are replaced.
+    #[arg(long)]
+    pub force: bool,
+
+    /// The kind of model. A llama is a CoLM of one chain.
+    #[arg(long, value_enum, default_value_t = Kind::Colm, conflicts_with_all = ["config", "from"])]
+    arch: Kind,
+    /// The relative sizes of the chains [default: 1 for a llama, else 1,1,1,1]
+    #[arg(long, value_name = "C1,C2,..", value_delimiter = ',', conflicts_with_all = ["config", "from"])]
+    chains: Option<Vec<usize>>,
+    /// hidden_size
+    #[arg(long, default_value_t = 256, conflicts_with_all = ["config", "from"])]
+    hidden: usize,
+    /// intermediate_size
+    #[arg(long, default_value_t = 640, conflicts_with_all = ["config", "from"])]
+    intermediate: usize,
+    /// num_hidden_layers
+    #[arg(long, default_value_t = 5, conflicts_with_all = ["config", "from"])]
+    layers: usize,
+    /// num_attention_heads
+    #[arg(long, default_value_t = 8, conflicts_with_all = ["config", "from"])]
+    heads: usize,
+    /// num_key_value_heads
+    #[arg(long, default_value_t = 4, conflicts_with_all = ["config", "from"])]
+    kv_heads: usize,
+    /// Learn a vocabulary of at most so many entries.
+    #[arg(long, default_value_t = 768, conflicts_with_all = ["config", "from"])]
+    vocab: usize,
+    /// A config.json that says all of this; its vocab_size bounds the vocabulary.
+    #[arg(long, value_name = "FILE", conflicts_with = "from")]
+    config: Option<PathBuf>,
+    /// Start from this checkpoint, of either layout, and keep its tokenizer.
+    #[arg(long, value_name = "DIR")]
+    pub from: Option<PathBuf>,
+    /// Keep the first so many chains of --from as they are, bit for bit.
+    #[arg(long, value_name = "CHAINS", default_value_t = 0, requires = "from")]
+    freeze: usize,
+
+    /// What is minimized: the weighted sum of the losses at every k, or the loss of the full model.
+    #[arg(long, value_enum, default_value_t = LossName::Joint)]
+    loss: LossName,
+    /// The proportions in which the losses at k = 1, 2, .. count [default: k]
+    #[arg(long, value_name = "W1,W2,..", value_delimiter = ',')]
+    loss_weights: Option<Vec<f64>>,
+    /// Train on these tasks only.
+    #[arg(long, value_name = "TASK,..", value_delimiter = ',', value_parser = task)]
+    tasks: Option<Vec<Task>>,
+    /// Train on all tasks but these.
+    #[arg(long, value_name = "TASK,..", value_delimiter = ',', value_parser = task, conflicts_with = "tasks")]
+    without_tasks: Option<Vec<Task>>,
+
+    /// Optimizer steps in all.
+    #[arg(long, default_value_t = 3000)]
+    steps: usize,
+    /// Conversations per step.
+    #[arg(long, default_value_t = 32)]
+    batch: usize,
+    /// Seeds weights, tokenizer and data.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// The highest learning rate.
+    #[arg(long, default_value_t = 2e-3)]
+    rate: f64,
+    /// Steps over which the learning rate rises to it, before it falls to 0 as a cosine.
+    #[arg(long, default_value_t = 200)]
+    warmup: usize,
+    /// AdamW's decay of matrices.
+    #[arg(long, default_value_t = 0.05)]
+    weight_decay: f64,
+    /// The largest norm of all gradients together.
+    #[arg(long, default_value_t = 1.)]
+    clip: f64,
+
+    /// The dtype of the stored weights [default: that of --from, else f16]
+    #[arg(long, value_enum)]
+    dtype: Option<DtypeName>,
+    /// Where the state of an unfinished training is kept [default: OUT.state.safetensors]
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+    /// Go on from the state.
+    #[arg(long)]
+    pub resume: bool,
+    /// A CSV file for step, rate, gradient norm and the losses at every k.
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// Steps between two saved states, each with a short evaluation.
+    #[arg(long, default_value_t = 250)]
+    pub every: usize,
+    /// Held-out prompts per task that the finished model is measured on.
+    #[arg(long, default_value_t = 200)]
+    pub held_out: usize,
+    /// Threads; the result does not depend on it [default: one per core]
+    #[arg(long)]
+    pub threads: Option<usize>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    Llama,
+    Colm,
+    ColmAir,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LossName {
+    Joint,
+    Last,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DtypeName {
+    F32,
+    F16,
+    Bf16,
+}
+
+fn task(name: &str) -> Result<Task> {
+    Task::named(name).with_context(|| {
+        let known: Vec<&str> = Task::SCORED.iter().map(|task| task.name()).collect();
+        format!("no such task; expected some of {}", known.join(", "))
+    })
+}
+
+/// What there is before the first step.
+pub struct Start {
+    pub weights: Weights,
+    pub chat: Chat,
+    /// What the finished weights are stored as.
+    pub dtype: DType,
+}
+
+/// A vocabulary is learned from so many conversations.
+const TOKENIZER_CONVERSATIONS: usize = 50_000;
+
+impl Arguments {
+    /// Refuses what can be told to be wrong before any work, and gives the recipe.
+    pub fn recipe(&self, chains: usize) -> Result<Recipe> {
+        let tasks = match (&self.tasks, &self.without_tasks) {
+            (Some(tasks), _) => tasks.clone(),
+            (None, Some(without)) => {
+                Task::SCORED.iter().copied().filter(|task| !without.contains(task)).collect()
+            }
+            (None, None) => Task::SCORED.to_vec(),
+        };
+        let loss = match (self.loss, &self.loss_weights) {
+            (LossName::Joint, Some(weights)) => Loss::Joint(weights.clone()),
+            (LossName::Joint, None) => Loss::in_proportion_to_k(chains),
+            (LossName::Last, None) => Loss::Last,
+            (LossName::Last, Some(_)) => anyhow::bail!(
+                "--loss-weights with --loss last, which weighs the full model only; expected \
+                 --loss joint"
+            ),
+        };
+        let recipe = Recipe {
+            seed: self.seed,
+            steps: self.steps,
+            batch: self.batch,
+            tasks,
+            loss,
+            frozen: self.freeze,
+            rate: self.rate,
+            warmup: self.warmup,
+            weight_decay: self.weight_decay,
+            clip: self.clip,
+        };
+        recipe.check(chains)?;
+        ensure!(self.every > 0, "--every 0; expected at least 1 step between two states");
+        Ok(recipe)
+    }
+
+    /// Reads the checkpoint of --from, or learns a vocabulary and draws weights.
+    pub fn start(&self) -> Result<Start> {
+        ensure!(
+            self.force || !self.out.exists(),
+            "--out {} exists; --force replaces it",
+            self.out.display()
+        );
+        if let Some(dir) = &self.from {
+            ensure!(*dir != self.out, "--out is --from; expected another folder");
+            let (weights, stored) = Weights::read(dir)?;
+            let chat = Chat::load(dir)?;
+            let dtype = self.dtype(stored);
+            ensure!(
+                self.freeze == 0 || dtype == stored || dtype == DType::F32,
+                "--dtype would round the frozen chains, which {} has in {stored:?}; expected the \
+                 same dtype or f32",
+                dir.display()
+            );
+            return Ok(Start { weights, chat, dtype });
+        }
+        let file = match &self.config {
+            Some(path) => ColmConfig::read(path)?.file,
+            None => self.sizes()?,
+        };
+        // Sizes that cannot be are refused before a vocabulary is learned.
+        ColmConfig::new(file.clone())?;
+        let mix = Mix::of_vocabulary();
+        let chat = Chat::train(self.seed, TOKENIZER_CONVERSATIONS, file.vocab_size, mix)?;
+        let config = ColmConfig::new(ConfigFile { vocab_size: chat.vocab_size(), ..file })?;
+        let weights = Weights::random(&config, self.seed)?;
+        Ok(Start { weights, chat, dtype: self.dtype(DType::F16) })
+    }
+
+    /// The file of the state.
+    pub fn state(&self) -> PathBuf {
+        self.state.clone().unwrap_or_else(|| self.out.with_extension("state.safetensors"))
+    }
+
+    fn dtype(&self, default: DType) -> DType {
+        match self.dtype {
+            Some(DtypeName::F32) => DType::F32,
+            Some(DtypeName::F16) => DType::F16,
+            Some(DtypeName::Bf16) => DType::BF16,
+            None => default,
+        }
+    }
+
+    fn sizes(&self) -> Result<ConfigFile> {
+        ensure!(
+            self.heads > 0 && self.hidden.is_multiple_of(self.heads),
+            "--hidden {} over --heads {}; expected a whole number of columns per head",
+            self.hidden,
+            self.heads
+        );
+        let architecture = match self.arch {
+            Kind::Llama | Kind::Colm => Architecture::Colm,
+            Kind::ColmAir => Architecture::ColmAir,
+        };
+        let of_kind = if self.arch == Kind::Llama { vec![1] } else { vec![1; 4] };
+        let chains = self.chains.clone().unwrap_or(of_kind);
+        ensure!(
+            self.arch != Kind::Llama || chains.len() == 1,
+            "--arch llama with --chains {chains:?}; a llama has one chain"
+        );
+        Ok(ConfigFile {
+            architectures: vec![architecture.name().into()],
+            model_type: architecture.model_type().into(),
+            chains,
+            vocab_size: self.vocab,
+            hidden_size: self.hidden,
+            intermediate_size: self.intermediate,
+            num_hidden_layers: self.layers,
+            num_attention_heads: self.heads,
+            num_key_value_heads: Some(self.kv_heads),
+            head_dim: Some(self.hidden / self.heads),
+            hidden_act: "silu".into(),
+            max_position_embeddings: 1024,
+            rms_norm_eps: 1e-5,
+            rope_theta: 10_000.,
+            rope_scaling: None,
+            tie_word_embeddings: false,
+            attention_bias: false,
+            mlp_bias: false,
+            other: Default::default(),
+        })
+    }
+}

@@ -1,0 +1,44 @@
+//! The log of a training as CSV: a row per step.
+
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use colm_train::train::Report;
+
+/// An open log: step (from 0), learning rate, gradient norm before the clip, loss at every k.
+pub struct Log(csv::Writer<File>);
+
+impl Log {
+    /// Opens the log at `path` for a training of `chains` chains that goes on at `step`: rows of
+    /// earlier steps stay, later ones are of steps that will be done again.
+    pub fn open(path: &Path, chains: usize, step: usize) -> Result<Self> {
+        let open = || -> Result<Self> {
+            let mut kept = Vec::new();
+            if step > 0 && path.exists() {
+                for row in csv::Reader::from_path(path)?.records() {
+                    let row = row?;
+                    if row.get(0).context("an empty row")?.parse::<usize>()? < step {
+                        kept.push(row);
+                    }
+                }
+            }
+            let mut log = csv::Writer::from_path(path)?;
+            let losses = (1..=chains).map(|k| format!("loss at k = {k}"));
+            let names = ["step", "rate", "gradient norm"].map(String::from);
+            log.write_record(names.into_iter().chain(losses))?;
+            kept.iter().try_for_each(|row| log.write_record(row))?;
+            Ok(Self(log))
+        };
+        open().with_context(|| format!("the log {}", path.display()))
+    }
+
+    /// Adds the row of `step`.
+    pub fn add(&mut self, step: usize, report: &Report) -> Result<()> {
+        let numbers = [report.rate, report.gradient_norm].into_iter().chain(report.losses.clone());
+        let row = std::iter::once(step.to_string()).chain(numbers.map(|number| number.to_string()));
+        self.0.write_record(row)?;
+        // A row at a time: a training is watched by its log.
+        Ok(self.0.flush()?)
+    }
+}

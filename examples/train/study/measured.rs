@@ -1,0 +1,112 @@
+//! Outcomes of the seeds together.
+
+use anyhow::Result;
+use colm_checkpoint::ColmConfig;
+use colm_train::card::{kv_bytes_per_token, weights_at};
+use colm_train::data::Task;
+use colm_train::evaluate::Evaluation;
+use colm_train::statistics::Summary;
+
+use crate::experiments::name;
+use crate::outcome::Outcome;
+use crate::table::{loss, percent, Table};
+use crate::workshop::Workshop;
+
+/// The finished runs of one model, by seed.
+pub struct Measured {
+    pub config: ColmConfig,
+    /// Seed and outcome.
+    pub outcomes: Vec<(u64, Outcome)>,
+}
+
+impl Measured {
+    /// What there is of `model`; None if no seed is finished.
+    pub fn of(workshop: &Workshop, model: &str, seeds: u64) -> Result<Option<Self>> {
+        let mut outcomes = Vec::new();
+        for seed in 0..seeds {
+            outcomes.extend(workshop.outcome(&name(model, seed))?.map(|outcome| (seed, outcome)));
+        }
+        let Some((_, first)) = outcomes.first() else {
+            return Ok(None);
+        };
+        Ok(Some(Self { config: ColmConfig::new(first.config.clone())?, outcomes }))
+    }
+
+    /// The seeds that are finished.
+    pub fn seeds(&self) -> impl Iterator<Item = u64> + '_ {
+        self.outcomes.iter().map(|(seed, _)| *seed)
+    }
+
+    /// Without the seeds that are not finished in `others` as well: stages are compared seed by seed.
+    pub fn in_common_with(mut self, others: &[&Self]) -> Self {
+        let in_all = |seed: u64| others.iter().all(|other| other.seeds().any(|of| of == seed));
+        self.outcomes.retain(|(seed, _)| in_all(*seed));
+        self
+    }
+
+    /// Held-out cross-entropy per token at `k` chains, in nats: the mean over `tasks`.
+    pub fn loss(&self, tasks: &[Task], k: usize) -> Option<Summary> {
+        self.summary(tasks, k, Evaluation::loss)
+    }
+
+    /// The share of exactly right answers at `k` chains: the mean over `tasks`.
+    pub fn exact(&self, tasks: &[Task], k: usize) -> Option<Summary> {
+        self.summary(tasks, k, Evaluation::accuracy)
+    }
+
+    /// Multiply-adds of the training.
+    pub fn multiply_adds(&self) -> f64 {
+        let all = self.outcomes.iter().map(|(_, outcome)| outcome.multiply_adds as f64);
+        all.sum::<f64>() / self.outcomes.len() as f64
+    }
+
+    fn summary(
+        &self,
+        tasks: &[Task],
+        k: usize,
+        of: fn(&Evaluation) -> Vec<f64>,
+    ) -> Option<Summary> {
+        let at_k =
+            |(_, outcome): &(u64, Outcome)| of(&outcome.evaluation.of(tasks)).get(k - 1).copied();
+        let values: Option<Vec<f64>> = self.outcomes.iter().map(at_k).collect();
+        Summary::of(&values?)
+    }
+}
+
+/// The columns of [`row`].
+pub const COLUMNS: [&str; 10] = [
+    "model",
+    "k",
+    "weights",
+    "KV bytes per token (f16)",
+    "training multiply-adds",
+    "seeds",
+    "loss",
+    "loss spread",
+    "exact",
+    "exact spread",
+];
+
+/// A row of a CSV file: `model` at `k` chains, on `tasks`.
+pub fn push_row(table: &mut Table, model: &str, measured: &Measured, k: usize, tasks: &[Task]) {
+    let values = [measured.loss(tasks, k), measured.exact(tasks, k)];
+    let number = |value: Option<f64>| value.map(|value| format!("{value:.5}")).unwrap_or_default();
+    let mut row = vec![
+        model.to_string(),
+        k.to_string(),
+        weights_at(&measured.config, k).to_string(),
+        kv_bytes_per_token(&measured.config, k).to_string(),
+        format!("{:.0}", measured.multiply_adds()),
+        measured.outcomes.len().to_string(),
+    ];
+    for value in values {
+        row.push(number(value.map(|value| value.mean)));
+        row.push(number(value.and_then(|value| value.spread)));
+    }
+    table.push(row);
+}
+
+/// Loss and share of right answers as a README shows them.
+pub fn cells(measured: &Measured, k: usize, tasks: &[Task]) -> [String; 2] {
+    [loss(measured.loss(tasks, k)), percent(measured.exact(tasks, k))]
+}

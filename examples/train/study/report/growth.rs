@@ -1,0 +1,69 @@
+//! Progressive scaling against training the final shape at once.
+
+use anyhow::Result;
+
+use super::Answer;
+use crate::measured::{push_row, Measured, COLUMNS};
+use crate::plot::{Line, Panel};
+use crate::setting::{GROWN, TASKS};
+use crate::table::{loss, percent, Table};
+use crate::workshop::Workshop;
+
+pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
+    let of = |model: &str| Measured::of(workshop, model, seeds);
+    let (Some(first), Some(second), Some(third), Some(scratch)) =
+        (of("dense1")?, of("grown2")?, of("grown3")?, of("scratch")?)
+    else {
+        return Ok(None);
+    };
+    let scratch = scratch.in_common_with(&[&first, &second, &third]);
+    let [first, second, third] =
+        [first, second, third].map(|stage| stage.in_common_with(&[&scratch]));
+    if scratch.outcomes.is_empty() {
+        return Ok(None);
+    }
+    let mut header = vec!["after".to_string(), "10^9 multiply-adds so far".to_string()];
+    for measure in ["loss", "exact %"] {
+        header.extend((1..=GROWN).map(|k| format!("{measure}, k = {k}")));
+    }
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    let mut shown = Table::new("growth", &header);
+    let mut stored = Table::new("growth", &COLUMNS);
+    let mut spent = 0.;
+    for (name, measured) in [
+        ("stage 1: a Llama", &first),
+        ("stage 2: chain 2, chain 1 frozen", &second),
+        ("stage 3: chain 3, chains 1 and 2 frozen", &third),
+        ("from scratch, all k at once", &scratch),
+    ] {
+        let so_far = match name.starts_with("stage") {
+            true => {
+                spent += measured.multiply_adds();
+                spent
+            }
+            false => measured.multiply_adds(),
+        };
+        let losses = (1..=GROWN).map(|k| loss(measured.loss(&TASKS, k)));
+        let exact = (1..=GROWN).map(|k| percent(measured.exact(&TASKS, k)));
+        let cost = format!("{:.0}", so_far / 1e9);
+        shown.push([name.to_string(), cost].into_iter().chain(losses).chain(exact));
+        for k in 1..=measured.config.chains.count() {
+            push_row(&mut stored, name, measured, k, &TASKS);
+        }
+    }
+    let points = |measured: &Measured, exact: bool| {
+        let value = |k| if exact { measured.exact(&TASKS, k) } else { measured.loss(&TASKS, k) };
+        (1..=GROWN).filter_map(|k| value(k).map(|value| (k as f64, value))).collect()
+    };
+    let lines = |exact| {
+        vec![
+            Line { name: "grown chain by chain", points: points(&third, exact) },
+            Line { name: "from scratch, same compute", points: points(&scratch, exact) },
+        ]
+    };
+    let panels = vec![
+        Panel { title: "Held-out loss, nats per token", axis: "k", lines: lines(false) },
+        Panel { title: "Exact answers, share", axis: "k", lines: lines(true) },
+    ];
+    Ok(Some(Answer { shown, stored: Some(stored), panels }))
+}

@@ -1,0 +1,64 @@
+//! Small models of every kind.
+#![allow(dead_code)]
+
+use candle_core::{DType, Device, Tensor};
+use colm_checkpoint::{Architecture, ColmConfig, ConfigFile};
+use colm_train::weights::Weights;
+
+pub const BOTH: [Architecture; 2] = [Architecture::Colm, Architecture::ColmAir];
+
+/// Unequal chains; CoLM with biases in its attention, Air with tied embeddings.
+pub fn config(architecture: Architecture, vocab_size: usize) -> ColmConfig {
+    let file = ConfigFile {
+        architectures: vec![architecture.name().into()],
+        model_type: architecture.model_type().into(),
+        chains: vec![2, 1, 1],
+        vocab_size,
+        hidden_size: 32,
+        intermediate_size: 48,
+        num_hidden_layers: 2,
+        num_attention_heads: 8,
+        num_key_value_heads: Some(if architecture == Architecture::Colm { 4 } else { 2 }),
+        head_dim: Some(8),
+        hidden_act: "silu".into(),
+        max_position_embeddings: 256,
+        rms_norm_eps: 1e-5,
+        rope_theta: 10_000.,
+        rope_scaling: None,
+        tie_word_embeddings: architecture == Architecture::ColmAir,
+        attention_bias: architecture == Architecture::Colm,
+        mlp_bias: false,
+        other: Default::default(),
+    };
+    ColmConfig::new(file).unwrap()
+}
+
+/// A CoLM of one chain.
+pub fn llama(vocab_size: usize) -> ColmConfig {
+    let file = ConfigFile { chains: vec![1], ..config(Architecture::Colm, vocab_size).file };
+    ColmConfig::new(ConfigFile { attention_bias: false, ..file }).unwrap()
+}
+
+/// Random weights in which norms are not 1 and biases not 0.
+pub fn weights(config: &ColmConfig, seed: u64) -> Weights {
+    let mut weights = Weights::random(config, seed).unwrap();
+    for (name, block) in &mut weights.blocks {
+        if block.rank() == 1 {
+            let salt = name.len() as f32;
+            let waves = (0..block.elem_count()).map(|at| 0.3 * (salt + at as f32).sin());
+            let waves = Tensor::from_iter(waves, &Device::Cpu).unwrap();
+            *block = (&*block + waves.to_dtype(DType::F32).unwrap()).unwrap();
+        }
+    }
+    weights
+}
+
+pub fn bits(tensor: &Tensor) -> Vec<u32> {
+    let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    values.into_iter().map(f32::to_bits).collect()
+}
+
+pub fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
+    let difference = (a - b).unwrap().abs().unwrap().flatten_all().unwrap();
+    difference.max(0).unwrap().to_scalar().unwrap()
+}

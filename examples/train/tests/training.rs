@@ -1,0 +1,242 @@
+//! Training: what moves and what does not, which loss is minimized, going on after a stop.
+
+mod common;
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+use candle_core::DType;
+use colm_checkpoint::convert::{expand, Init};
+use colm_checkpoint::verify::verify;
+use colm_checkpoint::{Architecture, Chains, ColmConfig, Layout, Source};
+use colm_train::chain_model::ChainModel;
+use colm_train::data::{Mix, Task};
+use colm_train::recipe::{Loss, Recipe};
+use colm_train::save;
+use colm_train::tokenizer::Chat;
+use colm_train::train::Trainer;
+use colm_train::weights::Weights;
+
+use common::{bits, config, llama, weights, BOTH};
+
+fn chat() -> Chat {
+    static CHAT: LazyLock<Chat> =
+        LazyLock::new(|| Chat::train(4, 300, 320, Mix::of_vocabulary()).unwrap());
+    CHAT.clone()
+}
+
+fn recipe(chains: usize) -> Recipe {
+    Recipe {
+        seed: 4,
+        steps: 12,
+        batch: 16,
+        tasks: vec![Task::Compare, Task::Letter],
+        loss: Loss::in_proportion_to_k(chains),
+        frozen: 0,
+        rate: 1e-2,
+        warmup: 2,
+        weight_decay: 0.05,
+        clip: 1.,
+    }
+}
+
+fn trainer(config: impl Fn(usize) -> ColmConfig, recipe: Recipe, threads: usize) -> Trainer {
+    let chat = chat();
+    let weights = weights(&config(chat.vocab_size()), 1);
+    Trainer::new(weights, chat, recipe, threads).unwrap()
+}
+
+fn colm(vocabulary: usize) -> ColmConfig {
+    config(Architecture::Colm, vocabulary)
+}
+
+fn steps(trainer: &mut Trainer, count: usize) -> Vec<Vec<f64>> {
+    (0..count).map(|_| trainer.step().unwrap().losses).collect()
+}
+
+#[test]
+fn the_rate_rises_in_a_line_and_falls_as_a_cosine() {
+    let recipe = Recipe { steps: 102, warmup: 2, rate: 4., ..recipe(3) };
+    let rates = [0, 1, 2, 52, 102].map(|step| (1e9 * recipe.rate_at(step)).round() / 1e9);
+    assert_eq!(rates, [2., 4., 4., 2., 0.]);
+}
+
+#[test]
+fn the_weights_of_a_joint_loss_sum_to_the_trained_chains() {
+    let mut recipe = recipe(4);
+    assert_eq!(recipe.loss_weights(4), [0.4, 0.8, 1.2, 1.6]);
+    recipe.frozen = 2;
+    let weights = recipe.loss_weights(4);
+    assert_eq!(weights[..2], [0., 0.]);
+    assert!((weights[2] - 6. / 7.).abs() < 1e-12 && (weights[3] - 8. / 7.).abs() < 1e-12);
+    recipe.loss = Loss::Last;
+    assert_eq!(recipe.loss_weights(4), [0., 0., 0., 1.]);
+}
+
+#[test]
+fn a_recipe_that_cannot_be_is_refused() {
+    let good = recipe(3);
+    for (bad, hint) in [
+        (Recipe { frozen: 3, ..good.clone() }, "expected at most 2"),
+        (Recipe { batch: 0, ..good.clone() }, "batch = 0"),
+        (Recipe { tasks: vec![], ..good.clone() }, "no task"),
+        (Recipe { warmup: 12, ..good.clone() }, "warm-up = 12"),
+        (Recipe { rate: f64::NAN, ..good.clone() }, "rate = NaN"),
+        (Recipe { loss: Loss::Joint(vec![1., 2.]), ..good.clone() }, "2 loss weights; expected 3"),
+        (Recipe { loss: Loss::Joint(vec![1., -2., 3.]), ..good.clone() }, "no negative"),
+        (Recipe { loss: Loss::Joint(vec![1., 0., 0.]), frozen: 1, ..good.clone() }, "k > 1"),
+    ] {
+        let refused = bad.check(3).unwrap_err().to_string();
+        assert!(refused.contains(hint), "{refused}");
+    }
+    good.check(3).unwrap();
+}
+
+#[test]
+fn training_lowers_the_loss_at_every_k() {
+    for of in
+        [|vocabulary| config(BOTH[0], vocabulary), |vocabulary| config(BOTH[1], vocabulary), llama]
+    {
+        let chains = of(300).chains.count();
+        let losses = steps(&mut trainer(of, recipe(chains), 1), 12);
+        assert_eq!(losses[0].len(), chains);
+        for (first, last) in losses[0].iter().zip(&losses[11]) {
+            assert!(last < &(first * 0.8), "{first} to {last}");
+        }
+    }
+}
+
+#[test]
+fn each_loss_favours_what_it_weighs() {
+    let losses = |loss| {
+        let mut trainer = trainer(colm, Recipe { loss, ..recipe(3) }, 1);
+        steps(&mut trainer, 12).pop().unwrap()
+    };
+    let (first, last) = (losses(Loss::Joint(vec![1., 0., 0.])), losses(Loss::Last));
+    assert!(first[0] < last[0] && last[2] < first[2], "{first:?}, {last:?}");
+    // Of one chain there is no difference.
+    let alone = |loss| {
+        let mut trainer = trainer(llama, Recipe { loss, ..recipe(1) }, 1);
+        steps(&mut trainer, 3)
+    };
+    assert_eq!(alone(Loss::in_proportion_to_k(1)), alone(Loss::Last));
+}
+
+#[test]
+fn frozen_chains_stay_bit_for_bit_and_all_others_move() {
+    for architecture in BOTH {
+        for frozen in [1, 2] {
+            let recipe = Recipe { frozen, loss: Loss::Last, ..recipe(3) };
+            let mut trainer = trainer(|size| config(architecture, size), recipe, 1);
+            let before = trainer.weights().unwrap();
+            let losses = steps(&mut trainer, 3);
+            let after = trainer.weights().unwrap();
+            for tensor in before.config.tensors(3) {
+                let name = tensor.name();
+                let same = bits(&before.blocks[&name]) == bits(&after.blocks[&name]);
+                assert_eq!(same, tensor.chain < frozen, "{architecture:?}: {name}");
+            }
+            assert!(losses[2][2] < losses[0][2]);
+        }
+    }
+}
+
+#[test]
+fn a_grown_model_still_holds_the_one_it_grew_from() {
+    let chat = chat();
+    let dir = tempfile::tempdir().unwrap();
+    let (base, grown) = (dir.path().join("base"), dir.path().join("grown"));
+    let mut first = trainer(llama, Recipe { steps: 3, ..recipe(1) }, 1);
+    steps(&mut first, 3);
+    save::save(&base, &first.weights().unwrap(), DType::F32).unwrap();
+    let source = Source::open(&base).unwrap();
+    for layout in [Layout::Chains, Layout::Dense] {
+        let chains = Chains::new(vec![1, 1]).unwrap();
+        let plan = expand(&source, &chains, Architecture::Colm, Init::Zero, 0, layout).unwrap();
+        plan.write(&source, &grown, true, |_| {}).unwrap();
+        let (weights, _) = Weights::read(&grown).unwrap();
+        let recipe = Recipe { frozen: 1, loss: Loss::Last, ..recipe(2) };
+        let mut second = Trainer::new(weights, self::chat(), recipe, 1).unwrap();
+        let batch = &second.batch(100).unwrap()[0];
+        let small = ChainModel::new(first.config(), &first.weights().unwrap().blocks).unwrap();
+        let expected = bits(&batch.logits(&small).unwrap()[0]);
+        let [k1, k2] = batch.logits(second.model()).unwrap().try_into().unwrap();
+        assert_eq!([bits(&k1), bits(&k2)], [expected.clone(), expected.clone()]);
+        let losses = steps(&mut second, 12);
+        let [k1, k2] = batch.logits(second.model()).unwrap().try_into().unwrap();
+        assert_eq!(bits(&k1), expected);
+        assert_ne!(bits(&k2), expected);
+        assert!(losses[11][1] < losses[11][0], "{:?}", losses[11]);
+    }
+    assert_eq!(chat.vocab_size(), source.config().file.vocab_size);
+}
+
+#[test]
+fn a_resumed_training_goes_on_as_if_never_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state.safetensors");
+    // Neither does the number of threads make a difference.
+    let (mut whole, mut stopped, mut resumed) =
+        (trainer(colm, recipe(3), 2), trainer(colm, recipe(3), 1), trainer(colm, recipe(3), 1));
+    let losses = steps(&mut whole, 6);
+    steps(&mut stopped, 3);
+    stopped.save_state(&state).unwrap();
+    resumed.resume(&state).unwrap();
+    assert_eq!(resumed.steps_done(), 3);
+    assert_eq!(losses[3..], steps(&mut resumed, 3));
+    let (whole, resumed) = (whole.weights().unwrap(), resumed.weights().unwrap());
+    for (name, block) in &whole.blocks {
+        assert_eq!(bits(block), bits(&resumed.blocks[name]), "{name}");
+    }
+}
+
+#[test]
+fn the_state_of_another_training_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state.safetensors");
+    trainer(colm, recipe(3), 1).save_state(&state).unwrap();
+    let refused = |mut trainer: Trainer| format!("{:#}", trainer.resume(&state).unwrap_err());
+    let other = refused(trainer(colm, Recipe { steps: 13, ..recipe(3) }, 1));
+    assert!(other.contains("steps = 12, here 13"), "{other}");
+    let other = refused(trainer(|size| config(Architecture::ColmAir, size), recipe(3), 1));
+    assert!(other.contains("architectures"), "{other}");
+    let weights = weights(&colm(chat().vocab_size()), 2);
+    let other = refused(Trainer::new(weights, chat(), recipe(3), 1).unwrap());
+    assert!(other.contains("first weights"), "{other}");
+    std::fs::write(&state, "no state").unwrap();
+    let broken = refused(trainer(colm, recipe(3), 1));
+    assert!(broken.contains("state.safetensors"), "{broken}");
+    std::fs::remove_file(&state).unwrap();
+    let missing = refused(trainer(colm, recipe(3), 1));
+    assert!(missing.contains("state.safetensors"), "{missing}");
+}
+
+#[test]
+fn a_saved_checkpoint_is_sound_and_reads_back() {
+    let dir = tempfile::tempdir().unwrap();
+    for (at, of) in
+        [|size| config(BOTH[0], size), |size| config(BOTH[1], size), llama].into_iter().enumerate()
+    {
+        let chains = of(300).chains.count();
+        let trainer = trainer(of, recipe(chains), 1);
+        let folder = dir.path().join(at.to_string());
+        for dtype in [DType::F32, DType::F16] {
+            save::save(&folder, &trainer.weights().unwrap(), dtype).unwrap();
+            trainer.chat().save(&folder, 256).unwrap();
+            let problems = verify(&folder, |_| {});
+            assert!(problems.is_empty(), "{problems:?}");
+            let (read, stored) = Weights::read(&folder).unwrap();
+            assert_eq!(stored, dtype);
+            for (name, block) in &trainer.weights().unwrap().blocks {
+                let expected = block.to_dtype(dtype).unwrap().to_dtype(DType::F32).unwrap();
+                assert_eq!(bits(&read.blocks[name]), bits(&expected), "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_folder_without_a_checkpoint_is_named() {
+    let refused = format!("{:#}", Weights::read(Path::new("no/such/folder")).err().unwrap());
+    assert!(refused.contains("no/such/folder"), "{refused}");
+}
