@@ -18,6 +18,12 @@ pub fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
+/// The folder of a model that ships.
+pub fn shipped(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(name);
+    folder.to_string_lossy().into_owned()
+}
+
 /// A copy of a golden case that the engine can load: with a tokenizer beside it.
 pub fn model_folder(case: &Path) -> TempDir {
     let folder = tempfile::tempdir().unwrap();

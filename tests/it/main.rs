@@ -8,6 +8,7 @@ mod concurrency;
 mod conversation;
 mod convert;
 mod echo;
+mod examples;
 mod golden;
 mod host_llama;
 mod http;

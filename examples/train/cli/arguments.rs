@@ -14,9 +14,9 @@ use colm_train::weights::Weights;
 /// Trains a CoLM, CoLM-Air or Llama on dialogues generated from a seed, and writes it as a checkpoint
 /// that `colm` serves.
 ///
-/// What a flag does not say is as for models/tiny-colm. Examples:
+/// What a flag does not say is as in the first training of models/tiny-colm. Examples:
 ///
-///   train --out models/tiny-colm
+///   train --out tiny-colm
 ///   train --out llama --arch llama --hidden 64 --intermediate 160 --heads 2 --kv-heads 1
 ///   colm-convert expand llama larger --chains 1,1
 ///   train --out grown --from larger --freeze 1 --loss last
