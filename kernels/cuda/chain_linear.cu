@@ -27,12 +27,6 @@ int launch_tiles(const ColmChainLinear& linear, void* stream) {
                   plan);
 }
 
-template <class T>
-int launch_tiles(const ColmChainLinear& linear, void* stream) {
-    return linear.product[0].up == nullptr ? launch_tiles<T, false>(linear, stream)
-                                           : launch_tiles<T, true>(linear, stream);
-}
-
 }  // namespace
 }  // namespace colm
 
@@ -42,8 +36,9 @@ extern "C" int colm_chain_linear(const ColmChainLinear* linear, void* stream) {
     if (linear->products == 0) return COLM_OK;
     if (linear->inputs[0].rows <= COLM_MAX_THIN_ROWS)
         return colm_chain_linear_decode(linear, stream);
-    return linear->dtype == COLM_BF16 ? colm::launch_tiles<__nv_bfloat16>(*linear, stream)
-                                      : colm::launch_tiles<__half>(*linear, stream);
+    return colm::for_dtype_and_gating(*linear, [&](auto number, auto gated) {
+        return colm::launch_tiles<decltype(number), gated>(*linear, stream);
+    });
 }
 
 extern "C" int32_t colm_sizeof_chain_linear() { return sizeof(ColmChainLinear); }

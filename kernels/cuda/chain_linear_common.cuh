@@ -39,6 +39,16 @@ __device__ __forceinline__ float silu(float x) {
     return x / (1.0f + exp2_approx(-x * LOG2_E));
 }
 
+// Calls `launcher(T(), gated)` with the compile-time forms of the dtype and of whether there is a U.
+template <class Launcher>
+int for_dtype_and_gating(const ColmChainLinear& linear, Launcher launcher) {
+    const auto with_dtype = [&](auto number) {
+        return linear.product[0].up == nullptr ? launcher(number, std::false_type())
+                                               : launcher(number, std::true_type());
+    };
+    return linear.dtype == COLM_BF16 ? with_dtype(__nv_bfloat16()) : with_dtype(__half());
+}
+
 // bias[output], or 0 without a bias.
 template <class T>
 __device__ __forceinline__ float bias_at(const void* bias, int output) {

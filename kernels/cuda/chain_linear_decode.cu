@@ -24,18 +24,6 @@ int launch_tiles(const ColmChainLinear& linear, void* stream) {
                   THIN_SHARED_BYTES<ROW_MATRICES, GATED>, static_cast<cudaStream_t>(stream), plan);
 }
 
-template <class T, int ROW_MATRICES>
-int launch_tiles(const ColmChainLinear& linear, void* stream) {
-    return linear.product[0].up == nullptr ? launch_tiles<T, ROW_MATRICES, false>(linear, stream)
-                                           : launch_tiles<T, ROW_MATRICES, true>(linear, stream);
-}
-
-template <class T>
-int launch_tiles(const ColmChainLinear& linear, void* stream) {
-    return linear.inputs[0].rows <= 8 ? launch_tiles<T, 1>(linear, stream)
-                                      : launch_tiles<T, COLM_MAX_THIN_ROWS / 8>(linear, stream);
-}
-
 }  // namespace
 }  // namespace colm
 
@@ -44,6 +32,10 @@ extern "C" int colm_chain_linear_decode(const ColmChainLinear* linear, void* str
     if (status != COLM_OK) return status;
     if (linear->products == 0) return COLM_OK;
     if (linear->inputs[0].rows > COLM_MAX_THIN_ROWS) return COLM_BAD_SHAPE;
-    return linear->dtype == COLM_BF16 ? colm::launch_tiles<__nv_bfloat16>(*linear, stream)
-                                      : colm::launch_tiles<__half>(*linear, stream);
+    return colm::for_dtype_and_gating(*linear, [&](auto number, auto gated) {
+        using T = decltype(number);
+        return linear->inputs[0].rows <= 8
+                   ? colm::launch_tiles<T, 1, gated>(*linear, stream)
+                   : colm::launch_tiles<T, COLM_MAX_THIN_ROWS / 8, gated>(*linear, stream);
+    });
 }

@@ -90,12 +90,6 @@ int launch_tiles(const ColmChainLinear& linear, void* stream) {
                   static_cast<cudaStream_t>(stream), plan);
 }
 
-template <class T>
-int launch_tiles(const ColmChainLinear& linear, void* stream) {
-    return linear.product[0].up == nullptr ? launch_tiles<T, false>(linear, stream)
-                                           : launch_tiles<T, true>(linear, stream);
-}
-
 }  // namespace
 }  // namespace colm
 
@@ -107,6 +101,7 @@ extern "C" int colm_chain_linear_wgmma(const ColmChainLinear* linear, void* stre
     if (!colm::has_wgmma()) return colm_chain_linear(linear, stream);
     if (linear->inputs[0].rows <= COLM_MAX_THIN_ROWS)
         return colm_chain_linear_decode(linear, stream);
-    return linear->dtype == COLM_BF16 ? colm::launch_tiles<__nv_bfloat16>(*linear, stream)
-                                      : colm::launch_tiles<__half>(*linear, stream);
+    return colm::for_dtype_and_gating(*linear, [&](auto number, auto gated) {
+        return colm::launch_tiles<decltype(number), gated>(*linear, stream);
+    });
 }
