@@ -46,15 +46,6 @@ impl Parameter {
         format!("{}.chains.{i}.{}", self.module, self.leaf)
     }
 
-    /// The shape in the dense layout.
-    pub fn shape(&self) -> Vec<usize> {
-        match &self.axes {
-            Axes::Vocabulary(vocab, hidden) => vec![*vocab, hidden.total()],
-            Axes::Linear(output, input) => vec![output.total(), input.total()],
-            Axes::Vector(split) => vec![split.total()],
-        }
-    }
-
     /// Where chain `i`'s block stands in the dense tensor, one range per axis; None if the chain
     /// has no part of it (Air's keys and values above chain 1).
     pub fn block(&self, i: usize) -> Option<Vec<Range<usize>>> {
