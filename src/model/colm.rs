@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{bail, DType, Device, Result, Tensor};
 use colm_checkpoint::ColmConfig;
-use colm_kernels::{KvBlocks, Llama3Scaling, Rope};
+use colm_kernels::{with_threads_awake, KvBlocks, Llama3Scaling, Rope};
 use mistralrs_quant::{QuantizedConfig, ShardedVarBuilder};
 
 use super::block::Block;
@@ -114,9 +114,7 @@ impl Colm {
             bail!("{} layers of KV blocks for {} layers", kv.len(), self.blocks.len());
         }
         match self.device {
-            // From inside the thread pool: entering and leaving it at every product would cost a
-            // decoded token more than some of the products.
-            Device::Cpu => rayon::scope(|_| self.run(step, kv)),
+            Device::Cpu => with_threads_awake(|| self.run(step, kv)),
             _ => self.run(step, kv),
         }
     }

@@ -14,6 +14,7 @@ use super::outer::ROWS;
 use super::rectangles::Rectangles;
 use super::rows::{all_dense, cpu, hold, rows_of};
 use super::sweep::{QueryRows, Sweep};
+use super::team;
 use super::{for_dtype, Element, Rows};
 use crate::{BlockTables, ChainQueries, KvBlocks};
 
@@ -67,12 +68,7 @@ fn attend_over<T: Element>(
         })
         .collect();
     let tiles = tiles(chains, &heads, tables);
-    let attend = |tile: Tile| tile.attend(&cache, scale);
-    match tiles.len() {
-        // Not worth asking other threads, unless the tile itself does.
-        1 => tiles.into_iter().for_each(attend),
-        _ => tiles.into_par_iter().with_max_len(1).for_each(attend),
-    }
+    team::for_each(tiles.len(), |index| tiles[index].attend(&cache, scale));
     drop(heads);
     let tensors = outs.into_iter().zip(chains).map(|(out, chain)| {
         Tensor::from_vec(out, chain.q.dims(), &Device::Cpu)?.to_dtype(chain.q.dtype())
@@ -140,7 +136,7 @@ fn tiles<'a>(
 }
 
 impl Tile<'_> {
-    fn attend<T: Element>(self, cache: &Cache<T>, scale: f32) {
+    fn attend<T: Element>(&self, cache: &Cache<T>, scale: f32) {
         let head_dim = cache.kv.head_dim();
         let places: Vec<Place> = self.places(head_dim).collect();
         let rows: Vec<QueryRows> = places

@@ -12,6 +12,7 @@ pub(crate) mod q8;
 pub(crate) mod rectangles;
 pub(crate) mod rows;
 pub(crate) mod sweep;
+pub(crate) mod team;
 pub(crate) mod tiles;
 
 pub(crate) use element::{for_dtype, Element};

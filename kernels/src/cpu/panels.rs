@@ -2,11 +2,15 @@
 
 use candle_core::quantized::QTensor;
 use candle_core::{Result, Tensor};
+use rayon::prelude::*;
 
 use super::outer::{Right, COLUMNS};
 use super::q8::{self, Q8};
 use super::rows::dense_rows;
 use super::{Element, Rows};
+
+/// A piece of a panel that stays in the first-level cache while the outputs are put into it.
+const INPUTS_AT_A_TIME: usize = 64;
 
 /// A matrix `[outputs, inputs]` as panels of [`COLUMNS`] outputs: per panel the weights of one input
 /// after the other, for all its outputs. A product reads each panel from end to end. The last panel is
@@ -41,12 +45,17 @@ impl<T: Element> Panels<[T; COLUMNS]> {
         let (storage, layout) = matrix.storage_and_layout();
         let rows = Rows::<T>::new(&storage, layout)?;
         let mut weights = vec![[T::zero(); COLUMNS]; outputs.div_ceil(COLUMNS) * inputs];
-        for output in 0..outputs {
-            let panel = &mut weights[output / COLUMNS * inputs..][..inputs];
-            for (to, &from) in panel.iter_mut().zip(rows.row(output)) {
-                to[output % COLUMNS] = from;
+        weights.par_chunks_mut(inputs.max(1)).enumerate().for_each(|(index, panel)| {
+            let columns = index * COLUMNS..outputs.min((index + 1) * COLUMNS);
+            for (piece, panel) in panel.chunks_mut(INPUTS_AT_A_TIME).enumerate() {
+                for (column, output) in columns.clone().enumerate() {
+                    let row = &rows.row(output)[piece * INPUTS_AT_A_TIME..];
+                    for (to, &from) in panel.iter_mut().zip(row) {
+                        to[column] = from;
+                    }
+                }
             }
-        }
+        });
         Ok(Self { weights, inputs, outputs })
     }
 

@@ -5,12 +5,11 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::exp::exp;
 use super::instructions::{self, Instructions, Kernel};
 use super::outer::{Columns, Right, COLUMNS, ROWS};
 use super::rectangles::Rectangles;
+use super::team;
 use super::tiles::{Tiles, DEPTH};
 use super::Rows;
 
@@ -57,11 +56,7 @@ pub(crate) fn multiply<W: Right + Sync>(products: &[Product<W>]) {
     for product in products {
         product.cut(&mut tasks);
     }
-    match tasks.len() {
-        // Not worth asking other threads.
-        1 => tasks.into_iter().for_each(instructions::run),
-        _ => tasks.into_par_iter().with_max_len(1).for_each(instructions::run),
-    }
+    team::for_each(tasks.len(), |index| instructions::run(&tasks[index]));
 }
 
 impl<W: Right> Product<'_, W> {
@@ -99,7 +94,7 @@ struct Task<'a, W> {
 
 type Sums = [Columns; ROWS];
 
-impl<W: Right> Kernel for Task<'_, W> {
+impl<W: Right> Kernel for &Task<'_, W> {
     type Output = ();
 
     #[inline(always)]
