@@ -1,6 +1,7 @@
 //! Keys and values where they stand in the cache, in the form the products take them.
 
 use super::outer::COLUMNS;
+use super::prefetch::prefetch;
 use super::Element;
 use crate::KvBlocks;
 
@@ -49,10 +50,34 @@ impl<'a, T: Element> KeyTiles<'a, T> {
     /// whole tiles, else put together.
     #[inline(always)]
     pub(crate) fn fetch(&mut self, start: usize, count: usize) -> Tile<'_, T> {
-        let kv = self.cache.kv;
-        if kv.key_columns() != COLUMNS || !kv.head_dim().is_multiple_of(COLUMNS) {
-            return self.gather(start, count);
+        match self.has_whole_tiles() {
+            true => self.in_place(start),
+            false => self.gather(start, count),
         }
+    }
+
+    /// Has the tile at `start` brought near. Every block of keys is somewhere else, so the processor does not
+    /// see by itself what comes next.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, start: usize) {
+        if self.has_whole_tiles() {
+            let tile = self.in_place(start);
+            prefetch(tile.keys);
+            for values in tile.values.chunks(tile.stride).take(tile.keys.len() / COLUMNS) {
+                prefetch(&values[..COLUMNS]);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn has_whole_tiles(&self) -> bool {
+        let kv = self.cache.kv;
+        kv.key_columns() == COLUMNS && kv.head_dim().is_multiple_of(COLUMNS)
+    }
+
+    #[inline(always)]
+    fn in_place(&self, start: usize) -> Tile<'a, T> {
+        let kv = self.cache.kv;
         let (block, position) = (self.table[start / kv.block_size()], start % kv.block_size());
         let keys = &self.cache.keys[kv.key_start(block, self.kv_head, position)..];
         let values = kv.value_panel(block, self.kv_head, position, 0).start;

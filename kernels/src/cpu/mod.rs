@@ -7,6 +7,7 @@ pub(crate) mod instructions;
 pub(crate) mod key_tile;
 pub(crate) mod outer;
 pub(crate) mod panels;
+pub(crate) mod prefetch;
 pub(crate) mod product;
 pub(crate) mod q8;
 pub(crate) mod rectangles;

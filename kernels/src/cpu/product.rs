@@ -109,8 +109,7 @@ impl<W: Right> Kernel for &Task<'_, W> {
             }
             for (index, tile) in self.tiles.clone().enumerate() {
                 let first = tile * ROWS;
-                let live = ROWS.min(self.rows.rows() - first);
-                for row in 0..live {
+                for row in 0..self.rows.live(tile) {
                     let mut numbers = sums[index][row];
                     add(&mut numbers, unit.bias);
                     if let Some((_, bias)) = unit.up {
@@ -135,7 +134,9 @@ impl<W: Right> Task<'_, W> {
     /// The sums of all tiles of the task, from zero.
     #[inline(always)]
     fn add_products<I: Instructions>(&self, panel: &[W], sums: &mut [Sums]) {
-        sums.fill([[0.0; COLUMNS]; ROWS]);
+        for (tile, sums) in self.tiles.clone().zip(&mut *sums) {
+            sums[..self.rows.live(tile)].fill([0.0; COLUMNS]);
+        }
         for (piece, right) in panel.chunks(DEPTH / W::INPUTS).enumerate() {
             for (tile, sums) in self.tiles.clone().zip(&mut *sums) {
                 let left = self.rows.piece(tile, piece);

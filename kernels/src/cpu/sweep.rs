@@ -13,6 +13,9 @@ use super::outer::{Columns, COLUMNS, ROWS};
 use super::tiles::DEPTH;
 use super::Element;
 
+/// How far ahead of the products keys and values are brought near, in tiles.
+const TILES_AHEAD: usize = 2;
+
 /// Up to `ROWS` query rows of one key/value head.
 pub(crate) struct QueryRows {
     /// Piece by piece of `DEPTH` numbers of a head, a row after the other.
@@ -163,6 +166,10 @@ impl<T: Element> Kernel for Sweep<'_, T> {
         let mut tiles = KeyTiles::new(self.cache, self.table, self.kv_head);
         for start in self.keys.clone().step_by(COLUMNS) {
             let count = COLUMNS.min(self.keys.end - start);
+            let soon = start + TILES_AHEAD * COLUMNS;
+            if soon < self.keys.end {
+                tiles.prefetch(soon);
+            }
             let tile = tiles.fetch(start, count);
             for (rows, softmax) in self.rows.iter().zip(&mut softmaxes) {
                 let visible = rows.visible.map(|visible| visible.saturating_sub(start).min(count));

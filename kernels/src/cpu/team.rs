@@ -47,7 +47,7 @@ pub(crate) fn for_each(count: usize, task: impl Fn(usize) + Sync) {
     match unsafe { team.as_ref() } {
         _ if count < 2 => (0..count).for_each(task),
         Some(team) => team.share(count, &task),
-        None => (0..count).into_par_iter().with_max_len(1).for_each(|index| task(index)),
+        None => (0..count).into_par_iter().with_max_len(1).for_each(&task),
     }
     TEAM.set(team);
 }

@@ -54,10 +54,16 @@ impl Tiles {
         self.rows.div_ceil(ROWS)
     }
 
+    /// How many rows `tile` has.
+    #[inline(always)]
+    pub(crate) fn live(&self, tile: usize) -> usize {
+        ROWS.min(self.rows - tile * ROWS)
+    }
+
     /// The rows of `tile`, for the inputs from `piece * DEPTH` on.
     #[inline(always)]
     pub(crate) fn piece(&self, tile: usize, piece: usize) -> &[[f32; DEPTH]] {
-        let live = ROWS.min(self.rows - tile * ROWS);
+        let live = self.live(tile);
         let start = (tile * ROWS * self.pieces + piece * live) * DEPTH;
         self.numbers[start..start + live * DEPTH].as_chunks().0
     }
