@@ -10,6 +10,7 @@ pub(crate) mod panels;
 pub(crate) mod product;
 pub(crate) mod q8;
 pub(crate) mod rectangles;
+pub(crate) mod register;
 pub(crate) mod rows;
 pub(crate) mod sweep;
 pub(crate) mod tiles;

@@ -3,7 +3,8 @@
 use candle_core::{bail, Result};
 use half::f16;
 
-use super::outer::{Register, Right, COLUMNS};
+use super::outer::{Right, COLUMNS};
+use super::register::Register;
 
 /// Inputs that share a scale.
 pub(crate) const INPUTS: usize = 32;
