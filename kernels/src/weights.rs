@@ -8,8 +8,7 @@ use candle_core::{bail, DType, Device, Result, Tensor};
 
 use crate::cpu::outer::{Right, COLUMNS};
 use crate::cpu::panels::Panels;
-use crate::cpu::q8::Q8;
-use crate::cpu::{for_dtype, Element};
+use crate::cpu::{for_dtype, for_quantized, Element, Quantized};
 #[cfg(feature = "cuda")]
 use crate::cuda::GpuBlock;
 
@@ -28,8 +27,8 @@ pub struct ChainWeights {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Held {
     Float(DType),
-    /// ggml's q8_0.
-    Q8,
+    /// In one of ggml's forms.
+    Quantized(GgmlDType),
     /// In a GPU's memory, as they are stored.
     #[cfg(feature = "cuda")]
     Gpu(DType),
@@ -39,7 +38,7 @@ impl Held {
     /// The dtype of x and y.
     pub(crate) fn activations(self) -> DType {
         match self {
-            Self::Float(_) | Self::Q8 => DType::F32,
+            Self::Float(_) | Self::Quantized(_) => DType::F32,
             #[cfg(feature = "cuda")]
             Self::Gpu(dtype) => dtype,
         }
@@ -54,9 +53,8 @@ macro_rules! for_held {
                 type $weights = [T; $crate::cpu::outer::COLUMNS];
                 $body
             }),
-            $crate::weights::Held::Q8 => {
-                type $weights = $crate::cpu::q8::Q8;
-                $body
+            $crate::weights::Held::Quantized(dtype) => {
+                $crate::cpu::for_quantized!(dtype, $weights => $body)
             }
             #[cfg(feature = "cuda")]
             $crate::weights::Held::Gpu(_) => {
@@ -100,20 +98,25 @@ impl ChainWeights {
         Ok(Self { held: Held::Float(dtype), shapes, blocks })
     }
 
-    /// Packs W_i quantized to q8_0. Products are those of the dequantized weights, with f32 inputs.
+    /// Packs W_i as ggml quantizes them: to Q8_0 or Q4K, the same for all. Products are those of the
+    /// dequantized weights, with f32 inputs.
     ///
-    /// Fails if shapes do not belong together or a tensor is of another type.
-    pub fn pack_q8_0(blocks: &[QTensor]) -> Result<Self> {
-        if let Some(other) = blocks.iter().map(QTensor::dtype).find(|&d| d != GgmlDType::Q8_0) {
-            bail!("weights of {other:?} among those of Q8_0");
+    /// Fails if shapes or types do not belong together or the type is another.
+    pub fn pack_quantized(blocks: &[QTensor]) -> Result<Self> {
+        let Some(first) = blocks.first() else { bail!("a linear layer of no chains") };
+        let dtype = first.dtype();
+        if let Some(other) = blocks.iter().map(QTensor::dtype).find(|&d| d != dtype) {
+            bail!("weights of {dtype:?} and of {other:?} in one layer");
         }
         let shapes = blocks.iter().map(|block| block.shape().dims2());
         let shapes = checked(shapes.collect::<Result<_>>()?)?;
-        let blocks = blocks
-            .iter()
-            .map(|block| Ok(Block { panels: Panels::<Q8>::pack(block)?, bias: Vec::new() }));
-        let blocks = Box::new(blocks.collect::<Result<Vec<_>>>()?);
-        Ok(Self { held: Held::Q8, shapes, blocks })
+        let blocks = for_quantized!(dtype, W => pack_quantized_blocks::<W>(blocks))?;
+        Ok(Self { held: Held::Quantized(dtype), shapes, blocks })
+    }
+
+    /// Whether [`ChainWeights::pack_quantized`] packs weights of `dtype`.
+    pub fn packs(dtype: GgmlDType) -> bool {
+        for_quantized!(dtype, _W => Ok(())).is_ok()
     }
 
     /// The weights and biases again, as they were packed.
@@ -123,15 +126,9 @@ impl ChainWeights {
                 for_dtype!(dtype, T => unpack_blocks(self.blocks::<[T; COLUMNS]>()?))
                     .map(Unpacked::Floats)
             }
-            Held::Q8 => {
-                let blocks = self.blocks::<Q8>()?.iter().zip(&self.shapes).map(|(block, shape)| {
-                    let bytes = block.panels.unpack();
-                    // Borrowed: candle 0.10 copies from an owned Cow after it has dropped it.
-                    let bytes = Cow::Borrowed(&bytes[..]);
-                    let storage = QStorage::from_data(bytes, &Device::Cpu, GgmlDType::Q8_0)?;
-                    QTensor::new(storage, *shape)
-                });
-                blocks.collect::<Result<_>>().map(Unpacked::Q8_0)
+            Held::Quantized(dtype) => {
+                for_quantized!(dtype, W => unpack_quantized_blocks(self.blocks::<W>()?))
+                    .map(Unpacked::Quantized)
             }
             #[cfg(feature = "cuda")]
             Held::Gpu(_) => Ok(Unpacked::Floats(self.gpu_blocks()?.to_vec())),
@@ -201,8 +198,8 @@ impl ChainWeights {
 pub enum Unpacked {
     /// From [`ChainWeights::pack`].
     Floats(Vec<(Tensor, Option<Tensor>)>),
-    /// From [`ChainWeights::pack_q8_0`].
-    Q8_0(Vec<QTensor>),
+    /// From [`ChainWeights::pack_quantized`].
+    Quantized(Vec<QTensor>),
 }
 
 /// Every chain reads at least what the chain below it reads.
@@ -242,6 +239,25 @@ fn unpack_blocks<T: Element>(
             false => Some(Tensor::new(&bias[..], &Device::Cpu)?.to_dtype(T::DTYPE)?),
         };
         Ok((weight, bias))
+    });
+    unpacked.collect()
+}
+
+fn pack_quantized_blocks<W: Quantized>(blocks: &[QTensor]) -> Result<Box<dyn Any + Send + Sync>> {
+    let blocks = blocks.iter().map(|block| {
+        let panels = Panels::<W>::pack_quantized(block)?;
+        Ok(Block { panels, bias: Vec::new() })
+    });
+    Ok(Box::new(blocks.collect::<Result<Vec<_>>>()?))
+}
+
+fn unpack_quantized_blocks<W: Quantized>(blocks: &[Block<W>]) -> Result<Vec<QTensor>> {
+    let unpacked = blocks.iter().map(|Block { panels, .. }| {
+        let bytes = panels.unpack();
+        // Borrowed: candle 0.10 copies from an owned Cow after it has dropped it.
+        let bytes = Cow::Borrowed(&bytes[..]);
+        let storage = QStorage::from_data(bytes, &Device::Cpu, W::DTYPE)?;
+        QTensor::new(storage, (panels.outputs(), panels.inputs()))
     });
     unpacked.collect()
 }

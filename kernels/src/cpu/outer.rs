@@ -34,16 +34,19 @@ pub(crate) trait Right: Sized {
     /// For how many i.
     const INPUTS: usize;
 
-    /// What they share.
+    /// How many of them, one after the other, share what is loaded once for all: `INPUTS` or a part.
+    const GROUP: usize;
+
+    /// What a group shares.
     type Shared<R: Register>: Copy;
 
-    /// What the columns of a register from `column` on share.
+    /// What `group` shares, for the columns of a register from `column` on.
     ///
     /// # Safety
-    /// As [`Register`] demands; the columns must be within [`COLUMNS`].
-    unsafe fn shared<R: Register>(&self, column: usize) -> Self::Shared<R>;
+    /// As [`Register`] demands; the columns must be within [`COLUMNS`], the group within `INPUTS`.
+    unsafe fn shared<R: Register>(&self, group: usize, column: usize) -> Self::Shared<R>;
 
-    /// The numbers of i and the columns of a register from `column` on.
+    /// The numbers of i and the columns of a register from `column` on. `shared` is of the group of i.
     ///
     /// # Safety
     /// As for [`Right::shared`]; `i` must be below `INPUTS`.
@@ -56,10 +59,11 @@ pub(crate) trait Right: Sized {
 /// One number per column, as it is.
 impl<T: Element> Right for [T; COLUMNS] {
     const INPUTS: usize = 1;
+    const GROUP: usize = 1;
     type Shared<R: Register> = ();
 
     #[inline(always)]
-    unsafe fn shared<R: Register>(&self, _column: usize) {}
+    unsafe fn shared<R: Register>(&self, _group: usize, _column: usize) {}
 
     #[inline(always)]
     unsafe fn load<R: Register>(&self, _i: usize, column: usize, _shared: ()) -> R {
@@ -100,15 +104,17 @@ unsafe fn add<V: Register, const R: usize, const C: usize, W: Right, const DEPTH
         }
         let left = left.as_ptr().add(row).cast::<f32>();
         for (block, right) in right.iter().enumerate() {
-            let shared: [W::Shared<V>; C] =
-                std::array::from_fn(|c| right.shared(column + c * V::LANES));
-            for i in 0..W::INPUTS {
-                let right: [V; C] =
-                    std::array::from_fn(|c| right.load(i, column + c * V::LANES, shared[c]));
-                for r in 0..R {
-                    let left = V::splat(*left.add(r * DEPTH + block * W::INPUTS + i));
-                    for c in 0..C {
-                        local[r][c] = local[r][c].plus_product(left, right[c]);
+            for group in 0..W::INPUTS / W::GROUP {
+                let shared: [W::Shared<V>; C] =
+                    std::array::from_fn(|c| right.shared(group, column + c * V::LANES));
+                for i in group * W::GROUP..(group + 1) * W::GROUP {
+                    let right: [V; C] =
+                        std::array::from_fn(|c| right.load(i, column + c * V::LANES, shared[c]));
+                    for r in 0..R {
+                        let left = V::splat(*left.add(r * DEPTH + block * W::INPUTS + i));
+                        for c in 0..C {
+                            local[r][c] = local[r][c].plus_product(left, right[c]);
+                        }
                     }
                 }
             }

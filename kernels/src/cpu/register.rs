@@ -13,6 +13,8 @@ pub(crate) trait Register: Copy {
     unsafe fn load_bf16(from: *const bf16) -> Self;
     unsafe fn load_f16(from: *const f16) -> Self;
     unsafe fn load_i8(from: *const i8) -> Self;
+    /// Of each word the number that the bits of `mask` make once the word is shifted right by `shift`.
+    unsafe fn load_bits(from: *const u32, shift: u32, mask: u32) -> Self;
     unsafe fn store(self, to: *mut f32);
     unsafe fn splat(number: f32) -> Self;
     /// `self + a * b`, rounded once.
@@ -56,6 +58,16 @@ mod x86 {
         unsafe fn load_i8(from: *const i8) -> Self {
             // SAFETY: as the trait demands.
             unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_bits(from: *const u32, shift: u32, mask: u32) -> Self {
+            // SAFETY: as the trait demands.
+            unsafe {
+                let words = _mm512_loadu_si512(from.cast());
+                let words = _mm512_srl_epi32(words, _mm_cvtsi32_si128(shift as i32));
+                _mm512_cvtepi32_ps(_mm512_and_si512(words, _mm512_set1_epi32(mask as i32)))
+            }
         }
 
         #[inline(always)]
@@ -111,6 +123,16 @@ mod x86 {
         unsafe fn load_i8(from: *const i8) -> Self {
             // SAFETY: as the trait demands.
             unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_bits(from: *const u32, shift: u32, mask: u32) -> Self {
+            // SAFETY: as the trait demands.
+            unsafe {
+                let words = _mm256_loadu_si256(from.cast());
+                let words = _mm256_srl_epi32(words, _mm_cvtsi32_si128(shift as i32));
+                _mm256_cvtepi32_ps(_mm256_and_si256(words, _mm256_set1_epi32(mask as i32)))
+            }
         }
 
         #[inline(always)]
@@ -178,6 +200,15 @@ mod arm {
             unsafe {
                 let wide: [f32; 4] = std::array::from_fn(|lane| f32::from(*from.add(lane)));
                 vld1q_f32(wide.as_ptr())
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn load_bits(from: *const u32, shift: u32, mask: u32) -> Self {
+            // SAFETY: as the trait demands. Shifting left by less than nothing is shifting right.
+            unsafe {
+                let words = vshlq_u32(vld1q_u32(from), vdupq_n_s32(-(shift as i32)));
+                vcvtq_f32_u32(vandq_u32(words, vdupq_n_u32(mask)))
             }
         }
 
