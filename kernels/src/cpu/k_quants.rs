@@ -7,27 +7,27 @@ use super::register::Register;
 /// Inputs of a block.
 pub(crate) const INPUTS: usize = 256;
 
-/// Per input and column a number of `WORDS / 8` bits; a word has those of several inputs, one after the
+/// Per input and column a number of `BITS` bits; a word has those of several inputs, one after the
 /// other.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bits<const WORDS: usize>([[u32; COLUMNS]; WORDS]);
+pub(crate) struct Bits<const BITS: usize, const WORDS: usize>([[u32; COLUMNS]; WORDS]);
 
-impl<const WORDS: usize> Bits<WORDS> {
+impl<const BITS: usize, const WORDS: usize> Bits<BITS, WORDS> {
     pub(crate) const ZERO: Self = Self([[0; COLUMNS]; WORDS]);
 
-    const PER_WORD: usize = INPUTS / WORDS;
-    const BITS: usize = 32 / Self::PER_WORD;
-    const MASK: u32 = (1 << Self::BITS) - 1;
+    /// Inputs of a word.
+    const PER_WORD: usize = 32 / BITS;
+    const MASK: u32 = (1 << BITS) - 1;
 
     /// Puts a number where there was zero.
     pub(crate) fn put(&mut self, i: usize, column: usize, number: u8) {
-        let shift = i % Self::PER_WORD * Self::BITS;
+        let shift = i % Self::PER_WORD * BITS;
         self.0[i / Self::PER_WORD][column] |= u32::from(number) << shift;
     }
 
     #[inline(always)]
     pub(crate) fn get(&self, i: usize, column: usize) -> u8 {
-        let shift = i % Self::PER_WORD * Self::BITS;
+        let shift = i % Self::PER_WORD * BITS;
         (self.0[i / Self::PER_WORD][column] >> shift & Self::MASK) as u8
     }
 
@@ -37,7 +37,7 @@ impl<const WORDS: usize> Bits<WORDS> {
     /// As [`Register`] demands; i and the columns must be within the array.
     #[inline(always)]
     pub(crate) unsafe fn load<R: Register>(&self, i: usize, column: usize) -> R {
-        let shift = i % Self::PER_WORD * Self::BITS;
+        let shift = i % Self::PER_WORD * BITS;
         // SAFETY: i and the columns are within the array, as the caller promises.
         unsafe {
             let words = self.0.as_ptr().add(i / Self::PER_WORD).cast::<u32>();
@@ -73,8 +73,8 @@ pub(crate) fn bytes_of(scales: [u8; 8], mins: [u8; 8]) -> [u8; 12] {
     })
 }
 
-/// Of a byte of a Q4_K or Q5_K block the input whose number its lower half is; the upper half is that
-/// of the input a group later.
-pub(crate) fn input_of_byte(at: usize) -> usize {
-    at / 32 * 64 + at % 32
+/// Of the bytes that a Q4_K or Q5_K block has for numbers, the half that is of input i of `group`: two
+/// groups have their bytes together.
+pub(crate) fn half_byte(bytes: &[u8], group: usize, i: usize) -> u8 {
+    bytes[group / 2 * 32 + i] >> (group % 2 * 4) & 15
 }

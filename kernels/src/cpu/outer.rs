@@ -37,6 +37,10 @@ pub(crate) trait Right: Sized {
     /// How many of them, one after the other, share what is loaded once for all: `INPUTS` or a part.
     const GROUP: usize;
 
+    /// How many of a group are worked through without a loop, because what is to be done for one i is
+    /// then known beforehand: a divisor of `GROUP`.
+    const STEP: usize;
+
     /// What a group shares.
     type Shared<R: Register>: Copy;
 
@@ -60,6 +64,7 @@ pub(crate) trait Right: Sized {
 impl<T: Element> Right for [T; COLUMNS] {
     const INPUTS: usize = 1;
     const GROUP: usize = 1;
+    const STEP: usize = 1;
     type Shared<R: Register> = ();
 
     #[inline(always)]
@@ -105,15 +110,23 @@ unsafe fn add<V: Register, const R: usize, const C: usize, W: Right, const DEPTH
         let left = left.as_ptr().add(row).cast::<f32>();
         for (block, right) in right.iter().enumerate() {
             for group in 0..W::INPUTS / W::GROUP {
-                let shared: [W::Shared<V>; C] =
-                    std::array::from_fn(|c| right.shared(group, column + c * V::LANES));
-                for i in group * W::GROUP..(group + 1) * W::GROUP {
-                    let right: [V; C] =
-                        std::array::from_fn(|c| right.load(i, column + c * V::LANES, shared[c]));
-                    for r in 0..R {
-                        let left = V::splat(*left.add(r * DEPTH + block * W::INPUTS + i));
-                        for c in 0..C {
-                            local[r][c] = local[r][c].plus_product(left, right[c]);
+                // Not with `std::array::from_fn`, which may stay a function without the instructions.
+                let mut shared = [right.shared::<V>(group, column); C];
+                for c in 1..C {
+                    shared[c] = right.shared::<V>(group, column + c * V::LANES);
+                }
+                for step in 0..W::GROUP / W::STEP {
+                    for i in 0..W::STEP {
+                        let i = group * W::GROUP + step * W::STEP + i;
+                        let mut numbers = [right.load::<V>(i, column, shared[0]); C];
+                        for c in 1..C {
+                            numbers[c] = right.load::<V>(i, column + c * V::LANES, shared[c]);
+                        }
+                        for r in 0..R {
+                            let left = V::splat(*left.add(r * DEPTH + block * W::INPUTS + i));
+                            for c in 0..C {
+                                local[r][c] = local[r][c].plus_product(left, numbers[c]);
+                            }
                         }
                     }
                 }

@@ -3,7 +3,7 @@
 use candle_core::quantized::GgmlDType;
 use half::f16;
 
-use super::k_quants::{bytes_of, input_of_byte, scales_and_mins, Bits, INPUTS};
+use super::k_quants::{bytes_of, half_byte, scales_and_mins, Bits, INPUTS};
 use super::outer::{Right, COLUMNS};
 use super::quantized::Quantized;
 use super::register::Register;
@@ -18,43 +18,62 @@ const GROUPS: usize = INPUTS / GROUP;
 /// exact in f32 but for the difference, so a fused multiply-add gives the same bits as a product and
 /// a sum.
 #[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
 pub(crate) struct Q4K {
     scale: [f16; COLUMNS],
     /// Negative, so that it is added.
     min: [f16; COLUMNS],
-    scales: [[i8; COLUMNS]; GROUPS],
-    mins: [[i8; COLUMNS]; GROUPS],
-    numbers: Bits<32>,
+    groups: [Group; GROUPS],
+}
+
+/// What belongs to a group stands together: a product reads memory from end to end.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct Group {
+    scales: [i8; COLUMNS],
+    mins: [i8; COLUMNS],
+    numbers: Bits<4, 4>,
+}
+
+impl Group {
+    const ZERO: Self = Self { scales: [0; COLUMNS], mins: [0; COLUMNS], numbers: Bits::ZERO };
 }
 
 impl Right for Q4K {
     const INPUTS: usize = INPUTS;
     const GROUP: usize = GROUP;
+    const STEP: usize = 8;
     type Shared<R: Register> = (R, R);
 
     #[inline(always)]
     unsafe fn shared<R: Register>(&self, group: usize, column: usize) -> (R, R) {
         // SAFETY: group and columns are within the arrays, as the caller promises.
         unsafe {
+            let group = self.groups.get_unchecked(group);
             let scale = R::load_f16(self.scale.as_ptr().add(column));
-            let scales = self.scales.as_ptr().add(group).cast::<i8>();
             let min = R::load_f16(self.min.as_ptr().add(column));
-            let mins = self.mins.as_ptr().add(group).cast::<i8>();
-            (R::load_i8(scales.add(column)).times(scale), R::load_i8(mins.add(column)).times(min))
+            (
+                R::load_i8(group.scales.as_ptr().add(column)).times(scale),
+                R::load_i8(group.mins.as_ptr().add(column)).times(min),
+            )
         }
     }
 
     #[inline(always)]
     unsafe fn load<R: Register>(&self, i: usize, column: usize, (scale, min): (R, R)) -> R {
         // SAFETY: i and the columns are within the arrays, as the caller promises.
-        unsafe { min.plus_product(self.numbers.load(i, column), scale) }
+        unsafe {
+            let group = self.groups.get_unchecked(i / GROUP);
+            min.plus_product(group.numbers.load(i % GROUP, column), scale)
+        }
     }
 
     #[inline(always)]
     fn number(&self, i: usize, column: usize) -> f32 {
-        let scale = f32::from(self.scales[i / GROUP][column]) * self.scale[column].to_f32();
-        let min = f32::from(self.mins[i / GROUP][column]) * self.min[column].to_f32();
-        f32::from(self.numbers.get(i, column)) * scale + min
+        let group = &self.groups[i / GROUP];
+        let scale = f32::from(group.scales[column]) * self.scale[column].to_f32();
+        let min = f32::from(group.mins[column]) * self.min[column].to_f32();
+        f32::from(group.numbers.get(i % GROUP, column)) * scale + min
     }
 }
 
@@ -65,37 +84,32 @@ impl Quantized for Q4K {
     const ZERO: Self = Self {
         scale: [f16::ZERO; COLUMNS],
         min: [f16::ZERO; COLUMNS],
-        scales: [[0; COLUMNS]; GROUPS],
-        mins: [[0; COLUMNS]; GROUPS],
-        numbers: Bits::ZERO,
+        groups: [Group::ZERO; GROUPS],
     };
 
     fn put(&mut self, column: usize, block: &[u8]) {
-        let (both, numbers) = block.split_at(4);
+        let (both, rest) = block.split_at(4);
         self.scale[column] = f16::from_le_bytes([both[0], both[1]]);
         self.min[column] = -f16::from_le_bytes([both[2], both[3]]);
-        let (groups, numbers) = numbers.split_at(12);
+        let (groups, numbers) = rest.split_at(12);
         let (scales, mins) = scales_and_mins(groups);
-        for group in 0..GROUPS {
-            self.scales[group][column] = scales[group] as i8;
-            self.mins[group][column] = mins[group] as i8;
-        }
-        for (at, &byte) in numbers.iter().enumerate() {
-            let i = input_of_byte(at);
-            self.numbers.put(i, column, byte & 15);
-            self.numbers.put(i + GROUP, column, byte >> 4);
+        for (at, group) in self.groups.iter_mut().enumerate() {
+            group.scales[column] = scales[at] as i8;
+            group.mins[column] = mins[at] as i8;
+            for i in 0..GROUP {
+                group.numbers.put(i, column, half_byte(numbers, at, i));
+            }
         }
     }
 
     fn append(&self, column: usize, bytes: &mut Vec<u8>) {
         bytes.extend(self.scale[column].to_le_bytes());
         bytes.extend((-self.min[column]).to_le_bytes());
-        let of_column = |groups: &[[i8; COLUMNS]; GROUPS]| groups.map(|group| group[column] as u8);
-        bytes.extend(bytes_of(of_column(&self.scales), of_column(&self.mins)));
-        bytes.extend(
-            (0..INPUTS / 2)
-                .map(input_of_byte)
-                .map(|i| self.numbers.get(i, column) | self.numbers.get(i + GROUP, column) << 4),
-        );
+        let scales = self.groups.map(|group| group.scales[column] as u8);
+        bytes.extend(bytes_of(scales, self.groups.map(|group| group.mins[column] as u8)));
+        for [lower, upper] in self.groups.as_chunks().0 {
+            let number = |group: &Group, i| group.numbers.get(i, column);
+            bytes.extend((0..GROUP).map(|i| number(lower, i) | number(upper, i) << 4));
+        }
     }
 }

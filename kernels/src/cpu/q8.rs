@@ -22,6 +22,7 @@ pub(crate) struct Q8 {
 impl Right for Q8 {
     const INPUTS: usize = INPUTS;
     const GROUP: usize = INPUTS;
+    const STEP: usize = 1;
     type Shared<R: Register> = R;
 
     #[inline(always)]
