@@ -114,11 +114,6 @@ impl ChainWeights {
         Ok(Self { held: Held::Quantized(dtype), shapes, blocks })
     }
 
-    /// Whether [`ChainWeights::pack_quantized`] packs weights of `dtype`.
-    pub fn packs(dtype: GgmlDType) -> bool {
-        for_quantized!(dtype, _W => Ok(())).is_ok()
-    }
-
     /// The weights and biases again, as they were packed.
     pub fn unpack(&self) -> Result<Unpacked> {
         match self.held {
