@@ -15,7 +15,8 @@ fn main() -> Result<()> {
     println!("{} threads", rayon::current_num_threads());
     let wanted = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
     let floats = [DType::F32, DType::BF16, DType::F16].map(Held::Float);
-    let quantized = [GgmlDType::Q8_0, GgmlDType::Q4K].map(Held::Quantized);
+    let quantized = [GgmlDType::Q8_0, GgmlDType::Q4K, GgmlDType::Q5K, GgmlDType::Q6K];
+    let quantized = quantized.map(Held::Quantized);
     for held in floats.into_iter().chain(quantized) {
         for (outputs, inputs) in [(1024, 1024), (4096, 1024), (1024, 4096), (256, 256), (1024, 256)]
         {

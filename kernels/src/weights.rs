@@ -98,7 +98,7 @@ impl ChainWeights {
         Ok(Self { held: Held::Float(dtype), shapes, blocks })
     }
 
-    /// Packs W_i as ggml quantizes them: to Q8_0 or Q4K, the same for all. Products are those of the
+    /// Packs W_i as ggml quantizes them: to Q8_0, Q4K, Q5K or Q6K, the same for all. Products are those of the
     /// dequantized weights, with f32 inputs.
     ///
     /// Fails if shapes or types do not belong together or the type is another.

@@ -198,7 +198,8 @@ mod tests {
     use half::{bf16, f16};
 
     use super::super::outer::{COLUMNS, ROWS};
-    use super::super::q4k::Q4K;
+    use super::super::q4k_q5k::{Q4K, Q5K};
+    use super::super::q6k::Q6K;
     use super::super::q8::Q8;
     use super::super::{Element, Quantized};
     use super::*;
@@ -257,13 +258,14 @@ mod tests {
         check::<[T; COLUMNS]>(&(0..36).map(right).collect::<Vec<_>>());
     }
 
-    /// Weights of any bytes, but for scales below 1/1024.
+    /// Weights of any bytes, but for scales below 1/4096: they stand at the start or at the end.
     fn check_quantized<W: Quantized>() {
         let block = |piece: usize, column: usize| {
             let byte = |at| (number((piece * COLUMNS + column) * 577 + at) * 128.0) as i8 as u8;
             let mut block: Vec<u8> = (0..W::BYTES).map(byte).collect();
-            block[1] = block[1] & 0x80 | 0x13;
-            block[3] = block[3] & 0x80 | 0x13;
+            for upper_byte in [1, 3, W::BYTES - 1] {
+                block[upper_byte] = block[upper_byte] & 0x80 | 0x0b;
+            }
             block
         };
         let mut right = vec![W::ZERO; DEPTH / W::INPUTS];
@@ -282,5 +284,7 @@ mod tests {
         check_floats::<f16>();
         check_quantized::<Q8>();
         check_quantized::<Q4K>();
+        check_quantized::<Q5K>();
+        check_quantized::<Q6K>();
     }
 }

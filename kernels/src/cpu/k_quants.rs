@@ -45,36 +45,3 @@ impl<const BITS: usize, const WORDS: usize> Bits<BITS, WORDS> {
         }
     }
 }
-
-/// From the 12 bytes that a Q4_K or Q5_K block has for them, the scales and minima of its eight groups,
-/// 6 bits each. The first four of
-/// both have a byte each; the last four of both share a byte for their lower halves, and the upper two
-/// bits of the first bytes have the rest.
-pub(crate) fn scales_and_mins(bytes: &[u8]) -> ([u8; 8], [u8; 8]) {
-    let both: [u8; 8] = std::array::from_fn(|at| bytes[at] & 63);
-    let rest: [u8; 8] = std::array::from_fn(|at| bytes[at] >> 6 << 4);
-    let scale = |group: usize| match group {
-        0..4 => both[group],
-        _ => bytes[group + 4] & 15 | rest[group - 4],
-    };
-    let min = |group: usize| match group {
-        0..4 => both[group + 4],
-        _ => bytes[group + 4] >> 4 | rest[group],
-    };
-    (std::array::from_fn(scale), std::array::from_fn(min))
-}
-
-/// The bytes that [`scales_and_mins`] reads.
-pub(crate) fn bytes_of(scales: [u8; 8], mins: [u8; 8]) -> [u8; 12] {
-    std::array::from_fn(|at| match at {
-        0..4 => scales[at] | scales[at + 4] >> 4 << 6,
-        4..8 => mins[at - 4] | mins[at] >> 4 << 6,
-        _ => scales[at - 4] & 15 | mins[at - 4] << 4,
-    })
-}
-
-/// Of the bytes that a Q4_K or Q5_K block has for numbers, the half that is of input i of `group`: two
-/// groups have their bytes together.
-pub(crate) fn half_byte(bytes: &[u8], group: usize, i: usize) -> u8 {
-    bytes[group / 2 * 32 + i] >> (group % 2 * 4) & 15
-}

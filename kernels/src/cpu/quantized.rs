@@ -31,11 +31,19 @@ macro_rules! for_quantized {
                 $body
             }
             candle_core::quantized::GgmlDType::Q4K => {
-                type $type = $crate::cpu::q4k::Q4K;
+                type $type = $crate::cpu::q4k_q5k::Q4K;
+                $body
+            }
+            candle_core::quantized::GgmlDType::Q5K => {
+                type $type = $crate::cpu::q4k_q5k::Q5K;
+                $body
+            }
+            candle_core::quantized::GgmlDType::Q6K => {
+                type $type = $crate::cpu::q6k::Q6K;
                 $body
             }
             other => Err(candle_core::Error::Msg(format!(
-                "weights of {other:?} are not supported: Q8_0 and Q4K are"
+                "weights of {other:?} are not supported: Q8_0, Q4K, Q5K and Q6K are"
             ))),
         }
     };

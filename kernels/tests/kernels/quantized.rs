@@ -13,7 +13,7 @@ use rand::{Rng, SeedableRng};
 use crate::linear::{assert_close, expected, ragged, random};
 use crate::reference::numbers;
 
-const DTYPES: [GgmlDType; 2] = [GgmlDType::Q8_0, GgmlDType::Q4K];
+const DTYPES: [GgmlDType; 4] = [GgmlDType::Q8_0, GgmlDType::Q4K, GgmlDType::Q5K, GgmlDType::Q6K];
 
 const WIDTHS: [usize; 3] = [256, 512, 256];
 const OUTPUTS: [usize; 3] = [70, 33, 5];
@@ -33,6 +33,7 @@ fn blocks(rng: &mut StdRng, dtype: GgmlDType) -> Result<Vec<QTensor>> {
 fn of_any_bytes(rng: &mut StdRng, shape: (usize, usize), dtype: GgmlDType) -> Result<QTensor> {
     let scales: &[usize] = match dtype {
         GgmlDType::Q8_0 => &[0],
+        GgmlDType::Q6K => &[208],
         _ => &[0, 2],
     };
     let blocks = shape.0 * shape.1 / dtype.block_size();
