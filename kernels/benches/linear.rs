@@ -1,22 +1,33 @@
-//! How fast the linear layers are: multiply-adds of a prompt, bytes of weights of a decoded row.
+//! How fast the linear layers are: multiply-adds of a prompt, bytes of weights of a decoded row. Of
+//! quantized weights also how fast candle's own product is.
 //!
-//! `cargo bench -p colm-kernels --bench linear`; `RAYON_NUM_THREADS=1` for one core.
+//! `cargo bench -p colm-kernels --bench linear`; `RAYON_NUM_THREADS=1` for one core; `-- Q4K` for what
+//! has that in its line.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
-use candle_core::quantized::{GgmlDType, QTensor};
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
+use candle_core::{DType, Device, Module, Result, Tensor};
 use colm_kernels::{chain_gated, chain_linear, with_threads_awake, ChainRows, ChainWeights};
 
 fn main() -> Result<()> {
     println!("{} threads", rayon::current_num_threads());
-    for held in
-        [Held::Float(DType::F32), Held::Float(DType::BF16), Held::Float(DType::F16), Held::Q8]
-    {
+    let wanted = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
+    let floats = [DType::F32, DType::BF16, DType::F16].map(Held::Float);
+    let quantized = [GgmlDType::Q8_0, GgmlDType::Q4K, GgmlDType::Q5K, GgmlDType::Q6K];
+    let quantized = quantized.map(Held::Quantized);
+    for held in floats.into_iter().chain(quantized) {
         for (outputs, inputs) in [(1024, 1024), (4096, 1024), (1024, 4096), (256, 256), (1024, 256)]
         {
-            for rows in [1, 4, 32, 512, 2048] {
-                report(outputs, inputs, rows, held)?;
+            let name = |rows| format!("{held:?} [{outputs:4}, {inputs:4}] x {rows:4} rows");
+            let rows = [1, 4, 32, 512, 2048].into_iter();
+            let rows: Vec<_> = rows.filter(|&rows| name(rows).contains(&wanted)).collect();
+            if !rows.is_empty() {
+                let layers = Layers::new(outputs, inputs, held)?;
+                for rows in rows {
+                    println!("{}: {}", name(rows), layers.report(rows)?);
+                }
             }
         }
     }
@@ -27,7 +38,7 @@ fn main() -> Result<()> {
 #[derive(Clone, Copy, Debug)]
 enum Held {
     Float(DType),
-    Q8,
+    Quantized(GgmlDType),
 }
 
 impl Held {
@@ -35,46 +46,71 @@ impl Held {
     fn bytes(self, weights: usize) -> usize {
         match self {
             Self::Float(dtype) => weights * dtype.size_in_bytes(),
-            Self::Q8 => weights / 32 * 34,
-        }
-    }
-
-    fn pack(self, weight: &Tensor) -> Result<ChainWeights> {
-        match self {
-            Self::Float(dtype) => ChainWeights::pack(&[(weight.to_dtype(dtype)?, None)]),
-            Self::Q8 => ChainWeights::pack_q8_0(&[QTensor::quantize(weight, GgmlDType::Q8_0)?]),
+            Self::Quantized(dtype) => weights / dtype.block_size() * dtype.type_size(),
         }
     }
 }
 
-fn report(outputs: usize, inputs: usize, rows: usize, held: Held) -> Result<()> {
-    let cpu = &Device::Cpu;
-    // Several layers in turn, as in a model: together they do not stay in the cache.
-    let layers = (256 << 20) / held.bytes(outputs * inputs).max(1 << 20);
-    let pack = || held.pack(&Tensor::randn(0f32, 1f32, (outputs, inputs), cpu)?);
-    let layers = (0..layers.min(64)).map(|_| pack()).collect::<Result<Vec<_>>>()?;
-    let x = [Tensor::randn(0f32, 1f32, (rows, inputs), cpu)?];
-    let chain_rows = ChainRows::same(1, rows);
-    let plain = fastest(&layers, |weights| chain_linear(&x, &chain_rows, &[weights]).map(drop))?;
-    let gated = fastest(&layers, |w| chain_gated(&x, &chain_rows, w, w).map(drop))?;
-    let flops = (2 * outputs * inputs * rows) as f64;
-    let bytes = held.bytes(outputs * inputs) as f64;
-    println!(
-        "{held:?} [{outputs:4}, {inputs:4}] x {rows:4} rows: {:8.1} us, {:6.1} GFLOP/s, {:5.1} GB/s; \
-         gated {:6.1} GFLOP/s",
-        plain * 1e6,
-        flops / plain * 1e-9,
-        bytes / plain * 1e-9,
-        2. * flops / gated * 1e-9,
-    );
-    Ok(())
+/// Several layers that are used in turn, as in a model: together they do not stay in the cache.
+struct Layers {
+    outputs: usize,
+    inputs: usize,
+    held: Held,
+    packed: Vec<ChainWeights>,
+    /// The same, quantized, for candle.
+    candle: Vec<QMatMul>,
+}
+
+impl Layers {
+    fn new(outputs: usize, inputs: usize, held: Held) -> Result<Self> {
+        let count = (256 << 20) / held.bytes(outputs * inputs).max(1 << 20);
+        let weight = Tensor::randn(0f32, 1f32, (outputs, inputs), &Device::Cpu)?;
+        let (mut packed, mut candle) = (Vec::new(), Vec::new());
+        match held {
+            Held::Float(dtype) => {
+                let weight = weight.to_dtype(dtype)?;
+                for _ in 0..count.min(64) {
+                    packed.push(ChainWeights::pack(&[(weight.clone(), None)])?);
+                }
+            }
+            Held::Quantized(dtype) => {
+                let bytes = QTensor::quantize(&weight, dtype)?.data()?.to_vec();
+                for _ in 0..count.min(64) {
+                    let bytes = Cow::Borrowed(&bytes[..]);
+                    let storage = QStorage::from_data(bytes, &Device::Cpu, dtype)?;
+                    let weight = QTensor::new(storage, (outputs, inputs))?;
+                    packed.push(ChainWeights::pack_quantized(std::slice::from_ref(&weight))?);
+                    candle.push(QMatMul::from_qtensor(weight)?);
+                }
+            }
+        }
+        Ok(Self { outputs, inputs, held, packed, candle })
+    }
+
+    fn report(&self, rows: usize) -> Result<String> {
+        let x = [Tensor::randn(0f32, 1f32, (rows, self.inputs), &Device::Cpu)?];
+        let chain_rows = ChainRows::same(1, rows);
+        let plain = fastest(&self.packed, |w| chain_linear(&x, &chain_rows, &[w]).map(drop))?;
+        let gated = fastest(&self.packed, |w| chain_gated(&x, &chain_rows, w, w).map(drop))?;
+        let flops = (2 * self.outputs * self.inputs * rows) as f64;
+        let bytes = self.held.bytes(self.outputs * self.inputs) as f64;
+        let mut report = format!(
+            "{:8.1} us, {:6.1} GFLOP/s, {:5.1} GB/s; gated {:6.1} GFLOP/s",
+            plain * 1e6,
+            flops / plain * 1e-9,
+            bytes / plain * 1e-9,
+            2. * flops / gated * 1e-9,
+        );
+        if !self.candle.is_empty() {
+            let candle = fastest(&self.candle, |weights| weights.forward(&x[0]).map(drop))?;
+            report += &format!("; candle {:6.1} GFLOP/s", flops / candle * 1e-9);
+        }
+        Ok(report)
+    }
 }
 
 /// Seconds per layer in the fastest of several rounds.
-fn fastest(
-    layers: &[ChainWeights],
-    run: impl Fn(&ChainWeights) -> Result<()> + Sync,
-) -> Result<f64> {
+fn fastest<T: Sync>(layers: &[T], run: impl Fn(&T) -> Result<()> + Sync) -> Result<f64> {
     let mut fastest = f64::INFINITY;
     let begin = Instant::now();
     while begin.elapsed().as_secs_f64() < 0.3 {

@@ -44,16 +44,18 @@ mod linear;
 mod norm;
 mod rope;
 mod silu;
+mod weights;
 
 pub use attention::{chain_attention, ChainQueries, QueryRange};
 pub use block_tables::{BlockTables, Slots};
 pub use chain_rows::ChainRows;
 pub use cpu::team::with_threads_awake;
 pub use kv_blocks::KvBlocks;
-pub use linear::{chain_gated, chain_linear, chain_linear_add, ChainWeights, Unpacked};
+pub use linear::{chain_gated, chain_linear, chain_linear_add};
 pub use norm::chain_rms_norm;
 pub use rope::{Llama3Scaling, Rope};
 pub use silu::silu_mul;
+pub use weights::{ChainWeights, Unpacked};
 
 /// Whether the functions of this build run on tensors of `device`: on the CPU, and with the feature `cuda` on
 /// a GPU.

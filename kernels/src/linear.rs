@@ -1,249 +1,19 @@
 //! The linear layers: all chains of a layer in one call.
 
-use std::any::Any;
-use std::borrow::Cow;
 use std::ops::Range;
 
-use candle_core::quantized::{GgmlDType, QStorage, QTensor};
-use candle_core::{bail, DType, Device, Result, Tensor};
+use candle_core::{bail, Device, Result, Tensor};
 
 use crate::cpu::outer::{Right, COLUMNS};
-use crate::cpu::panels::Panels;
 use crate::cpu::product::{multiply, Product, Unit};
-use crate::cpu::q8::Q8;
 use crate::cpu::rectangles::Rectangles;
 use crate::cpu::rows::{all_dense, hold, rows_of};
 use crate::cpu::tiles::Tiles;
-use crate::cpu::{for_dtype, Element, Rows};
+use crate::cpu::Rows;
 #[cfg(feature = "cuda")]
-use crate::cuda::GpuBlock;
+use crate::weights::Held;
+use crate::weights::{for_held, Block, ChainWeights};
 use crate::ChainRows;
-
-/// The weights of a ChainLinear (SPEC 2), packed for the product: W_i of `[out_i, in_1 + .. + in_i]`
-/// for every chain that has an output, chain 1 first. A model of k chains reads the first k.
-#[derive(Debug)]
-pub struct ChainWeights {
-    held: Held,
-    /// `[out_i, in_<=i]`
-    shapes: Vec<(usize, usize)>,
-    /// A `Vec<Block<W>>`, W being what `held` says; on a GPU a `Vec<GpuBlock>`.
-    blocks: Box<dyn Any + Send + Sync>,
-}
-
-/// What a weight is in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Held {
-    Float(DType),
-    /// ggml's q8_0.
-    Q8,
-    /// In a GPU's memory, as they are stored.
-    #[cfg(feature = "cuda")]
-    Gpu(DType),
-}
-
-impl Held {
-    /// The dtype of x and y.
-    fn activations(self) -> DType {
-        match self {
-            Self::Float(_) | Self::Q8 => DType::F32,
-            #[cfg(feature = "cuda")]
-            Self::Gpu(dtype) => dtype,
-        }
-    }
-}
-
-/// `for_held!(held, W => body)` is `body` with W standing for the weights of a panel.
-macro_rules! for_held {
-    ($held:expr, $weights:ident => $body:expr) => {
-        match $held {
-            Held::Float(dtype) => for_dtype!(dtype, T => {
-                type $weights = [T; COLUMNS];
-                $body
-            }),
-            Held::Q8 => {
-                type $weights = Q8;
-                $body
-            }
-            #[cfg(feature = "cuda")]
-            Held::Gpu(_) => bail!("x is in host memory, the weights are in a GPU's"),
-        }
-    };
-}
-
-#[derive(Debug)]
-struct Block<W> {
-    panels: Panels<W>,
-    bias: Vec<f32>,
-}
-
-impl ChainWeights {
-    /// Packs W_i of `[out_i, in_<=i]` and, where there are biases, b_i of `[out_i]`. The weights keep
-    /// their dtype: f32, bf16 or f16, the same for all.
-    ///
-    /// Fails if shapes or dtypes do not belong together or a tensor is not in host memory.
-    pub fn pack(blocks: &[(Tensor, Option<Tensor>)]) -> Result<Self> {
-        let Some((first, _)) = blocks.first() else { bail!("a linear layer of no chains") };
-        let dtype = first.dtype();
-        if let Some(other) = blocks.iter().map(|(weight, _)| weight.dtype()).find(|&d| d != dtype) {
-            bail!("weights of {dtype:?} and of {other:?} in one layer");
-        }
-        let shapes = blocks.iter().map(|(weight, _)| weight.dims2());
-        let shapes = checked(shapes.collect::<Result<_>>()?)?;
-        for ((_, bias), shape) in blocks.iter().zip(&shapes) {
-            if bias.as_ref().is_some_and(|bias| bias.dims() != [shape.0]) {
-                bail!("a chain has {} outputs and a bias of another shape", shape.0);
-            }
-        }
-        #[cfg(feature = "cuda")]
-        if crate::cuda::has(first) {
-            let blocks: Vec<GpuBlock> = blocks.to_vec();
-            return Ok(Self { held: Held::Gpu(dtype), shapes, blocks: Box::new(blocks) });
-        }
-        let blocks = for_dtype!(dtype, T => pack_blocks::<T>(blocks))?;
-        Ok(Self { held: Held::Float(dtype), shapes, blocks })
-    }
-
-    /// Packs W_i quantized to q8_0. Products are those of the dequantized weights, with f32 inputs.
-    ///
-    /// Fails if shapes do not belong together or a tensor is of another type.
-    pub fn pack_q8_0(blocks: &[QTensor]) -> Result<Self> {
-        if let Some(other) = blocks.iter().map(QTensor::dtype).find(|&d| d != GgmlDType::Q8_0) {
-            bail!("weights of {other:?} among those of Q8_0");
-        }
-        let shapes = blocks.iter().map(|block| block.shape().dims2());
-        let shapes = checked(shapes.collect::<Result<_>>()?)?;
-        let blocks = blocks
-            .iter()
-            .map(|block| Ok(Block { panels: Panels::<Q8>::pack(block)?, bias: Vec::new() }));
-        let blocks = Box::new(blocks.collect::<Result<Vec<_>>>()?);
-        Ok(Self { held: Held::Q8, shapes, blocks })
-    }
-
-    /// The weights and biases again, as they were packed.
-    pub fn unpack(&self) -> Result<Unpacked> {
-        match self.held {
-            Held::Float(dtype) => {
-                for_dtype!(dtype, T => unpack_blocks(self.blocks::<[T; COLUMNS]>()?))
-                    .map(Unpacked::Floats)
-            }
-            Held::Q8 => {
-                let blocks = self.blocks::<Q8>()?.iter().zip(&self.shapes).map(|(block, shape)| {
-                    let bytes = block.panels.unpack();
-                    // Borrowed: candle 0.10 copies from an owned Cow after it has dropped it.
-                    let bytes = Cow::Borrowed(&bytes[..]);
-                    let storage = QStorage::from_data(bytes, &Device::Cpu, GgmlDType::Q8_0)?;
-                    QTensor::new(storage, *shape)
-                });
-                blocks.collect::<Result<_>>().map(Unpacked::Q8_0)
-            }
-            #[cfg(feature = "cuda")]
-            Held::Gpu(_) => Ok(Unpacked::Floats(self.gpu_blocks()?.to_vec())),
-        }
-    }
-
-    /// Whether `other` holds its weights in the same form: only such layers go into one call.
-    pub fn held_like(&self, other: &Self) -> bool {
-        self.held == other.held
-    }
-
-    /// Per chain that has an output, `(out_i, in_<=i)`.
-    pub fn shapes(&self) -> &[(usize, usize)] {
-        &self.shapes
-    }
-
-    /// Of the weights of `chain` the rows named, `[rows, in_<=i]` of x's dtype: an embedding that is
-    /// tied to the head.
-    ///
-    /// Fails if there is no such row.
-    pub fn rows(&self, chain: usize, rows: &[u32]) -> Result<Tensor> {
-        let (outputs, inputs) = self.shapes[chain];
-        if let Some(row) = rows.iter().find(|&&row| row as usize >= outputs) {
-            bail!("row {row} of a matrix of {outputs}");
-        }
-        #[cfg(feature = "cuda")]
-        if let Held::Gpu(_) = self.held {
-            let (weight, _) = &self.gpu_blocks()?[chain];
-            return weight.index_select(&Tensor::new(rows, weight.device())?, 0);
-        }
-        let Held::Float(dtype) = self.held else { bail!("an embedding is not quantized") };
-        let mut numbers = vec![0.0; rows.len() * inputs];
-        for_dtype!(dtype, T => {
-            let panels = &self.blocks::<[T; COLUMNS]>()?[chain].panels;
-            for (to, &row) in numbers.chunks_exact_mut(inputs).zip(rows) {
-                for (to, from) in to.iter_mut().zip(panels.row(row as usize)) {
-                    *to = from.wide();
-                }
-            }
-            Ok(())
-        })?;
-        Tensor::from_vec(numbers, (rows.len(), inputs), &Device::Cpu)
-    }
-
-    #[cfg(feature = "cuda")]
-    pub(crate) fn gpu_blocks(&self) -> Result<&[GpuBlock]> {
-        match self.blocks.downcast_ref::<Vec<GpuBlock>>() {
-            Some(blocks) => Ok(blocks),
-            None => bail!("x is in a GPU's memory, the weights are in the host's"),
-        }
-    }
-
-    fn blocks<W: Right + 'static>(&self) -> Result<&[Block<W>]> {
-        match self.blocks.downcast_ref::<Vec<Block<W>>>() {
-            Some(blocks) => Ok(blocks),
-            None => bail!("layers that read the same x must hold their weights alike"),
-        }
-    }
-}
-
-/// What [`ChainWeights::unpack`] gives: per chain W_i and b_i.
-#[derive(Debug)]
-pub enum Unpacked {
-    /// From [`ChainWeights::pack`].
-    Floats(Vec<(Tensor, Option<Tensor>)>),
-    /// From [`ChainWeights::pack_q8_0`].
-    Q8_0(Vec<QTensor>),
-}
-
-/// Every chain reads at least what the chain below it reads.
-fn checked(shapes: Vec<(usize, usize)>) -> Result<Vec<(usize, usize)>> {
-    if shapes.is_empty() {
-        bail!("a linear layer of no chains");
-    }
-    if !shapes.is_sorted_by_key(|shape| shape.1) {
-        bail!("{shapes:?}: every chain reads at least the inputs of the chain below it");
-    }
-    Ok(shapes)
-}
-
-fn pack_blocks<T: Element>(
-    blocks: &[(Tensor, Option<Tensor>)],
-) -> Result<Box<dyn Any + Send + Sync>> {
-    let blocks = blocks.iter().map(|(weight, bias)| {
-        // The sums are f32, so biases are.
-        let bias = match bias {
-            Some(bias) => bias.to_dtype(DType::F32)?.to_vec1()?,
-            None => Vec::new(),
-        };
-        Ok(Block { panels: Panels::<[T; COLUMNS]>::pack(weight)?, bias })
-    });
-    Ok(Box::new(blocks.collect::<Result<Vec<_>>>()?))
-}
-
-fn unpack_blocks<T: Element>(
-    blocks: &[Block<[T; COLUMNS]>],
-) -> Result<Vec<(Tensor, Option<Tensor>)>> {
-    let unpacked = blocks.iter().map(|Block { panels, bias }| {
-        let shape = (panels.outputs(), panels.inputs());
-        let rows: Vec<T> = (0..shape.0).flat_map(|output| panels.row(output)).collect();
-        let weight = Tensor::from_vec(rows, shape, &Device::Cpu)?;
-        let bias = match bias.is_empty() {
-            true => None,
-            false => Some(Tensor::new(&bias[..], &Device::Cpu)?.to_dtype(T::DTYPE)?),
-        };
-        Ok((weight, bias))
-    });
-    unpacked.collect()
-}
 
 /// y_i = W_i x_<=i + b_i for every chain i that `x` and the weights have, and for every one of several
 /// layers that read the same `x` (SPEC 2: q, k and v).
@@ -280,8 +50,12 @@ pub fn chain_gated(
     gate: &ChainWeights,
     up: &ChainWeights,
 ) -> Result<Vec<Tensor>> {
-    if gate.shapes != up.shapes {
-        bail!("gate and up must have the same shapes, not {:?} and {:?}", gate.shapes, up.shapes);
+    if gate.shapes() != up.shapes() {
+        bail!(
+            "gate and up must have the same shapes, not {:?} and {:?}",
+            gate.shapes(),
+            up.shapes()
+        );
     }
     let layer = Layer { up: Some(up), ..Layer::plain(gate) };
     Ok(forward(x, rows, &[layer])?.remove(0))
@@ -301,13 +75,13 @@ impl<'a> Layer<'a> {
 
     /// How many of the chains of x have an output.
     fn chains(&self, of: usize) -> usize {
-        of.min(self.weights.shapes.len())
+        of.min(self.weights.shapes().len())
     }
 
     fn check(&self, widths: &[usize], rows: &ChainRows) -> Result<()> {
         let mut inputs = 0;
         for (chain, (&width, &(outputs, expected))) in
-            widths.iter().zip(&self.weights.shapes).enumerate()
+            widths.iter().zip(self.weights.shapes()).enumerate()
         {
             inputs += width;
             if inputs != expected {
@@ -329,7 +103,7 @@ impl<'a> Layer<'a> {
 
 fn forward(x: &[Tensor], rows: &ChainRows, layers: &[Layer]) -> Result<Vec<Vec<Tensor>>> {
     let Some(first) = layers.first() else { return Ok(Vec::new()) };
-    let expected = first.weights.held.activations();
+    let expected = first.weights.held().activations();
     let widths = x.iter().enumerate().map(|(chain, x)| match x.dims() {
         _ if x.dtype() != expected => {
             bail!("chain {chain} has x of {}, not {}", x.dtype().as_str(), expected.as_str())
@@ -342,10 +116,10 @@ fn forward(x: &[Tensor], rows: &ChainRows, layers: &[Layer]) -> Result<Vec<Vec<T
         layer.check(&widths, rows)?;
     }
     #[cfg(feature = "cuda")]
-    if let Held::Gpu(_) = first.weights.held {
+    if let Held::Gpu(_) = first.weights.held() {
         return crate::cuda::chain_linear(x, rows, layers);
     }
-    for_held!(first.weights.held, W => forward_in::<W>(x, rows, layers))
+    for_held!(first.weights.held(), W => forward_in::<W>(x, rows, layers))
 }
 
 fn forward_in<W: Right + Sync + 'static>(
@@ -362,7 +136,7 @@ fn forward_in<W: Right + Sync + 'static>(
     let residuals = held.iter().map(|held| rows_of(held)).collect::<Result<Vec<_>>>()?;
 
     let chains: Vec<usize> = layers.iter().map(|layer| layer.chains(x.len())).collect();
-    let size = |layer: &Layer, chain: usize| rows.count(chain) * layer.weights.shapes[chain].0;
+    let size = |layer: &Layer, chain: usize| rows.count(chain) * layer.weights.shapes()[chain].0;
     let mut numbers: Vec<Vec<Vec<f32>>> = layers
         .iter()
         .zip(&chains)
@@ -372,7 +146,7 @@ fn forward_in<W: Right + Sync + 'static>(
         .iter()
         .zip(&mut numbers)
         .map(|(layer, numbers)| {
-            let outs = numbers.iter_mut().zip(&layer.weights.shapes);
+            let outs = numbers.iter_mut().zip(layer.weights.shapes());
             outs.map(|(numbers, shape)| Rectangles::new(numbers, shape.0)).collect()
         })
         .collect();
@@ -397,7 +171,7 @@ fn forward_in<W: Right + Sync + 'static>(
     drop(outs);
 
     let tensors = numbers.into_iter().zip(layers).map(|(numbers, layer)| {
-        let chains = numbers.into_iter().zip(&layer.weights.shapes).enumerate();
+        let chains = numbers.into_iter().zip(layer.weights.shapes()).enumerate();
         let tensors = chains.map(|(chain, (numbers, &(outputs, _)))| {
             Tensor::from_vec(numbers, (rows.count(chain), outputs), &Device::Cpu)
         });

@@ -76,7 +76,7 @@ impl ChainEmbedding {
             Table::Rows(table) => Ok(table.clone()),
             Table::Tied(weights) => match weights.unpack()? {
                 Unpacked::Floats(mut table) => Ok(table.remove(0).0),
-                Unpacked::Q8_0(table) => table[0].dequantize(&Device::Cpu),
+                Unpacked::Quantized(table) => table[0].dequantize(&Device::Cpu),
             },
         });
         tables.collect()

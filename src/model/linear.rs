@@ -54,7 +54,8 @@ impl ChainLinear {
     }
 
     /// Packs the blocks once the host has quantized them, if it has made them something the kernels
-    /// know: ggml's q8_0, or the weights as they were where their widths allow no quantization.
+    /// know: one of ggml's forms that they have, the same for all blocks, or the weights as they were
+    /// where their widths allow no quantization.
     pub fn pack_quantized(&mut self) -> Result<()> {
         if let Self::Blocks(blocks) = self {
             if let Some(weights) = packed(blocks)? {
@@ -148,22 +149,22 @@ pub(super) fn packed(blocks: &[Arc<dyn QuantMethod>]) -> Result<Option<ChainWeig
     let on =
         |here: fn(&Device) -> bool| blocks.iter().all(|block| here(&block.dtype_and_device().1));
     if on(Device::is_cpu) {
-        let quantized = blocks.iter().map(q8_0).collect::<Result<Option<Vec<_>>>>()?;
+        let quantized = blocks.iter().map(quantized).collect::<Result<Option<Vec<_>>>>()?;
         if let Some(quantized) = quantized {
-            return ChainWeights::pack_q8_0(&quantized).map(Some);
+            let alike = quantized.iter().all(|block| block.dtype() == quantized[0].dtype());
+            return alike.then(|| ChainWeights::pack_quantized(&quantized)).transpose();
         }
     }
     let plain = blocks.iter().map(|block| block.unquant_weight_bias()).collect::<Option<Vec<_>>>();
     plain.filter(|_| on(colm_kernels::runs_on)).map(|plain| ChainWeights::pack(&plain)).transpose()
 }
 
-/// The weights of a block that the host has quantized to q8_0. It hands them out in the form its
-/// UQFF files have: version, kind (0 for ggml's), length, whether there is a bias, dtype, rank, the
-/// two dimensions, all u32 but for kind and bias; then the bytes.
-fn q8_0(block: &Arc<dyn QuantMethod>) -> Result<Option<QTensor>> {
+/// The weights of a block that the host has quantized to what the kernels know. It hands them out in
+/// the form its UQFF files have: version, kind (0 for ggml's), length, whether there is a bias, dtype,
+/// rank, the two dimensions, all u32 but for kind and bias; then the bytes.
+fn quantized(block: &Arc<dyn QuantMethod>) -> Result<Option<QTensor>> {
     const HEADER: usize = 26;
     const GGML: u8 = 0;
-    const Q8_0: u32 = 8;
     if !["gguf", "pending-isq"].contains(&block.name()) {
         return Ok(None);
     }
@@ -171,11 +172,16 @@ fn q8_0(block: &Arc<dyn QuantMethod>) -> Result<Option<QTensor>> {
     let Ok(uqff) = block.serialize() else { return Ok(None) };
     let Some((header, bytes)) = uqff.split_at_checked(HEADER) else { return Ok(None) };
     let number = |at: usize| u32::from_le_bytes(std::array::from_fn(|byte| header[at + byte]));
-    if header[4] != GGML || header[9] != 0 || number(10) != Q8_0 || number(14) != 2 {
+    if header[4] != GGML || header[9] != 0 || number(14) != 2 {
         return Ok(None);
     }
+    let dtype = match number(10) {
+        8 => GgmlDType::Q8_0,
+        12 => GgmlDType::Q4K,
+        _ => return Ok(None),
+    };
     let shape = (number(18) as usize, number(22) as usize);
-    let storage = QStorage::from_data(Cow::Borrowed(bytes), &Device::Cpu, GgmlDType::Q8_0)?;
+    let storage = QStorage::from_data(Cow::Borrowed(bytes), &Device::Cpu, dtype)?;
     QTensor::new(storage, shape).map(Some)
 }
 
@@ -194,7 +200,7 @@ pub(super) fn as_blocks(weights: Unpacked) -> Result<Blocks> {
             });
             weights.collect()
         }
-        Unpacked::Q8_0(weights) => {
+        Unpacked::Quantized(weights) => {
             let weights = weights.into_iter().map(|weight| {
                 block(QuantMethodConfig::Gguf { q_weight: Arc::new(weight), b: None })
             });

@@ -5,7 +5,7 @@ use candle_core::{bail, CpuStorage, Result, WithDType};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use super::outer::Register;
+use super::register::Register;
 
 /// A number as tensors store it; arithmetic is done in f32.
 pub(crate) trait Element: WithDType {

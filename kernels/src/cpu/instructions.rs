@@ -195,42 +195,44 @@ fn with_avx2<K: Kernel>(kernel: K) -> K::Output {
 
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
-    use std::marker::PhantomData;
-
     use half::{bf16, f16};
 
     use super::super::outer::{COLUMNS, ROWS};
-    use super::super::Element;
+    use super::super::q4k_q5k::{Q4K, Q5K};
+    use super::super::q6k::Q6K;
+    use super::super::q8::Q8;
+    use super::super::{Element, Quantized};
     use super::*;
 
-    const DEPTH: usize = 37;
+    const DEPTH: usize = 600;
 
-    /// `rows` rows of sums of outer products of fixed numbers, on top of others.
-    struct Sums<T> {
-        rows: usize,
-        dtype: PhantomData<T>,
+    /// Between -1 and 1.
+    fn number(at: usize) -> f32 {
+        ((at * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0
     }
 
-    impl<T: Element> Kernel for Sums<T> {
+    /// Sums of outer products of fixed numbers of `rows` rows and `right`, on top of others.
+    struct Sums<'a, W> {
+        rows: usize,
+        right: &'a [W],
+    }
+
+    impl<W: Right> Kernel for Sums<'_, W> {
         type Output = Vec<Columns>;
 
         #[inline(always)]
         fn run<I: Instructions>(self) -> Vec<Columns> {
-            let number = |at: usize| ((at * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0;
-            let left: [[f32; DEPTH]; ROWS] =
-                std::array::from_fn(|row| std::array::from_fn(|i| number(row * 31 + i)));
-            let right: [[T; COLUMNS]; DEPTH] = std::array::from_fn(|i| {
-                std::array::from_fn(|column| T::narrow(number(i * 57 + column + 9)))
-            });
+            let left = |row| std::array::from_fn(|i| number(row * 31 + i) / 16.0);
+            let left: Vec<[f32; DEPTH]> = (0..self.rows).map(left).collect();
             let mut sums: Vec<Columns> = (0..self.rows).map(|row| [row as f32; COLUMNS]).collect();
-            I::add_outer_products(&left[..self.rows], &right[..DEPTH - 1], &mut sums);
+            I::add_outer_products(&left, self.right, &mut sums);
             sums
         }
     }
 
-    fn check<T: Element>() {
+    fn check<W: Right>(right: &[W]) {
         for rows in 1..=ROWS {
-            let sums = || Sums::<T> { rows, dtype: PhantomData };
+            let sums = || Sums { rows, right };
             let portable = sums().run::<Portable>();
             let mut fused = Vec::new();
             if has_avx2() {
@@ -251,10 +253,38 @@ mod tests {
         }
     }
 
+    fn check_floats<T: Element>() {
+        let right = |i: usize| std::array::from_fn(|column| T::narrow(number(i * 57 + column + 9)));
+        check::<[T; COLUMNS]>(&(0..36).map(right).collect::<Vec<_>>());
+    }
+
+    /// Weights of any bytes, but for scales below 1/4096: they stand at the start or at the end.
+    fn check_quantized<W: Quantized>() {
+        let block = |piece: usize, column: usize| {
+            let byte = |at| (number((piece * COLUMNS + column) * 577 + at) * 128.0) as i8 as u8;
+            let mut block: Vec<u8> = (0..W::BYTES).map(byte).collect();
+            for upper_byte in [1, 3, W::BYTES - 1] {
+                block[upper_byte] = block[upper_byte] & 0x80 | 0x0b;
+            }
+            block
+        };
+        let mut right = vec![W::ZERO; DEPTH / W::INPUTS];
+        for (piece, right) in right.iter_mut().enumerate() {
+            for column in 0..COLUMNS {
+                right.put(column, &block(piece, column));
+            }
+        }
+        check(&right);
+    }
+
     #[test]
     fn every_instruction_set_adds_the_same_products() {
-        check::<f32>();
-        check::<bf16>();
-        check::<f16>();
+        check_floats::<f32>();
+        check_floats::<bf16>();
+        check_floats::<f16>();
+        check_quantized::<Q8>();
+        check_quantized::<Q4K>();
+        check_quantized::<Q5K>();
+        check_quantized::<Q6K>();
     }
 }

@@ -6,8 +6,7 @@
 //! of these chains the registers hold at once. It is written with the processor's own instructions
 //! because the compiler, left to itself, vectorises some numbers of rows and not others.
 
-use half::{bf16, f16};
-
+use super::register::Register;
 use super::Element;
 
 /// The most rows of one call: with [`COLUMNS`], as many sums as the registers of AVX-512 hold.
@@ -35,16 +34,23 @@ pub(crate) trait Right: Sized {
     /// For how many i.
     const INPUTS: usize;
 
-    /// What they share.
+    /// How many of them, one after the other, share what is loaded once for all: `INPUTS` or a part.
+    const GROUP: usize;
+
+    /// How many of a group are worked through without a loop, because what is to be done for one i is
+    /// then known beforehand: a divisor of `GROUP`.
+    const STEP: usize;
+
+    /// What a group shares.
     type Shared<R: Register>: Copy;
 
-    /// What the columns of a register from `column` on share.
+    /// What `group` shares, for the columns of a register from `column` on.
     ///
     /// # Safety
-    /// As [`Register`] demands; the columns must be within [`COLUMNS`].
-    unsafe fn shared<R: Register>(&self, column: usize) -> Self::Shared<R>;
+    /// As [`Register`] demands; the columns must be within [`COLUMNS`], the group within `INPUTS`.
+    unsafe fn shared<R: Register>(&self, group: usize, column: usize) -> Self::Shared<R>;
 
-    /// The numbers of i and the columns of a register from `column` on.
+    /// The numbers of i and the columns of a register from `column` on. `shared` is of the group of i.
     ///
     /// # Safety
     /// As for [`Right::shared`]; `i` must be below `INPUTS`.
@@ -57,10 +63,12 @@ pub(crate) trait Right: Sized {
 /// One number per column, as it is.
 impl<T: Element> Right for [T; COLUMNS] {
     const INPUTS: usize = 1;
+    const GROUP: usize = 1;
+    const STEP: usize = 1;
     type Shared<R: Register> = ();
 
     #[inline(always)]
-    unsafe fn shared<R: Register>(&self, _column: usize) {}
+    unsafe fn shared<R: Register>(&self, _group: usize, _column: usize) {}
 
     #[inline(always)]
     unsafe fn load<R: Register>(&self, _i: usize, column: usize, _shared: ()) -> R {
@@ -72,24 +80,6 @@ impl<T: Element> Right for [T; COLUMNS] {
     fn number(&self, _i: usize, column: usize) -> f32 {
         self[column].wide()
     }
-}
-
-/// A register of several numbers.
-///
-/// # Safety
-/// The processor must have the register's instructions, and `LANES` numbers must stand at a pointer.
-pub(crate) trait Register: Copy {
-    const LANES: usize;
-
-    unsafe fn load_f32(from: *const f32) -> Self;
-    unsafe fn load_bf16(from: *const bf16) -> Self;
-    unsafe fn load_f16(from: *const f16) -> Self;
-    unsafe fn load_i8(from: *const i8) -> Self;
-    unsafe fn store(self, to: *mut f32);
-    unsafe fn splat(number: f32) -> Self;
-    /// `self + a * b`, rounded once.
-    unsafe fn plus_product(self, a: Self, b: Self) -> Self;
-    unsafe fn times(self, other: Self) -> Self;
 }
 
 /// `R` rows from `row` on and `C` registers of columns from `column` on.
@@ -119,15 +109,25 @@ unsafe fn add<V: Register, const R: usize, const C: usize, W: Right, const DEPTH
         }
         let left = left.as_ptr().add(row).cast::<f32>();
         for (block, right) in right.iter().enumerate() {
-            let shared: [W::Shared<V>; C] =
-                std::array::from_fn(|c| right.shared(column + c * V::LANES));
-            for i in 0..W::INPUTS {
-                let right: [V; C] =
-                    std::array::from_fn(|c| right.load(i, column + c * V::LANES, shared[c]));
-                for r in 0..R {
-                    let left = V::splat(*left.add(r * DEPTH + block * W::INPUTS + i));
-                    for c in 0..C {
-                        local[r][c] = local[r][c].plus_product(left, right[c]);
+            for group in 0..W::INPUTS / W::GROUP {
+                // Not with `std::array::from_fn`, which may stay a function without the instructions.
+                let mut shared = [right.shared::<V>(group, column); C];
+                for c in 1..C {
+                    shared[c] = right.shared::<V>(group, column + c * V::LANES);
+                }
+                for step in 0..W::GROUP / W::STEP {
+                    for i in 0..W::STEP {
+                        let i = group * W::GROUP + step * W::STEP + i;
+                        let mut numbers = [right.load::<V>(i, column, shared[0]); C];
+                        for c in 1..C {
+                            numbers[c] = right.load::<V>(i, column + c * V::LANES, shared[c]);
+                        }
+                        for r in 0..R {
+                            let left = V::splat(*left.add(r * DEPTH + block * W::INPUTS + i));
+                            for c in 0..C {
+                                local[r][c] = local[r][c].plus_product(left, numbers[c]);
+                            }
+                        }
                     }
                 }
             }
@@ -143,121 +143,9 @@ unsafe fn add<V: Register, const R: usize, const C: usize, W: Right, const DEPTH
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use std::arch::x86_64::*;
+    use std::arch::x86_64::{__m256, __m512};
 
-    use half::{bf16, f16};
-
-    use super::{add, Columns, Register, Right};
-
-    impl Register for __m512 {
-        const LANES: usize = 16;
-
-        #[inline(always)]
-        unsafe fn load_f32(from: *const f32) -> Self {
-            // SAFETY: as the trait demands.
-            unsafe { _mm512_loadu_ps(from) }
-        }
-
-        #[inline(always)]
-        unsafe fn load_bf16(from: *const bf16) -> Self {
-            // SAFETY: as the trait demands. bf16 is the upper half of an f32.
-            unsafe {
-                let halves = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
-                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(halves))
-            }
-        }
-
-        #[inline(always)]
-        unsafe fn load_f16(from: *const f16) -> Self {
-            // SAFETY: as the trait demands.
-            unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
-        }
-
-        #[inline(always)]
-        unsafe fn load_i8(from: *const i8) -> Self {
-            // SAFETY: as the trait demands.
-            unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) }
-        }
-
-        #[inline(always)]
-        unsafe fn store(self, to: *mut f32) {
-            // SAFETY: as the trait demands.
-            unsafe { _mm512_storeu_ps(to, self) }
-        }
-
-        #[inline(always)]
-        unsafe fn splat(number: f32) -> Self {
-            // SAFETY: as the trait demands.
-            unsafe { _mm512_set1_ps(number) }
-        }
-
-        #[inline(always)]
-        unsafe fn plus_product(self, a: Self, b: Self) -> Self {
-            // SAFETY: as the trait demands.
-            unsafe { _mm512_fmadd_ps(a, b, self) }
-        }
-
-        #[inline(always)]
-        unsafe fn times(self, other: Self) -> Self {
-            // SAFETY: as the trait demands.
-            unsafe { _mm512_mul_ps(self, other) }
-        }
-    }
-
-    impl Register for __m256 {
-        const LANES: usize = 8;
-
-        #[inline(always)]
-        unsafe fn load_f32(from: *const f32) -> Self {
-            // SAFETY: as the trait demands.
-            unsafe { _mm256_loadu_ps(from) }
-        }
-
-        #[inline(always)]
-        unsafe fn load_bf16(from: *const bf16) -> Self {
-            // SAFETY: as the trait demands. bf16 is the upper half of an f32.
-            unsafe {
-                let halves = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
-                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(halves))
-            }
-        }
-
-        #[inline(always)]
-        unsafe fn load_f16(from: *const f16) -> Self {
-            // SAFETY: as the trait demands.
-            unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
-        }
-
-        #[inline(always)]
-        unsafe fn load_i8(from: *const i8) -> Self {
-            // SAFETY: as the trait demands.
-            unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))) }
-        }
-
-        #[inline(always)]
-        unsafe fn store(self, to: *mut f32) {
-            // SAFETY: as the trait demands.
-            unsafe { _mm256_storeu_ps(to, self) }
-        }
-
-        #[inline(always)]
-        unsafe fn splat(number: f32) -> Self {
-            // SAFETY: as the trait demands.
-            unsafe { _mm256_set1_ps(number) }
-        }
-
-        #[inline(always)]
-        unsafe fn plus_product(self, a: Self, b: Self) -> Self {
-            // SAFETY: as the trait demands.
-            unsafe { _mm256_fmadd_ps(a, b, self) }
-        }
-
-        #[inline(always)]
-        unsafe fn times(self, other: Self) -> Self {
-            // SAFETY: as the trait demands.
-            unsafe { _mm256_mul_ps(self, other) }
-        }
-    }
+    use super::{add, Columns, Right};
 
     /// All rows at once: 24 registers of sums, 2 of `right`, 1 of `left`.
     ///
@@ -321,70 +209,9 @@ pub(crate) use x86::{with_16_registers_of_8, with_32_registers_of_16};
 
 #[cfg(target_arch = "aarch64")]
 mod arm {
-    use std::arch::aarch64::*;
+    use std::arch::aarch64::float32x4_t;
 
-    use half::{bf16, f16};
-
-    use super::{add, Columns, Register, Right};
-
-    impl Register for float32x4_t {
-        const LANES: usize = 4;
-
-        #[inline(always)]
-        unsafe fn load_f32(from: *const f32) -> Self {
-            // SAFETY: as the trait demands.
-            unsafe { vld1q_f32(from) }
-        }
-
-        #[inline(always)]
-        unsafe fn load_bf16(from: *const bf16) -> Self {
-            // SAFETY: as the trait demands. bf16 is the upper half of an f32.
-            unsafe { vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(from.cast()))) }
-        }
-
-        #[inline(always)]
-        unsafe fn load_f16(from: *const f16) -> Self {
-            // SAFETY: as the trait demands. One by one: the conversion of a register is not in
-            // stable Rust yet.
-            unsafe {
-                let wide: [f32; 4] = std::array::from_fn(|lane| f32::from(*from.add(lane)));
-                vld1q_f32(wide.as_ptr())
-            }
-        }
-
-        #[inline(always)]
-        unsafe fn load_i8(from: *const i8) -> Self {
-            // SAFETY: as the trait demands.
-            unsafe {
-                let wide: [f32; 4] = std::array::from_fn(|lane| f32::from(*from.add(lane)));
-                vld1q_f32(wide.as_ptr())
-            }
-        }
-
-        #[inline(always)]
-        unsafe fn store(self, to: *mut f32) {
-            // SAFETY: as the trait demands.
-            unsafe { vst1q_f32(to, self) }
-        }
-
-        #[inline(always)]
-        unsafe fn splat(number: f32) -> Self {
-            // SAFETY: as the trait demands.
-            unsafe { vdupq_n_f32(number) }
-        }
-
-        #[inline(always)]
-        unsafe fn plus_product(self, a: Self, b: Self) -> Self {
-            // SAFETY: as the trait demands.
-            unsafe { vfmaq_f32(self, a, b) }
-        }
-
-        #[inline(always)]
-        unsafe fn times(self, other: Self) -> Self {
-            // SAFETY: as the trait demands.
-            unsafe { vmulq_f32(self, other) }
-        }
-    }
+    use super::{add, Columns, Right};
 
     /// Six rows and half of the columns at a time: 24 registers of sums, 4 of `right`, 1 of `left`.
     ///

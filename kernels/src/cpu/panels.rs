@@ -1,11 +1,11 @@
 //! Weights in the order the product reads them.
 
 use candle_core::quantized::QTensor;
-use candle_core::{Result, Tensor};
+use candle_core::{bail, Result, Tensor};
 use rayon::prelude::*;
 
 use super::outer::{Right, COLUMNS};
-use super::q8::{self, Q8};
+use super::quantized::Quantized;
 use super::rows::dense_rows;
 use super::{Element, Rows};
 
@@ -66,14 +66,39 @@ impl<T: Element> Panels<[T; COLUMNS]> {
     }
 }
 
-impl Panels<Q8> {
-    pub(crate) fn pack(matrix: &QTensor) -> Result<Self> {
+impl<W: Quantized> Panels<W> {
+    /// Fails if the matrix is of another type.
+    pub(crate) fn pack_quantized(matrix: &QTensor) -> Result<Self> {
         let (outputs, inputs) = matrix.shape().dims2()?;
-        Ok(Self { weights: q8::pack(&matrix.data()?, outputs, inputs)?, inputs, outputs })
+        let bytes = matrix.data()?;
+        let per_output = inputs / W::INPUTS;
+        let fits = inputs.is_multiple_of(W::INPUTS) && matrix.dtype() == W::DTYPE;
+        if !fits || bytes.len() != outputs * per_output * W::BYTES {
+            bail!("{matrix:?} of {} bytes is no matrix of {:?}", bytes.len(), W::DTYPE);
+        }
+        let mut weights = vec![W::ZERO; outputs.div_ceil(COLUMNS) * per_output];
+        let bytes_per_output = per_output * W::BYTES;
+        weights.par_chunks_mut(per_output.max(1)).enumerate().for_each(|(index, panel)| {
+            let columns = index * COLUMNS..outputs.min((index + 1) * COLUMNS);
+            for (column, output) in columns.enumerate() {
+                let blocks = bytes[output * bytes_per_output..].chunks_exact(W::BYTES);
+                for (to, block) in panel.iter_mut().zip(blocks) {
+                    to.put(column, block);
+                }
+            }
+        });
+        Ok(Self { weights, inputs, outputs })
     }
 
     /// The bytes of the matrix that was packed.
     pub(crate) fn unpack(&self) -> Vec<u8> {
-        q8::unpack(&self.weights, self.outputs, self.inputs)
+        let per_output = self.inputs / W::INPUTS;
+        let mut bytes = Vec::with_capacity(self.outputs * per_output * W::BYTES);
+        for output in 0..self.outputs {
+            for piece in &self.weights[output / COLUMNS * per_output..][..per_output] {
+                piece.append(output % COLUMNS, &mut bytes);
+            }
+        }
+        bytes
     }
 }

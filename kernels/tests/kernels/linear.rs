@@ -1,6 +1,5 @@
 //! The linear layers against sums in f64, and that a row's bits are its own.
 
-use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Result, Tensor};
 use colm_kernels::{
     chain_gated, chain_linear, chain_linear_add, ChainRows, ChainWeights, Unpacked,
@@ -13,7 +12,7 @@ use crate::reference::numbers;
 const WIDTHS: [usize; 3] = [70, 200, 40];
 const OUTPUTS: [usize; 3] = [33, 64, 5];
 
-fn random(rng: &mut StdRng, dims: &[usize], dtype: DType) -> Result<Tensor> {
+pub(crate) fn random(rng: &mut StdRng, dims: &[usize], dtype: DType) -> Result<Tensor> {
     let count = dims.iter().product();
     let numbers: Vec<f32> = (0..count).map(|_| rng.random_range(-1f32..1.)).collect();
     Tensor::from_vec(numbers, dims, &Device::Cpu)?.to_dtype(dtype)
@@ -42,7 +41,7 @@ fn x(rng: &mut StdRng, rows: &[Vec<usize>]) -> Result<Vec<Tensor>> {
 }
 
 /// `[rows of chain, outputs]` by the formula.
-fn expected(
+pub(crate) fn expected(
     x: &[Tensor],
     rows: &[Vec<usize>],
     (weight, bias): &(Tensor, Option<Tensor>),
@@ -67,7 +66,7 @@ fn expected(
     Ok(out)
 }
 
-fn assert_close(found: &Tensor, expected: &[f64], what: &str) -> Result<()> {
+pub(crate) fn assert_close(found: &Tensor, expected: &[f64], what: &str) -> Result<()> {
     let found = numbers(found)?;
     assert_eq!(found.len(), expected.len(), "{what}");
     for (found, expected) in found.iter().zip(expected) {
@@ -77,7 +76,7 @@ fn assert_close(found: &Tensor, expected: &[f64], what: &str) -> Result<()> {
 }
 
 /// A prompt's rows: the upper chains on fewer of them, the last two on the same.
-fn ragged() -> Vec<Vec<usize>> {
+pub(crate) fn ragged() -> Vec<Vec<usize>> {
     let upper: Vec<usize> = (0..40).filter(|row| row % 3 == 1).collect();
     vec![(0..40).collect(), upper.clone(), upper]
 }
@@ -211,37 +210,6 @@ fn packed_weights_come_out_as_they_went_in() -> Result<()> {
     Ok(())
 }
 
-/// Not close to, but equal to the products of the dequantized weights.
-#[test]
-fn q8_0_is_its_dequantized_weights() -> Result<()> {
-    let mut rng = StdRng::seed_from_u64(12);
-    let mut quantized = |shape: [usize; 2]| {
-        QTensor::quantize(&random(&mut rng, &shape, DType::F32)?, GgmlDType::Q8_0)
-    };
-    let blocks = [quantized([70, 64])?, quantized([33, 352])?];
-    let floats = blocks.iter().map(|block| Ok((block.dequantize(&Device::Cpu)?, None)));
-    let floats = ChainWeights::pack(&floats.collect::<Result<Vec<_>>>()?)?;
-    let weights = ChainWeights::pack_q8_0(&blocks)?;
-    for rows in [vec![(0..40).collect(), vec![2, 7, 30]], vec![vec![0], vec![0]]] {
-        let x = [
-            random(&mut rng, &[rows[0].len(), 64], DType::F32)?,
-            random(&mut rng, &[rows[1].len(), 288], DType::F32)?,
-        ];
-        let rows = ChainRows::new(&rows)?;
-        let expected = chain_linear(&x, &rows, &[&floats])?.remove(0);
-        let found = chain_linear(&x, &rows, &[&weights])?.remove(0);
-        for (expected, found) in expected.iter().zip(&found) {
-            assert_eq!(numbers(expected)?, numbers(found)?);
-        }
-    }
-    let Unpacked::Q8_0(unpacked) = weights.unpack()? else { panic!("not q8_0") };
-    for (unpacked, block) in unpacked.iter().zip(&blocks) {
-        assert_eq!(unpacked.shape(), block.shape());
-        assert_eq!(unpacked.data()?, block.data()?);
-    }
-    Ok(())
-}
-
 #[test]
 fn what_does_not_fit_is_refused() -> Result<()> {
     let new = |dims: &[usize], dtype| Tensor::zeros(dims, dtype, &Device::Cpu);
@@ -272,13 +240,7 @@ fn what_does_not_fit_is_refused() -> Result<()> {
             "the same shapes",
         ),
     ];
-    let q4 = QTensor::quantize(&new(&[4, 32], f32)?, GgmlDType::Q4_0)?;
-    let q8 = QTensor::quantize(&new(&[4, 32], f32)?, GgmlDType::Q8_0)?;
-    let mixed = ChainWeights::pack_q8_0(&[q8])?;
-    let wide = [new(&[2, 32], f32)?];
-    let refused = chain_linear(&wide, &rows, &[&mixed, &packed(&[4, 32])?]).err();
-    let quantized = [(ChainWeights::pack_q8_0(&[q4]).err(), "Q4_0"), (refused, "alike")];
-    for (refused, reason) in cases.into_iter().chain(quantized) {
+    for (refused, reason) in cases {
         let refused = refused.expect(reason).to_string();
         assert!(refused.contains(reason), "{refused}");
     }

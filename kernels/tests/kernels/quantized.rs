@@ -1,0 +1,215 @@
+//! Linear layers of quantized weights: their products are those of the weights that ggml dequantizes.
+
+use std::borrow::Cow;
+
+use candle_core::quantized::{GgmlDType, QStorage, QTensor};
+use candle_core::{DType, Device, Result, Tensor};
+use colm_kernels::{
+    chain_gated, chain_linear, chain_linear_add, ChainRows, ChainWeights, Unpacked,
+};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::linear::{assert_close, expected, ragged, random};
+use crate::reference::numbers;
+
+const DTYPES: [GgmlDType; 4] = [GgmlDType::Q8_0, GgmlDType::Q4K, GgmlDType::Q5K, GgmlDType::Q6K];
+
+const WIDTHS: [usize; 3] = [256, 512, 256];
+const OUTPUTS: [usize; 3] = [70, 33, 5];
+
+/// W_i of `[OUTPUTS[i], WIDTHS[0] + .. + WIDTHS[i]]`, small enough that sums of products stay near 1.
+fn blocks(rng: &mut StdRng, dtype: GgmlDType) -> Result<Vec<QTensor>> {
+    let mut inputs = 0;
+    let blocks = OUTPUTS.iter().zip(WIDTHS).map(|(&outputs, width)| {
+        inputs += width;
+        let weight = (random(rng, &[outputs, inputs], DType::F32)? / 16.)?;
+        QTensor::quantize(&weight, dtype)
+    });
+    blocks.collect()
+}
+
+/// Any bytes make a matrix, but for the numbers of 16 bits: a scale may not be infinite.
+fn of_any_bytes(rng: &mut StdRng, shape: (usize, usize), dtype: GgmlDType) -> Result<QTensor> {
+    let scales: &[usize] = match dtype {
+        GgmlDType::Q8_0 => &[0],
+        GgmlDType::Q6K => &[208],
+        _ => &[0, 2],
+    };
+    let blocks = shape.0 * shape.1 / dtype.block_size();
+    let mut bytes = Vec::new();
+    for _ in 0..blocks {
+        let start = bytes.len();
+        bytes.extend((0..dtype.type_size()).map(|_| rng.random::<u8>()));
+        for scale in scales {
+            let number = half::f16::from_f32(rng.random_range(-2f32..2.)).to_le_bytes();
+            bytes[start + scale..][..2].copy_from_slice(&number);
+        }
+    }
+    let storage = QStorage::from_data(Cow::Borrowed(&bytes), &Device::Cpu, dtype)?;
+    QTensor::new(storage, shape)
+}
+
+fn dequantized(blocks: &[QTensor]) -> Result<Vec<(Tensor, Option<Tensor>)>> {
+    blocks.iter().map(|block| Ok((block.dequantize(&Device::Cpu)?, None))).collect()
+}
+
+fn x(rng: &mut StdRng, rows: &[Vec<usize>]) -> Result<Vec<Tensor>> {
+    let x = rows.iter().zip(WIDTHS);
+    x.map(|(rows, width)| random(rng, &[rows.len(), width], DType::F32)).collect()
+}
+
+fn bits(x: &Tensor) -> Result<Vec<u32>> {
+    Ok(numbers(x)?.into_iter().map(f32::to_bits).collect())
+}
+
+/// All numbers of rows that a task can have, and chains of unequal ones.
+fn rows() -> impl Iterator<Item = Vec<Vec<usize>>> {
+    let same = (1..=13).map(|rows| vec![(0..rows).collect(); 3]);
+    same.chain([ragged(), vec![vec![0, 1], vec![1], vec![]]])
+}
+
+/// Close to sums in f64, and to the last bit those that weights of f32 give.
+#[test]
+fn products_are_those_of_the_dequantized_weights() -> Result<()> {
+    for dtype in DTYPES {
+        let mut rng = StdRng::seed_from_u64(20);
+        let blocks = blocks(&mut rng, dtype)?;
+        let weights = ChainWeights::pack_quantized(&blocks)?;
+        let floats = dequantized(&blocks)?;
+        let packed_floats = ChainWeights::pack(&floats)?;
+        for rows in rows() {
+            let x = x(&mut rng, &rows)?;
+            let chain_rows = ChainRows::new(&rows)?;
+            let found = chain_linear(&x, &chain_rows, &[&weights])?.remove(0);
+            let exactly = chain_linear(&x, &chain_rows, &[&packed_floats])?.remove(0);
+            for (chain, floats) in floats.iter().enumerate() {
+                let what = format!("{dtype:?}, {} rows, chain {chain}", rows[chain].len());
+                assert_close(&found[chain], &expected(&x, &rows, floats, chain)?, &what)?;
+                assert_eq!(bits(&found[chain])?, bits(&exactly[chain])?, "{what}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Rows that are zero but for one input pick out the weights: one at a time and all in one prompt.
+#[test]
+fn any_bytes_are_dequantized_as_ggml_does() -> Result<()> {
+    for dtype in DTYPES {
+        let mut rng = StdRng::seed_from_u64(21);
+        let block = of_any_bytes(&mut rng, (40, 512), dtype)?;
+        let expected = numbers(&block.dequantize(&Device::Cpu)?.t()?)?;
+        let weights = ChainWeights::pack_quantized(&[block])?;
+        let x = Tensor::eye(512, DType::F32, &Device::Cpu)?;
+        let all = chain_linear(std::slice::from_ref(&x), &ChainRows::same(1, 512), &[&weights])?;
+        assert_eq!(numbers(&all[0][0])?, expected, "{dtype:?}");
+        for (row, expected) in expected.chunks(40).enumerate() {
+            let row = [x.narrow(0, row, 1)?];
+            let found = chain_linear(&row, &ChainRows::same(1, 1), &[&weights])?;
+            assert_eq!(numbers(&found[0][0])?, expected, "{dtype:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn sums_are_gated_and_added_to() -> Result<()> {
+    for dtype in DTYPES {
+        let mut rng = StdRng::seed_from_u64(22);
+        let [gate, up] = [blocks(&mut rng, dtype)?, blocks(&mut rng, dtype)?];
+        let packed = [&gate, &up].map(|blocks| ChainWeights::pack_quantized(blocks));
+        let [packed_gate, packed_up] = packed;
+        let (packed_gate, packed_up) = (packed_gate?, packed_up?);
+        let [gate, up] = [dequantized(&gate)?, dequantized(&up)?];
+        let rows = ragged();
+        let x = x(&mut rng, &rows)?;
+        let chain_rows = ChainRows::new(&rows)?;
+        let residual = rows.iter().zip(OUTPUTS);
+        let residual =
+            residual.map(|(rows, width)| random(&mut rng, &[rows.len(), width], DType::F32));
+        let residual = residual.collect::<Result<Vec<_>>>()?;
+        let gated = chain_gated(&x, &chain_rows, &packed_gate, &packed_up)?;
+        let added = chain_linear_add(&x, &chain_rows, &packed_up, &residual)?;
+        for chain in 0..3 {
+            let gates = expected(&x, &rows, &gate[chain], chain)?;
+            let ups = expected(&x, &rows, &up[chain], chain)?;
+            let silu_up = gates.iter().zip(&ups).map(|(gate, up)| gate / (1. + (-gate).exp()) * up);
+            let silu_up: Vec<f64> = silu_up.collect();
+            assert_close(&gated[chain], &silu_up, &format!("{dtype:?}, gated"))?;
+            let sums = ups.iter().zip(numbers(&residual[chain])?);
+            let sums: Vec<f64> = sums.map(|(up, residual)| up + f64::from(residual)).collect();
+            assert_close(&added[chain], &sums, &format!("{dtype:?}, residual"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Wide and deep enough that prompts are cut into several tasks and pieces.
+#[test]
+fn a_row_is_the_same_alone_and_in_any_company() -> Result<()> {
+    for dtype in DTYPES {
+        let mut rng = StdRng::seed_from_u64(23);
+        let weight = QTensor::quantize(&random(&mut rng, &[300, 768], DType::F32)?, dtype)?;
+        let weights = ChainWeights::pack_quantized(&[weight])?;
+        let x = random(&mut rng, &[500, 768], DType::F32)?;
+        let all = chain_linear(std::slice::from_ref(&x), &ChainRows::same(1, 500), &[&weights])?;
+        for (first, count) in [(0, 1), (499, 1), (7, 2), (190, 13), (31, 24), (100, 400)] {
+            let part = [x.narrow(0, first, count)?];
+            let part = chain_linear(&part, &ChainRows::same(1, count), &[&weights])?;
+            let within_all = bits(&all[0][0].narrow(0, first, count)?)?;
+            assert_eq!(bits(&part[0][0])?, within_all, "{dtype:?}, {count} rows from {first}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_bytes_come_out_as_they_went_in() -> Result<()> {
+    for dtype in DTYPES {
+        let mut rng = StdRng::seed_from_u64(24);
+        let blocks = [(70, 256), (32, 512), (1, 1024)];
+        let blocks = blocks.map(|shape| of_any_bytes(&mut rng, shape, dtype).unwrap());
+        let weights = ChainWeights::pack_quantized(&blocks)?;
+        assert_eq!(weights.shapes(), [(70, 256), (32, 512), (1, 1024)]);
+        let Unpacked::Quantized(unpacked) = weights.unpack()? else { panic!("not quantized") };
+        assert_eq!(unpacked.len(), blocks.len());
+        for (unpacked, block) in unpacked.iter().zip(&blocks) {
+            assert_eq!((unpacked.shape(), unpacked.dtype()), (block.shape(), dtype));
+            assert_eq!(unpacked.data()?, block.data()?, "{dtype:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_does_not_fit_is_refused() -> Result<()> {
+    let zeros = |shape: (usize, usize), dtype| {
+        QTensor::quantize(&Tensor::zeros(shape, DType::F32, &Device::Cpu)?, dtype)
+    };
+    let x = [Tensor::zeros((2, 256), DType::F32, &Device::Cpu)?];
+    let packed = |dtype| -> Result<_> { ChainWeights::pack_quantized(&[zeros((4, 256), dtype)?]) };
+    let floats = ChainWeights::pack(&[(Tensor::zeros((4, 256), DType::F32, &Device::Cpu)?, None)])?;
+    let (q4k, q8_0) = (packed(GgmlDType::Q4K)?, packed(GgmlDType::Q8_0)?);
+    let together =
+        |other: &ChainWeights| chain_linear(&x, &ChainRows::same(1, 2), &[&q4k, other]).err();
+    let mixed = [zeros((4, 256), GgmlDType::Q4K)?, zeros((4, 256), GgmlDType::Q8_0)?];
+    let narrower = [zeros((4, 512), GgmlDType::Q4K)?, zeros((4, 256), GgmlDType::Q4K)?];
+    let bytes = zeros((3, 256), GgmlDType::Q4K)?.data()?.to_vec();
+    let storage = QStorage::from_data(Cow::Borrowed(&bytes), &Device::Cpu, GgmlDType::Q4K)?;
+    let short = QTensor::new(storage, (4, 256))?;
+    let cases = [
+        (ChainWeights::pack_quantized(&[]).err(), "no chains"),
+        (packed(GgmlDType::Q4_0).err(), "Q4_0 are not supported: Q8_0"),
+        (ChainWeights::pack_quantized(&mixed).err(), "weights of Q4K and of Q8_0 in one layer"),
+        (ChainWeights::pack_quantized(&narrower).err(), "at least the inputs of the chain below"),
+        (ChainWeights::pack_quantized(&[short]).err(), "of 432 bytes is no matrix of Q4K"),
+        (together(&q8_0), "alike"),
+        (together(&floats), "alike"),
+    ];
+    for (refused, reason) in cases {
+        let refused = refused.expect(reason).to_string();
+        assert!(refused.contains(reason), "{refused}");
+    }
+    Ok(())
+}
