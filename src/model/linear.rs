@@ -178,6 +178,8 @@ fn quantized(block: &Arc<dyn QuantMethod>) -> Result<Option<QTensor>> {
     let dtype = match number(10) {
         8 => GgmlDType::Q8_0,
         12 => GgmlDType::Q4K,
+        13 => GgmlDType::Q5K,
+        14 => GgmlDType::Q6K,
         _ => return Ok(None),
     };
     let shape = (number(18) as usize, number(22) as usize);

@@ -68,6 +68,19 @@ async fn q4k_where_the_widths_allow() {
     quantized_stays_close(&widths_of_whole_q8_blocks(random_model::air()), IsqType::Q4K, 0.5).await;
 }
 
+/// Every block of every layer is of one type, so that our kernels have all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn k_quants_of_whole_blocks() {
+    let config = with(random_model::air(), |json| {
+        json["hidden_size"] = 1024.into();
+        json["intermediate_size"] = 1024.into();
+        json["head_dim"] = 128.into();
+    });
+    for (isq, bound) in [(IsqType::Q4K, 0.5), (IsqType::Q5K, 0.3), (IsqType::Q6K, 0.2)] {
+        quantized_stays_close(&config, isq, bound).await;
+    }
+}
+
 /// Weights that were packed for the kernels when they were loaded can still be quantized.
 #[tokio::test(flavor = "multi_thread")]
 async fn quantized_while_it_serves() {

@@ -38,7 +38,7 @@ pub(crate) trait Right: Sized {
     const GROUP: usize;
 
     /// How many of a group are worked through without a loop, because what is to be done for one i is
-    /// then known beforehand: a divisor of `GROUP`.
+    /// then known beforehand: a divisor of `GROUP`, 16 at most.
     const STEP: usize;
 
     /// What a group shares.
@@ -107,8 +107,8 @@ unsafe fn add<V: Register, const R: usize, const C: usize, W: Right, const DEPTH
                 local[r][c] = V::load_f32(from.add(c * V::LANES));
             }
         }
-        let left = left.as_ptr().add(row).cast::<f32>();
-        for (block, right) in right.iter().enumerate() {
+        let mut left = left.as_ptr().add(row).cast::<f32>();
+        for right in right {
             for group in 0..W::INPUTS / W::GROUP {
                 // Not with `std::array::from_fn`, which may stay a function without the instructions.
                 let mut shared = [right.shared::<V>(group, column); C];
@@ -116,26 +116,54 @@ unsafe fn add<V: Register, const R: usize, const C: usize, W: Right, const DEPTH
                     shared[c] = right.shared::<V>(group, column + c * V::LANES);
                 }
                 for step in 0..W::GROUP / W::STEP {
-                    for i in 0..W::STEP {
-                        let i = group * W::GROUP + step * W::STEP + i;
-                        let mut numbers = [right.load::<V>(i, column, shared[0]); C];
-                        for c in 1..C {
-                            numbers[c] = right.load::<V>(i, column + c * V::LANES, shared[c]);
-                        }
-                        for r in 0..R {
-                            let left = V::splat(*left.add(r * DEPTH + block * W::INPUTS + i));
-                            for c in 0..C {
-                                local[r][c] = local[r][c].plus_product(left, numbers[c]);
-                            }
-                        }
+                    let first = group * W::GROUP + step * W::STEP;
+                    // Written out, for the compiler does so only where little is to be done.
+                    macro_rules! each {
+                        ($($i:literal)*) => {
+                            $(if $i < W::STEP {
+                                let (i, left) = (first + $i, left.add(first + $i));
+                                add_one::<V, R, C, W, DEPTH>(left, right, i, column, &shared, &mut local);
+                            })*
+                        };
                     }
+                    each!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
                 }
             }
+            left = left.add(W::INPUTS);
         }
         for r in 0..R {
             let to = sums.get_unchecked_mut(row + r).as_mut_ptr().add(column);
             for c in 0..C {
                 local[r][c].store(to.add(c * V::LANES));
+            }
+        }
+    }
+}
+
+/// The products of one i: `left` stands at that of the first row.
+///
+/// # Safety
+/// As for [`add`]; `i` must be below `INPUTS`, `shared` of its group.
+#[inline(always)]
+#[expect(clippy::needless_range_loop)]
+unsafe fn add_one<V: Register, const R: usize, const C: usize, W: Right, const DEPTH: usize>(
+    left: *const f32,
+    right: &W,
+    i: usize,
+    column: usize,
+    shared: &[W::Shared<V>; C],
+    local: &mut [[V; C]; R],
+) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let mut numbers = [right.load::<V>(i, column, shared[0]); C];
+        for c in 1..C {
+            numbers[c] = right.load::<V>(i, column + c * V::LANES, shared[c]);
+        }
+        for r in 0..R {
+            let left = V::splat(*left.add(r * DEPTH));
+            for c in 0..C {
+                local[r][c] = local[r][c].plus_product(left, numbers[c]);
             }
         }
     }

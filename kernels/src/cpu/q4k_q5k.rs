@@ -56,8 +56,8 @@ impl<const FIFTH: usize> Group<FIFTH> {
 impl<const FIFTH: usize> Right for Q4Or5K<FIFTH> {
     const INPUTS: usize = INPUTS;
     const GROUP: usize = GROUP;
-    /// The inputs of a word.
-    const STEP: usize = if FIFTH == 0 { 8 } else { 32 };
+    /// The inputs of a word, but for those of fifth bits, which would be too many.
+    const STEP: usize = 8;
     type Shared<R: Register> = (R, R);
 
     #[inline(always)]
