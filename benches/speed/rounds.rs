@@ -165,7 +165,8 @@ impl<'a> Rounds<'a> {
         let decode = self.results.decode;
         let asks: Vec<Vec<Ask>> = works.iter().map(|work| work.asks(decode, 0)).collect();
         let sequences = asks.iter().map(Vec::len).max().unwrap_or(1);
-        let room = asks.iter().map(|asks| tokens(asks)).max().unwrap_or(0);
+        let warm_up = single(WARM_UP, decode, 0);
+        let room = asks.iter().chain([&warm_up]).map(|asks| tokens(asks)).max().unwrap_or(0);
         let mut peers = BTreeMap::new();
         for contender in self.results.contenders.clone() {
             let (name, model) = (contender.name(), &contender.model);
@@ -180,7 +181,7 @@ impl<'a> Rounds<'a> {
                     peer.map(|peer| place.insert(peer))
                 }
             };
-            let warm = peer.and_then(|peer| ask(peer, &contender, single(WARM_UP, decode, 0)));
+            let warm = peer.and_then(|peer| ask(peer, &contender, warm_up.clone()));
             if let Err(error) = warm {
                 self.results.set_absent(&name, format!("{error:#}"));
             }

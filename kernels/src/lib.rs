@@ -49,7 +49,7 @@ mod weights;
 pub use attention::{chain_attention, ChainQueries, QueryRange};
 pub use block_tables::{BlockTables, Slots};
 pub use chain_rows::ChainRows;
-pub use cpu::team::with_threads_awake;
+pub use cpu::team::with_threads;
 pub use kv_blocks::KvBlocks;
 pub use linear::{chain_gated, chain_linear, chain_linear_add};
 pub use norm::chain_rms_norm;

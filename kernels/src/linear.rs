@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use candle_core::{bail, Device, Result, Tensor};
+use candle_core::{bail, Result, Tensor};
 
 use crate::cpu::outer::{Right, COLUMNS};
 use crate::cpu::product::{multiply, Product, Unit};
@@ -136,18 +136,12 @@ fn forward_in<W: Right + Sync + 'static>(
     let residuals = held.iter().map(|held| rows_of(held)).collect::<Result<Vec<_>>>()?;
 
     let chains: Vec<usize> = layers.iter().map(|layer| layer.chains(x.len())).collect();
-    let size = |layer: &Layer, chain: usize| rows.count(chain) * layer.weights.shapes()[chain].0;
-    let mut numbers: Vec<Vec<Vec<f32>>> = layers
-        .iter()
-        .zip(&chains)
-        .map(|(layer, &chains)| (0..chains).map(|chain| vec![0.0; size(layer, chain)]).collect())
-        .collect();
     let outs: Vec<Vec<Rectangles>> = layers
         .iter()
-        .zip(&mut numbers)
-        .map(|(layer, numbers)| {
-            let outs = numbers.iter_mut().zip(layer.weights.shapes());
-            outs.map(|(numbers, shape)| Rectangles::new(numbers, shape.0)).collect()
+        .zip(&chains)
+        .map(|(layer, &chains)| {
+            let shapes = layer.weights.shapes()[..chains].iter().enumerate();
+            shapes.map(|(chain, shape)| Rectangles::new(rows.count(chain), shape.0)).collect()
         })
         .collect();
 
@@ -168,12 +162,13 @@ fn forward_in<W: Right + Sync + 'static>(
     }
     multiply(&products);
     drop(products);
-    drop(outs);
 
-    let tensors = numbers.into_iter().zip(layers).map(|(numbers, layer)| {
-        let chains = numbers.into_iter().zip(layer.weights.shapes()).enumerate();
-        let tensors = chains.map(|(chain, (numbers, &(outputs, _)))| {
-            Tensor::from_vec(numbers, (rows.count(chain), outputs), &Device::Cpu)
+    let tensors = outs.into_iter().zip(layers).map(|(outs, layer)| {
+        let chains = outs.into_iter().zip(layer.weights.shapes()).enumerate();
+        let tensors = chains.map(|(chain, (out, &(outputs, _)))| {
+            // SAFETY: every chain is in a group, all its panels are units, and all units were computed of all
+            // rows.
+            unsafe { out.filled((rows.count(chain), outputs)) }
         });
         tensors.collect()
     });
@@ -186,7 +181,7 @@ impl Layer<'_> {
         &'a self,
         chain: usize,
         plus: Option<&'a Rows<'a, f32>>,
-        out: &'a Rectangles<'a>,
+        out: &'a Rectangles,
         units: &mut Vec<Unit<'a, W>>,
     ) -> Result<()> {
         let block = &self.weights.blocks::<W>()?[chain];

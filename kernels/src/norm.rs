@@ -1,10 +1,9 @@
 //! The norm of one chain.
 
 use candle_core::{bail, DType, Result, Tensor};
-use rayon::prelude::*;
 
 use crate::cpu::instructions::{self, LANES};
-use crate::cpu::rows::{cpu, dense_rows, MIN_NUMBERS_PER_TASK};
+use crate::cpu::rows::{cpu, dense_rows, fill_rows};
 use crate::cpu::{for_dtype, Element, Rows};
 
 /// ChainRmsNorm of SPEC 2: `y = weight * x / sqrt(mean(x^2) + eps)`, the mean over the chain.
@@ -36,20 +35,15 @@ fn norm_rows<T: Element>(x: &Tensor, weight: &[f32], eps: f64) -> Result<Tensor>
     let (storage, layout) = x.storage_and_layout();
     let rows = Rows::<T>::new(&storage, layout)?;
     let mut out = vec![T::zero(); x.elem_count()];
-    out.par_chunks_mut(hidden)
-        .with_min_len(MIN_NUMBERS_PER_TASK.div_ceil(hidden))
-        .enumerate()
-        .for_each_init(
-            || vec![0.0; hidden],
-            |wide, (row, out)| {
-                T::widen(rows.row(row), wide);
-                let mean = f64::from(sum_of_squares(wide)) / hidden as f64;
-                let scale = (1.0 / (mean + eps).sqrt()) as f32;
-                for ((out, &x), &weight) in out.iter_mut().zip(&*wide).zip(weight) {
-                    *out = T::narrow(x * scale * weight);
-                }
-            },
-        );
+    let scratch = || vec![0.0; hidden];
+    fill_rows(&mut out, hidden, scratch, |wide, row, out| {
+        T::widen(rows.row(row), wide);
+        let mean = f64::from(sum_of_squares(wide)) / hidden as f64;
+        let scale = (1.0 / (mean + eps).sqrt()) as f32;
+        for ((out, &x), &weight) in out.iter_mut().zip(&*wide).zip(weight) {
+            *out = T::narrow(x * scale * weight);
+        }
+    });
     Tensor::from_vec(out, x.dims(), x.device())
 }
 

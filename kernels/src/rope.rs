@@ -3,9 +3,8 @@
 use std::f64::consts::PI;
 
 use candle_core::{bail, Result, Tensor};
-use rayon::prelude::*;
 
-use crate::cpu::rows::{dense_rows, MIN_NUMBERS_PER_TASK};
+use crate::cpu::rows::{dense_rows, fill_rows};
 use crate::cpu::{for_dtype, Element, Rows};
 
 /// How Llama 3 stretches the rotary frequencies to longer contexts: `rope_scaling` of type "llama3"
@@ -78,11 +77,21 @@ impl Rope {
             .map(|j| theta.powf(-2.0 * j as f64 / head_dim as f64))
             .map(|frequency| scaling.map_or(frequency, |scaling| scaling.scaled(frequency)))
             .collect();
-        let (cos, sin) = (0..max_positions * half)
-            .into_par_iter()
-            .map(|at| (at / half) as f64 * frequencies[at % half])
-            .map(|angle| (angle.cos() as f32, angle.sin() as f32))
-            .unzip();
+        let table = |of: fn(f64) -> f64| {
+            let mut table = vec![0.0; max_positions * half];
+            fill_rows(
+                &mut table,
+                half,
+                || (),
+                |_, position, out| {
+                    for (out, frequency) in out.iter_mut().zip(&frequencies) {
+                        *out = of(position as f64 * frequency) as f32;
+                    }
+                },
+            );
+            table
+        };
+        let (cos, sin) = (table(f64::cos), table(f64::sin));
         Ok(Self {
             cos,
             sin,
@@ -124,20 +133,14 @@ impl Rope {
         let head_dim = 2 * self.half;
         let width = (x.dim(1)? * head_dim).max(1);
         let mut out = vec![T::zero(); x.elem_count()];
-        out.par_chunks_mut(width)
-            .with_min_len(MIN_NUMBERS_PER_TASK.div_ceil(width))
-            .enumerate()
-            .for_each_init(
-                || vec![0.0; head_dim],
-                |wide, (row, out)| {
-                    for (x, out) in
-                        rows.row(row).chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim))
-                    {
-                        T::widen(x, wide);
-                        self.turn(wide, positions[row], out);
-                    }
-                },
-            );
+        let scratch = || vec![0.0; head_dim];
+        fill_rows(&mut out, width, scratch, |wide, row, out| {
+            let heads = rows.row(row).chunks_exact(head_dim);
+            for (x, out) in heads.zip(out.chunks_exact_mut(head_dim)) {
+                T::widen(x, wide);
+                self.turn(wide, positions[row], out);
+            }
+        });
         Tensor::from_vec(out, x.dims(), x.device())
     }
 

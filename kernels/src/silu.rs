@@ -1,11 +1,10 @@
 //! The gated activation of the MLP.
 
 use candle_core::{bail, Result, Tensor};
-use rayon::prelude::*;
 
 use crate::cpu::exp::exp;
 use crate::cpu::instructions::{self, Instructions, Kernel};
-use crate::cpu::rows::{dense_rows, MIN_NUMBERS_PER_TASK};
+use crate::cpu::rows::{dense_rows, fill_rows};
 use crate::cpu::{for_dtype, Element, Rows};
 
 /// `silu(gate) * up` of SPEC 2, element by element, in one pass.
@@ -37,12 +36,14 @@ fn silu_mul_rows<T: Element>(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     let ups = Rows::<T>::new(&up_storage, up_layout)?;
     let width = gate.dim(1)?.max(1);
     let mut out = vec![T::zero(); gate.elem_count()];
-    out.par_chunks_mut(width)
-        .with_min_len(MIN_NUMBERS_PER_TASK.div_ceil(width))
-        .enumerate()
-        .for_each(|(row, out)| {
+    fill_rows(
+        &mut out,
+        width,
+        || (),
+        |_, row, out| {
             instructions::run(SiluMul { gate: gates.row(row), up: ups.row(row), out });
-        });
+        },
+    );
     Tensor::from_vec(out, gate.dims(), gate.device())
 }
 

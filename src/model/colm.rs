@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{bail, DType, Device, Result, Tensor};
 use colm_checkpoint::ColmConfig;
-use colm_kernels::{with_threads_awake, KvBlocks, Llama3Scaling, Rope};
+use colm_kernels::{KvBlocks, Llama3Scaling, Rope};
 use mistralrs_quant::{QuantizedConfig, ShardedVarBuilder};
 
 use super::block::Block;
@@ -113,13 +113,6 @@ impl Colm {
         if kv.len() != self.blocks.len() {
             bail!("{} layers of KV blocks for {} layers", kv.len(), self.blocks.len());
         }
-        match self.device {
-            Device::Cpu => with_threads_awake(|| self.run(step, kv)),
-            _ => self.run(step, kv),
-        }
-    }
-
-    fn run(&self, step: &Step, kv: &[KvBlocks]) -> Result<Tensor> {
         let mut x = self.embedding.forward(step)?;
         for (block, kv) in self.blocks.iter().zip(kv) {
             x = block.forward(&x, step, kv)?;

@@ -5,15 +5,16 @@
 //! same order wherever in a tile it stands. Where it takes part in more than it sees, because a
 //! neighbour sees more, it multiplies by 1 and adds 0.
 
-use candle_core::{DType, Device, Result, Tensor};
-use rayon::prelude::*;
+use std::sync::OnceLock;
+
+use candle_core::{DType, Result, Tensor};
 
 use super::instructions;
 use super::key_tile::Cache;
-use super::outer::ROWS;
+use super::outer::{Columns, COLUMNS, ROWS};
 use super::rectangles::Rectangles;
 use super::rows::{all_dense, cpu, hold, rows_of};
-use super::sweep::{QueryRows, Sweep};
+use super::sweep::{QueryRows, Softmax, Sweep};
 use super::team;
 use super::{for_dtype, Element, Rows};
 use crate::{BlockTables, ChainQueries, KvBlocks};
@@ -55,32 +56,52 @@ fn attend_over<T: Element>(
     let q = all_dense(&q.collect::<Result<Vec<_>>>()?)?;
     let held = hold(&q);
     let q = rows_of::<f32>(&held)?;
-    let mut outs: Vec<Vec<f32>> =
-        chains.iter().map(|chain| vec![0.0; chain.q.elem_count()]).collect();
-    let heads: Vec<Heads> = chains
-        .iter()
-        .zip(&q)
-        .zip(&mut outs)
-        .map(|((chain, q), out)| Heads {
-            q,
-            out: Rectangles::new(out, q.width()),
-            shared_by: q.width() / kv.head_dim() / chain.kv_heads.len(),
-        })
-        .collect();
+    let heads = chains.iter().zip(&q).map(|(chain, q)| Heads {
+        q,
+        out: Rectangles::new(chain.q.dims()[0], q.width()),
+        shared_by: q.width() / kv.head_dim() / chain.kv_heads.len(),
+    });
+    let heads: Vec<Heads> = heads.collect();
     let tiles = tiles(chains, &heads, tables);
-    team::for_each(tiles.len(), |index| tiles[index].attend(&cache, scale));
-    drop(heads);
-    let tensors = outs.into_iter().zip(chains).map(|(out, chain)| {
-        Tensor::from_vec(out, chain.q.dims(), &Device::Cpu)?.to_dtype(chain.q.dtype())
+    attend_tiles(&tiles, &cache, scale);
+    drop(tiles);
+    let tensors = heads.into_iter().zip(chains).map(|(heads, chain)| {
+        // SAFETY: the ranges have all rows, and the tiles of a range all heads.
+        unsafe { heads.out.filled(chain.q.dims()) }?.to_dtype(chain.q.dtype())
     });
     tensors.collect()
+}
+
+/// Tile by tile if there are enough of them for all threads, else segment by segment. A tile's segments are put
+/// together in their order either way.
+fn attend_tiles<T: Element>(tiles: &[Tile], cache: &Cache<T>, scale: f32) {
+    let segments: usize = tiles.iter().map(Tile::segments).sum();
+    if tiles.len() >= 2 * team::threads() || segments == tiles.len() {
+        return team::for_each(tiles.len(), |tile| tiles[tile].attend(cache, scale));
+    }
+    let head_dim = cache.kv.head_dim();
+    let rows: Vec<_> = tiles.iter().map(|tile| tile.query_rows(head_dim, scale)).collect();
+    let parts: Vec<_> = tiles
+        .iter()
+        .zip(&rows)
+        .flat_map(|(tile, rows)| (0..tile.segments()).map(move |segment| (tile, rows, segment)))
+        .collect();
+    let swept: Vec<OnceLock<_>> = parts.iter().map(|_| OnceLock::new()).collect();
+    team::for_each(parts.len(), |part| {
+        let (tile, rows, segment) = parts[part];
+        swept[part].get_or_init(|| tile.sweep(rows, segment, cache));
+    });
+    let mut swept = swept.into_iter().filter_map(OnceLock::into_inner);
+    for tile in tiles {
+        tile.finish(head_dim, swept.by_ref().take(tile.segments()));
+    }
 }
 
 /// The queries of one chain, and where their results go.
 struct Heads<'a> {
     /// `[rows, heads, head_dim]`
     q: &'a Rows<'a, f32>,
-    out: Rectangles<'a>,
+    out: Rectangles,
     /// Query heads that share a key/value head; they are neighbours.
     shared_by: usize,
 }
@@ -136,40 +157,67 @@ fn tiles<'a>(
 }
 
 impl Tile<'_> {
+    /// The whole tile.
     fn attend<T: Element>(&self, cache: &Cache<T>, scale: f32) {
         let head_dim = cache.kv.head_dim();
+        let rows = self.query_rows(head_dim, scale);
+        self.finish(
+            head_dim,
+            (0..self.segments()).map(|segment| self.sweep(&rows, segment, cache)),
+        );
+    }
+
+    /// How many tasks its keys may be divided into.
+    fn segments(&self) -> usize {
+        self.end().div_ceil(SEGMENT)
+    }
+
+    /// The first position that no row sees.
+    fn end(&self) -> usize {
+        self.first_position + self.positions
+    }
+
+    fn query_rows(&self, head_dim: usize, scale: f32) -> Vec<QueryRows> {
         let places: Vec<Place> = self.places(head_dim).collect();
-        let rows: Vec<QueryRows> = places
-            .chunks(ROWS)
-            .map(|places| {
-                let queries = places.iter().map(|place| (self.query(place, head_dim), place.sees));
-                QueryRows::new(queries, head_dim, scale)
-            })
-            .collect();
-        let end = self.first_position + self.positions;
-        let sweep = |segment: usize| {
-            let keys = segment * SEGMENT..end.min((segment + 1) * SEGMENT);
-            let (table, kv_head) = (self.table, self.kv_head);
-            instructions::run(Sweep { cache, table, kv_head, rows: &rows, keys })
-        };
-        let finished = match end.div_ceil(SEGMENT) {
-            1 => sweep(0),
-            segments => {
-                let swept: Vec<_> = (0..segments).into_par_iter().map(sweep).collect();
-                let merged = swept.into_iter().reduce(|mut earlier, later| {
-                    earlier
-                        .iter_mut()
-                        .zip(&later)
-                        .for_each(|(earlier, later)| earlier.merge(later));
-                    earlier
-                });
-                merged.unwrap_or_default()
-            }
-        };
-        for (places, softmax) in places.chunks(ROWS).zip(&finished) {
+        let rows = places.chunks(ROWS).map(|places| {
+            let queries = places.iter().map(|place| (self.query(place, head_dim), place.sees));
+            QueryRows::new(queries, head_dim, scale)
+        });
+        rows.collect()
+    }
+
+    fn sweep<T: Element>(
+        &self,
+        rows: &[QueryRows],
+        segment: usize,
+        cache: &Cache<T>,
+    ) -> Vec<Softmax> {
+        let keys = segment * SEGMENT..self.end().min((segment + 1) * SEGMENT);
+        let (table, kv_head) = (self.table, self.kv_head);
+        instructions::run(Sweep { cache, table, kv_head, rows, keys })
+    }
+
+    /// Puts the results where they go; `swept` is one segment after the other.
+    fn finish(&self, head_dim: usize, swept: impl Iterator<Item = Vec<Softmax>>) {
+        let merged = swept.reduce(|mut earlier, later| {
+            earlier.iter_mut().zip(&later).for_each(|(earlier, later)| earlier.merge(later));
+            earlier
+        });
+        let places: Vec<Place> = self.places(head_dim).collect();
+        for (places, softmax) in places.chunks(ROWS).zip(merged.iter().flatten()) {
             for (row, place) in places.iter().enumerate() {
-                softmax.finish(row, self.result(place, head_dim));
+                self.put(place, softmax.finish(row), head_dim);
             }
+        }
+    }
+
+    fn put(&self, place: &Place, panels: impl Iterator<Item = Columns>, head_dim: usize) {
+        for (panel, numbers) in panels.enumerate() {
+            let column = panel * COLUMNS;
+            let live = &numbers[..COLUMNS.min(head_dim - column)];
+            // SAFETY: tiles differ in rows or in key/value head, and no two of those that share a chain
+            // have the same places; nor has a tile a place twice.
+            unsafe { self.chains[place.chain].out.put(place.row, place.column + column, live) };
         }
     }
 
@@ -189,14 +237,6 @@ impl Tile<'_> {
 
     fn query(&self, place: &Place, head_dim: usize) -> &[f32] {
         &self.chains[place.chain].q.row(place.row)[place.column..][..head_dim]
-    }
-
-    #[allow(clippy::mut_from_ref)]
-    fn result(&self, place: &Place, head_dim: usize) -> &mut [f32] {
-        let out = &self.chains[place.chain].out;
-        // SAFETY: tiles differ in rows or in key/value head, and no two of those that share a chain
-        // have the same places; within a tile places differ, and one is used at a time.
-        unsafe { out.row(place.row, place.column..place.column + head_dim) }
     }
 }
 

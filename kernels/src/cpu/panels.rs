@@ -2,11 +2,11 @@
 
 use candle_core::quantized::QTensor;
 use candle_core::{bail, Result, Tensor};
-use rayon::prelude::*;
 
 use super::outer::{Right, COLUMNS};
 use super::quantized::Quantized;
 use super::rows::dense_rows;
+use super::team::for_each_chunk;
 use super::{Element, Rows};
 
 /// A piece of a panel that stays in the first-level cache while the outputs are put into it.
@@ -45,7 +45,7 @@ impl<T: Element> Panels<[T; COLUMNS]> {
         let (storage, layout) = matrix.storage_and_layout();
         let rows = Rows::<T>::new(&storage, layout)?;
         let mut weights = vec![[T::zero(); COLUMNS]; outputs.div_ceil(COLUMNS) * inputs];
-        weights.par_chunks_mut(inputs.max(1)).enumerate().for_each(|(index, panel)| {
+        for_each_chunk(&mut weights, inputs, |index, panel| {
             let columns = index * COLUMNS..outputs.min((index + 1) * COLUMNS);
             for (piece, panel) in panel.chunks_mut(INPUTS_AT_A_TIME).enumerate() {
                 for (column, output) in columns.clone().enumerate() {
@@ -78,7 +78,7 @@ impl<W: Quantized> Panels<W> {
         }
         let mut weights = vec![W::ZERO; outputs.div_ceil(COLUMNS) * per_output];
         let bytes_per_output = per_output * W::BYTES;
-        weights.par_chunks_mut(per_output.max(1)).enumerate().for_each(|(index, panel)| {
+        for_each_chunk(&mut weights, per_output, |index, panel| {
             let columns = index * COLUMNS..outputs.min((index + 1) * COLUMNS);
             for (column, output) in columns.enumerate() {
                 let blocks = bytes[output * bytes_per_output..].chunks_exact(W::BYTES);

@@ -32,7 +32,7 @@ pub(crate) struct Unit<'a, W> {
     pub up: Option<(&'a [W], &'a [f32])>,
     /// Added at the end: rows as wide as `out`.
     pub plus: Option<&'a Rows<'a, f32>>,
-    pub out: &'a Rectangles<'a>,
+    pub out: &'a Rectangles,
     /// The columns of `out`, at most `COLUMNS`.
     pub columns: Range<usize>,
 }
@@ -63,7 +63,7 @@ impl<W: Right> Product<'_, W> {
     fn cut<'a>(&'a self, tasks: &mut Vec<Task<'a, W>>) {
         let weights: usize = self.units.iter().map(Unit::weights).sum();
         let blocks = self.tiles.count().div_ceil(TILES);
-        let wanted = (TASKS_PER_THREAD * rayon::current_num_threads()).div_ceil(blocks.max(1));
+        let wanted = (TASKS_PER_THREAD * team::threads()).div_ceil(blocks.max(1));
         let rows = self.tiles.rows().min(TILES * ROWS);
         let worth = weights * rows.div_ceil(8) / MIN_WEIGHTS_PER_TASK;
         let per_part = weights.div_ceil(wanted.min(worth).max(1));
@@ -120,10 +120,10 @@ impl<W: Right> Kernel for &Task<'_, W> {
                     if let Some(plus) = unit.plus {
                         add(&mut numbers, &plus.row(first + row)[unit.columns.clone()]);
                     }
+                    let live = &numbers[..unit.columns.len()];
                     // SAFETY: this task alone has these rows of this unit, and this unit alone
                     // these columns.
-                    let out = unsafe { unit.out.row(first + row, unit.columns.clone()) };
-                    out.copy_from_slice(&numbers[..out.len()]);
+                    unsafe { unit.out.put(first + row, unit.columns.start, live) };
                 }
             }
         }

@@ -4,6 +4,7 @@ use std::sync::RwLockReadGuard;
 
 use candle_core::{bail, CpuStorage, Layout, Result, Storage, Tensor};
 
+use super::team::for_each_chunk;
 use super::Element;
 
 /// The rows (first dimension) of a tensor, each dense in itself; between two rows there may be a gap,
@@ -68,5 +69,22 @@ pub(crate) fn cpu(storage: &Storage) -> Result<&CpuStorage> {
     }
 }
 
-/// Elementwise work below this much is not worth waking another thread for.
-pub(crate) const MIN_NUMBERS_PER_TASK: usize = 1 << 14;
+/// Elementwise work below this much is not worth sharing.
+pub(crate) const MIN_NUMBERS_PER_TASK: usize = 1 << 12;
+
+/// Runs `fill` for every row of `out`, rows of `width` numbers; `scratch` makes what it needs beside.
+pub(crate) fn fill_rows<T: Send, S>(
+    out: &mut [T],
+    width: usize,
+    scratch: impl Fn() -> S + Sync,
+    fill: impl Fn(&mut S, usize, &mut [T]) + Sync,
+) {
+    let width = width.max(1);
+    let rows = MIN_NUMBERS_PER_TASK.div_ceil(width);
+    for_each_chunk(out, rows * width, |task, out| {
+        let mut scratch = scratch();
+        for (row, out) in out.chunks_mut(width).enumerate() {
+            fill(&mut scratch, task * rows + row, out);
+        }
+    });
+}

@@ -136,14 +136,10 @@ impl Softmax {
         }
     }
 
-    /// The result of a row, `head_dim` numbers.
-    pub(crate) fn finish(&self, row: usize, to: &mut [f32]) {
+    /// The result of a row, panel by panel.
+    pub(crate) fn finish(&self, row: usize) -> impl Iterator<Item = Columns> + '_ {
         let sum = sum_of(&self.sum[row]);
-        for (to, out) in to.chunks_mut(COLUMNS).zip(&self.out) {
-            for (to, out) in to.iter_mut().zip(&out[row]) {
-                *to = out / sum;
-            }
-        }
+        self.out.iter().map(move |out| out[row].map(|number| number / sum))
     }
 }
 

@@ -1,141 +1,263 @@
-//! The threads of a step, awake until it is done.
+//! The threads that share the work of a step.
 //!
 //! A decoded token is some fifty short products one after the other, each worth dividing and none worth
-//! waking a sleeping thread for: that takes as long as a small product itself. So for the length of a
-//! step the threads of the pool look out for shared work, and take the tasks of it one by one.
+//! waking a sleeping thread for: that takes as long as a small product itself. So threads that have
+//! helped stay awake for a moment, and take the tasks of what comes next one by one. A helper runs tasks
+//! and nothing else, and tasks wait for nobody, so nothing here can wait in a circle.
 
-use std::cell::Cell;
+use std::any::Any;
+use std::cell::{Cell, RefCell};
 use std::hint::spin_loop;
-use std::ptr;
+use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
-use rayon::prelude::*;
-use rayon::Yield;
+/// How long a helper stays awake without work: longer than the engine takes from one step to the next.
+const AWAKE: Duration = Duration::from_micros(300);
 
-/// How often a thread that waits looks before it does something else.
+/// How often a thread that waits looks before it offers its processor to other programs.
 const LOOKS: usize = 64;
 
 thread_local! {
-    /// The team of the step that runs on this thread; null outside of one, and within a task.
-    static TEAM: Cell<*const Team> = const { Cell::new(ptr::null()) };
+    /// Instead of the team of all threads, within [`with_threads`].
+    static TEAM: RefCell<Option<Arc<Team>>> = const { RefCell::new(None) };
+    /// Whether this thread is running a task: what that shares it does itself.
+    static IN_TASK: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `step` with the other threads of the pool awake: the functions of this crate that it calls share
-/// their work with them at once.
-///
-/// Whatever else the pool has to do is done meanwhile, other steps included.
-pub fn with_threads_awake<R: Send>(step: impl FnOnce() -> R + Send) -> R {
-    let team = &Team::default();
-    rayon::scope(|scope| {
-        let home = rayon::current_thread_index();
-        scope.spawn_broadcast(move |_, _| {
-            // This thread gets here when its step is done.
-            if rayon::current_thread_index() != home {
-                team.help();
-            }
-        });
-        let _leading = Leading::new(team);
-        step()
+/// Runs `run` with the work of this crate's functions shared by `count` threads, at least 1, instead of one per
+/// core (or as many as the environment variable `RAYON_NUM_THREADS` says). Results do not depend on it.
+pub fn with_threads<R>(count: usize, run: impl FnOnce() -> R) -> R {
+    struct Before(Option<Arc<Team>>);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            TEAM.set(self.0.take());
+        }
+    }
+    let _before = Before(TEAM.replace(Some(Arc::new(Team::of(count)))));
+    run()
+}
+
+/// How many threads share work.
+pub(crate) fn threads() -> usize {
+    team().helpers.len() + 1
+}
+
+/// Runs `task` for every number below `count`, in any order. Only plain computation: a task must not wait for
+/// other threads.
+pub(crate) fn for_each(count: usize, task: impl Fn(usize) + Sync) {
+    if count < 2 || IN_TASK.get() {
+        return (0..count).for_each(task);
+    }
+    let team = team();
+    let leader = match team.leader.try_lock() {
+        Ok(leader) => Some(leader),
+        // A task has panicked; its work was closed.
+        Err(TryLockError::Poisoned(leader)) => Some(leader.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    };
+    match leader {
+        Some(_leader) => team.share(count, &task),
+        // Where two steps run at once, the second one does its work alone.
+        None => (0..count).for_each(task),
+    }
+}
+
+/// Runs `task` for every chunk of `size` numbers, the last one perhaps shorter, and for its place.
+pub(crate) fn for_each_chunk<T: Send>(
+    numbers: &mut [T],
+    size: usize,
+    task: impl Fn(usize, &mut [T]) + Sync,
+) {
+    struct Start<T>(*mut T);
+    // SAFETY: stands for the slice, of which every task has a part of its own.
+    unsafe impl<T: Send> Sync for Start<T> {}
+    let (start, len, size) = (Start(numbers.as_mut_ptr()), numbers.len(), size.max(1));
+    let start = &start;
+    for_each(len.div_ceil(size), |index| {
+        let first = index * size;
+        // SAFETY: within the slice, which is borrowed for as long; no other task has these numbers.
+        let chunk =
+            unsafe { std::slice::from_raw_parts_mut(start.0.add(first), size.min(len - first)) };
+        task(index, chunk);
+    });
+}
+
+fn team() -> Arc<Team> {
+    static ALL: OnceLock<Arc<Team>> = OnceLock::new();
+    let own = TEAM.with_borrow(Clone::clone);
+    own.unwrap_or_else(|| {
+        ALL.get_or_init(|| Arc::new(Team::of(rayon::current_num_threads()))).clone()
     })
 }
 
-/// Runs `task` for every number below `count`, in any order and on all threads of the step. Outside of a step, on
-/// those of the pool.
-pub(crate) fn for_each(count: usize, task: impl Fn(usize) + Sync) {
-    let team = TEAM.replace(ptr::null());
-    // SAFETY: set by `Leading`, on this thread, to a team that lives as long as it is set.
-    match unsafe { team.as_ref() } {
-        _ if count < 2 => (0..count).for_each(task),
-        Some(team) => team.share(count, &task),
-        None => (0..count).into_par_iter().with_max_len(1).for_each(&task),
-    }
-    TEAM.set(team);
+/// Helpers, and the work that a leader shares with them.
+struct Team {
+    /// Held by the one thread that shares work.
+    leader: Mutex<()>,
+    board: Arc<Board>,
+    helpers: Vec<JoinHandle<()>>,
 }
 
-/// One thread leads: it alone shares work, and takes part in it. The others help.
+/// What leader and helpers both see.
 #[derive(Default)]
-struct Team {
-    /// Shared work, while `open`.
+struct Board {
+    /// The work, while `open`.
     work: Cell<Option<Work>>,
     open: AtomicBool,
-    /// The next task of it.
+    /// The next task of it, and how many there are.
     next: AtomicUsize,
+    count: AtomicUsize,
     /// Helpers that may be at it.
     helping: AtomicUsize,
-    /// The step is done.
+    /// Helpers that sleep or are about to; under `sleep`.
+    sleeping: AtomicUsize,
+    sleep: Mutex<()>,
+    wake: Condvar,
+    /// What a task has panicked with.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    /// There will be no more work.
     done: AtomicBool,
 }
 
 #[derive(Clone, Copy)]
 struct Work {
-    count: usize,
     task: *const (dyn Fn(usize) + Sync),
 }
 
 // SAFETY: `work` is written by the leader while nobody is helping and read by helpers while it is open;
 // tasks are called through shared references and are Sync.
-unsafe impl Sync for Team {}
+unsafe impl Sync for Board {}
+// SAFETY: as above; the pointer in `work` is not used once the work is closed.
+unsafe impl Send for Board {}
 
 impl Team {
+    /// The leader and `threads - 1` helpers; fewer where the system gives no more.
+    fn of(threads: usize) -> Self {
+        let board = Arc::new(Board::default());
+        let helper = |number: usize| {
+            let board = board.clone();
+            thread::Builder::new().name(format!("colm-{number}")).spawn(move || board.help())
+        };
+        let helpers = (1..threads).map_while(|number| helper(number).ok()).collect();
+        Self { leader: Mutex::new(()), board, helpers }
+    }
+
     /// Returns when all tasks are done.
     fn share<'a>(&self, count: usize, task: &'a (dyn Fn(usize) + Sync + 'a)) {
+        let board = &self.board;
         let task: *const (dyn Fn(usize) + Sync + 'a) = task;
         // SAFETY: only the lifetime changes. Helpers call the task while the work is open or they are
         // counted as helping, and `Closing` waits for both to end before this function returns or unwinds.
         let task: *const (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(task) };
-        let work = Work { count, task };
-        self.work.set(Some(work));
-        self.next.store(0, Ordering::Relaxed);
-        self.open.store(true, Ordering::SeqCst);
-        let _closing = Closing(self);
-        self.take_tasks(work);
+        board.work.set(Some(Work { task }));
+        board.count.store(count, Ordering::Relaxed);
+        board.next.store(0, Ordering::Relaxed);
+        board.open.store(true, Ordering::SeqCst);
+        let closing = Closing(board);
+        if board.sleeping.load(Ordering::SeqCst) > 0 {
+            let _sleep = lock(&board.sleep);
+            board.wake.notify_all();
+        }
+        IN_TASK.set(true);
+        board.take_tasks(Work { task });
+        drop(closing);
+        if let Some(panic) = lock(&board.panic).take() {
+            resume_unwind(panic);
+        }
     }
+}
 
+impl Drop for Team {
+    fn drop(&mut self) {
+        self.board.done.store(true, Ordering::SeqCst);
+        {
+            let _sleep = lock(&self.board.sleep);
+            self.board.wake.notify_all();
+        }
+        for helper in self.helpers.drain(..) {
+            // Its tasks' panics were caught.
+            let _ = helper.join();
+        }
+    }
+}
+
+impl Board {
     fn take_tasks(&self, work: Work) {
         // SAFETY: the task is alive until the work is closed and nobody is helping.
         let task = unsafe { &*work.task };
+        let count = self.count.load(Ordering::Relaxed);
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
-            if index >= work.count {
+            if index >= count {
                 return;
             }
             task(index);
         }
     }
 
-    /// What the other threads do until the step is done.
+    /// What a helper does all its life.
     fn help(&self) {
+        IN_TASK.set(true);
         let mut looks = 0;
-        while !self.done.load(Ordering::Acquire) {
-            match self.open.load(Ordering::Acquire) && self.help_once() {
-                true => looks = 0,
-                false => wait(&mut looks),
+        let mut idle_since = Instant::now();
+        while !self.done.load(Ordering::Relaxed) {
+            if self.has_tasks() {
+                self.help_once();
+                (looks, idle_since) = (0, Instant::now());
+                continue;
+            }
+            wait(&mut looks);
+            if looks.is_multiple_of(LOOKS) && idle_since.elapsed() > AWAKE {
+                self.sleep();
+                (looks, idle_since) = (0, Instant::now());
             }
         }
     }
 
-    /// Whether there were tasks left.
-    fn help_once(&self) -> bool {
+    fn has_tasks(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+            && self.next.load(Ordering::Relaxed) < self.count.load(Ordering::Relaxed)
+    }
+
+    fn help_once(&self) {
         // First counted, then asked again: either the work is still open, or the leader, who closes it before
         // it counts, knows.
-        let _helping = Helping::new(&self.helping);
-        if !self.open.load(Ordering::SeqCst) {
-            return false;
+        self.helping.fetch_add(1, Ordering::SeqCst);
+        if self.open.load(Ordering::SeqCst) {
+            // Written before the work was opened.
+            if let Some(work) = self.work.get() {
+                let tasks = catch_unwind(AssertUnwindSafe(|| self.take_tasks(work)));
+                if let Err(panic) = tasks {
+                    lock(&self.panic).get_or_insert(panic);
+                }
+            }
         }
-        // Written before the work was opened.
-        let Some(work) = self.work.get() else { return false };
-        let left = self.next.load(Ordering::Relaxed) < work.count;
-        self.take_tasks(work);
-        left
+        self.helping.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Until there is work.
+    fn sleep(&self) {
+        let mut sleep = lock(&self.sleep);
+        // First counted, then asked: either there is work to be seen, or who brings some sees the sleeper.
+        self.sleeping.fetch_add(1, Ordering::SeqCst);
+        while !self.open.load(Ordering::SeqCst) && !self.done.load(Ordering::SeqCst) {
+            sleep = self.wake.wait(sleep).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.sleeping.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 /// Ends shared work, also if a task of the leader panics.
-struct Closing<'a>(&'a Team);
+struct Closing<'a>(&'a Board);
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
-        self.0.next.fetch_add(usize::MAX / 2, Ordering::Relaxed);
+        IN_TASK.set(false);
+        // After a panic some are left.
+        self.0.next.fetch_max(self.0.count.load(Ordering::Relaxed), Ordering::Relaxed);
         self.0.open.store(false, Ordering::SeqCst);
         let mut looks = 0;
         while self.0.helping.load(Ordering::SeqCst) > 0 {
@@ -144,64 +266,22 @@ impl Drop for Closing<'_> {
     }
 }
 
-/// A moment of waiting, in a thread of the pool. Now and then it does other work of the pool, for what it waits
-/// for may wait for that; if there is none, other programs may have the processor.
+/// A moment.
 fn wait(looks: &mut usize) {
     *looks += 1;
-    if !looks.is_multiple_of(LOOKS) {
-        spin_loop();
-    } else if rayon::yield_now() != Some(Yield::Executed) {
-        std::thread::yield_now();
+    match looks.is_multiple_of(LOOKS) {
+        true => thread::yield_now(),
+        false => spin_loop(),
     }
 }
 
-/// Counted while it lives, also if a task panics.
-struct Helping<'a>(&'a AtomicUsize);
-
-impl<'a> Helping<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::SeqCst);
-        Self(count)
-    }
-}
-
-impl Drop for Helping<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-/// Makes this thread the leader of a team for as long as it lives; then the team goes home.
-struct Leading<'a> {
-    team: &'a Team,
-    /// Of a step that waits on this thread for other work of the pool.
-    outer: *const Team,
-}
-
-impl<'a> Leading<'a> {
-    fn new(team: &'a Team) -> Self {
-        Self { team, outer: TEAM.replace(team) }
-    }
-}
-
-impl Drop for Leading<'_> {
-    fn drop(&mut self) {
-        TEAM.set(self.outer);
-        self.team.done.store(true, Ordering::Release);
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::panic::{catch_unwind, AssertUnwindSafe};
-
-    use rayon::{ThreadPool, ThreadPoolBuilder};
-
     use super::*;
-
-    fn pool(threads: usize) -> ThreadPool {
-        ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
-    }
 
     /// Shared work of every size, the sums of which are known.
     fn step(rounds: usize) {
@@ -209,17 +289,14 @@ mod tests {
             let count = round % 9;
             let sum = AtomicUsize::new(0);
             for_each(count, |index| {
-                // Some tasks share work themselves, in both ways.
+                // Some tasks share work themselves.
                 let inner = AtomicUsize::new(0);
-                if index % 4 == 3 {
-                    for_each(3, |more| {
-                        inner.fetch_add(more, Ordering::Relaxed);
-                    });
-                    (0..3).into_par_iter().for_each(|less: usize| {
-                        inner.fetch_sub(less, Ordering::Relaxed);
-                    });
-                }
-                sum.fetch_add(1 + index + inner.into_inner(), Ordering::Relaxed);
+                for_each(index % 3, |more| {
+                    inner.fetch_add(more, Ordering::Relaxed);
+                });
+                let inner = inner.into_inner();
+                assert_eq!(inner, usize::from(index % 3 == 2));
+                sum.fetch_add(1 + index, Ordering::Relaxed);
             });
             assert_eq!(sum.into_inner(), count * (count + 1) / 2);
         }
@@ -228,38 +305,65 @@ mod tests {
     #[test]
     fn every_task_is_done_once() {
         for threads in [1, 2, 5] {
-            pool(threads).install(|| with_threads_awake(|| step(5000)));
+            with_threads(threads, || step(5000));
         }
-        step(100);
+        step(5000);
     }
 
     #[test]
-    fn steps_of_many_callers_and_steps_within_steps() {
-        let pool = pool(3);
-        std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    for _ in 0..200 {
-                        pool.install(|| {
-                            with_threads_awake(|| {
-                                step(20);
-                                with_threads_awake(|| step(5));
-                                step(5);
-                            });
-                        });
-                    }
-                });
-            }
+    fn every_chunk_is_visited_once() {
+        let mut numbers: Vec<usize> = (0..1000).collect();
+        for size in [1, 7, 1000, 2000] {
+            for_each_chunk(&mut numbers, size, |index, chunk| {
+                assert!(chunk.len() == size || index == 1000 / size);
+                chunk.iter_mut().for_each(|number| *number += index * size);
+                for (at, number) in chunk.iter_mut().enumerate() {
+                    *number -= index * size;
+                    assert_eq!(*number % 1000, index * size + at);
+                    *number += 1000;
+                }
+            });
+        }
+        assert!(numbers.iter().enumerate().all(|(at, &number)| number == at + 4000));
+    }
+
+    #[test]
+    fn helpers_that_sleep_are_woken() {
+        for _ in 0..200 {
+            step(4);
+            thread::sleep(2 * AWAKE);
+        }
+    }
+
+    #[test]
+    fn steps_of_many_callers_at_once() {
+        with_threads(3, || {
+            let team = team();
+            thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        TEAM.set(Some(team.clone()));
+                        step(5000);
+                    });
+                }
+            });
         });
+        rayon::scope(|scope| (0..8).for_each(|_| scope.spawn(|_| step(2000))));
     }
 
     #[test]
     fn a_panic_reaches_the_caller_and_nobody_else() {
-        let pool = pool(2);
-        for bad in 0..6 {
-            let step = || with_threads_awake(|| for_each(6, |index| assert_ne!(index, bad)));
-            assert!(catch_unwind(AssertUnwindSafe(|| pool.install(step))).is_err());
-        }
-        pool.install(|| with_threads_awake(|| step(100)));
+        with_threads(3, || {
+            for bad in 0..40 {
+                let step = || for_each(40, |index| assert!(index != bad, "task {index}"));
+                let panic = catch_unwind(AssertUnwindSafe(step)).unwrap_err();
+                assert_eq!(*panic.downcast::<String>().unwrap(), format!("task {bad}"));
+                step_is_whole();
+            }
+        });
+    }
+
+    fn step_is_whole() {
+        step(20);
     }
 }

@@ -1,9 +1,8 @@
 //! Rows in the order the product reads them.
 
-use rayon::prelude::*;
-
 use super::outer::ROWS;
 use super::rows::MIN_NUMBERS_PER_TASK;
+use super::team::for_each_chunk;
 use super::Rows;
 use crate::ChainRows;
 
@@ -29,7 +28,7 @@ impl Tiles {
             Self { numbers: vec![0.0; rows_count * pieces * DEPTH], rows: rows_count, pieces };
         let tile_size = (ROWS * pieces * DEPTH).max(1);
         let tiles_per_task = MIN_NUMBERS_PER_TASK.div_ceil(tile_size);
-        let gather_tile = |(tile, numbers): (usize, &mut [f32])| {
+        let gather_tile = |tile: usize, numbers: &mut [f32]| {
             let live = ROWS.min(rows_count - tile * ROWS);
             for row in 0..live {
                 let mut input = 0;
@@ -40,8 +39,10 @@ impl Tiles {
                 }
             }
         };
-        let chunks = tiles.numbers.par_chunks_mut(tile_size);
-        chunks.with_min_len(tiles_per_task).enumerate().for_each(gather_tile);
+        for_each_chunk(&mut tiles.numbers, tiles_per_task * tile_size, |task, chunk| {
+            let tiles = chunk.chunks_mut(tile_size).enumerate();
+            tiles.for_each(|(tile, numbers)| gather_tile(task * tiles_per_task + tile, numbers));
+        });
         tiles
     }
 

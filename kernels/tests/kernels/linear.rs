@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 use colm_kernels::{
-    chain_gated, chain_linear, chain_linear_add, ChainRows, ChainWeights, Unpacked,
+    chain_gated, chain_linear, chain_linear_add, with_threads, ChainRows, ChainWeights, Unpacked,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -178,8 +178,7 @@ fn a_row_is_the_same_alone_and_in_any_company() -> Result<()> {
             assert_eq!(part, all[first..first + count], "{dtype:?}, {count} rows from {first}");
         }
         for threads in [1, 3] {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let again = pool.install(|| {
+            let again = with_threads(threads, || {
                 chain_linear(std::slice::from_ref(&x), &ChainRows::same(1, 500), &[&weights])
             })?;
             assert_eq!(again[0][0].to_vec2::<f32>()?, all, "{dtype:?}, {threads} threads");

@@ -3,7 +3,7 @@
 
 use crate::reference::{numbers, Shape, Step};
 use candle_core::{DType, Result, Tensor};
-use colm_kernels::{chain_attention, ChainQueries, QueryRange};
+use colm_kernels::{chain_attention, with_threads, ChainQueries, QueryRange};
 
 /// Longer than what one task sweeps, and no multiple of anything.
 const LENGTHS: [usize; 3] = [1301, 77, 530];
@@ -70,10 +70,7 @@ fn in_chunks_of_any_size() -> Result<()> {
 fn on_any_number_of_threads() -> Result<()> {
     let mut step = step(1)?;
     let q = step.queries(&[whole(0)], HEADS, DType::F32)?;
-    let on = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| attend(&step, &q, &[whole(0)]))
-    };
+    let on = |threads| with_threads(threads, || attend(&step, &q, &[whole(0)]));
     let one = on(1)?;
     for threads in [2, 5] {
         assert!(one == on(threads)?, "{threads} threads");
