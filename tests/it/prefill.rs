@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use colm::model::colm::Placed;
 use colm::model::{ActiveRows, Colm, Sequence, Step};
 use colm_checkpoint::{files_for, ColmConfig};
-use colm_kernels::{BlockTables, KvBlocks, Slots};
+use colm_kernels::{with_threads, BlockTables, KvBlocks, Slots};
 use mistralrs_quant::ShardedSafeTensors;
 use serde_json::Value;
 
@@ -136,10 +136,7 @@ fn logits_do_not_depend_on_the_number_of_threads() {
         let folder = random_model::folder(&config);
         let prompts = [tokens(70, 1), tokens(9, 2)];
         let model = Alone::load(&folder.path().join("model"), 1, 96);
-        let on = |threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| full(&model, &prompts, &[4, 3]))
-        };
+        let on = |threads| with_threads(threads, || full(&model, &prompts, &[4, 3]));
         let one = on(1);
         assert_eq!(one, on(2));
         assert_eq!(one, on(5));
