@@ -8,7 +8,7 @@ use candle_core::{bail, CpuStorage, DType, InplaceOp2, Layout, Result, Tensor};
 use crate::cpu::outer::COLUMNS;
 use crate::cpu::rows::cpu;
 use crate::cpu::{for_dtype, Element};
-use crate::Slots;
+use crate::{Rope, Slots};
 
 /// Refuses tensors that are where no kernel of this build runs.
 fn check_place(tensor: &Tensor) -> Result<()> {
@@ -101,7 +101,46 @@ impl KvBlocks {
     ///
     /// Fails, before anything is written, if a shape does not fit or a slot is not in the cache.
     pub fn write(&self, heads: Range<usize>, k: &Tensor, v: &Tensor, slots: &Slots) -> Result<()> {
-        self.check_heads(&heads)?;
+        self.check_write(&heads, k, v, slots)?;
+        #[cfg(feature = "cuda")]
+        if crate::cuda::has(&self.keys) {
+            return crate::cuda::write(self, heads, (k, v), slots);
+        }
+        let write =
+            |values| WriteRows { kv: self, heads: heads.clone(), slots: slots.as_slice(), values };
+        let dtype = self.keys.dtype();
+        self.keys.inplace_op2(&k.to_dtype(dtype)?.contiguous()?, &write(false))?;
+        self.values.inplace_op2(&v.to_dtype(dtype)?.contiguous()?, &write(true))
+    }
+
+    /// [`write`](Self::write), with the keys turned first: row r by `positions[r]` ([`Rope::apply`]).
+    pub fn write_turned(
+        &self,
+        heads: Range<usize>,
+        k: &Tensor,
+        v: &Tensor,
+        slots: &Slots,
+        rope: &Rope,
+        positions: &[usize],
+    ) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        if crate::cuda::has(&self.keys) {
+            self.check_write(&heads, k, v, slots)?;
+            rope.check(k, positions)?;
+            let table = rope.on_gpu(self.keys.device())?;
+            return crate::cuda::write_turned(self, heads, (k, v), slots, (&table, positions));
+        }
+        self.write(heads, &rope.apply(k, positions)?, v, slots)
+    }
+
+    fn check_write(
+        &self,
+        heads: &Range<usize>,
+        k: &Tensor,
+        v: &Tensor,
+        slots: &Slots,
+    ) -> Result<()> {
+        self.check_heads(heads)?;
         let expected = [slots.rows(), heads.len(), self.head_dim];
         for (name, rows) in [("k", k), ("v", v)] {
             check_place(rows)?;
@@ -123,15 +162,7 @@ impl KvBlocks {
                 self.block_size
             );
         }
-        #[cfg(feature = "cuda")]
-        if crate::cuda::has(&self.keys) {
-            return crate::cuda::write(self, heads, k, v, slots);
-        }
-        let write =
-            |values| WriteRows { kv: self, heads: heads.clone(), slots: slots.as_slice(), values };
-        let dtype = self.keys.dtype();
-        self.keys.inplace_op2(&k.to_dtype(dtype)?.contiguous()?, &write(false))?;
-        self.values.inplace_op2(&v.to_dtype(dtype)?.contiguous()?, &write(true))
+        Ok(())
     }
 
     /// The number of blocks.

@@ -25,7 +25,12 @@
 //! answer is therefore the same alone and in a batch as far as these functions go. (The last bits do
 //! depend on whether the processor has fused multiply-add.)
 //!
-//! Tensors are f32, bf16 or f16 and sums are f32 throughout.
+//! **Threads.** On the CPU the functions share their work among threads that stay awake between two of
+//! them: as many as there are cores, or as the environment variable `RAYON_NUM_THREADS` says, or as
+//! [`with_threads`] is told.
+//!
+//! Tensors are f32, bf16 or f16 and sums are f32 throughout. Weights may also be quantized as ggml does
+//! ([`ChainWeights::pack_quantized`]).
 //!
 //! **On a GPU** (feature `cuda`) the same functions run the kernels of `colm-cuda`, in bf16 and f16, on
 //! widths that are multiples of 8 and heads of 64 or 128. There x and y of a linear layer have the dtype

@@ -1,4 +1,4 @@
-//! The norm of one chain.
+//! The norms of all chains.
 
 use candle_core::{bail, DType, Result, Tensor};
 
@@ -6,23 +6,38 @@ use crate::cpu::instructions::{self, LANES};
 use crate::cpu::rows::{cpu, dense_rows, fill_rows};
 use crate::cpu::{for_dtype, Element, Rows};
 
-/// ChainRmsNorm of SPEC 2: `y = weight * x / sqrt(mean(x^2) + eps)`, the mean over the chain.
+/// ChainRmsNorm of SPEC 2, chain by chain: `y_i = weight_i * x_i / sqrt(mean(x_i^2) + eps)`, the mean
+/// over the chain.
 ///
-/// `x` is `[rows, hidden_i]`, of which the rows may be part of wider ones; `weight` is `[hidden_i]`.
-/// The result is contiguous and of the dtype of `x`; it is rounded to it once.
-pub fn chain_rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    let (_, hidden) = x.dims2()?;
-    if hidden == 0 || weight.dims() != [hidden] {
-        bail!(
-            "the norm of rows [rows, hidden] = {:?} needs a weight of [hidden], not {:?}",
-            x.dims(),
-            weight.dims()
-        );
+/// `x` is per chain `[rows of the chain, hidden_i]`, of which the rows may be part of wider ones;
+/// `weights` are `[hidden_i]`, of the same chains and perhaps more. The results are contiguous and of
+/// the dtype of `x`; they are rounded to it once.
+///
+/// Fails if a chain has no weight or one of another width.
+pub fn chain_rms_norm(x: &[Tensor], weights: &[Tensor], eps: f64) -> Result<Vec<Tensor>> {
+    if weights.len() < x.len() {
+        bail!("{} chains and norm weights of {}", x.len(), weights.len());
+    }
+    for (chain, (x, weight)) in x.iter().zip(weights).enumerate() {
+        let (_, hidden) = x.dims2()?;
+        if hidden == 0 || weight.dims() != [hidden] {
+            bail!(
+                "chain {chain}: the norm of rows [rows, hidden] = {:?} needs a weight of [hidden], not {:?}",
+                x.dims(),
+                weight.dims()
+            );
+        }
     }
     #[cfg(feature = "cuda")]
-    if crate::cuda::has(x) {
-        return crate::cuda::rms_norm(x, weight, eps);
+    if x.iter().any(crate::cuda::has) {
+        return crate::cuda::chain_rms_norm(x, weights, eps);
     }
+    x.iter().zip(weights).map(|(x, weight)| norm(x, weight, eps)).collect()
+}
+
+/// One chain on the CPU.
+fn norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    let hidden = weight.elem_count();
     let weight = dense_rows(&weight.to_dtype(DType::F32)?)?;
     let (storage, layout) = weight.storage_and_layout();
     let weight = &cpu(&storage)?.as_slice::<f32>()?[layout.start_offset()..][..hidden];

@@ -107,6 +107,15 @@ impl Rope {
     ///
     /// Fails if the shape does not fit or a position lies beyond the table.
     pub fn apply(&self, x: &Tensor, positions: &[usize]) -> Result<Tensor> {
+        self.check(x, positions)?;
+        #[cfg(feature = "cuda")]
+        if crate::cuda::has(x) {
+            return crate::cuda::turn(x, positions, &self.on_gpu(x.device())?);
+        }
+        for_dtype!(x.dtype(), T => self.apply_rows::<T>(x, positions))
+    }
+
+    pub(crate) fn check(&self, x: &Tensor, positions: &[usize]) -> Result<()> {
         let (rows, _, head_dim) = x.dims3()?;
         if head_dim != 2 * self.half || rows != positions.len() {
             bail!(
@@ -119,11 +128,12 @@ impl Rope {
         if let Some(position) = positions.iter().find(|&&at| at >= self.max_positions) {
             bail!("position {position} is beyond the model's {} positions", self.max_positions);
         }
-        #[cfg(feature = "cuda")]
-        if crate::cuda::has(x) {
-            return crate::cuda::turn(x, positions, (&self.cos, &self.sin), &self.on_gpus);
-        }
-        for_dtype!(x.dtype(), T => self.apply_rows::<T>(x, positions))
+        Ok(())
+    }
+
+    #[cfg(feature = "cuda")]
+    pub(crate) fn on_gpu(&self, device: &candle_core::Device) -> Result<colm_cuda::RopeTable> {
+        self.on_gpus.get(device, (&self.cos, &self.sin), self.half)
     }
 
     fn apply_rows<T: Element>(&self, x: &Tensor, positions: &[usize]) -> Result<Tensor> {

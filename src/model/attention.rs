@@ -9,7 +9,7 @@ use colm_kernels::{chain_attention, ChainQueries, KvBlocks, Rope};
 
 use super::linear::ChainLinear;
 use super::representation::Representation;
-use super::rows::Step;
+use super::rows::{ChainStep, Step};
 use super::source::Source;
 
 /// Causal attention of every chain over the keys and values of the chain that owns them.
@@ -78,9 +78,9 @@ impl ChainAttention {
         kv: &KvBlocks,
     ) -> Result<()> {
         let owners = k.chains().iter().zip(v.chains()).zip(&self.owns).zip(step.chains());
-        for (((k, v), heads), chain) in owners {
-            let k = self.rope.apply(&self.heads(k)?, &chain.positions)?;
-            kv.write(heads.clone(), &k, &self.heads(v)?, &chain.slots)?;
+        for (((k, v), heads), ChainStep { positions, slots, .. }) in owners {
+            let (k, v) = (self.heads(k)?, self.heads(v)?);
+            kv.write_turned(heads.clone(), &k, &v, slots, &self.rope, positions)?;
         }
         Ok(())
     }

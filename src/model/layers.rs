@@ -28,9 +28,7 @@ impl ChainRmsNorm {
 
     /// The same shape as `x`.
     pub fn forward(&self, x: &Representation) -> Result<Representation> {
-        let chains = x.chains().iter().zip(&self.weights);
-        let normed = chains.map(|(x, weight)| chain_rms_norm(x, weight, self.eps));
-        Ok(Representation::new(normed.collect::<Result<_>>()?))
+        Ok(Representation::new(chain_rms_norm(x.chains(), &self.weights, self.eps)?))
     }
 }
 

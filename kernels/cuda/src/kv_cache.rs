@@ -1,5 +1,7 @@
 //! One layer's paged keys and values, rotary positions, and the write of new rows.
 
+use std::ptr;
+
 use candle_core::{bail, DType, Device, Result, Tensor};
 
 use crate::ffi::attention as ffi;
@@ -88,15 +90,15 @@ pub fn rope(x: &Tensor, positions: &Tensor, table: &RopeTable) -> Result<Tensor>
     Ok(out)
 }
 
-/// Writes `k` and `v` of `[rows, heads, head_dim]`, whose keys have been turned, to the heads of the cache
-/// from `first_head` on: row r to slot `slots[r]` = block * block_size + offset, nowhere if that is negative.
-/// i64, all within the cache.
+/// Writes `k` and `v` of `[rows, heads, head_dim]` to the heads of the cache from `first_head` on: row r to
+/// slot `slots[r]` = block * block_size + offset, nowhere if that is negative; i64, all within the cache.
+/// With `turn`, a table and per row its position, keys are turned on their way as [`rope`] does.
 pub fn kv_write(
     blocks: &KvBlocks,
     first_head: usize,
-    k: &Tensor,
-    v: &Tensor,
+    (k, v): (&Tensor, &Tensor),
     slots: &Tensor,
+    turn: Option<(&RopeTable, &Tensor)>,
 ) -> Result<()> {
     let (rows, heads, head_dim) = k.dims3()?;
     check_rows("slots", slots, rows, DType::I64)?;
@@ -109,7 +111,15 @@ pub fn kv_write(
     }
     let device = k.device();
     let stride = (heads * head_dim) as i64;
-    let none = std::ptr::null();
+    let (cos, sin, positions) = match turn {
+        None => (ptr::null(), ptr::null(), ptr::null()),
+        Some((table, positions)) => {
+            table.check(head_dim)?;
+            check_rows("positions", positions, rows, DType::U32)?;
+            let (cos, sin) = (address(&table.cos, device)?, address(&table.sin, device)?);
+            (cos.cast_const(), sin.cast_const(), address(positions, device)?.cast_const())
+        }
+    };
     // SAFETY: as above. The cache is written through shared tensors, as candle's own in-place operations
     // do: nothing else reads or writes these slots until the work is done.
     let status = unsafe {
@@ -123,9 +133,9 @@ pub fn kv_write(
             int(rows)?,
             int(first_head)?,
             int(heads)?,
-            none,
-            none,
-            none.cast(),
+            cos.cast(),
+            sin.cast(),
+            positions.cast(),
             address(slots, device)?.cast(),
             &blocks.ffi(device)?,
             stream(device)?,

@@ -8,9 +8,9 @@ mod remembered;
 mod rope;
 
 pub(crate) use attention::attend;
-pub(crate) use kv_blocks::write;
+pub(crate) use kv_blocks::{write, write_turned};
 pub(crate) use linear::{chain_linear, GpuBlock};
-pub(crate) use norm::rms_norm;
+pub(crate) use norm::chain_rms_norm;
 pub(crate) use rope::{turn, TablesOnGpus};
 
 use candle_core::{Result, Tensor};

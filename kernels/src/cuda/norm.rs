@@ -1,12 +1,15 @@
-//! The norm of one chain on a GPU.
+//! The norms of all chains on a GPU, in one launch.
 
 use candle_core::{Result, Tensor};
 use colm_cuda::NormChain;
 
 /// [`crate::chain_rms_norm`], for arguments it has checked.
-pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    let (x, weight) = (x.contiguous()?, weight.to_dtype(x.dtype())?.contiguous()?);
-    let mut outs = colm_cuda::chain_rms_norm(&[NormChain { x: &x, weight: &weight }], eps)?;
-    // One chain in, one out.
-    Ok(outs.remove(0))
+pub(crate) fn chain_rms_norm(x: &[Tensor], weights: &[Tensor], eps: f64) -> Result<Vec<Tensor>> {
+    let chains = x
+        .iter()
+        .zip(weights)
+        .map(|(x, weight)| Ok((x.contiguous()?, weight.to_dtype(x.dtype())?.contiguous()?)));
+    let chains = chains.collect::<Result<Vec<_>>>()?;
+    let chains: Vec<_> = chains.iter().map(|(x, weight)| NormChain { x, weight }).collect();
+    colm_cuda::chain_rms_norm(&chains, eps)
 }

@@ -12,12 +12,19 @@ use super::{as_u32, remembered};
 pub(crate) struct TablesOnGpus(Mutex<Vec<(DeviceLocation, RopeTable)>>);
 
 impl TablesOnGpus {
-    fn get(&self, device: &Device, make: impl FnOnce() -> Result<RopeTable>) -> Result<RopeTable> {
+    /// The table on `device`, of `cos` and `sin`, `[positions, half]` each.
+    pub(crate) fn get(
+        &self,
+        device: &Device,
+        (cos, sin): (&[f32], &[f32]),
+        half: usize,
+    ) -> Result<RopeTable> {
         let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, table)) = tables.iter().find(|(at, _)| *at == device.location()) {
             return Ok(table.clone());
         }
-        let table = make()?;
+        let tensor = |numbers| Tensor::from_slice(numbers, ((), half), device);
+        let table = RopeTable { cos: tensor(cos)?, sin: tensor(sin)? };
         tables.push((device.location(), table.clone()));
         Ok(table)
     }
@@ -30,22 +37,14 @@ impl Clone for TablesOnGpus {
     }
 }
 
-/// `x` of `[rows, heads, head_dim]` turned by `positions`, all within the table of `cos` and `sin`, `[positions,
-/// head_dim / 2]` each.
-pub(crate) fn turn(
-    x: &Tensor,
-    positions: &[usize],
-    (cos, sin): (&[f32], &[f32]),
-    tables: &TablesOnGpus,
-) -> Result<Tensor> {
-    let device = x.device();
-    let table = tables.get(device, || {
-        let half = x.dim(2)? / 2;
-        let tensor = |numbers| Tensor::from_slice(numbers, ((), half), device);
-        Ok(RopeTable { cos: tensor(cos)?, sin: tensor(sin)? })
-    })?;
+/// `x` of `[rows, heads, head_dim]` turned by `positions`, all within the table.
+pub(crate) fn turn(x: &Tensor, positions: &[usize], table: &RopeTable) -> Result<Tensor> {
+    colm_cuda::rope(&x.contiguous()?, &on_device(positions, x.device())?, table)
+}
+
+/// Positions as the kernels take them.
+pub(super) fn on_device(positions: &[usize], device: &Device) -> Result<Tensor> {
     let positions = as_u32(positions.iter().copied())?;
     let count = positions.len();
-    let positions = remembered::counts(positions, &[count], device)?;
-    colm_cuda::rope(&x.contiguous()?, &positions, &table)
+    remembered::counts(positions, &[count], device)
 }

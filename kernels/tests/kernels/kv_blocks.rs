@@ -1,7 +1,7 @@
 //! Writing rows to the cache.
 
 use candle_core::{DType, Device, Result, Tensor};
-use colm_kernels::{KvBlocks, Slots};
+use colm_kernels::{KvBlocks, Rope, Slots};
 
 const BLOCKS: usize = 3;
 const HEADS: usize = 4;
@@ -76,6 +76,26 @@ fn rows_may_be_strided_views_and_of_another_dtype() -> Result<()> {
     kv.write(2..4, &k, &v, &Slots::new(vec![6, 0]))?;
     assert_eq!(key(&keys, 6, 3)?, wide.get(0)?.get(2)?.to_vec1::<f32>()?);
     assert_eq!(value(&values, 0, 2)?, wide.get(1)?.get(4)?.to_vec1::<f32>()?);
+    Ok(())
+}
+
+#[test]
+fn keys_are_turned_on_their_way() -> Result<()> {
+    let (keys, values, kv) = cache(DType::F32)?;
+    let rope = Rope::new(HEAD_DIM, 1e4, 100, None)?;
+    let (k, v, positions) = (counting(0, 2, 2)?, counting(50, 2, 2)?, [99, 7]);
+    let slots = Slots::new(vec![4, 11]);
+    kv.write_turned(1..3, &k, &v, &slots, &rope, &positions)?;
+    let turned = rope.apply(&k, &positions)?;
+    for (row, slot) in [4, 11].into_iter().enumerate() {
+        for head in 0..2 {
+            let expected = |x: &Tensor| x.get(row)?.get(head)?.to_vec1::<f32>();
+            assert_eq!(key(&keys, slot, 1 + head)?, expected(&turned)?);
+            assert_eq!(value(&values, slot, 1 + head)?, expected(&v)?);
+        }
+    }
+    let beyond = kv.write_turned(1..3, &k, &v, &slots, &rope, &[100, 7]).unwrap_err().to_string();
+    assert!(beyond.contains("position 100"), "{beyond}");
     Ok(())
 }
 

@@ -32,7 +32,13 @@ fn norm_is_over_the_chain() -> Result<()> {
         let (rows, hidden, eps) = (40, 515, 1e-2);
         let x = strided(1, rows, hidden, dtype)?;
         let weight = strided(2, 1, hidden, dtype)?.squeeze(0)?;
-        let out = chain_rms_norm(&x, &weight, eps)?;
+        // A chain of another width beside it, and the weight of one that has no rows here.
+        let (narrow, ones) = (strided(8, 3, 16, dtype)?, strided(9, 1, 16, dtype)?.squeeze(0)?);
+        let weights = [weight.clone(), ones.clone(), ones.clone()];
+        let outs = chain_rms_norm(&[x.clone(), narrow.clone()], &weights, eps)?;
+        let [out, beside] = outs.try_into().unwrap();
+        let alone = chain_rms_norm(&[narrow], &[ones], eps)?;
+        assert_eq!(numbers(&beside)?, numbers(&alone[0])?);
         assert_eq!((out.dims(), out.dtype()), (x.dims(), dtype));
         let weights = numbers(&weight)?;
         let mut expected = Vec::new();
@@ -51,9 +57,16 @@ fn norm_is_over_the_chain() -> Result<()> {
 fn norm_refuses_a_weight_of_another_width() -> Result<()> {
     let x = strided(1, 2, 8, DType::F32)?;
     let weight = strided(2, 1, 4, DType::F32)?.squeeze(0)?;
-    let refused = chain_rms_norm(&x, &weight, 1e-6).unwrap_err().to_string();
-    assert!(refused.contains("[2, 8]") && refused.contains("[4]"), "{refused}");
-    assert!(chain_rms_norm(&x.to_dtype(DType::F64)?, &weight, 1e-6).is_err());
+    let right = strided(3, 1, 8, DType::F32)?.squeeze(0)?;
+    let norm = |x: &[&Tensor], weights: &[&Tensor]| {
+        let own = |tensors: &[&Tensor]| tensors.iter().map(|&x| x.clone()).collect::<Vec<_>>();
+        chain_rms_norm(&own(x), &own(weights), 1e-6)
+    };
+    let refused = norm(&[&x, &x], &[&right, &weight]).unwrap_err().to_string();
+    assert!(refused.contains("chain 1: ") && refused.contains("[2, 8]"), "{refused}");
+    assert!(refused.contains("[4]"), "{refused}");
+    assert!(norm(&[&x, &x], &[&right]).is_err());
+    assert!(norm(&[&x.to_dtype(DType::F64)?], &[&right]).is_err());
     Ok(())
 }
 

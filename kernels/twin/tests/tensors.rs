@@ -123,8 +123,10 @@ fn norms_of_all_chains() -> Result<()> {
             &[of((&chains[0].0, &chains[0].1)), of((&chains[1].0, &chains[1].1))],
             1e-5,
         )?;
-        for (found, (x, weight)) in found.iter().zip(&chains) {
-            assert_close(found, &colm_kernels::chain_rms_norm(x, weight, 1e-5)?, "norm")?;
+        let (x, weights): (Vec<_>, Vec<_>) = chains.into_iter().unzip();
+        let expected = colm_kernels::chain_rms_norm(&x, &weights, 1e-5)?;
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_close(found, expected, "norm")?;
         }
     }
     Ok(())
@@ -192,9 +194,18 @@ fn step(
 
     let table = rope_table()?;
     let at: Vec<u32> = positions.iter().map(|&position| position as u32).collect();
-    let found = colm_cuda::rope(&k, &Tensor::new(at, &CPU)?, &table)?;
+    let (at, slots) = (Tensor::new(at, &CPU)?, Tensor::new(slots, &CPU)?);
+    let found = colm_cuda::rope(&k, &at, &table)?;
     assert_close(&found, &turned, "rope")?;
-    colm_cuda::kv_write(&gpu, 0, &found, &v, &Tensor::new(slots, &CPU)?)?;
+    colm_cuda::kv_write(&gpu, 0, (&found, &v), &slots, None)?;
+    let numbers_of = |keys: &Tensor| keys.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
+    let written = numbers_of(&gpu_keys)?;
+    // Turned on the way: the same bits in the same places.
+    for host in [&gpu_keys, &gpu_values] {
+        host.zero_set()?;
+    }
+    colm_cuda::kv_write(&gpu, 0, (&k, &v), &slots, Some((&table, &at)))?;
+    assert_eq!(numbers_of(&gpu_keys)?, written);
 
     let ranges = [
         sequences.map(|(first_position, rows)| (first_position, rows)).to_vec(),
