@@ -42,6 +42,12 @@ pub(crate) trait Instructions {
         right: &[W],
         sums: &mut [Columns],
     );
+
+    /// The numbers of `right`, those of one i after the other.
+    ///
+    /// # Panics
+    /// If `to` has not one place per i.
+    fn widen<W: Right>(right: &[W], to: &mut [Columns]);
 }
 
 /// AVX-512.
@@ -64,6 +70,12 @@ impl Instructions for Avx512 {
         outer::check(left, right, sums);
         // SAFETY: lengths are checked; `run` enters here on processors with AVX-512 only.
         unsafe { outer::with_32_registers_of_16(left, right, sums) }
+    }
+
+    #[inline(always)]
+    fn widen<W: Right>(right: &[W], to: &mut [Columns]) {
+        // SAFETY: `run` enters here on processors with AVX-512 only.
+        unsafe { outer::widen::<std::arch::x86_64::__m512, W>(right, to) }
     }
 }
 
@@ -88,6 +100,12 @@ impl Instructions for Avx2 {
         // SAFETY: lengths are checked; `run` enters here on processors with AVX2, FMA and F16C only.
         unsafe { outer::with_16_registers_of_8(left, right, sums) }
     }
+
+    #[inline(always)]
+    fn widen<W: Right>(right: &[W], to: &mut [Columns]) {
+        // SAFETY: `run` enters here on processors with AVX2, FMA and F16C only.
+        unsafe { outer::widen::<std::arch::x86_64::__m256, W>(right, to) }
+    }
 }
 
 /// NEON, which every 64-bit ARM has.
@@ -110,6 +128,12 @@ impl Instructions for Neon {
         outer::check(left, right, sums);
         // SAFETY: lengths are checked, and NEON is part of every aarch64.
         unsafe { outer::with_32_registers_of_4(left, right, sums) }
+    }
+
+    #[inline(always)]
+    fn widen<W: Right>(right: &[W], to: &mut [Columns]) {
+        // SAFETY: NEON is part of every aarch64.
+        unsafe { outer::widen::<std::arch::aarch64::float32x4_t, W>(right, to) }
     }
 }
 
@@ -137,6 +161,16 @@ impl Instructions for Portable {
                         *sum += left * right.number(i, column);
                     }
                 }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn widen<W: Right>(right: &[W], to: &mut [Columns]) {
+        assert_eq!(to.len(), right.len() * W::INPUTS);
+        for (right, to) in right.iter().zip(to.chunks_exact_mut(W::INPUTS)) {
+            for (i, to) in to.iter_mut().enumerate() {
+                *to = std::array::from_fn(|column| right.number(i, column));
             }
         }
     }

@@ -6,6 +6,8 @@
 //! of these chains the registers hold at once. It is written with the processor's own instructions
 //! because the compiler, left to itself, vectorises some numbers of rows and not others.
 
+use candle_core::DType;
+
 use super::register::Register;
 use super::Element;
 
@@ -41,6 +43,9 @@ pub(crate) trait Right: Sized {
     /// then known beforehand: a divisor of `GROUP`, 16 at most.
     const STEP: usize;
 
+    /// Whether the numbers are f32, as they are.
+    const IS_F32: bool;
+
     /// What a group shares.
     type Shared<R: Register>: Copy;
 
@@ -65,6 +70,7 @@ impl<T: Element> Right for [T; COLUMNS] {
     const INPUTS: usize = 1;
     const GROUP: usize = 1;
     const STEP: usize = 1;
+    const IS_F32: bool = matches!(T::DTYPE, DType::F32);
     type Shared<R: Register> = ();
 
     #[inline(always)]
@@ -164,6 +170,35 @@ unsafe fn add_one<V: Register, const R: usize, const C: usize, W: Right, const D
             let left = V::splat(*left.add(r * DEPTH));
             for c in 0..C {
                 local[r][c] = local[r][c].plus_product(left, numbers[c]);
+            }
+        }
+    }
+}
+
+/// The numbers of `right`, those of one i after the other.
+///
+/// # Panics
+/// If `to` has not one place per i.
+///
+/// # Safety
+/// The processor must have the instructions of `V`.
+#[inline(always)]
+pub(crate) unsafe fn widen<V: Register, W: Right>(right: &[W], to: &mut [Columns]) {
+    assert_eq!(to.len(), right.len() * W::INPUTS);
+    for (right, to) in right.iter().zip(to.chunks_exact_mut(W::INPUTS)) {
+        for (group, to) in to.chunks_exact_mut(W::GROUP).enumerate() {
+            for column in (0..COLUMNS).step_by(V::LANES) {
+                // SAFETY: the columns are within `COLUMNS`, the group and its inputs within `INPUTS`.
+                unsafe {
+                    let shared = right.shared::<V>(group, column);
+                    for (step, to) in to.chunks_exact_mut(W::STEP).enumerate() {
+                        for i in 0..W::STEP {
+                            let at = group * W::GROUP + step * W::STEP + i;
+                            let number = right.load::<V>(at, column, shared);
+                            number.store(to.get_unchecked_mut(i).as_mut_ptr().add(column));
+                        }
+                    }
+                }
             }
         }
     }

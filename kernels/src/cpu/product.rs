@@ -102,10 +102,13 @@ impl<W: Right> Kernel for &Task<'_, W> {
         let mut sums = vec![[[0.0; COLUMNS]; ROWS]; self.tiles.len()];
         let gated = self.units.iter().any(|unit| unit.up.is_some());
         let mut up_sums = vec![[[0.0; COLUMNS]; ROWS]; if gated { self.tiles.len() } else { 0 }];
+        // Weights that have to be turned into f32 are so once for all tiles, if there are several.
+        let turned = !W::IS_F32 && self.tiles.len() > 1;
+        let mut wide = vec![[0.0; COLUMNS]; if turned { DEPTH } else { 0 }];
         for unit in self.units {
-            self.add_products::<I>(unit.panel, &mut sums);
+            self.add_products::<I>(unit.panel, &mut wide, &mut sums);
             if let Some((panel, _)) = unit.up {
-                self.add_products::<I>(panel, &mut up_sums);
+                self.add_products::<I>(panel, &mut wide, &mut up_sums);
             }
             for (index, tile) in self.tiles.clone().enumerate() {
                 let first = tile * ROWS;
@@ -133,15 +136,26 @@ impl<W: Right> Kernel for &Task<'_, W> {
 impl<W: Right> Task<'_, W> {
     /// The sums of all tiles of the task, from zero.
     #[inline(always)]
-    fn add_products<I: Instructions>(&self, panel: &[W], sums: &mut [Sums]) {
+    fn add_products<I: Instructions>(&self, panel: &[W], wide: &mut [Columns], sums: &mut [Sums]) {
         for (tile, sums) in self.tiles.clone().zip(&mut *sums) {
             sums[..self.rows.live(tile)].fill([0.0; COLUMNS]);
         }
         for (piece, right) in panel.chunks(DEPTH / W::INPUTS).enumerate() {
-            for (tile, sums) in self.tiles.clone().zip(&mut *sums) {
-                let left = self.rows.piece(tile, piece);
-                I::add_outer_products(left, right, &mut sums[..left.len()]);
+            if wide.is_empty() {
+                self.add_piece::<I, W>(piece, right, sums);
+            } else {
+                let wide = &mut wide[..right.len() * W::INPUTS];
+                I::widen(right, wide);
+                self.add_piece::<I, Columns>(piece, wide, sums);
             }
+        }
+    }
+
+    #[inline(always)]
+    fn add_piece<I: Instructions, R: Right>(&self, piece: usize, right: &[R], sums: &mut [Sums]) {
+        for (tile, sums) in self.tiles.clone().zip(sums) {
+            let left = self.rows.piece(tile, piece);
+            I::add_outer_products(left, right, &mut sums[..left.len()]);
         }
     }
 }
