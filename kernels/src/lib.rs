@@ -1,5 +1,5 @@
-//! What CoLM computes besides matrix products: attention over the paged cache, norms, rotary
-//! positions and the gated activation, per chain, on candle tensors.
+//! What CoLM computes: linear layers, attention over the paged cache, norms, rotary positions and the
+//! gated activation, chain by chain, on candle tensors.
 //!
 //! **The step.** The engine works in steps. One step carries a batch of sequences: prompts of
 //! unequal length, possibly continuing a prefix that is already in the cache, or sequences that

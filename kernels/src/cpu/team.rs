@@ -355,15 +355,11 @@ mod tests {
     fn a_panic_reaches_the_caller_and_nobody_else() {
         with_threads(3, || {
             for bad in 0..40 {
-                let step = || for_each(40, |index| assert!(index != bad, "task {index}"));
-                let panic = catch_unwind(AssertUnwindSafe(step)).unwrap_err();
+                let bad_step = || for_each(40, |index| assert!(index != bad, "task {index}"));
+                let panic = catch_unwind(AssertUnwindSafe(bad_step)).unwrap_err();
                 assert_eq!(*panic.downcast::<String>().unwrap(), format!("task {bad}"));
-                step_is_whole();
+                step(20);
             }
         });
-    }
-
-    fn step_is_whole() {
-        step(20);
     }
 }
