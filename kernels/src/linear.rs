@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use candle_core::{bail, Result, Tensor};
 
-use crate::cpu::outer::{Right, COLUMNS};
+use crate::cpu::outer::Right;
+use crate::cpu::panels::outputs_of;
 use crate::cpu::product::{multiply, Product, Unit};
 use crate::cpu::rectangles::Rectangles;
 use crate::cpu::rows::{all_dense, hold, rows_of};
@@ -188,7 +189,7 @@ impl Layer<'_> {
         let up = self.up.map(|up| up.blocks::<W>()).transpose()?.map(|blocks| &blocks[chain]);
         let mut up_panels = up.map(|up| up.panels.iter());
         for (index, panel) in block.panels.iter().enumerate() {
-            let columns = index * COLUMNS..block.panels.outputs().min((index + 1) * COLUMNS);
+            let columns = outputs_of(index, block.panels.outputs());
             let bias = |block: &'a Block<W>| bias_of(&block.bias, &columns);
             let up_panel = up_panels.as_mut().and_then(Iterator::next);
             units.push(Unit {

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::fmt::Debug;
 
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{bail, DType, Device, Result, Tensor};
@@ -77,11 +78,7 @@ impl ChainWeights {
     ///
     /// Fails if shapes or dtypes do not belong together or a tensor is not in host memory.
     pub fn pack(blocks: &[(Tensor, Option<Tensor>)]) -> Result<Self> {
-        let Some((first, _)) = blocks.first() else { bail!("a linear layer of no chains") };
-        let dtype = first.dtype();
-        if let Some(other) = blocks.iter().map(|(weight, _)| weight.dtype()).find(|&d| d != dtype) {
-            bail!("weights of {dtype:?} and of {other:?} in one layer");
-        }
+        let dtype = the_one(blocks.iter().map(|(weight, _)| weight.dtype()))?;
         let shapes = blocks.iter().map(|(weight, _)| weight.dims2());
         let shapes = checked(shapes.collect::<Result<_>>()?)?;
         for ((_, bias), shape) in blocks.iter().zip(&shapes) {
@@ -90,7 +87,7 @@ impl ChainWeights {
             }
         }
         #[cfg(feature = "cuda")]
-        if crate::cuda::has(first) {
+        if blocks.first().is_some_and(|(weight, _)| crate::cuda::has(weight)) {
             let blocks: Vec<GpuBlock> = blocks.to_vec();
             return Ok(Self { held: Held::Gpu(dtype), shapes, blocks: Box::new(blocks) });
         }
@@ -103,11 +100,7 @@ impl ChainWeights {
     ///
     /// Fails if shapes or types do not belong together or the type is another.
     pub fn pack_quantized(blocks: &[QTensor]) -> Result<Self> {
-        let Some(first) = blocks.first() else { bail!("a linear layer of no chains") };
-        let dtype = first.dtype();
-        if let Some(other) = blocks.iter().map(QTensor::dtype).find(|&d| d != dtype) {
-            bail!("weights of {dtype:?} and of {other:?} in one layer");
-        }
+        let dtype = the_one(blocks.iter().map(QTensor::dtype))?;
         let shapes = blocks.iter().map(|block| block.shape().dims2());
         let shapes = checked(shapes.collect::<Result<_>>()?)?;
         let blocks = for_quantized!(dtype, W => pack_quantized_blocks::<W>(blocks))?;
@@ -197,11 +190,17 @@ pub enum Unpacked {
     Quantized(Vec<QTensor>),
 }
 
+/// The dtype of the weights of all chains.
+fn the_one<D: Copy + Debug + PartialEq>(mut dtypes: impl Iterator<Item = D>) -> Result<D> {
+    let Some(dtype) = dtypes.next() else { bail!("a linear layer of no chains") };
+    match dtypes.find(|&other| other != dtype) {
+        Some(other) => bail!("weights of {dtype:?} and of {other:?} in one layer"),
+        None => Ok(dtype),
+    }
+}
+
 /// Every chain reads at least what the chain below it reads.
 fn checked(shapes: Vec<(usize, usize)>) -> Result<Vec<(usize, usize)>> {
-    if shapes.is_empty() {
-        bail!("a linear layer of no chains");
-    }
     if !shapes.is_sorted_by_key(|shape| shape.1) {
         bail!("{shapes:?}: every chain reads at least the inputs of the chain below it");
     }

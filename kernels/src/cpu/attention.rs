@@ -203,10 +203,10 @@ impl Tile<'_> {
             earlier.iter_mut().zip(&later).for_each(|(earlier, later)| earlier.merge(later));
             earlier
         });
-        let places: Vec<Place> = self.places(head_dim).collect();
-        for (places, softmax) in places.chunks(ROWS).zip(merged.iter().flatten()) {
-            for (row, place) in places.iter().enumerate() {
-                self.put(place, softmax.finish(row), head_dim);
+        let mut places = self.places(head_dim);
+        for softmax in merged.iter().flatten() {
+            for (row, place) in places.by_ref().take(ROWS).enumerate() {
+                self.put(&place, softmax.finish(row), head_dim);
             }
         }
     }

@@ -44,7 +44,7 @@ pub(crate) trait Right: Sized {
     const STEP: usize;
 
     /// Whether the numbers are f32, as they are.
-    const IS_F32: bool;
+    const IS_F32: bool = false;
 
     /// What a group shares.
     type Shared<R: Register>: Copy;

@@ -1,5 +1,7 @@
 //! Weights in the order the product reads them.
 
+use std::ops::Range;
+
 use candle_core::quantized::QTensor;
 use candle_core::{bail, Result, Tensor};
 
@@ -11,6 +13,11 @@ use super::{Element, Rows};
 
 /// A piece of a panel that stays in the first-level cache while the outputs are put into it.
 const INPUTS_AT_A_TIME: usize = 64;
+
+/// Which of `outputs` the panel `index` has.
+pub(crate) fn outputs_of(index: usize, outputs: usize) -> Range<usize> {
+    index * COLUMNS..outputs.min((index + 1) * COLUMNS)
+}
 
 /// A matrix `[outputs, inputs]` as panels of [`COLUMNS`] outputs: per panel the weights of one input
 /// after the other, for all its outputs. A product reads each panel from end to end. The last panel is
@@ -46,9 +53,8 @@ impl<T: Element> Panels<[T; COLUMNS]> {
         let rows = Rows::<T>::new(&storage, layout)?;
         let mut weights = vec![[T::zero(); COLUMNS]; outputs.div_ceil(COLUMNS) * inputs];
         for_each_chunk(&mut weights, inputs, |index, panel| {
-            let columns = index * COLUMNS..outputs.min((index + 1) * COLUMNS);
             for (piece, panel) in panel.chunks_mut(INPUTS_AT_A_TIME).enumerate() {
-                for (column, output) in columns.clone().enumerate() {
+                for (column, output) in outputs_of(index, outputs).enumerate() {
                     let row = &rows.row(output)[piece * INPUTS_AT_A_TIME..];
                     for (to, &from) in panel.iter_mut().zip(row) {
                         to[column] = from;
@@ -79,8 +85,7 @@ impl<W: Quantized> Panels<W> {
         let mut weights = vec![W::ZERO; outputs.div_ceil(COLUMNS) * per_output];
         let bytes_per_output = per_output * W::BYTES;
         for_each_chunk(&mut weights, per_output, |index, panel| {
-            let columns = index * COLUMNS..outputs.min((index + 1) * COLUMNS);
-            for (column, output) in columns.enumerate() {
+            for (column, output) in outputs_of(index, outputs).enumerate() {
                 let blocks = bytes[output * bytes_per_output..].chunks_exact(W::BYTES);
                 for (to, block) in panel.iter_mut().zip(blocks) {
                     to.put(column, block);

@@ -23,7 +23,6 @@ impl Right for Q8 {
     const INPUTS: usize = INPUTS;
     const GROUP: usize = INPUTS;
     const STEP: usize = 1;
-    const IS_F32: bool = false;
     type Shared<R: Register> = R;
 
     #[inline(always)]

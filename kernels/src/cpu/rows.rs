@@ -70,9 +70,9 @@ pub(crate) fn cpu(storage: &Storage) -> Result<&CpuStorage> {
 }
 
 /// Elementwise work below this much is not worth sharing.
-pub(crate) const MIN_NUMBERS_PER_TASK: usize = 1 << 12;
+const MIN_NUMBERS_PER_TASK: usize = 1 << 12;
 
-/// Runs `fill` for every row of `out`, rows of `width` numbers; `scratch` makes what it needs beside.
+/// Runs `fill` for every row of `out`, rows of `width` numbers, the last one perhaps shorter; `scratch` makes what it needs beside.
 pub(crate) fn fill_rows<T: Send, S>(
     out: &mut [T],
     width: usize,

@@ -122,10 +122,8 @@ struct Board {
     done: AtomicBool,
 }
 
-#[derive(Clone, Copy)]
-struct Work {
-    task: *const (dyn Fn(usize) + Sync),
-}
+/// What is run for the number of every task.
+type Work = *const (dyn Fn(usize) + Sync);
 
 // SAFETY: `work` is written by the leader while nobody is helping and read by helpers while it is open;
 // tasks are called through shared references and are Sync.
@@ -151,8 +149,8 @@ impl Team {
         let task: *const (dyn Fn(usize) + Sync + 'a) = task;
         // SAFETY: only the lifetime changes. Helpers call the task while the work is open or they are
         // counted as helping, and `Closing` waits for both to end before this function returns or unwinds.
-        let task: *const (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(task) };
-        board.work.set(Some(Work { task }));
+        let work: Work = unsafe { std::mem::transmute(task) };
+        board.work.set(Some(work));
         board.count.store(count, Ordering::Relaxed);
         board.next.store(0, Ordering::Relaxed);
         board.open.store(true, Ordering::SeqCst);
@@ -162,7 +160,7 @@ impl Team {
             board.wake.notify_all();
         }
         IN_TASK.set(true);
-        board.take_tasks(Work { task });
+        board.take_tasks(work);
         drop(closing);
         if let Some(panic) = lock(&board.panic).take() {
             resume_unwind(panic);
@@ -187,7 +185,7 @@ impl Drop for Team {
 impl Board {
     fn take_tasks(&self, work: Work) {
         // SAFETY: the task is alive until the work is closed and nobody is helping.
-        let task = unsafe { &*work.task };
+        let task = unsafe { &*work };
         let count = self.count.load(Ordering::Relaxed);
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);

@@ -1,8 +1,7 @@
 //! Rows in the order the product reads them.
 
 use super::outer::ROWS;
-use super::rows::MIN_NUMBERS_PER_TASK;
-use super::team::for_each_chunk;
+use super::rows::fill_rows;
 use super::Rows;
 use crate::ChainRows;
 
@@ -27,8 +26,7 @@ impl Tiles {
         let mut tiles =
             Self { numbers: vec![0.0; rows_count * pieces * DEPTH], rows: rows_count, pieces };
         let tile_size = (ROWS * pieces * DEPTH).max(1);
-        let tiles_per_task = MIN_NUMBERS_PER_TASK.div_ceil(tile_size);
-        let gather_tile = |tile: usize, numbers: &mut [f32]| {
+        let gather_tile = |_: &mut (), tile: usize, numbers: &mut [f32]| {
             let live = ROWS.min(rows_count - tile * ROWS);
             for row in 0..live {
                 let mut input = 0;
@@ -39,10 +37,7 @@ impl Tiles {
                 }
             }
         };
-        for_each_chunk(&mut tiles.numbers, tiles_per_task * tile_size, |task, chunk| {
-            let tiles = chunk.chunks_mut(tile_size).enumerate();
-            tiles.for_each(|(tile, numbers)| gather_tile(task * tiles_per_task + tile, numbers));
-        });
+        fill_rows(&mut tiles.numbers, tile_size, || (), gather_tile);
         tiles
     }
 
