@@ -108,6 +108,12 @@ impl EchoEngine {
         self.seen.lock().unwrap().clone()
     }
 
+    /// Lets the `step`-th forward pass from now on fail.
+    pub fn fail_at(&self, step: usize) {
+        let mut seen = self.seen.lock().unwrap();
+        seen.fails = Some(seen.steps + step);
+    }
+
     /// The answer, or what the engine says instead.
     pub async fn ask(&self, request: &Request) -> Result<Answer, String> {
         let (response, mut responses) = channel(1);
@@ -132,6 +138,7 @@ impl EchoEngine {
                 Ok(Answer { tokens: tokens_of(&choice.text), finish_reason: choice.finish_reason })
             }
             Some(Response::ValidationError(error)) => Err(error.to_string()),
+            Some(Response::CompletionModelError(error, _)) => Err(error),
             Some(_) => Err("a response of another kind".into()),
             None => Err("no response".into()),
         }

@@ -203,3 +203,47 @@ async fn shares_blocks_within_a_variant_only() {
     // 4 of 5 blocks: the last token must run.
     assert_eq!(reused, [0, 32, 32, 64, 96]);
 }
+
+/// A step that fails, of a prompt or of an answer, ends its own request alone, and nothing it was to write is
+/// found in the cache.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_step_ends_its_requests() {
+    for failing in [1, 5] {
+        let pool = Pool::of(12);
+        let engine = EchoEngine::start(&pool).await;
+        let before = engine.seen().steps;
+        engine.fail_at(failing);
+        let prompt = Random(7).tokens(60);
+        let error = engine.ask(&request(prompt.clone(), 20)).await.unwrap_err();
+        assert!(error.contains("this step was to fail"), "{error}");
+        assert_eq!(engine.seen().steps - before, failing, "nothing of it runs again");
+        ask(&engine, &pool, &request(prompt, 20)).await;
+        let seen = engine.seen();
+        assert!(failing > 1 || seen.reused == 0, "what the prompt's step wrote: nothing; {seen:?}");
+        // Its blocks are free.
+        ask(&engine, &pool, &request(Random(1).tokens(pool.longest()), 1)).await;
+    }
+}
+
+/// Whoever is in the batch of a failed step fails with it; everybody else gets the right answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_step_among_many() {
+    let pool = Pool::of(60);
+    let engine = EchoEngine::start(&pool).await;
+    engine.fail_at(20);
+    let requests: Vec<Request> = load().into_iter().flatten().take(3 * CLIENTS).collect();
+    let answers = requests.iter().map(|request| engine.ask(request));
+    let answers = futures::future::join_all(answers).await;
+    let mut failed = 0;
+    for (answer, request) in answers.into_iter().zip(&requests) {
+        match answer {
+            Ok(answer) => assert_eq!(answer, expected(request, &pool), "{request:?}"),
+            Err(error) => {
+                assert!(error.contains("this step was to fail"), "{error}");
+                failed += 1;
+            }
+        }
+    }
+    assert!((1..requests.len()).contains(&failed), "{failed} of {}", requests.len());
+    run(&engine, &pool, load()).await;
+}

@@ -55,6 +55,8 @@ fn variant_of(model_id: Option<&str>) -> usize {
 pub struct Seen {
     /// Forward passes.
     pub steps: usize,
+    /// Which of them, counted from 1, is to fail; it writes nothing.
+    pub fails: Option<usize>,
     /// Sequences of the largest forward pass.
     pub largest_batch: usize,
     /// Rows computed: tokens, less those taken from the prefix cache.
@@ -200,6 +202,10 @@ impl NormalModel for EchoModel {
         let Some((cache, metadata)) = metadata else {
             bail!("the KV cache is not paged");
         };
+        let seen = self.seen.lock().unwrap().clone();
+        if seen.fails == Some(seen.steps) {
+            bail!("this step was to fail");
+        }
         let blocks = Blocks { keys: &cache[0].0, values: &cache[0].1 };
         let paging = Paging::of(metadata)?;
         let announced = std::mem::take(&mut *self.announced.lock().unwrap());
