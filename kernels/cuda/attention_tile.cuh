@@ -11,18 +11,20 @@
 namespace colm {
 
 // A tile of rows of HEAD_DIM numbers in shared memory. The 16-byte vectors of a row are permuted by
-// the row's last three bits, so that the eight rows an ldmatrix reads at one column lie in
-// different banks.
+// where the row stands, so that the eight rows an ldmatrix reads at one column lie in different
+// banks: 128 bytes, all banks once, are one row or several.
 template <class T, int HEAD_DIM>
 struct SharedRows {
     static constexpr int VECTORS = HEAD_DIM / VECTOR;
     // Rows this far apart are permuted alike.
     static constexpr int PERIOD = 8;
+    static constexpr int PERMUTED = VECTORS < PERIOD ? VECTORS : PERIOD;
 
     T* start;
 
     __device__ __forceinline__ T* vector(int row, int vector) const {
-        return start + row * HEAD_DIM + (vector ^ (row % PERIOD)) * VECTOR;
+        const int permuted = vector ^ row % PERIOD / (PERIOD / PERMUTED);
+        return start + row * HEAD_DIM + permuted * VECTOR;
     }
 };
 

@@ -126,21 +126,24 @@ struct KeyTiles {
         constexpr int ROWS_AT_ONCE = ATTENTION_THREADS / Rows::VECTORS;
         static_assert(ROWS_AT_ONCE % Rows::PERIOD == 0,
                       "a thread's vectors have one place in a row");
+        constexpr bool SEVERAL_GROUPS = ROWS_AT_ONCE > POSITION_GROUP;
+        constexpr int STEP = SEVERAL_GROUPS ? ROWS_AT_ONCE : POSITION_GROUP;
         const int own = threadIdx.x / Rows::VECTORS, vector = threadIdx.x % Rows::VECTORS;
+        const int own_group = SEVERAL_GROUPS ? own / POSITION_GROUP * POSITION_GROUP : 0;
         T* const to_keys = keys(stage).vector(own, vector);
         T* const to_values = values(stage).vector(own, vector);
         // Two at a time: the addresses of all would take registers that the accumulators need.
 #pragma unroll 2
-        for (int start = 0; start < KEYS; start += POSITION_GROUP) {
-            const int group = first_key + start;
+        for (int start = 0; start < KEYS; start += STEP) {
+            const int group = first_key + start + own_group;
             const int place = kv.block_of(group);
             const uint32_t block = group < end_key ? __ldg(table + place) : 0;
             const size_t from =
                 kv.template row<HEAD_DIM>(block, head, group - place * kv.block_size) +
-                own * HEAD_DIM + vector * VECTOR;
+                (own - own_group) * HEAD_DIM + vector * VECTOR;
 #pragma unroll
-            for (int pass = 0; pass < POSITION_GROUP; pass += ROWS_AT_ONCE) {
-                const bool valid = group + pass + own < end_key;
+            for (int pass = 0; pass < STEP; pass += ROWS_AT_ONCE) {
+                const bool valid = first_key + start + pass + own < end_key;
                 const int row = (start + pass) * HEAD_DIM;
                 cp_async16(to_keys + row, kv.keys + from + pass * HEAD_DIM, valid);
                 cp_async16(to_values + row, kv.values + from + pass * HEAD_DIM, valid);

@@ -60,6 +60,7 @@ template <class Launcher>
 int for_dtype_and_head_dim(int dtype, int head_dim, Launcher launcher) {
     const auto with_dtype = [&](auto number) {
         switch (head_dim) {
+            case 32: return launcher(number, std::integral_constant<int, 32>());
             case 64: return launcher(number, std::integral_constant<int, 64>());
             case 128: return launcher(number, std::integral_constant<int, 128>());
             default: return static_cast<int>(COLM_BAD_HEAD_DIM);

@@ -5,7 +5,7 @@ extern "C" const char* colm_status_text(int status) {
     switch (status) {
         case COLM_OK: return "ok";
         case COLM_BAD_DTYPE: return "dtype is neither bf16 (0) nor f16 (1)";
-        case COLM_BAD_HEAD_DIM: return "head_dim is not one the kernels are built for: 64 or 128";
+        case COLM_BAD_HEAD_DIM: return "head_dim is not one the kernels are built for: 32, 64 or 128";
         case COLM_BAD_BLOCK_SIZE: return "block_size is not 16, 32, 48 or 64";
         case COLM_BAD_HEADS: return "heads are not a positive multiple of the key/value heads read";
         case COLM_BAD_SHAPE:

@@ -139,7 +139,7 @@ class Check:
 
     def attentions(self):
         last = 300 if self.small else 1500
-        for head_dim in [64, 128]:
+        for head_dim in [32, 64, 128]:
             # CoLM: every chain its own heads; Air: all read those of chain 1.
             for heads in [[(4, 0, 2), (2, 2, 1)], [(4, 0, 2), (2, 0, 2)]]:
                 self.attention(head_dim, heads, lengths=[last, 17, 260], new=[last, 17, 1])

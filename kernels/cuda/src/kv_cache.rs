@@ -19,7 +19,7 @@ pub struct KvBlocks<'a> {
     pub kv_heads: usize,
     /// Positions per block: 16, 32, 48 or 64.
     pub block_size: usize,
-    /// 64 or 128.
+    /// 32, 64 or 128.
     pub head_dim: usize,
 }
 

@@ -28,6 +28,8 @@ fn prompts_of_unequal_length() {
     prompts::<f16>(PLAIN, 4, &[(0, 70), (13, 57)]);
     prompts::<f16>(Shape { head_dim: 128, block_size: 32, ..PLAIN }, 2, &[(0, 129), (100, 65)]);
     prompts::<bf16>(Shape { head_dim: 128, ..PLAIN }, 6, &[(0, 100), (0, 3)]);
+    prompts::<bf16>(Shape { head_dim: 32, ..PLAIN }, 4, &[(0, 70), (5, 1), (0, 64), (9, 131)]);
+    prompts::<f16>(Shape { head_dim: 32, block_size: 48, ..PLAIN }, 2, &[(0, 129), (100, 65)]);
 }
 
 #[test]
@@ -58,6 +60,7 @@ fn air_with_upper_chains_on_the_last_rows_only() {
     }
     air::<bf16>(PLAIN);
     air::<f16>(Shape { head_dim: 128, block_size: 32, ..PLAIN });
+    air::<bf16>(Shape { head_dim: 32, block_size: 32, ..PLAIN });
 }
 
 /// CoLM: every chain reads heads of its own, and a chain may be active on no row at all.
@@ -85,6 +88,8 @@ fn decoding_with_one_and_many_splits() {
     decode::<f16>(PLAIN, 8);
     decode::<bf16>(Shape { head_dim: 128, block_size: 32, ..PLAIN }, 2);
     decode::<f16>(Shape { head_dim: 128, kv_heads: 1, ..PLAIN }, 33);
+    decode::<bf16>(Shape { head_dim: 32, ..PLAIN }, 8);
+    decode::<f16>(Shape { head_dim: 32, block_size: 48, kv_heads: 1 }, 5);
 }
 
 /// A verifying step: a few rows of a long sequence, across the border of a split.
@@ -209,7 +214,7 @@ fn what_does_not_fit_is_refused() {
     type Change = fn(&mut Step<f16>, &mut Chain<f16>);
     let cases: [(Change, f32, &str); 7] = [
         (|step, _| step.cache.shape.block_size = 8, 0.125, "block_size is not 16"),
-        (|step, _| step.cache.shape.head_dim = 32, 0.125, "head_dim is not"),
+        (|step, _| step.cache.shape.head_dim = 16, 0.125, "head_dim is not"),
         (|_, chain| chain.heads.kv_heads = 3, 0.125, "heads are not"),
         (|_, chain| chain.heads.first_kv_head = 1, 0.125, "heads are not"),
         (|_, chain| chain.q_stride = 100, 0.125, "a size is"),

@@ -185,6 +185,7 @@ fn keys_and_values_go_to_their_slots_and_nowhere_else() {
     write::<bf16>(shape, 0, 3, true);
     write::<f16>(shape, 1, 2, true);
     write::<f16>(Shape { head_dim: 128, block_size: 32, ..shape }, 2, 1, true);
+    write::<bf16>(Shape { head_dim: 32, ..shape }, 0, 2, true);
     write::<bf16>(Shape { block_size: 48, ..shape }, 1, 1, false);
 }
 
