@@ -4,7 +4,7 @@
 MODEL ?= models/tiny-colm-air
 PROMPT ?= What is the remainder of 47 divided by 6?
 
-.PHONY: bench build client-test cuda-check demo docs gpu-check host lint study test
+.PHONY: bench build client-test cuda-check demo docs gpu-check gpu-test host lint study test twin-test
 
 host:
 	@host/apply
@@ -43,6 +43,13 @@ study: host
 # Compiles the CUDA kernels for sm_80 and sm_90a, with a compiler it fetches if there is none; no GPU needed.
 cuda-check:
 	kernels/cuda/check
+
+# The model and the engine on the CUDA kernels: on a machine with a GPU, or thread for thread on the CPU.
+gpu-test: host
+	cargo test --workspace --features colm/cuda --test gpu
+
+twin-test: host
+	cargo test --workspace --features colm/twin --test gpu
 
 # The CUDA kernels against PyTorch, correctness and speed, on a machine with a GPU.
 gpu-check:

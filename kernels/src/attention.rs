@@ -56,7 +56,7 @@ pub fn chain_attention(
     for (place, chain) in chains.iter().enumerate() {
         chain.check(kv, tables).map_err(|error| error.context(format!("chain {place}")))?;
     }
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "gpu")]
     if crate::cuda::has(kv.keys()) {
         return crate::cuda::attend(chains, kv, tables, scale);
     }

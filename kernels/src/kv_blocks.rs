@@ -12,7 +12,7 @@ use crate::{Rope, Slots};
 
 /// Refuses tensors that are where no kernel of this build runs.
 fn check_place(tensor: &Tensor) -> Result<()> {
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "gpu")]
     if crate::cuda::has(tensor) {
         return Ok(());
     }
@@ -102,7 +102,7 @@ impl KvBlocks {
     /// Fails, before anything is written, if a shape does not fit or a slot is not in the cache.
     pub fn write(&self, heads: Range<usize>, k: &Tensor, v: &Tensor, slots: &Slots) -> Result<()> {
         self.check_write(&heads, k, v, slots)?;
-        #[cfg(feature = "cuda")]
+        #[cfg(feature = "gpu")]
         if crate::cuda::has(&self.keys) {
             return crate::cuda::write(self, heads, (k, v), slots);
         }
@@ -123,7 +123,7 @@ impl KvBlocks {
         rope: &Rope,
         positions: &[usize],
     ) -> Result<()> {
-        #[cfg(feature = "cuda")]
+        #[cfg(feature = "gpu")]
         if crate::cuda::has(&self.keys) {
             self.check_write(&heads, k, v, slots)?;
             rope.check(k, positions)?;

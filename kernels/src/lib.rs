@@ -33,8 +33,9 @@
 //! ([`ChainWeights::pack_quantized`]).
 //!
 //! **On a GPU** (feature `cuda`) the same functions run the kernels of `colm-cuda`, in bf16 and f16, on
-//! widths that are multiples of 8 and heads of 64 or 128. There x and y of a linear layer have the dtype
-//! of its weights, and a row's bits may depend on whether its chain has more than 32 rows.
+//! widths that are multiples of 8 and heads of 32, 64 or 128 ([`check_gpu`]). There x and y of a linear layer
+//! have the dtype of its weights ([`activations`]), and a row's bits may depend on whether its chain has more
+//! than 32 rows. The feature `twin` runs those kernels on the CPU, for tests.
 
 #![warn(missing_docs)]
 
@@ -42,11 +43,12 @@ mod attention;
 mod block_tables;
 mod chain_rows;
 mod cpu;
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 mod cuda;
 mod kv_blocks;
 mod linear;
 mod norm;
+mod place;
 mod rope;
 mod silu;
 mod weights;
@@ -58,12 +60,7 @@ pub use cpu::team::with_threads;
 pub use kv_blocks::KvBlocks;
 pub use linear::{chain_gated, chain_linear, chain_linear_add};
 pub use norm::chain_rms_norm;
+pub use place::{activations, check_gpu, is_gpu, runs_on};
 pub use rope::{Llama3Scaling, Rope};
 pub use silu::silu_mul;
 pub use weights::{ChainWeights, Unpacked};
-
-/// Whether the functions of this build run on tensors of `device`: on the CPU, and with the feature `cuda` on
-/// a GPU.
-pub fn runs_on(device: &candle_core::Device) -> bool {
-    device.is_cpu() || cfg!(feature = "cuda") && device.is_cuda()
-}

@@ -11,7 +11,7 @@ use crate::cpu::rectangles::Rectangles;
 use crate::cpu::rows::{all_dense, hold, rows_of};
 use crate::cpu::tiles::Tiles;
 use crate::cpu::Rows;
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 use crate::weights::Held;
 use crate::weights::{for_held, Block, ChainWeights};
 use crate::ChainRows;
@@ -116,7 +116,7 @@ fn forward(x: &[Tensor], rows: &ChainRows, layers: &[Layer]) -> Result<Vec<Vec<T
     for layer in layers {
         layer.check(&widths, rows)?;
     }
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "gpu")]
     if let Held::Gpu(_) = first.weights.held() {
         return crate::cuda::chain_linear(x, rows, layers);
     }

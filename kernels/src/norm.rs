@@ -28,7 +28,7 @@ pub fn chain_rms_norm(x: &[Tensor], weights: &[Tensor], eps: f64) -> Result<Vec<
             );
         }
     }
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "gpu")]
     if x.iter().any(crate::cuda::has) {
         return crate::cuda::chain_rms_norm(x, weights, eps);
     }

@@ -40,7 +40,7 @@ pub struct Rope {
     sin: Vec<f32>,
     half: usize,
     max_positions: usize,
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "gpu")]
     on_gpus: crate::cuda::TablesOnGpus,
 }
 
@@ -97,7 +97,7 @@ impl Rope {
             sin,
             half,
             max_positions,
-            #[cfg(feature = "cuda")]
+            #[cfg(feature = "gpu")]
             on_gpus: Default::default(),
         })
     }
@@ -108,7 +108,7 @@ impl Rope {
     /// Fails if the shape does not fit or a position lies beyond the table.
     pub fn apply(&self, x: &Tensor, positions: &[usize]) -> Result<Tensor> {
         self.check(x, positions)?;
-        #[cfg(feature = "cuda")]
+        #[cfg(feature = "gpu")]
         if crate::cuda::has(x) {
             return crate::cuda::turn(x, positions, &self.on_gpu(x.device())?);
         }
@@ -131,7 +131,7 @@ impl Rope {
         Ok(())
     }
 
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "gpu")]
     pub(crate) fn on_gpu(&self, device: &candle_core::Device) -> Result<colm_cuda::RopeTable> {
         self.on_gpus.get(device, (&self.cos, &self.sin), self.half)
     }

@@ -21,7 +21,7 @@ pub fn silu_mul(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
             up.dtype()
         );
     }
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "gpu")]
     if crate::cuda::has(gate) {
         return gate.silu()? * up;
     }

@@ -10,7 +10,7 @@ use candle_core::{bail, DType, Device, Result, Tensor};
 use crate::cpu::outer::{Right, COLUMNS};
 use crate::cpu::panels::Panels;
 use crate::cpu::{for_dtype, for_quantized, Element, Quantized};
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 use crate::cuda::GpuBlock;
 
 /// The weights of a ChainLinear (SPEC 2), packed for the product: W_i of `[out_i, in_1 + .. + in_i]`
@@ -31,7 +31,7 @@ pub(crate) enum Held {
     /// In one of ggml's forms.
     Quantized(GgmlDType),
     /// In a GPU's memory, as they are stored.
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "gpu")]
     Gpu(DType),
 }
 
@@ -40,7 +40,7 @@ impl Held {
     pub(crate) fn activations(self) -> DType {
         match self {
             Self::Float(_) | Self::Quantized(_) => DType::F32,
-            #[cfg(feature = "cuda")]
+            #[cfg(feature = "gpu")]
             Self::Gpu(dtype) => dtype,
         }
     }
@@ -57,7 +57,7 @@ macro_rules! for_held {
             $crate::weights::Held::Quantized(dtype) => {
                 $crate::cpu::for_quantized!(dtype, $weights => $body)
             }
-            #[cfg(feature = "cuda")]
+            #[cfg(feature = "gpu")]
             $crate::weights::Held::Gpu(_) => {
                 bail!("x is in host memory, the weights are in a GPU's")
             }
@@ -86,9 +86,10 @@ impl ChainWeights {
                 bail!("a chain has {} outputs and a bias of another shape", shape.0);
             }
         }
-        #[cfg(feature = "cuda")]
+        #[cfg(feature = "gpu")]
         if blocks.first().is_some_and(|(weight, _)| crate::cuda::has(weight)) {
-            let blocks: Vec<GpuBlock> = blocks.to_vec();
+            let blocks = blocks.iter().map(|(w, bias)| GpuBlock::pack(w, bias.as_ref()));
+            let blocks = blocks.collect::<Result<Vec<_>>>()?;
             return Ok(Self { held: Held::Gpu(dtype), shapes, blocks: Box::new(blocks) });
         }
         let blocks = for_dtype!(dtype, T => pack_blocks::<T>(blocks))?;
@@ -118,8 +119,11 @@ impl ChainWeights {
                 for_quantized!(dtype, W => unpack_quantized_blocks(self.blocks::<W>()?))
                     .map(Unpacked::Quantized)
             }
-            #[cfg(feature = "cuda")]
-            Held::Gpu(_) => Ok(Unpacked::Floats(self.gpu_blocks()?.to_vec())),
+            #[cfg(feature = "gpu")]
+            Held::Gpu(_) => {
+                let blocks = self.gpu_blocks()?.iter().map(GpuBlock::unpack);
+                blocks.collect::<Result<_>>().map(Unpacked::Floats)
+            }
         }
     }
 
@@ -146,9 +150,9 @@ impl ChainWeights {
         if let Some(row) = rows.iter().find(|&&row| row as usize >= outputs) {
             bail!("row {row} of a matrix of {outputs}");
         }
-        #[cfg(feature = "cuda")]
+        #[cfg(feature = "gpu")]
         if let Held::Gpu(_) = self.held {
-            let (weight, _) = &self.gpu_blocks()?[chain];
+            let weight = self.gpu_blocks()?[chain].weight()?;
             return weight.index_select(&Tensor::new(rows, weight.device())?, 0);
         }
         let Held::Float(dtype) = self.held else { bail!("an embedding is not quantized") };
@@ -165,7 +169,7 @@ impl ChainWeights {
         Tensor::from_vec(numbers, (rows.len(), inputs), &Device::Cpu)
     }
 
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "gpu")]
     pub(crate) fn gpu_blocks(&self) -> Result<&[GpuBlock]> {
         match self.blocks.downcast_ref::<Vec<GpuBlock>>() {
             Some(blocks) => Ok(blocks),

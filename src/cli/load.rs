@@ -27,6 +27,9 @@ pub struct LoadArgs {
     /// The dtype of weights and KV cache: f32, bf16, f16 or auto [default: f32 on the CPU, else auto].
     #[arg(long)]
     pub dtype: Option<ModelDType>,
+    /// Run on the CPU, although this build could run on a GPU.
+    #[arg(long)]
+    pub cpu: bool,
     /// Compute every prompt from its first token on, whatever the KV cache holds.
     #[arg(long)]
     pub no_prefix_cache: bool,
@@ -42,6 +45,7 @@ impl LoadArgs {
             max_chains: self.max_chains,
             max_seqs: self.max_seqs,
             kv_cache_mb: self.kv_cache_mb,
+            cpu: self.cpu,
             dtype: self.dtype,
             isq: self.isq,
             prefix_cache: !self.no_prefix_cache,

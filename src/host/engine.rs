@@ -14,6 +14,7 @@ use mistralrs_core::{
 
 use super::chain_choice::model_id_at;
 use super::counters::Counts;
+use super::gpu;
 use super::kv_pool::KvPool;
 use super::loader::{ColmLoader, Loaded};
 
@@ -30,6 +31,8 @@ pub struct EngineOptions {
     pub kv_cache_mb: usize,
     /// Positions per KV block: 8, 16 or 32.
     pub block_size: usize,
+    /// Run on the CPU, although this build could run on a GPU.
+    pub cpu: bool,
     /// Dtype of weights and KV cache. None: f32 on the CPU, the host's choice elsewhere.
     pub dtype: Option<ModelDType>,
     /// In-situ quantization of the linear layers.
@@ -49,6 +52,7 @@ impl EngineOptions {
             max_seqs: 32,
             kv_cache_mb: 512,
             block_size: 32,
+            cpu: false,
             dtype: None,
             isq: None,
             prefix_cache: true,
@@ -73,7 +77,8 @@ impl Engine {
             bail!("--max-seqs 0: no request could ever run, expected 1 or more");
         }
         let name = name_of(&options.model)?;
-        let device = device()?;
+        let device = device(options)?;
+        gpu::check_block_size(options.block_size, &device)?;
         let memory = MemoryUsage.get_total_memory(&device)? / (1024 * 1024);
         if options.kv_cache_mb > memory {
             bail!("--kv-cache-mb {}: expected at most {memory}, all there is", options.kv_cache_mb);
@@ -196,12 +201,10 @@ fn name_of(model: &str) -> Result<String> {
     }
 }
 
-#[cfg(feature = "cuda")]
-fn device() -> Result<Device> {
-    Ok(Device::cuda_if_available(0)?)
-}
-
-#[cfg(not(feature = "cuda"))]
-fn device() -> Result<Device> {
-    Ok(Device::Cpu)
+/// The first GPU, in a build with CUDA.
+fn device(options: &EngineOptions) -> Result<Device> {
+    if options.cpu || cfg!(not(feature = "cuda")) {
+        return Ok(Device::Cpu);
+    }
+    Device::new_cuda(0).context("this build runs on a GPU and found none; --cpu runs on the CPU")
 }

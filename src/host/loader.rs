@@ -19,6 +19,7 @@ use regex::Regex;
 
 use super::counters::Counters;
 use super::dense::as_chain_layout;
+use super::gpu;
 use super::kv_pool::KvPool;
 use super::normal_model::HostedColm;
 use crate::model::colm::Placed;
@@ -152,6 +153,7 @@ impl NormalModelLoader for ColmLoader {
         if let Some(pool) = &self.kv_pool {
             pool.check(&config, k, vb.dtype())?;
         }
+        gpu::check(&config, k, &loading.real_device, vb.dtype())?;
         let quantization = quantization(&config)?;
         let embedding = Part::Embedding.chain_name(0);
         let vb = match vb.contains_tensor(&embedding) {

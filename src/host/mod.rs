@@ -4,6 +4,7 @@ pub mod chain_choice;
 pub mod counters;
 pub mod dense;
 pub mod engine;
+pub mod gpu;
 pub mod kv_pool;
 pub mod loader;
 pub mod normal_model;

@@ -109,18 +109,21 @@ impl ChainHead {
 impl HeadWeights {
     /// `sum` + U z, f32.
     fn forward(&self, z: &Tensor, sum: Option<Tensor>) -> Result<Tensor> {
-        match self {
+        let part = match self {
             Self::Packed(weights) => {
                 let (z, rows) = ([z.clone()], ChainRows::same(1, z.dim(0)?));
-                match sum {
-                    Some(sum) => Ok(chain_linear_add(&z, &rows, weights, &[sum])?.remove(0)),
-                    None => Ok(chain_linear(&z, &rows, &[weights])?.remove(0).remove(0)),
+                match &sum {
+                    // What the kernels add must be in the dtype they compute in.
+                    Some(sum) if z[0].dtype() == DType::F32 => {
+                        let sum = std::slice::from_ref(sum);
+                        return Ok(chain_linear_add(&z, &rows, weights, sum)?.remove(0));
+                    }
+                    _ => chain_linear(&z, &rows, &[weights])?.remove(0).remove(0),
                 }
             }
-            Self::Block(block) => {
-                let part = block_forward(block, z)?.to_dtype(DType::F32)?;
-                sum.map_or(Ok(part.clone()), |sum| sum + part)
-            }
-        }
+            Self::Block(block) => block_forward(block, z)?,
+        };
+        let part = part.to_dtype(DType::F32)?;
+        sum.map_or(Ok(part.clone()), |sum| sum + part)
     }
 }

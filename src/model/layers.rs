@@ -81,12 +81,9 @@ impl ChainEmbedding {
     }
 }
 
-/// On the CPU everything between the weights and the KV cache is f32, whatever their dtype.
+/// What the model computes in where its weights are like these.
 fn computed_in(weights: &Tensor) -> DType {
-    match weights.device() {
-        Device::Cpu => DType::F32,
-        _ => weights.dtype(),
-    }
+    colm_kernels::activations(weights.device(), weights.dtype())
 }
 
 /// `chains.{i}.weight` of the first `k` chains, each of the shape its width gives.

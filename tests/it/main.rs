@@ -1,5 +1,6 @@
 //! One binary for all tests that need the host: linking it is what takes long.
 
+mod alone;
 mod bad_input;
 mod causality;
 mod cli;

@@ -102,7 +102,11 @@ impl RandomTensor {
             Part::Weight { .. } => (0., 1.7 / (shape[1] as f32).sqrt()),
             Part::Bias { .. } => (0., 0.5),
         };
-        let value = |_| center + spread * random.random_range(-1f32..1f32);
+        // Rounded to bf16, so that a test may load the model in that and lose nothing.
+        let value = |_| {
+            let value = center + spread * random.random_range(-1f32..1f32);
+            f32::from_bits(value.to_bits() & 0xffff_0000)
+        };
         let values = (0..shape.iter().product()).map(value);
         Self { bytes: values.flat_map(f32::to_le_bytes).collect(), shape }
     }

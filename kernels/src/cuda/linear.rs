@@ -5,10 +5,48 @@ use colm_cuda::{LinearInput, LinearProduct};
 
 use super::{as_u32, remembered};
 use crate::linear::Layer;
+use crate::place::GPU_VECTOR;
 use crate::ChainRows;
 
 /// W_i and b_i of one chain.
-pub(crate) type GpuBlock = (Tensor, Option<Tensor>);
+#[derive(Debug)]
+pub(crate) struct GpuBlock {
+    /// `[outputs, in_<=i]`, with rows of zeros up to a multiple of what the kernels write at once.
+    weight: Tensor,
+    bias: Option<Tensor>,
+    outputs: usize,
+}
+
+impl GpuBlock {
+    pub(crate) fn pack(weight: &Tensor, bias: Option<&Tensor>) -> Result<Self> {
+        let outputs = weight.dim(0)?;
+        let missing = outputs.next_multiple_of(GPU_VECTOR) - outputs;
+        let pad = |tensor: &Tensor| match missing {
+            0 => tensor.contiguous(),
+            _ => tensor.pad_with_zeros(0, 0, missing)?.contiguous(),
+        };
+        Ok(Self { weight: pad(weight)?, bias: bias.map(pad).transpose()?, outputs })
+    }
+
+    /// W_i
+    pub(crate) fn weight(&self) -> Result<Tensor> {
+        self.weight.narrow(0, 0, self.outputs)
+    }
+
+    /// W_i and b_i as they were packed.
+    pub(crate) fn unpack(&self) -> Result<(Tensor, Option<Tensor>)> {
+        let bias = self.bias.as_ref().map(|bias| bias.narrow(0, 0, self.outputs));
+        Ok((self.weight()?, bias.transpose()?))
+    }
+
+    /// `[rows, outputs]` of what the kernels have written.
+    fn outputs(&self, y: Tensor) -> Result<Tensor> {
+        match y.dim(1)? == self.outputs {
+            true => Ok(y),
+            false => y.narrow(1, 0, self.outputs)?.contiguous(),
+        }
+    }
+}
 
 /// Every layer's y_i for the chains that `x` and it have; `x` is of the dtype of the weights, and so is y.
 pub(crate) fn chain_linear(
@@ -22,25 +60,56 @@ pub(crate) fn chain_linear(
     let inputs =
         x.iter().zip(&places).map(|(x, places)| LinearInput { x, places: places.as_ref() });
     let inputs: Vec<_> = inputs.collect();
-    let mut products = Vec::new();
-    for layer in layers {
-        let blocks = layer.weights.gpu_blocks()?;
-        let up = layer.up.map(|up| up.gpu_blocks()).transpose()?;
-        for (chain, (weight, bias)) in blocks.iter().enumerate().take(x.len()) {
-            let up = up.map(|up| &up[chain]);
-            products.push(LinearProduct {
-                chain,
-                weight,
-                bias: bias.as_ref(),
-                up: up.map(|(weight, _)| weight),
-                up_bias: up.and_then(|(_, bias)| bias.as_ref()),
-                residual: layer.residual.and_then(|residual| residual.get(chain)),
-            });
-        }
-    }
+    let layers = layers.iter().map(|layer| GpuLayer::of(layer, x.len()));
+    let layers = layers.collect::<Result<Vec<_>>>()?;
+    let products: Vec<_> = layers.iter().flat_map(GpuLayer::products).collect();
     let mut outs = colm_cuda::chain_linear(&inputs, &products)?.into_iter();
-    let chains = |layer: &Layer| layer.weights.shapes().len().min(x.len());
-    Ok(layers.iter().map(|layer| outs.by_ref().take(chains(layer)).collect()).collect())
+    let outs = layers.iter().map(|layer| {
+        let blocks = layer.blocks.iter().zip(outs.by_ref());
+        blocks.map(|(block, out)| block.outputs(out)).collect()
+    });
+    outs.collect()
+}
+
+/// A layer's blocks that have rows.
+struct GpuLayer<'a> {
+    blocks: &'a [GpuBlock],
+    up: Option<&'a [GpuBlock]>,
+    /// Of as many columns as the kernels write.
+    residual: Option<Vec<Tensor>>,
+}
+
+impl<'a> GpuLayer<'a> {
+    fn of(layer: &Layer<'a>, chains: usize) -> Result<Self> {
+        let blocks = layer.weights.gpu_blocks()?;
+        let blocks = &blocks[..blocks.len().min(chains)];
+        let residual = layer.residual.map(|residual| {
+            let padded = residual.iter().zip(blocks).map(|(residual, block)| {
+                let missing = block.weight.dim(0)? - block.outputs;
+                match missing {
+                    0 => residual.contiguous(),
+                    _ => residual.pad_with_zeros(1, 0, missing)?.contiguous(),
+                }
+            });
+            padded.collect::<Result<_>>()
+        });
+        let up = layer.up.map(|up| up.gpu_blocks()).transpose()?;
+        Ok(Self { blocks, up, residual: residual.transpose()? })
+    }
+
+    fn products(&self) -> impl Iterator<Item = LinearProduct<'_>> {
+        self.blocks.iter().enumerate().map(|(chain, block)| {
+            let up = self.up.map(|up| &up[chain]);
+            LinearProduct {
+                chain,
+                weight: &block.weight,
+                bias: block.bias.as_ref(),
+                up: up.map(|up| &up.weight),
+                up_bias: up.and_then(|up| up.bias.as_ref()),
+                residual: self.residual.as_ref().map(|residual| &residual[chain]),
+            }
+        })
+    }
 }
 
 /// Where the rows of `chain` stand among those of every chain below it, `[chain, rows]`. None if all have the

@@ -1,4 +1,7 @@
 //! The same functions on a GPU: a step's rows, ranges and tables as `colm-cuda` takes them.
+//!
+//! With the feature `twin` all of this runs on the CPU twin instead, on tensors in host memory that are in
+//! bf16 or f16; those in f32 stay with the kernels of the CPU.
 
 mod attention;
 mod kv_blocks;
@@ -15,9 +18,13 @@ pub(crate) use rope::{turn, TablesOnGpus};
 
 use candle_core::{Result, Tensor};
 
-/// Whether `tensor` is on a GPU.
+// The kernels themselves: without a GPU, as threads on the CPU.
+#[cfg(feature = "twin")]
+extern crate colm_kernels_twin as _;
+
+/// Whether `tensor` is where these kernels run.
 pub(crate) fn has(tensor: &Tensor) -> bool {
-    tensor.device().is_cuda()
+    crate::place::is_gpu(tensor.device(), tensor.dtype())
 }
 
 /// Numbers that count something, as the kernels take them.

@@ -1,0 +1,149 @@
+//! The whole engine: the host's scheduler and cache around the kernels of a GPU.
+
+use std::path::{Path, PathBuf};
+
+use colm::{Engine, EngineOptions, Message, Prompt, Request};
+use mistralrs_core::ModelDType;
+use serde_json::Value;
+
+use crate::common::{engine, options, shipped};
+use crate::models::{air_64, colm_32};
+use crate::random_model::{self, VOCAB};
+
+const NEW_TOKENS: usize = 12;
+
+/// How far below the largest logit a greedy choice may be: the logits are spread by about 3, and rounding in
+/// bf16 moves them by some hundredths of that.
+const MARGIN: f32 = 0.25;
+
+fn on_gpu(folder: &Path) -> EngineOptions {
+    EngineOptions { dtype: Some(ModelDType::BF16), block_size: 16, ..options(folder) }
+}
+
+/// Computes everything anew, in f32.
+async fn reference(folder: &Path) -> Engine {
+    let options = EngineOptions { cpu: true, prefix_cache: false, ..options(folder) };
+    engine(&EngineOptions { dtype: Some(ModelDType::F32), ..options }).await
+}
+
+/// The token that ends an answer.
+const END: u32 = 0;
+
+/// The last token of the vocabulary, whose text reads as other tokens do.
+const UNKNOWN: &str = "<|unknown|>";
+
+/// The tokens of the greedy continuation of `prompt` at `k` chains.
+async fn answer(engine: &Engine, prompt: &[u32], k: usize) -> Vec<u32> {
+    let request = Request::greedy(Prompt::Tokens(prompt.to_vec())).at(k).max_tokens(NEW_TOKENS);
+    let answer = engine.answer(request).await.unwrap_or_else(|error| panic!("{error:#}"));
+    let mut tokens = Vec::new();
+    for (index, text) in answer.text.split(UNKNOWN).enumerate() {
+        if index > 0 {
+            tokens.push(VOCAB as u32 - 1);
+        }
+        tokens.extend(engine.tokenize(text).await.unwrap());
+    }
+    if answer.finish_reason == "stop" {
+        tokens.push(END);
+    }
+    assert_eq!(tokens.len(), answer.usage.completion_tokens, "{answer:?}");
+    tokens
+}
+
+/// Prompts of 3 to 90 tokens in three groups that share a prefix.
+fn prompt(client: usize) -> Vec<u32> {
+    let group = client % 3;
+    let token = |seed: usize, at: usize| (1 + (at * at + 31 * at + 97 * seed) % (VOCAB - 1)) as u32;
+    let shared = (0..[3, 40, 64][group]).map(|at| token(group, at));
+    shared.chain((0..client * 5 % 27).map(|at| token(client + 10, at))).collect()
+}
+
+/// Every token of the answer is one that the reference, given what was before it, might have chosen.
+async fn assert_greedy(reference: &Engine, prompt: &[u32], answer: &[u32], k: usize) {
+    let tokens = [prompt, answer].concat();
+    let logits = reference.logits(tokens.clone(), k).await.unwrap().to_vec2::<f32>().unwrap();
+    for at in prompt.len()..tokens.len() {
+        let row = &logits[at - 1];
+        let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let below = largest - row[tokens[at] as usize];
+        assert!(below <= MARGIN, "token {} at {k} chains: {below} below", at - prompt.len());
+    }
+}
+
+async fn many_at_once(config: &Value) {
+    let parent = random_model::folder(config);
+    let folder = parent.path().join("model");
+    let reference = reference(&folder).await;
+    let engine = engine(&on_gpu(&folder)).await;
+    let chains = |client: usize| 1 + client / 2 % 4;
+    for round in 0..2 {
+        let before = engine.counts();
+        let prompts: Vec<_> = (0..8).map(prompt).collect();
+        let answers = prompts.iter().enumerate();
+        let answers = answers.map(|(client, prompt)| answer(&engine, prompt, chains(client)));
+        let answers = futures::future::join_all(answers).await;
+        for (client, (prompt, answer)) in prompts.iter().zip(&answers).enumerate() {
+            assert_greedy(&reference, prompt, answer, chains(client)).await;
+        }
+        let reused = engine.counts().since(before).reused;
+        assert!(round == 0 || reused > 0, "the second round finds the prefixes of the first");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn air_at_mixed_chain_counts() {
+    many_at_once(&air_64()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn colm_at_mixed_chain_counts() {
+    many_at_once(&colm_32()).await;
+}
+
+/// The same prompt again, one token longer than whole blocks: all but that one are cached.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prefix_hit_with_one_new_token() {
+    let parent = random_model::folder(&air_64());
+    let folder = parent.path().join("model");
+    let reference = reference(&folder).await;
+    let engine = engine(&on_gpu(&folder)).await;
+    let prompt: Vec<u32> = (0..49).map(|at| (1 + at * 7 % (VOCAB - 1)) as u32).collect();
+    for (k, reused) in [(4, 0), (1, 48), (3, 48)] {
+        let before = engine.counts();
+        let answer = answer(&engine, &prompt, k).await;
+        assert_eq!(engine.counts().since(before).reused, reused, "at {k} chains");
+        assert_greedy(&reference, &prompt, &answer, k).await;
+    }
+}
+
+/// The shipped model, in the dtype its weights are stored in.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shipped_model_answers_as_on_the_cpu() {
+    let folder = PathBuf::from(shipped("tiny-colm-air"));
+    let reference = reference(&folder).await;
+    let options = EngineOptions { dtype: Some(ModelDType::F16), ..on_gpu(&folder) };
+    let engine = engine(&options).await;
+    for (k, question) in [(4, "What is 27 + 58?"), (2, "Sort 93 3 71 18."), (1, "Copy: blue fox")] {
+        let request = Request::greedy(Prompt::Chat(vec![Message::user(question)])).at(k);
+        let expected = reference.answer(request.clone()).await.unwrap();
+        let found = engine.answer(request).await.unwrap();
+        assert_eq!(found.text, expected.text, "{question} at {k} chains");
+    }
+}
+
+/// What the kernels do not take is refused when the model is loaded, by the name of what is wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_kernels_do_not_take_is_refused() {
+    let changes: [(&str, Value, &str); 3] = [
+        ("head_dim", 16.into(), "head_dim = 16: the CUDA kernels have heads of 32, 64 or 128"),
+        ("intermediate_size", 80.into(), "intermediate_size of chain 1 is 20 wide"),
+        ("hidden_size", 144.into(), "hidden_size of chain 1 is 36 wide"),
+    ];
+    for (field, value, reason) in changes {
+        let config = random_model::with(air_64(), |json| json[field] = value);
+        let parent = random_model::folder(&config);
+        let error = Engine::start(&on_gpu(&parent.path().join("model"))).await.err().unwrap();
+        let error = format!("{error:#}");
+        assert!(error.contains(reason) && error.contains("--cpu"), "{error}");
+    }
+}

@@ -1,0 +1,133 @@
+//! The model itself, step by step.
+
+use candle_core::DType;
+use serde_json::Value;
+
+use crate::alone::{full, tokens, Alone, Part};
+use crate::models::{air_64, colm_32, place, unequal_128};
+use crate::random_model;
+
+/// Of a row of logits, relative to its length: what rounding to the dtype at every operation of two layers
+/// leaves.
+fn bound(dtype: DType) -> f32 {
+    match dtype {
+        DType::BF16 => 3e-2,
+        _ => 4e-3,
+    }
+}
+
+fn assert_close(found: &[f32], expected: &[f32], dtype: DType, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let norm = |numbers: &mut dyn Iterator<Item = f32>| numbers.map(|x| x * x).sum::<f32>().sqrt();
+    let differences = &mut found.iter().zip(expected).map(|(a, b)| a - b);
+    let error = norm(differences) / norm(&mut expected.iter().copied());
+    assert!(error <= bound(dtype), "{what} in {dtype:?}: relative error {error}");
+}
+
+/// Prompts that are shorter and longer than the tiles of the kernels.
+fn prompts() -> Vec<Vec<u32>> {
+    [5, 70, 17, 133].map(|length| tokens(length, length)).to_vec()
+}
+
+/// In one step, at chain counts of their own, every prompt with `new` tokens that an earlier step has not
+/// cached.
+fn prompts_and_prefix_hits(config: &Value, dtype: DType) {
+    let parent = random_model::folder(config);
+    let folder = parent.path().join("model");
+    let prompts = prompts();
+    let most = config["chains"].as_array().unwrap().len();
+    let chains = [most, 2, 1, most];
+    let expected = full(&Alone::in_f32(&folder, 1, 136), &prompts, &chains);
+
+    for new in [1, 2, 40, 133] {
+        let model = Alone::load(&folder, &place(dtype, 16), prompts.len(), 136);
+        let part = |sequence: usize, from: usize, to: usize, all_logits: bool| Part {
+            sequence,
+            tokens: &prompts[sequence],
+            from,
+            to,
+            chains: chains[sequence],
+            all_logits,
+        };
+        let cached = |sequence: usize| prompts[sequence].len().saturating_sub(new);
+        let hits = (0..prompts.len()).filter(|&sequence| cached(sequence) > 0);
+        let earlier: Vec<_> =
+            hits.map(|sequence| part(sequence, 0, cached(sequence), false)).collect();
+        if !earlier.is_empty() {
+            model.forward(&earlier);
+        }
+        let parts = prompts.iter().enumerate();
+        let parts = parts.map(|(index, prompt)| part(index, cached(index), prompt.len(), false));
+        let logits = model.forward(&parts.collect::<Vec<_>>());
+        for (sequence, logits) in logits.iter().enumerate() {
+            let what = format!("sequence {sequence}, {new} new tokens");
+            assert_close(logits, expected[sequence].last().unwrap(), dtype, &what);
+        }
+    }
+}
+
+/// Logits of every row of a prompt, as a benchmark of quality asks for them.
+fn every_row(config: &Value, dtype: DType) {
+    let parent = random_model::folder(config);
+    let folder = parent.path().join("model");
+    let prompts = [tokens(70, 7)];
+    let model = Alone::load(&folder, &place(dtype, 32), 1, 96);
+    for k in 1..=config["chains"].as_array().unwrap().len() {
+        let expected = full(&Alone::in_f32(&folder, 1, 96), &prompts, &[k]);
+        let found = full(&model, &prompts, &[k]);
+        for (row, (found, expected)) in found[0].iter().zip(&expected[0]).enumerate() {
+            assert_close(found, expected, dtype, &format!("row {row} at {k} chains"));
+        }
+    }
+}
+
+#[test]
+fn air_prompts_and_prefix_hits() {
+    prompts_and_prefix_hits(&air_64(), DType::BF16);
+    prompts_and_prefix_hits(&air_64(), DType::F16);
+}
+
+#[test]
+fn colm_prompts_and_prefix_hits() {
+    prompts_and_prefix_hits(&colm_32(), DType::BF16);
+    prompts_and_prefix_hits(&colm_32(), DType::F16);
+}
+
+#[test]
+fn prompts_and_prefix_hits_of_unequal_chains() {
+    prompts_and_prefix_hits(&unequal_128(), DType::F16);
+}
+
+#[test]
+fn logits_of_every_row() {
+    every_row(&air_64(), DType::F16);
+    every_row(&colm_32(), DType::BF16);
+    every_row(&unequal_128(), DType::BF16);
+}
+
+/// Decoding several sequences token by token, each at a chain count that changes every time (Air).
+#[test]
+fn decoding_at_chain_counts_that_change() {
+    let parent = random_model::folder(&air_64());
+    let folder = parent.path().join("model");
+    let sequences = [tokens(40, 1), tokens(40, 2), tokens(40, 3)];
+    let reference = Alone::in_f32(&folder, 1, 48);
+    let expected: Vec<_> = (1..=4).map(|k| full(&reference, &sequences, &[k; 3])).collect();
+    let model = Alone::load(&folder, &place(DType::F16, 16), 3, 48);
+    for from in 0..40 {
+        let chains = |sequence: usize| 1 + (from + sequence) % 4;
+        let parts = sequences.iter().enumerate().map(|(sequence, tokens)| Part {
+            sequence,
+            tokens,
+            from,
+            to: from + 1,
+            chains: chains(sequence),
+            all_logits: false,
+        });
+        let rows = model.forward(&parts.collect::<Vec<_>>());
+        for (sequence, row) in rows.iter().enumerate() {
+            let expected = &expected[chains(sequence) - 1][sequence][from];
+            assert_close(row, expected, DType::F16, &format!("token {from} of {sequence}"));
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! A model outside the engine, with a KV cache of its own.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use colm::model::colm::Placed;
+use colm::model::{ActiveRows, Colm, Sequence, Step};
+use colm_checkpoint::{files_for, ColmConfig};
+use colm_kernels::{BlockTables, KvBlocks, Slots};
+use mistralrs_quant::ShardedSafeTensors;
+
+use crate::random_model;
+
+/// Where a model runs and in what.
+pub struct Place {
+    pub device: Device,
+    /// Of weights and KV cache.
+    pub dtype: DType,
+    /// Positions per KV block.
+    pub block_size: usize,
+}
+
+impl Place {
+    /// On the CPU in f32, in blocks so small that every test has several.
+    pub fn f32() -> Self {
+        Self { device: Device::Cpu, dtype: DType::F32, block_size: 8 }
+    }
+}
+
+/// A model outside the engine, with a KV cache of its own.
+pub struct Alone {
+    config: ColmConfig,
+    colm: Colm,
+    kv: Vec<KvBlocks>,
+    block_size: usize,
+    blocks_per_sequence: usize,
+}
+
+/// Tokens of a sequence in one step: all before `from` are cached, those before `to` are computed.
+pub struct Part<'a> {
+    pub sequence: usize,
+    pub tokens: &'a [u32],
+    pub from: usize,
+    pub to: usize,
+    pub chains: usize,
+    /// Logits at every row, or at the last one.
+    pub all_logits: bool,
+}
+
+impl Alone {
+    /// [`Self::load`] at [`Place::f32`].
+    pub fn in_f32(folder: &Path, sequences: usize, longest: usize) -> Self {
+        Self::load(folder, &Place::f32(), sequences, longest)
+    }
+
+    /// All chains, with room for so many sequences of up to `longest` tokens.
+    pub fn load(folder: &Path, place: &Place, sequences: usize, longest: usize) -> Self {
+        let Place { device, dtype, block_size } = place;
+        let config = ColmConfig::read(&folder.join("config.json")).unwrap();
+        let k = config.chains.count();
+        let mut tensors = HashMap::new();
+        for file in files_for(folder, &config, k).unwrap() {
+            tensors.extend(candle_core::safetensors::load(file, device).unwrap());
+        }
+        let vb = ShardedSafeTensors::wrap(Box::new(tensors), *dtype, device.clone());
+        let root = |_: Option<usize>| vb.clone();
+        let placed = Placed { quantized_later: false, linears: &root, others: &root };
+        let colm = Colm::load(&config, k, &None, &placed).unwrap();
+        let blocks_per_sequence = longest.div_ceil(*block_size);
+        let (heads, dim) = (config.kv_heads.total(), config.head_dim);
+        let zeros = |shape: &[usize]| Tensor::zeros(shape, *dtype, device).unwrap();
+        let layer = |_| {
+            let blocks = sequences * blocks_per_sequence;
+            let keys = zeros(&[blocks, heads, dim / 4, *block_size, 4]);
+            let values = zeros(&[blocks, heads, dim, *block_size]);
+            KvBlocks::from_host(&keys, &values, dim).unwrap()
+        };
+        let kv = (0..config.file.num_hidden_layers).map(layer).collect();
+        Self { config, colm, kv, block_size: *block_size, blocks_per_sequence }
+    }
+
+    /// The logits of one step, a row per logit asked for.
+    pub fn forward(&self, parts: &[Part<'_>]) -> Vec<Vec<f32>> {
+        let (mut tokens, mut slots, mut sequences, mut tables) = (vec![], vec![], vec![], vec![]);
+        for part in parts {
+            let first = part.sequence * self.blocks_per_sequence;
+            tables.push((first..first + self.blocks_per_sequence).map(|b| b as u32).collect());
+            tokens.extend_from_slice(&part.tokens[part.from..part.to]);
+            slots.extend((part.from..part.to).map(|at| (first * self.block_size + at) as i64));
+            let rows = part.to - part.from;
+            sequences.push(Sequence {
+                first_position: part.from,
+                rows,
+                logits: if part.all_logits { 0..rows } else { rows - 1..rows },
+                chains: part.chains,
+            });
+        }
+        let active = ActiveRows::new(sequences, &self.config.kv_heads).unwrap();
+        let step = Step::new(tokens, &Slots::new(slots), BlockTables::new(tables), active).unwrap();
+        self.colm.forward(&step, &self.kv).unwrap().to_vec2().unwrap()
+    }
+}
+
+/// Any tokens of the random models' vocabulary.
+pub fn tokens(length: usize, seed: usize) -> Vec<u32> {
+    (0..length)
+        .map(|at| ((at * 7919 + seed * 104_729 + at * at) % random_model::VOCAB) as u32)
+        .collect()
+}
+
+/// The full computation: every chain at every row, one sequence at a time.
+pub fn full(model: &Alone, prompts: &[Vec<u32>], chains: &[usize]) -> Vec<Vec<Vec<f32>>> {
+    let alone = |(tokens, &chains): (&Vec<u32>, &usize)| {
+        let (from, to) = (0, tokens.len());
+        model.forward(&[Part { sequence: 0, tokens, from, to, chains, all_logits: true }])
+    };
+    prompts.iter().zip(chains).map(alone).collect()
+}
