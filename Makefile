@@ -22,9 +22,10 @@ demo: build
 test: host
 	cargo test --workspace
 
+# With the twin, so that the GPU's side is linted as well.
 lint: host
 	cargo fmt --all -- --check
-	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets --features colm/twin -- -D warnings
 
 docs: host
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
@@ -46,7 +47,7 @@ cuda-check:
 
 # The model and the engine on the CUDA kernels: on a machine with a GPU, or thread for thread on the CPU.
 gpu-test: host
-	cargo test --workspace --features colm/cuda --test gpu
+	cargo test --features cuda --test gpu
 
 twin-test: host
 	cargo test --workspace --features colm/twin --test gpu

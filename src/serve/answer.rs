@@ -31,6 +31,16 @@ pub async fn report_model(response: Response, id: &str) -> Result<Response, Refu
     Ok(Response::from_parts(parts, body))
 }
 
+/// `response`, which holds `held` until its body has been sent or nobody waits for it any more.
+pub fn hold<T: Send + 'static>(response: Response, held: T) -> Response {
+    response.map(|body| {
+        Body::from_stream(body.into_data_stream().inspect(move |_| {
+            // The stream owns it.
+            let _ = &held;
+        }))
+    })
+}
+
 /// The host's server-sent `events`, each of them one frame. If the first is an error, as with a
 /// prompt that is too long, the request has been refused: there is no stream yet to report it in.
 async fn stream_of(mut events: BodyDataStream, model: Box<RawValue>) -> Result<Body, Refusal> {

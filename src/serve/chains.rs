@@ -1,5 +1,5 @@
 //! Which chain count a request asks for: as the model id `NAME@k`, as the field `"chains": k`, or
-//! neither for all loaded chains. The host is told by the model id `NAME@k` alone.
+//! neither, which leaves it to the server. The host is told by the model id `NAME@k` alone.
 
 use axum::body::{to_bytes, Body};
 use axum::extract::{Request, State};
@@ -29,19 +29,24 @@ pub async fn choose(
     let body = to_bytes(body, DEFAULT_MAX_BODY_LIMIT).await.map_err(unreadable)?;
     let mut fields: Fields = serde_json::from_slice(&body)
         .map_err(|error| Refusal::new(format!("the body is not a JSON object: {error}")))?;
-    let id = model_id_at(&served.name, served.chosen_chains(&fields)?);
+    let asked = served.asked_chains(&fields)?;
     refuse(&fields)?;
+    let in_progress = served.load.enter();
+    let k = asked.unwrap_or_else(|| served.load.chains(&in_progress, served.chains));
+    let id = model_id_at(&served.name, k);
     fields.shift_remove("chains");
     fields.insert("model".into(), to_raw_value(&id).map_err(Refusal::internal)?);
     let body = serde_json::to_vec(&fields).map_err(Refusal::internal)?;
     parts.headers.insert(header::CONTENT_LENGTH, body.len().into());
     let response = next.run(Request::from_parts(parts, Body::from(body))).await;
-    answer::report_model(response, &id).await
+    let response = answer::report_model(response, &id).await?;
+    Ok(answer::hold(response, in_progress))
 }
 
 impl Served {
-    /// The chain count that the body `fields` of a request asks for, from 1 to all loaded.
-    fn chosen_chains(&self, fields: &Fields) -> Result<usize, Refusal> {
+    /// The chain count that the body `fields` of a request asks for, from 1 to all loaded; None if it leaves
+    /// it open.
+    fn asked_chains(&self, fields: &Fields) -> Result<Option<usize>, Refusal> {
         let of_model = match given(fields, "model") {
             Some(model) => self.chains_of_model(model)?,
             None => None,
@@ -60,7 +65,7 @@ impl Served {
             ))
             .of("chains")
             .coded("invalid_value")),
-            (of_model, of_field) => Ok(of_field.or(of_model).unwrap_or(self.chains)),
+            (of_model, of_field) => Ok(of_field.or(of_model)),
         }
     }
 
@@ -114,39 +119,41 @@ fn unreadable(error: axum::Error) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use super::super::elastic::{Elastic, Load};
     use super::*;
 
-    fn chosen(body: &str) -> Result<usize, Refusal> {
-        let served = Served { name: "org/tiny@home".into(), chains: 4, created: 0 };
-        served.chosen_chains(&serde_json::from_str(body).unwrap())
+    fn asked(body: &str) -> Result<Option<usize>, Refusal> {
+        let load = Load::new(Elastic::default());
+        let served = Served { name: "org/tiny@home".into(), chains: 4, created: 0, load };
+        served.asked_chains(&serde_json::from_str(body).unwrap())
     }
 
     #[test]
     fn a_chain_count_comes_from_the_model_id_or_the_field() {
-        let asked = [
-            (r#"{}"#, 4),
-            (r#"{"model": "default"}"#, 4),
-            (r#"{"model": "org/tiny@home"}"#, 4),
-            (r#"{"model": "org/tiny@home@3"}"#, 3),
-            (r#"{"model": "org/tiny@home", "chains": 2}"#, 2),
-            (r#"{"model": "org/tiny@home@2", "chains": 2}"#, 2),
-            (r#"{"model": "org/tiny@home@1", "chains": null}"#, 1),
-            (r#"{"chains":  1 }"#, 1),
+        let bodies = [
+            (r#"{}"#, None),
+            (r#"{"model": "default"}"#, None),
+            (r#"{"model": "org/tiny@home"}"#, None),
+            (r#"{"model": "org/tiny@home@3"}"#, Some(3)),
+            (r#"{"model": "org/tiny@home", "chains": 2}"#, Some(2)),
+            (r#"{"model": "org/tiny@home@2", "chains": 2}"#, Some(2)),
+            (r#"{"model": "org/tiny@home@1", "chains": null}"#, Some(1)),
+            (r#"{"chains":  1 }"#, Some(1)),
         ];
-        for (body, k) in asked {
-            assert_eq!(chosen(body).unwrap(), k, "{body}");
+        for (body, k) in bodies {
+            assert_eq!(asked(body).unwrap(), k, "{body}");
         }
     }
 
     #[test]
     fn what_is_not_a_chain_count_is_a_bad_request_that_names_the_range() {
         for chains in ["0", "5", "-1", "2.5", "2.0", "1e0", "\"2\"", "true", "[2]", "{}"] {
-            let refusal = chosen(&format!(r#"{{"chains": {chains}}}"#)).unwrap_err();
+            let refusal = asked(&format!(r#"{{"chains": {chains}}}"#)).unwrap_err();
             assert_eq!(refusal.status, StatusCode::BAD_REQUEST, "{chains}");
             assert!(refusal.message.contains("from 1 to 4"), "{}", refusal.message);
             assert!(refusal.message.contains(chains), "{}", refusal.message);
         }
-        let refusal = chosen(r#"{"model": "org/tiny@home@1", "chains": 2}"#).unwrap_err();
+        let refusal = asked(r#"{"model": "org/tiny@home@1", "chains": 2}"#).unwrap_err();
         assert_eq!(refusal.status, StatusCode::BAD_REQUEST);
     }
 
@@ -155,7 +162,7 @@ mod tests {
         for id in
             ["gpt-4", "", "org/tiny", "org/tiny@home@", "org/tiny@home@9", "org/tiny@home@two"]
         {
-            let refusal = chosen(&format!(r#"{{"model": "{id}"}}"#)).unwrap_err();
+            let refusal = asked(&format!(r#"{{"model": "{id}"}}"#)).unwrap_err();
             assert_eq!(refusal.status, StatusCode::NOT_FOUND, "{id}");
             assert!(refusal.message.contains("from 1 to 4"), "{}", refusal.message);
         }

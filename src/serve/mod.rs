@@ -1,10 +1,12 @@
 //! The OpenAI API over HTTP: the host's routes, with a chain count per request.
 //!
 //! `POST /v1/chat/completions`, `/v1/completions` and `/v1/responses` take the model id `NAME@k` or
-//! a field `"chains": k`. Everything else about a request is the host's.
+//! a field `"chains": k`; what names neither gets all loaded chains, or what [`Elastic`] says at the
+//! load of the moment. Everything else about a request is the host's.
 
 mod answer;
 mod chains;
+mod elastic;
 mod error;
 mod models;
 mod openapi;
@@ -25,6 +27,9 @@ use tower_http::cors::{Any, CorsLayer};
 
 use crate::Engine;
 
+use elastic::Load;
+pub use elastic::{Elastic, ElasticRefused};
+
 /// The model that is served.
 #[derive(Clone, Debug)]
 struct Served {
@@ -34,17 +39,23 @@ struct Served {
     chains: usize,
     /// When it was loaded, in seconds since 1970.
     created: u64,
+    /// The requests in progress.
+    load: Load,
 }
 
 /// The routes of the OpenAI API, with Swagger's pages at `/docs`.
 ///
 /// Errors, the host's too, have the body that OpenAI's clients know:
 /// `{"error": {"message", "type", "param", "code"}}`.
-pub async fn router(engine: &Engine) -> Result<Router> {
+///
+/// Fails if `elastic` asks for more chains than are loaded.
+pub async fn router(engine: &Engine, elastic: Elastic) -> Result<Router> {
+    elastic.check(engine.chains())?;
     let served = Served {
         name: engine.name().into(),
         chains: engine.chains(),
         created: engine.host().get_creation_time(),
+        load: Load::new(elastic),
     };
     let host = MistralRsServerRouterBuilder::new().with_mistralrs(engine.host().clone());
     let host = host.build().await?;
@@ -70,14 +81,14 @@ pub async fn router(engine: &Engine) -> Result<Router> {
 /// Serves `engine` at `host` and `port` until Ctrl-C, which ends the answers in progress.
 ///
 /// Says on stderr where it listens and which model ids it knows. Port 0 is any free one.
-pub async fn serve(engine: Engine, host: IpAddr, port: u16) -> Result<()> {
+pub async fn serve(engine: Engine, host: IpAddr, port: u16, elastic: Elastic) -> Result<()> {
+    let router = router(&engine, elastic).await?;
     let address = SocketAddr::new(host, port);
     let listener = TcpListener::bind(address).await.map_err(|error| match error.kind() {
         ErrorKind::AddrInUse => anyhow::anyhow!("port {port} of {host} is in use: choose another"),
         _ => anyhow::Error::new(error).context(format!("cannot listen on {address}")),
     })?;
     let address = listener.local_addr().context("cannot tell the address listened on")?;
-    let router = router(&engine).await?;
     let (name, chains) = (engine.name(), engine.chains());
     eprintln!(
         "Serving the OpenAI API at http://{address}/v1, its description at http://{address}/docs"

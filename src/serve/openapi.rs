@@ -27,7 +27,8 @@ fn chains(loaded: usize) -> Value {
         "type": ["integer", "null"],
         "minimum": 1,
         "maximum": loaded,
-        "description": "How many chains answer: few are fast, all are good. All if absent.",
+        "description": "How many chains answer: few are fast, all are good. If absent, all, or what the \
+                        server chooses by its load.",
         "example": loaded,
     })
 }

@@ -3,6 +3,8 @@
 use axum::body::{to_bytes, Body};
 use axum::http::{header, Method, Request, StatusCode};
 use axum::Router;
+use colm::serve::Elastic;
+use futures::StreamExt;
 use serde_json::{json, Value};
 use tempfile::TempDir;
 use tower::ServiceExt;
@@ -22,9 +24,13 @@ struct Server {
 
 impl Server {
     async fn start() -> Self {
+        Self::elastic(Elastic::default()).await
+    }
+
+    async fn elastic(elastic: Elastic) -> Self {
         let folder = random_model::folder(&air());
         let engine = engine(&options(&folder.path().join("model"))).await;
-        Self { router: colm::serve::router(&engine).await.unwrap(), _folder: folder }
+        Self { router: colm::serve::router(&engine, elastic).await.unwrap(), _folder: folder }
     }
 
     async fn send(&self, method: Method, path: &str, body: String) -> (StatusCode, String) {
@@ -266,4 +272,29 @@ async fn the_api_description_has_the_field() {
     }
     let (status, page) = server.send(Method::GET, "/docs/", String::new()).await;
     assert!(status.is_success() && page.contains("swagger"), "{status}");
+}
+
+/// A request that names no k gets fewer chains while another is in progress, streamed or not; one that names
+/// its k gets that.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_chooses_by_its_load() {
+    let server = Server::elastic("2:1".parse().unwrap()).await;
+    let model = |asked: Value| async { server.answer(asked).await.1 };
+    assert_eq!(model(json!({})).await, "model@4");
+
+    let stream = question(json!({"stream": true, "max_tokens": 400, "model": "model@3"}));
+    let request = Request::builder().method(Method::POST).uri(CHAT);
+    let request = request.header(header::CONTENT_TYPE, "application/json");
+    let request = request.body(Body::from(stream.to_string())).unwrap();
+    let response = server.router.clone().oneshot(request).await.unwrap();
+    let mut events = response.into_body().into_data_stream();
+    events.next().await.unwrap().unwrap();
+    assert_eq!(model(json!({})).await, "model@1");
+    assert_eq!(model(json!({"model": "default"})).await, "model@1");
+    assert_eq!(model(json!({"model": "model@2"})).await, "model@2");
+    assert_eq!(model(json!({"chains": 4})).await, "model@4");
+
+    // Gone without its end.
+    drop(events);
+    assert_eq!(model(json!({})).await, "model@4");
 }
