@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -26,6 +27,11 @@ pub enum ConfigError {
         "`architectures` is {0:?}; expected [\"CoLMForCausalLM\"] or [\"CoLMAirForCausalLM\"]"
     )]
     Architecture(Vec<String>),
+    #[error(
+        "`architectures` is {0:?}, a model without `chains`; `colm-convert expand` makes a Llama, Mistral or \
+         Qwen2 the first chains of a CoLM"
+    )]
+    WithoutChains(Vec<String>),
     #[error("`chains` is empty; expected one relative size per chain, such as [1, 1]")]
     NoChains,
     #[error("`chains`: chain {chain} has size 0; every chain needs at least 1")]
@@ -154,6 +160,33 @@ pub struct ConfigFile {
     pub other: serde_json::Map<String, serde_json::Value>,
 }
 
+impl ConfigFile {
+    /// A config to fill in, with `..`: Llama's defaults, no biases, and sizes of 0, which are refused.
+    pub fn of(architecture: Architecture, chains: Vec<usize>) -> Self {
+        Self {
+            architectures: vec![architecture.name().into()],
+            model_type: architecture.model_type().into(),
+            chains,
+            vocab_size: 0,
+            hidden_size: 0,
+            intermediate_size: 0,
+            num_hidden_layers: 0,
+            num_attention_heads: 0,
+            num_key_value_heads: None,
+            head_dim: None,
+            hidden_act: silu(),
+            max_position_embeddings: 0,
+            rms_norm_eps: 1e-5,
+            rope_theta: ten_thousand(),
+            rope_scaling: None,
+            tie_word_embeddings: false,
+            attention_bias: false,
+            mlp_bias: false,
+            other: Default::default(),
+        }
+    }
+}
+
 fn silu() -> String {
     "silu".into()
 }
@@ -198,7 +231,10 @@ impl ColmConfig {
         let at_path = serde_path_to_error::Deserializer::new(&mut deserializer, &mut track);
         let file = ConfigFile::deserialize(at_path)
             .and_then(|file| deserializer.end().map(|()| file))
-            .map_err(|source| serde_path_to_error::Error::new(track.path(), source))?;
+            .map_err(|source| match without_chains(json) {
+                Some(architectures) => ConfigError::WithoutChains(architectures),
+                None => serde_path_to_error::Error::new(track.path(), source).into(),
+            })?;
         Self::new(file)
     }
 
@@ -251,6 +287,19 @@ impl ColmConfig {
     pub fn kv_owner(&self, i: usize) -> usize {
         self.architecture.kv_owner(i)
     }
+}
+
+/// The architectures of a config of some other model, which has no chains.
+fn without_chains(json: &str) -> Option<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Other {
+        architectures: Vec<String>,
+        chains: Option<IgnoredAny>,
+    }
+    let Other { architectures, chains } = serde_json::from_str(json).ok()?;
+    let ours = [Architecture::Colm, Architecture::ColmAir].map(Architecture::name);
+    let other = !architectures.iter().any(|name| ours.contains(&name.as_str()));
+    (chains.is_none() && other).then_some(architectures)
 }
 
 /// The text of the config at `path`.

@@ -60,6 +60,18 @@ pub fn files_for(
     Ok(WeightFiles::find(dir, config, k, false)?.paths)
 }
 
+/// Of a checkpoint elsewhere that has the files `names`, those that [`files_for`] would name. If there is an
+/// index among them it is already in `dir`, where the others are to go.
+pub fn names_for(
+    dir: &Path,
+    names: &[String],
+    config: &ColmConfig,
+    k: usize,
+) -> Result<Vec<String>, CheckpointError> {
+    let Needed { files, .. } = Needed::among(names, dir, config, k, false)?;
+    Ok(files.into_iter().map(|(name, _)| name).collect())
+}
+
 /// The files to open, and what the index says of them.
 #[derive(Debug)]
 pub(crate) struct WeightFiles {
@@ -75,34 +87,51 @@ impl WeightFiles {
         k: usize,
         state_dicts: bool,
     ) -> Result<Self, CheckpointError> {
+        let Needed { files, index } = Needed::among(&names_in(dir)?, dir, config, k, state_dicts)?;
+        Ok(Self { paths: existing(dir, files)?, index })
+    }
+}
+
+/// The files that hold the first k chains, each with what it is needed for.
+struct Needed {
+    files: Vec<(String, String)>,
+    index: Option<Index>,
+}
+
+impl Needed {
+    /// Of the files `names` of the folder `dir`, in which only the index is looked at.
+    fn among(
+        names: &[String],
+        dir: &Path,
+        config: &ColmConfig,
+        k: usize,
+        state_dicts: bool,
+    ) -> Result<Self, CheckpointError> {
         let count = config.chains.count();
         if k == 0 || k > count {
             return Err(CheckpointError::ChainsAsked { asked: k, count });
         }
-        let names = names_in(dir)?;
-        refuse_other_chain_counts(dir, &names, count)?;
-        let indexed = |index_path| {
-            let index = Index::read(index_path)?;
-            let paths = index.files_for(dir, config, k)?;
-            Ok(Self { paths, index: Some(index) })
+        refuse_other_chain_counts(dir, names, count)?;
+        let named = |file: &str| names.iter().any(|name| name == file);
+        let indexed = |file: &str| {
+            let index = Index::read(dir.join(file))?;
+            Ok(Self { files: index.files_for(config, k)?, index: Some(index) })
         };
-        let index_path = dir.join(INDEX_FILE);
-        if index_path.exists() {
-            return indexed(index_path);
+        if named(INDEX_FILE) {
+            return indexed(INDEX_FILE);
         }
-        if let Some(files) = files_by_name(dir, &names, count, k)? {
-            return Ok(Self { paths: existing(dir, files)?, index: None });
+        if let Some(files) = files_by_name(dir, names, count, k)? {
+            return Ok(Self { files, index: None });
         }
-        let files = state_dicts_by_name(dir, &names)?;
-        let index_path = dir.join(STATE_DICT_INDEX_FILE);
+        let files = state_dicts_by_name(dir, names)?;
         match files.first() {
             Some(first) if !state_dicts => {
                 Err(CheckpointError::StateDict { dir: dir.into(), path: dir.join(first) })
             }
-            _ if state_dicts && index_path.exists() => indexed(index_path),
+            _ if state_dicts && named(STATE_DICT_INDEX_FILE) => indexed(STATE_DICT_INDEX_FILE),
             Some(_) => {
-                let paths = files.iter().map(|file| dir.join(file)).collect();
-                Ok(Self { paths, index: None })
+                let files = files.into_iter().map(|file| (file, String::new())).collect();
+                Ok(Self { files, index: None })
             }
             None => Err(CheckpointError::NoWeights { dir: dir.into() }),
         }
@@ -281,10 +310,9 @@ impl Index {
 
     fn files_for(
         &self,
-        dir: &Path,
         config: &ColmConfig,
         k: usize,
-    ) -> Result<Vec<PathBuf>, CheckpointError> {
+    ) -> Result<Vec<(String, String)>, CheckpointError> {
         let chains = self.weight_map.keys().any(|name| Layout::of_name(name) == Layout::Chains);
         let files: BTreeSet<&String> = if chains {
             let named = config.tensors(k).map(|tensor| {
@@ -298,6 +326,6 @@ impl Index {
             self.weight_map.values().collect()
         };
         let needed_for = format!("{} names it", self.path.display());
-        existing(dir, files.into_iter().map(|file| (file.clone(), needed_for.clone())))
+        Ok(files.into_iter().map(|file| (file.clone(), needed_for.clone())).collect())
     }
 }

@@ -53,7 +53,7 @@ pub use chains::{Chains, Split};
 pub use config::{Architecture, ColmConfig, ConfigError, ConfigFile, Llama3Scaling, RopeScaling};
 pub use error::CheckpointError;
 pub use header::HeaderError;
-pub use layout::{files_for, Layout};
+pub use layout::{files_for, names_for, Layout, INDEX_FILE};
 pub use names::{ChainTensor, Part, Projection};
 pub use pickle::{GuardError, PickleError};
 pub use plan::Plan;

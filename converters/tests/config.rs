@@ -56,6 +56,18 @@ fn a_missing_field_is_named() {
 }
 
 #[test]
+fn another_model_is_told_the_way_to_chains() {
+    let json = with(config_json(), |json| {
+        json["architectures"] = json!(["LlamaForCausalLM"]);
+        json["model_type"] = json!("llama");
+        json.as_object_mut().unwrap().remove("chains");
+    });
+    let refused = ColmConfig::parse(&json.to_string()).unwrap_err().to_string();
+    assert!(refused.contains("LlamaForCausalLM"), "{refused}");
+    assert!(refused.contains("colm-convert expand"), "{refused}");
+}
+
+#[test]
 fn a_value_of_the_wrong_type_is_named() {
     let wrong = [
         ("hidden_size", json!("16"), "string"),

@@ -15,6 +15,7 @@ use mistralrs_core::{
 use super::chain_choice::model_id_at;
 use super::counters::Counts;
 use super::gpu;
+use super::hub;
 use super::kv_pool::KvPool;
 use super::loader::{ColmLoader, Loaded};
 
@@ -77,6 +78,13 @@ impl Engine {
             bail!("--max-seqs 0: no request could ever run, expected 1 or more");
         }
         let name = name_of(&options.model)?;
+        let folder = match Path::new(&options.model).is_dir() {
+            true => options.model.clone(),
+            false => {
+                let fetch = || hub::folder_of(&options.model, options.max_chains);
+                tokio::task::block_in_place(fetch)?.to_string_lossy().into_owned()
+            }
+        };
         let device = device(options)?;
         gpu::check_block_size(options.block_size, &device)?;
         let memory = MemoryUsage.get_total_memory(&device)? / (1024 * 1024);
@@ -94,7 +102,7 @@ impl Engine {
             NormalSpecificConfig::default(),
             None,
             None,
-            Some(options.model.clone()),
+            Some(folder),
             false,
             None,
         )

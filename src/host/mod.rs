@@ -5,6 +5,7 @@ pub mod counters;
 pub mod dense;
 pub mod engine;
 pub mod gpu;
+pub mod hub;
 pub mod kv_pool;
 pub mod loader;
 pub mod normal_model;

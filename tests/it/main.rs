@@ -13,6 +13,7 @@ mod examples;
 mod golden;
 mod host_llama;
 mod http;
+mod hub;
 mod llama;
 mod prefill;
 mod quantized;

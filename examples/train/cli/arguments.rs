@@ -262,9 +262,6 @@ impl Arguments {
             "--arch llama with --chains {chains:?}; a llama has one chain"
         );
         Ok(ConfigFile {
-            architectures: vec![architecture.name().into()],
-            model_type: architecture.model_type().into(),
-            chains,
             vocab_size: self.vocab,
             hidden_size: self.hidden,
             intermediate_size: self.intermediate,
@@ -272,15 +269,8 @@ impl Arguments {
             num_attention_heads: self.heads,
             num_key_value_heads: Some(self.kv_heads),
             head_dim: Some(self.hidden / self.heads),
-            hidden_act: "silu".into(),
             max_position_embeddings: 1024,
-            rms_norm_eps: 1e-5,
-            rope_theta: 10_000.,
-            rope_scaling: None,
-            tie_word_embeddings: false,
-            attention_bias: false,
-            mlp_bias: false,
-            other: Default::default(),
+            ..ConfigFile::of(architecture, chains)
         })
     }
 }

@@ -55,9 +55,6 @@ impl Setting {
         // How `expand` draws a new chain's weights: about as wide as those of a fresh model.
         other.insert("initializer_range".into(), 0.1.into());
         Ok(ColmConfig::new(ConfigFile {
-            architectures: vec![architecture.name().into()],
-            model_type: architecture.model_type().into(),
-            chains: vec![1; chains],
             vocab_size: vocabulary,
             hidden_size: HIDDEN * chains,
             intermediate_size: INTERMEDIATE * chains,
@@ -65,15 +62,9 @@ impl Setting {
             num_attention_heads: HEADS * chains,
             num_key_value_heads: Some(kv_heads),
             head_dim: Some(HEAD_DIM),
-            hidden_act: "silu".into(),
             max_position_embeddings: 512,
-            rms_norm_eps: 1e-5,
-            rope_theta: 10_000.,
-            rope_scaling: None,
-            tie_word_embeddings: false,
-            attention_bias: false,
-            mlp_bias: false,
             other,
+            ..ConfigFile::of(architecture, vec![1; chains])
         })?)
     }
 

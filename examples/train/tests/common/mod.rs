@@ -10,9 +10,6 @@ pub const BOTH: [Architecture; 2] = [Architecture::Colm, Architecture::ColmAir];
 /// Unequal chains; CoLM with biases in its attention, Air with tied embeddings.
 pub fn config(architecture: Architecture, vocab_size: usize) -> ColmConfig {
     let file = ConfigFile {
-        architectures: vec![architecture.name().into()],
-        model_type: architecture.model_type().into(),
-        chains: vec![2, 1, 1],
         vocab_size,
         hidden_size: 32,
         intermediate_size: 48,
@@ -20,15 +17,10 @@ pub fn config(architecture: Architecture, vocab_size: usize) -> ColmConfig {
         num_attention_heads: 8,
         num_key_value_heads: Some(if architecture == Architecture::Colm { 4 } else { 2 }),
         head_dim: Some(8),
-        hidden_act: "silu".into(),
         max_position_embeddings: 256,
-        rms_norm_eps: 1e-5,
-        rope_theta: 10_000.,
-        rope_scaling: None,
         tie_word_embeddings: architecture == Architecture::ColmAir,
         attention_bias: architecture == Architecture::Colm,
-        mlp_bias: false,
-        other: Default::default(),
+        ..ConfigFile::of(architecture, vec![2, 1, 1])
     };
     ColmConfig::new(file).unwrap()
 }

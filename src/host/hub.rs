@@ -1,0 +1,100 @@
+//! A model of the Hugging Face hub: of its weights only the files of the chains asked for are fetched.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{bail, ensure, Context, Result};
+use colm_checkpoint::{names_for, ColmConfig, INDEX_FILE};
+use hf_hub::api::sync::{ApiBuilder, ApiRepo};
+use hf_hub::Cache;
+
+const CONFIG: &str = "config.json";
+
+/// What a model may have besides its config and its weights.
+const BESIDES: [&str; 6] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "special_tokens_map.json",
+    "chat_template.json",
+    "chat_template.jinja",
+];
+
+/// The folder in the hub's cache that holds the first `max_chains` chains of the model `id`; what is missing
+/// there is fetched.
+///
+/// The variables `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT` and `HF_TOKEN` mean what they mean to the hub's own
+/// tools. If the hub cannot be reached, what is in the cache has to do.
+pub fn folder_of(id: &str, max_chains: Option<usize>) -> Result<PathBuf> {
+    let cache = mistralrs_core::hf_hub_cache_dir().map(Cache::new).unwrap_or_else(Cache::from_env);
+    let token = std::env::var("HF_TOKEN").ok().or_else(|| Cache::from_env().token());
+    let api = ApiBuilder::from_env().with_cache_dir(cache.path().clone()).with_token(token);
+    let repo = api.build()?.model(id.into());
+    match repo.info() {
+        Ok(info) => {
+            let names = info.siblings.into_iter().map(|sibling| sibling.rfilename).collect();
+            Remote { repo, names }.fetch(max_chains).with_context(|| format!("fetching {id}"))
+        }
+        Err(error) => {
+            let config = cache.model(id.into()).get(CONFIG);
+            let config = config.with_context(|| {
+                format!(
+                    "{id} is no folder here, is not in the cache at {}, and the Hugging Face hub does not \
+                     give it: {error}",
+                    cache.path().display()
+                )
+            })?;
+            tracing::warn!("running {id} as it is in the cache; the hub does not answer: {error}");
+            parent(&config)
+        }
+    }
+}
+
+/// A model on the hub.
+struct Remote {
+    repo: ApiRepo,
+    /// Its files.
+    names: Vec<String>,
+}
+
+impl Remote {
+    fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|known| known == name)
+    }
+
+    fn fetch(&self, max_chains: Option<usize>) -> Result<PathBuf> {
+        ensure!(self.has(CONFIG), "it has no {CONFIG}: expected a CoLM checkpoint");
+        let config = self.repo.get(CONFIG)?;
+        let folder = parent(&config)?;
+        let config = ColmConfig::read(&config)?;
+        if self.has(INDEX_FILE) {
+            self.get(INDEX_FILE, &folder)?;
+        }
+        let k = max_chains.unwrap_or(config.chains.count());
+        for name in BESIDES.into_iter().filter(|name| self.has(name)) {
+            self.get(name, &folder)?;
+        }
+        for name in names_for(&folder, &self.names, &config, k)? {
+            self.get(&name, &folder)?;
+        }
+        Ok(folder)
+    }
+
+    /// Fetches the file `name`, which must come to `folder`: another one is another commit's.
+    fn get(&self, name: &str, folder: &Path) -> Result<()> {
+        let path = self.repo.get(name).with_context(|| name.to_string())?;
+        if parent(&path)? != folder {
+            bail!(
+                "{name} is of another commit than what is in {}: the model has changed; delete that folder \
+                 and run again",
+                folder.display()
+            );
+        }
+        Ok(())
+    }
+}
+
+fn parent(file: &Path) -> Result<PathBuf> {
+    file.parent()
+        .map(Path::to_path_buf)
+        .with_context(|| format!("{} has no folder", file.display()))
+}

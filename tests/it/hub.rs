@@ -1,0 +1,160 @@
+//! Models of the Hugging Face hub, from a hub in this process.
+
+use std::path::{Path as FilePath, PathBuf};
+use std::process::Output;
+use std::sync::{Arc, Mutex};
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{header, HeaderMap, StatusCode};
+use axum::response::Response;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{json, Value};
+use tempfile::TempDir;
+
+use crate::random_model;
+
+const ID: &str = "someone/tiny";
+
+/// A hub with one model, that remembers which of its files were asked for.
+#[derive(Clone)]
+struct Hub {
+    folder: PathBuf,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Hub {
+    /// Its address.
+    async fn start(&self) -> String {
+        let router = Router::new()
+            .route("/api/models/{owner}/{name}/revision/main", get(listing))
+            .route("/{owner}/{name}/resolve/main/{file}", get(file))
+            .with_state(self.clone());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        format!("http://{address}")
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.folder).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    fn asked(&self) -> Vec<String> {
+        let mut asked = self.asked.lock().unwrap().clone();
+        asked.sort();
+        asked.dedup();
+        asked
+    }
+}
+
+async fn listing(
+    State(hub): State<Hub>,
+    Path((owner, name)): Path<(String, String)>,
+) -> Result<Json<Value>, StatusCode> {
+    if format!("{owner}/{name}") != ID {
+        return Err(StatusCode::NOT_FOUND);
+    }
+    let names = hub.names().into_iter().map(|name| json!({"rfilename": name}));
+    Ok(Json(json!({"sha": "c0ffee", "siblings": names.collect::<Vec<_>>()})))
+}
+
+/// A part of a file, as the range in `headers` says.
+async fn file(
+    State(hub): State<Hub>,
+    Path((_, _, name)): Path<(String, String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, StatusCode> {
+    hub.asked.lock().unwrap().push(name.clone());
+    let bytes = std::fs::read(hub.folder.join(&name)).map_err(|_| StatusCode::NOT_FOUND)?;
+    let range = headers.get(header::RANGE).and_then(|range| range.to_str().ok()).unwrap();
+    let (first, last) =
+        range.strip_prefix("bytes=").and_then(|range| range.split_once('-')).unwrap();
+    let first: usize = first.parse().unwrap();
+    let last = last.parse().unwrap_or(bytes.len() - 1);
+    Ok(Response::builder()
+        .status(StatusCode::PARTIAL_CONTENT)
+        .header(header::ETAG, format!("\"{name}\""))
+        .header("x-repo-commit", "c0ffee")
+        .header(header::CONTENT_RANGE, format!("bytes {first}-{last}/{}", bytes.len()))
+        .body(Body::from(bytes[first..=last].to_vec()))
+        .unwrap())
+}
+
+/// The answer of `colm run` on a model of the hub at `endpoint`, with its cache in `home`.
+async fn run(endpoint: &str, home: &FilePath, model: &str, arguments: &[&str]) -> Output {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_colm"));
+    command.args(["run", "-m", model, "-i", "hello", "--max-tokens", "12"]).args(arguments);
+    command.env("HF_ENDPOINT", endpoint).env("HF_HOME", home).env_remove("HF_HUB_CACHE");
+    command.output().await.unwrap()
+}
+
+fn hub() -> (TempDir, Hub) {
+    let parent = random_model::folder(&random_model::air());
+    let folder = parent.path().join("model");
+    (parent, Hub { folder, asked: Arc::default() })
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_files_of_the_chains_asked_for_are_fetched() {
+    let (_parent, hub) = hub();
+    let endpoint = hub.start().await;
+    let home = tempfile::tempdir().unwrap();
+    let two = run(&endpoint, home.path(), ID, &["--max-chains", "2"]).await;
+    assert!(two.status.success(), "{}", said(&two));
+    let weights = || {
+        let asked = hub.asked();
+        asked.into_iter().filter(|name| name.starts_with("model-chain-")).collect::<Vec<_>>()
+    };
+    let file = |chain: usize| format!("model-chain-{chain:05}-of-00004.safetensors");
+    assert_eq!(weights(), [file(1), file(2)]);
+
+    // The rest, when it is needed; and nothing twice.
+    hub.asked.lock().unwrap().clear();
+    let four = run(&endpoint, home.path(), ID, &[]).await;
+    assert!(four.status.success(), "{}", said(&four));
+    assert_eq!(hub.asked(), [file(3), file(4)]);
+
+    let here = hub.folder.to_string_lossy().into_owned();
+    for (answer, arguments) in [(two, &["--max-chains", "2"][..]), (four, &[])] {
+        let expected = run(&endpoint, home.path(), &here, arguments).await;
+        assert_eq!(answer.stdout, expected.stdout, "{arguments:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_hub_what_is_cached_runs() {
+    let (_parent, hub) = hub();
+    let endpoint = hub.start().await;
+    let home = tempfile::tempdir().unwrap();
+    let nowhere = "http://127.0.0.1:1";
+    let unknown = run(nowhere, home.path(), ID, &[]).await;
+    assert!(!unknown.status.success() && said(&unknown).contains(ID), "{}", said(&unknown));
+    let online = run(&endpoint, home.path(), ID, &["--max-chains", "2"]).await;
+    let offline = run(nowhere, home.path(), ID, &["--max-chains", "2"]).await;
+    assert!(offline.status.success(), "{}", said(&offline));
+    assert_eq!(online.stdout, offline.stdout);
+    assert!(said(&offline).contains("the hub does not answer"), "{}", said(&offline));
+    let all = run(nowhere, home.path(), ID, &[]).await;
+    assert!(said(&all).contains("model-chain-00003-of-00004.safetensors"), "{}", said(&all));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_hub_does_not_have_is_named() {
+    let (_parent, hub) = hub();
+    let endpoint = hub.start().await;
+    let home = tempfile::tempdir().unwrap();
+    let refused = run(&endpoint, home.path(), "someone/other", &[]).await;
+    assert!(!refused.status.success());
+    let error = said(&refused);
+    assert!(error.contains("someone/other") && error.contains("404"), "{error}");
+    std::fs::remove_file(hub.folder.join("config.json")).unwrap();
+    let refused = run(&endpoint, home.path(), ID, &[]).await;
+    assert!(said(&refused).contains("no config.json"), "{}", said(&refused));
+}
