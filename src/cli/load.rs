@@ -27,6 +27,10 @@ pub struct LoadArgs {
     /// The dtype of weights and KV cache: f32, bf16, f16 or auto [default: f32 on the CPU, else auto].
     #[arg(long)]
     pub dtype: Option<ModelDType>,
+    /// Self-speculation: draft up to N tokens with the first chain and check them with all at once. The same
+    /// answers, sooner where the first chain guesses well.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub drafts: usize,
     /// Run on the CPU, although this build could run on a GPU.
     #[arg(long)]
     pub cpu: bool,
@@ -46,6 +50,7 @@ impl LoadArgs {
             max_seqs: self.max_seqs,
             kv_cache_mb: self.kv_cache_mb,
             cpu: self.cpu,
+            drafts: self.drafts,
             dtype: self.dtype,
             isq: self.isq,
             prefix_cache: !self.no_prefix_cache,

@@ -9,6 +9,8 @@ pub struct Counters {
     reused: AtomicUsize,
     decoded: AtomicUsize,
     steps: AtomicUsize,
+    drafted: AtomicUsize,
+    came: AtomicUsize,
 }
 
 /// [`Counters`] at one moment. Tokens are counted once per sequence.
@@ -22,6 +24,10 @@ pub struct Counts {
     pub decoded: usize,
     /// Forward passes.
     pub steps: usize,
+    /// Tokens that the first chain has drafted (self-speculation).
+    pub drafted: usize,
+    /// How many of them came.
+    pub came: usize,
 }
 
 impl Counters {
@@ -38,6 +44,11 @@ impl Counters {
         self.steps.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(super) fn add_drafts(&self, drafted: usize, came: usize) {
+        self.drafted.fetch_add(drafted, Ordering::Relaxed);
+        self.came.fetch_add(came, Ordering::Relaxed);
+    }
+
     /// The totals now.
     pub fn now(&self) -> Counts {
         Counts {
@@ -45,6 +56,8 @@ impl Counters {
             reused: self.reused.load(Ordering::Relaxed),
             decoded: self.decoded.load(Ordering::Relaxed),
             steps: self.steps.load(Ordering::Relaxed),
+            drafted: self.drafted.load(Ordering::Relaxed),
+            came: self.came.load(Ordering::Relaxed),
         }
     }
 }
@@ -57,6 +70,8 @@ impl Counts {
             reused: self.reused - earlier.reused,
             decoded: self.decoded - earlier.decoded,
             steps: self.steps - earlier.steps,
+            drafted: self.drafted - earlier.drafted,
+            came: self.came - earlier.came,
         }
     }
 }

@@ -38,6 +38,9 @@ pub struct EngineOptions {
     pub dtype: Option<ModelDType>,
     /// In-situ quantization of the linear layers.
     pub isq: Option<IsqType>,
+    /// Self-speculation: the most tokens that the first chain drafts for the others to check at once; none if
+    /// 0. The answers are the same.
+    pub drafts: usize,
     /// Whether prompts reuse the blocks of earlier ones.
     pub prefix_cache: bool,
     /// Whether answers go on past the model's end-of-text tokens, for measurements of a set length.
@@ -56,6 +59,7 @@ impl EngineOptions {
             cpu: false,
             dtype: None,
             isq: None,
+            drafts: 0,
             prefix_cache: true,
             ignore_eos: false,
         }
@@ -96,6 +100,7 @@ impl Engine {
         let loader = ColmLoader {
             max_chains: options.max_chains,
             kv_pool: Some(kv_pool),
+            drafts: options.drafts,
             loaded: loaded.clone(),
         };
         let loader = NormalLoaderBuilder::new(

@@ -59,6 +59,8 @@ pub struct ColmLoader {
     pub max_chains: Option<usize>,
     /// The KV cache the engine is going to allocate, if its size is given: checked against the model.
     pub kv_pool: Option<KvPool>,
+    /// The most tokens the first chain drafts at once; none if 0.
+    pub drafts: usize,
     /// Told about the model.
     pub loaded: Arc<Loaded>,
 }
@@ -182,7 +184,7 @@ impl NormalModelLoader for ColmLoader {
         // Set once per loader; an engine that is rebooted keeps its model.
         let _ = self.loaded.config.set((config.clone(), k));
         let counters = self.loaded.counters.clone();
-        Ok(Box::new(HostedColm::new(config, colm, metadata, mapper, counters)))
+        Ok(Box::new(HostedColm::new(config, colm, metadata, mapper, counters, self.drafts)))
     }
 
     fn load_xlora(

@@ -10,4 +10,5 @@ pub mod kv_pool;
 pub mod loader;
 pub mod normal_model;
 pub mod request;
+pub mod speculation;
 pub mod step;

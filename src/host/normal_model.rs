@@ -1,6 +1,6 @@
 //! [`Colm`] as the engine's `NormalModel`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{bail, Device, Result, Tensor};
 use colm_checkpoint::{ColmConfig, Part, Projection};
@@ -14,7 +14,8 @@ use mistralrs_quant::QuantMethod;
 
 use super::chain_choice::chains_of;
 use super::counters::Counters;
-use super::step::{padded, scratch_blocks, step, Batch, Paging};
+use super::speculation::{Computing, Row, Speculation};
+use super::step::{decoded_rows, padded, scratch_blocks, step, Batch, Paging};
 use crate::model::Colm;
 
 /// Positions per block where the model runs outside the engine's cache.
@@ -32,8 +33,17 @@ pub struct HostedColm {
     pub(super) counters: Arc<Counters>,
     /// The engine asks for one, though the paged cache is the only one in use.
     pub(super) unused_cache: EitherCache,
-    /// Per sequence of the next forward pass, its chain count.
-    pub(super) chains: Mutex<Vec<usize>>,
+    /// The sequences of the next forward pass.
+    announced: Mutex<Vec<Announced>>,
+    speculation: Mutex<Speculation>,
+}
+
+/// A sequence of a forward pass.
+#[derive(Clone, Copy)]
+struct Announced {
+    /// None outside the engine's batches.
+    decoding: Option<usize>,
+    chains: usize,
 }
 
 impl HostedColm {
@@ -43,9 +53,12 @@ impl HostedColm {
         metadata: ModelConfigMetadata,
         mapper: Box<dyn DeviceMapper + Send + Sync>,
         counters: Arc<Counters>,
+        drafts: usize,
     ) -> Self {
         let unused_cache = EitherCache::Full(Cache::new(metadata.num_layers, false));
-        Self { config, colm, metadata, mapper, counters, unused_cache, chains: Mutex::default() }
+        let speculation = Mutex::new(Speculation::new(drafts, counters.clone()));
+        let announced = Mutex::default();
+        Self { config, colm, metadata, mapper, counters, unused_cache, announced, speculation }
     }
 
     /// The chain count of a request: what its model id says, or all.
@@ -55,15 +68,28 @@ impl HostedColm {
         asked.filter(|k| (1..=loaded).contains(k)).unwrap_or(loaded)
     }
 
-    /// Per sequence of this forward pass, its chain count. Passes that no `begin_step` announced
-    /// (calibration) run all chains.
-    fn take_chains(&self, sequences: usize) -> Result<Vec<usize>> {
-        let announced =
-            std::mem::take(&mut *self.chains.lock().unwrap_or_else(PoisonError::into_inner));
+    /// The sequences of this forward pass. Passes that no `begin_step` announced (calibration) run all
+    /// chains.
+    fn take_announced(&self, sequences: usize) -> Result<Vec<Announced>> {
+        let announced = std::mem::take(&mut *locked(&self.announced));
         match announced.len() {
-            0 => Ok(vec![self.colm.chains(); sequences]),
+            0 => Ok(vec![Announced { decoding: None, chains: self.colm.chains() }; sequences]),
             count if count == sequences => Ok(announced),
             count => bail!("a step of {count} sequences was announced, {sequences} came"),
+        }
+    }
+
+    /// The rows of a batch that decodes, if there are drafts to be made or used.
+    fn rows_to_speculate(
+        &self,
+        batch: &Batch<'_>,
+        paging: &Paging,
+        announced: &[Announced],
+    ) -> Result<Option<Vec<Row>>> {
+        let ids: Option<Vec<usize>> = announced.iter().map(|one| one.decoding).collect();
+        match ids {
+            Some(ids) if locked(&self.speculation).is_on() => decoded_rows(batch, paging, &ids),
+            _ => Ok(None),
         }
     }
 
@@ -87,11 +113,22 @@ impl HostedColm {
     }
 }
 
+/// What a panic elsewhere left behind is whole: nothing is changed in several places.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl NormalModel for HostedColm {
     fn begin_step(&self, sequences: &[&mut EngineSequence], is_prompt: bool) {
-        let asked =
-            sequences.iter().map(|sequence| self.chains_asked(sequence.requested_model_id()));
-        *self.chains.lock().unwrap_or_else(PoisonError::into_inner) = asked.collect();
+        let announced = sequences.iter().map(|sequence| Announced {
+            decoding: (!is_prompt).then(|| *sequence.id()),
+            chains: self.chains_asked(sequence.requested_model_id()),
+        });
+        *locked(&self.announced) = announced.collect();
+        if is_prompt {
+            let mut speculation = locked(&self.speculation);
+            sequences.iter().for_each(|sequence| speculation.forget(*sequence.id()));
+        }
         self.counters.add_step();
         for sequence in sequences {
             match is_prompt {
@@ -123,7 +160,8 @@ impl NormalModel for HostedColm {
         metadata: Option<(Vec<(Tensor, Tensor)>, &PagedAttentionInputMetadata)>,
         _flash_params: &FlashParams,
     ) -> Result<Tensor> {
-        let chains = self.take_chains(input_ids.dim(0)?)?;
+        let announced = self.take_announced(input_ids.dim(0)?)?;
+        let chains: Vec<usize> = announced.iter().map(|one| one.chains).collect();
         let (kv, paging) = match metadata {
             Some((cache, metadata)) => {
                 (self.kv_blocks(cache)?, Paging::of_engine(metadata, self.colm.device())?)
@@ -132,6 +170,10 @@ impl NormalModel for HostedColm {
         };
         let batch =
             Batch { input_ids, seqlen_offsets, context_lens: &context_lens, chains: &chains };
+        if let Some(rows) = self.rows_to_speculate(&batch, &paging, &announced)? {
+            let computing = Computing { colm: &self.colm, config: &self.config, kv: &kv };
+            return locked(&self.speculation).forward(&rows, &computing)?.unsqueeze(1);
+        }
         let step = step(&batch, paging, &self.config.kv_heads)?;
         padded(&self.colm.forward(&step, &kv)?, &step.active)
     }

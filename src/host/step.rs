@@ -5,6 +5,7 @@ use colm_checkpoint::Split;
 use colm_kernels::{BlockTables, KvBlocks, Slots};
 use mistralrs_core::ext::PagedAttentionInputMetadata;
 
+use super::speculation::Row;
 use crate::model::{ActiveRows, Sequence, Step};
 
 /// The engine's batch, one padded row of tokens per sequence.
@@ -81,6 +82,22 @@ pub fn step(batch: &Batch<'_>, paging: Paging, kv_heads: &Split) -> Result<Step>
     }
     let active = ActiveRows::new(sequences, kv_heads)?;
     Step::new(tokens, &Slots::new(slots), paging.tables, active)
+}
+
+/// The rows of `batch`, if its sequences, whose ids are `ids`, have one each.
+pub fn decoded_rows(batch: &Batch<'_>, paging: &Paging, ids: &[usize]) -> Result<Option<Vec<Row>>> {
+    let tokens = batch.input_ids.to_vec2::<u32>()?;
+    if tokens.iter().any(|tokens| tokens.len() != 1) || ids.len() != tokens.len() {
+        return Ok(None);
+    }
+    let rows = tokens.iter().zip(ids).enumerate().map(|(index, (tokens, &sequence))| Row {
+        sequence,
+        token: tokens[0],
+        position: batch.seqlen_offsets[index],
+        chains: batch.chains[index],
+        blocks: paging.tables.blocks(index).unwrap_or_default().to_vec(),
+    });
+    Ok(Some(rows.collect()))
 }
 
 /// `[sequences, most rows asked of one, vocab]` from the rows of `logits`, in the order of the step;

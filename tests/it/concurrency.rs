@@ -28,7 +28,8 @@ fn requests() -> Vec<Request> {
 
 /// The answers of an engine that gets one request at a time and reuses nothing.
 async fn alone(options: &EngineOptions) -> Vec<String> {
-    let options = EngineOptions { prefix_cache: false, kv_cache_mb: 64, ..options.clone() };
+    let options =
+        EngineOptions { prefix_cache: false, drafts: 0, kv_cache_mb: 64, ..options.clone() };
     let engine = engine(&options).await;
     let mut answers = Vec::new();
     for request in requests() {
@@ -48,10 +49,11 @@ async fn answers_are_the_solo_ones(
     config: &Value,
     kv_cache_mb: usize,
     block_size: usize,
+    drafts: usize,
 ) -> Engine {
     let folder = random_model::folder(config);
-    let options =
-        EngineOptions { kv_cache_mb, block_size, ..options(&folder.path().join("model")) };
+    let options = options(&folder.path().join("model"));
+    let options = EngineOptions { kv_cache_mb, block_size, drafts, ..options };
     let expected = alone(&options).await;
     let distinct: HashMap<_, _> = expected.iter().map(|answer| (answer, ())).collect();
     assert!(distinct.len() > CLIENTS / 2, "answers tell requests apart: {distinct:?}");
@@ -79,27 +81,39 @@ fn dear(config: Value) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn air_at_mixed_chain_counts() {
-    let engine = answers_are_the_solo_ones(&random_model::air(), 16, 16).await;
+    let engine = answers_are_the_solo_ones(&random_model::air(), 16, 16, 0).await;
     assert!(engine.counts().reused > 0, "shared prefixes are reused");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn colm_at_mixed_chain_counts() {
-    let engine = answers_are_the_solo_ones(&random_model::colm(), 16, 16).await;
+    let engine = answers_are_the_solo_ones(&random_model::colm(), 16, 16, 0).await;
     assert!(engine.counts().reused > 0, "shared prefixes are reused at equal chain counts");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn air_in_a_pool_too_small_for_all() {
     // 6 KiB a token: 1 MiB is 21 blocks of 8 tokens.
-    let engine = answers_are_the_solo_ones(&dear(random_model::air()), 1, 8).await;
+    let engine = answers_are_the_solo_ones(&dear(random_model::air()), 1, 8, 0).await;
     assert!(engine.max_tokens() < 512, "the pool, not the context, is the limit");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn colm_in_a_pool_too_small_for_all() {
     // 12 KiB a token: 2 MiB is 21 blocks of 8 tokens.
-    answers_are_the_solo_ones(&dear(random_model::colm()), 2, 8).await;
+    answers_are_the_solo_ones(&dear(random_model::colm()), 2, 8, 0).await;
+}
+
+/// Self-speculation changes no answer, however the sequences are batched, preempted and cached.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_drafts() {
+    for (config, kv_cache_mb) in [(random_model::air(), 1), (random_model::colm(), 2)] {
+        answers_are_the_solo_ones(&config, 16, 16, 6).await;
+        // With so many at once there is nothing to gain; in a small pool few run at a time.
+        let engine = answers_are_the_solo_ones(&dear(config), kv_cache_mb, 8, 3).await;
+        let counts = engine.counts();
+        assert!(counts.drafted > 0 && counts.came < counts.drafted, "{counts:?}");
+    }
 }
 
 /// One request is dropped before its answer; the next gets the answer it would get anyway.
@@ -110,7 +124,7 @@ async fn a_client_that_leaves_disturbs_nobody() {
     let request =
         |tokens: usize| Request::greedy(Prompt::Tokens(vec![1, 2, 3])).at(2).max_tokens(tokens);
     let alone = engine.answer(request(200)).await.unwrap().text;
-    let mut leaving = Box::pin(engine.answer(request(20)));
+    let mut leaving = Box::pin(engine.answer(request(400)));
     // Sent, and waiting for its answer.
     assert!(futures::poll!(&mut leaving).is_pending());
     drop(leaving);

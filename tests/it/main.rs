@@ -19,4 +19,5 @@ mod prefill;
 mod quantized;
 mod random_model;
 mod registry;
+mod speculation;
 mod trainer;

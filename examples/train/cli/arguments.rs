@@ -14,7 +14,7 @@ use colm_train::weights::Weights;
 /// Trains a CoLM, CoLM-Air or Llama on dialogues generated from a seed, and writes it as a checkpoint
 /// that `colm` serves.
 ///
-/// What a flag does not say is as in the first training of models/tiny-colm. Examples:
+/// What a flag does not say is as in the training of models/tiny-colm, about an hour on two cores. Examples:
 ///
 ///   train --out tiny-colm
 ///   train --out llama --arch llama --hidden 64 --intermediate 160 --heads 2 --kv-heads 1
@@ -79,7 +79,7 @@ pub struct Arguments {
     without_tasks: Option<Vec<Task>>,
 
     /// Optimizer steps in all.
-    #[arg(long, default_value_t = 3000)]
+    #[arg(long, default_value_t = 9000)]
     steps: usize,
     /// Conversations per step.
     #[arg(long, default_value_t = 32)]

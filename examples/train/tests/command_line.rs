@@ -33,7 +33,7 @@ fn refused(flags: &str, chains: usize) -> String {
 #[test]
 fn the_defaults_are_the_recipe_of_the_model_that_ships() {
     let recipe = parse("").unwrap().recipe(4).unwrap();
-    assert_eq!((recipe.steps, recipe.batch, recipe.seed, recipe.frozen), (3000, 32, 0, 0));
+    assert_eq!((recipe.steps, recipe.batch, recipe.seed, recipe.frozen), (9000, 32, 0, 0));
     assert_eq!((recipe.rate, recipe.warmup), (2e-3, 200));
     assert_eq!((recipe.weight_decay, recipe.clip), (0.05, 1.));
     assert_eq!(recipe.loss, Loss::Joint(vec![1., 2., 3., 4.]));

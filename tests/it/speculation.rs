@@ -1,0 +1,89 @@
+//! Self-speculation: the same answers, token by token, as without drafts.
+
+use std::path::Path;
+
+use colm::{Engine, EngineOptions, Message, Prompt, Request};
+use colm_train::evaluate::held_out;
+
+use crate::common::{engine, options, shipped};
+
+async fn with_drafts(model: &str, drafts: usize) -> Engine {
+    engine(&EngineOptions { drafts, block_size: 8, ..options(Path::new(&shipped(model))) }).await
+}
+
+fn question(text: &str) -> Request {
+    Request::greedy(Prompt::Chat(vec![Message::user(text)])).max_tokens(60)
+}
+
+/// The shipped models on questions that their first chain answers right, wrong and in part.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_the_same_and_drafts_come() {
+    for model in ["tiny-colm-air", "tiny-colm"] {
+        let (plain, drafting) = (with_drafts(model, 0).await, with_drafts(model, 6).await);
+        for (index, dialogue) in held_out(7, 2).into_iter().enumerate() {
+            let request = question(&dialogue.prompt).at(2 + index % 3);
+            let expected = plain.answer(request.clone()).await.unwrap();
+            let found = drafting.answer(request).await.unwrap();
+            assert_eq!(found.text, expected.text, "{model}: {}", dialogue.prompt);
+            assert_eq!(found.usage.completion_tokens, expected.usage.completion_tokens);
+        }
+        let counts = drafting.counts();
+        assert!(counts.came > 0 && counts.came < counts.drafted, "{counts:?}");
+        assert_eq!(plain.counts().drafted, 0);
+        assert_eq!(plain.counts().decoded, counts.decoded, "the engine has asked for the same");
+    }
+}
+
+/// The engine samples from the same logits: with the same random numbers come the same tokens, and drafts that
+/// are not what was sampled are dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn sampled_answers_are_the_same() {
+    let (plain, drafting) =
+        (with_drafts("tiny-colm-air", 0).await, with_drafts("tiny-colm-air", 4).await);
+    for index in 0..8 {
+        let mut request = question("Reverse: river window train bridge paper").max_tokens(30);
+        request.sampling.temperature = Some(0.5 + f64::from(index) / 4.);
+        request.sampling.top_k = None;
+        let expected = plain.answer(request.clone()).await.unwrap();
+        let found = drafting.answer(request).await.unwrap();
+        assert_eq!(found.text, expected.text, "answer {index}");
+    }
+    let counts = drafting.counts();
+    assert!(counts.came > 0 && counts.came < counts.drafted, "{counts:?}");
+}
+
+/// What is cached of a conversation that was answered with drafts serves the next turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_goes_on_from_what_drafts_have_cached() {
+    let drafting = with_drafts("tiny-colm-air", 6).await;
+    let mut messages = Vec::new();
+    for (turn, text) in [
+        "Copy: river window train bridge",
+        "Sort 93 3 71 18.",
+        "What is 27 + 58?",
+        "Say backwards: road bridge",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        messages.push(Message::user(text));
+        let request =
+            Request::greedy(Prompt::Chat(messages.clone())).at(4 - turn % 2).max_tokens(60);
+        let before = drafting.counts();
+        let answer = drafting.answer(request.clone()).await.unwrap();
+        let reused = drafting.counts().since(before).reused;
+        assert!(turn == 0 || reused > 0, "turn {turn}");
+        let fresh = with_drafts("tiny-colm-air", 0).await.answer(request).await.unwrap();
+        assert_eq!(answer.text, fresh.text, "turn {turn}");
+        messages.push(Message::assistant(answer.text));
+    }
+    assert!(drafting.counts().came > 0);
+}
+
+/// With one chain there is nothing to check.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_chain_alone_drafts_nothing() {
+    let drafting = with_drafts("tiny-colm-air", 6).await;
+    drafting.answer(question("Sort 93 3 71 18.").at(1)).await.unwrap();
+    assert_eq!(drafting.counts().drafted, 0);
+}
