@@ -1,5 +1,5 @@
-//! Which rows each chain is active on: the one mechanism behind elastic inference, mixed batches
-//! and prefix-chain prefill.
+//! Which rows each chain is active on: the one mechanism behind elastic inference, mixed batches,
+//! prefix-chain prefill and self-speculation.
 //!
 //! A step of the engine computes *rows*, pairs (sequence, position), flattened sequence by sequence.
 //! Chain i computes only the rows it is active on; the others do not exist in its tensors. The sets
@@ -9,7 +9,9 @@
 //! - the model at k chains: chains up to k have all rows, the later ones none;
 //! - a mixed batch: chain i has the rows of the sequences whose k reaches it;
 //! - prefix-chain prefill (SPEC 5): a chain that owns no keys and values, and has none above it that
-//!   does, is needed only where logits are asked for.
+//!   does, is needed only where logits are asked for;
+//! - self-speculation: a draft is a step at k = 1, its check a step in which a decoding sequence has
+//!   several rows.
 
 use std::ops::Range;
 
