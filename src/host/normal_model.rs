@@ -41,8 +41,9 @@ pub struct HostedColm {
 /// A sequence of a forward pass.
 #[derive(Clone, Copy)]
 struct Announced {
-    /// None outside the engine's batches.
+    /// The engine's id of it, if it decodes.
     decoding: Option<usize>,
+    /// k
     chains: usize,
 }
 

@@ -30,7 +30,9 @@ pub enum ElasticRefused {
         later: String,
     },
     /// More chains than are loaded.
-    #[error("{asked} chains, where {loaded} are loaded: expected at most as many")]
+    #[error(
+        "--elastic asks for {asked} chains, where {loaded} are loaded: expected at most {loaded}"
+    )]
     NotLoaded {
         /// The most chains of any step.
         asked: usize,
@@ -129,7 +131,7 @@ mod tests {
         assert_eq!(Elastic::default().chains(99, 4), 4);
         assert_eq!(elastic.check(3), Ok(()));
         let refused = elastic.check(2).unwrap_err().to_string();
-        assert!(refused.contains("3 chains, where 2 are loaded"), "{refused}");
+        assert!(refused.contains("3 chains, where 2 are loaded: expected at most 2"), "{refused}");
     }
 
     #[test]

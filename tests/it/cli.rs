@@ -202,6 +202,7 @@ fn what_is_wrong_is_named() {
         &["--kv-cache-mb"],
     );
     refused(&["run", "-m", &folder, "-i", &"long ".repeat(200)], &["512"]);
+    refused(&["serve", "-m", &folder, "-p", "0", "--elastic", "8:5"], &["--elastic", "at most 4"]);
     refused(&["perplexity", "-m", &folder, "-f", &missing], &[&missing]);
     refused(&["perplexity", "-m", &folder, "-f", &empty], &[&empty]);
     refused(&["perplexity", "-m", &folder, "-f", &binary], &[&binary, "UTF-8"]);
