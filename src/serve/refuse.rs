@@ -1,5 +1,6 @@
-//! What is wrong with a request, where the host would say 500, or not come back for long.
+//! What is wrong with a request, where the host would say 500, not come back for long, or ignore it.
 
+use indexmap::IndexMap;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::Deserialize;
 
@@ -36,6 +37,11 @@ pub fn refuse(fields: &Fields) -> Result<(), Refusal> {
     if given(fields, "grammar").is_some() && given(fields, "response_format").is_some() {
         let message = "grammar and response_format exclude each other: give one of them";
         return Err(Refusal::new(message.into()).of("grammar"));
+    }
+    let bias = read::<IndexMap<String, IgnoredAny>>(fields, "logit_bias").unwrap_or_default();
+    if !bias.is_empty() {
+        let message = "the engine has no logit_bias, and would ignore it: leave it out";
+        return Err(Refusal::new(message.into()).of("logit_bias").coded("unsupported_parameter"));
     }
     for field in ["n", "best_of"] {
         let choices =
@@ -93,6 +99,7 @@ mod tests {
             Some("messages")
         );
         assert_eq!(refused(r#"{"grammar": {}, "response_format": {}}"#), Some("grammar"));
+        assert_eq!(refused(r#"{"logit_bias": {"5": -100}}"#), Some("logit_bias"));
         assert_eq!(refused(r#"{"n": 0}"#), Some("n"));
         assert_eq!(refused(r#"{"best_of": 129}"#), Some("best_of"));
     }
@@ -104,6 +111,8 @@ mod tests {
             r#"{"messages": [{"content": [{"type": "text", "text": "a"}]}]}"#,
             r#"{"messages": "a", "n": "two", "grammar": {}, "response_format": null}"#,
             r#"{"messages": 5}"#,
+            r#"{"logit_bias": {}}"#,
+            r#"{"logit_bias": null}"#,
         ] {
             assert_eq!(refused(body), None, "{body}");
         }

@@ -116,12 +116,12 @@ async fn a_prefix_hit_with_one_new_token() {
     }
 }
 
-/// The shipped model, in the dtype its weights are stored in.
+/// The shipped model, in the dtype its weights are stored in, with drafts.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_shipped_model_answers_as_on_the_cpu() {
     let folder = PathBuf::from(shipped("tiny-colm-air"));
     let reference = reference(&folder).await;
-    let options = EngineOptions { dtype: Some(ModelDType::F16), ..on_gpu(&folder) };
+    let options = EngineOptions { dtype: Some(ModelDType::F16), drafts: 4, ..on_gpu(&folder) };
     let engine = engine(&options).await;
     for (k, question) in [(4, "What is 27 + 58?"), (2, "Sort 93 3 71 18."), (1, "Copy: blue fox")] {
         let request = Request::greedy(Prompt::Chat(vec![Message::user(question)])).at(k);
@@ -129,6 +129,7 @@ async fn the_shipped_model_answers_as_on_the_cpu() {
         let found = engine.answer(request).await.unwrap();
         assert_eq!(found.text, expected.text, "{question} at {k} chains");
     }
+    assert!(engine.counts().came > 0, "{:?}", engine.counts());
 }
 
 /// What the kernels do not take is refused when the model is loaded, by the name of what is wrong.
