@@ -1,5 +1,6 @@
 //! A model of the Hugging Face hub: of its weights only the files of the chains asked for are fetched.
 
+use std::env;
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure, Context, Result};
@@ -22,31 +23,39 @@ const BESIDES: [&str; 6] = [
 /// The folder in the hub's cache that holds the first `max_chains` chains of the model `id`; what is missing
 /// there is fetched.
 ///
-/// The variables `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT` and `HF_TOKEN` mean what they mean to the hub's own
-/// tools. If the hub cannot be reached, what is in the cache has to do.
+/// The variables `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` mean what they mean
+/// to the hub's own tools. If the hub cannot be reached, what is in the cache has to do.
 pub fn folder_of(id: &str, max_chains: Option<usize>) -> Result<PathBuf> {
     let cache = mistralrs_core::hf_hub_cache_dir().map(Cache::new).unwrap_or_else(Cache::from_env);
-    let token = std::env::var("HF_TOKEN").ok().or_else(|| Cache::from_env().token());
+    let token = env::var("HF_TOKEN").ok().or_else(|| Cache::from_env().token());
     let api = ApiBuilder::from_env().with_cache_dir(cache.path().clone()).with_token(token);
     let repo = api.build()?.model(id.into());
-    match repo.info() {
-        Ok(info) => {
-            let names = info.siblings.into_iter().map(|sibling| sibling.rfilename).collect();
+    match listing(&repo) {
+        Ok(names) => {
             Remote { repo, names }.fetch(max_chains).with_context(|| format!("fetching {id}"))
         }
-        Err(error) => {
-            let config = cache.model(id.into()).get(CONFIG);
-            let config = config.with_context(|| {
+        Err(reason) => {
+            let config = cache.model(id.into()).get(CONFIG).with_context(|| {
                 format!(
                     "{id} is no folder here, is not in the cache at {}, and the Hugging Face hub does not \
-                     give it: {error}",
+                     give it: {reason}",
                     cache.path().display()
                 )
             })?;
-            tracing::warn!("running {id} as it is in the cache; the hub does not answer: {error}");
+            tracing::warn!("running {id} as it is in the cache; the hub does not answer: {reason}");
             parent(&config)
         }
     }
+}
+
+/// The files of a model on the hub, or why they are not known.
+fn listing(repo: &ApiRepo) -> Result<Vec<String>, String> {
+    let offline = env::var("HF_HUB_OFFLINE").unwrap_or_default().to_lowercase();
+    if ["1", "on", "yes", "true"].contains(&offline.as_str()) {
+        return Err(format!("HF_HUB_OFFLINE is {offline}"));
+    }
+    let info = repo.info().map_err(|error| error.to_string())?;
+    Ok(info.siblings.into_iter().map(|sibling| sibling.rfilename).collect())
 }
 
 /// A model on the hub.
