@@ -96,8 +96,8 @@ impl ChainWeights {
         Ok(Self { held: Held::Float(dtype), shapes, blocks })
     }
 
-    /// Packs W_i as ggml quantizes them: to Q8_0, Q4K, Q5K or Q6K, the same for all. Products are those of the
-    /// dequantized weights, with f32 inputs.
+    /// Packs W_i as ggml quantizes them: to Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4K, Q5K or Q6K, the same for all.
+    /// Products are those of the dequantized weights, with f32 inputs.
     ///
     /// Fails if shapes or types do not belong together or the type is another.
     pub fn pack_quantized(blocks: &[QTensor]) -> Result<Self> {

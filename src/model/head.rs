@@ -54,7 +54,7 @@ impl ChainHead {
     }
 
     fn of_blocks(blocks: Blocks, pack: bool) -> Result<Self> {
-        let chains = match unquantized(&blocks) {
+        let chains = match unquantized(&blocks)? {
             Some(plain) if pack => {
                 let packed = plain.into_iter().map(|block| ChainWeights::pack(&[block]));
                 packed.map(|weights| Ok(HeadWeights::Packed(Arc::new(weights?)))).collect()

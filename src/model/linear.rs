@@ -1,13 +1,16 @@
-//! ChainLinear (SPEC 2), in one of two forms: packed for the kernels, or quantized by the host.
+//! ChainLinear (SPEC 2): packed for the kernels, or as the host has quantized it.
 
 use std::borrow::Cow;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Arc;
 
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Device, Error, Result, Tensor};
 use candle_nn::Linear;
 use colm_checkpoint::{ColmConfig, Projection};
-use colm_kernels::{chain_gated, chain_linear, chain_linear_add, silu_mul, ChainWeights, Unpacked};
+use colm_kernels::{
+    chain_gated, chain_linear, chain_linear_add, silu_mul, ChainRows, ChainWeights, Unpacked,
+};
 use mistralrs_quant::{
     linear_b, GgufMatMul, QuantMethod, QuantMethodConfig, QuantizedConfig, ShardedVarBuilder,
     UnquantLinear,
@@ -22,8 +25,11 @@ pub type Blocks = Vec<Arc<dyn QuantMethod>>;
 
 /// y_i = W_i x_<=i.
 pub enum ChainLinear {
-    /// On the CPU, unless quantized: all chains in one call of the kernels.
+    /// Weights the kernels know: all chains in one call.
     Packed(ChainWeights),
+    /// The same, but the chains hold their weights differently, because the host quantizes a matrix as its
+    /// width allows: one call per chain.
+    PackedEach(Vec<ChainWeights>),
     /// Quantized, or about to be; one product per chain.
     Blocks(Blocks),
 }
@@ -47,20 +53,24 @@ impl ChainLinear {
             linear_b(inputs.upto(i), outputs.of(i), config.has_bias(projection), quantization, vb)
         };
         let blocks: Blocks = owners.map(block).collect::<Result<_>>()?;
-        match unquantized(&blocks) {
+        match unquantized(&blocks)? {
             Some(blocks) if pack => Ok(Self::Packed(ChainWeights::pack(&blocks)?)),
             _ => Ok(Self::Blocks(blocks)),
         }
     }
 
     /// Packs the blocks once the host has quantized them, if it has made them something the kernels
-    /// know: one of ggml's forms that they have, the same for all blocks, or the weights as they were
-    /// where their widths allow no quantization.
+    /// know: one of ggml's forms that they have, or the weights as they were where their widths allow no
+    /// quantization.
     pub fn pack_quantized(&mut self) -> Result<()> {
-        if let Self::Blocks(blocks) = self {
-            if let Some(weights) = packed(blocks)? {
-                *self = Self::Packed(weights);
-            }
+        let Self::Blocks(blocks) = self else { return Ok(()) };
+        if let Some(weights) = packed(blocks)? {
+            *self = Self::Packed(weights);
+            return Ok(());
+        }
+        let each = blocks.iter().map(|block| packed(std::slice::from_ref(block)));
+        if let Some(each) = each.collect::<Result<Option<_>>>()? {
+            *self = Self::PackedEach(each);
         }
         Ok(())
     }
@@ -76,15 +86,16 @@ impl ChainLinear {
             let outputs = chain_linear(x.chains(), rows.chain_rows(), &packed)?;
             return Ok(exactly(outputs.into_iter().map(Representation::new)));
         }
-        let prefixes = match layers.iter().any(|layer| matches!(layer, Self::Blocks(_))) {
-            true => x.prefixes(rows)?,
-            false => Vec::new(),
+        let prefixes = match layers.iter().all(|layer| matches!(layer, Self::Packed(_))) {
+            true => Vec::new(),
+            false => x.prefixes(rows)?,
         };
         let outputs = layers.iter().map(|layer| match layer {
             Self::Packed(weights) => {
                 let outputs = chain_linear(x.chains(), rows.chain_rows(), &[weights])?;
                 Ok(Representation::new(outputs.into_iter().flatten().collect()))
             }
+            Self::PackedEach(weights) => each_forward(weights, &prefixes),
             Self::Blocks(blocks) => blocks_forward(blocks, &prefixes),
         });
         Ok(exactly(outputs.collect::<Result<Vec<_>>>()?.into_iter()))
@@ -123,32 +134,37 @@ impl ChainLinear {
 
     /// The blocks as the host may quantize them: what was packed is unpacked for good.
     pub fn blocks_mut(&mut self) -> Result<&mut Blocks> {
-        if let Self::Packed(weights) = self {
-            *self = Self::Blocks(as_blocks(weights.unpack()?)?);
-        }
-        match self {
-            Self::Blocks(blocks) => Ok(blocks),
-            Self::Packed(_) => unreachable!("unpacked just now"),
-        }
+        let unpacked = match self {
+            Self::Packed(weights) => as_blocks(weights.unpack()?)?,
+            Self::PackedEach(weights) => {
+                let blocks = weights.iter().map(|weights| as_blocks(weights.unpack()?));
+                blocks.collect::<Result<Vec<_>>>()?.concat()
+            }
+            Self::Blocks(blocks) => return Ok(blocks),
+        };
+        *self = Self::Blocks(unpacked);
+        self.blocks_mut()
     }
 }
 
+/// W_i and b_i.
+type WeightAndBias = (Tensor, Option<Tensor>);
+
 /// The weights and biases of `blocks` if the host holds them as they came, where the kernels run.
-pub(super) fn unquantized(blocks: &Blocks) -> Option<Vec<(Tensor, Option<Tensor>)>> {
+pub(super) fn unquantized(blocks: &Blocks) -> Result<Option<Vec<WeightAndBias>>> {
     let plain = |block: &Arc<dyn QuantMethod>| {
         // Of a block that is waiting to be quantized the host would return weights as well.
-        let (_, device) = block.dtype_and_device();
-        let plain = block.name() == "unquant-linear" && colm_kernels::runs_on(&device);
-        plain.then(|| block.unquant_weight_bias()).flatten()
+        let plain = block.name() == "unquant-linear" && colm_kernels::runs_on(&device_of(block)?);
+        Ok(plain.then(|| block.unquant_weight_bias()).flatten())
     };
     blocks.iter().map(plain).collect()
 }
 
-/// What [`ChainLinear::pack_quantized`] packs; None if there is nothing the kernels know.
+/// What [`ChainLinear::pack_quantized`] packs together; None if the blocks differ or there is nothing the
+/// kernels know.
 pub(super) fn packed(blocks: &[Arc<dyn QuantMethod>]) -> Result<Option<ChainWeights>> {
-    let on =
-        |here: fn(&Device) -> bool| blocks.iter().all(|block| here(&block.dtype_and_device().1));
-    if on(Device::is_cpu) {
+    let devices = blocks.iter().map(device_of).collect::<Result<Vec<_>>>()?;
+    if devices.iter().all(Device::is_cpu) {
         let quantized = blocks.iter().map(quantized).collect::<Result<Option<Vec<_>>>>()?;
         if let Some(quantized) = quantized {
             let alike = quantized.iter().all(|block| block.dtype() == quantized[0].dtype());
@@ -156,7 +172,19 @@ pub(super) fn packed(blocks: &[Arc<dyn QuantMethod>]) -> Result<Option<ChainWeig
         }
     }
     let plain = blocks.iter().map(|block| block.unquant_weight_bias()).collect::<Option<Vec<_>>>();
-    plain.filter(|_| on(colm_kernels::runs_on)).map(|plain| ChainWeights::pack(&plain)).transpose()
+    let plain = plain.filter(|_| devices.iter().all(colm_kernels::runs_on));
+    plain.map(|plain| ChainWeights::pack(&plain)).transpose()
+}
+
+/// Where the host has a block.
+///
+/// Fails if the host could not quantize it, which it says by a panic.
+fn device_of(block: &Arc<dyn QuantMethod>) -> Result<Device> {
+    let device = catch_unwind(AssertUnwindSafe(|| block.dtype_and_device().1));
+    device.map_err(|panic| {
+        let reason = panic.downcast_ref::<String>().map_or("it does not say why", String::as_str);
+        Error::Msg(format!("the engine cannot quantize this model so: {reason}"))
+    })
 }
 
 /// The weights of a block that the host has quantized to what the kernels know. It hands them out in
@@ -176,6 +204,10 @@ fn quantized(block: &Arc<dyn QuantMethod>) -> Result<Option<QTensor>> {
         return Ok(None);
     }
     let dtype = match number(10) {
+        2 => GgmlDType::Q4_0,
+        3 => GgmlDType::Q4_1,
+        6 => GgmlDType::Q5_0,
+        7 => GgmlDType::Q5_1,
         8 => GgmlDType::Q8_0,
         12 => GgmlDType::Q4K,
         13 => GgmlDType::Q5K,
@@ -220,6 +252,15 @@ pub(super) fn block_forward(block: &Arc<dyn QuantMethod>, x: &Tensor) -> Result<
     }
 }
 
+/// Each chain's weights on all it reads, as a chain of its own.
+fn each_forward(weights: &[ChainWeights], prefixes: &[Tensor]) -> Result<Representation> {
+    let outputs = weights.iter().zip(prefixes).map(|(weights, x)| {
+        let rows = ChainRows::same(1, x.dim(0)?);
+        Ok(chain_linear(std::slice::from_ref(x), &rows, &[weights])?.remove(0).remove(0))
+    });
+    Ok(Representation::new(outputs.collect::<Result<_>>()?))
+}
+
 fn blocks_forward(blocks: &Blocks, prefixes: &[Tensor]) -> Result<Representation> {
     let outputs = blocks.iter().zip(prefixes).map(|(block, x)| block_forward(block, x));
     Ok(Representation::new(outputs.collect::<Result<_>>()?))
@@ -229,7 +270,7 @@ fn blocks_forward(blocks: &Blocks, prefixes: &[Tensor]) -> Result<Representation
 fn all_packed<const N: usize>(layers: [&ChainLinear; N]) -> Option<[&ChainWeights; N]> {
     let packed = layers.map(|layer| match layer {
         ChainLinear::Packed(weights) => Some(weights),
-        ChainLinear::Blocks(_) => None,
+        ChainLinear::PackedEach(_) | ChainLinear::Blocks(_) => None,
     });
     let packed: Vec<_> = packed.into_iter().collect::<Option<_>>()?;
     let alike = packed.iter().all(|weights| weights.held_like(packed[0]));

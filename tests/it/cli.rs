@@ -203,6 +203,10 @@ fn what_is_wrong_is_named() {
     );
     refused(&["run", "-m", &folder, "-i", &"long ".repeat(200)], &["512"]);
     refused(&["serve", "-m", &folder, "-p", "0", "--elastic", "8:5"], &["--elastic", "at most 4"]);
+    refused(
+        &["run", "-m", &folder, "--isq", "afq4", "-i", "x"],
+        &["cannot quantize", "group size"],
+    );
     refused(&["perplexity", "-m", &folder, "-f", &missing], &[&missing]);
     refused(&["perplexity", "-m", &folder, "-f", &empty], &[&empty]);
     refused(&["perplexity", "-m", &folder, "-f", &binary], &[&binary, "UTF-8"]);

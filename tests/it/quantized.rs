@@ -68,6 +68,30 @@ async fn q4k_where_the_widths_allow() {
     quantized_stays_close(&widths_of_whole_q8_blocks(random_model::air()), IsqType::Q4K, 0.5).await;
 }
 
+/// The shipped models' widths: a layer's blocks become several types, some of blocks of an odd number, and each
+/// chain counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_of_several_types() {
+    let config = with(random_model::air(), |json| {
+        json["hidden_size"] = 256.into();
+        json["intermediate_size"] = 640.into();
+        json["head_dim"] = 32.into();
+    });
+    for (isq, bound) in [
+        (IsqType::Q4_0, 0.5),
+        (IsqType::Q4_1, 0.5),
+        (IsqType::Q5_0, 0.3),
+        (IsqType::Q5_1, 0.3),
+        (IsqType::Q2K, 1.0),
+        (IsqType::Q3K, 0.8),
+        (IsqType::Q4K, 0.5),
+        (IsqType::Q5K, 0.3),
+        (IsqType::Q6K, 0.2),
+    ] {
+        quantized_stays_close(&config, isq, bound).await;
+    }
+}
+
 /// Every block of every layer is of one type, so that our kernels have all of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn k_quants_of_whole_blocks() {

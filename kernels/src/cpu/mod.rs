@@ -10,6 +10,7 @@ pub(crate) mod outer;
 pub(crate) mod panels;
 pub(crate) mod prefetch;
 pub(crate) mod product;
+pub(crate) mod q4_q5;
 pub(crate) mod q4k_q5k;
 pub(crate) mod q6k;
 pub(crate) mod q8;

@@ -14,6 +14,9 @@ use super::Element;
 /// The most rows of one call: with [`COLUMNS`], as many sums as the registers of AVX-512 hold.
 pub(crate) const ROWS: usize = 12;
 
+/// The most rows of one call with weights that are [turned into f32](widen) for more.
+pub(crate) const FEW_ROWS: usize = 4;
+
 /// Columns of one call: two registers of AVX-512, four of AVX2, eight of NEON.
 pub(crate) const COLUMNS: usize = 32;
 
@@ -28,7 +31,8 @@ pub(crate) fn check<W: Right, const DEPTH: usize>(
     sums: &[Columns],
 ) {
     let (rows, depth) = (left.len(), right.len() * W::INPUTS);
-    assert!(rows == sums.len() && rows <= ROWS && depth <= DEPTH, "{rows} rows, {depth} deep");
+    let most = if W::MANY_ROWS { ROWS } else { FEW_ROWS };
+    assert!(rows == sums.len() && rows <= most && depth <= DEPTH, "{rows} rows, {depth} deep");
 }
 
 /// What stands at the right: the numbers of the [`COLUMNS`] columns for one i or several.
@@ -45,6 +49,10 @@ pub(crate) trait Right: Sized {
 
     /// Whether the numbers are f32, as they are.
     const IS_F32: bool = false;
+
+    /// Whether there is code for up to [`ROWS`] rows, or for [`FEW_ROWS`]: where it takes work to come to a
+    /// number, it is done once for more of them, and the compiler is spared.
+    const MANY_ROWS: bool;
 
     /// What a group shares.
     type Shared<R: Register>: Copy;
@@ -71,6 +79,7 @@ impl<T: Element> Right for [T; COLUMNS] {
     const GROUP: usize = 1;
     const STEP: usize = 1;
     const IS_F32: bool = matches!(T::DTYPE, DType::F32);
+    const MANY_ROWS: bool = true;
     type Shared<R: Register> = ();
 
     #[inline(always)]
@@ -227,6 +236,12 @@ mod x86 {
                 2 => add::<__m512, 2, 2, W, DEPTH>(left, right, sums, 0, 0),
                 3 => add::<__m512, 3, 2, W, DEPTH>(left, right, sums, 0, 0),
                 4 => add::<__m512, 4, 2, W, DEPTH>(left, right, sums, 0, 0),
+                _ => {}
+            }
+            if !W::MANY_ROWS {
+                return;
+            }
+            match left.len() {
                 5 => add::<__m512, 5, 2, W, DEPTH>(left, right, sums, 0, 0),
                 6 => add::<__m512, 6, 2, W, DEPTH>(left, right, sums, 0, 0),
                 7 => add::<__m512, 7, 2, W, DEPTH>(left, right, sums, 0, 0),
@@ -259,6 +274,7 @@ mod x86 {
                         2 => add::<__m256, 2, 2, W, DEPTH>(left, right, sums, row, column),
                         3 => add::<__m256, 3, 2, W, DEPTH>(left, right, sums, row, column),
                         4 => add::<__m256, 4, 2, W, DEPTH>(left, right, sums, row, column),
+                        _ if !W::MANY_ROWS => {}
                         5 => add::<__m256, 5, 2, W, DEPTH>(left, right, sums, row, column),
                         _ => add::<__m256, 6, 2, W, DEPTH>(left, right, sums, row, column),
                     }
@@ -295,6 +311,7 @@ mod arm {
                         2 => add::<float32x4_t, 2, 4, W, DEPTH>(left, right, sums, row, column),
                         3 => add::<float32x4_t, 3, 4, W, DEPTH>(left, right, sums, row, column),
                         4 => add::<float32x4_t, 4, 4, W, DEPTH>(left, right, sums, row, column),
+                        _ if !W::MANY_ROWS => {}
                         5 => add::<float32x4_t, 5, 4, W, DEPTH>(left, right, sums, row, column),
                         _ => add::<float32x4_t, 6, 4, W, DEPTH>(left, right, sums, row, column),
                     }

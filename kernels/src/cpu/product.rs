@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::exp::exp;
 use super::instructions::{self, Instructions, Kernel};
-use super::outer::{Columns, Right, COLUMNS, ROWS};
+use super::outer::{Columns, Right, COLUMNS, FEW_ROWS, ROWS};
 use super::rectangles::Rectangles;
 use super::team;
 use super::tiles::{Tiles, DEPTH};
@@ -102,8 +102,10 @@ impl<W: Right> Kernel for &Task<'_, W> {
         let mut sums = vec![[[0.0; COLUMNS]; ROWS]; self.tiles.len()];
         let gated = self.units.iter().any(|unit| unit.up.is_some());
         let mut up_sums = vec![[[0.0; COLUMNS]; ROWS]; if gated { self.tiles.len() } else { 0 }];
-        // Weights that have to be turned into f32 are so once for all tiles, if there are several.
-        let turned = !W::IS_F32 && self.tiles.len() > 1;
+        // Weights that have to be turned into f32 are so once for all tiles, if there are several, and for
+        // all rows of one, if there are many.
+        let many = |tile| !W::MANY_ROWS && self.rows.live(tile) > FEW_ROWS;
+        let turned = !W::IS_F32 && (self.tiles.len() > 1 || self.tiles.clone().any(many));
         let mut wide = vec![[0.0; COLUMNS]; if turned { DEPTH } else { 0 }];
         for unit in self.units {
             self.add_products::<I>(unit.panel, &mut wide, &mut sums);

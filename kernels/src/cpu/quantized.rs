@@ -30,6 +30,22 @@ macro_rules! for_quantized {
                 type $type = $crate::cpu::q8::Q8;
                 $body
             }
+            candle_core::quantized::GgmlDType::Q4_0 => {
+                type $type = $crate::cpu::q4_q5::Q4_0;
+                $body
+            }
+            candle_core::quantized::GgmlDType::Q4_1 => {
+                type $type = $crate::cpu::q4_q5::Q4_1;
+                $body
+            }
+            candle_core::quantized::GgmlDType::Q5_0 => {
+                type $type = $crate::cpu::q4_q5::Q5_0;
+                $body
+            }
+            candle_core::quantized::GgmlDType::Q5_1 => {
+                type $type = $crate::cpu::q4_q5::Q5_1;
+                $body
+            }
             candle_core::quantized::GgmlDType::Q4K => {
                 type $type = $crate::cpu::q4k_q5k::Q4K;
                 $body
@@ -43,7 +59,8 @@ macro_rules! for_quantized {
                 $body
             }
             other => Err(candle_core::Error::Msg(format!(
-                "weights of {other:?} are not supported: Q8_0, Q4K, Q5K and Q6K are"
+                "weights of {other:?} are not supported: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4K, Q5K and \
+                 Q6K are"
             ))),
         }
     };

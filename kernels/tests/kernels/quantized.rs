@@ -13,7 +13,16 @@ use rand::{Rng, SeedableRng};
 use crate::linear::{assert_close, expected, ragged, random};
 use crate::reference::numbers;
 
-const DTYPES: [GgmlDType; 4] = [GgmlDType::Q8_0, GgmlDType::Q4K, GgmlDType::Q5K, GgmlDType::Q6K];
+const DTYPES: [GgmlDType; 8] = [
+    GgmlDType::Q4_0,
+    GgmlDType::Q4_1,
+    GgmlDType::Q5_0,
+    GgmlDType::Q5_1,
+    GgmlDType::Q8_0,
+    GgmlDType::Q4K,
+    GgmlDType::Q5K,
+    GgmlDType::Q6K,
+];
 
 const WIDTHS: [usize; 3] = [256, 512, 256];
 const OUTPUTS: [usize; 3] = [70, 33, 5];
@@ -32,7 +41,7 @@ fn blocks(rng: &mut StdRng, dtype: GgmlDType) -> Result<Vec<QTensor>> {
 /// Any bytes make a matrix, but for the numbers of 16 bits: a scale may not be infinite.
 fn of_any_bytes(rng: &mut StdRng, shape: (usize, usize), dtype: GgmlDType) -> Result<QTensor> {
     let scales: &[usize] = match dtype {
-        GgmlDType::Q8_0 => &[0],
+        GgmlDType::Q4_0 | GgmlDType::Q5_0 | GgmlDType::Q8_0 => &[0],
         GgmlDType::Q6K => &[208],
         _ => &[0, 2],
     };
@@ -200,7 +209,7 @@ fn what_does_not_fit_is_refused() -> Result<()> {
     let short = QTensor::new(storage, (4, 256))?;
     let cases = [
         (ChainWeights::pack_quantized(&[]).err(), "no chains"),
-        (packed(GgmlDType::Q4_0).err(), "Q4_0 are not supported: Q8_0"),
+        (packed(GgmlDType::Q2K).err(), "Q2K are not supported: Q4_0"),
         (ChainWeights::pack_quantized(&mixed).err(), "weights of Q4K and of Q8_0 in one layer"),
         (ChainWeights::pack_quantized(&narrower).err(), "at least the inputs of the chain below"),
         (ChainWeights::pack_quantized(&[short]).err(), "of 432 bytes is no matrix of Q4K"),
