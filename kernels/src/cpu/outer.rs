@@ -50,8 +50,8 @@ pub(crate) trait Right: Sized {
     /// Whether the numbers are f32, as they are.
     const IS_F32: bool = false;
 
-    /// Whether there is code for up to [`ROWS`] rows, or for [`FEW_ROWS`]: where it takes work to come to a
-    /// number, it is done once for more of them, and the compiler is spared.
+    /// Whether there is code for up to [`ROWS`] rows, or for [`FEW_ROWS`], and more of them read what
+    /// [`widen`] has made of it: slower for some of them, but little to compile.
     const MANY_ROWS: bool;
 
     /// What a group shares.
@@ -236,12 +236,7 @@ mod x86 {
                 2 => add::<__m512, 2, 2, W, DEPTH>(left, right, sums, 0, 0),
                 3 => add::<__m512, 3, 2, W, DEPTH>(left, right, sums, 0, 0),
                 4 => add::<__m512, 4, 2, W, DEPTH>(left, right, sums, 0, 0),
-                _ => {}
-            }
-            if !W::MANY_ROWS {
-                return;
-            }
-            match left.len() {
+                _ if !W::MANY_ROWS => {}
                 5 => add::<__m512, 5, 2, W, DEPTH>(left, right, sums, 0, 0),
                 6 => add::<__m512, 6, 2, W, DEPTH>(left, right, sums, 0, 0),
                 7 => add::<__m512, 7, 2, W, DEPTH>(left, right, sums, 0, 0),

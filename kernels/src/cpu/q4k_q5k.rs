@@ -58,7 +58,7 @@ impl<const FIFTH: usize> Right for Q4Or5K<FIFTH> {
     const GROUP: usize = GROUP;
     /// The inputs of a word, but for those of fifth bits, which would be too many.
     const STEP: usize = 8;
-    const MANY_ROWS: bool = false;
+    const MANY_ROWS: bool = true;
     type Shared<R: Register> = (R, R);
 
     #[inline(always)]

@@ -39,7 +39,7 @@ impl Right for Q6K {
     const GROUP: usize = GROUP;
     /// The inputs of a word of `upper`.
     const STEP: usize = 16;
-    const MANY_ROWS: bool = false;
+    const MANY_ROWS: bool = true;
     /// The scale, and the weight whose number is 0.
     type Shared<R: Register> = (R, R);
 

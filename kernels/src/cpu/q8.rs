@@ -23,7 +23,7 @@ impl Right for Q8 {
     const INPUTS: usize = INPUTS;
     const GROUP: usize = INPUTS;
     const STEP: usize = 1;
-    const MANY_ROWS: bool = false;
+    const MANY_ROWS: bool = true;
     type Shared<R: Register> = R;
 
     #[inline(always)]
