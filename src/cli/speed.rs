@@ -20,6 +20,9 @@ pub struct Speed {
     pub decode_time: Duration,
 }
 
+/// Of fewer decode steps the time says more about when their tokens were read than about their speed.
+const FEWEST: usize = 8;
+
 impl AddAssign for Speed {
     fn add_assign(&mut self, other: Self) {
         self.counts.prompt += other.counts.prompt;
@@ -42,7 +45,7 @@ impl fmt::Display for Speed {
             write!(f, ", the others at {rate:.1} tok/s")?;
         }
         write!(f, "; answer {} tokens", self.answer_tokens)?;
-        if let Some(rate) = per_second(decoded, self.decode_time) {
+        if let Some(rate) = per_second(decoded, self.decode_time).filter(|_| decoded >= FEWEST) {
             write!(f, " at {rate:.1} tok/s")?;
         }
         if drafted > 0 {
@@ -80,5 +83,9 @@ mod tests {
         let counts = Counts { reused: 32, steps: 1, ..Counts::default() };
         let speed = Speed { counts, answer_tokens: 1, ..Speed::default() };
         assert_eq!(speed.to_string(), "prompt 32 tokens, 32 of them reused; answer 1 tokens");
+        let counts = Counts { decoded: 2, ..counts };
+        let speed =
+            Speed { counts, answer_tokens: 3, decode_time: Duration::from_micros(1), ..speed };
+        assert_eq!(speed.to_string(), "prompt 32 tokens, 32 of them reused; answer 3 tokens");
     }
 }
