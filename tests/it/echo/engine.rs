@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use candle_core::{Device, Tensor};
 use mistralrs_core::{
@@ -132,7 +133,9 @@ impl EchoEngine {
         };
         let sender = self.host.get_sender(None).unwrap();
         sender.send(EngineRequest::Normal(Box::new(engine_request))).await.unwrap();
-        match responses.recv().await {
+        // An engine that answers nobody any more must fail a test, not stop it.
+        let response = tokio::time::timeout(Duration::from_secs(60), responses.recv()).await;
+        match response.map_err(|_| "no answer within a minute".to_string())? {
             Some(Response::CompletionDone(mut done)) => {
                 let choice = done.choices.remove(0);
                 Ok(Answer { tokens: tokens_of(&choice.text), finish_reason: choice.finish_reason })
