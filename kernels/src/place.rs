@@ -30,7 +30,7 @@ pub fn activations(device: &Device, dtype: DType) -> DType {
 const GPU_HEAD_DIMS: [usize; 3] = [32, 64, 128];
 
 /// Chains the kernels of a GPU take.
-const GPU_CHAINS: usize = 16;
+pub(crate) const GPU_CHAINS: usize = 16;
 
 /// The kernels of a GPU read and write so many numbers at once.
 pub(crate) const GPU_VECTOR: usize = 8;

@@ -87,11 +87,11 @@ impl HostedColm {
         paging: &Paging,
         announced: &[Announced],
     ) -> Result<Option<Vec<Row>>> {
-        let ids: Option<Vec<usize>> = announced.iter().map(|one| one.decoding).collect();
-        match ids {
-            Some(ids) if locked(&self.speculation).is_on() => decoded_rows(batch, paging, &ids),
-            _ => Ok(None),
+        if !locked(&self.speculation).is_on() {
+            return Ok(None);
         }
+        let ids: Option<Vec<usize>> = announced.iter().map(|one| one.decoding).collect();
+        ids.map_or(Ok(None), |ids| decoded_rows(batch, paging, &ids))
     }
 
     fn kv_blocks(&self, cache: Vec<(Tensor, Tensor)>) -> Result<Vec<KvBlocks>> {

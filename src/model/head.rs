@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use candle_core::{DType, Result, Tensor};
 use colm_checkpoint::ColmConfig;
-use colm_kernels::{chain_linear, chain_linear_add, ChainRows, ChainWeights, Unpacked};
+use colm_kernels::{chain_linear_add, ChainRows, ChainWeights, Unpacked};
 use mistralrs_quant::{linear_b, QuantMethod, QuantizedConfig, ShardedVarBuilder};
 
 use super::layers::{ChainEmbedding, Table};
-use super::linear::{as_blocks, block_forward, packed, unquantized, Blocks};
+use super::linear::{as_blocks, block_forward, packed, packed_forward, unquantized, Blocks};
 use super::representation::Representation;
 use super::rows::ActiveRows;
 
@@ -110,17 +110,15 @@ impl HeadWeights {
     /// `sum` + U z, f32.
     fn forward(&self, z: &Tensor, sum: Option<Tensor>) -> Result<Tensor> {
         let part = match self {
-            Self::Packed(weights) => {
-                let (z, rows) = ([z.clone()], ChainRows::same(1, z.dim(0)?));
-                match &sum {
-                    // What the kernels add must be in the dtype they compute in.
-                    Some(sum) if z[0].dtype() == DType::F32 => {
-                        let sum = std::slice::from_ref(sum);
-                        return Ok(chain_linear_add(&z, &rows, weights, sum)?.remove(0));
-                    }
-                    _ => chain_linear(&z, &rows, &[weights])?.remove(0).remove(0),
+            Self::Packed(weights) => match &sum {
+                // What the kernels add must be in the dtype they compute in.
+                Some(sum) if z.dtype() == DType::F32 => {
+                    let (z, sum) = (std::slice::from_ref(z), std::slice::from_ref(sum));
+                    let rows = ChainRows::same(1, z[0].dim(0)?);
+                    return Ok(chain_linear_add(z, &rows, weights, sum)?.remove(0));
                 }
-            }
+                _ => packed_forward(weights, z)?,
+            },
             Self::Block(block) => block_forward(block, z)?,
         };
         let part = part.to_dtype(DType::F32)?;

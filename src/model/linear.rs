@@ -252,12 +252,14 @@ pub(super) fn block_forward(block: &Arc<dyn QuantMethod>, x: &Tensor) -> Result<
     }
 }
 
-/// Each chain's weights on all it reads, as a chain of its own.
+/// The weights of one chain on all it reads, as a chain of its own.
+pub(super) fn packed_forward(weights: &ChainWeights, x: &Tensor) -> Result<Tensor> {
+    let rows = ChainRows::same(1, x.dim(0)?);
+    Ok(chain_linear(std::slice::from_ref(x), &rows, &[weights])?.remove(0).remove(0))
+}
+
 fn each_forward(weights: &[ChainWeights], prefixes: &[Tensor]) -> Result<Representation> {
-    let outputs = weights.iter().zip(prefixes).map(|(weights, x)| {
-        let rows = ChainRows::same(1, x.dim(0)?);
-        Ok(chain_linear(std::slice::from_ref(x), &rows, &[weights])?.remove(0).remove(0))
-    });
+    let outputs = weights.iter().zip(prefixes).map(|(weights, x)| packed_forward(weights, x));
     Ok(Representation::new(outputs.collect::<Result<_>>()?))
 }
 

@@ -41,24 +41,7 @@ fn prompts_and_prefix_hits(config: &Value, dtype: DType) {
 
     for new in [1, 2, 40, 133] {
         let model = Alone::load(&folder, &place(dtype, 16), prompts.len(), 136);
-        let part = |sequence: usize, from: usize, to: usize, all_logits: bool| Part {
-            sequence,
-            tokens: &prompts[sequence],
-            from,
-            to,
-            chains: chains[sequence],
-            all_logits,
-        };
-        let cached = |sequence: usize| prompts[sequence].len().saturating_sub(new);
-        let hits = (0..prompts.len()).filter(|&sequence| cached(sequence) > 0);
-        let earlier: Vec<_> =
-            hits.map(|sequence| part(sequence, 0, cached(sequence), false)).collect();
-        if !earlier.is_empty() {
-            model.forward(&earlier);
-        }
-        let parts = prompts.iter().enumerate();
-        let parts = parts.map(|(index, prompt)| part(index, cached(index), prompt.len(), false));
-        let logits = model.forward(&parts.collect::<Vec<_>>());
+        let logits = model.after_prefix_hits(&prompts, &chains, new);
         for (sequence, logits) in logits.iter().enumerate() {
             let what = format!("sequence {sequence}, {new} new tokens");
             assert_close(logits, expected[sequence].last().unwrap(), dtype, &what);

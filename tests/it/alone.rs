@@ -102,6 +102,35 @@ impl Alone {
     }
 }
 
+impl Alone {
+    /// The logits at the last row of every prompt, each at its chain count, all in one step that computes the
+    /// last `new` tokens of each: what stands before them another step has cached.
+    pub fn after_prefix_hits(
+        &self,
+        prompts: &[Vec<u32>],
+        chains: &[usize],
+        new: usize,
+    ) -> Vec<Vec<f32>> {
+        let part = |sequence: usize, from: usize, to: usize| Part {
+            sequence,
+            tokens: &prompts[sequence],
+            from,
+            to,
+            chains: chains[sequence],
+            all_logits: false,
+        };
+        // Short prompts have nothing cached.
+        let cached = |sequence: usize| prompts[sequence].len().saturating_sub(new);
+        let hits = (0..prompts.len()).filter(|&sequence| cached(sequence) > 0);
+        let earlier: Vec<_> = hits.map(|sequence| part(sequence, 0, cached(sequence))).collect();
+        if !earlier.is_empty() {
+            self.forward(&earlier);
+        }
+        let step = |sequence: usize| part(sequence, cached(sequence), prompts[sequence].len());
+        self.forward(&(0..prompts.len()).map(step).collect::<Vec<_>>())
+    }
+}
+
 /// Any tokens of the random models' vocabulary.
 pub fn tokens(length: usize, seed: usize) -> Vec<u32> {
     (0..length)

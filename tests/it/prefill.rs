@@ -16,21 +16,7 @@ fn prefix_hits_of_every_remainder(config: &Value) {
 
     for new in 1..=17 {
         let model = Alone::in_f32(&folder, prompts.len(), 32);
-        let part = |sequence: usize, from: usize, to: usize| Part {
-            sequence,
-            tokens: &prompts[sequence],
-            from,
-            to,
-            chains: chains[sequence],
-            all_logits: false,
-        };
-        // What another step has cached; short prompts have nothing cached.
-        let cached = |sequence: usize| prompts[sequence].len().saturating_sub(new);
-        let hits = (0..prompts.len()).filter(|&sequence| cached(sequence) > 0);
-        let earlier: Vec<_> = hits.map(|sequence| part(sequence, 0, cached(sequence))).collect();
-        model.forward(&earlier);
-        let step = |sequence: usize| part(sequence, cached(sequence), prompts[sequence].len());
-        let logits = model.forward(&(0..prompts.len()).map(step).collect::<Vec<_>>());
+        let logits = model.after_prefix_hits(&prompts, &chains, new);
         for (sequence, logits) in logits.iter().enumerate() {
             // A row's bits are its own: not even the last one depends on the company, on what is
             // cached or on where the prompt was cut.

@@ -72,10 +72,8 @@ async fn q4k_where_the_widths_allow() {
 /// chain counts.
 #[tokio::test(flavor = "multi_thread")]
 async fn blocks_of_several_types() {
-    let config = with(random_model::air(), |json| {
-        json["hidden_size"] = 256.into();
+    let config = with(widths_of_whole_q8_blocks(random_model::air()), |json| {
         json["intermediate_size"] = 640.into();
-        json["head_dim"] = 32.into();
     });
     for (isq, bound) in [
         (IsqType::Q4_0, 0.5),

@@ -20,11 +20,7 @@ pub(crate) struct GpuBlock {
 impl GpuBlock {
     pub(crate) fn pack(weight: &Tensor, bias: Option<&Tensor>) -> Result<Self> {
         let outputs = weight.dim(0)?;
-        let missing = outputs.next_multiple_of(GPU_VECTOR) - outputs;
-        let pad = |tensor: &Tensor| match missing {
-            0 => tensor.contiguous(),
-            _ => tensor.pad_with_zeros(0, 0, missing)?.contiguous(),
-        };
+        let pad = |tensor: &Tensor| padded(tensor, 0);
         Ok(Self { weight: pad(weight)?, bias: bias.map(pad).transpose()?, outputs })
     }
 
@@ -45,6 +41,15 @@ impl GpuBlock {
             true => Ok(y),
             false => y.narrow(1, 0, self.outputs)?.contiguous(),
         }
+    }
+}
+
+/// `tensor`, contiguous, with zeros up to a multiple of what the kernels write at once.
+fn padded(tensor: &Tensor, dim: usize) -> Result<Tensor> {
+    let width = tensor.dim(dim)?;
+    match width.next_multiple_of(GPU_VECTOR) - width {
+        0 => tensor.contiguous(),
+        missing => tensor.pad_with_zeros(dim, 0, missing)?.contiguous(),
     }
 }
 
@@ -84,14 +89,8 @@ impl<'a> GpuLayer<'a> {
         let blocks = layer.weights.gpu_blocks()?;
         let blocks = &blocks[..blocks.len().min(chains)];
         let residual = layer.residual.map(|residual| {
-            let padded = residual.iter().zip(blocks).map(|(residual, block)| {
-                let missing = block.weight.dim(0)? - block.outputs;
-                match missing {
-                    0 => residual.contiguous(),
-                    _ => residual.pad_with_zeros(1, 0, missing)?.contiguous(),
-                }
-            });
-            padded.collect::<Result<_>>()
+            let of_blocks = residual.iter().take(blocks.len());
+            of_blocks.map(|residual| padded(residual, 1)).collect::<Result<_>>()
         });
         let up = layer.up.map(|up| up.gpu_blocks()).transpose()?;
         Ok(Self { blocks, up, residual: residual.transpose()? })

@@ -22,6 +22,9 @@ use candle_core::{Result, Tensor};
 #[cfg(feature = "twin")]
 extern crate colm_kernels_twin as _;
 
+// A build without them has to know it as well.
+const _: () = assert!(crate::place::GPU_CHAINS == colm_cuda::ffi::linear::MAX_CHAINS);
+
 /// Whether `tensor` is where these kernels run.
 pub(crate) fn has(tensor: &Tensor) -> bool {
     crate::place::is_gpu(tensor.device(), tensor.dtype())
