@@ -4,7 +4,7 @@
 MODEL ?= models/tiny-colm-air
 PROMPT ?= What is the remainder of 47 divided by 6?
 
-.PHONY: bench build client-test cuda-check demo docs gpu-check gpu-test host lint study test twin-test
+.PHONY: bench build client-test cuda-check demo docs gpu-check gpu-test host lint lm-eval-test study test twin-test
 
 host:
 	@host/apply
@@ -35,6 +35,12 @@ client-test: build
 	python3 -m venv target/openai-client
 	target/openai-client/bin/pip install --quiet -r tests/openai_client/requirements.txt
 	COLM_BIN=target/debug/colm COLM_MODEL=$(MODEL) target/openai-client/bin/python -m pytest tests/openai_client
+
+# lm-evaluation-harness against a running server; brings a virtual environment of its own.
+lm-eval-test: build
+	python3 -m venv target/lm-eval
+	target/lm-eval/bin/pip install --quiet -r tests/lm_eval/requirements.txt
+	COLM_BIN=target/debug/colm target/lm-eval/bin/python tests/lm_eval/run.py
 
 # Progressive scaling and elastic quality on small models, trained here; resumes where it was left. See
 # docs/study/README.md.

@@ -7,7 +7,10 @@
 pub mod host;
 pub mod model;
 pub mod serve;
+pub mod text;
 
+pub use host::answer::{Answer, AnswerStream, AnswerToken, FinishReason, Piece, Usage};
 pub use host::engine::{Engine, EngineOptions};
+pub use host::grammar::Grammar;
 pub use host::loader::register;
-pub use host::request::{Answer, AnswerStream, Message, Piece, Prompt, Request};
+pub use host::request::{Message, Prompt, Request, RequestError};

@@ -4,12 +4,17 @@ mod cli;
 
 use std::process::ExitCode;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match cli::run().await {
+use cli::output::{tell, StdoutError};
+
+fn main() -> ExitCode {
+    match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
+        // As in `colm run .. | head`: who reads the answer has what it wants.
+        Err(error) if StdoutError::of(&error).is_some_and(StdoutError::nobody_reads) => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
-            eprintln!("colm: error: {error:#}");
+            tell(format!("colm: error: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -1,6 +1,6 @@
 //! `colm bench`: how fast each chain count reads prompts and writes answers.
 
-use std::io::{stdout, Write};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::chain_list::parse_chain_list;
 use super::load::{at_least_1, LoadArgs};
+use super::output::Stdout;
 use super::progress::progress;
 use super::speed::per_second;
 
@@ -192,15 +193,11 @@ impl Load {
     }
 }
 
-/// When the first token of the answer came; waits for the last.
+/// When the engine had the first token of the answer; waits for the last.
 async fn first_token(engine: &Engine, request: Request) -> Result<Instant> {
-    let mut pieces = engine.stream(request).await?;
-    let mut first = None;
-    // Half a character is no piece: then the first token shows with the next.
-    while pieces.next().await?.is_some() {
-        first.get_or_insert_with(Instant::now);
-    }
-    Ok(first.unwrap_or_else(Instant::now))
+    let mut answer = engine.stream(request).await?;
+    while answer.next().await?.is_some() {}
+    answer.first_sampled().context("an answer without a token")
 }
 
 /// The middle one; of an even number, the mean of the two in the middle.
@@ -210,16 +207,15 @@ fn median(mut times: Vec<Duration>) -> Duration {
 }
 
 fn print(rows: &[Row], json: bool) -> Result<()> {
-    let mut out = stdout().lock();
     if json {
-        return Ok(writeln!(out, "{}", serde_json::to_string(rows)?)?);
+        return Ok(writeln!(Stdout, "{}", serde_json::to_string(rows)?)?);
     }
-    writeln!(out, "chains  prompt  decode  concurrency  prefill tok/s  decode tok/s")?;
+    writeln!(Stdout, "chains  prompt  decode  concurrency  prefill tok/s  decode tok/s")?;
     for row in rows {
         let Row { chains, prompt, decode, concurrency, .. } = row;
         let (prefill_tok_s, decode_tok_s) = (cell(row.prefill_tok_s), cell(row.decode_tok_s));
         writeln!(
-            out,
+            Stdout,
             "{chains:>6}  {prompt:>6}  {decode:>6}  {concurrency:>11}  {prefill_tok_s:>13}  {decode_tok_s:>12}"
         )?;
     }

@@ -2,9 +2,8 @@
 
 use std::future::Future;
 use std::io::Write;
-use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use colm::{Engine, Message, Prompt, Request};
 use mistralrs_core::SamplingParams;
 
@@ -49,12 +48,10 @@ impl Conversation<'_> {
         stop: impl Future<Output = ()>,
     ) -> Result<(String, Speed)> {
         let request = Request {
-            prompt: Prompt::Chat(self.messages.clone()),
-            chains: Some(self.chains),
             sampling: self.sampling.clone(),
+            ..Request::greedy(Prompt::Chat(self.messages.clone())).at(self.chains)
         };
-        let (before, start) = (self.engine.counts(), Instant::now());
-        let mut first = None;
+        let before = self.engine.counts();
         let mut text = String::new();
         let mut pieces = self.engine.stream(request).await?;
         tokio::pin!(stop);
@@ -64,26 +61,19 @@ impl Conversation<'_> {
                 piece = pieces.next() => piece?,
                 () = &mut stop => break,
             };
-            let Some(piece) = piece else {
-                first.context("the engine closed without an answer")?;
-                break;
-            };
-            first.get_or_insert_with(Instant::now);
+            let Some(piece) = piece else { break };
             out.write_all(piece.text.as_bytes())?;
             out.flush()?;
             text.push_str(&piece.text);
-            if piece.finish_reason.is_some() {
-                break;
-            }
         }
-        let end = Instant::now();
         writeln!(out)?;
-        let counts = self.engine.counts().since(before);
+        // The engine's own times: when its tokens were read says nothing of its speed.
+        let usage = pieces.usage();
         let speed = Speed {
-            counts,
-            answer_tokens: first.map_or(0, |_| counts.decoded + 1),
-            prompt_time: first.unwrap_or(end) - start,
-            decode_time: end - first.unwrap_or(end),
+            counts: self.engine.counts().since(before),
+            answer_tokens: usage.completion_tokens,
+            prompt_time: usage.prompt_time,
+            decode_time: usage.decode_time,
         };
         Ok((text, speed))
     }

@@ -1,36 +1,41 @@
 //! What the user types: with editing and history in a terminal, plain lines otherwise.
 
 use std::fs;
-use std::io::{stdin, IsTerminal, Lines as PlainLines, StdinLock};
+use std::io::{stdin, stdout, IsTerminal, Lines as PlainLines, StdinLock};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{bail, Context, Result};
 use rustyline::error::ReadlineError;
 use rustyline::DefaultEditor;
+
+use super::output::tell;
 
 /// Where lines come from.
 pub enum Lines {
     /// A person, with a history that outlives the process.
     Terminal { editor: Box<DefaultEditor>, history: Option<PathBuf> },
-    /// A pipe or a file.
+    /// A pipe, a file, or a person whose answers go elsewhere.
     Piped(PlainLines<StdinLock<'static>>),
 }
 
 impl Lines {
     /// Those of stdin.
     pub fn of_stdin() -> Result<Self> {
-        if !stdin().is_terminal() {
+        // Where lines are edited, the prompt goes to stdout.
+        if !stdin().is_terminal() || !stdout().is_terminal() {
             return Ok(Self::Piped(stdin().lines()));
         }
         let mut editor = DefaultEditor::new().context("cannot edit lines in this terminal")?;
-        let history = history_file();
-        if let Some(file) = history.as_ref().filter(|file| file.exists()) {
-            editor.load_history(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let mut history = history_file();
+        if let Some(file) =
+            history.take_if(|file| file.exists() && editor.load_history(file).is_err())
+        {
+            tell(format!("cannot read {}: lines are not kept", file.display()));
         }
         Ok(Self::Terminal { editor: Box::new(editor), history })
     }
 
-    /// Whether a person types them.
+    /// Whether a person types them and sees the answers.
     pub fn terminal(&self) -> bool {
         matches!(self, Self::Terminal { .. })
     }
@@ -46,10 +51,9 @@ impl Lines {
             match editor.readline(prompt) {
                 Ok(line) => {
                     editor.add_history_entry(&line)?;
-                    if let Some(file) = history {
-                        editor
-                            .append_history(file)
-                            .with_context(|| format!("cannot write {}", file.display()))?;
+                    if let Some(file) = history.take_if(|file| editor.append_history(file).is_err())
+                    {
+                        tell(format!("cannot write {}: lines are not kept", file.display()));
                     }
                     return Ok(Some(line));
                 }
@@ -57,9 +61,9 @@ impl Lines {
                 Err(ReadlineError::Interrupted) if interrupted => return Ok(None),
                 Err(ReadlineError::Interrupted) => {
                     interrupted = true;
-                    eprintln!("(ctrl-c once more leaves)");
+                    tell("(ctrl-c once more leaves)");
                 }
-                Err(error) => return Err(error).context("cannot read from the terminal"),
+                Err(error) => bail!("cannot read from the terminal: {error}"),
             }
         }
     }

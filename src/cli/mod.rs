@@ -6,7 +6,9 @@ mod conversation;
 mod lines;
 mod load;
 mod nll;
+pub mod output;
 mod perplexity;
+mod process;
 mod progress;
 mod run;
 mod serve;
@@ -14,12 +16,14 @@ mod slash;
 mod speed;
 mod windows;
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
+
+use output::{of_stdout, tell, Stdout};
 
 /// Chain-of-Language-Models (CoLM, CoLM-Air): one checkpoint, n models of growing size.
 ///
@@ -61,25 +65,47 @@ impl Command {
 }
 
 /// Does what the arguments of this process ask for.
-pub async fn run() -> Result<()> {
-    let Cli { command } = Cli::parse();
+pub fn run() -> Result<()> {
+    let command = match Cli::try_parse() {
+        Ok(Cli { command }) => command,
+        Err(refused) if refused.use_stderr() => refused.exit(),
+        Err(help) => return show(&help),
+    };
     log_to_stderr(command.verbose());
-    match command {
-        Command::Run(args) => run::run(args).await,
-        Command::Serve(args) => serve::run(args).await,
-        Command::Perplexity(args) => perplexity::run(args).await,
-        Command::Bench(args) => bench::run(args).await,
-    }
+    let runtime = process::runtime()?;
+    let done = runtime.block_on(async {
+        match command {
+            Command::Run(args) => run::run(args).await,
+            Command::Serve(args) => serve::run(args).await,
+            Command::Perplexity(args) => perplexity::run(args).await,
+            Command::Bench(args) => bench::run(args).await,
+        }
+    });
+    // Nobody waits for what is still being computed.
+    runtime.shutdown_background();
+    done
+}
+
+/// What `--help` and `--version` ask for.
+fn show(help: &clap::Error) -> Result<()> {
+    help.print().map_err(of_stdout)?;
+    Ok(Stdout.flush()?)
 }
 
 /// Before the host sets up its own logging, which writes to stdout.
 fn log_to_stderr(verbose: bool) {
     let level = if verbose { LevelFilter::INFO } else { LevelFilter::WARN };
-    let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
+    let filter = EnvFilter::builder().with_default_directive(level.into());
+    let filter = filter.from_env().unwrap_or_else(|error| {
+        tell(format!("RUST_LOG is ignored: {error}"));
+        EnvFilter::default().add_directive(level.into())
+    });
     let colours = io::stderr().is_terminal();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        // It would say on stderr, and insist, that stderr cannot be written.
+        .log_internal_errors(false)
         .with_ansi(colours)
         .init();
 }

@@ -1,17 +1,17 @@
 //! `colm perplexity`: how well each chain count predicts a text.
 
 use std::fs;
-use std::io::{stdout, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, Context, Result};
 use clap::Args;
-use colm::{Engine, EngineOptions};
 use serde::Serialize;
 
 use super::chain_list::parse_chain_list;
 use super::load::LoadArgs;
 use super::nll::Nll;
+use super::output::{tell, Stdout};
 use super::progress::progress;
 use super::windows::{windows, Window};
 
@@ -57,16 +57,15 @@ struct Score {
 /// Scores the file at each chain count.
 pub async fn run(args: PerplexityArgs) -> Result<()> {
     let text = read(&args.file)?;
-    // Cached tokens have no logits.
-    let options = EngineOptions { prefix_cache: false, ..args.load.options() };
-    let engine = Engine::start(&options).await?;
+    let engine = args.load.engine().await?;
     let counts = parse_chain_list(&args.chains, engine.chains()).context("--chains")?;
     let tokens = engine.tokenize(&text).await?;
     let longest = engine.max_tokens();
     let windows = windows(tokens.len(), longest, args.stride)
         .with_context(|| args.file.display().to_string())?;
     if args.stride.is_none() && tokens.len() > longest {
-        eprintln!("scores the first {longest} of {} tokens; --stride scores all", tokens.len());
+        let all = tokens.len();
+        tell(format!("scores the first {longest} of {all} tokens; --stride scores all"));
     }
     let mut scores = Vec::with_capacity(counts.len());
     let bar = progress(counts.len() * windows.len());
@@ -74,9 +73,9 @@ pub async fn run(args: PerplexityArgs) -> Result<()> {
         bar.set_message(format!("k = {k}"));
         let mut nll = Nll::default();
         for Window { tokens: seen, scored } in &windows {
-            let logits = engine.logits(tokens[seen.clone()].to_vec(), k).await?;
-            let scored = scored.start - seen.start..scored.end - seen.start;
-            nll.add(&logits, &tokens[seen.clone()], scored)?;
+            let logprobs = engine.score(tokens[seen.clone()].to_vec(), k).await?;
+            // The first token of the window has none.
+            nll.add(&logprobs[scored.start - seen.start - 1..]);
             bar.inc(1);
         }
         scores.push(Score {
@@ -102,13 +101,16 @@ fn read(file: &Path) -> Result<String> {
 }
 
 fn print(scores: &[Score], json: bool) -> Result<()> {
-    let mut out = stdout().lock();
     if json {
-        return Ok(writeln!(out, "{}", serde_json::to_string(scores)?)?);
+        return Ok(writeln!(Stdout, "{}", serde_json::to_string(scores)?)?);
     }
-    writeln!(out, "{:>6}  {:>9}  {:>10}  {:>10}", "chains", "tokens", "nats/token", "perplexity")?;
+    writeln!(
+        Stdout,
+        "{:>6}  {:>9}  {:>10}  {:>10}",
+        "chains", "tokens", "nats/token", "perplexity"
+    )?;
     for Score { chains, tokens, nll, ppl } in scores {
-        writeln!(out, "{chains:>6}  {tokens:>9}  {nll:>10.5}  {ppl:>10.3}")?;
+        writeln!(Stdout, "{chains:>6}  {tokens:>9}  {nll:>10.5}  {ppl:>10.3}")?;
     }
     Ok(())
 }

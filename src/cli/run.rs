@@ -1,7 +1,6 @@
 //! `colm run`: a chat in the terminal, or one answer.
 
 use std::future::pending;
-use std::io::stdout;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -12,6 +11,7 @@ use mistralrs_core::SamplingParams;
 use super::conversation::Conversation;
 use super::lines::Lines;
 use super::load::{at_least_1, LoadArgs};
+use super::output::{tell, Stdout, StdoutError};
 use super::slash::{parse_slash, Slash, HELP};
 use super::speed::Speed;
 
@@ -61,7 +61,7 @@ pub async fn run(args: RunArgs) -> Result<()> {
 }
 
 async fn one_answer(mut conversation: Conversation<'_>, prompt: String) -> Result<()> {
-    let speed = conversation.ask(prompt, &mut stdout(), ctrl_c()).await?;
+    let speed = conversation.ask(prompt, &mut Stdout, ctrl_c()).await?;
     note(&at_chains(&speed, conversation.chains));
     Ok(())
 }
@@ -86,7 +86,9 @@ async fn chat(mut conversation: Conversation<'_>) -> Result<()> {
         };
         match done {
             // A person corrects the line; a script must not go on as if it had worked.
-            Err(error) if lines.terminal() => eprintln!("{error:#}"),
+            Err(error) if lines.terminal() && StdoutError::of(&error).is_none() => {
+                tell(format!("{error:#}"))
+            }
             done => done?,
         }
     }
@@ -115,11 +117,14 @@ async fn say(
     terminal: bool,
 ) -> Result<()> {
     let answer = match terminal {
-        true => conversation.ask(line, &mut stdout(), ctrl_c()).await,
+        true => conversation.ask(line, &mut Stdout, ctrl_c()).await,
         // Ctrl-c ends a process that reads from a pipe, as it does any other.
-        false => conversation.ask(line, &mut stdout(), pending()).await,
+        false => conversation.ask(line, &mut Stdout, pending()).await,
     };
-    let speed = answer.context("no answer (/reset starts a new conversation)")?;
+    let speed = answer.map_err(|error| match StdoutError::of(&error) {
+        Some(_) => error,
+        None => error.context("no answer (/reset starts a new conversation)"),
+    })?;
     *total += speed;
     note(&at_chains(&speed, conversation.chains));
     Ok(())
@@ -138,7 +143,7 @@ fn at_chains(speed: &Speed, chains: usize) -> String {
 
 /// Beside the answers, dim.
 fn note(text: &str) {
-    eprintln!("{}", style(text).for_stderr().dim());
+    tell(style(text).for_stderr().dim());
 }
 
 fn sampling(temperature: f64, max_tokens: Option<usize>) -> SamplingParams {

@@ -1,25 +1,33 @@
 //! `colm serve`: the OpenAI API over HTTP.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use anyhow::Result;
 use clap::Args;
-use colm::serve::Elastic;
+use colm::serve::{Elastic, Guard, ServeOptions};
 
 use super::load::LoadArgs;
 
 /// Serve the OpenAI API over HTTP, with Swagger's pages at /docs.
 ///
 /// The model id NAME@k answers at k chains, NAME at all loaded chains, or at fewer under load (--elastic).
+/// Ctrl-C or SIGTERM ends the server: clients get an error for what is not answered yet.
+///
+/// Nothing of a request is kept after its answer but blocks of the KV cache (--kv-cache-mb), which prompts
+/// that begin alike share. The body of a request is at most 2 MiB plus 64 bytes per token of the model's
+/// context; its answers are at most 128, and together at most 16 contexts of tokens. At most 2 grammars are
+/// compiled at once.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ServeArgs {
-    /// The port to listen on.
+    /// The port to listen on; 0: any free one.
     #[arg(short, long, default_value_t = 1234)]
     port: u16,
-    /// The address to listen on: this machine only, unless asked.
-    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
-    host: IpAddr,
+    /// The name or address to listen on, such as localhost, ::1 or 0.0.0.0. The default is reachable from this
+    /// machine only.
+    #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
+    host: String,
+    /// Let web pages of this origin use the API, such as https://example.org; may be given several times.
+    #[arg(long, value_name = "ORIGIN")]
+    allow_origin: Vec<String>,
     /// Elastic inference: from so many requests in progress on, those that name no k are answered at K chains.
     #[arg(long, value_name = "REQUESTS:K,..")]
     elastic: Option<Elastic>,
@@ -36,5 +44,7 @@ Examples:
 /// Serves until it is stopped.
 pub async fn run(args: ServeArgs) -> Result<()> {
     let engine = args.load.engine().await?;
-    colm::serve::serve(engine, args.host, args.port, args.elastic.unwrap_or_default()).await
+    let guard = Guard { allow_origins: args.allow_origin, ..Guard::default() };
+    let options = ServeOptions { elastic: args.elastic.unwrap_or_default(), guard };
+    colm::serve::serve(engine, &args.host, args.port, options).await
 }

@@ -15,9 +15,12 @@ use mistralrs_core::{
 use super::chain_choice::model_id_at;
 use super::counters::Counts;
 use super::gpu;
+use super::grammar::GrammarCompiler;
 use super::hub;
 use super::kv_pool::KvPool;
 use super::loader::{ColmLoader, Loaded};
+use super::prompt::Prompts;
+use super::vocabulary::Vocabulary;
 
 /// What to load and how to run it.
 #[derive(Clone, Debug)]
@@ -66,11 +69,14 @@ impl EngineOptions {
     }
 }
 
-/// A running engine with one model, that answers at every chain count.
+/// A running engine with one model, that answers at every chain count. Clones are the same engine.
+#[derive(Clone)]
 pub struct Engine {
     host: Arc<MistralRs>,
     name: String,
     loaded: Arc<Loaded>,
+    prompts: Prompts,
+    grammars: Arc<GrammarCompiler>,
 }
 
 impl Engine {
@@ -136,7 +142,14 @@ impl Engine {
         .with_context(|| format!("cannot load {}", options.model))?;
         // The host leaves its quantization on the thread, for whatever is loaded there next.
         mistralrs_quant::clear_immediate_isq();
-        let metadata = pipeline.lock().await.get_metadata();
+        let (metadata, chat_template, vocabulary) = {
+            let pipeline = pipeline.lock().await;
+            let (config, _) = loaded.model().context("the loader has not loaded a model")?;
+            let vocabulary = Vocabulary::new(&*pipeline, config.file.vocab_size)?;
+            (pipeline.get_metadata(), pipeline.get_chat_template(), vocabulary)
+        };
+        let prompts = Prompts::new(vocabulary, chat_template, metadata.max_seq_len);
+        let grammars = metadata.llg_factory.clone().context("the tokenizer has no grammars")?;
         let mut cache = metadata.cache_config.clone();
         let cache = cache.as_mut().context("the engine has not paged the KV cache")?;
         cache.ragged_batches = true;
@@ -150,7 +163,8 @@ impl Engine {
             .with_disable_eos_stop(options.ignore_eos)
             .build()
             .await;
-        let engine = Self { host, name, loaded };
+        let grammars = Arc::new(GrammarCompiler::new(grammars));
+        let engine = Self { host, name, loaded, prompts, grammars };
         for k in 1..=engine.chains() {
             let alias = model_id_at(&engine.name, k);
             let registered = engine.host.register_model_alias(&alias, &engine.name);
@@ -188,6 +202,19 @@ impl Engine {
     /// What the model has computed and reused so far.
     pub fn counts(&self) -> Counts {
         self.loaded.counters().now()
+    }
+
+    pub(crate) fn prompts(&self) -> &Prompts {
+        &self.prompts
+    }
+
+    pub(super) fn grammars(&self) -> &GrammarCompiler {
+        &self.grammars
+    }
+
+    /// The model's tokens.
+    pub fn vocabulary(&self) -> &Arc<Vocabulary> {
+        &self.prompts.vocabulary
     }
 
     fn model(&self) -> (&ColmConfig, usize) {

@@ -1,14 +1,19 @@
 //! Where CoLM meets the mistral.rs engine: the only place that names the types of `mistralrs-core`.
 
+pub mod answer;
 pub mod chain_choice;
 pub mod counters;
 pub mod dense;
 pub mod engine;
 pub mod gpu;
+pub mod grammar;
 pub mod hub;
 pub mod kv_pool;
 pub mod loader;
 pub mod normal_model;
+pub mod prompt;
+pub mod prompt_probe;
 pub mod request;
 pub mod speculation;
 pub mod step;
+pub mod vocabulary;

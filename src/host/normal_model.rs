@@ -14,9 +14,10 @@ use mistralrs_quant::QuantMethod;
 
 use super::chain_choice::chains_of;
 use super::counters::Counters;
+use super::prompt_probe::{PromptProbe, ROWS_AT_ONCE};
 use super::speculation::{Computing, Row, Speculation};
 use super::step::{decoded_rows, padded, scratch_blocks, step, Batch, Paging};
-use crate::model::Colm;
+use crate::model::{Colm, Step};
 
 /// Positions per block where the model runs outside the engine's cache.
 const SCRATCH_BLOCK_SIZE: usize = 32;
@@ -39,12 +40,14 @@ pub struct HostedColm {
 }
 
 /// A sequence of a forward pass.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Announced {
     /// The engine's id of it, if it decodes.
     decoding: Option<usize>,
     /// k
     chains: usize,
+    /// What its request wants to know of its prompt.
+    probe: Option<Arc<PromptProbe>>,
 }
 
 impl HostedColm {
@@ -74,7 +77,10 @@ impl HostedColm {
     fn take_announced(&self, sequences: usize) -> Result<Vec<Announced>> {
         let announced = std::mem::take(&mut *locked(&self.announced));
         match announced.len() {
-            0 => Ok(vec![Announced { decoding: None, chains: self.colm.chains() }; sequences]),
+            0 => {
+                let chains = self.colm.chains();
+                Ok(vec![Announced { decoding: None, chains, probe: None }; sequences])
+            }
             count if count == sequences => Ok(announced),
             count => bail!("a step of {count} sequences was announced, {sequences} came"),
         }
@@ -92,6 +98,36 @@ impl HostedColm {
         }
         let ids: Option<Vec<usize>> = announced.iter().map(|one| one.decoding).collect();
         ids.map_or(Ok(None), |ids| decoded_rows(batch, paging, &ids))
+    }
+
+    /// The logits after the last rows; what is to be known of the other rows goes to the probes.
+    fn forward_probed(
+        &self,
+        step: &Step,
+        kv: &[KvBlocks],
+        announced: &[Announced],
+    ) -> Result<Tensor> {
+        let (z, rows) = self.colm.hidden(step, kv)?;
+        let announced_len = announced.len();
+        let mut asked_by_engine = Vec::with_capacity(announced_len);
+        for (index, (sequence, announced)) in rows.sequences().iter().zip(announced).enumerate() {
+            let Some(probe) = &announced.probe else {
+                asked_by_engine.push(sequence.logits.clone());
+                continue;
+            };
+            asked_by_engine.push(sequence.rows - 1..sequence.rows);
+            probe.start();
+            let tokens = step.tokens_of_sequence(index);
+            for first in (0..sequence.rows).step_by(ROWS_AT_ONCE) {
+                let end = sequence.rows.min(first + ROWS_AT_ONCE);
+                let mut asked = vec![0..0; announced_len];
+                asked[index] = first..end;
+                let logits = self.colm.logits(&z, &rows, &rows.at(asked)?)?;
+                probe.add(&logits, &tokens[first + 1..sequence.rows.min(end + 1)])?;
+            }
+        }
+        let asked = rows.at(asked_by_engine)?;
+        padded(&self.colm.logits(&z, &rows, &asked)?, &asked)
     }
 
     fn kv_blocks(&self, cache: Vec<(Tensor, Tensor)>) -> Result<Vec<KvBlocks>> {
@@ -114,6 +150,12 @@ impl HostedColm {
     }
 }
 
+/// The probe that the request of `sequence` brings, if it still has rows to see.
+fn probe_of(sequence: &EngineSequence) -> Option<Arc<PromptProbe>> {
+    let probe = sequence.extension()?.clone().downcast::<PromptProbe>().ok()?;
+    probe.is_open().then_some(probe)
+}
+
 /// What a panic elsewhere left behind is whole: nothing is changed in several places.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -124,6 +166,7 @@ impl NormalModel for HostedColm {
         let announced = sequences.iter().map(|sequence| Announced {
             decoding: (!is_prompt).then(|| *sequence.id()),
             chains: self.chains_asked(sequence.requested_model_id()),
+            probe: is_prompt.then(|| probe_of(sequence)).flatten(),
         });
         *locked(&self.announced) = announced.collect();
         if is_prompt {
@@ -163,19 +206,28 @@ impl NormalModel for HostedColm {
     ) -> Result<Tensor> {
         let announced = self.take_announced(input_ids.dim(0)?)?;
         let chains: Vec<usize> = announced.iter().map(|one| one.chains).collect();
+        let all_rows: Vec<bool> = announced.iter().map(|one| one.probe.is_some()).collect();
         let (kv, paging) = match metadata {
             Some((cache, metadata)) => {
                 (self.kv_blocks(cache)?, Paging::of_engine(metadata, self.colm.device())?)
             }
             None => self.scratch(input_ids)?,
         };
-        let batch =
-            Batch { input_ids, seqlen_offsets, context_lens: &context_lens, chains: &chains };
+        let batch = Batch {
+            input_ids,
+            seqlen_offsets,
+            context_lens: &context_lens,
+            chains: &chains,
+            all_rows: &all_rows,
+        };
         if let Some(rows) = self.rows_to_speculate(&batch, &paging, &announced)? {
             let computing = Computing { colm: &self.colm, config: &self.config, kv: &kv };
             return locked(&self.speculation).forward(&rows, &computing)?.unsqueeze(1);
         }
         let step = step(&batch, paging, &self.config.kv_heads)?;
+        if all_rows.contains(&true) {
+            return self.forward_probed(&step, &kv, &announced);
+        }
         padded(&self.colm.forward(&step, &kv)?, &step.active)
     }
 

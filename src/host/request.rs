@@ -1,17 +1,16 @@
-//! Asking the engine from Rust, each request at its own chain count.
+//! What a request to the engine says.
 
-use anyhow::{anyhow, bail, Context, Result};
-use candle_core::Tensor;
+use std::sync::Arc;
+
 use either::Either;
 use indexmap::IndexMap;
 use mistralrs_core::{
-    Constraint, NormalRequest, Request as EngineRequest, RequestMessage, Response, SamplingParams,
-    TokenizationRequest, Usage,
+    CustomLogitsProcessor, MessageContent, ReasoningEffort, SamplingParams, Tool,
 };
-use tokio::sync::mpsc::{channel, Receiver};
+use thiserror::Error;
 
-use super::chain_choice::{model_id_at, parse_chains};
-use super::engine::Engine;
+use super::chain_choice::ChainsRefused;
+use super::grammar::{Grammar, GrammarRefused};
 
 /// One turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,11 +33,41 @@ impl Message {
     }
 }
 
+/// A message as chat templates see it: role, content, and for some also `tool_calls`, `name`, ..
+pub type TemplateMessage = IndexMap<String, MessageContent>;
+
+/// A conversation with all that a chat template can show.
+#[derive(Clone, Debug, Default)]
+pub struct Conversation {
+    /// The turns.
+    pub messages: Vec<TemplateMessage>,
+    /// Functions that the model may call.
+    pub tools: Vec<Tool>,
+    /// For templates with a switch for it; their default if None.
+    pub enable_thinking: Option<bool>,
+    /// For templates that show it.
+    pub reasoning_effort: Option<ReasoningEffort>,
+}
+
+impl From<Vec<Message>> for Conversation {
+    fn from(messages: Vec<Message>) -> Self {
+        let message = |message: Message| {
+            IndexMap::from([
+                ("role".to_string(), Either::Left(message.role)),
+                ("content".to_string(), Either::Left(message.content)),
+            ])
+        };
+        Self { messages: messages.into_iter().map(message).collect(), ..Self::default() }
+    }
+}
+
 /// What the model is to go on from.
 #[derive(Clone, Debug)]
 pub enum Prompt {
     /// A conversation, rendered by the model's chat template.
     Chat(Vec<Message>),
+    /// A conversation with tools.
+    Conversation(Box<Conversation>),
     /// Text, tokenized with the tokenizer's own special tokens.
     Text(String),
     /// Tokens as they are.
@@ -46,20 +75,45 @@ pub enum Prompt {
 }
 
 /// A request to the engine.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Request {
     /// What to go on from.
     pub prompt: Prompt,
     /// k; all loaded chains if None.
     pub chains: Option<usize>,
-    /// How tokens are chosen, and when to stop.
+    /// How tokens are chosen, and the most of them. Stop tokens are ids; for strings see `stop`.
     pub sampling: SamplingParams,
+    /// The answer ends before the earliest of these.
+    pub stop: Vec<String>,
+    /// Equal requests with equal seeds get equal answers; from the system's randomness if None.
+    pub seed: Option<u64>,
+    /// What the answer must match.
+    pub grammar: Option<Grammar>,
+    /// Log-probabilities of the answer's tokens, with those of so many of the likeliest.
+    pub logprobs: Option<usize>,
+    /// Log-probabilities of the prompt's tokens, with those of so many of the likeliest.
+    pub prompt_logprobs: Option<usize>,
+    /// Applied to the logits after the penalties.
+    pub logits_processors: Vec<Arc<dyn CustomLogitsProcessor>>,
+    /// Special tokens to show in the text; the others are left out.
+    pub shown_tokens: &'static [&'static str],
 }
 
 impl Request {
     /// Greedy, at all loaded chains, until the model stops.
     pub fn greedy(prompt: Prompt) -> Self {
-        Self { prompt, chains: None, sampling: SamplingParams::deterministic() }
+        Self {
+            prompt,
+            chains: None,
+            sampling: SamplingParams::deterministic(),
+            stop: Vec::new(),
+            seed: None,
+            grammar: None,
+            logprobs: None,
+            prompt_logprobs: None,
+            logits_processors: Vec::new(),
+            shown_tokens: &[],
+        }
     }
 
     /// At `k` chains.
@@ -75,194 +129,74 @@ impl Request {
     }
 }
 
-/// A whole answer.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// The new text.
-    pub text: String,
-    /// `stop`, `length` or `canceled`.
-    pub finish_reason: String,
-    /// Token counts and speeds, as the host measures them.
-    pub usage: Usage,
+/// Why a request is not answered, or not to its end.
+#[derive(Debug, Error)]
+pub enum RequestError {
+    /// k is out of range.
+    #[error(transparent)]
+    Chains(#[from] ChainsRefused),
+    /// There is nothing to go on from.
+    #[error("the prompt is empty: expected at least one token")]
+    EmptyPrompt,
+    /// More tokens than the model or its KV cache can hold.
+    #[error("the prompt has {tokens} tokens; the longest sequence is {longest} tokens")]
+    ContextLength {
+        /// Of the prompt.
+        tokens: usize,
+        /// Of the prompt and the answer.
+        longest: usize,
+    },
+    /// More text than could be so few tokens.
+    #[error(
+        "the prompt has {bytes} bytes; the longest sequence of {longest} tokens holds no more than {most} bytes"
+    )]
+    TextLength {
+        /// Of the prompt.
+        bytes: usize,
+        /// The most that the tokens can say.
+        most: usize,
+        /// The longest sequence, in tokens.
+        longest: usize,
+    },
+    /// A token that the model does not know.
+    #[error("token {token} is not in the vocabulary: expected 0 to {}", vocab_size - 1)]
+    UnknownToken {
+        /// The token.
+        token: u32,
+        /// The size of the vocabulary.
+        vocab_size: usize,
+    },
+    /// A conversation for a model that has no template for it.
+    #[error("the model has no chat template: send a text or tokens")]
+    NoChatTemplate,
+    /// The chat template raised an error.
+    #[error("the chat template refuses this conversation: {0}")]
+    ChatTemplate(String),
+    /// The tokenizer failed.
+    #[error("the tokenizer refuses this text: {0}")]
+    Tokenizer(String),
+    /// The grammar cannot be used.
+    #[error(transparent)]
+    Grammar(#[from] GrammarRefused),
+    /// The engine refuses the request.
+    #[error("{0}")]
+    Refused(String),
+    /// The engine failed; not the request's fault.
+    #[error("the engine failed: {0}")]
+    Failed(String),
+    /// The engine is being stopped.
+    #[error("the engine has been stopped")]
+    Stopped,
 }
 
-/// A piece of a streamed answer.
-#[derive(Clone, Debug, Default)]
-pub struct Piece {
-    /// The text since the last piece.
-    pub text: String,
-    /// With the last piece: why the answer ends.
-    pub finish_reason: Option<String>,
-    /// With the last piece: token counts and speeds, as the host measures them.
-    pub usage: Option<Usage>,
-}
-
-/// An answer as it comes.
-pub struct AnswerStream {
-    responses: Receiver<Response>,
-}
-
-impl AnswerStream {
-    /// The next piece; None after the last.
-    pub async fn next(&mut self) -> Result<Option<Piece>> {
-        let Some(response) = self.responses.recv().await else {
-            return Ok(None);
-        };
-        Ok(Some(match response {
-            Response::Chunk(chunk) => {
-                let choice =
-                    chunk.choices.into_iter().next().context("a chunk without a choice")?;
-                Piece {
-                    text: choice.delta.content.unwrap_or_default(),
-                    finish_reason: choice.finish_reason,
-                    usage: chunk.usage,
-                }
-            }
-            Response::CompletionChunk(chunk) => {
-                let choice =
-                    chunk.choices.into_iter().next().context("a chunk without a choice")?;
-                Piece { text: choice.text, finish_reason: choice.finish_reason, usage: None }
-            }
-            other => return Err(refusal(other)),
-        }))
-    }
-}
-
-impl Engine {
-    /// The whole answer to `request`.
-    pub async fn answer(&self, request: Request) -> Result<Answer> {
-        let mut responses = self.send(request, false, false).await?;
-        let response = responses.recv().await.context("the engine closed without an answer")?;
-        match response {
-            Response::Done(done) => {
-                let choice =
-                    done.choices.into_iter().next().context("an answer without a choice")?;
-                Ok(Answer {
-                    text: choice.message.content.unwrap_or_default(),
-                    finish_reason: choice.finish_reason,
-                    usage: done.usage,
-                })
-            }
-            Response::CompletionDone(done) => {
-                let choice =
-                    done.choices.into_iter().next().context("an answer without a choice")?;
-                Ok(Answer {
-                    text: choice.text,
-                    finish_reason: choice.finish_reason,
-                    usage: done.usage,
-                })
-            }
-            other => Err(refusal(other)),
-        }
-    }
-
-    /// The answer to `request`, piece by piece.
-    pub async fn stream(&self, request: Request) -> Result<AnswerStream> {
-        Ok(AnswerStream { responses: self.send(request, true, false).await? })
-    }
-
-    /// The logits after every one of `tokens` at `k` chains, `[tokens, vocab_size]` f32.
-    ///
-    /// Tokens found in the prefix cache have none: start the engine without it.
-    pub async fn logits(&self, tokens: Vec<u32>, k: usize) -> Result<Tensor> {
-        let count = tokens.len();
-        let request = Request::greedy(Prompt::Tokens(tokens)).at(k).max_tokens(1);
-        let mut responses = self.send(request, false, true).await?;
-        match responses.recv().await.context("the engine closed without logits")? {
-            Response::Raw { logits_chunks, .. } => {
-                let logits = Tensor::cat(&logits_chunks, 0)?;
-                if logits.dim(0)? < count {
-                    bail!(
-                        "{} of {count} tokens came from the prefix cache",
-                        count - logits.dim(0)?
-                    );
-                }
-                // Shorter than its batch: the engine has padded it.
-                Ok(logits.narrow(0, 0, count)?)
-            }
-            other => Err(refusal(other)),
-        }
-    }
-
-    /// The tokens of `text`, with the special tokens the tokenizer itself adds.
-    pub async fn tokenize(&self, text: &str) -> Result<Vec<u32>> {
-        let (response, mut tokens) = channel(1);
-        let request = EngineRequest::Tokenize(TokenizationRequest {
-            text: Either::Right(text.into()),
-            tools: None,
-            add_generation_prompt: false,
-            add_special_tokens: true,
-            enable_thinking: None,
-            reasoning_effort: None,
-            response,
-        });
-        self.host().get_sender(None)?.send(request).await?;
-        tokens.recv().await.context("the engine closed without tokens")?
-    }
-
-    /// Ends every answer in progress with the next token.
-    pub async fn stop_answers(&self) -> Result<()> {
-        let stop = EngineRequest::TerminateAllSeqsNextStep;
-        Ok(self.host().get_sender(None)?.send(stop).await?)
-    }
-
-    async fn send(
-        &self,
-        request: Request,
-        stream: bool,
-        raw_logits: bool,
-    ) -> Result<Receiver<Response>> {
-        let k = match request.chains {
-            Some(k) => parse_chains(&k.to_string(), self.chains())?,
-            None => self.chains(),
-        };
-        let (response, responses) = channel(RESPONSES_AHEAD);
-        let request = NormalRequest {
-            is_streaming: stream,
-            return_raw_logits: raw_logits,
-            model_id: Some(model_id_at(self.name(), k)),
-            constraint: Constraint::None,
-            ..NormalRequest::new_simple(
-                messages(request.prompt),
-                request.sampling,
-                response,
-                self.host().next_request_id(),
-                None,
-                None,
-            )
-        };
-        let sender = self.host().get_sender(None)?;
-        sender.send(EngineRequest::Normal(Box::new(request))).await?;
-        Ok(responses)
+impl RequestError {
+    /// Of a message of the host: its first line, for others are backtraces.
+    pub(super) fn failed(error: impl std::fmt::Display) -> Self {
+        Self::Failed(first_line(&error.to_string()))
     }
 }
 
-/// Responses the engine may send before somebody reads them.
-const RESPONSES_AHEAD: usize = 10_000;
-
-fn messages(prompt: Prompt) -> RequestMessage {
-    match prompt {
-        Prompt::Tokens(tokens) => RequestMessage::CompletionTokens(tokens),
-        Prompt::Text(text) => {
-            RequestMessage::Completion { text, echo_prompt: false, best_of: None }
-        }
-        Prompt::Chat(messages) => {
-            let message = |message: Message| {
-                IndexMap::from([
-                    ("role".to_string(), Either::Left(message.role)),
-                    ("content".to_string(), Either::Left(message.content)),
-                ])
-            };
-            let messages = messages.into_iter().map(message).collect();
-            RequestMessage::Chat { messages, enable_thinking: None, reasoning_effort: None }
-        }
-    }
-}
-
-/// What the engine says instead of an answer.
-fn refusal(response: Response) -> anyhow::Error {
-    match response.as_result() {
-        Ok(_) => anyhow!("the engine sent an answer of another kind than asked for"),
-        Err(error) => anyhow!("{error}"),
-    }
+/// Errors of the host carry backtraces where RUST_BACKTRACE is set.
+pub(super) fn first_line(message: &str) -> String {
+    message.trim().lines().next().unwrap_or("no reason was given").to_string()
 }

@@ -18,6 +18,8 @@ pub struct Batch<'a> {
     pub context_lens: &'a [(usize, usize)],
     /// Per sequence, its chain count.
     pub chains: &'a [usize],
+    /// Per sequence, whether the logits of all its rows are asked for, whatever the engine says.
+    pub all_rows: &'a [bool],
 }
 
 /// Where a step's keys and values stand, as the engine or a scratch cache says.
@@ -60,7 +62,11 @@ impl Paging {
 pub fn step(batch: &Batch<'_>, paging: Paging, kv_heads: &Split) -> Result<Step> {
     let ids = batch.input_ids.to_vec2::<u32>()?;
     let counts = [batch.seqlen_offsets.len(), batch.context_lens.len(), batch.chains.len()];
-    if counts.iter().chain([&paging.slots.len()]).any(|&count| count != ids.len()) {
+    if counts
+        .iter()
+        .chain([&batch.all_rows.len(), &paging.slots.len()])
+        .any(|&count| count != ids.len())
+    {
         bail!("the engine's batch of {} sequences comes with {counts:?} entries", ids.len());
     }
     let (mut sequences, mut tokens, mut slots) = (Vec::new(), Vec::new(), Vec::new());
@@ -70,7 +76,10 @@ pub fn step(batch: &Batch<'_>, paging: Paging, kv_heads: &Split) -> Result<Step>
         // The engine counts from the end of its padded rows: "the last one" of a short sequence is there.
         let (start, length) = batch.context_lens[index];
         let padding = ids.len() - rows;
-        let logits = start.saturating_sub(padding)..(start + length).saturating_sub(padding);
+        let logits = match batch.all_rows[index] {
+            true => 0..rows,
+            false => start.saturating_sub(padding)..(start + length).saturating_sub(padding),
+        };
         tokens.extend_from_slice(&ids[..rows]);
         slots.extend_from_slice(&written[..rows]);
         sequences.push(Sequence {

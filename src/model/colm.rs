@@ -11,7 +11,8 @@ use super::block::Block;
 use super::head::ChainHead;
 use super::layers::{ChainEmbedding, ChainRmsNorm};
 use super::linear::ChainLinear;
-use super::rows::Step;
+use super::representation::Representation;
+use super::rows::{ActiveRows, Step};
 use super::source::Source;
 
 /// The first k chains of a CoLM or CoLM-Air, ready to run.
@@ -106,6 +107,13 @@ impl Colm {
     ///
     /// Fails if a sequence asks for more chains than are loaded.
     pub fn forward(&self, step: &Step, kv: &[KvBlocks]) -> Result<Tensor> {
+        let (z, asked) = self.hidden(step, kv)?;
+        self.head.forward(&z, &asked)
+    }
+
+    /// What the head reads at the rows whose logits are asked for, and these rows; otherwise as
+    /// [`Self::forward`].
+    pub fn hidden(&self, step: &Step, kv: &[KvBlocks]) -> Result<(Representation, ActiveRows)> {
         let rows = &step.active;
         if rows.chains() > self.chains {
             bail!("{} chains asked for, {} are loaded", rows.chains(), self.chains);
@@ -119,7 +127,17 @@ impl Colm {
         }
         let asked = step.active.at_logits()?;
         let x = x.to_device(&self.device)?.select(&step.active, &asked)?;
-        self.head.forward(&self.norm.forward(&x)?, &asked)
+        Ok((self.norm.forward(&x)?, asked))
+    }
+
+    /// The logits at `asked`, some of the `rows` at which `z` is what the head reads.
+    pub fn logits(
+        &self,
+        z: &Representation,
+        rows: &ActiveRows,
+        asked: &ActiveRows,
+    ) -> Result<Tensor> {
+        self.head.forward(&z.select(rows, asked)?, asked)
     }
 }
 

@@ -35,7 +35,7 @@ impl Representation {
 
     /// The rows of `narrower`, all of them among `rows`, the rows of this representation.
     pub fn select(&self, rows: &ActiveRows, narrower: &ActiveRows) -> Result<Self> {
-        let chains = self.chains.iter().enumerate();
+        let chains = self.chains.iter().take(narrower.chains()).enumerate();
         let selected = chains.map(|(i, x)| rows.select(i, narrower, i, x));
         Ok(Self::new(selected.collect::<Result<_>>()?))
     }

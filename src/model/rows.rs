@@ -77,14 +77,25 @@ impl ActiveRows {
 
     /// The same sequences, reduced to the rows whose logits are asked for.
     pub fn at_logits(&self) -> Result<Self> {
+        self.at(self.sequences.iter().map(|sequence| sequence.logits.clone()).collect())
+    }
+
+    /// The same sequences, reduced to the rows `asked`, a range of each sequence's rows whose logits
+    /// are asked for.
+    pub fn at(&self, asked: Vec<Range<usize>>) -> Result<Self> {
+        let sequences = self.sequences.iter().cloned().zip(asked);
+        let sequences = sequences.map(|(sequence, logits)| Sequence { logits, ..sequence });
+        let sequences: Vec<Sequence> = sequences.collect();
+        let asking = sequences.iter().filter(|sequence| !sequence.logits.is_empty());
+        let count = asking.map(|sequence| sequence.chains).max().unwrap_or(0);
         let within = |chain: usize, sequence: &Sequence| match chain < sequence.chains {
             true => sequence.logits.clone(),
             false => 0..0,
         };
-        let chains = (0..self.chains())
-            .map(|chain| self.sequences.iter().map(|sequence| within(chain, sequence)).collect())
+        let chains = (0..count)
+            .map(|chain| sequences.iter().map(|sequence| within(chain, sequence)).collect())
             .collect();
-        Self::of_chains(self.sequences.clone(), chains)
+        Self::of_chains(sequences, chains)
     }
 
     /// The rows of each chain among those of the chains below it.
@@ -239,6 +250,13 @@ impl Step {
         &self.chains
     }
 
+    /// The tokens of the rows of the sequence at `index`.
+    pub fn tokens_of_sequence(&self, index: usize) -> &[u32] {
+        let sequences = self.active.sequences();
+        let first: usize = sequences[..index].iter().map(|sequence| sequence.rows).sum();
+        &self.tokens[first..first + sequences[index].rows]
+    }
+
     /// The tokens of the rows `chain` is active on.
     pub fn tokens_of(&self, chain: usize) -> Vec<u32> {
         self.active.of_step(chain).into_iter().map(|row| self.tokens[row]).collect()
@@ -306,6 +324,9 @@ mod tests {
         let logits = active.at_logits()?;
         let last = active.select(0, &logits, 0, &x)?;
         assert_eq!(last.flatten_all()?.to_vec1::<f32>()?, [2., 4.]);
+        let two = active.at(vec![1..3, 0..0])?;
+        assert_eq!(counts(&two), [2]);
+        assert_eq!(active.select(0, &two, 0, &x)?.flatten_all()?.to_vec1::<f32>()?, [1., 2.]);
         Ok(())
     }
 }

@@ -2,40 +2,94 @@
 
 use std::fmt::Display;
 
-use axum::body::to_bytes;
-use axum::extract::Request;
-use axum::http::{header, StatusCode};
-use axum::middleware::Next;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::Json;
 use serde::Serialize;
-use serde_json::{json, Value};
+use utoipa::{IntoResponses, ToSchema};
+
+use crate::host::grammar::GrammarRefused;
+use crate::RequestError;
 
 /// Why a request is not answered.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Error)]
 pub struct Refusal {
     /// The HTTP status.
     #[serde(skip)]
     pub status: StatusCode,
     /// What is wrong, in words.
     pub message: String,
+    /// `invalid_request_error`, or `server_error` where the request is not at fault.
     #[serde(rename = "type")]
     kind: &'static str,
     /// The field it is about.
-    pub param: Option<&'static str>,
-    code: Option<&'static str>,
+    pub param: Option<String>,
+    /// For programs.
+    pub code: Option<&'static str>,
+}
+
+/// The body of an error.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorBody {
+    error: Refusal,
+}
+
+/// The statuses of the errors of every endpoint that answers.
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "describes the responses")]
+pub enum Errors {
+    /// The request cannot be answered.
+    #[response(status = 400)]
+    BadRequest(#[to_schema] ErrorBody),
+    /// A page of an origin that is not allowed, or a host name that is not this machine's.
+    #[response(status = 403)]
+    Forbidden(#[to_schema] ErrorBody),
+    /// The model is not served.
+    #[response(status = 404)]
+    NotFound(#[to_schema] ErrorBody),
+    /// The body has not arrived.
+    #[response(status = 408)]
+    Timeout(#[to_schema] ErrorBody),
+    /// The body is too long.
+    #[response(status = 413)]
+    TooLong(#[to_schema] ErrorBody),
+    /// The body is not announced as JSON.
+    #[response(status = 415)]
+    NotJson(#[to_schema] ErrorBody),
+    /// The server has failed in this request.
+    #[response(status = 500)]
+    Failed(#[to_schema] ErrorBody),
+    /// The server is being stopped, or is too busy.
+    #[response(status = 503)]
+    Unavailable(#[to_schema] ErrorBody),
 }
 
 impl Refusal {
     /// A bad request.
-    pub fn new(message: String) -> Self {
-        let refusal =
-            Self { status: StatusCode::BAD_REQUEST, message, kind: "", param: None, code: None };
+    pub fn new(message: impl Into<String>) -> Self {
+        let refusal = Self {
+            status: StatusCode::BAD_REQUEST,
+            message: message.into(),
+            kind: "",
+            param: None,
+            code: None,
+        };
         refusal.with_status(StatusCode::BAD_REQUEST)
     }
 
+    /// A field of a value that cannot be answered.
+    pub fn value(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::new(message).of(param).coded("invalid_value")
+    }
+
+    /// A field that colm does not have, or does not have in this form.
+    pub fn unsupported(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::new(message).of(param).coded("unsupported_parameter")
+    }
+
     /// A request for a model that is not served.
-    pub fn not_found(message: String) -> Self {
+    pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(message).with_status(StatusCode::NOT_FOUND).of("model").coded("model_not_found")
     }
 
@@ -47,16 +101,13 @@ impl Refusal {
     /// With another status, and the type that goes with it.
     pub fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status;
-        self.kind = match status.is_client_error() {
-            true => "invalid_request_error",
-            false => "server_error",
-        };
+        self.kind = if status.is_client_error() { "invalid_request_error" } else { "server_error" };
         self
     }
 
     /// About the field `param`.
-    pub fn of(mut self, param: &'static str) -> Self {
-        self.param = Some(param);
+    pub fn of(mut self, param: impl Into<String>) -> Self {
+        self.param = Some(param.into());
         self
     }
 
@@ -67,8 +118,8 @@ impl Refusal {
     }
 
     /// The body.
-    pub fn body(&self) -> Value {
-        json!({ "error": self })
+    pub fn body(self) -> ErrorBody {
+        ErrorBody { error: self }
     }
 }
 
@@ -78,29 +129,28 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// Middleware: gives the host's error answers, `{"message": ..}` or plain text, the one shape.
-pub async fn shape(request: Request, next: Next) -> Result<Response, Refusal> {
-    let asked = format!("{} {}", request.method(), request.uri().path());
-    let response = next.run(request).await;
-    let status = response.status();
-    if !status.is_client_error() && !status.is_server_error() {
-        return Ok(response);
-    }
-    let (mut parts, body) = response.into_parts();
-    let body = to_bytes(body, usize::MAX).await.map_err(Refusal::internal)?;
-    let message = match serde_json::from_slice::<Value>(&body) {
-        Ok(value) if value.get("error").is_some() => {
-            return Ok(Response::from_parts(parts, body.into()));
+impl From<RequestError> for Refusal {
+    fn from(error: RequestError) -> Self {
+        let message = error.to_string();
+        match error {
+            RequestError::Chains(_) => Self::value("chains", message),
+            RequestError::ContextLength { .. } | RequestError::TextLength { .. } => {
+                Self::new(message).coded("context_length_exceeded")
+            }
+            RequestError::EmptyPrompt
+            | RequestError::UnknownToken { .. }
+            | RequestError::NoChatTemplate
+            | RequestError::ChatTemplate(_)
+            | RequestError::Tokenizer(_)
+            | RequestError::Refused(_) => Self::new(message).coded("invalid_value"),
+            RequestError::Grammar(GrammarRefused::Busy) | RequestError::Stopped => {
+                Self::new(message).with_status(StatusCode::SERVICE_UNAVAILABLE)
+            }
+            RequestError::Grammar(_) => Self::new(message).coded("invalid_grammar"),
+            RequestError::Failed(_) => {
+                tracing::error!("{message}");
+                Self::internal(message)
+            }
         }
-        Ok(value) => value.get("message").and_then(Value::as_str).map(str::to_string),
-        Err(_) => None,
-    };
-    let message = message.unwrap_or_else(|| match String::from_utf8_lossy(&body) {
-        text if text.is_empty() => format!("{status}: {asked}"),
-        text => text.into_owned(),
-    });
-    // What else the host says in its headers still holds.
-    parts.headers.remove(header::CONTENT_LENGTH);
-    parts.headers.remove(header::CONTENT_TYPE);
-    Ok((parts.headers, Refusal::new(message).with_status(status)).into_response())
+    }
 }

@@ -3,14 +3,15 @@
 use axum::extract::{Path, State};
 use axum::Json;
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::chains::DEFAULT;
-use super::error::Refusal;
+use super::error::{ErrorBody, Refusal};
+use super::model_choice::DEFAULT;
 use super::Served;
 use crate::host::chain_choice::model_id_at;
 
 /// A model id, as OpenAI's clients know it, and how many chains answer under it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Model {
     id: String,
     object: &'static str,
@@ -19,19 +20,32 @@ pub struct Model {
     chains: usize,
 }
 
+impl Model {
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
 /// All model ids.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Models {
     object: &'static str,
     data: Vec<Model>,
 }
 
-/// `GET /v1/models`.
+/// The model ids.
+#[utoipa::path(get, path = "/v1/models", responses((status = 200, body = Models)))]
 pub async fn list(State(served): State<Served>) -> Json<Models> {
     Json(Models { object: "list", data: served.models().collect() })
 }
 
-/// `GET /v1/models/ID`.
+/// A model id.
+#[utoipa::path(
+    get,
+    path = "/v1/models/{*id}",
+    params(("id" = String, Path, description = "A model id, which may have a slash")),
+    responses((status = 200, body = Model), (status = 404, body = ErrorBody)),
+)]
 pub async fn retrieve(
     State(served): State<Served>,
     Path(id): Path<String>,
@@ -41,7 +55,7 @@ pub async fn retrieve(
 }
 
 impl Served {
-    fn models(&self) -> impl Iterator<Item = Model> + '_ {
+    pub fn models(&self) -> impl Iterator<Item = Model> + '_ {
         let all = [DEFAULT.to_string(), self.name.to_string()].map(|id| (id, self.chains));
         let each = (1..=self.chains).map(|k| (model_id_at(&self.name, k), k));
         all.into_iter().chain(each).map(|(id, chains)| Model {

@@ -26,28 +26,12 @@ async fn reference(folder: &Path) -> Engine {
     engine(&EngineOptions { dtype: Some(ModelDType::F32), ..options }).await
 }
 
-/// The token that ends an answer.
-const END: u32 = 0;
-
-/// The last token of the vocabulary, whose text reads as other tokens do.
-const UNKNOWN: &str = "<|unknown|>";
-
 /// The tokens of the greedy continuation of `prompt` at `k` chains.
 async fn answer(engine: &Engine, prompt: &[u32], k: usize) -> Vec<u32> {
     let request = Request::greedy(Prompt::Tokens(prompt.to_vec())).at(k).max_tokens(NEW_TOKENS);
     let answer = engine.answer(request).await.unwrap_or_else(|error| panic!("{error:#}"));
-    let mut tokens = Vec::new();
-    for (index, text) in answer.text.split(UNKNOWN).enumerate() {
-        if index > 0 {
-            tokens.push(VOCAB as u32 - 1);
-        }
-        tokens.extend(engine.tokenize(text).await.unwrap());
-    }
-    if answer.finish_reason == "stop" {
-        tokens.push(END);
-    }
-    assert_eq!(tokens.len(), answer.usage.completion_tokens, "{answer:?}");
-    tokens
+    assert_eq!(answer.tokens.len(), answer.usage.completion_tokens, "{answer:?}");
+    answer.tokens.iter().map(|token| token.id).collect()
 }
 
 /// Prompts of 3 to 90 tokens in three groups that share a prefix.

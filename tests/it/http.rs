@@ -3,7 +3,7 @@
 use axum::body::{to_bytes, Body};
 use axum::http::{header, Method, Request, StatusCode};
 use axum::Router;
-use colm::serve::Elastic;
+use colm::serve::{Elastic, Guard, ServeOptions};
 use futures::StreamExt;
 use serde_json::{json, Value};
 use tempfile::TempDir;
@@ -30,7 +30,8 @@ impl Server {
     async fn elastic(elastic: Elastic) -> Self {
         let folder = random_model::folder(&air());
         let engine = engine(&options(&folder.path().join("model"))).await;
-        Self { router: colm::serve::router(&engine, elastic).await.unwrap(), _folder: folder }
+        let options = ServeOptions { elastic, ..ServeOptions::default() };
+        Self { router: colm::serve::router(&engine, options).unwrap(), _folder: folder }
     }
 
     async fn send(&self, method: Method, path: &str, body: String) -> (StatusCode, String) {
@@ -151,7 +152,8 @@ async fn requests_at_different_chain_counts_run_side_by_side() {
 async fn a_stream_is_the_answer_in_pieces() {
     let server = Server::start().await;
     let (answer, model) = server.answer(json!({"chains": 3})).await;
-    let request = question(json!({"chains": 3, "stream": true}));
+    let request =
+        question(json!({"chains": 3, "stream": true, "stream_options": {"include_usage": true}}));
     let (status, events) = server.send(Method::POST, CHAT, request.to_string()).await;
     assert_eq!(status, StatusCode::OK);
     let (chunks, end) = events.trim_end().rsplit_once("\n\n").unwrap();
@@ -160,19 +162,21 @@ async fn a_stream_is_the_answer_in_pieces() {
     let chunks: Vec<Value> = chunks.map(|chunk| serde_json::from_str(chunk).unwrap()).collect();
     assert!(chunks.len() > 1, "{events}");
     assert!(chunks.iter().all(|chunk| chunk["model"] == *model), "{events}");
-    let pieces =
-        chunks.iter().map(|chunk| chunk["choices"][0]["delta"]["content"].as_str().unwrap());
-    // The host trims a whole answer, but not a stream, at its start.
-    assert_eq!(pieces.collect::<String>().trim_start(), answer);
-    assert_eq!(chunks.last().unwrap()["usage"]["completion_tokens"], NEW_TOKENS);
+    let pieces = chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str());
+    assert_eq!(pieces.collect::<String>(), answer);
+    let (last, before) = chunks.split_last().unwrap();
+    assert_eq!(last["choices"], json!([]));
+    assert_eq!(last["usage"]["completion_tokens"], NEW_TOKENS);
+    assert_eq!(before.last().unwrap()["choices"][0]["finish_reason"], "length");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_other_endpoints_choose_chains_too() {
     let server = Server::start().await;
-    for path in ["/v1/completions", "/v1/responses"] {
-        let request =
-            json!({"prompt": "a dog", "input": "a dog", "temperature": 0, "max_tokens": 4});
+    for (path, request) in [
+        ("/v1/completions", json!({"prompt": "a dog", "temperature": 0, "max_tokens": 4})),
+        ("/v1/responses", json!({"input": "a dog", "temperature": 0, "max_output_tokens": 16})),
+    ] {
         for k in [1, CHAINS] {
             let request = with(request.clone(), |request| request["chains"] = json!(k));
             let (status, body) = server.post(path, &request).await;
@@ -216,27 +220,23 @@ async fn bad_requests_are_refused_in_the_same_shape() {
     let streamed = with(long.clone(), |request| request["stream"] = json!(true));
     let no_content = json!({"messages": [{"role": "user", "content": null}]});
     let refused = [
-        (CHAT, question(long), StatusCode::UNPROCESSABLE_ENTITY),
-        (CHAT, question(streamed), StatusCode::UNPROCESSABLE_ENTITY),
-        (CHAT, question(json!({"messages": 5})), StatusCode::UNPROCESSABLE_ENTITY),
-        (CHAT, question(json!({"max_tokens": -1})), StatusCode::UNPROCESSABLE_ENTITY),
-        (CHAT, question(json!({"temperature": "hot"})), StatusCode::UNPROCESSABLE_ENTITY),
-        (
-            CHAT,
-            question(json!({"grammar": {"type": "regex", "value": "("}})),
-            StatusCode::UNPROCESSABLE_ENTITY,
-        ),
-        (CHAT, json!({}), StatusCode::UNPROCESSABLE_ENTITY),
-        (CHAT, json!([]), StatusCode::BAD_REQUEST),
-        ("/v1/completions", json!({"prompt": ""}), StatusCode::UNPROCESSABLE_ENTITY),
-        ("/v1/no/such/route", json!({}), StatusCode::NOT_FOUND),
+        (CHAT, question(long), Value::Null),
+        (CHAT, question(streamed), Value::Null),
+        (CHAT, question(json!({"messages": 5})), json!("messages")),
+        (CHAT, question(json!({"max_tokens": -1})), json!("max_tokens")),
+        (CHAT, question(json!({"temperature": "hot"})), json!("temperature")),
+        (CHAT, question(json!({"grammar": {"type": "regex", "value": "("}})), Value::Null),
+        (CHAT, json!({}), json!("messages")),
+        (CHAT, json!([]), Value::Null),
+        ("/v1/completions", json!({"prompt": ""}), Value::Null),
+        (CHAT, question(no_content), json!("messages[0].content")),
+        (CHAT, question(json!({"n": 1000})), json!("n")),
     ];
-    for (path, request, status) in refused {
-        let message = server.refusal(path, &request, status, Value::Null).await;
+    for (path, request, param) in refused {
+        let message = server.refusal(path, &request, StatusCode::BAD_REQUEST, param).await;
         assert!(!message.is_empty() && !message.starts_with('{'), "{message}");
     }
-    server.refusal(CHAT, &question(no_content), StatusCode::BAD_REQUEST, json!("messages")).await;
-    server.refusal(CHAT, &question(json!({"n": 1000})), StatusCode::BAD_REQUEST, json!("n")).await;
+    server.refusal("/v1/no/such/route", &json!({}), StatusCode::NOT_FOUND, Value::Null).await;
     let (status, answer) = server.send(Method::POST, CHAT, "{not json".into()).await;
     assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
     let (status, answer) = server.get(CHAT).await;
@@ -251,11 +251,11 @@ async fn unusual_numbers_are_answered() {
     for asked in [
         json!({"max_tokens": 0}),
         json!({"max_tokens": 1_000_000_000}),
-        json!({"temperature": 1e30}),
-        json!({"temperature": -1}),
+        json!({"max_tokens": 1_000_000_000, "max_completion_tokens": 3}),
+        json!({"temperature": 2, "top_p": 1e-9}),
         json!({"temperature": 1, "top_p": 0, "top_k": 0}),
-        json!({"logprobs": true, "top_logprobs": 1000}),
-        json!({"stop": ""}),
+        json!({"logprobs": true, "top_logprobs": 20}),
+        json!({"stop": []}),
     ] {
         server.answer(asked).await;
     }
@@ -266,10 +266,8 @@ async fn the_api_description_has_the_field() {
     let server = Server::start().await;
     let (status, document) = server.get("/api-doc/openapi.json").await;
     assert_eq!(status, StatusCode::OK);
-    for request in ["ChatCompletionRequest", "CompletionRequest"] {
-        let chains = &document["components"]["schemas"][request]["properties"]["chains"];
-        assert_eq!((&chains["minimum"], &chains["maximum"]), (&json!(1), &json!(CHAINS)));
-    }
+    let chains = &document["components"]["schemas"]["ModelFields"]["properties"]["chains"];
+    assert_eq!((&chains["minimum"], &chains["maximum"]), (&json!(1), &json!(CHAINS)));
     let (status, page) = server.send(Method::GET, "/docs/", String::new()).await;
     assert!(status.is_success() && page.contains("swagger"), "{status}");
 }
@@ -297,4 +295,82 @@ async fn the_server_chooses_by_its_load() {
     // Gone without its end.
     drop(events);
     assert_eq!(model(json!({})).await, "model@4");
+}
+
+/// The routes of the host's own router: those that colm does not stand for are not there.
+#[tokio::test(flavor = "multi_thread")]
+async fn there_are_no_routes_but_those_described() {
+    let server = Server::start().await;
+    for (method, path) in [
+        (Method::POST, "/v1/embeddings"),
+        (Method::POST, "/v1/models/unload"),
+        (Method::POST, "/v1/models/reload"),
+        (Method::POST, "/v1/models/status"),
+        (Method::POST, "/v1/models/tune"),
+        (Method::GET, "/v1/system/info"),
+        (Method::POST, "/v1/system/doctor"),
+        (Method::POST, "/re_isq"),
+        (Method::POST, "/v1/images/generations"),
+        (Method::POST, "/v1/audio/speech"),
+        (Method::GET, "/v1/responses/resp_1"),
+        (Method::DELETE, "/v1/responses/resp_1"),
+        (Method::POST, "/v1/responses/resp_1/cancel"),
+        (Method::GET, "/"),
+    ] {
+        let body = json!({"model_id": "model", "ggml_type": "Q4K", "input": "a"}).to_string();
+        let (status, answer) = server.send(method, path, body).await;
+        assert!(
+            [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED].contains(&status),
+            "{path}: {status}"
+        );
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answer["error"]["type"], "invalid_request_error", "{path}");
+    }
+    let (_, document) = server.get("/api-doc/openapi.json").await;
+    let mut described: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
+    described.sort();
+    let expected = [
+        "/health",
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/models",
+        "/v1/models/{id}",
+        "/v1/responses",
+    ];
+    assert_eq!(described, expected);
+    server.answer(json!({})).await;
+}
+
+/// What a browser asks before it sends a page's request, with the headers of OpenAI's JavaScript client.
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_are_let_in_only_from_allowed_origins() {
+    let folder = random_model::folder(&air());
+    let engine = engine(&options(&folder.path().join("model"))).await;
+    let guard = Guard { allow_origins: vec!["https://a.org".into()], loopback: true };
+    let options = ServeOptions { guard, ..ServeOptions::default() };
+    let router = colm::serve::router(&engine, options).unwrap();
+    let asked = |origin: &str, host: &str, method: Method| {
+        let request = Request::builder().method(method).uri(CHAT);
+        let request = request.header("origin", origin).header("host", host);
+        let request = request.header("access-control-request-method", "POST");
+        let request = request
+            .header("access-control-request-headers", "authorization,content-type,x-stainless-lang")
+            .header("content-type", "application/json")
+            .body(Body::from(question(json!({})).to_string()));
+        router.clone().oneshot(request.unwrap())
+    };
+    let preflight = asked("https://a.org", "localhost:1234", Method::OPTIONS).await.unwrap();
+    assert_eq!(preflight.status(), StatusCode::OK);
+    let header = |name: &str| preflight.headers()[name].to_str().unwrap();
+    assert_eq!(header("access-control-allow-origin"), "https://a.org");
+    assert!(header("access-control-allow-headers").contains("x-stainless-lang"));
+    let allowed = asked("https://a.org", "localhost:1234", Method::POST).await.unwrap();
+    assert_eq!(allowed.status(), StatusCode::OK);
+    for (origin, host) in [("https://b.org", "localhost:1234"), ("https://a.org", "evil.org")] {
+        for method in [Method::OPTIONS, Method::POST] {
+            let refused = asked(origin, host, method).await.unwrap();
+            assert_eq!(refused.status(), StatusCode::FORBIDDEN, "{origin} at {host}");
+            assert!(!refused.headers().contains_key("access-control-allow-origin"));
+        }
+    }
 }

@@ -44,6 +44,7 @@ async fn sampled_answers_are_the_same() {
         let mut request = question("Reverse: river window train bridge paper").max_tokens(30);
         request.sampling.temperature = Some(0.5 + f64::from(index) / 4.);
         request.sampling.top_k = None;
+        request.seed = Some(index as u64);
         let expected = plain.answer(request.clone()).await.unwrap();
         let found = drafting.answer(request).await.unwrap();
         assert_eq!(found.text, expected.text, "answer {index}");

@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -44,19 +45,42 @@ def wait_until_healthy(url, server, log, seconds=120):
 
 
 @pytest.fixture(scope="session")
-def client(tmp_path_factory):
+def server(tmp_path_factory):
+    """The address of a server of the model."""
     port = free_port()
     log = tmp_path_factory.mktemp("colm") / "serve.log"
     command = [BIN, "serve", "-m", MODEL, "-p", str(port)]
     with log.open("w") as output:
-        server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     try:
         url = f"http://127.0.0.1:{port}"
-        wait_until_healthy(url, server, log)
-        yield openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=120)
+        wait_until_healthy(url, process, log)
+        yield url
+        # A good server ends in good order.
+        process.terminate()
+        assert process.wait(timeout=30) == 0
     finally:
-        server.terminate()
-        server.wait()
+        process.kill()
+        process.wait()
+
+
+def test_what_the_description_says_holds(server):
+    """Requests made from the OpenAPI document, valid and not: no failure, and answers as described."""
+    program = [Path(sys.executable).with_name("schemathesis"), "run", f"{server}/api-doc/openapi.json"]
+    # A request of the right form may still be refused: a prompt too long, a grammar that no text matches.
+    bounds = ["--exclude-checks", "positive_data_acceptance", "--max-examples", "40", "--seed", "1"]
+    done = subprocess.run(
+        [*program, *bounds, "--request-timeout", "10", "--no-color"],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def client(server):
+    return openai.OpenAI(base_url=f"{server}/v1", api_key="none", max_retries=0, timeout=120)
 
 
 def greedy(client, model=NAME, **asked):
@@ -66,16 +90,6 @@ def greedy(client, model=NAME, **asked):
 
 def text(answer):
     return answer.choices[0].message.content
-
-
-# What stands for the bytes of a character that the last token left incomplete.
-CUT = "\N{REPLACEMENT CHARACTER}"
-
-
-def joined(pieces):
-    """The whole answer: where the host trims that at its start and shows a cut character, a stream
-    does neither."""
-    return "".join(pieces).lstrip().rstrip(CUT)
 
 
 def test_models_are_listed_for_every_chain_count(client):
@@ -112,13 +126,15 @@ def test_all_chains_answer_unless_asked(client):
 
 @pytest.mark.parametrize("k", [1, CHAINS])
 def test_a_stream_is_the_answer_in_pieces(client, k):
-    chunks = list(greedy(client, extra_body={"chains": k}, stream=True))
+    asked = {"stream": True, "stream_options": {"include_usage": True}}
+    chunks = list(greedy(client, extra_body={"chains": k}, **asked))
     assert len(chunks) > 1
     assert {chunk.model for chunk in chunks} == {f"{NAME}@{k}"}
-    pieces = [chunk.choices[0].delta.content or "" for chunk in chunks]
-    assert joined(pieces) == text(greedy(client, f"{NAME}@{k}")).rstrip(CUT)
-    assert chunks[-1].choices[0].finish_reason in ("stop", "length")
-    assert chunks[-1].usage.completion_tokens > 0
+    *pieces, last = chunks
+    assert last.choices == [] and last.usage.completion_tokens > 0
+    assert pieces[-1].choices[0].finish_reason in ("stop", "length")
+    streamed = "".join(piece.choices[0].delta.content or "" for piece in pieces)
+    assert streamed == text(greedy(client, f"{NAME}@{k}"))
 
 
 def test_completions(client):
@@ -129,7 +145,7 @@ def test_completions(client):
     assert by_id.model == by_field.model == f"{NAME}@1"
     assert 0 < by_id.usage.completion_tokens <= 8
     pieces = client.completions.create(model=f"{NAME}@1", stream=True, **asked)
-    assert joined(piece.choices[0].text for piece in pieces) == by_id.choices[0].text.rstrip(CUT)
+    assert "".join(piece.choices[0].text for piece in pieces) == by_id.choices[0].text
 
 
 @pytest.mark.parametrize("k", [1, CHAINS])
@@ -184,12 +200,83 @@ def test_a_model_that_is_not_served_is_not_found(client, model):
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_prompt_beyond_the_context_is_refused(client, stream):
     long = [{"role": "user", "content": "a dog and 1 cat. " * CONTEXT}]
-    with pytest.raises(openai.UnprocessableEntityError) as refused:
+    with pytest.raises(openai.BadRequestError) as refused:
         greedy(client, messages=long, stream=stream)
     assert str(CONTEXT) in refused.value.body["message"]
+    assert refused.value.code == "context_length_exceeded"
 
 
 def test_wrong_types_are_refused(client):
-    with pytest.raises(openai.UnprocessableEntityError) as refused:
+    with pytest.raises(openai.BadRequestError) as refused:
         greedy(client, temperature="hot")
     assert "temperature" in refused.value.body["message"]
+    assert refused.value.param == "temperature"
+
+
+def test_every_choice_of_a_stream_ends(client):
+    choices = {}
+    for chunk in greedy(client, n=4, stream=True, temperature=1.2, seed=7):
+        for choice in chunk.choices:
+            choices.setdefault(choice.index, []).append(choice.finish_reason)
+    assert sorted(choices) == [0, 1, 2, 3]
+    for reasons in choices.values():
+        assert [reason for reason in reasons if reason] == [reasons[-1]]
+
+
+def test_an_equal_seed_gives_an_equal_answer(client):
+    answers = [text(greedy(client, temperature=1.5, seed=seed)) for seed in (1, 1, 2, 3, 4)]
+    assert answers[0] == answers[1]
+    assert len(set(answers)) > 1
+
+
+def test_logprobs(client):
+    answer = greedy(client, logprobs=True, top_logprobs=2)
+    tokens = answer.choices[0].logprobs.content
+    assert "".join(token.token for token in tokens) == text(answer)
+    for token in tokens:
+        assert token.logprob <= 0 and token.top_logprobs[0].logprob == token.logprob
+        assert bytes(token.bytes).decode(errors="replace") == token.token
+
+
+def test_a_forced_call(client):
+    parameters = {
+        "type": "object",
+        "properties": {"celsius": {"type": "boolean"}},
+        "required": ["celsius"],
+        "additionalProperties": False,
+    }
+    tool = {"type": "function", "function": {"name": "weather", "parameters": parameters}}
+    answer = greedy(client, tools=[tool], tool_choice="required", max_tokens=64)
+    assert answer.choices[0].finish_reason == "tool_calls"
+    (call,) = answer.choices[0].message.tool_calls
+    assert call.function.name == "weather"
+    assert type(json.loads(call.function.arguments)["celsius"]) is bool
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"store": True}, {"background": True}, {"previous_response_id": "resp_1"}],
+)
+def test_responses_are_not_kept(client, asked):
+    (field,) = asked
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.create(model=NAME, input="hello", **asked)
+    assert refused.value.param == field
+
+
+def test_a_streamed_response(client):
+    asked = {"model": NAME, "input": "tell me a story of a dog", "temperature": 0, "max_output_tokens": 16}
+    whole = client.responses.create(**asked)
+    with client.responses.stream(**asked) as stream:
+        events = list(stream)
+        final = stream.get_final_response()
+    assert final.output_text == whole.output_text
+    deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
+    assert "".join(deltas) == whole.output_text
+    ids = {event.item_id for event in events if hasattr(event, "item_id")}
+    assert ids == {final.output[0].id}
+    numbers = [event.sequence_number for event in events if hasattr(event, "sequence_number")]
+    assert numbers == sorted(numbers)
+    cut = client.responses.create(**{**asked, "max_output_tokens": 2})
+    assert cut.status == "incomplete"
+    assert cut.incomplete_details.reason == "max_output_tokens"

@@ -109,10 +109,10 @@ impl EchoEngine {
         self.seen.lock().unwrap().clone()
     }
 
-    /// Lets the `step`-th forward pass from now on fail.
-    pub fn fail_at(&self, step: usize) {
+    /// Lets the `step`-th forward pass from now on fail, with an error or a panic.
+    pub fn fail_at(&self, step: usize, panics: bool) {
         let mut seen = self.seen.lock().unwrap();
-        seen.fails = Some(seen.steps + step);
+        (seen.fails, seen.panics) = (Some(seen.steps + step), panics);
     }
 
     /// The answer, or what the engine says instead.

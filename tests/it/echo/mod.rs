@@ -208,11 +208,11 @@ async fn shares_blocks_within_a_variant_only() {
 /// found in the cache.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_step_ends_its_requests() {
-    for failing in [1, 5] {
+    for (failing, panics) in [(1, false), (5, false), (1, true), (5, true)] {
         let pool = Pool::of(12);
         let engine = EchoEngine::start(&pool).await;
         let before = engine.seen().steps;
-        engine.fail_at(failing);
+        engine.fail_at(failing, panics);
         let prompt = Random(7).tokens(60);
         let error = engine.ask(&request(prompt.clone(), 20)).await.unwrap_err();
         assert!(error.contains("this step was to fail"), "{error}");
@@ -228,9 +228,15 @@ async fn a_failed_step_ends_its_requests() {
 /// Whoever is in the batch of a failed step fails with it; everybody else gets the right answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_step_among_many() {
+    for panics in [false, true] {
+        a_failed_step_among_many_that(panics).await;
+    }
+}
+
+async fn a_failed_step_among_many_that(panics: bool) {
     let pool = Pool::of(60);
     let engine = EchoEngine::start(&pool).await;
-    engine.fail_at(20);
+    engine.fail_at(20, panics);
     let requests: Vec<Request> = load().into_iter().flatten().take(3 * CLIENTS).collect();
     let answers = requests.iter().map(|request| engine.ask(request));
     let answers = futures::future::join_all(answers).await;

@@ -57,6 +57,8 @@ pub struct Seen {
     pub steps: usize,
     /// Which of them, counted from 1, is to fail; it writes nothing.
     pub fails: Option<usize>,
+    /// Whether it panics.
+    pub panics: bool,
     /// Sequences of the largest forward pass.
     pub largest_batch: usize,
     /// Rows computed: tokens, less those taken from the prefix cache.
@@ -204,6 +206,7 @@ impl NormalModel for EchoModel {
         };
         let seen = self.seen.lock().unwrap().clone();
         if seen.fails == Some(seen.steps) {
+            assert!(!seen.panics, "this step was to fail");
             bail!("this step was to fail");
         }
         let blocks = Blocks { keys: &cache[0].0, values: &cache[0].1 };

@@ -1,0 +1,69 @@
+//! Stdout and stderr, either of which may be full or closed.
+
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
+
+use thiserror::Error;
+
+/// Writes a line to stderr. Nothing depends on whether it can be written.
+pub fn tell(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Stdout, whose errors are [`StdoutError`]s.
+pub struct Stdout;
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::stdout().write(bytes).map_err(of_stdout)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stdout().flush().map_err(of_stdout)
+    }
+}
+
+/// `error`, known as one of stdout.
+pub fn of_stdout(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), StdoutError(error))
+}
+
+/// Why stdout cannot be written.
+#[derive(Debug, Error)]
+#[error("cannot write to stdout")]
+pub struct StdoutError(#[source] io::Error);
+
+impl StdoutError {
+    /// Whether this is why there is `error`.
+    pub fn of(error: &anyhow::Error) -> Option<&Self> {
+        error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref()
+    }
+
+    /// Whether stdout is a pipe without a reader.
+    pub fn nobody_reads(&self) -> bool {
+        self.0.kind() == ErrorKind::BrokenPipe
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn an_error_of_stdout_is_known_in_any_context() {
+        let error =
+            |kind: ErrorKind| anyhow::Error::new(of_stdout(kind.into())).context("no answer");
+        assert!(StdoutError::of(&error(ErrorKind::BrokenPipe)).unwrap().nobody_reads());
+        let full = error(ErrorKind::StorageFull);
+        assert!(!StdoutError::of(&full).unwrap().nobody_reads());
+        assert_eq!(format!("{full:#}"), "no answer: cannot write to stdout: no storage space");
+    }
+
+    #[test]
+    fn other_broken_pipes_are_not_those_of_stdout() {
+        let error = io::Error::from(ErrorKind::BrokenPipe);
+        assert!(StdoutError::of(&Err::<(), _>(error).context("hub").unwrap_err()).is_none());
+    }
+}

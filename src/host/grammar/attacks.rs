@@ -1,0 +1,293 @@
+//! What clients may send: all of it ends, and soon.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mistralrs_core::llguidance::api::{GrammarWithLexer, StopReason, TopLevelGrammar};
+use mistralrs_core::llguidance::toktrie::ApproximateTokEnv;
+use mistralrs_core::llguidance::{Matcher, ParserFactory};
+use serde_json::{json, Value};
+use tokio::runtime::{Builder, Runtime};
+
+use super::{Grammar, GrammarCompiler, GrammarRefused};
+
+/// Compiles within a minute, for tokens of one byte each.
+pub(super) fn compile(grammar: Grammar) -> Result<Matcher, GrammarRefused> {
+    runtime().block_on(compiler(Duration::from_secs(60)).compile(&grammar))
+}
+
+/// Whether a text is a whole answer.
+pub(super) fn matches(grammar: &Matcher, text: &str) -> bool {
+    let mut matcher = grammar.clone();
+    let tokens: Vec<u32> = text.bytes().map(u32::from).collect();
+    matcher.validate_tokens(&tokens).unwrap() == tokens.len()
+        && matcher.consume_tokens(&tokens).is_ok()
+        && matcher.is_accepting().unwrap()
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_time().build().unwrap()
+}
+
+fn compiler(time: Duration) -> GrammarCompiler {
+    let factory = ParserFactory::new_simple(&ApproximateTokEnv::single_byte_env()).unwrap();
+    GrammarCompiler { time, ..GrammarCompiler::new(Arc::new(factory)) }
+}
+
+fn too_large(grammar: Grammar) {
+    let refused = compile(grammar.clone()).err();
+    assert!(
+        matches!(refused, Some(GrammarRefused::TooLarge { .. })),
+        "{grammar:.99?}: {refused:?}"
+    );
+}
+
+fn invalid(grammar: Grammar) -> String {
+    match compile(grammar.clone()) {
+        Err(GrammarRefused::Invalid(told)) if !told.contains("trace") => told,
+        refused => panic!("{grammar:.99?}: {:?}", refused.map(|_| "compiled")),
+    }
+}
+
+fn compiles(grammar: Grammar) -> Matcher {
+    compile(grammar.clone()).unwrap_or_else(|refused| panic!("{grammar:.99?}: {refused}"))
+}
+
+fn schema(schema: Value) -> Grammar {
+    Grammar::JsonSchema(schema)
+}
+
+fn regex(text: &str) -> Grammar {
+    Grammar::Regex(text.into())
+}
+
+fn lark(text: impl Into<String>) -> Grammar {
+    Grammar::Lark(text.into())
+}
+
+fn several(texts: impl Iterator<Item = String>) -> Grammar {
+    let one = |(at, text): (usize, String)| GrammarWithLexer {
+        name: Some(format!("g{at}")),
+        ..GrammarWithLexer::from_lark(text)
+    };
+    let grammars = texts.enumerate().map(one).collect();
+    Grammar::Llguidance(Box::new(TopLevelGrammar { grammars, max_tokens: None }))
+}
+
+/// So many properties of a schema.
+fn properties(count: usize, schema: &Value) -> Value {
+    (0..count).map(|at| (format!("key{at}"), schema.clone())).collect()
+}
+
+/// A chain of definitions, each made of a reference to the next.
+fn chain(count: usize, last: Value, link: impl Fn(Value) -> Value) -> Value {
+    let next = |at: usize| link(json!({"$ref": format!("#/$defs/{at}")}));
+    let all: Vec<Value> = (1..count).map(next).chain([last]).collect();
+    json!({"$ref": "#/$defs/0", "$defs": all})
+}
+
+#[test]
+fn large_schemas_are_refused() {
+    too_large(schema(json!({"properties": properties(10_000, &json!({}))})));
+    too_large(schema(json!({"const": vec![1; 100_000]})));
+    too_large(schema(json!({"enum": vec![1; 100_000]})));
+    too_large(schema(json!({"enum": [vec![1; 100_000]]})));
+    too_large(schema(json!({"const": "a".repeat(100_000)})));
+    let deep = (0..1_000).fold(json!({}), |schema, _| json!({"items": schema}));
+    assert!(matches!(compile(schema(deep)), Err(GrammarRefused::TooDeep { limit: 100 })));
+    let optional = json!({"type": "object", "properties": properties(1_000, &json!({}))});
+    assert!(invalid(schema(optional)).contains("items"));
+}
+
+#[test]
+fn schemas_of_the_largest_size_are_compiled() {
+    let required: Vec<String> = (0..1_000).map(|at| format!("key{at}")).collect();
+    let integer = json!({"type": "integer"});
+    let object = json!({"type": "object", "properties": properties(1_000, &integer)});
+    compiles(schema(json!({"allOf": [object], "required": required})));
+    compiles(schema(json!({"type": "object", "properties": properties(240, &integer)})));
+    compiles(schema(json!({"const": (0..9_000).collect::<Vec<_>>()})));
+    compiles(schema(json!({"enum": (0..9_000).collect::<Vec<_>>()})));
+    compiles(schema((0..45).fold(json!({}), |inner, _| json!({"properties": {"a": inner}}))));
+    let null = json!({"type": "null"});
+    compiles(schema(chain(1_500, null.clone(), |next| json!({"anyOf": [next]}))));
+    compiles(schema(chain(1_500, null.clone(), |next| json!({"allOf": [next]}))));
+    compiles(schema(chain(1_500, null, |next| json!({"items": next}))));
+}
+
+#[test]
+fn what_nothing_matches_is_refused() {
+    for unsatisfiable in [
+        json!(false),
+        json!({"type": "string", "minLength": 5, "maxLength": 2}),
+        json!({"allOf": [{"type": "integer"}, {"type": "string"}]}),
+        json!({"type": "integer", "minimum": 11, "maximum": 19, "multipleOf": 10}),
+        json!({"type": "string", "pattern": "^a$", "minLength": 3}),
+        json!({"type": "object", "properties": {"a": false}, "required": ["a"]}),
+    ] {
+        assert!(invalid(schema(unsatisfiable)).contains("nsatisfiable"));
+    }
+    for endless in [
+        schema(json!({"$ref": "#"})),
+        schema(json!({"$ref": "#/a", "a": {"$ref": "#/b"}, "b": {"$ref": "#/a"}})),
+        lark("start: start"),
+        lark("start: A\nA: \"a\" & \"b\""),
+        several(["start: @g1".into(), "start: @g0".into()].into_iter()),
+    ] {
+        invalid(endless);
+    }
+}
+
+#[test]
+fn references_multiply_nothing() {
+    let text = json!({"type": "string"});
+    let both = |next: Value| json!({"type": "object", "properties": {"a": next, "b": next}});
+    compiles(schema(chain(20, text.clone(), both)));
+    compiles(schema(chain(20, text.clone(), |next| json!({"anyOf": [next, next]}))));
+    invalid(schema(chain(20, text.clone(), |next| json!({"oneOf": [next, next]}))));
+    too_large(schema(chain(20, text.clone(), |next| json!({"allOf": [next, next]}))));
+    let merged = |next: Value| json!({"anyOf": [next, next], "minLength": 1});
+    too_large(schema(chain(20, text, merged)));
+    let anything = json!({"type": "object", "properties": properties(500, &json!({}))});
+    too_large(schema(json!({"allOf": [anything, {"additionalProperties": anything}]})));
+    for elsewhere in ["http://127.0.0.1:1/a", "file:///etc/passwd", "/etc/passwd", "#/none"] {
+        invalid(schema(json!({"$ref": elsewhere})));
+    }
+}
+
+#[test]
+fn numbers_and_repetitions_end() {
+    compiles(schema(json!({"type": "array", "items": {"const": 1}, "maxItems": 1_000_000_000})));
+    compiles(schema(json!({"type": "array", "items": {"const": 1}, "minItems": u64::MAX})));
+    compiles(schema(
+        json!({"type": "string", "minLength": 1_000_000_000, "maxLength": 2e9 as u32}),
+    ));
+    invalid(schema(json!({"type": "string", "minLength": u64::MAX})));
+    compiles(schema(json!({"type": "integer", "minimum": -9.1e18, "maximum": 9.1e18})));
+    compiles(schema(json!({"type": "number", "multipleOf": 0.01})));
+    for divisor in [1e-300, 1e300, 1_000_003.0, 0.0, 4_294_967_295.0] {
+        invalid(schema(json!({"type": "number", "multipleOf": divisor})));
+    }
+    invalid(schema(json!({"type": "integer", "minimum": -1e308, "maximum": 1e308})));
+    invalid(schema(json!({"type": "number", "minimum": -1e308, "maximum": 1e308})));
+    let range =
+        |at| json!({"type": "number", "minimum": at as f64 * 1.234567891e9, "maximum": 9e16});
+    invalid(schema(json!({"anyOf": (0..1_000).map(range).collect::<Vec<_>>()})));
+    let counted = json!({"properties": properties(300, &json!({})), "minProperties": 1});
+    too_large(schema(counted));
+}
+
+#[test]
+fn regular_expressions_end() {
+    assert!(matches(&compiles(regex("[a-z]{2000}")), &"q".repeat(2000)));
+    for text in ["(a|b|ab|ba|aab)*c", "((a{0,1000}){0,1000}){0,1000}", "(.*a.*){30}", ""] {
+        compiles(regex(text));
+        compiles(schema(json!({"type": "string", "pattern": text})));
+    }
+    for text in ["((a{1000}){1000}){1000}", "a{1000000000}", "a{40000}"] {
+        too_large(regex(text));
+    }
+    for text in ["(?=a)b", "(?<!a)b", "[", "a^", "\\bfoo", &"(".repeat(300), "(a?){999}a{999}"] {
+        invalid(regex(text));
+    }
+    invalid(regex(&"(a|b)?".repeat(5_000)));
+    too_large(regex(&"(a|b)?".repeat(10_000)));
+    too_large(regex(&format!("(?i){}", r"[a-\x{10ffff}]".repeat(2_000))));
+    let patterns: Value = (0..300).map(|at| (format!("^{at}[a-z]*$"), json!({}))).collect();
+    too_large(schema(json!({"type": "object", "patternProperties": patterns})));
+    let unicode = json!({"minLength": format!("{}é", "a".repeat(98))});
+    invalid(schema(unicode));
+}
+
+#[test]
+fn lark_grammars_end() {
+    assert!(matches(&compiles(lark("start: start \"a\" | \"b\"")), "baaa"));
+    compiles(lark("start: <[226]> /aaebb/"));
+    compiles(lark("start: /(?s:.*)/ <|end|>"));
+    let rules =
+        |count: usize| (1..count).map(|at| format!("r{at}: r{}\n", at + 1)).collect::<String>();
+    compiles(lark(format!("start: r1\n{}r2000: \"x\"", rules(2_000))));
+    too_large(lark(format!("start: r1\n{}r100000: \"x\"", rules(100_000))));
+    for text in ["", "x", "start: <[99999999]>", "start: <|none|>", "start: @none", "start: a{2,1}"]
+    {
+        invalid(lark(text));
+    }
+    invalid(lark(format!("start: {}", "a{".repeat(10_000))));
+    invalid(lark(format!("start: {}", "(".repeat(10_000))));
+    invalid(lark("start: (\"x\" | \"y\") \"a\"{1000000000}"));
+    invalid(lark("start: \"x\" %json"));
+    let primes = [7, 11, 13, 17, 19, 23].map(|prime| format!("/(a{{{prime}}})*c/ & ")).concat();
+    invalid(lark(format!("start: A\nA: \"a\" | \"b\" X\nX: {primes} /a*d/")));
+    let doubled = |at: usize| format!("R{at}: R{} R{}\n", at + 1, at + 1);
+    let doubles: String = (1..40).map(doubled).collect();
+    invalid(lark(format!("start: R1\n{doubles}R40: \"x\"")));
+    let nested = json!({"allOf": vec![json!({"anyOf": vec![json!({"type": "null"}); 99]}); 9]});
+    too_large(lark(format!("start: %json {nested}")));
+}
+
+#[test]
+fn ambiguous_grammars_end() {
+    let names = |at: usize| format!("| e{at}");
+    let rules = |at: usize| format!("e{at}: e e | /[a-z]/\n");
+    let (all, each): (String, String) =
+        ((0..200).map(names).collect(), (0..200).map(rules).collect());
+    assert!(compile(lark(format!("start: e\ne: \"x\" {all}\n{each}"))).is_err());
+}
+
+#[test]
+fn grammars_of_several_end() {
+    let two = several(["start: \"a\" @g1".into(), "start: \"b\" \"c\"".into()].into_iter());
+    assert!(matches(&compiles(two), "abc"));
+    compiles(several((0..100).map(|_| "start: \"x\"".into())));
+    too_large(several((0..101).map(|_| "start: \"x\"".into())));
+    invalid(several(std::iter::empty()));
+    let neither = vec![GrammarWithLexer::default()];
+    let neither = TopLevelGrammar { grammars: neither, max_tokens: None };
+    invalid(Grammar::Llguidance(Box::new(neither)));
+}
+
+#[test]
+fn each_clone_starts_anew_and_stops_when_no_more_can_come() {
+    let object = compiles(Grammar::JsonObject);
+    assert!(
+        matches(&object, "{ \"a\": [1, {}] }") && !matches(&object, "[]") && !matches(&object, "{")
+    );
+    let mut first = object.clone();
+    first.consume_tokens(&[u32::from(b'{'), u32::from(b'}')]).unwrap();
+    assert!(first.is_stopped() && first.stop_reason() == StopReason::NoExtension);
+    assert!(!object.is_stopped() && matches(&object, "{}"));
+    let mut digits = compiles(regex("[0-9]+")).clone();
+    digits.consume_token(u32::from(b'7')).unwrap();
+    assert!(!digits.is_stopped() && digits.is_accepting().unwrap());
+    let error = digits.consume_token(u32::from(b'x')).unwrap_err().to_string();
+    assert!(digits.is_stopped() && digits.is_error());
+    assert_eq!(digits.get_error(), Some(error));
+}
+
+#[test]
+fn whitespace_is_as_the_schema_says() {
+    let any = json!({"type": "object", "properties": {"a": {"type": "integer"}}});
+    assert!(matches(&compiles(schema(any.clone())), "{ \"a\" : 1 }"));
+    let mut none = any;
+    none["x-guidance"] = json!({"whitespace_flexible": false});
+    let none = compiles(schema(none));
+    assert!(
+        matches(&none, "{\"a\":1}")
+            && !matches(&none, "{ \"a\":1}")
+            && !matches(&none, "{\"a\": 1}")
+    );
+}
+
+#[test]
+fn a_thread_counts_until_it_ends() {
+    let slow = regex(&"(a|b)?".repeat(3_000));
+    let quick = compiler(Duration::from_millis(1));
+    let runtime = runtime();
+    for _ in 0..2 {
+        let refused = runtime.block_on(quick.compile(&slow)).err();
+        assert!(matches!(refused, Some(GrammarRefused::TookTooLong { .. })), "{refused:?}");
+    }
+    assert_eq!(runtime.block_on(quick.compile(&slow)).err(), Some(GrammarRefused::Busy));
+    let patient = GrammarCompiler { time: Duration::from_secs(60), ..quick };
+    assert!(runtime.block_on(patient.compile(&Grammar::JsonObject)).is_ok());
+}

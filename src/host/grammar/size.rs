@@ -1,0 +1,150 @@
+//! How large a grammar may be, as it is written.
+
+use serde_json::{Deserializer, Value};
+
+use super::GrammarRefused;
+
+/// Of all texts, and of all keys and strings of schemas but their titles and descriptions.
+const MAX_BYTES: usize = 64 << 10;
+/// Of one of them: it may be a regular expression.
+const MAX_STRING: usize = 32 << 10;
+/// Objects, arrays, strings, numbers and so on.
+const MAX_VALUES: usize = 10_000;
+/// Of one object.
+const MAX_KEYS: usize = 1_000;
+/// Objects and arrays within each other.
+const MAX_DEPTH: usize = 100;
+/// Each may take some milliseconds.
+const MAX_CASELESS_CLASSES: usize = 100;
+
+pub(super) fn at_most(
+    what: &'static str,
+    found: usize,
+    limit: usize,
+) -> Result<(), GrammarRefused> {
+    match found > limit {
+        true => Err(GrammarRefused::TooLarge { what, found, limit }),
+        false => Ok(()),
+    }
+}
+
+/// The size of the parts of a grammar together.
+#[derive(Default)]
+pub(super) struct Size {
+    bytes: usize,
+    values: usize,
+    caseless_classes: usize,
+}
+
+impl Size {
+    /// Adds a schema.
+    pub(super) fn schema(&mut self, schema: &Value) -> Result<(), GrammarRefused> {
+        self.value(schema, 0)
+    }
+
+    fn value(&mut self, value: &Value, depth: usize) -> Result<(), GrammarRefused> {
+        if depth > MAX_DEPTH {
+            return Err(GrammarRefused::TooDeep { limit: MAX_DEPTH });
+        }
+        self.values += 1;
+        at_most("values", self.values, MAX_VALUES)?;
+        match value {
+            Value::String(text) => self.text(text),
+            Value::Array(items) => items.iter().try_for_each(|item| self.value(item, depth + 1)),
+            Value::Object(entries) => {
+                at_most("keys in one object", entries.len(), MAX_KEYS)?;
+                entries.iter().try_for_each(|(key, value)| match key.as_str() {
+                    "title" | "description" | "$comment" if value.is_string() => Ok(()),
+                    _ => self.text(key).and_then(|()| self.value(value, depth + 1)),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds a regular expression, a Lark grammar, or a string that may be one.
+    pub(super) fn text(&mut self, text: &str) -> Result<(), GrammarRefused> {
+        self.bytes += text.len();
+        at_most("bytes in one string", text.len(), MAX_STRING)?;
+        at_most("bytes", self.bytes, MAX_BYTES)?;
+        if ignores_case(text) {
+            self.caseless_classes += text.matches(['[', '\\']).count();
+        }
+        let found = self.caseless_classes;
+        at_most("character classes and escapes that ignore case", found, MAX_CASELESS_CLASSES)
+    }
+}
+
+/// Whether a regular expression in the text may ignore case: `(?i)`, or `/.../i` in Lark.
+fn ignores_case(text: &str) -> bool {
+    let flagged = |(at, before): (usize, &str)| {
+        let flags = &text[at + before.len()..];
+        let end = flags.find(|c: char| !c.is_ascii_alphabetic() && c != '-');
+        flags[..end.unwrap_or(flags.len())].contains('i')
+    };
+    text.match_indices("(?").any(flagged) || text.match_indices('/').any(flagged)
+}
+
+/// The schemas in a Lark grammar.
+pub(super) fn embedded_schemas(mut text: &str) -> Result<Vec<Value>, GrammarRefused> {
+    let mut schemas = Vec::new();
+    while let Some((_, after)) = text.split_once("%json") {
+        let mut values = Deserializer::from_str(after).into_iter();
+        let Some(Ok(schema)) = values.next() else {
+            return Err(GrammarRefused::Invalid("%json without JSON after it".into()));
+        };
+        schemas.push(schema);
+        text = &after[values.byte_offset()..];
+    }
+    Ok(schemas)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn refused(schema: &Value) -> String {
+        Size::default().schema(schema).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_written_is_limited_in_each_way() {
+        assert_eq!(Size::default().schema(&json!({"enum": vec![1; 9_000]})), Ok(()));
+        let many = json!({"enum": vec![1; 100_000]});
+        assert_eq!(refused(&many), "the grammar has 10001 values: expected at most 10000");
+        let wide: Value = (0..1_001).map(|key| (key.to_string(), json!({}))).collect();
+        assert!(refused(&wide).contains("1001 keys in one object"));
+        assert!(
+            refused(&json!({"const": "x".repeat(40_000)})).contains("40000 bytes in one string")
+        );
+        assert!(refused(&json!({"enum": vec!["x".repeat(30_000); 3]})).contains("90004 bytes:"));
+        let deep = (0..101).fold(json!(1), |schema, _| json!([schema]));
+        assert!(refused(&deep).contains("more than 100 levels"));
+    }
+
+    #[test]
+    fn descriptions_are_free() {
+        let described = json!({"description": "x".repeat(70_000), "title": "x".repeat(70_000)});
+        assert_eq!(Size::default().schema(&described), Ok(()));
+        let named = json!({"properties": {"description": {"const": "x".repeat(70_000)}}});
+        assert!(refused(&named).contains("bytes"));
+    }
+
+    #[test]
+    fn few_classes_may_ignore_case() {
+        let caseless = |text: &str| Size::default().text(text).is_err();
+        let classes = "[^a]".repeat(101);
+        assert!(!caseless(&classes) && !caseless(&format!("(?:s)(?P<sit>{classes})")));
+        assert!(caseless(&format!("(?i){classes}")) && caseless(&format!("x(?s-i:{classes})")));
+        assert!(caseless(&format!("start: /{classes}/i")) && caseless(&format!("/{classes}/xis")));
+    }
+
+    #[test]
+    fn schemas_are_found_in_lark() {
+        let found = embedded_schemas("start: %json {\"a\": \"%json\"} | \"x\" %json[1]\nb: \"y\"");
+        assert_eq!(found, Ok(vec![json!({"a": "%json"}), json!([1])]));
+        assert!(embedded_schemas("start: %json {").is_err());
+    }
+}

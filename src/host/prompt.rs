@@ -1,0 +1,105 @@
+//! From what a request says to the tokens the model goes on from, off the engine's thread.
+
+use std::sync::Arc;
+
+use mistralrs_core::ext::{render_chat, ChatTemplate};
+use tokio::sync::Semaphore;
+
+use super::request::{first_line, Conversation, Prompt, RequestError};
+use super::vocabulary::Vocabulary;
+
+/// Longer texts are tokenized one at a time: they take seconds of a core.
+const LONG_TEXT: usize = 256 * 1024;
+
+/// A short context's prompt may have so many bytes.
+const LEAST_BYTES: usize = 64 * 1024;
+
+/// Renders and tokenizes prompts.
+#[derive(Clone)]
+pub struct Prompts {
+    pub(super) vocabulary: Arc<Vocabulary>,
+    chat_template: Option<Arc<ChatTemplate>>,
+    longest: usize,
+    long_texts: Arc<Semaphore>,
+}
+
+impl Prompts {
+    /// For a model that holds sequences of `longest` tokens.
+    pub(super) fn new(
+        vocabulary: Vocabulary,
+        chat_template: Option<Arc<ChatTemplate>>,
+        longest: usize,
+    ) -> Self {
+        let long_texts = Arc::new(Semaphore::new(1));
+        Self { vocabulary: Arc::new(vocabulary), chat_template, longest, long_texts }
+    }
+
+    /// The most bytes a prompt can have.
+    pub fn most_bytes(&self) -> usize {
+        self.longest.saturating_mul(self.vocabulary.longest_token()).max(LEAST_BYTES)
+    }
+
+    /// The tokens of `prompt`: at least one, at most the longest sequence, all of them the model's.
+    pub async fn tokens(&self, prompt: Prompt) -> Result<Vec<u32>, RequestError> {
+        let tokens = match prompt {
+            Prompt::Tokens(tokens) => tokens,
+            Prompt::Text(text) => self.tokenize(text, true).await?,
+            Prompt::Chat(messages) => self.conversation(messages.into()).await?,
+            Prompt::Conversation(conversation) => self.conversation(*conversation).await?,
+        };
+        let (count, longest, vocab_size) = (tokens.len(), self.longest, self.vocabulary.size());
+        if count == 0 {
+            return Err(RequestError::EmptyPrompt);
+        }
+        if count > longest {
+            return Err(RequestError::ContextLength { tokens: count, longest });
+        }
+        match tokens.iter().find(|&&token| token as usize >= vocab_size) {
+            Some(&token) => Err(RequestError::UnknownToken { token, vocab_size }),
+            None => Ok(tokens),
+        }
+    }
+
+    /// The tokens of `text`; `special` adds those that the tokenizer adds to every text.
+    pub async fn tokenize(&self, text: String, special: bool) -> Result<Vec<u32>, RequestError> {
+        let (bytes, most) = (text.len(), self.most_bytes());
+        if bytes > most {
+            return Err(RequestError::TextLength { bytes, most, longest: self.longest });
+        }
+        self.tokenize_any(text, special).await
+    }
+
+    /// As [`Self::tokenize`], for a text of any length.
+    pub async fn tokenize_any(
+        &self,
+        text: String,
+        special: bool,
+    ) -> Result<Vec<u32>, RequestError> {
+        let _permit = match text.len() > LONG_TEXT {
+            true => Some(self.long_texts.acquire().await.map_err(RequestError::failed)?),
+            false => None,
+        };
+        let vocabulary = self.vocabulary.clone();
+        aside(move || vocabulary.encode(&text, special)).await.map_err(RequestError::Tokenizer)?
+    }
+
+    async fn conversation(&self, conversation: Conversation) -> Result<Vec<u32>, RequestError> {
+        let template = self.chat_template.clone().filter(|template| template.has_chat_template());
+        let template = template.ok_or(RequestError::NoChatTemplate)?;
+        let rendered = aside(move || render(&template, conversation)).await;
+        let text = rendered.and_then(|rendered| rendered).map_err(RequestError::ChatTemplate)?;
+        self.tokenize(text, true).await
+    }
+}
+
+fn render(template: &ChatTemplate, conversation: Conversation) -> Result<String, String> {
+    let Conversation { messages, tools, enable_thinking, reasoning_effort } = conversation;
+    render_chat(template, messages, true, enable_thinking, reasoning_effort, tools)
+        .map_err(|error| first_line(&error.to_string()))
+}
+
+/// The result of `work`, done on a thread that may be busy for long; an error if it panics.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| first_line(&error.to_string()))
+}

@@ -1,0 +1,192 @@
+//! Answers to a chat, whole or streamed: both are the same pieces.
+
+use futures::{stream, Stream, StreamExt};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::super::logprobs::{ChatLogprobs, TokenLogprob};
+use super::super::tools::{FunctionCall, Tools};
+use super::super::usage::UsageBody;
+use super::parts::PartStream;
+use crate::host::vocabulary::Vocabulary;
+use crate::text::Part;
+use crate::{AnswerStream, AnswerToken, FinishReason, RequestError, Usage};
+
+/// A whole answer: `chat.completion`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ChatCompletion {
+    pub id: String,
+    pub object: &'static str,
+    /// In seconds since 1970.
+    pub created: u64,
+    /// NAME@k: the chains that have answered.
+    pub model: String,
+    pub system_fingerprint: &'static str,
+    pub choices: Vec<Choice>,
+    pub usage: UsageBody,
+}
+
+/// One of the answers to a request.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct Choice {
+    pub index: usize,
+    pub message: Message,
+    pub logprobs: Option<ChatLogprobs>,
+    /// stop, length or tool_calls.
+    pub finish_reason: &'static str,
+}
+
+/// What the model says.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct Message {
+    pub role: &'static str,
+    pub content: Option<String>,
+    pub refusal: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<FunctionCall>,
+}
+
+/// A piece of a streamed answer: `chat.completion.chunk`.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ChatCompletionChunk {
+    pub id: String,
+    pub object: &'static str,
+    /// In seconds since 1970.
+    pub created: u64,
+    /// NAME@k: the chains that answer.
+    pub model: String,
+    pub system_fingerprint: &'static str,
+    pub choices: Vec<ChunkChoice>,
+    /// In the last chunk, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<UsageBody>,
+}
+
+/// What is new in one of the answers.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ChunkChoice {
+    pub index: usize,
+    pub delta: Delta,
+    pub logprobs: Option<ChatLogprobs>,
+    /// With the last piece of the answer: stop, length or tool_calls.
+    pub finish_reason: Option<&'static str>,
+    #[serde(skip)]
+    pub usage: Option<Usage>,
+}
+
+/// New text or calls.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub struct Delta {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<FunctionCall>,
+}
+
+/// One of the answers to a chat, as it comes.
+pub struct ChoiceStream {
+    index: usize,
+    parts: PartStream,
+    found: usize,
+    named: bool,
+    with_logprobs: bool,
+}
+
+impl ChoiceStream {
+    /// The answer at `index`, in which calls of `tools` are looked for.
+    pub fn new(index: usize, answer: AnswerStream, tools: &Tools, with_logprobs: bool) -> Self {
+        let (parts, named) = (PartStream::new(answer, tools), tools.is_named());
+        Self { index, parts, found: 0, named, with_logprobs }
+    }
+
+    /// What is new; None after the end.
+    async fn next(&mut self, vocabulary: &Vocabulary) -> Result<Option<ChunkChoice>, RequestError> {
+        while let Some(new) = self.parts.next().await? {
+            let delta = self.delta(new.parts);
+            let logprobs = self.logprobs(&new.tokens, vocabulary);
+            let something = delta.content.is_some() || !delta.tool_calls.is_empty();
+            if something || new.end.is_some() || logprobs.is_some() {
+                let (reason, usage) = new.end.unzip();
+                let finish_reason = reason.map(|reason| self.finish_reason(reason));
+                let index = self.index;
+                return Ok(Some(ChunkChoice { index, delta, logprobs, finish_reason, usage }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn delta(&mut self, parts: Vec<Part>) -> Delta {
+        let mut delta = Delta::default();
+        for part in parts {
+            match part {
+                Part::Text(text) if text.is_empty() => {}
+                Part::Text(text) => delta.content.get_or_insert_default().push_str(&text),
+                Part::Call(call) => {
+                    let call = FunctionCall { index: Some(self.found), ..FunctionCall::new(call) };
+                    self.found += 1;
+                    delta.tool_calls.push(call);
+                }
+            }
+        }
+        delta
+    }
+
+    fn logprobs(&self, tokens: &[AnswerToken], vocabulary: &Vocabulary) -> Option<ChatLogprobs> {
+        let tokens = tokens.iter().filter_map(|token| TokenLogprob::of(token, vocabulary));
+        let content: Vec<TokenLogprob> = tokens.collect();
+        (self.with_logprobs && !content.is_empty()).then_some(ChatLogprobs::new(content))
+    }
+
+    fn finish_reason(&self, reason: FinishReason) -> &'static str {
+        match reason {
+            FinishReason::Stop if self.found > 0 && !self.named => "tool_calls",
+            reason => reason.as_str(),
+        }
+    }
+
+    /// The whole answer.
+    pub async fn whole(mut self, vocabulary: &Vocabulary) -> Result<(Choice, Usage), RequestError> {
+        let mut choice = Choice { index: self.index, ..Choice::default() };
+        choice.message.role = "assistant";
+        let mut usage = Usage::default();
+        let mut content = String::new();
+        let mut logprobs = ChatLogprobs::new(Vec::new());
+        while let Some(mut piece) = self.next(vocabulary).await? {
+            content += piece.delta.content.as_deref().unwrap_or_default();
+            choice.message.tool_calls.append(&mut piece.delta.tool_calls);
+            piece.logprobs.into_iter().for_each(|more| logprobs.extend(more));
+            choice.finish_reason = piece.finish_reason.unwrap_or(choice.finish_reason);
+            usage = piece.usage.unwrap_or(usage);
+        }
+        choice.message.tool_calls.iter_mut().for_each(|call| call.index = None);
+        let only_calls = content.is_empty() && !choice.message.tool_calls.is_empty();
+        choice.message.content = (!only_calls).then_some(content);
+        choice.logprobs = self.with_logprobs.then_some(logprobs);
+        Ok((choice, usage))
+    }
+
+    /// The answer piece by piece, after one that says who speaks.
+    pub fn pieces(
+        self,
+        vocabulary: std::sync::Arc<Vocabulary>,
+    ) -> impl Stream<Item = Result<ChunkChoice, RequestError>> + Send {
+        let first = ChunkChoice {
+            index: self.index,
+            delta: Delta {
+                role: Some("assistant"),
+                content: Some(String::new()),
+                ..Delta::default()
+            },
+            logprobs: None,
+            finish_reason: None,
+            usage: None,
+        };
+        let pieces = stream::unfold((self, vocabulary), |(mut choice, vocabulary)| async move {
+            let piece = choice.next(&vocabulary).await.transpose()?;
+            Some((piece, (choice, vocabulary)))
+        });
+        stream::iter([Ok(first)]).chain(pieces)
+    }
+}

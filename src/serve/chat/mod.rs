@@ -1,0 +1,111 @@
+//! `POST /v1/chat/completions`.
+
+mod answer;
+pub mod parts;
+pub mod request;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::Json;
+use futures::future::try_join_all;
+use futures::{stream, StreamExt};
+
+use super::answers::{fingerprint, new_id, now, start_all};
+use super::error::{Errors, Refusal};
+use super::fields::Fields;
+use super::model_choice::Chosen;
+use super::sse;
+use super::usage::UsageBody;
+use super::Served;
+use answer::{ChatCompletion, ChatCompletionChunk, ChoiceStream, ChunkChoice};
+use request::{Chat, ChatCompletionRequest};
+
+/// Answers a conversation.
+#[utoipa::path(
+    post,
+    path = "/v1/chat/completions",
+    request_body = ChatCompletionRequest,
+    responses(
+        (
+            status = 200,
+            description = "The answer; with \"stream\": true, pieces of it as server-sent events",
+            content((ChatCompletion = "application/json"), (ChatCompletionChunk = "text/event-stream")),
+        ),
+        Errors,
+    ),
+)]
+pub async fn create(State(served): State<Served>, mut fields: Fields) -> Result<Response, Refusal> {
+    let chosen = served.choose(&mut fields)?;
+    let chat = Chat::of(&mut fields, chosen.chains, served.engine.max_tokens())?;
+    fields.finish()?;
+    let with_logprobs = chat.request.logprobs.is_some();
+    let seed = chat.request.seed;
+    let prepared = served.engine.prepare(chat.request).await?;
+    let answers = start_all(&served.engine, &prepared, chat.choices, seed).await?;
+    let answers = answers.into_iter().enumerate();
+    let choices: Vec<ChoiceStream> = answers
+        .map(|(index, answer)| ChoiceStream::new(index, answer, &chat.tools, with_logprobs))
+        .collect();
+    if chat.stream {
+        return Ok(streamed(&served, choices, chosen, chat.include_usage));
+    }
+    whole(&served, choices, chosen).await
+}
+
+async fn whole(
+    served: &Served,
+    choices: Vec<ChoiceStream>,
+    chosen: Chosen,
+) -> Result<Response, Refusal> {
+    let vocabulary = served.engine.vocabulary();
+    let choices = try_join_all(choices.into_iter().map(|choice| choice.whole(vocabulary))).await?;
+    let (choices, usages): (Vec<_>, Vec<_>) = choices.into_iter().unzip();
+    let mut usage = UsageBody::default();
+    usages.into_iter().for_each(|of_choice| usage.add(0, of_choice));
+    let completion = ChatCompletion {
+        id: new_id("chatcmpl"),
+        object: "chat.completion",
+        created: now(),
+        model: chosen.id,
+        system_fingerprint: fingerprint(),
+        choices,
+        usage,
+    };
+    Ok(Json(completion).into_response())
+}
+
+fn streamed(
+    served: &Served,
+    choices: Vec<ChoiceStream>,
+    chosen: Chosen,
+    include_usage: bool,
+) -> Response {
+    let vocabulary = served.engine.vocabulary();
+    let used = |piece: ChunkChoice| {
+        let usage = piece.usage.map(|usage| (0, usage));
+        (piece, usage)
+    };
+    let pieces = choices.into_iter().map(|choice| {
+        let pieces = choice.pieces(vocabulary.clone());
+        pieces.map(move |piece| piece.map(used).map_err(Refusal::from)).boxed()
+    });
+    let chunk = ChatCompletionChunk {
+        id: new_id("chatcmpl"),
+        object: "chat.completion.chunk",
+        created: now(),
+        model: chosen.id.clone(),
+        system_fingerprint: fingerprint(),
+        choices: Vec::new(),
+        usage: None,
+    };
+    let chunk = move |piece: Option<ChunkChoice>, usage| ChatCompletionChunk {
+        choices: piece.into_iter().collect(),
+        usage,
+        ..chunk.clone()
+    };
+    let chunks = sse::chunks(stream::select_all(pieces), include_usage, chunk);
+    sse::respond(chunks.inspect(move |_| {
+        // The request is in progress until its stream is dropped.
+        let _ = &chosen;
+    }))
+}

@@ -1,0 +1,139 @@
+//! `POST /v1/completions`.
+
+mod answer;
+mod logprobs;
+mod request;
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::Json;
+use futures::future::try_join_all;
+use futures::{stream, StreamExt};
+
+use super::answers::{fingerprint, new_id, now, start_all};
+use super::error::{Errors, Refusal};
+use super::fields::Fields;
+use super::sse;
+use super::usage::UsageBody;
+use super::Served;
+use crate::host::vocabulary::Vocabulary;
+use crate::{Prompt, Request, Usage};
+use answer::{ChoiceStream, Completion, CompletionChoice, Echo};
+use request::{CompletionRequest, Completions};
+
+/// Goes on from a text, or from several.
+#[utoipa::path(
+    post,
+    path = "/v1/completions",
+    request_body = CompletionRequest,
+    responses(
+        (
+            status = 200,
+            description = "The answer; with \"stream\": true, pieces of it as server-sent events",
+            content((Completion = "application/json"), (Completion = "text/event-stream")),
+        ),
+        Errors,
+    ),
+)]
+pub async fn create(State(served): State<Served>, mut fields: Fields) -> Result<Response, Refusal> {
+    let chosen = served.choose(&mut fields)?;
+    let completions = Completions::of(&mut fields, chosen.chains, served.engine.max_tokens())?;
+    fields.finish()?;
+    let completion = Completion {
+        id: new_id("cmpl"),
+        object: "text_completion",
+        created: now(),
+        model: chosen.id.clone(),
+        system_fingerprint: fingerprint(),
+        choices: Vec::new(),
+        usage: None,
+    };
+    let (stream, include_usage) = (completions.stream, completions.include_usage);
+    let started = start(&served, completions).await?;
+    let vocabulary = served.engine.vocabulary();
+    if !stream {
+        let (choices, usage) = whole(started, vocabulary).await?;
+        let usage = Some(usage);
+        return Ok(Json(Completion { choices, usage, ..completion }).into_response());
+    }
+    let pieces = started.into_iter().enumerate().flat_map(|(prompt, started)| {
+        let pieces = started.answers.into_iter();
+        pieces.map(move |answer| (prompt, answer.pieces(vocabulary.clone())))
+    });
+    let pieces = pieces.map(|(prompt, pieces)| {
+        let used = move |piece: CompletionChoice| {
+            let usage = piece.usage.map(|usage| (prompt, usage));
+            (piece, usage)
+        };
+        pieces.map(move |piece| piece.map(used).map_err(Refusal::from)).boxed()
+    });
+    let chunk = move |piece: Option<CompletionChoice>, usage| Completion {
+        choices: piece.into_iter().collect(),
+        usage,
+        ..completion.clone()
+    };
+    let chunks = sse::chunks(stream::select_all(pieces), include_usage, chunk);
+    Ok(sse::respond(chunks.inspect(move |_| {
+        // The request is in progress until its stream is dropped.
+        let _ = &chosen;
+    })))
+}
+
+/// The answers to one prompt.
+struct Started {
+    answers: Vec<ChoiceStream>,
+    /// How many of them are wanted: the best.
+    n: usize,
+}
+
+/// Has the engine answer every prompt.
+async fn start(served: &Served, completions: Completions) -> Result<Vec<Started>, Refusal> {
+    let Completions { requests, n, best_of, echo, logprobs, .. } = completions;
+    let engine = &served.engine;
+    let prompt = |(prompt, request): (usize, Request)| async move {
+        let text = match &request.prompt {
+            Prompt::Text(text) if echo => Some(text.clone()),
+            _ => None,
+        };
+        let seed = request.seed;
+        let prepared = engine.prepare(request).await?;
+        let shown = echo.then(|| Arc::new(Echo::of(prepared.prompt(), text, engine.vocabulary())));
+        let answers = start_all(engine, &prepared, best_of, seed).await?;
+        let answers = answers.into_iter().enumerate().map(|(index, answer)| {
+            ChoiceStream::new(prompt * n + index, answer, shown.clone(), logprobs)
+        });
+        Ok::<_, Refusal>(Started { answers: answers.collect(), n })
+    };
+    try_join_all(requests.into_iter().enumerate().map(prompt)).await
+}
+
+/// The whole answers, and what they took.
+async fn whole(
+    started: Vec<Started>,
+    vocabulary: &Vocabulary,
+) -> Result<(Vec<CompletionChoice>, UsageBody), Refusal> {
+    let prompts =
+        started.into_iter().enumerate().map(|(prompt, Started { answers, n })| async move {
+            let answers = answers.into_iter().map(|answer| answer.whole(vocabulary));
+            let mut answers = try_join_all(answers).await?;
+            let usages: Vec<Usage> =
+                answers.iter().filter_map(|(choice, _)| choice.usage).collect();
+            if answers.len() > n {
+                answers.sort_by(|(_, one), (_, other)| other.total_cmp(one));
+                answers.truncate(n);
+            }
+            let choices = answers.into_iter().enumerate().map(|(index, (choice, _))| {
+                CompletionChoice { index: prompt * n + index, ..choice }
+            });
+            Ok::<_, Refusal>((choices.collect::<Vec<_>>(), usages))
+        });
+    let mut total = UsageBody::default();
+    let mut choices = Vec::new();
+    for (prompt, (of_prompt, usages)) in try_join_all(prompts).await?.into_iter().enumerate() {
+        choices.extend(of_prompt);
+        usages.into_iter().for_each(|usage| total.add(prompt, usage));
+    }
+    Ok((choices, total))
+}

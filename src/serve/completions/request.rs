@@ -1,0 +1,147 @@
+//! The body of `POST /v1/completions`.
+
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::super::chat::request::{check_stream_options, StreamOptions};
+use super::super::error::Refusal;
+use super::super::fields::Fields;
+use super::super::format::{grammar, GrammarField, ResponseFormat};
+use super::super::labels::Labels;
+use super::super::limits::{check_choices, MOST_TOP_LOGPROBS};
+use super::super::model_choice::ModelFields;
+use super::super::sampling::{in_range, SamplingFields, Stop};
+use crate::{Prompt, Request};
+
+/// As many tokens as OpenAI's endpoint answers with unless asked.
+const MAX_TOKENS: u32 = 16;
+
+/// The body, for its description.
+#[derive(Deserialize, ToSchema)]
+#[allow(dead_code, reason = "describes the body")]
+pub struct CompletionRequest {
+    #[serde(flatten)]
+    model: ModelFields,
+    #[serde(flatten)]
+    completion: CompletionFields,
+    #[serde(flatten)]
+    sampling: SamplingFields,
+}
+
+/// The fields of a completion.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct CompletionFields {
+    prompt: PromptField,
+    /// The most tokens of an answer.
+    #[schema(default = 16)]
+    max_tokens: Option<u32>,
+    /// How many answers to each prompt.
+    #[schema(minimum = 1, maximum = 128, default = 1)]
+    n: Option<u32>,
+    /// Of so many answers to each prompt, the n of the highest mean log-probability.
+    #[schema(minimum = 1, maximum = 128)]
+    best_of: Option<u32>,
+    stop: Option<Stop>,
+    #[schema(default = false)]
+    stream: Option<bool>,
+    stream_options: Option<StreamOptions>,
+    /// Log-probabilities of tokens, and of so many of the likeliest in their places.
+    #[schema(minimum = 0, maximum = 20)]
+    logprobs: Option<u32>,
+    /// Begin each answer with its prompt.
+    #[schema(default = false)]
+    echo: Option<bool>,
+    response_format: Option<ResponseFormat>,
+    grammar: Option<GrammarField>,
+}
+
+/// One prompt or several, each a text or tokens.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(
+    untagged,
+    expecting = "expected a text, a list of texts, a list of tokens or a list of lists of tokens"
+)]
+pub enum PromptField {
+    Text(String),
+    Tokens(Vec<u32>),
+    Texts(Vec<String>),
+    TokenLists(Vec<Vec<u32>>),
+}
+
+impl PromptField {
+    fn prompts(self) -> Vec<Prompt> {
+        match self {
+            Self::Text(text) => vec![Prompt::Text(text)],
+            Self::Tokens(tokens) => vec![Prompt::Tokens(tokens)],
+            Self::Texts(texts) => texts.into_iter().map(Prompt::Text).collect(),
+            Self::TokenLists(lists) => lists.into_iter().map(Prompt::Tokens).collect(),
+        }
+    }
+}
+
+/// Completions, checked and in the engine's terms.
+pub struct Completions {
+    /// One per prompt.
+    pub requests: Vec<Request>,
+    /// Answers to each prompt, and from how many they are chosen.
+    pub n: usize,
+    pub best_of: usize,
+    pub echo: bool,
+    pub logprobs: bool,
+    pub stream: bool,
+    pub include_usage: bool,
+}
+
+impl Completions {
+    /// What `fields` ask for at `k` chains of a model with a context of `longest` tokens.
+    pub fn of(fields: &mut Fields, k: usize, longest: usize) -> Result<Self, Refusal> {
+        let completion: CompletionFields = fields.take()?;
+        let sampling: SamplingFields = fields.take()?;
+        fields.take::<Labels>()?.check()?;
+        let stream = completion.stream.unwrap_or(false);
+        let prompts = completion.prompt.prompts();
+        if prompts.is_empty() {
+            return Err(Refusal::value("prompt", "expected at least one prompt"));
+        }
+        let (n, best_of) = choices(completion.n, completion.best_of, stream)?;
+        let max_tokens = completion.max_tokens.unwrap_or(MAX_TOKENS);
+        check_choices(best_of, prompts.len(), Some(max_tokens), longest)?;
+        in_range("logprobs", completion.logprobs, 0..=MOST_TOP_LOGPROBS)?;
+        let top = completion.logprobs.map(|top| top as usize);
+        let echo = completion.echo.unwrap_or(false);
+        let options = completion.stream_options.unwrap_or_default();
+        check_stream_options(&options)?;
+
+        let mut request = Request::greedy(Prompt::Tokens(Vec::new())).at(k);
+        sampling.apply(&mut request)?;
+        request.sampling.max_len = Some(max_tokens as usize);
+        request.stop = Stop::strings(completion.stop)?;
+        request.grammar = grammar(completion.response_format, completion.grammar)?;
+        request.logprobs = top.or((best_of > n).then_some(0));
+        request.prompt_logprobs = top.filter(|_| echo);
+        let requests = prompts.into_iter().map(|prompt| Request { prompt, ..request.clone() });
+        Ok(Self {
+            requests: requests.collect(),
+            n: n as usize,
+            best_of: best_of as usize,
+            echo,
+            logprobs: top.is_some(),
+            stream,
+            include_usage: options.include_usage.unwrap_or(false),
+        })
+    }
+}
+
+fn choices(n: Option<u32>, best_of: Option<u32>, stream: bool) -> Result<(u32, u32), Refusal> {
+    let n = n.unwrap_or(1);
+    let best_of = best_of.unwrap_or(n);
+    if best_of < n {
+        let message = format!("best_of is {best_of}: expected at least n, which is {n}");
+        return Err(Refusal::value("best_of", message));
+    }
+    if stream && best_of > n {
+        let message = "the best of several answers are known at their end: best_of does not stream";
+        return Err(Refusal::value("best_of", message));
+    }
+    Ok((n, best_of))
+}

@@ -1,0 +1,258 @@
+//! The body of a request: a JSON object whose fields are taken, one group after the other, by the types that
+//! know them. What nobody takes is refused by name.
+
+use std::fmt;
+use std::time::Duration;
+
+use axum::body::HttpBody;
+use axum::extract::{FromRequest, Request};
+use axum::http::{header, HeaderMap, StatusCode};
+use futures::StreamExt;
+use indexmap::IndexMap;
+use serde::de::value::MapDeserializer;
+use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde::{forward_to_deserialize_any, Deserialize};
+use serde_json::value::RawValue;
+
+use super::error::Refusal;
+use super::Served;
+
+/// How long nothing of a body may arrive before it is given up.
+const SILENCE: Duration = Duration::from_secs(8);
+
+/// The fields of a body. Those that are null count as absent.
+#[derive(Debug)]
+pub struct Fields {
+    fields: IndexMap<String, Box<RawValue>>,
+    /// The names that some type has taken.
+    taken: Vec<&'static str>,
+}
+
+impl Fields {
+    /// The fields of the JSON object `body`.
+    pub fn of(body: &[u8]) -> Result<Self, Refusal> {
+        let Object(mut fields) = serde_json::from_slice(body)
+            .map_err(|error| Refusal::new(format!("the body is not a JSON object: {error}")))?;
+        fields.retain(|_, value| value.get() != "null");
+        Ok(Self { fields, taken: Vec::new() })
+    }
+
+    /// Takes the fields that the struct `T` has.
+    pub fn take<T: DeserializeOwned>(&mut self) -> Result<T, Refusal> {
+        let mut track = serde_path_to_error::Track::new();
+        let taking = Taking { fields: &self.fields, taken: &mut self.taken };
+        let taking = serde_path_to_error::Deserializer::new(taking, &mut track);
+        T::deserialize(taking).map_err(|error| bad_field(&track.path().to_string(), &error))
+    }
+
+    /// Refuses what nobody has taken.
+    pub fn finish(self) -> Result<(), Refusal> {
+        match self.fields.keys().find(|field| !self.taken.contains(&field.as_str())) {
+            None => Ok(()),
+            Some(field) => {
+                let message = format!(
+                    "the field \"{}\" is not supported: leave it out (docs/openai.md lists the fields)",
+                    shortened(field)
+                );
+                Err(Refusal::unsupported(shortened(field), message))
+            }
+        }
+    }
+}
+
+impl FromRequest<Served> for Fields {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, served: &Served) -> Result<Self, Refusal> {
+        if !is_json(request.headers()) {
+            let message = "expected a body with the header Content-Type: application/json";
+            return Err(Refusal::new(message).with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+        }
+        Self::of(&read(request, served.most_body_bytes).await?)
+    }
+}
+
+/// The body of `request`, of at most `most` bytes.
+async fn read(request: Request, most: usize) -> Result<Vec<u8>, Refusal> {
+    let too_long = || {
+        Refusal::new(format!("the body is longer than {most} bytes"))
+            .with_status(StatusCode::PAYLOAD_TOO_LARGE)
+    };
+    if request.body().size_hint().lower() > most as u64 {
+        return Err(too_long());
+    }
+    let mut pieces = request.into_body().into_data_stream();
+    let mut body = Vec::new();
+    loop {
+        let piece = tokio::time::timeout(SILENCE, pieces.next()).await.map_err(|_| {
+            let message = format!("nothing of the body has arrived for {} s", SILENCE.as_secs());
+            Refusal::new(message).with_status(StatusCode::REQUEST_TIMEOUT)
+        })?;
+        match piece {
+            None => return Ok(body),
+            Some(Ok(piece)) if body.len() + piece.len() > most => return Err(too_long()),
+            Some(Ok(piece)) => body.extend_from_slice(&piece),
+            Some(Err(error)) => {
+                return Err(Refusal::new(format!("the body cannot be read: {error}")));
+            }
+        }
+    }
+}
+
+/// Whether the headers announce JSON.
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default();
+    kind.trim().eq_ignore_ascii_case("application/json")
+}
+
+/// What is wrong with the field at `path`.
+fn bad_field(path: &str, error: &serde_json::Error) -> Refusal {
+    let error = error.to_string();
+    let missing = error.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+    let param = match (path, missing) {
+        (".", Some(missing)) => missing.to_string(),
+        (path, Some(missing)) => format!("{path}.{missing}"),
+        (path, None) => path.to_string(),
+    };
+    // Positions are those within the field, of which clients know nothing.
+    let message = error.split(" at line ").next().unwrap_or(&error);
+    Refusal::new(format!("{param}: {}", shortened(message))).of(param).coded("invalid_type")
+}
+
+/// Values that clients send appear in messages, but not megabytes of them.
+fn shortened(text: &str) -> String {
+    const LONGEST: usize = 300;
+    match text.char_indices().nth(LONGEST) {
+        Some((at, _)) => format!("{}..", &text[..at]),
+        None => text.into(),
+    }
+}
+
+/// A JSON object; a field that comes twice is refused, for readers differ in which one counts.
+struct Object(IndexMap<String, Box<RawValue>>);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Object;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+                let mut fields = IndexMap::new();
+                while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
+                    if fields.insert(name.clone(), value).is_some() {
+                        let name = shortened(&name);
+                        return Err(serde::de::Error::custom(format!("duplicate field `{name}`")));
+                    }
+                }
+                Ok(Object(fields))
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+/// Gives a struct those of the fields that it knows.
+struct Taking<'de> {
+    fields: &'de IndexMap<String, Box<RawValue>>,
+    taken: &'de mut Vec<&'static str>,
+}
+
+impl<'de> Deserializer<'de> for Taking<'de> {
+    type Error = serde_json::Error;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        known: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        self.taken.extend(known);
+        let fields = self.fields;
+        let known = known.iter().filter_map(|&name| Some((name, &**fields.get(name)?)));
+        visitor.visit_map(MapDeserializer::new(known))
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        visitor.visit_unit()
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
+        unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    struct First {
+        a: Option<u32>,
+        b: Vec<Inner>,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        c: bool,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    struct Second {
+        d: Option<String>,
+    }
+
+    fn refused<T: DeserializeOwned + fmt::Debug>(body: &str) -> (String, String) {
+        let taken = Fields::of(body.as_bytes()).and_then(|mut fields| fields.take::<T>());
+        let refusal = taken.unwrap_err();
+        (refusal.param.unwrap_or_default(), refusal.message)
+    }
+
+    #[test]
+    fn each_type_takes_its_fields_and_null_is_absent() {
+        let body = br#"{"d": "x", "b": [{"c": true}], "a": null, "e": null}"#;
+        let mut fields = Fields::of(body).unwrap();
+        assert_eq!(fields.take::<First>().unwrap(), First { a: None, b: vec![Inner { c: true }] });
+        assert_eq!(fields.take::<Second>().unwrap(), Second { d: Some("x".into()) });
+        fields.finish().unwrap();
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_its_path() {
+        let (param, message) = refused::<First>(r#"{"b": [{"c": true}, {"c": 5}]}"#);
+        assert_eq!(param, "b[1].c");
+        assert!(message.contains("expected a boolean"), "{message}");
+        assert_eq!(refused::<First>(r#"{"a": "x", "b": []}"#).0, "a");
+        assert_eq!(refused::<First>(r#"{"a": 1}"#).0, "b");
+        assert_eq!(refused::<First>(r#"{"b": [{}]}"#).0, "b[0].c");
+        assert_eq!(refused::<First>(r#"{"a": 1e99, "b": []}"#).0, "a");
+        let (param, message) = refused::<First>(r#"{"b": [{"c": true, "c": false}]}"#);
+        assert_eq!(param, "b[0]");
+        assert!(message.contains("duplicate field `c`"), "{message}");
+    }
+
+    #[test]
+    fn what_nobody_takes_is_refused_by_name() {
+        let mut fields = Fields::of(br#"{"b": [], "logit_bais": {}}"#).unwrap();
+        fields.take::<First>().unwrap();
+        assert_eq!(fields.finish().unwrap_err().param.unwrap(), "logit_bais");
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        let deep = "[".repeat(10_000);
+        let deeper = format!("{{\"a\": {deep}");
+        for body in ["", "[]", "5", "{\"a\": 1", "{\"a\": 1, \"a\": 2}", "{'a': 1}", &deep, &deeper]
+        {
+            assert!(Fields::of(body.as_bytes()).is_err(), "{body}");
+        }
+        assert!(Fields::of(b"{\"a\": \"\xff\"}").is_err());
+    }
+}

@@ -1,0 +1,139 @@
+//! Who may talk to the server: no page of another site, and no site that claims this machine's address.
+
+use std::net::IpAddr;
+
+use axum::extract::{Request, State};
+use axum::http::{header, HeaderMap, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::Response;
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+
+use super::error::Refusal;
+
+/// Which origins and hosts are let in.
+#[derive(Clone, Debug, Default)]
+pub struct Guard {
+    /// Origins of web pages that may use the API, such as `https://example.org`.
+    pub allow_origins: Vec<String>,
+    /// Whether the server listens on this machine only, so that no other host name is its own.
+    pub loopback: bool,
+}
+
+impl Guard {
+    /// What browsers are told of the origins that are let in.
+    pub fn cors(&self) -> anyhow::Result<CorsLayer> {
+        let origins = self.allow_origins.iter().map(|origin| {
+            let whole = origin.split_once("://").is_some_and(|(scheme, host)| {
+                !scheme.is_empty() && !host.is_empty() && !host.contains('/')
+            });
+            anyhow::ensure!(
+                whole,
+                "--allow-origin {origin}: expected SCHEME://HOST[:PORT], as in https://example.org"
+            );
+            Ok(HeaderValue::from_str(origin)?)
+        });
+        Ok(CorsLayer::new()
+            .allow_origin(AllowOrigin::list(origins.collect::<anyhow::Result<Vec<_>>>()?))
+            .allow_methods([Method::GET, Method::POST])
+            // OpenAI's JavaScript client sends a dozen of its own.
+            .allow_headers(AllowHeaders::mirror_request()))
+    }
+
+    fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let host = text(headers, header::HOST);
+        if let Some(host) = host.filter(|host| self.loopback && !is_this_machine(host)) {
+            let host: String = host.chars().take(100).collect();
+            let message = format!(
+                "the host {host} is not this server's: it listens on this machine only, as localhost"
+            );
+            return Err(Refusal::new(message).with_status(StatusCode::FORBIDDEN));
+        }
+        let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+        let origin = origin.to_str().unwrap_or("(not text)");
+        let own = origin.split_once("://").map(|(_, own)| own);
+        if self.allow_origins.iter().any(|allowed| allowed == origin)
+            || (own.is_some() && own == host)
+        {
+            return Ok(());
+        }
+        let origin: String = origin.chars().take(100).collect();
+        let message = format!("pages of {origin} may not use this server: see --allow-origin");
+        Err(Refusal::new(message).with_status(StatusCode::FORBIDDEN))
+    }
+}
+
+/// Middleware: refuses what the guard does not let in.
+pub async fn guard(
+    State(guard): State<Guard>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
+    guard.check(request.headers())?;
+    Ok(next.run(request).await)
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    headers.get(name).map(|value| value.to_str().unwrap_or("(not text)"))
+}
+
+/// Whether `host`, with or without a port, is this machine.
+fn is_this_machine(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    let name = name.trim_end_matches('.');
+    name.eq_ignore_ascii_case("localhost")
+        || name.to_ascii_lowercase().ends_with(".localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn let_in(guard: &Guard, headers: &[(header::HeaderName, &str)]) -> bool {
+        let headers = headers.iter().map(|(name, value)| (name.clone(), value.parse().unwrap()));
+        guard.check(&headers.collect()).is_ok()
+    }
+
+    #[test]
+    fn a_server_of_this_machine_has_no_other_name() {
+        let guard = Guard { loopback: true, ..Guard::default() };
+        for own in
+            ["localhost", "localhost:1234", "127.0.0.1:80", "[::1]:80", "127.1.2.3", "LOCALHOST."]
+        {
+            assert!(let_in(&guard, &[(header::HOST, own)]), "{own}");
+        }
+        for other in
+            ["example.org", "localhost.example.org", "10.0.0.1", "[2001:db8::1]:80", "evil"]
+        {
+            assert!(!let_in(&guard, &[(header::HOST, other)]), "{other}");
+            assert!(let_in(&Guard::default(), &[(header::HOST, other)]), "{other}");
+        }
+        assert!(let_in(&guard, &[]));
+    }
+
+    #[test]
+    fn pages_of_other_sites_are_not_let_in_unless_allowed() {
+        let guard = Guard { allow_origins: vec!["https://a.org".into()], loopback: true };
+        let host = (header::HOST, "localhost:1234");
+        assert!(let_in(&guard, &[host.clone(), (header::ORIGIN, "http://localhost:1234")]));
+        assert!(let_in(&guard, &[host.clone(), (header::ORIGIN, "https://a.org")]));
+        for origin in
+            ["https://b.org", "http://a.org", "null", "http://localhost:5", "https://a.org.b"]
+        {
+            assert!(!let_in(&guard, &[host.clone(), (header::ORIGIN, origin)]), "{origin}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_a_scheme_and_a_host() {
+        let cors =
+            |origin: &str| Guard { allow_origins: vec![origin.into()], loopback: false }.cors();
+        assert!(cors("https://a.org:8080").is_ok());
+        for refused in ["a.org", "*", "https://a.org/", "", "://a", "https://"] {
+            assert!(cors(refused).is_err(), "{refused}");
+        }
+    }
+}

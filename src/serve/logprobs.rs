@@ -1,0 +1,75 @@
+//! Log-probabilities as the chat endpoint writes them.
+
+use mistralrs_core::ext::TokenLogprobs;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::host::vocabulary::Vocabulary;
+use crate::AnswerToken;
+
+/// Those of an answer's tokens.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ChatLogprobs {
+    content: Vec<TokenLogprob>,
+    refusal: Option<Vec<TokenLogprob>>,
+}
+
+/// That of a token.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct TokenLogprob {
+    token: String,
+    /// The natural logarithm of its probability, before penalties and temperature.
+    logprob: f64,
+    /// What the token stands for: it may be half a character.
+    bytes: Vec<u8>,
+    top_logprobs: Vec<TopLogprob>,
+}
+
+/// That of one of the likeliest tokens.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct TopLogprob {
+    token: String,
+    logprob: f64,
+    bytes: Vec<u8>,
+}
+
+impl ChatLogprobs {
+    pub fn new(content: Vec<TokenLogprob>) -> Self {
+        Self { content, refusal: None }
+    }
+
+    /// Adds those of the next tokens.
+    pub fn extend(&mut self, more: Self) {
+        self.content.extend(more.content);
+    }
+}
+
+impl TokenLogprob {
+    /// That of `token`, if it has one and is part of the text.
+    pub fn of(token: &AnswerToken, vocabulary: &Vocabulary) -> Option<Self> {
+        if token.ends_text {
+            return None;
+        }
+        let TokenLogprobs { logprob, top } = token.logprobs.as_ref()?;
+        let top = top.iter().map(|&(id, logprob)| {
+            let bytes = vocabulary.bytes(id);
+            TopLogprob { token: text(bytes), logprob: finite(logprob), bytes: bytes.to_vec() }
+        });
+        let bytes = vocabulary.bytes(token.id);
+        Some(Self {
+            token: text(bytes),
+            logprob: finite(*logprob),
+            bytes: bytes.to_vec(),
+            top_logprobs: top.collect(),
+        })
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// JSON has no infinity; OpenAI writes -9999 for what cannot come.
+pub fn finite(logprob: f64) -> f64 {
+    logprob.max(-9999.)
+}

@@ -1,0 +1,256 @@
+//! The body of `POST /v1/responses`.
+
+use indexmap::IndexMap;
+use mistralrs_core::ReasoningEffort;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use super::super::chat::request::{check_stream_options, reasoning_effort, StreamOptions};
+use super::super::error::Refusal;
+use super::super::format::GrammarField;
+use super::super::labels::Labels;
+use super::super::model_choice::ModelFields;
+use super::super::sampling::{SamplingFields, Stop};
+use super::input::InputField;
+
+/// The body, for its description.
+#[derive(Deserialize, ToSchema)]
+#[allow(dead_code, reason = "describes the body")]
+pub struct ResponseRequest {
+    #[serde(flatten)]
+    model: ModelFields,
+    #[serde(flatten)]
+    response: ResponseFields,
+    #[serde(flatten)]
+    echoed: EchoedFields,
+    #[serde(flatten)]
+    sampling: SamplingFields,
+    #[serde(flatten)]
+    labels: Labels,
+}
+
+/// The fields that only requests have.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct ResponseFields {
+    #[schema(value_type = InputField)]
+    pub input: Box<RawValue>,
+    pub stop: Option<Stop>,
+    #[schema(default = false)]
+    pub stream: Option<bool>,
+    pub stream_options: Option<ResponseStreamOptions>,
+    /// Only `message.output_text.logprobs`: log-probabilities of the answer's tokens.
+    pub include: Option<Vec<String>>,
+    #[schema(value_type = Option<Vec<ResponseTool>>, max_items = 128)]
+    pub tools: Option<Vec<Box<RawValue>>>,
+    pub grammar: Option<GrammarField>,
+    /// Only `disabled`.
+    pub truncation: Option<String>,
+    /// Only `false`.
+    #[schema(default = false)]
+    pub background: Option<bool>,
+}
+
+/// The fields that the answer repeats.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct EchoedFields {
+    /// A system message before the input.
+    pub instructions: Option<String>,
+    /// The most tokens of an answer; by default what fits the context.
+    pub max_output_tokens: Option<u32>,
+    #[serde(default)]
+    pub text: TextField,
+    #[serde(default)]
+    pub tool_choice: ResponseToolChoice,
+    /// Whether one answer may hold several calls.
+    #[serde(default = "parallel")]
+    pub parallel_tool_calls: bool,
+    /// Log-probabilities of so many of the likeliest tokens in the place of each.
+    #[serde(default)]
+    #[schema(minimum = 0, maximum = 20)]
+    pub top_logprobs: u32,
+    #[serde(default)]
+    pub reasoning: ReasoningField,
+    #[serde(default = "one")]
+    pub temperature: f64,
+    #[serde(default = "one")]
+    pub top_p: f64,
+    #[serde(default)]
+    pub metadata: IndexMap<String, String>,
+    pub user: Option<String>,
+    pub safety_identifier: Option<String>,
+    pub prompt_cache_key: Option<String>,
+}
+
+fn parallel() -> bool {
+    true
+}
+
+fn one() -> f64 {
+    1.
+}
+
+/// What would need something that is kept.
+#[derive(Debug, Deserialize)]
+pub struct StateFields {
+    previous_response_id: Option<IgnoredAny>,
+    conversation: Option<IgnoredAny>,
+    prompt: Option<IgnoredAny>,
+}
+
+/// Options of a stream.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResponseStreamOptions {
+    /// Only `false`.
+    include_obfuscation: Option<bool>,
+}
+
+/// What form the text of an answer has.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TextField {
+    pub format: Option<TextFormat>,
+    /// Only null.
+    #[serde(skip_serializing)]
+    pub verbosity: Option<String>,
+}
+
+/// The form of a text.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum TextFormat {
+    /// Any text.
+    Text {},
+    /// Any JSON object.
+    JsonObject {},
+    /// JSON of this schema.
+    JsonSchema(NamedSchema),
+}
+
+/// A JSON schema with a name.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NamedSchema {
+    pub name: String,
+    pub description: Option<String>,
+    #[schema(value_type = Object)]
+    pub schema: Map<String, Value>,
+    /// Answers always match the schema.
+    pub strict: Option<bool>,
+}
+
+/// A function that the model may call.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct ResponseTool {
+    /// function
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Letters, digits, `_` and `-`.
+    #[schema(max_length = 64)]
+    pub name: String,
+    pub description: Option<String>,
+    /// A JSON schema.
+    #[schema(value_type = Option<Object>)]
+    pub parameters: Option<Map<String, Value>>,
+    /// Arguments of a forced call always match the schema.
+    pub strict: Option<bool>,
+}
+
+/// Which functions are called.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(
+    untagged,
+    expecting = "expected \"none\", \"auto\", \"required\" or {\"type\": \"function\", \"name\": ..}"
+)]
+pub enum ResponseToolChoice {
+    Mode(String),
+    Named(NamedTool),
+}
+
+/// The one function that is called.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NamedTool {
+    /// function
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub name: String,
+}
+
+/// For chat templates that show it.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReasoningField {
+    /// low, medium or high.
+    effort: Option<String>,
+    /// Only null.
+    summary: Option<String>,
+}
+
+impl Default for ResponseToolChoice {
+    fn default() -> Self {
+        Self::Mode("auto".into())
+    }
+}
+
+impl Default for TextFormat {
+    fn default() -> Self {
+        Self::Text {}
+    }
+}
+
+impl StateFields {
+    pub fn check(&self) -> Result<(), Refusal> {
+        let stored = "nothing is stored: send the conversation as input";
+        for (field, given, message) in [
+            ("previous_response_id", self.previous_response_id.is_some(), stored),
+            ("conversation", self.conversation.is_some(), stored),
+            ("prompt", self.prompt.is_some(), "no prompts are stored: send the text as input"),
+        ] {
+            if given {
+                return Err(Refusal::unsupported(field, format!("{message}; leave {field} out")));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ResponseFields {
+    pub fn check(&self) -> Result<(), Refusal> {
+        if self.truncation.as_deref().is_some_and(|truncation| truncation != "disabled") {
+            let message = "input is never truncated: leave truncation out";
+            return Err(Refusal::unsupported("truncation", message));
+        }
+        if self.background == Some(true) {
+            let message = "answers are given while one waits: leave background out";
+            return Err(Refusal::unsupported("background", message));
+        }
+        let include_obfuscation =
+            self.stream_options.as_ref().and_then(|options| options.include_obfuscation);
+        check_stream_options(&StreamOptions { include_obfuscation, ..StreamOptions::default() })
+    }
+}
+
+impl TextField {
+    pub fn check(&self) -> Result<(), Refusal> {
+        if self.verbosity.is_some() {
+            let message = "the model has no switch for it: leave verbosity out";
+            return Err(Refusal::unsupported("text.verbosity", message));
+        }
+        Ok(())
+    }
+}
+
+impl ReasoningField {
+    pub fn effort(&self) -> Result<Option<ReasoningEffort>, Refusal> {
+        if self.summary.is_some() {
+            let message = "reasoning is not summarized: leave summary out";
+            return Err(Refusal::unsupported("reasoning.summary", message));
+        }
+        let effort = self.effort.clone().map(reasoning_effort).transpose();
+        effort.map_err(|refusal| Refusal::unsupported("reasoning.effort", refusal.message))
+    }
+}

@@ -1,0 +1,72 @@
+//! The events of a streamed answer.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::super::error::Refusal;
+use super::super::logprobs::TokenLogprob;
+use super::answer::{OutputItem, OutputText, ResponseBody};
+
+/// An event of a stream. Its name is its type.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ResponseEvent {
+    /// response.created, response.output_text.delta, ..
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// From 0 on.
+    pub sequence_number: usize,
+    #[serde(flatten)]
+    pub data: EventData,
+}
+
+/// What an event tells.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum EventData {
+    /// response.created, .in_progress, .completed and .incomplete: the answer so far.
+    Response { response: Box<ResponseBody> },
+    /// response.output_item.added and .done
+    Item { output_index: usize, item: OutputItem },
+    /// response.content_part.added and .done
+    Part {
+        #[serde(flatten)]
+        at: PartPlace,
+        part: OutputText,
+    },
+    /// response.output_text.delta
+    TextDelta {
+        #[serde(flatten)]
+        at: PartPlace,
+        delta: String,
+        logprobs: Vec<TokenLogprob>,
+    },
+    /// response.output_text.done
+    TextDone {
+        #[serde(flatten)]
+        at: PartPlace,
+        text: String,
+        logprobs: Vec<TokenLogprob>,
+    },
+    /// response.function_call_arguments.delta
+    ArgumentsDelta { item_id: String, output_index: usize, delta: String },
+    /// response.function_call_arguments.done
+    ArgumentsDone { item_id: String, output_index: usize, name: String, arguments: String },
+    /// error: the answer has failed.
+    Error { code: Option<&'static str>, message: String, param: Option<String> },
+}
+
+/// Where a part of a message stands.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct PartPlace {
+    pub item_id: String,
+    pub output_index: usize,
+    /// 0: a message has one part.
+    pub content_index: usize,
+}
+
+impl From<Refusal> for EventData {
+    fn from(refusal: Refusal) -> Self {
+        let Refusal { code, message, param, .. } = refusal;
+        Self::Error { code, message, param }
+    }
+}

@@ -1,0 +1,262 @@
+//! What a body asks for, checked and in the engine's terms.
+
+use serde_json::value::RawValue;
+use serde_json::Value;
+
+use super::super::error::Refusal;
+use super::super::fields::Fields;
+use super::super::format::{grammar, GrammarField};
+use super::super::labels::Labels;
+use super::super::limits::MOST_TOP_LOGPROBS;
+use super::super::sampling::{in_range, SamplingFields, Stop};
+use super::super::tools::{Choice, FunctionTool, Tools};
+use super::body::{
+    EchoedFields, NamedSchema, NamedTool, ResponseFields, ResponseTool, ResponseToolChoice,
+    StateFields, TextField, TextFormat,
+};
+use super::input::messages;
+use super::nested::{object, Kind};
+use crate::host::request::Conversation;
+use crate::text::MARKERS;
+use crate::{Grammar, Prompt, Request};
+
+/// What `include` may ask for.
+const LOGPROBS: &str = "message.output_text.logprobs";
+
+/// A request, checked and in the engine's terms.
+pub struct Asked {
+    pub request: Request,
+    pub tools: Tools,
+    pub stream: bool,
+    /// What the answer repeats.
+    pub echoed: EchoedFields,
+    pub shown_tools: Vec<ResponseTool>,
+}
+
+impl Asked {
+    /// What `fields` ask for at `k` chains.
+    pub fn of(fields: &mut Fields, k: usize) -> Result<Self, Refusal> {
+        fields.take::<StateFields>()?.check()?;
+        let asked: ResponseFields = fields.take()?;
+        let mut echoed: EchoedFields = fields.take()?;
+        let sampling: SamplingFields = fields.take()?;
+        fields.take::<Labels>()?.check()?;
+        asked.check()?;
+        echoed.text.check()?;
+        echoed.text.format.get_or_insert_default();
+        let shown_tools = shown_tools(&asked.tools.unwrap_or_default())?;
+        let tools = tools(&shown_tools, &echoed)?;
+        let conversation = Conversation {
+            messages: messages(echoed.instructions.as_deref(), &asked.input)?,
+            tools: tools.for_template(),
+            enable_thinking: None,
+            reasoning_effort: echoed.reasoning.effort()?,
+        };
+        let mut request = Request::greedy(Prompt::Conversation(Box::new(conversation))).at(k);
+        sampling.apply(&mut request)?;
+        request.sampling.max_len = echoed.max_output_tokens.map(|tokens| tokens as usize);
+        request.stop = Stop::strings(asked.stop)?;
+        request.grammar = form(&echoed.text, asked.grammar, &tools)?;
+        request.logprobs = logprobs(&asked.include.unwrap_or_default(), echoed.top_logprobs)?;
+        request.shown_tokens = if tools.for_template().is_empty() { &[] } else { &MARKERS };
+        Ok(Self { request, tools, stream: asked.stream.unwrap_or(false), echoed, shown_tools })
+    }
+}
+
+/// How many of the likeliest tokens have log-probabilities; None if no tokens have.
+fn logprobs(include: &[String], top: u32) -> Result<Option<usize>, Refusal> {
+    in_range("top_logprobs", Some(top), 0..=MOST_TOP_LOGPROBS)?;
+    if let Some(index) = include.iter().position(|included| included != LOGPROBS) {
+        let message = format!("expected {LOGPROBS}, and nothing else");
+        return Err(Refusal::unsupported(format!("include[{index}]"), message));
+    }
+    if top > 0 && include.is_empty() {
+        let message = format!("top_logprobs needs \"include\": [\"{LOGPROBS}\"]");
+        return Err(Refusal::value("top_logprobs", message));
+    }
+    Ok((!include.is_empty()).then_some(top as usize))
+}
+
+fn shown_tools(tools: &[Box<RawValue>]) -> Result<Vec<ResponseTool>, Refusal> {
+    let function = |kind: Kind, fields: &mut Fields| {
+        if kind.kind.as_deref() == Some("function") {
+            return fields.take();
+        }
+        let kind = kind.shown();
+        let message =
+            format!("a tool of type {kind}: expected function, for colm has no tools of its own");
+        Err(Refusal::unsupported("type", message))
+    };
+    let tools = tools.iter().enumerate();
+    tools.map(|(index, tool)| object(tool, &format!("tools[{index}]"), function)).collect()
+}
+
+fn tools(tools: &[ResponseTool], echoed: &EchoedFields) -> Result<Tools, Refusal> {
+    let choice = match &echoed.tool_choice {
+        ResponseToolChoice::Named(NamedTool { kind, name }) if kind == "function" => {
+            Choice::Named(name.clone())
+        }
+        ResponseToolChoice::Named(_) => {
+            let message = "expected a tool_choice of type function";
+            return Err(Refusal::unsupported("tool_choice.type", message));
+        }
+        ResponseToolChoice::Mode(mode) => match mode.as_str() {
+            "none" => Choice::None,
+            "auto" => Choice::Auto,
+            "required" => Choice::Required,
+            _ => return Err(Refusal::value("tool_choice", "expected none, auto or required")),
+        },
+    };
+    let functions = tools.iter().cloned().map(|tool| {
+        let ResponseTool { name, description, parameters, strict, .. } = tool;
+        FunctionTool { name, description, parameters, strict }
+    });
+    Tools::new(functions.collect(), Some(choice), Some(echoed.parallel_tool_calls))
+}
+
+/// What the answer must match. At most one of the fields may say it.
+fn form(
+    text: &TextField,
+    field: Option<GrammarField>,
+    tools: &Tools,
+) -> Result<Option<Grammar>, Refusal> {
+    let of_text = match &text.format {
+        None | Some(TextFormat::Text {}) => None,
+        Some(TextFormat::JsonObject {}) => Some(Grammar::JsonObject),
+        Some(TextFormat::JsonSchema(NamedSchema { schema, .. })) => {
+            Some(Grammar::JsonSchema(Value::Object(schema.clone())))
+        }
+    };
+    let forms = [
+        ("text.format", of_text),
+        ("grammar", grammar(None, field)?),
+        ("tool_choice", tools.grammar()),
+    ];
+    let mut given = forms.into_iter().filter_map(|(param, form)| Some((param, form?)));
+    match (given.next(), given.next()) {
+        (Some((one, _)), Some((other, _))) => {
+            let message = format!("{one} and {other} exclude each other: give one of them");
+            Err(Refusal::value(other, message))
+        }
+        (form, _) => Ok(form.map(|(_, form)| form)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The body with these fields, read.
+    fn read(body: &Value) -> Result<Asked, Refusal> {
+        let mut fields = Fields::of(body.to_string().as_bytes())?;
+        let asked = Asked::of(&mut fields, 1)?;
+        fields.finish()?;
+        Ok(asked)
+    }
+
+    fn with(mut body: Value) -> Value {
+        body["input"] = json!("hi");
+        body
+    }
+
+    fn tool() -> Value {
+        json!({"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": true})
+    }
+
+    #[test]
+    fn what_has_no_effect_is_refused_by_name() {
+        for (body, param) in [
+            (json!({"store": true}), "store"),
+            (json!({"background": true}), "background"),
+            (json!({"previous_response_id": "x"}), "previous_response_id"),
+            (json!({"conversation": {"id": "x"}}), "conversation"),
+            (json!({"prompt": {"id": "x"}}), "prompt"),
+            (json!({"max_tool_calls": 3}), "max_tool_calls"),
+            (json!({"truncation": "auto"}), "truncation"),
+            (json!({"service_tier": "flex"}), "service_tier"),
+            (json!({"include": ["reasoning.encrypted_content"]}), "include[0]"),
+            (json!({"reasoning": {"effort": "minimal"}}), "reasoning.effort"),
+            (json!({"reasoning": {"summary": "auto"}}), "reasoning.summary"),
+            (json!({"text": {"verbosity": "low"}}), "text.verbosity"),
+            (
+                json!({"stream_options": {"include_obfuscation": true}}),
+                "stream_options.include_obfuscation",
+            ),
+            (json!({"tools": [tool(), {"type": "web_search", "x": 1}]}), "tools[1].type"),
+            (json!({"tools": [{"type": "function", "name": "f", "x": 1}]}), "tools[0].x"),
+            (json!({"max_tokens": 5}), "max_tokens"),
+        ] {
+            let refusal = read(&with(body.clone())).err().unwrap();
+            let found = (refusal.param.as_deref(), refusal.code);
+            assert_eq!(found, (Some(param), Some("unsupported_parameter")), "{body}");
+        }
+    }
+
+    #[test]
+    fn bad_values_are_refused_by_name() {
+        for (body, param) in [
+            (json!({"top_logprobs": 2}), "top_logprobs"),
+            (json!({"top_logprobs": 21, "include": [LOGPROBS]}), "top_logprobs"),
+            (json!({"temperature": 3}), "temperature"),
+            (json!({"metadata": {"a": 1}}), "metadata.a"),
+            (json!({"text": {"format": {"type": "text", "x": 1}}}), "text.format"),
+            (
+                json!({"text": {"format": {"type": "json_schema", "name": "x"}}}),
+                "text.format.schema",
+            ),
+            (json!({"tool_choice": "required"}), "tool_choice"),
+            (
+                json!({"tool_choice": {"type": "function", "name": "g"}, "tools": [tool()]}),
+                "tool_choice",
+            ),
+            (json!({"tool_choice": {"type": "web_search"}}), "tool_choice"),
+            (json!({"stream_options": {"include_usage": true}}), "stream_options.include_usage"),
+            (
+                json!({
+                    "tool_choice": "required", "tools": [tool()],
+                    "text": {"format": {"type": "json_object"}},
+                }),
+                "tool_choice",
+            ),
+        ] {
+            let refusal = read(&with(body.clone())).err().unwrap();
+            assert_eq!(refusal.param.as_deref(), Some(param), "{body}: {}", refusal.message);
+        }
+    }
+
+    #[test]
+    fn what_changes_nothing_may_be_said() {
+        for body in [
+            json!({"store": false, "background": false, "previous_response_id": null, "include": []}),
+            json!({"truncation": "disabled", "text": {"format": null, "verbosity": null}}),
+            json!({"reasoning": {"effort": null, "summary": null}, "tools": null, "tool_choice": null}),
+            json!({"stream_options": {"include_obfuscation": false}, "service_tier": "auto"}),
+        ] {
+            let asked = read(&with(body)).unwrap();
+            assert!(asked.request.grammar.is_none() && asked.request.logprobs.is_none());
+        }
+    }
+
+    #[test]
+    fn the_answer_repeats_what_was_asked() {
+        let body = json!({
+            "instructions": "be brief", "max_output_tokens": 5, "temperature": 0.5, "metadata": {"a": "b"},
+            "include": [LOGPROBS], "top_logprobs": 2, "reasoning": {"effort": "low"},
+            "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}},
+        });
+        let asked = read(&with(body.clone())).unwrap();
+        assert_eq!((asked.request.logprobs, asked.request.sampling.max_len), (Some(2), Some(5)));
+        assert!(matches!(asked.request.grammar, Some(Grammar::JsonSchema(_))));
+        let echoed = json!(asked.echoed);
+        for field in
+            ["instructions", "max_output_tokens", "temperature", "metadata", "top_logprobs"]
+        {
+            assert_eq!(echoed[field], body[field], "{field}");
+        }
+        assert_eq!(echoed["text"]["format"]["name"], "n");
+        assert_eq!((&echoed["tool_choice"], &echoed["top_p"]), (&json!("auto"), &json!(1.0)));
+        assert_eq!(echoed["reasoning"], json!({"effort": "low", "summary": null}));
+    }
+}

@@ -1,0 +1,254 @@
+//! The fields that say how tokens are chosen, and the ranges of their values.
+
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use candle_core::{Result as TensorResult, Tensor};
+use mistralrs_core::{CustomLogitsProcessor, DrySamplingParams, SamplingParams};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::error::Refusal;
+use crate::Request;
+
+/// The most stop strings, and the longest of them in bytes.
+const MOST_STOPS: usize = 16;
+const LONGEST_STOP: usize = 1024;
+
+/// The most tokens with a bias of their own.
+const MOST_BIASES: usize = 1024;
+
+/// How tokens are chosen, in every endpoint.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub struct SamplingFields {
+    /// 0: always the likeliest token.
+    #[schema(minimum = 0, maximum = 2, default = 1)]
+    temperature: Option<f64>,
+    /// Of the likeliest tokens, only those that together have this probability.
+    #[schema(minimum = 0, maximum = 1, default = 1)]
+    top_p: Option<f64>,
+    /// Only so many of the likeliest tokens; 0: all.
+    #[schema(minimum = 0)]
+    top_k: Option<u32>,
+    /// Only tokens with at least this share of the likeliest one's probability.
+    #[schema(minimum = 0, maximum = 1)]
+    min_p: Option<f64>,
+    #[schema(minimum = -2, maximum = 2)]
+    frequency_penalty: Option<f32>,
+    #[schema(minimum = -2, maximum = 2)]
+    presence_penalty: Option<f32>,
+    /// Logits of tokens that have come are divided by this.
+    #[schema(minimum = 0.01, maximum = 10)]
+    repetition_penalty: Option<f32>,
+    /// Equal requests with equal seeds get equal answers. Choice i of n uses seed + i.
+    seed: Option<i64>,
+    /// Added to the logits of tokens, by their ids.
+    #[schema(value_type = Option<HashMap<String, f32>>)]
+    logit_bias: Option<HashMap<String, f32>>,
+    /// "Don't repeat yourself": how much a token loses that would go on with a repetition.
+    #[schema(minimum = 0, maximum = 100)]
+    dry_multiplier: Option<f32>,
+    #[schema(minimum = 1, maximum = 10)]
+    dry_base: Option<f32>,
+    /// The longest repetition that loses nothing.
+    dry_allowed_length: Option<u32>,
+    /// Texts at which a repetition ends.
+    dry_sequence_breakers: Option<Vec<String>>,
+}
+
+/// One stop string or several.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(untagged, expecting = "expected a string or a list of strings")]
+pub enum Stop {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl SamplingFields {
+    /// Puts what the fields say into `request`.
+    pub fn apply(self, request: &mut Request) -> Result<(), Refusal> {
+        in_range("temperature", self.temperature, 0. ..=2.)?;
+        in_range("top_p", self.top_p, 0. ..=1.)?;
+        in_range("min_p", self.min_p, 0. ..=1.)?;
+        in_range("frequency_penalty", self.frequency_penalty, -2. ..=2.)?;
+        in_range("presence_penalty", self.presence_penalty, -2. ..=2.)?;
+        in_range("repetition_penalty", self.repetition_penalty, 0.01..=10.)?;
+        // A nucleus of nothing is the likeliest token, as a temperature of 0 says it.
+        let greedy = self.top_p == Some(0.);
+        request.sampling = SamplingParams {
+            temperature: if greedy { Some(0.) } else { self.temperature },
+            top_p: self.top_p.filter(|_| !greedy),
+            top_k: self.top_k.map(|top_k| top_k as usize).filter(|&top_k| top_k > 0),
+            min_p: self.min_p,
+            frequency_penalty: self.frequency_penalty,
+            presence_penalty: self.presence_penalty,
+            repetition_penalty: self.repetition_penalty,
+            dry_params: self.dry()?,
+            ..SamplingParams::neutral()
+        };
+        request.seed = self.seed.map(|seed| seed as u64);
+        if let Some(bias) = self.logit_bias {
+            request.logits_processors.push(Arc::new(LogitBias::of(bias)?));
+        }
+        Ok(())
+    }
+
+    fn dry(&self) -> Result<Option<DrySamplingParams>, Refusal> {
+        in_range("dry_multiplier", self.dry_multiplier, 0. ..=100.)?;
+        in_range("dry_base", self.dry_base, 1. ..=10.)?;
+        let breakers = self.dry_sequence_breakers.clone();
+        let bytes = breakers.iter().flatten().map(String::len).sum::<usize>();
+        if bytes > LONGEST_STOP {
+            let message = format!("{bytes} bytes: expected at most {LONGEST_STOP} in all");
+            return Err(Refusal::value("dry_sequence_breakers", message));
+        }
+        let Some(multiplier) = self.dry_multiplier else {
+            let alone = self.dry_base.is_some() || self.dry_allowed_length.is_some();
+            if alone || breakers.is_some() {
+                let message =
+                    "the dry_ fields have no effect without dry_multiplier: give it, or none";
+                return Err(Refusal::value("dry_multiplier", message));
+            }
+            return Ok(None);
+        };
+        let allowed = self.dry_allowed_length.map(|length| length as usize);
+        let dry =
+            DrySamplingParams::new_with_defaults(multiplier, breakers, self.dry_base, allowed);
+        dry.map(Some).map_err(|error| Refusal::value("dry_multiplier", error.to_string()))
+    }
+}
+
+impl Stop {
+    /// The stop strings, none of them empty.
+    pub fn strings(stop: Option<Self>) -> Result<Vec<String>, Refusal> {
+        let stops = match stop {
+            None => return Ok(Vec::new()),
+            Some(Self::One(stop)) => vec![stop],
+            Some(Self::Several(stops)) => stops,
+        };
+        if stops.len() > MOST_STOPS {
+            let message = format!("{} stop strings: expected at most {MOST_STOPS}", stops.len());
+            return Err(Refusal::value("stop", message));
+        }
+        match stops.iter().find(|stop| stop.is_empty() || stop.len() > LONGEST_STOP) {
+            Some(stop) => {
+                let message =
+                    format!("a stop string of {} bytes: expected 1 to {LONGEST_STOP}", stop.len());
+                Err(Refusal::value("stop", message))
+            }
+            None => Ok(stops),
+        }
+    }
+}
+
+/// Refuses a value outside `range`.
+pub fn in_range<T: PartialOrd + std::fmt::Display + Copy>(
+    field: &str,
+    value: Option<T>,
+    range: RangeInclusive<T>,
+) -> Result<(), Refusal> {
+    match value {
+        Some(value) if !range.contains(&value) => {
+            let (least, most) = range.into_inner();
+            let message = format!("{field} is {value}: expected {least} to {most}");
+            Err(Refusal::value(field, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// OpenAI's `logit_bias`, as the engine takes it.
+struct LogitBias(Vec<(u32, f32)>);
+
+impl LogitBias {
+    fn of(bias: HashMap<String, f32>) -> Result<Self, Refusal> {
+        if bias.len() > MOST_BIASES {
+            let message = format!("{} tokens: expected at most {MOST_BIASES}", bias.len());
+            return Err(Refusal::value("logit_bias", message));
+        }
+        let bias = bias.into_iter().map(|(token, bias)| {
+            in_range("logit_bias", Some(bias), -100. ..=100.)?;
+            let id = token.parse().map_err(|_| {
+                let token: String = token.chars().take(50).collect();
+                let message = format!("{token:?} is not the id of a token");
+                Refusal::value("logit_bias", message)
+            })?;
+            Ok((id, bias))
+        });
+        bias.collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl CustomLogitsProcessor for LogitBias {
+    fn apply(&self, logits: &Tensor, _context: &[u32]) -> TensorResult<Tensor> {
+        let mut values = logits.to_vec1::<f32>()?;
+        for &(token, bias) in &self.0 {
+            if let Some(logit) = values.get_mut(token as usize) {
+                *logit += bias;
+            }
+        }
+        Tensor::from_vec(values, logits.shape(), logits.device())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{json, Value};
+
+    use super::*;
+    use crate::Prompt;
+
+    fn applied(fields: Value) -> Result<Request, Refusal> {
+        let mut request = Request::greedy(Prompt::Tokens(vec![0]));
+        serde_json::from_value::<SamplingFields>(fields).unwrap().apply(&mut request)?;
+        Ok(request)
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_by_field() {
+        for (field, values) in [
+            ("temperature", vec![-0.1, 2.1, 1e300]),
+            ("top_p", vec![-0.1, 1.1]),
+            ("min_p", vec![-0.1, 1.1]),
+            ("frequency_penalty", vec![-2.1, 2.1, 1e30]),
+            ("presence_penalty", vec![-2.1, 2.1]),
+            ("repetition_penalty", vec![0., -1., 11.]),
+            ("dry_multiplier", vec![-1., 1e9]),
+        ] {
+            for value in values {
+                let refusal = applied(json!({field: value})).err().unwrap();
+                assert_eq!(refusal.param.as_deref(), Some(field), "{value}");
+                assert!(refusal.message.contains("expected"), "{}", refusal.message);
+            }
+        }
+        assert!(applied(json!({"dry_base": 2})).is_err());
+        assert!(applied(json!({"logit_bias": {"x": 1}})).is_err());
+        assert!(applied(json!({"logit_bias": {"1": 101}})).is_err());
+    }
+
+    #[test]
+    fn a_nucleus_of_nothing_is_the_likeliest_token() {
+        let request = applied(json!({"top_p": 0, "temperature": 1.5})).unwrap();
+        assert_eq!((request.sampling.temperature, request.sampling.top_p), (Some(0.), None));
+    }
+
+    #[test]
+    fn a_bias_is_added_to_its_tokens() {
+        let request = applied(json!({"logit_bias": {"1": 5, "99": -100}})).unwrap();
+        let logits = Tensor::new(&[1f32, 2., 3.], &candle_core::Device::Cpu).unwrap();
+        let biased = request.logits_processors[0].apply(&logits, &[]).unwrap();
+        assert_eq!(biased.to_vec1::<f32>().unwrap(), [1., 7., 3.]);
+    }
+
+    #[test]
+    fn stops_are_few_and_not_empty() {
+        let strings = |stop: Value| Stop::strings(Some(serde_json::from_value(stop).unwrap()));
+        assert_eq!(strings(json!("a")).unwrap(), ["a"]);
+        assert_eq!(strings(json!(["a", "b"])).unwrap(), ["a", "b"]);
+        for refused in [json!(""), json!(["a", ""]), json!(vec!["a"; 17]), json!("a".repeat(1025))]
+        {
+            assert!(strings(refused).is_err());
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Streams as server-sent events.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures::future::ready;
+use futures::{stream, Stream, StreamExt};
+use serde::Serialize;
+
+use super::error::Refusal;
+use super::usage::UsageBody;
+use crate::Usage;
+
+/// Comments keep a connection open while a long prompt is read.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// An event of a stream.
+pub struct ServerEvent {
+    /// Its name, in streams whose events have names.
+    pub name: Option<&'static str>,
+    data: String,
+}
+
+impl ServerEvent {
+    /// An event without a name whose data is the JSON of `data`.
+    pub fn of(data: &impl Serialize) -> Result<Self, Refusal> {
+        let data = serde_json::to_string(data).map_err(Refusal::internal)?;
+        Ok(Self { name: None, data })
+    }
+
+    /// With a name.
+    pub fn named(self, name: &'static str) -> Self {
+        Self { name: Some(name), ..self }
+    }
+
+    /// What ends the streams of the chat and completions endpoints.
+    pub fn done() -> Self {
+        Self { name: None, data: "[DONE]".into() }
+    }
+}
+
+/// `events` as they come. The first error is the last event: a stream that was cut is not taken for whole.
+pub fn respond(
+    events: impl Stream<Item = Result<ServerEvent, Refusal>> + Send + 'static,
+) -> Response {
+    let ended = stream::unfold((Box::pin(events), false), |(mut events, failed)| async move {
+        if failed {
+            return None;
+        }
+        let (event, failed) = match events.next().await? {
+            Ok(event) => (event, false),
+            Err(refusal) => (error_event(refusal), true),
+        };
+        Some((Ok::<_, Infallible>(event.into()), (events, failed)))
+    });
+    Sse::new(ended).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+}
+
+/// `pieces` as events, each in a chunk that `chunk` makes, then a chunk with the tokens used if asked for,
+/// and `[DONE]`. With the last piece of an answer come the index of its prompt and what the answer took.
+pub fn chunks<P: Send + 'static, C: Serialize>(
+    pieces: impl Stream<Item = Result<(P, Option<(usize, Usage)>), Refusal>> + Send + 'static,
+    include_usage: bool,
+    chunk: impl Fn(Option<P>, Option<UsageBody>) -> C + Send + 'static,
+) -> impl Stream<Item = Result<ServerEvent, Refusal>> + Send + 'static {
+    let ends = if include_usage { vec![End::Usage, End::Done] } else { vec![End::Done] };
+    let events = pieces.map(Item::Piece).chain(stream::iter(ends).map(Item::End));
+    events.scan(UsageBody::default(), move |total, event| {
+        let event = match event {
+            Item::Piece(Ok((piece, usage))) => {
+                usage.into_iter().for_each(|(prompt, usage)| total.add(prompt, usage));
+                ServerEvent::of(&chunk(Some(piece), None))
+            }
+            Item::Piece(Err(refusal)) => Err(refusal),
+            Item::End(End::Usage) => ServerEvent::of(&chunk(None, Some(total.clone()))),
+            Item::End(End::Done) => Ok(ServerEvent::done()),
+        };
+        ready(Some(event))
+    })
+}
+
+/// A piece of an answer, or what follows all of them.
+enum Item<P> {
+    Piece(P),
+    End(End),
+}
+
+enum End {
+    Usage,
+    Done,
+}
+
+fn error_event(refusal: Refusal) -> ServerEvent {
+    let data = serde_json::to_string(&refusal.body());
+    let data = data.unwrap_or_else(|_| r#"{"error": {"message": "internal error"}}"#.into());
+    ServerEvent { name: None, data }
+}
+
+impl From<ServerEvent> for Event {
+    fn from(event: ServerEvent) -> Self {
+        let named = event.name.map(|name| Event::default().event(name)).unwrap_or_default();
+        named.data(event.data)
+    }
+}

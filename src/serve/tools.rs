@@ -1,0 +1,243 @@
+//! Functions that the model may call, and the calls in its answers.
+
+use std::collections::{HashMap, HashSet};
+
+use mistralrs_core::{Function, Tool, ToolType};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::error::Refusal;
+use crate::host::grammar::tool_call;
+use crate::text::{Part, ToolCall, ToolParser};
+use crate::{FinishReason, Grammar};
+
+const MOST_TOOLS: usize = 128;
+const LONGEST_NAME: usize = 64;
+
+/// A function that the model may call.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FunctionTool {
+    /// Letters, digits, `_` and `-`.
+    #[schema(max_length = 64)]
+    pub name: String,
+    pub description: Option<String>,
+    /// A JSON schema.
+    #[schema(value_type = Option<Object>)]
+    pub parameters: Option<Map<String, Value>>,
+    /// Arguments of a forced call always match the schema.
+    #[allow(dead_code, reason = "OpenAI's clients send it; it changes nothing")]
+    pub strict: Option<bool>,
+}
+
+/// Which functions are called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// None.
+    None,
+    /// Those the model calls by itself.
+    Auto,
+    /// At least one.
+    Required,
+    /// This one.
+    Named(String),
+}
+
+/// The functions of a request, checked.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    functions: Vec<FunctionTool>,
+    choice: Choice,
+    /// Whether one answer may hold several calls.
+    parallel: bool,
+}
+
+impl Tools {
+    /// Refuses names that are no names and choices that cannot be met.
+    pub fn new(
+        functions: Vec<FunctionTool>,
+        choice: Option<Choice>,
+        parallel: Option<bool>,
+    ) -> Result<Self, Refusal> {
+        if functions.len() > MOST_TOOLS {
+            let message = format!("{} tools: expected at most {MOST_TOOLS}", functions.len());
+            return Err(Refusal::value("tools", message));
+        }
+        let mut names = HashSet::new();
+        for (index, FunctionTool { name, .. }) in functions.iter().enumerate() {
+            let of_a_name = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+            if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(of_a_name) {
+                let message = format!(
+                    "tools[{index}] has a name that is not 1 to {LONGEST_NAME} letters, digits, _ and -"
+                );
+                return Err(Refusal::value("tools", message));
+            }
+            if !names.insert(name.as_str()) {
+                return Err(Refusal::value("tools", format!("two tools are called {name}")));
+            }
+        }
+        let choice = match choice {
+            Some(Choice::Named(name)) if !names.contains(name.as_str()) => {
+                let name: String = name.chars().take(LONGEST_NAME).collect();
+                let message = format!("tool_choice names {name}, which is not among the tools");
+                return Err(Refusal::value("tool_choice", message));
+            }
+            Some(Choice::Required) if functions.is_empty() => {
+                let message = "tool_choice requires a call, and there are no tools";
+                return Err(Refusal::value("tool_choice", message));
+            }
+            choice => choice.unwrap_or(Choice::Auto),
+        };
+        Ok(Self { functions, choice, parallel: parallel.unwrap_or(true) })
+    }
+
+    /// What the chat template shows of them: nothing where none may be called.
+    pub fn for_template(&self) -> Vec<Tool> {
+        if self.choice == Choice::None {
+            return Vec::new();
+        }
+        let tool = |function: &FunctionTool| Tool {
+            tp: ToolType::Function,
+            function: Function {
+                description: function.description.clone(),
+                name: function.name.clone(),
+                parameters: function
+                    .parameters
+                    .clone()
+                    .map(|parameters| parameters.into_iter().collect::<HashMap<_, _>>()),
+            },
+        };
+        self.functions.iter().map(tool).collect()
+    }
+
+    /// What an answer must match where a call is forced.
+    pub fn grammar(&self) -> Option<Grammar> {
+        let forced: Vec<&FunctionTool> = match &self.choice {
+            Choice::None | Choice::Auto => return None,
+            Choice::Required => self.functions.iter().collect(),
+            Choice::Named(name) => self.functions.iter().filter(|one| one.name == *name).collect(),
+        };
+        let schema = |one: &FunctionTool| {
+            let parameters = one.parameters.clone().unwrap_or_default();
+            (one.name.clone(), Value::Object(parameters))
+        };
+        Some(tool_call(&forced.into_iter().map(schema).collect::<Vec<_>>()))
+    }
+
+    /// Looks for calls in an answer.
+    pub fn finder(&self) -> CallFinder {
+        match self.choice {
+            Choice::None => CallFinder::Off,
+            Choice::Auto if self.functions.is_empty() => CallFinder::Off,
+            Choice::Auto => {
+                let names = self.functions.iter().map(|function| function.name.clone()).collect();
+                let most = if self.parallel { usize::MAX } else { 1 };
+                CallFinder::InText(ToolParser::new(names, most))
+            }
+            Choice::Required | Choice::Named(_) => CallFinder::Forced(String::new()),
+        }
+    }
+
+    /// Whether the answer is one call of one function, as OpenAI counts it: then it ends with `stop`.
+    pub fn is_named(&self) -> bool {
+        matches!(self.choice, Choice::Named(_))
+    }
+}
+
+/// Finds the calls in one answer.
+pub enum CallFinder {
+    /// All is text.
+    Off,
+    /// Calls stand between text, in the ways models write them.
+    InText(ToolParser),
+    /// The answer is one call, by its grammar; its text so far.
+    Forced(String),
+}
+
+impl CallFinder {
+    /// What is certain with `text`.
+    pub fn push(&mut self, text: String) -> Vec<Part> {
+        match self {
+            Self::Off => vec![Part::Text(text)],
+            Self::InText(parser) => parser.push(&text),
+            Self::Forced(so_far) => {
+                so_far.push_str(&text);
+                Vec::new()
+            }
+        }
+    }
+
+    /// What is left at the end.
+    pub fn finish(&mut self, reason: FinishReason) -> Vec<Part> {
+        match self {
+            Self::Off => Vec::new(),
+            Self::InText(parser) => parser.finish(),
+            Self::Forced(text) => match forced_call(text, reason) {
+                Some(call) => vec![Part::Call(call)],
+                None => Vec::new(),
+            },
+        }
+    }
+
+    /// Whether all calls that the request takes have come.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::InText(parser) if parser.is_full())
+    }
+}
+
+/// The call in `text`, whose arguments may be cut off where the answer was.
+fn forced_call(text: &str, reason: FinishReason) -> Option<ToolCall> {
+    #[derive(Deserialize)]
+    struct Call<'a> {
+        name: String,
+        #[serde(borrow)]
+        arguments: &'a RawValue,
+    }
+    if let Ok(Call { name, arguments }) = serde_json::from_str(text) {
+        return Some(ToolCall { name, arguments: arguments.get().into() });
+    }
+    if reason != FinishReason::Length {
+        return None;
+    }
+    let (head, arguments) = text.split_once("\"arguments\"")?;
+    let (_, name) = head.split_once(':')?;
+    let name = name.trim().trim_end_matches(',').trim().trim_matches('"');
+    let arguments = arguments.trim_start().strip_prefix(':')?.trim_start();
+    Some(ToolCall { name: name.into(), arguments: arguments.into() })
+}
+
+/// A call in an answer, as OpenAI's chat writes it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct FunctionCall {
+    /// Of the call in its answer; in streams only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<usize>,
+    pub id: String,
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    pub function: CalledFunction,
+}
+
+/// A function and its arguments.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct CalledFunction {
+    pub name: String,
+    /// JSON.
+    pub arguments: String,
+}
+
+impl FunctionCall {
+    /// `call` with an id of its own.
+    pub fn new(call: ToolCall) -> Self {
+        let ToolCall { name, arguments } = call;
+        Self {
+            index: None,
+            id: format!("call_{}", Uuid::new_v4().simple()),
+            kind: "function",
+            function: CalledFunction { name, arguments },
+        }
+    }
+}

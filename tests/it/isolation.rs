@@ -1,0 +1,169 @@
+//! What fails in one request fails there alone: the others get their solo answers, and the engine goes on.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::{Result as TensorResult, Tensor};
+use colm::{Engine, EngineOptions, Grammar, Message, Prompt, Request, RequestError};
+use futures::future::join_all;
+use mistralrs_core::CustomLogitsProcessor;
+
+use crate::common::{engine, options, shipped};
+
+/// Requests that run while another fails.
+const OTHERS: usize = 32;
+
+/// A way to fail, at the `after`-th token.
+#[derive(Clone, Copy, Debug)]
+enum Failure {
+    /// Sampling returns an error.
+    Sampling,
+    /// Sampling panics.
+    Panic,
+    /// The model's logits are no numbers.
+    NotANumber,
+    /// No token is possible.
+    NoToken,
+}
+
+struct Failing {
+    failure: Failure,
+    prompt: usize,
+    after: usize,
+}
+
+impl CustomLogitsProcessor for Failing {
+    fn apply(&self, logits: &Tensor, context: &[u32]) -> TensorResult<Tensor> {
+        if context.len() < self.prompt + self.after {
+            // Nor may the model end the answer.
+            let mut values = logits.to_vec1::<f32>()?;
+            values[0] = f32::NEG_INFINITY;
+            return Tensor::from_vec(values, logits.shape(), logits.device());
+        }
+        match self.failure {
+            Failure::Sampling => candle_core::bail!("injected"),
+            Failure::Panic => panic!("injected"),
+            Failure::NotANumber => logits * f64::NAN,
+            Failure::NoToken => logits.zeros_like()?.affine(1., f64::NEG_INFINITY),
+        }
+    }
+}
+
+async fn started(model: &str) -> Engine {
+    engine(&EngineOptions { max_seqs: 40, ..options(Path::new(&shipped(model))) }).await
+}
+
+fn other(index: usize) -> Request {
+    let question = match index % 4 {
+        0 => format!("What is {} + 58?", 10 + index),
+        1 => format!("Sort {} 3 71 18.", 20 + index),
+        2 => "Reverse: blue fox river".to_string(),
+        _ => format!("What is the remainder of {} divided by 6?", 30 + index),
+    };
+    let mut request = Request::greedy(Prompt::Chat(vec![Message::user(question)]));
+    if index.is_multiple_of(3) {
+        request.sampling.temperature = Some(0.9);
+        request.sampling.top_k = None;
+        request.seed = Some(index as u64);
+    }
+    request.at(1 + index % 4).max_tokens(40)
+}
+
+/// The text and the number of tokens of an answer, read piece by piece or whole.
+async fn answered(
+    engine: &Engine,
+    request: Request,
+    streamed: bool,
+) -> Result<(String, usize), RequestError> {
+    if !streamed {
+        let answer = engine.answer(request).await?;
+        return Ok((answer.text, answer.usage.completion_tokens));
+    }
+    let mut stream = engine.stream(request).await?;
+    let (mut text, mut tokens) = (String::new(), 0);
+    while let Some(piece) = stream.next().await? {
+        text += &piece.text;
+        tokens = piece.usage.map_or(tokens, |usage| usage.completion_tokens);
+    }
+    Ok((text, tokens))
+}
+
+/// Runs `fail` among the others, which must not notice.
+async fn among_others(engine: &Engine, alone: &[(String, usize)], fail: Request) -> RequestError {
+    let others = join_all((0..OTHERS).map(|index| answered(engine, other(index), index % 2 == 0)));
+    let (others, failed) = futures::join!(others, answered(engine, fail, true));
+    for (index, (other, alone)) in others.into_iter().zip(alone).enumerate() {
+        assert_eq!(&other.unwrap(), alone, "request {index}");
+    }
+    failed.unwrap_err()
+}
+
+async fn solo_answers(engine: &Engine) -> Vec<(String, usize)> {
+    let mut alone = Vec::new();
+    for index in 0..OTHERS {
+        alone.push(answered(engine, other(index), false).await.unwrap());
+    }
+    alone
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_of_sampling_ends_its_own_answer_only() {
+    for model in ["tiny-colm-air", "tiny-colm"] {
+        let engine = started(model).await;
+        let alone = solo_answers(&engine).await;
+        for failure in [Failure::Sampling, Failure::Panic, Failure::NotANumber, Failure::NoToken] {
+            for (after, temperature) in [(0, None), (3, Some(0.7))] {
+                let prompt = vec![1, 2, 3, 4, 5];
+                let failing = Failing { failure, prompt: prompt.len(), after };
+                let mut request = Request::greedy(Prompt::Tokens(prompt)).max_tokens(50);
+                request.sampling.temperature = temperature.or(Some(0.));
+                request.logits_processors.push(Arc::new(failing));
+                let error = among_others(&engine, &alone, request).await;
+                assert!(matches!(error, RequestError::Failed(_)), "{failure:?}: {error:?}");
+                assert!(!error.to_string().contains('\n'), "{error}");
+            }
+        }
+        // And the engine answers as before.
+        assert_eq!(answered(&engine, other(1), false).await.unwrap(), alone[1]);
+    }
+}
+
+/// What is wrong with a request itself is its own error, whatever runs beside it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_request_is_refused_beside_the_others() {
+    let engine = started("tiny-colm-air").await;
+    let alone = solo_answers(&engine).await;
+    let tokens = |tokens: Vec<u32>| Request::greedy(Prompt::Tokens(tokens));
+    let grammar = |grammar: Grammar| Request { grammar: Some(grammar), ..tokens(vec![1, 2]) };
+    let refused = [
+        tokens(Vec::new()),
+        tokens(vec![1, 768]),
+        tokens(vec![1; 100_000]),
+        tokens(vec![1]).at(5),
+        grammar(Grammar::Regex("(".into())),
+        grammar(Grammar::JsonSchema(
+            serde_json::json!({"type": "string", "minLength": 3, "maxLength": 2}),
+        )),
+        Request::greedy(Prompt::Text("x".repeat(10_000_000))),
+    ];
+    for request in refused {
+        let error = among_others(&engine, &alone, request).await;
+        assert!(!matches!(error, RequestError::Failed(_)), "{error:?}");
+    }
+}
+
+/// Text is cut at characters, whatever tokens say: half a character is no panic.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_characters_are_text_like_any_other() {
+    let engine = started("tiny-colm-air").await;
+    let alone = solo_answers(&engine).await;
+    let request = Request {
+        grammar: Some(Grammar::Lark("start: <[226]> /aaebb/".into())),
+        stop: vec!["a".into()],
+        ..Request::greedy(Prompt::Tokens(vec![1, 2]))
+    };
+    let others = join_all((0..OTHERS).map(|index| answered(&engine, other(index), index % 2 == 0)));
+    let (others, half) = futures::join!(others, answered(&engine, request, false));
+    assert_eq!(others.into_iter().map(Result::unwrap).collect::<Vec<_>>(), alone);
+    assert_eq!(half.unwrap().0, "\u{fffd}");
+}

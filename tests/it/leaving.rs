@@ -1,0 +1,154 @@
+//! Clients that leave: their answers end within a step, and nobody else notices.
+
+use std::path::Path;
+use std::time::Duration;
+
+use colm::serve::ServeOptions;
+use colm::{Engine, EngineOptions, Message, Prompt, Request};
+use futures::future::join_all;
+use rand::{rngs::StdRng, Rng, SeedableRng};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::common::{engine, options, shipped};
+
+async fn started(model: &str, drafts: usize) -> Engine {
+    let options = EngineOptions { drafts, max_seqs: 16, ..options(Path::new(&shipped(model))) };
+    engine(&options).await
+}
+
+/// A request that would be answered for long.
+fn long() -> Request {
+    let mut request = Request::greedy(Prompt::Tokens(vec![7, 8, 9])).max_tokens(900);
+    request.sampling.stop_toks = None;
+    // Keeps the model from ending its answer.
+    request.logits_processors.push(std::sync::Arc::new(
+        |logits: &candle_core::Tensor, _: &[u32]| {
+            let mut values = logits.to_vec1::<f32>()?;
+            values[0] = f32::NEG_INFINITY;
+            candle_core::Tensor::from_vec(values, logits.shape(), logits.device())
+        },
+    ));
+    request
+}
+
+/// The engine's decode steps until it is idle.
+async fn steps_until_idle(engine: &Engine) -> usize {
+    let mut before = engine.counts();
+    let start = before.decoded;
+    loop {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let now = engine.counts();
+        if now == before {
+            return now.decoded - start;
+        }
+        before = now;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_nobody_waits_for_is_not_computed() {
+    let engine = started("tiny-colm-air", 0).await;
+    // Unstreamed: the future is dropped, as a server's is when its client has gone.
+    let answering = tokio::time::timeout(Duration::from_millis(50), engine.answer(long())).await;
+    assert!(answering.is_err(), "the answer is too short for this test");
+    assert!(steps_until_idle(&engine).await < 400, "it was computed to the end");
+    // Streamed: after the first piece.
+    let mut stream = engine.stream(long()).await.unwrap();
+    stream.next().await.unwrap().unwrap();
+    drop(stream);
+    assert!(steps_until_idle(&engine).await < 400, "it was computed to the end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_waits_in_the_queue_leaves_it() {
+    let engine = started("tiny-colm-air", 0).await;
+    let mut running = Vec::new();
+    for _ in 0..16 {
+        let mut stream = engine.stream(long()).await.unwrap();
+        stream.next().await.unwrap().unwrap();
+        running.push(stream);
+    }
+    let before = engine.counts().prompt;
+    let mut queued = Vec::new();
+    for _ in 0..100 {
+        queued.push(engine.stream(long()).await.unwrap());
+    }
+    drop(queued);
+    drop(running);
+    steps_until_idle(&engine).await;
+    assert_eq!(engine.counts().prompt, before, "a prompt was computed for nobody");
+}
+
+/// 64 clients, some of whom leave at any moment: who stays gets his solo answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stays_gets_his_solo_answer() {
+    for (model, drafts) in
+        [("tiny-colm-air", 0), ("tiny-colm", 0), ("tiny-colm-air", 4), ("tiny-colm", 4)]
+    {
+        let engine = started(model, drafts).await;
+        let mut rng = StdRng::seed_from_u64(3);
+        let request = |index: usize| {
+            let question = format!("What is {} + {}?", 10 + index % 20, 30 + index);
+            let mut request = Request::greedy(Prompt::Chat(vec![Message::user(question)]));
+            if index.is_multiple_of(2) {
+                (request.sampling.temperature, request.sampling.top_k) = (Some(0.8), None);
+                request.seed = Some(index as u64);
+            }
+            request.at(1 + index % 4).max_tokens(30)
+        };
+        let mut alone = Vec::new();
+        for index in 0..64 {
+            alone.push(engine.answer(request(index)).await.unwrap().text);
+        }
+        let leaves: Vec<Option<u64>> =
+            (0..64).map(|_| rng.random_bool(0.5).then(|| rng.random_range(0..150))).collect();
+        let clients = (0..64).map(|index| {
+            let (engine, leaves) = (&engine, leaves[index]);
+            async move {
+                match leaves {
+                    None => Some(engine.answer(request(index)).await.unwrap().text),
+                    Some(after) => {
+                        let left = Duration::from_millis(after);
+                        let answer = engine.answer(request(index));
+                        tokio::time::timeout(left, answer).await.ok().map(|one| one.unwrap().text)
+                    }
+                }
+            }
+        });
+        for (index, answer) in join_all(clients).await.into_iter().enumerate() {
+            assert!(answer.is_some() || leaves[index].is_some());
+            assert!(answer.is_none_or(|answer| answer == alone[index]), "{model}, client {index}");
+        }
+    }
+}
+
+/// Over a real connection: whoever closes it does not wait any more, also without a stream, also for n answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_connection_ends_its_answers() {
+    let engine = started("tiny-colm-air", 0).await;
+    let router = colm::serve::router(&engine, ServeOptions::default()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
+    for fields in [r#""n":1"#, r#""n":1,"stream":true"#, r#""n":16,"max_tokens":1000"#] {
+        // Never the token that would end the answer.
+        let body = format!(
+            r#"{{"messages":[{{"role":"user","content":"hello"}}],"logit_bias":{{"0":-100}},{fields}}}"#
+        );
+        let request = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let before = engine.counts().decoded;
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        connection.write_all(request.as_bytes()).await.unwrap();
+        while engine.counts().decoded == before {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        drop(connection);
+        let steps = steps_until_idle(&engine).await;
+        assert!(steps < 500, "{fields}: {steps} rows were computed for nobody");
+    }
+}

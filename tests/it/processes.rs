@@ -1,0 +1,362 @@
+//! The `colm` binary among other processes: what it is given may be full, closed or missing, and signals end it.
+
+#![cfg(unix)]
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::{json, Value};
+
+const COLM: &str = env!("CARGO_BIN_EXE_colm");
+const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/tiny-colm-air");
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Calls colm with the arguments of the script.
+const PLAIN: &str = r#"exec "$0" "$@""#;
+
+/// Arguments of a chat with short answers; with a prompt, of one answer.
+const CHAT: [&str; 7] = ["run", "-m", MODEL, "--kv-cache-mb", "16", "--max-tokens", "4"];
+const ANSWER: [&str; 9] =
+    ["run", "-m", MODEL, "--kv-cache-mb", "16", "--max-tokens", "4", "-i", "hello"];
+
+/// A process that lives no longer than its test.
+struct Running(Child);
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap())
+    }
+
+    /// Its exit code, once it has ended.
+    fn code(&mut self) -> Option<i32> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(start.elapsed() < MINUTE, "it does not end");
+            sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let kill = format!("kill -s {name} {}", self.0.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What a process has left.
+#[derive(Debug)]
+struct Ended {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ended {
+    fn refused_with(&self, reason: &str) {
+        let clean = self.stderr.contains("colm: error: ") && self.stderr.contains(reason);
+        assert!(self.code == Some(1) && clean, "expected `{reason}`: {self:?}");
+    }
+}
+
+/// How colm ends that a shell starts with `script` and `arguments`; never by a panic.
+fn colm(script: &str, arguments: &[&str]) -> Ended {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, COLM]).args(arguments).stdin(Stdio::null());
+    ended(shell.stdout(Stdio::piped()).stderr(Stdio::piped()))
+}
+
+fn ended(command: &mut Command) -> Ended {
+    let mut process = Running::start(command);
+    let code = process.code();
+    let (stdout, stderr) = (process.0.stdout.take(), process.0.stderr.take());
+    let ended = Ended {
+        code,
+        stdout: stdout.map(|pipe| io::read_to_string(pipe).unwrap()).unwrap_or_default(),
+        stderr: stderr.map(|pipe| io::read_to_string(pipe).unwrap()).unwrap_or_default(),
+    };
+    assert!(code.is_some_and(|code| code < 2), "{command:?}: {ended:?}");
+    assert!(!ended.stderr.contains("panicked"), "{command:?}: {ended:?}");
+    ended
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_answer_needs_no_stderr() {
+    let usual = colm(PLAIN, &ANSWER);
+    assert!(usual.code == Some(0) && usual.stdout.len() > 1, "{usual:?}");
+    for stderr in ["2>/dev/full", "2>&-"] {
+        for log in ["warn", "trace", "=,="] {
+            let ended = colm(&format!("export RUST_LOG={log}; {PLAIN} {stderr}"), &ANSWER);
+            let as_usual = ended.code == Some(0) && ended.stdout == usual.stdout;
+            assert!(as_usual, "{log} {stderr}: {ended:?}");
+        }
+        let wrong = colm(&format!("{PLAIN} {stderr}"), &["run", "-m", "no-such-folder"]);
+        assert_eq!(wrong.code, Some(1), "{wrong:?}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_stdout_is_an_error() {
+    let text = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&text, "a text to score").unwrap();
+    let text = text.path().to_str().unwrap();
+    for arguments in [
+        &ANSWER[..],
+        &["perplexity", "-m", MODEL, "--chains", "1", "-f", text],
+        &["bench", "-m", MODEL, "--chains", "1", "-p", "4", "-n", "1", "--runs", "1"],
+        &["serve", "--help"],
+        &["--version"],
+    ] {
+        colm(&format!("{PLAIN} >/dev/full"), arguments).refused_with("cannot write to stdout");
+    }
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_is_no_error() {
+    for arguments in [&ANSWER[..], &["--help"]] {
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let ended = ended(Command::new(COLM).args(arguments).stdout(writer).stderr(Stdio::piped()));
+        assert!(ended.code == Some(0) && ended.stderr.is_empty(), "{ended:?}");
+    }
+}
+
+#[test]
+fn the_number_of_open_files_is_raised_or_refused() {
+    for files in [8, 10, 12, 16, 20, 32, 63] {
+        let ended = colm(&format!("ulimit -n {files}; {PLAIN}"), &ANSWER);
+        ended.refused_with(&format!("{files} files"));
+        ended.refused_with("ulimit -n");
+    }
+    for enough in ["ulimit -n 64", "ulimit -S -n 8"] {
+        let ended = colm(&format!("{enough}; {PLAIN}"), &ANSWER);
+        assert_eq!(ended.code, Some(0), "{enough}: {ended:?}");
+    }
+}
+
+#[test]
+fn an_answer_needs_no_home_no_folder_and_no_locale() {
+    let usual = colm(PLAIN, &ANSWER).stdout;
+    let gone = r#"gone=$(mktemp -d) && cd "$gone" && rmdir "$gone""#;
+    let poor = "export HOME=/dev/null/none TMPDIR=/dev/null/none LC_ALL=C";
+    for surroundings in [gone, poor, "unset HOME"] {
+        let ended = colm(&format!("{surroundings}; {PLAIN}"), &ANSWER);
+        let as_usual = ended.code == Some(0) && ended.stdout == usual;
+        assert!(as_usual, "{surroundings}: {ended:?}");
+    }
+}
+
+#[test]
+fn what_is_no_text_ends_a_chat() {
+    let garbage = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&garbage, b"hello\n\xff\xfe\x00\nhello\n").unwrap();
+    let path = garbage.path().to_str().unwrap();
+    let ended = colm(&format!("{PLAIN} <'{path}'"), &CHAT);
+    ended.refused_with("UTF-8");
+    assert_eq!(ended.stdout, colm(PLAIN, &ANSWER).stdout, "the lines before are answered");
+    colm(&format!("{PLAIN} </"), &CHAT).refused_with("stdin");
+    for empty in ["<&-", "</dev/null"] {
+        let ended = colm(&format!("{PLAIN} {empty}"), &CHAT);
+        assert!(ended.code == Some(0) && ended.stdout.is_empty(), "{ended:?}");
+    }
+}
+
+/// A server on a port of its own.
+struct Server {
+    process: Running,
+    address: SocketAddr,
+    stderr: BufReader<ChildStderr>,
+}
+
+impl Server {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(COLM);
+        command.args(["serve", "-m", MODEL, "--kv-cache-mb", "16", "-p", "0"]).args(arguments);
+        let mut process = Running::start(command.stderr(Stdio::piped()));
+        let mut stderr = BufReader::new(process.0.stderr.take().unwrap());
+        let (mut line, mut models) = (String::new(), String::new());
+        stderr.read_line(&mut line).unwrap();
+        stderr.read_line(&mut models).unwrap();
+        let address = line.split("http://").nth(1).and_then(|rest| rest.split("/v1").next());
+        let address = address.and_then(|address| address.parse().ok());
+        Self { process, address: address.unwrap_or_else(|| panic!("{line}{models}")), stderr }
+    }
+
+    /// A client that has sent `begin`.
+    fn client(&self, begin: &str) -> TcpStream {
+        let mut client = TcpStream::connect(self.address).unwrap();
+        client.set_read_timeout(Some(MINUTE)).unwrap();
+        client.write_all(begin.as_bytes()).unwrap();
+        client
+    }
+
+    /// A client whose request is in progress, without its body of so many bytes.
+    fn client_without_body(&self, bytes: usize) -> TcpStream {
+        let mut client = self.client(&format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+             Content-Length: {bytes}\r\nExpect: 100-continue\r\n\r\n"
+        ));
+        assert!(read_until(&mut client, "\r\n\r\n").starts_with("HTTP/1.1 100"));
+        client
+    }
+
+    /// A client whose request, for long answers, is in progress.
+    fn asking(&self, fields: Value) -> TcpStream {
+        // The model's own end has token 0.
+        let mut body = json!({
+            "messages": [{"role": "user", "content": "hello"}],
+            "logit_bias": {"0": -100},
+        });
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let body = body.to_string();
+        let mut client = self.client_without_body(body.len());
+        client.write_all(body.as_bytes()).unwrap();
+        client
+    }
+
+    /// What it has said since it listens. It must end as if all were well.
+    fn end(mut self) -> String {
+        assert_eq!(self.process.code(), Some(0));
+        let said = io::read_to_string(self.stderr).unwrap();
+        assert!(!said.contains("panicked"), "{said}");
+        said
+    }
+}
+
+/// What comes until `end` has come.
+fn read_until(client: &mut TcpStream, end: &str) -> String {
+    let mut come = Vec::new();
+    while !come.ends_with(end.as_bytes()) {
+        let mut byte = [0];
+        client.read_exact(&mut byte).unwrap();
+        come.extend(byte);
+    }
+    String::from_utf8(come).unwrap()
+}
+
+/// What comes until the connection ends, in whatever way.
+fn rest(mut client: TcpStream) -> String {
+    let mut come = Vec::new();
+    if let Err(error) = client.read_to_end(&mut come) {
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    }
+    String::from_utf8(come).unwrap()
+}
+
+/// Refused with the body of an error.
+fn stopped(response: &str) {
+    let (head, body) = response.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{response}"));
+    assert!(head.starts_with("HTTP/1.1 503"), "{response}");
+    let body: Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body["error"]["type"], "server_error", "{response}");
+}
+
+#[test]
+fn signals_end_the_server_in_good_order() {
+    for signal in ["INT", "TERM"] {
+        let server = Server::start(&[]);
+        let mut kept_alive = server.client("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        read_until(&mut kept_alive, r#"{"status":"ok"}"#);
+        server.process.signal(signal);
+        assert_eq!(server.end(), "Stopping\n");
+        assert_eq!(rest(kept_alive), "");
+    }
+}
+
+#[test]
+fn the_server_ends_although_nobody_reads_its_stderr() {
+    let Server { mut process, stderr, .. } = Server::start(&[]);
+    drop(stderr);
+    process.signal("TERM");
+    assert_eq!(process.code(), Some(0));
+}
+
+#[test]
+fn half_a_request_does_not_keep_the_server() {
+    let server = Server::start(&[]);
+    let half_a_head = server.client("POST /v1/chat/completions HTTP/1.1\r\nHost: local");
+    let mut half_a_body = server.client_without_body(100);
+    half_a_body.write_all(b"{\"messages\":").unwrap();
+    server.process.signal("TERM");
+    stopped(&rest(half_a_body));
+    assert!(server.end().contains("cut off"));
+    assert_eq!(rest(half_a_head), "");
+}
+
+#[test]
+fn a_second_signal_ends_the_server_at_once() {
+    let mut server = Server::start(&[]);
+    let half_a_head = server.client("POST /v1/chat/completions HTTP/1.1\r\n");
+    server.process.signal("TERM");
+    let mut line = String::new();
+    server.stderr.read_line(&mut line).unwrap();
+    assert_eq!(line, "Stopping\n");
+    server.process.signal("TERM");
+    assert_eq!(server.end(), "", "it has not waited for clients");
+    assert_eq!(rest(half_a_head), "");
+}
+
+#[test]
+fn answers_in_progress_end_with_an_error() {
+    // Sixteen answers after each other keep the others waiting.
+    let server = Server::start(&["--max-seqs", "1"]);
+    let mut first = server.asking(json!({"stream": true, "n": 16}));
+    read_until(&mut first, "data: ");
+    let streams = [first, server.asking(json!({"stream": true}))];
+    let whole = [server.asking(json!({})), server.asking(json!({"n": 2}))];
+    server.process.signal("TERM");
+    for client in streams {
+        let response = rest(client);
+        assert!(
+            response.contains("data: {\"error\":") && !response.contains("[DONE]"),
+            "{response}"
+        );
+    }
+    whole.into_iter().for_each(|client| stopped(&rest(client)));
+    assert_eq!(server.end(), "Stopping\n");
+}
+
+#[test]
+fn the_server_listens_where_it_is_told() {
+    let mut hosts = vec!["localhost", "127.0.0.1", "0.0.0.0"];
+    // Not every machine has IPv6.
+    hosts.extend(TcpListener::bind("[::1]:0").map(|_| "::1"));
+    for host in hosts {
+        let server = Server::start(&["--host", host]);
+        let client =
+            server.client("GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let response = rest(client);
+        assert!(response.starts_with("HTTP/1.1 200"), "{host}: {response}");
+    }
+}
+
+#[test]
+fn where_the_server_cannot_listen_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for host in ["127.0.0.1", "localhost"] {
+        let ended = colm(PLAIN, &["serve", "-m", MODEL, "--host", host, "-p", &port]);
+        ended.refused_with(&format!("port {port} of {host} is in use"));
+    }
+    for host in ["no-such-host.invalid", "", "1.2.3.4.5"] {
+        let ended = colm(PLAIN, &["serve", "-m", MODEL, "--host", host, "-p", "0"]);
+        ended.refused_with(&format!("--host {host}: no such host"));
+    }
+    // An address for documentation: nobody has it.
+    let ended = colm(PLAIN, &["serve", "-m", MODEL, "--host", "192.0.2.1", "-p", "0"]);
+    ended.refused_with("cannot listen on 192.0.2.1");
+}
