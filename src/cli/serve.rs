@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 use colm::serve::{Elastic, Guard, ServeOptions};
+use colm::{Engine, EngineOptions};
 
 use super::load::LoadArgs;
 
@@ -43,7 +44,8 @@ Examples:
 
 /// Serves until it is stopped.
 pub async fn run(args: ServeArgs) -> Result<()> {
-    let engine = args.load.engine().await?;
+    let options = EngineOptions { reserve_kv_cache: true, ..args.load.options() };
+    let engine = Engine::start(&options).await?;
     let guard = Guard { allow_origins: args.allow_origin, ..Guard::default() };
     let options = ServeOptions { elastic: args.elastic.unwrap_or_default(), guard };
     colm::serve::serve(engine, &args.host, args.port, options).await

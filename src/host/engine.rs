@@ -46,6 +46,9 @@ pub struct EngineOptions {
     pub drafts: usize,
     /// Whether prompts reuse the blocks of earlier ones.
     pub prefix_cache: bool,
+    /// Whether all memory of the KV cache is taken at the start, so that a server that has started never
+    /// runs out of it. Otherwise the system gives it as blocks are used.
+    pub reserve_kv_cache: bool,
     /// Whether answers go on past the model's end-of-text tokens, for measurements of a set length.
     pub ignore_eos: bool,
 }
@@ -64,6 +67,7 @@ impl EngineOptions {
             isq: None,
             drafts: 0,
             prefix_cache: true,
+            reserve_kv_cache: false,
             ignore_eos: false,
         }
     }
@@ -148,6 +152,15 @@ impl Engine {
             let vocabulary = Vocabulary::new(&*pipeline, config.file.vocab_size)?;
             (pipeline.get_metadata(), pipeline.get_chat_template(), vocabulary)
         };
+        if options.reserve_kv_cache {
+            let cache = metadata.cache_engine.as_ref();
+            let cache = cache.context("the engine has not paged the KV cache")?;
+            for (keys, values) in cache.get_kv_cache().iter() {
+                // Memory that was never written is only promised.
+                keys.zero_set()?;
+                values.zero_set()?;
+            }
+        }
         let prompts = Prompts::new(vocabulary, chat_template, metadata.max_seq_len);
         let grammars = metadata.llg_factory.clone().context("the tokenizer has no grammars")?;
         let mut cache = metadata.cache_config.clone();

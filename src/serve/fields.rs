@@ -4,7 +4,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use axum::body::HttpBody;
 use axum::extract::{FromRequest, Request};
 use axum::http::{header, HeaderMap, StatusCode};
 use futures::StreamExt;
@@ -19,6 +18,9 @@ use super::Served;
 
 /// How long nothing of a body may arrive before it is given up.
 const SILENCE: Duration = Duration::from_secs(8);
+
+/// How much of a body that is too long is read before its connection is closed.
+const MOST_DISCARDED: usize = 64 * 1024 * 1024;
 
 /// The fields of a body. Those that are null count as absent.
 #[derive(Debug)]
@@ -74,29 +76,29 @@ impl FromRequest<Served> for Fields {
 
 /// The body of `request`, of at most `most` bytes.
 async fn read(request: Request, most: usize) -> Result<Vec<u8>, Refusal> {
-    let too_long = || {
-        Refusal::new(format!("the body is longer than {most} bytes"))
-            .with_status(StatusCode::PAYLOAD_TOO_LARGE)
-    };
-    if request.body().size_hint().lower() > most as u64 {
-        return Err(too_long());
-    }
     let mut pieces = request.into_body().into_data_stream();
-    let mut body = Vec::new();
-    loop {
+    let (mut body, mut arrived) = (Vec::new(), 0);
+    // A client that still sends would not see its refusal: what is too much is read, and not kept.
+    while arrived <= most + MOST_DISCARDED {
         let piece = tokio::time::timeout(SILENCE, pieces.next()).await.map_err(|_| {
             let message = format!("nothing of the body has arrived for {} s", SILENCE.as_secs());
             Refusal::new(message).with_status(StatusCode::REQUEST_TIMEOUT)
         })?;
-        match piece {
-            None => return Ok(body),
-            Some(Ok(piece)) if body.len() + piece.len() > most => return Err(too_long()),
-            Some(Ok(piece)) => body.extend_from_slice(&piece),
-            Some(Err(error)) => {
-                return Err(Refusal::new(format!("the body cannot be read: {error}")));
-            }
+        let Some(piece) = piece else { break };
+        let piece =
+            piece.map_err(|error| Refusal::new(format!("the body cannot be read: {error}")))?;
+        arrived += piece.len();
+        if arrived <= most {
+            body.extend_from_slice(&piece);
+        } else {
+            body = Vec::new();
         }
     }
+    if arrived <= most {
+        return Ok(body);
+    }
+    let refusal = Refusal::new(format!("the body is longer than {most} bytes"));
+    Err(refusal.with_status(StatusCode::PAYLOAD_TOO_LARGE))
 }
 
 /// Whether the headers announce JSON.

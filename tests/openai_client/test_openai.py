@@ -64,13 +64,14 @@ def server(tmp_path_factory):
         process.wait()
 
 
-def test_what_the_description_says_holds(server):
+def test_what_the_description_says_holds(server, tmp_path):
     """Requests made from the OpenAPI document, valid and not: no failure, and answers as described."""
     program = [Path(sys.executable).with_name("schemathesis"), "run", f"{server}/api-doc/openapi.json"]
     # A request of the right form may still be refused: a prompt too long, a grammar that no text matches.
     bounds = ["--exclude-checks", "positive_data_acceptance", "--max-examples", "40", "--seed", "1"]
     done = subprocess.run(
         [*program, *bounds, "--request-timeout", "10", "--no-color"],
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=600,
