@@ -4,15 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mistralrs_core::ext::{StopReason, Token, TokenLogprobs, TokenRequest};
-use mistralrs_core::llguidance::Matcher;
-use mistralrs_core::{Request as EngineRequest, Response, StopTokens};
-use tokio::sync::mpsc::{channel, unbounded_channel, Receiver, UnboundedReceiver};
+use mistralrs_core::ext::{StopReason, Token, TokenLogprobs};
+use mistralrs_core::Response;
+use tokio::sync::mpsc::{
+    channel, unbounded_channel, Receiver, Sender, UnboundedReceiver, UnboundedSender,
+};
 
-use super::chain_choice::{model_id_at, parse_chains};
-use super::engine::Engine;
 use super::prompt_probe::PromptProbe;
-use super::request::{first_line, Prompt, Request, RequestError};
+use super::request::{first_line, Request, RequestError};
 use super::vocabulary::Vocabulary;
 use crate::text::{AnswerText, TextPiece};
 
@@ -115,6 +114,32 @@ pub struct AnswerStream {
 }
 
 impl AnswerStream {
+    /// The answer to `request`, whose prompt has so many tokens. The engine sends it to what comes with it.
+    pub(super) fn of(
+        request: &Request,
+        prompt_tokens: usize,
+        vocabulary: Arc<Vocabulary>,
+        probe: Option<Arc<PromptProbe>>,
+    ) -> (Self, UnboundedSender<Token>, Sender<Response>) {
+        let (to_tokens, tokens) = unbounded_channel();
+        let (to_failures, failures) = channel(1);
+        let stream = Self {
+            tokens,
+            begun: None,
+            failures,
+            vocabulary,
+            shown_tokens: request.shown_tokens,
+            text: AnswerText::new(request.stop.clone()),
+            prompt_only: request.sampling.max_len == Some(0),
+            probe,
+            usage: Usage { prompt_tokens, ..Usage::default() },
+            first_sampled: None,
+            logprobs: (0, 0.),
+            ended: false,
+        };
+        (stream, to_tokens, to_failures)
+    }
+
     /// Waits until the prompt has been computed.
     pub async fn begun(&mut self) {
         if self.begun.is_none() {
@@ -269,134 +294,4 @@ impl Piece {
         }));
         piece.stopped
     }
-}
-
-/// A request with its prompt in tokens and its grammar compiled: ready for the engine, any number of
-/// times.
-pub struct Prepared {
-    /// Its prompt is in `prompt`, its grammar in `grammar`.
-    request: Request,
-    prompt: Vec<u32>,
-    grammar: Option<Matcher>,
-    k: usize,
-}
-
-impl Prepared {
-    /// The prompt.
-    pub fn prompt(&self) -> &[u32] {
-        &self.prompt
-    }
-}
-
-impl Engine {
-    /// The whole answer to `request`.
-    pub async fn answer(&self, request: Request) -> Result<Answer, RequestError> {
-        self.stream(request).await?.whole().await
-    }
-
-    /// The answer to `request`, piece by piece.
-    pub async fn stream(&self, request: Request) -> Result<AnswerStream, RequestError> {
-        let prepared = self.prepare(request).await?;
-        self.start_answer(&prepared, prepared.request.seed).await
-    }
-
-    /// Makes all of `request` that the engine need not make.
-    ///
-    /// Whatever is wrong with a request is found here.
-    pub async fn prepare(&self, mut request: Request) -> Result<Prepared, RequestError> {
-        let k = match request.chains {
-            Some(k) => parse_chains(&k.to_string(), self.chains())?,
-            None => self.chains(),
-        };
-        let prompt = std::mem::replace(&mut request.prompt, Prompt::Tokens(Vec::new()));
-        let prompt = self.prompts().tokens(prompt).await?;
-        let grammar = match &request.grammar {
-            Some(grammar) => Some(self.grammars().compile(grammar).await?),
-            None => None,
-        };
-        Ok(Prepared { request, prompt, grammar, k })
-    }
-
-    /// Has the engine answer, with random numbers from `seed`, or the system's randomness.
-    pub async fn start_answer(
-        &self,
-        prepared: &Prepared,
-        seed: Option<u64>,
-    ) -> Result<AnswerStream, RequestError> {
-        let probe = prepared.request.prompt_logprobs.map(PromptProbe::logprobs_with);
-        self.start_answer_with(prepared, seed, probe).await
-    }
-
-    pub(super) async fn start_answer_with(
-        &self,
-        prepared: &Prepared,
-        seed: Option<u64>,
-        probe: Option<PromptProbe>,
-    ) -> Result<AnswerStream, RequestError> {
-        let Prepared { request, prompt, grammar, k } = prepared;
-        let vocabulary = self.vocabulary().clone();
-        let mut sampling = request.sampling.clone();
-        sampling.stop_toks = stop_ids(sampling.stop_toks, &request.stop, &vocabulary);
-        let prompt_only = sampling.max_len == Some(0);
-        let probe = probe.map(|probe| Arc::new(probe.of(prompt.len())));
-        let (tokens, receiver) = unbounded_channel();
-        let (response, failures) = channel(1);
-        let engine_request = TokenRequest {
-            prompt: prompt.clone(),
-            sampling_params: sampling,
-            seed: seed.unwrap_or_else(rand::random),
-            grammar: grammar.clone(),
-            logits_processors: request.logits_processors.clone(),
-            logprobs: request.logprobs,
-            prefix_cache: probe.is_none(),
-            model_id: Some(model_id_at(self.name(), *k)),
-            extension: probe.clone().map(|probe| probe as _),
-            tokens,
-            response,
-        };
-        let sender = self.host().get_sender(None).map_err(RequestError::failed)?;
-        let sent = sender.send(EngineRequest::Tokens(Box::new(engine_request))).await;
-        sent.map_err(|_| RequestError::Failed("it takes no requests".into()))?;
-        Ok(AnswerStream {
-            tokens: receiver,
-            begun: None,
-            failures,
-            vocabulary,
-            shown_tokens: request.shown_tokens,
-            text: AnswerText::new(request.stop.clone()),
-            prompt_only,
-            probe,
-            usage: Usage { prompt_tokens: prompt.len(), ..Usage::default() },
-            first_sampled: None,
-            logprobs: (0, 0.),
-            ended: false,
-        })
-    }
-
-    /// The tokens of `text`, with the special tokens the tokenizer itself adds.
-    pub async fn tokenize(&self, text: &str) -> Result<Vec<u32>, RequestError> {
-        self.prompts().tokenize_any(text.into(), true).await
-    }
-
-    /// Ends every answer in progress with the next token.
-    pub async fn stop_answers(&self) -> Result<(), RequestError> {
-        let sender = self.host().get_sender(None).map_err(RequestError::failed)?;
-        let sent = sender.send(EngineRequest::TerminateAllSeqsNextStep).await;
-        sent.map_err(|_| RequestError::Failed("it takes no requests".into()))
-    }
-}
-
-/// Stop tokens by id: those given, and special tokens whose names are stop strings, for these are not
-/// part of the text.
-fn stop_ids(
-    given: Option<StopTokens>,
-    stop: &[String],
-    vocabulary: &Vocabulary,
-) -> Option<StopTokens> {
-    let mut ids = match given {
-        Some(StopTokens::Ids(ids)) => ids,
-        _ => Vec::new(),
-    };
-    ids.extend(stop.iter().filter_map(|name| vocabulary.special(name)));
-    Some(StopTokens::Ids(ids))
 }

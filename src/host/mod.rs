@@ -11,6 +11,7 @@ pub mod hub;
 pub mod kv_pool;
 pub mod loader;
 pub mod normal_model;
+pub mod prepared;
 pub mod prompt;
 pub mod prompt_probe;
 pub mod request;

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use uuid::Uuid;
 
-use crate::host::answer::Prepared;
+use crate::host::prepared::Prepared;
 use crate::{AnswerStream, Engine, RequestError};
 
 /// A shorter prompt is computed as fast again as it is shared.

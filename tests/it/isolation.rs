@@ -1,12 +1,19 @@
 //! What fails in one request fails there alone: the others get their solo answers, and the engine goes on.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use axum::body::{to_bytes, Body};
+use axum::http::{Request as HttpRequest, StatusCode};
 use candle_core::{Result as TensorResult, Tensor};
+use colm::serve::ServeOptions;
 use colm::{Engine, EngineOptions, Grammar, Message, Prompt, Request, RequestError};
 use futures::future::join_all;
 use mistralrs_core::CustomLogitsProcessor;
+use serde_json::{json, Value};
+use tempfile::TempDir;
+use tower::ServiceExt;
 
 use crate::common::{engine, options, shipped};
 
@@ -166,4 +173,48 @@ async fn half_characters_are_text_like_any_other() {
     let (others, half) = futures::join!(others, answered(&engine, request, false));
     assert_eq!(others.into_iter().map(Result::unwrap).collect::<Vec<_>>(), alone);
     assert_eq!(half.unwrap().0, "\u{fffd}");
+}
+
+/// A shipped model whose chat template refuses some conversations.
+fn with_a_strict_template() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(shipped("tiny-colm-air")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+    }
+    let path = folder.path().join("tokenizer_config.json");
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let template = config["chat_template"].as_str().unwrap();
+    let check =
+        "{%- if 'boom' in messages[-1].content -%}{{ raise_exception('no boom') }}{%- endif -%}";
+    let check =
+        format!("{check}{{%- if 'qqq' in messages[-1].content -%}}{{{{ 1 // 0 }}}}{{%- endif -%}}");
+    config["chat_template"] = format!("{check}{template}").into();
+    fs::write(path, config.to_string()).unwrap();
+    folder
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_chat_template_refuses_is_refused_alone() {
+    let folder = with_a_strict_template();
+    let engine = engine(&EngineOptions { max_seqs: 40, ..options(folder.path()) }).await;
+    let alone = solo_answers(&engine).await;
+    for question in ["boom", "qqq"] {
+        let refused = Request::greedy(Prompt::Chat(vec![Message::user(question)]));
+        let error = among_others(&engine, &alone, refused).await;
+        assert!(matches!(error, RequestError::ChatTemplate(_)), "{error:?}");
+        assert!(!error.to_string().contains('\n'), "{error}");
+    }
+    let router = colm::serve::router(&engine, ServeOptions::default()).unwrap();
+    for stream in [false, true] {
+        let body = json!({"messages": [{"role": "user", "content": "boom"}], "stream": stream});
+        let request = HttpRequest::post("/v1/chat/completions");
+        let request = request.header("content-type", "application/json");
+        let request = request.body(Body::from(body.to_string())).unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert!(body["error"]["message"].as_str().unwrap().contains("no boom"), "{body}");
+    }
 }
