@@ -178,7 +178,9 @@ impl GrammarCompiler {
     }
 
     /// What tells which tokens may come next, at the beginning of an answer: each answer needs a clone of its own.
-    /// What a clone works on can be cancelled by its handle.
+    ///
+    /// A token of a Lark grammar can take for ever, even though the first ones did not. So whoever works with a clone
+    /// has to end what takes too long, with its [`CancellationHandle`].
     pub async fn compile(&self, grammar: &Grammar) -> Result<Matcher, GrammarRefused> {
         grammar.measure()?;
         let deadline = Deadline::now() + self.time;

@@ -218,3 +218,29 @@ async fn what_the_chat_template_refuses_is_refused_alone() {
         assert!(body["error"]["message"].as_str().unwrap().contains("no boom"), "{body}");
     }
 }
+
+/// A grammar that never tells which tokens may come next ends its own answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grammar_that_does_not_end_is_ended() {
+    let engine = started("tiny-colm-air").await;
+    let alone = solo_answers(&engine).await;
+    let request = Request {
+        grammar: Some(Grammar::Lark("start: /[0-9]{100}/ /a+/ \"ab\"".into())),
+        ..Request::greedy(Prompt::Tokens(vec![1, 2])).max_tokens(300)
+    };
+    let error = among_others(&engine, &alone, request).await;
+    assert!(matches!(error, RequestError::Refused(_)), "{error:?}");
+}
+
+/// A long answer to a grammar whose tokens all fit: its lexer does not run dry.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_answer_follows_its_grammar() {
+    let engine = started("tiny-colm-air").await;
+    let request = Request {
+        grammar: Some(Grammar::Regex("[a-z ]{5000}".into())),
+        ..Request::greedy(Prompt::Tokens(vec![1, 2])).max_tokens(800)
+    };
+    let answer = engine.answer(request).await.unwrap();
+    assert!(answer.text.chars().all(|c| c == ' ' || c.is_ascii_lowercase()), "{}", answer.text);
+    assert!(answer.usage.completion_tokens > 500, "{}", answer.usage.completion_tokens);
+}

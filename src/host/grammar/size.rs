@@ -39,6 +39,13 @@ pub(super) struct Size {
 impl Size {
     /// Adds a schema.
     pub(super) fn schema(&mut self, schema: &Value) -> Result<(), GrammarRefused> {
+        // With these a parser can be forced to go on for ever with the same byte.
+        for option in ["whitespace_pattern", "item_separator", "key_separator"] {
+            if schema["x-guidance"].get(option).is_some() {
+                let told = format!("x-guidance has {option}: expected whitespace_flexible or none");
+                return Err(GrammarRefused::Invalid(told));
+            }
+        }
         self.value(schema, 0)
     }
 
@@ -130,6 +137,12 @@ mod tests {
         assert_eq!(Size::default().schema(&described), Ok(()));
         let named = json!({"properties": {"description": {"const": "x".repeat(70_000)}}});
         assert!(refused(&named).contains("bytes"));
+    }
+
+    #[test]
+    fn whitespace_may_be_left_out_but_not_made_up() {
+        assert_eq!(Size::default().schema(&json!({"x-guidance": {"lenient": true}})), Ok(()));
+        assert!(refused(&json!({"x-guidance": {"whitespace_pattern": " +"}})).contains("pattern"));
     }
 
     #[test]
