@@ -4,6 +4,7 @@
 //! on a thread of its own with much stack, and tried on a few tokens: what is wrong with it becomes an error.
 
 mod size;
+mod special;
 mod tool_call;
 mod weight;
 
@@ -183,6 +184,7 @@ impl GrammarCompiler {
     /// has to end what takes too long, with its [`CancellationHandle`].
     pub async fn compile(&self, grammar: &Grammar) -> Result<Matcher, GrammarRefused> {
         grammar.measure()?;
+        special::refuse_names(grammar.parts(), self.factory.tok_env().tok_trie())?;
         let deadline = Deadline::now() + self.time;
         let permit = timeout_at(deadline, self.permits.clone().acquire_owned()).await;
         let permit = permit.ok().and_then(Result::ok).ok_or(GrammarRefused::Busy)?;

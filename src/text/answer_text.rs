@@ -44,7 +44,9 @@ impl<T> AnswerText<T> {
 
     /// Adds a token that says `bytes`.
     pub fn push(&mut self, bytes: &[u8], token: T) -> TextPiece<T> {
-        self.waiting.push_back((self.decoded, token));
+        // After half a character that stays one, the next begins.
+        let after_half = self.decoder.has_begun() && !self.decoder.goes_on_with(bytes);
+        self.waiting.push_back((self.decoded + usize::from(after_half), token));
         let text = self.decoder.push(bytes);
         self.decoded += text.chars().count();
         let certain = self.stops.push(&text);
@@ -111,6 +113,17 @@ mod tests {
         answer.push(b"a", 1);
         assert_eq!(answer.push(b"", 2).tokens, []);
         assert_eq!(answer.finish().tokens, [(1, 2)]);
+    }
+
+    #[test]
+    fn a_token_after_half_a_character_begins_behind_it() {
+        let mut answer = AnswerText::new(Vec::new());
+        answer.push(&[0xc3], 1);
+        let piece = answer.push(b"a", 2);
+        assert_eq!((piece.text.as_str(), piece.tokens), ("\u{fffd}a", vec![(0, 1), (1, 2)]));
+        answer.push(&[0xc3], 3);
+        let piece = answer.push(&[0xa9], 4);
+        assert_eq!((piece.text.as_str(), piece.tokens), ("é", vec![(2, 3), (2, 4)]));
     }
 
     #[test]

@@ -29,6 +29,17 @@ impl TextDecoder {
         text
     }
 
+    /// Whether `bytes` go on with a character that has begun.
+    pub fn goes_on_with(&self, bytes: &[u8]) -> bool {
+        let continues = |byte: &u8| (0x80..0xc0).contains(byte);
+        !self.incomplete.is_empty() && bytes.first().is_none_or(continues)
+    }
+
+    /// Whether a character has begun and is not complete.
+    pub fn has_begun(&self) -> bool {
+        !self.incomplete.is_empty()
+    }
+
     /// What stands for a character that was never completed.
     pub fn finish(&mut self) -> String {
         String::from_utf8_lossy(&take(&mut self.incomplete)).into_owned()

@@ -311,6 +311,13 @@ async fn what_cannot_be_answered_is_refused_by_name() {
         (json!({"tool_choice": "required"}), "tool_choice"),
         (json!({"tools": [{"type": "function", "function": {"name": "a b"}}]}), "tools"),
         (json!({"max_tokens": "5"}), "max_tokens"),
+        (json!({"response_format": {"type": "json_object", "schema": {}}}), "response_format"),
+        (json!({"grammar": {"type": "regex", "value": "a", "flags": "i"}}), "grammar.flags"),
+        (json!({"tools": [tool], "tool_choice": "required", "stop": "a"}), "stop"),
+        (
+            json!({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "array"}}}]}),
+            "tools",
+        ),
         (json!({"logit_bias": {"a": 1}}), "logit_bias"),
     ];
     for (asked, param) in chat {
@@ -429,6 +436,59 @@ async fn a_call_in_a_text_is_found_if_there_are_tools() {
     assert_eq!(one["choices"][0]["message"]["tool_calls"].as_array().unwrap().len(), 1);
     let body = with(body, |body| body["tools"] = json!([tool("h")]));
     assert_eq!(content(&answer(&router, CHAT, &body).await), written);
+}
+
+/// A tool's name and the cut of its arguments, whatever the name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forced_call_that_is_cut_has_the_arguments_so_far() {
+    let router = server().await;
+    for name in ["arguments", "get-x"] {
+        let parameters =
+            json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]});
+        let tool =
+            json!({"type": "function", "function": {"name": name, "parameters": parameters}});
+        let body = question(json!({"tools": [tool], "tool_choice": "required", "max_tokens": 50,
+            "logit_bias": {"0": -100}}));
+        let cut = answer(&router, CHAT, &body).await;
+        let call = &cut["choices"][0]["message"]["tool_calls"][0]["function"];
+        assert_eq!(call["name"], name, "{cut}");
+        assert!(call["arguments"].as_str().unwrap().starts_with("{\"a\":"), "{cut}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_count_the_characters_of_the_text() {
+    let router = server().await;
+    for (prompt, expected) in [
+        (json!("<|user|>Hi<|end|><|assistant|>"), json!([0, 8, 9, 10, 17])),
+        (json!([131, 68, 68]), json!([0, 1, 2])),
+    ] {
+        let body = json!({"prompt": prompt, "echo": true, "logprobs": 0, "max_tokens": 0});
+        let echoed = answer(&router, COMPLETIONS, &body).await;
+        assert_eq!(echoed["choices"][0]["logprobs"]["text_offset"], expected, "{prompt}");
+    }
+}
+
+/// Special tokens' names are no text that an answer can have: said before, not in the middle of the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grammar_that_spells_a_special_token_is_refused() {
+    let router = server().await;
+    for grammar in [
+        json!({"type": "regex", "value": "[a-z]{40}<\\|end\\|>x"}),
+        json!({"type": "lark", "value": "start: /[a-z]{30}/ \"<|end|>\""}),
+        json!({"type": "json_schema", "value": {"enum": ["a<|user|>b"]}}),
+    ] {
+        let body = question(json!({"grammar": grammar, "max_tokens": 80, "stream": true}));
+        let (status, answer) = send(&router, CHAT, &body).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{grammar} got {answer}");
+        assert!(answer.contains("special token"), "{answer}");
+    }
+    let twice =
+        r#"{"messages": [{"role": "user", "content": "x"}], "logit_bias": {"0": -100, "0": 100}}"#;
+    let request = Request::builder().method(Method::POST).uri(CHAT);
+    let request = request.header(header::CONTENT_TYPE, "application/json");
+    let response = router.clone().oneshot(request.body(Body::from(twice)).unwrap()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
 }
 
 /// The indentation of an answer is the answer's, and so is a character that tokenizers use for spaces.

@@ -37,12 +37,20 @@ fn arguments(schema: &Value, place: &str) -> Value {
     }
 }
 
+/// The keywords whose values are schemas by names of their own.
+const NAMED_SCHEMAS: [&str; 4] = ["properties", "patternProperties", "$defs", "definitions"];
+
 /// A schema whose references to itself lead to a place in another.
 fn moved(schema: &Value, place: &str) -> Value {
     match schema {
         Value::Array(items) => items.iter().map(|item| moved(item, place)).collect(),
         Value::Object(entries) => {
             let entries = entries.iter().map(|(key, value)| {
+                if let (true, Value::Object(named)) = (NAMED_SCHEMAS.contains(&key.as_str()), value)
+                {
+                    let named = named.iter().map(|(name, one)| (name.clone(), moved(one, place)));
+                    return (key.clone(), named.collect());
+                }
                 let value = match (key.as_str(), value.as_str().and_then(|to| to.strip_prefix('#')))
                 {
                     ("$ref", Some(path)) => json!(format!("{place}{}", path.trim_end_matches('/'))),
@@ -66,7 +74,12 @@ mod tests {
     fn the_call_of_any_of_the_tools_matches() {
         let place = json!({
             "$defs": {"city": {"type": "string", "minLength": 2}},
-            "properties": {"city": {"$ref": "#/$defs/city"}, "near": {"$ref": "#"}},
+            "properties": {
+                "city": {"$ref": "#/$defs/city"},
+                "near": {"$ref": "#"},
+                // Named like a keyword.
+                "default": {"$ref": "#/$defs/city"},
+            },
             "required": ["city"],
             "additionalProperties": false,
         });
@@ -75,6 +88,7 @@ mod tests {
         for text in [
             r#"{"name":"weather","arguments":{"city":"Bonn"}}"#,
             r#"{"name":"weather","arguments":{"city":"Bonn","near":{"city":"Ulm"}}}"#,
+            r#"{"name":"weather","arguments":{"city":"Bonn","default":"Ulm"}}"#,
             r#"{"name":"now","arguments":{}}"#,
             r#"{"name":"now","arguments":{"any":["thing"]}}"#,
         ] {

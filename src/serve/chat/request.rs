@@ -126,11 +126,17 @@ pub struct ToolField {
 )]
 pub enum ToolChoiceField {
     Mode(String),
-    Named {
-        #[serde(rename = "type")]
-        kind: String,
-        function: NamedFunction,
-    },
+    Named(NamedTool),
+}
+
+/// A tool by its name.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NamedTool {
+    /// function
+    #[serde(rename = "type")]
+    kind: String,
+    function: NamedFunction,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -176,6 +182,7 @@ impl Chat {
         sampling.apply(&mut request)?;
         request.sampling.max_len = max_tokens.map(|tokens| tokens as usize);
         request.stop = Stop::strings(chat.stop)?;
+        tools.check_stop(&request.stop)?;
         request.grammar = given.or(forced);
         request.logprobs = logprobs(chat.logprobs, chat.top_logprobs)?;
         request.shown_tokens = if tools.for_template().is_empty() { &[] } else { &MARKERS };
@@ -229,8 +236,8 @@ fn tools(
     }
     let choice = match choice {
         None => None,
-        Some(ToolChoiceField::Named { kind, function }) if kind == "function" => {
-            Some(Choice::Named(function.name))
+        Some(ToolChoiceField::Named(tool)) if tool.kind == "function" => {
+            Some(Choice::Named(tool.function.name))
         }
         Some(ToolChoiceField::Mode(mode)) => Some(match mode.as_str() {
             "none" => Choice::None,
@@ -238,7 +245,7 @@ fn tools(
             "required" => Choice::Required,
             _ => return Err(Refusal::value("tool_choice", "expected none, auto or required")),
         }),
-        Some(ToolChoiceField::Named { .. }) => {
+        Some(ToolChoiceField::Named(_)) => {
             let message = "expected a tool_choice of type function";
             return Err(Refusal::unsupported("tool_choice.type", message));
         }

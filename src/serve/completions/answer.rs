@@ -51,17 +51,26 @@ pub struct Echo {
 impl Echo {
     /// The prompt `tokens`; its text, if it was given as text.
     pub fn of(tokens: &[u32], text: Option<String>, vocabulary: &Vocabulary) -> Self {
+        let without_names = Self::decoded(tokens, |token| vocabulary.text_bytes(token, &[]));
+        let Some(text) = text else { return without_names };
+        // A text may have the names of special tokens.
+        let with_names = Self::decoded(tokens, |token| vocabulary.bytes(token));
+        let decoded = if with_names.text == text { with_names } else { without_names };
+        Self { text, ..decoded }
+    }
+
+    fn decoded<'a>(tokens: &[u32], bytes: impl Fn(u32) -> &'a [u8]) -> Self {
         let mut decoded = AnswerText::new(Vec::new());
-        let (mut joined, mut begins) = (String::new(), Vec::new());
+        let (mut text, mut begins) = (String::new(), Vec::new());
         for &token in tokens {
-            let piece = decoded.push(vocabulary.text_bytes(token, &[]), token);
-            joined += &piece.text;
+            let piece = decoded.push(bytes(token), token);
+            text += &piece.text;
             begins.extend(piece.tokens);
         }
         let last = decoded.finish();
-        joined += &last.text;
+        text += &last.text;
         begins.extend(last.tokens);
-        Self { text: text.unwrap_or(joined), tokens: begins }
+        Self { text, tokens: begins }
     }
 }
 

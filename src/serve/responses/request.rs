@@ -56,6 +56,7 @@ impl Asked {
         sampling.apply(&mut request)?;
         request.sampling.max_len = echoed.max_output_tokens.map(|tokens| tokens as usize);
         request.stop = Stop::strings(asked.stop)?;
+        tools.check_stop(&request.stop)?;
         request.grammar = form(&echoed.text, asked.grammar, &tools)?;
         request.logprobs = logprobs(&asked.include.unwrap_or_default(), echoed.top_logprobs)?;
         request.shown_tokens = if tools.for_template().is_empty() { &[] } else { &MARKERS };
