@@ -3,7 +3,7 @@
 //! `POST /v1/chat/completions`, `/v1/completions` and `/v1/responses` take the model id `NAME@k` or
 //! a field `"chains": k`; what names neither gets all loaded chains, or what [`Elastic`] says at the
 //! load of the moment. Every body is read into types of this module, and whatever they do not have is
-//! refused by name. [`routes`] has all routes.
+//! refused by name. `routes.rs` has all routes.
 
 mod answers;
 mod chat;
