@@ -10,6 +10,7 @@ pub mod grammar;
 pub mod hub;
 pub mod kv_pool;
 pub mod loader;
+mod logit_bias;
 pub mod normal_model;
 pub mod prepared;
 pub mod prompt;

@@ -9,6 +9,7 @@ use mistralrs_core::{Request as EngineRequest, StopTokens};
 use super::answer::{Answer, AnswerStream};
 use super::chain_choice::{model_id_at, parse_chains};
 use super::engine::Engine;
+use super::logit_bias::LogitBias;
 use super::prompt_probe::PromptProbe;
 use super::request::{Prompt, Request, RequestError};
 use super::vocabulary::Vocabulary;
@@ -56,6 +57,15 @@ impl Engine {
             Some(grammar) => Some(self.grammars().compile(grammar).await?),
             None => None,
         };
+        let vocab_size = self.vocabulary().size();
+        let mut biased = request.logit_bias.iter().map(|(token, _)| *token);
+        if let Some(token) = biased.find(|&token| token as usize >= vocab_size) {
+            return Err(RequestError::UnknownToken { token, vocab_size });
+        }
+        if !request.logit_bias.is_empty() {
+            let bias = LogitBias(std::mem::take(&mut request.logit_bias));
+            request.logits_processors.insert(0, Arc::new(bias));
+        }
         Ok(Prepared { request, prompt, grammar, k })
     }
 

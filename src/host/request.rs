@@ -93,7 +93,9 @@ pub struct Request {
     pub logprobs: Option<usize>,
     /// Log-probabilities of the prompt's tokens, with those of so many of the likeliest.
     pub prompt_logprobs: Option<usize>,
-    /// Applied to the logits after the penalties.
+    /// Added to the logits of these tokens.
+    pub logit_bias: Vec<(u32, f32)>,
+    /// Applied to the logits after the penalties and the bias.
     pub logits_processors: Vec<Arc<dyn CustomLogitsProcessor>>,
     /// Special tokens to show in the text; the others are left out.
     pub shown_tokens: &'static [&'static str],
@@ -111,6 +113,7 @@ impl Request {
             grammar: None,
             logprobs: None,
             prompt_logprobs: None,
+            logit_bias: Vec::new(),
             logits_processors: Vec::new(),
             shown_tokens: &[],
         }

@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 
-use candle_core::{Result as TensorResult, Tensor};
-use mistralrs_core::{CustomLogitsProcessor, DrySamplingParams, SamplingParams};
+use mistralrs_core::{DrySamplingParams, SamplingParams};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -89,7 +87,7 @@ impl SamplingFields {
         };
         request.seed = self.seed.map(|seed| seed as u64);
         if let Some(bias) = self.logit_bias {
-            request.logits_processors.push(Arc::new(LogitBias::of(bias)?));
+            request.logit_bias = logit_bias(bias)?;
         }
         Ok(())
     }
@@ -158,38 +156,23 @@ pub fn in_range<T: PartialOrd + std::fmt::Display + Copy>(
     }
 }
 
-/// OpenAI's `logit_bias`, as the engine takes it.
-struct LogitBias(Vec<(u32, f32)>);
-
-impl LogitBias {
-    fn of(bias: HashMap<String, f32>) -> Result<Self, Refusal> {
-        if bias.len() > MOST_BIASES {
-            let message = format!("{} tokens: expected at most {MOST_BIASES}", bias.len());
-            return Err(Refusal::value("logit_bias", message));
-        }
-        let bias = bias.into_iter().map(|(token, bias)| {
-            in_range("logit_bias", Some(bias), -100. ..=100.)?;
-            let id = token.parse().map_err(|_| {
-                let token: String = token.chars().take(50).collect();
-                let message = format!("{token:?} is not the id of a token");
-                Refusal::value("logit_bias", message)
-            })?;
-            Ok((id, bias))
-        });
-        bias.collect::<Result<_, _>>().map(Self)
+/// OpenAI's `logit_bias` by ids of tokens.
+fn logit_bias(bias: HashMap<String, f32>) -> Result<Vec<(u32, f32)>, Refusal> {
+    if bias.len() > MOST_BIASES {
+        let message = format!("{} tokens: expected at most {MOST_BIASES}", bias.len());
+        return Err(Refusal::value("logit_bias", message));
     }
-}
-
-impl CustomLogitsProcessor for LogitBias {
-    fn apply(&self, logits: &Tensor, _context: &[u32]) -> TensorResult<Tensor> {
-        let mut values = logits.to_vec1::<f32>()?;
-        for &(token, bias) in &self.0 {
-            if let Some(logit) = values.get_mut(token as usize) {
-                *logit += bias;
-            }
-        }
-        Tensor::from_vec(values, logits.shape(), logits.device())
-    }
+    let bias = bias.into_iter().map(|(token, bias)| {
+        in_range("logit_bias", Some(bias), -100. ..=100.)?;
+        // `+5` and `05` would be `5` once more.
+        let id = token.parse().ok().filter(|id: &u32| id.to_string() == token);
+        let id = id.ok_or_else(|| {
+            let token: String = token.chars().take(50).collect();
+            Refusal::value("logit_bias", format!("{token:?} is not the id of a token"))
+        })?;
+        Ok((id, bias))
+    });
+    bias.collect()
 }
 
 #[cfg(test)]
@@ -234,11 +217,11 @@ mod tests {
     }
 
     #[test]
-    fn a_bias_is_added_to_its_tokens() {
-        let request = applied(json!({"logit_bias": {"1": 5, "99": -100}})).unwrap();
-        let logits = Tensor::new(&[1f32, 2., 3.], &candle_core::Device::Cpu).unwrap();
-        let biased = request.logits_processors[0].apply(&logits, &[]).unwrap();
-        assert_eq!(biased.to_vec1::<f32>().unwrap(), [1., 7., 3.]);
+    fn a_bias_is_of_the_id_of_a_token() {
+        assert_eq!(applied(json!({"logit_bias": {"1": 5}})).unwrap().logit_bias, [(1, 5.)]);
+        for token in ["a", "01", "+1", "-1", "1.0", "4294967296"] {
+            assert!(applied(json!({"logit_bias": {token: 1}})).is_err(), "{token}");
+        }
     }
 
     #[test]

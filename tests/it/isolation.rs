@@ -98,7 +98,10 @@ async fn answered(
 /// Runs `fail` among the others, which must not notice.
 async fn among_others(engine: &Engine, alone: &[(String, usize)], fail: Request) -> RequestError {
     let others = join_all((0..OTHERS).map(|index| answered(engine, other(index), index % 2 == 0)));
-    let (others, failed) = futures::join!(others, answered(engine, fail, true));
+    let whole = answered(engine, fail.clone(), false);
+    let (others, failed, failed_whole) =
+        futures::join!(others, answered(engine, fail, true), whole);
+    assert_eq!(failed_whole.unwrap_err().to_string(), failed.as_ref().unwrap_err().to_string());
     for (index, (other, alone)) in others.into_iter().zip(alone).enumerate() {
         assert_eq!(&other.unwrap(), alone, "request {index}");
     }
@@ -222,14 +225,16 @@ async fn what_the_chat_template_refuses_is_refused_alone() {
 /// A grammar that never tells which tokens may come next ends its own answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_grammar_that_does_not_end_is_ended() {
-    let engine = started("tiny-colm-air").await;
-    let alone = solo_answers(&engine).await;
-    let request = Request {
-        grammar: Some(Grammar::Lark("start: /[0-9]{100}/ /a+/ \"ab\"".into())),
-        ..Request::greedy(Prompt::Tokens(vec![1, 2])).max_tokens(300)
-    };
-    let error = among_others(&engine, &alone, request).await;
-    assert!(matches!(error, RequestError::Refused(_)), "{error:?}");
+    for model in ["tiny-colm-air", "tiny-colm"] {
+        let engine = started(model).await;
+        let alone = solo_answers(&engine).await;
+        let request = Request {
+            grammar: Some(Grammar::Lark("start: /[0-9]{100}/ /a+/ \"ab\"".into())),
+            ..Request::greedy(Prompt::Tokens(vec![1, 2])).max_tokens(300)
+        };
+        let error = among_others(&engine, &alone, request).await;
+        assert!(matches!(error, RequestError::Refused(_)), "{error:?}");
+    }
 }
 
 /// A long answer to a grammar whose tokens all fit: its lexer does not run dry.

@@ -319,6 +319,7 @@ async fn what_cannot_be_answered_is_refused_by_name() {
             "tools",
         ),
         (json!({"logit_bias": {"a": 1}}), "logit_bias"),
+        (json!({"logit_bias": {"01": 1}}), "logit_bias"),
     ];
     for (asked, param) in chat {
         let (status, answer) = send(&router, CHAT, &question(asked.clone())).await;
@@ -364,9 +365,11 @@ async fn a_full_context_has_a_code() {
             assert!(answer["error"]["message"].as_str().unwrap().contains("1024"), "{answer}");
         }
     }
-    let (status, answer) = send(&router, COMPLETIONS, &json!({"prompt": [5, 768]})).await;
-    assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
-    assert!(answer.contains("768"), "{answer}");
+    for beyond in [json!({"prompt": [5, 768]}), json!({"prompt": "a", "logit_bias": {"768": 1}})] {
+        let (status, answer) = send(&router, COMPLETIONS, &beyond).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+        assert!(answer.contains("768"), "{answer}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
