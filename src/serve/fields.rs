@@ -1,8 +1,6 @@
 //! The body of a request: a JSON object whose fields are taken, one group after the other, by the types that
 //! know them. What nobody takes is refused by name.
 
-use std::collections::HashSet;
-use std::fmt;
 use std::time::Duration;
 
 use axum::extract::{FromRequest, Request};
@@ -10,11 +8,12 @@ use axum::http::{header, HeaderMap, StatusCode};
 use futures::StreamExt;
 use indexmap::IndexMap;
 use serde::de::value::MapDeserializer;
-use serde::de::{DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde::{forward_to_deserialize_any, Deserialize};
 use serde_json::value::RawValue;
 
 use super::error::Refusal;
+use super::json_shape::{self, BadShape};
 use super::Served;
 
 /// How long nothing of a body may arrive before it is given up.
@@ -34,10 +33,16 @@ pub struct Fields {
 impl Fields {
     /// The fields of the JSON object `body`.
     pub fn of(body: &[u8]) -> Result<Self, Refusal> {
-        let no_object = |error| Refusal::new(format!("the body is not a JSON object: {error}"));
-        let Object(mut fields) = serde_json::from_slice(body).map_err(no_object)?;
-        // Fields that are maps take any key, and would take it twice.
-        serde_json::from_slice::<Unique>(body).map_err(no_object)?;
+        let no_object =
+            |error: String| Refusal::new(format!("the body is not a JSON object: {error}"));
+        let Object(mut fields) =
+            serde_json::from_slice(body).map_err(|error| no_object(error.to_string()))?;
+        json_shape::check(body).map_err(|bad| match bad {
+            BadShape::Json(error) => no_object(error),
+            BadShape::List(place) => Refusal::new(format!("{place}: a list: expected an object"))
+                .of(place)
+                .coded("invalid_type"),
+        })?;
         fields.retain(|_, value| value.get() != "null");
         Ok(Self { fields, taken: Vec::new() })
     }
@@ -139,64 +144,6 @@ fn shortened(text: &str) -> String {
 #[serde(transparent)]
 struct Object(IndexMap<String, Box<RawValue>>);
 
-/// JSON without a key that comes twice in one object: readers differ in which one counts.
-struct Unique;
-
-impl<'de> Deserialize<'de> for Unique {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Self)
-    }
-}
-
-impl<'de> Visitor<'de> for Unique {
-    type Value = Self;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
-        let mut seen = HashSet::new();
-        while let Some((key, Self)) = map.next_entry::<String, Self>()? {
-            if seen.contains(&key) {
-                let key = shortened(&key);
-                return Err(serde::de::Error::custom(format!("duplicate field `{key}`")));
-            }
-            seen.insert(key);
-        }
-        Ok(self)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
-        while let Some(Self) = items.next_element()? {}
-        Ok(self)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_unit<E>(self) -> Result<Self, E> {
-        Ok(self)
-    }
-}
-
 /// Gives a struct those of the fields that it knows.
 struct Taking<'de> {
     fields: &'de IndexMap<String, Box<RawValue>>,
@@ -230,6 +177,8 @@ impl<'de> Deserializer<'de> for Taking<'de> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt;
+
     use super::*;
 
     #[derive(Debug, Deserialize, PartialEq)]

@@ -13,6 +13,7 @@ mod error;
 mod fields;
 mod format;
 mod guard;
+mod json_shape;
 mod labels;
 mod limits;
 mod logprobs;

@@ -320,6 +320,8 @@ async fn what_cannot_be_answered_is_refused_by_name() {
         ),
         (json!({"logit_bias": {"a": 1}}), "logit_bias"),
         (json!({"logit_bias": {"01": 1}}), "logit_bias"),
+        (json!({"response_format": ["json_object"]}), "response_format"),
+        (json!({"tools": [["function", ["f", null, null, null]]]}), "tools[]"),
     ];
     for (asked, param) in chat {
         let (status, answer) = send(&router, CHAT, &question(asked.clone())).await;
