@@ -57,11 +57,7 @@ impl Engine {
             Some(grammar) => Some(self.grammars().compile(grammar).await?),
             None => None,
         };
-        let vocab_size = self.vocabulary().size();
-        let mut biased = request.logit_bias.iter().map(|(token, _)| *token);
-        if let Some(token) = biased.find(|&token| token as usize >= vocab_size) {
-            return Err(RequestError::UnknownToken { token, vocab_size });
-        }
+        self.vocabulary().check(request.logit_bias.iter().map(|(token, _)| *token))?;
         if !request.logit_bias.is_empty() {
             let bias = LogitBias(std::mem::take(&mut request.logit_bias));
             request.logits_processors.insert(0, Arc::new(bias));
@@ -105,21 +101,23 @@ impl Engine {
             tokens,
             response,
         };
-        let sender = self.host().get_sender(None).map_err(RequestError::failed)?;
-        let sent = sender.send(EngineRequest::Tokens(Box::new(engine_request))).await;
-        sent.map_err(|_| RequestError::Failed("it takes no requests".into()))?;
+        self.send(EngineRequest::Tokens(Box::new(engine_request))).await?;
         Ok(stream)
     }
 
     /// The tokens of `text`, with the special tokens the tokenizer itself adds.
     pub async fn tokenize(&self, text: &str) -> Result<Vec<u32>, RequestError> {
-        self.prompts().tokenize_any(text.into(), true).await
+        self.prompts().tokenize_any(text.into()).await
     }
 
     /// Ends every answer in progress with the next token.
     pub async fn stop_answers(&self) -> Result<(), RequestError> {
+        self.send(EngineRequest::TerminateAllSeqsNextStep).await
+    }
+
+    async fn send(&self, request: EngineRequest) -> Result<(), RequestError> {
         let sender = self.host().get_sender(None).map_err(RequestError::failed)?;
-        let sent = sender.send(EngineRequest::TerminateAllSeqsNextStep).await;
+        let sent = sender.send(request).await;
         sent.map_err(|_| RequestError::Failed("it takes no requests".into()))
     }
 }

@@ -43,44 +43,38 @@ impl Prompts {
     pub async fn tokens(&self, prompt: Prompt) -> Result<Vec<u32>, RequestError> {
         let tokens = match prompt {
             Prompt::Tokens(tokens) => tokens,
-            Prompt::Text(text) => self.tokenize(text, true).await?,
+            Prompt::Text(text) => self.tokenize(text).await?,
             Prompt::Chat(messages) => self.conversation(messages.into()).await?,
             Prompt::Conversation(conversation) => self.conversation(*conversation).await?,
         };
-        let (count, longest, vocab_size) = (tokens.len(), self.longest, self.vocabulary.size());
+        let (count, longest) = (tokens.len(), self.longest);
         if count == 0 {
             return Err(RequestError::EmptyPrompt);
         }
         if count > longest {
             return Err(RequestError::ContextLength { tokens: count, longest });
         }
-        match tokens.iter().find(|&&token| token as usize >= vocab_size) {
-            Some(&token) => Err(RequestError::UnknownToken { token, vocab_size }),
-            None => Ok(tokens),
-        }
+        self.vocabulary.check(tokens.iter().copied())?;
+        Ok(tokens)
     }
 
-    /// The tokens of `text`; `special` adds those that the tokenizer adds to every text.
-    pub async fn tokenize(&self, text: String, special: bool) -> Result<Vec<u32>, RequestError> {
+    /// The tokens of `text`, with those that the tokenizer adds to every text.
+    pub async fn tokenize(&self, text: String) -> Result<Vec<u32>, RequestError> {
         let (bytes, most) = (text.len(), self.most_bytes());
         if bytes > most {
             return Err(RequestError::TextLength { bytes, most, longest: self.longest });
         }
-        self.tokenize_any(text, special).await
+        self.tokenize_any(text).await
     }
 
     /// As [`Self::tokenize`], for a text of any length.
-    pub async fn tokenize_any(
-        &self,
-        text: String,
-        special: bool,
-    ) -> Result<Vec<u32>, RequestError> {
+    pub async fn tokenize_any(&self, text: String) -> Result<Vec<u32>, RequestError> {
         let _permit = match text.len() > LONG_TEXT {
             true => Some(self.long_texts.acquire().await.map_err(RequestError::failed)?),
             false => None,
         };
         let vocabulary = self.vocabulary.clone();
-        aside(move || vocabulary.encode(&text, special)).await.map_err(RequestError::Tokenizer)?
+        aside(move || vocabulary.encode(&text)).await.map_err(RequestError::Tokenizer)?
     }
 
     async fn conversation(&self, conversation: Conversation) -> Result<Vec<u32>, RequestError> {
@@ -88,7 +82,7 @@ impl Prompts {
         let template = template.ok_or(RequestError::NoChatTemplate)?;
         let rendered = aside(move || render(&template, conversation)).await;
         let text = rendered.and_then(|rendered| rendered).map_err(RequestError::ChatTemplate)?;
-        self.tokenize(text, true).await
+        self.tokenize(text).await
     }
 }
 

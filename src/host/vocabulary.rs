@@ -27,11 +27,6 @@ impl Vocabulary {
         Ok(Self { tokenizer, tokens, size })
     }
 
-    /// How many tokens the model knows.
-    pub fn size(&self) -> usize {
-        self.size
-    }
-
     /// The most bytes a token stands for.
     pub fn longest_token(&self) -> usize {
         self.trie().max_token_len().max(1)
@@ -59,9 +54,18 @@ impl Vocabulary {
         self.trie().get_special_token(name)
     }
 
-    /// The tokens of `text`; `special` adds those that the tokenizer adds to every text.
-    pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, RequestError> {
-        let encoding = self.tokenizer.encode_fast(text, special);
+    /// Refuses tokens that the model does not know.
+    pub fn check(&self, tokens: impl IntoIterator<Item = u32>) -> Result<(), RequestError> {
+        let vocab_size = self.size;
+        match tokens.into_iter().find(|&token| token as usize >= vocab_size) {
+            Some(token) => Err(RequestError::UnknownToken { token, vocab_size }),
+            None => Ok(()),
+        }
+    }
+
+    /// The tokens of `text`, with those that the tokenizer adds to every text.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, RequestError> {
+        let encoding = self.tokenizer.encode_fast(text, true);
         let encoding =
             encoding.map_err(|error| RequestError::Tokenizer(first_line(&error.to_string())))?;
         Ok(encoding.get_ids().to_vec())

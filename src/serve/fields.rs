@@ -9,7 +9,7 @@ use futures::StreamExt;
 use indexmap::IndexMap;
 use serde::de::value::MapDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
-use serde::{forward_to_deserialize_any, Deserialize};
+use serde::forward_to_deserialize_any;
 use serde_json::value::RawValue;
 
 use super::error::Refusal;
@@ -35,7 +35,7 @@ impl Fields {
     pub fn of(body: &[u8]) -> Result<Self, Refusal> {
         let no_object =
             |error: String| Refusal::new(format!("the body is not a JSON object: {error}"));
-        let Object(mut fields) =
+        let mut fields: IndexMap<String, Box<RawValue>> =
             serde_json::from_slice(body).map_err(|error| no_object(error.to_string()))?;
         json_shape::check(body).map_err(|bad| match bad {
             BadShape::Json(error) => no_object(error),
@@ -139,11 +139,6 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// The fields of a JSON object.
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Object(IndexMap<String, Box<RawValue>>);
-
 /// Gives a struct those of the fields that it knows.
 struct Taking<'de> {
     fields: &'de IndexMap<String, Box<RawValue>>,
@@ -178,6 +173,8 @@ impl<'de> Deserializer<'de> for Taking<'de> {
 #[cfg(test)]
 mod tests {
     use std::fmt;
+
+    use serde::Deserialize;
 
     use super::*;
 

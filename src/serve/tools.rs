@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::error::Refusal;
 use crate::host::grammar::tool_call;
-use crate::text::{Part, ToolCall, ToolParser};
+use crate::text::{Part, ToolCall, ToolParser, MARKERS};
 use crate::{FinishReason, Grammar};
 
 const MOST_TOOLS: usize = 128;
@@ -44,6 +44,18 @@ pub enum Choice {
     Required,
     /// This one.
     Named(String),
+}
+
+impl Choice {
+    /// What `tool_choice` says in one word.
+    pub fn of_mode(mode: &str) -> Result<Self, Refusal> {
+        match mode {
+            "none" => Ok(Self::None),
+            "auto" => Ok(Self::Auto),
+            "required" => Ok(Self::Required),
+            _ => Err(Refusal::value("tool_choice", "expected none, auto or required")),
+        }
+    }
 }
 
 /// The functions of a request, checked.
@@ -118,6 +130,15 @@ impl Tools {
             },
         };
         self.functions.iter().map(tool).collect()
+    }
+
+    /// The special tokens that an answer shows: the markers of calls, where there may be some.
+    pub fn shown_tokens(&self) -> &'static [&'static str] {
+        if self.functions.is_empty() || self.choice == Choice::None {
+            &[]
+        } else {
+            &MARKERS
+        }
     }
 
     /// What an answer must match where a call is forced.

@@ -45,7 +45,7 @@ impl<T> AnswerText<T> {
     /// Adds a token that says `bytes`.
     pub fn push(&mut self, bytes: &[u8], token: T) -> TextPiece<T> {
         // After half a character that stays one, the next begins.
-        let after_half = self.decoder.has_begun() && !self.decoder.goes_on_with(bytes);
+        let after_half = self.decoder.breaks_off_before(bytes);
         self.waiting.push_back((self.decoded + usize::from(after_half), token));
         let text = self.decoder.push(bytes);
         self.decoded += text.chars().count();

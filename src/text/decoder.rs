@@ -29,15 +29,10 @@ impl TextDecoder {
         text
     }
 
-    /// Whether `bytes` go on with a character that has begun.
-    pub fn goes_on_with(&self, bytes: &[u8]) -> bool {
-        let continues = |byte: &u8| (0x80..0xc0).contains(byte);
-        !self.incomplete.is_empty() && bytes.first().is_none_or(continues)
-    }
-
-    /// Whether a character has begun and is not complete.
-    pub fn has_begun(&self) -> bool {
-        !self.incomplete.is_empty()
+    /// Whether a character has begun that `bytes` do not go on with.
+    pub fn breaks_off_before(&self, bytes: &[u8]) -> bool {
+        let goes_on = |byte: &u8| (0x80..0xc0).contains(byte);
+        !self.incomplete.is_empty() && !bytes.first().is_none_or(goes_on)
     }
 
     /// What stands for a character that was never completed.

@@ -19,7 +19,6 @@ use super::super::model_choice::ModelFields;
 use super::super::sampling::{in_range, SamplingFields, Stop};
 use super::super::tools::{Choice, FunctionTool, Tools};
 use crate::host::request::{Conversation, TemplateMessage};
-use crate::text::MARKERS;
 use crate::{Prompt, Request};
 
 /// The body, for its description.
@@ -185,7 +184,7 @@ impl Chat {
         tools.check_stop(&request.stop)?;
         request.grammar = given.or(forced);
         request.logprobs = logprobs(chat.logprobs, chat.top_logprobs)?;
-        request.shown_tokens = if tools.for_template().is_empty() { &[] } else { &MARKERS };
+        request.shown_tokens = tools.shown_tokens();
         let options = chat.stream_options.unwrap_or_default();
         let stream = chat.stream.unwrap_or(false);
         check_stream_options(&options)?;
@@ -239,12 +238,7 @@ fn tools(
         Some(ToolChoiceField::Named(tool)) if tool.kind == "function" => {
             Some(Choice::Named(tool.function.name))
         }
-        Some(ToolChoiceField::Mode(mode)) => Some(match mode.as_str() {
-            "none" => Choice::None,
-            "auto" => Choice::Auto,
-            "required" => Choice::Required,
-            _ => return Err(Refusal::value("tool_choice", "expected none, auto or required")),
-        }),
+        Some(ToolChoiceField::Mode(mode)) => Some(Choice::of_mode(&mode)?),
         Some(ToolChoiceField::Named(_)) => {
             let message = "expected a tool_choice of type function";
             return Err(Refusal::unsupported("tool_choice.type", message));

@@ -17,7 +17,6 @@ use super::body::{
 use super::input::messages;
 use super::nested::{object, Kind};
 use crate::host::request::Conversation;
-use crate::text::MARKERS;
 use crate::{Grammar, Prompt, Request};
 
 /// What `include` may ask for.
@@ -59,7 +58,7 @@ impl Asked {
         tools.check_stop(&request.stop)?;
         request.grammar = form(&echoed.text, asked.grammar, &tools)?;
         request.logprobs = logprobs(&asked.include.unwrap_or_default(), echoed.top_logprobs)?;
-        request.shown_tokens = if tools.for_template().is_empty() { &[] } else { &MARKERS };
+        request.shown_tokens = tools.shown_tokens();
         Ok(Self { request, tools, stream: asked.stream.unwrap_or(false), echoed, shown_tools })
     }
 }
@@ -101,12 +100,7 @@ fn tools(tools: &[ResponseTool], echoed: &EchoedFields) -> Result<Tools, Refusal
             let message = "expected a tool_choice of type function";
             return Err(Refusal::unsupported("tool_choice.type", message));
         }
-        ResponseToolChoice::Mode(mode) => match mode.as_str() {
-            "none" => Choice::None,
-            "auto" => Choice::Auto,
-            "required" => Choice::Required,
-            _ => return Err(Refusal::value("tool_choice", "expected none, auto or required")),
-        },
+        ResponseToolChoice::Mode(mode) => Choice::of_mode(mode)?,
     };
     let functions = tools.iter().cloned().map(|tool| {
         let ResponseTool { name, description, parameters, strict, .. } = tool;
