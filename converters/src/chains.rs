@@ -2,15 +2,22 @@
 
 use std::ops::Range;
 
-use crate::config::{ConfigError, MAX_SIZE};
+use crate::config::ConfigError;
+use crate::config_checks::MAX_SIZE;
+
+/// The most chains a model may have: tens of times what any has.
+pub(crate) const MAX_CHAINS: usize = 256;
 
 /// The relative sizes `[c_1 .. c_n]` of the chains, as `chains` in config.json gives them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chains(Vec<usize>);
 
 impl Chains {
-    /// Refuses an empty list, a chain of size 0 and a sum above 2^31 - 1.
+    /// Refuses an empty list, more than 256 chains, a chain of size 0 and a sum above 2^31 - 1.
     pub fn new(ratios: Vec<usize>) -> Result<Self, ConfigError> {
+        if ratios.len() > MAX_CHAINS {
+            return Err(ConfigError::TooManyChains(ratios.len()));
+        }
         if ratios.is_empty() {
             return Err(ConfigError::NoChains);
         }

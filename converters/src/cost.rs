@@ -40,6 +40,14 @@ impl ColmConfig {
         ChainSize { parameters, linear: layers * linear, head }
     }
 
+    /// Elements of all tensors of the first `k` chains.
+    ///
+    /// # Panics
+    /// If `k` is more than the number of chains.
+    pub fn parameters(&self, k: usize) -> u128 {
+        (0..k).map(|chain| self.chain_size(chain, |_| false).parameters).sum()
+    }
+
     /// Elements of the KV cache per token at `k` chains.
     pub(crate) fn kv_elements(&self, k: usize) -> u128 {
         let heads = self.kv_heads.first(k) as u128;

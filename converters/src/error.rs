@@ -8,8 +8,11 @@ use thiserror::Error;
 use crate::config::ConfigError;
 use crate::convert::ExpandError;
 use crate::header::HeaderError;
+use crate::json_file::JsonFileError;
 use crate::layout::INDEX_FILE;
 use crate::pickle::PickleError;
+use crate::regular_file::NoFile;
+use crate::shortened::{list, shortened};
 use crate::zero_blocks::NonzeroBlock;
 
 /// Why a checkpoint cannot be read or written. Each message names the file or tensor and what
@@ -19,10 +22,24 @@ use crate::zero_blocks::NonzeroBlock;
 pub enum CheckpointError {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(transparent)]
+    JsonFile(#[from] JsonFileError),
+    #[error(
+        "{path} {what}; expected a folder with config.json and weights in safetensors files, as \
+         Hugging Face's models have them"
+    )]
+    NoFolder { path: PathBuf, what: String },
+    #[error(
+        "{dir} has no config.json: it {holds}; expected a folder with config.json and weights in \
+         safetensors files, as Hugging Face's models have them"
+    )]
+    NoConfig { dir: PathBuf, holds: String },
     #[error("{asked} chains asked for; the model has {count}, so 1 to {count} are possible")]
     ChainsAsked { asked: usize, count: usize },
     #[error("cannot read {path}: {source}")]
     Read { path: PathBuf, source: std::io::Error },
+    #[error("{path}: {source}")]
+    NoFile { path: PathBuf, source: NoFile },
     #[error("cannot write {path}: {source}")]
     Write { path: PathBuf, source: std::io::Error },
     #[error("{path} exists; a checkpoint is written to a new folder only")]
@@ -32,13 +49,22 @@ pub enum CheckpointError {
          expected a folder elsewhere, so that the source stays as it is"
     )]
     Overlap { source_dir: PathBuf, dir: PathBuf },
+    #[error("{path} is a symbolic link that leads nowhere; expected the name of a new folder")]
+    LinkToNothing { path: PathBuf },
+    #[error(
+        "{dir}: the model of {parameters} parameters takes {needed} bytes, and the file system there \
+         has {free} bytes free"
+    )]
+    NoRoom { dir: PathBuf, parameters: u128, needed: u128, free: u128 },
+    #[error("{dir} is written, and what it replaces cannot be removed: {old}: {source}")]
+    OldFolder { dir: PathBuf, old: PathBuf, source: std::io::Error },
     #[error("cannot write the config: {0}")]
     Json(serde_json::Error),
     #[error(
         "no weights in {dir}: expected {INDEX_FILE}, model.safetensors, \
-         model-chain-*-of-*.safetensors or model-*-of-*.safetensors"
+         model-chain-*-of-*.safetensors or model-*-of-*.safetensors{found}"
     )]
-    NoWeights { dir: PathBuf },
+    NoWeights { dir: PathBuf, found: String },
     #[error(
         "{path} is a PyTorch state dict, and weights are loaded from safetensors files only; \
          `colm-convert pack {dir} NEW_FOLDER` makes them of it"
@@ -56,8 +82,6 @@ pub enum CheckpointError {
     AmbiguousWeights { dir: PathBuf, first: String, second: String },
     #[error("{path} is missing: {needed_for}")]
     MissingFile { path: PathBuf, needed_for: String },
-    #[error("{path} is no index of tensors to files: {source}")]
-    Index { path: PathBuf, source: serde_json::Error },
     #[error(
         "{index} places `{tensor}` in {file:?}; expected the plain name of a file beside the index"
     )]
@@ -69,21 +93,34 @@ pub enum CheckpointError {
     #[error("{path} is no PyTorch state dict that can be read: {source}")]
     Pickle { path: PathBuf, source: Box<PickleError> },
     #[error(
-        "`{chain}` is named for the chain layout, `{dense}` for the dense layout; \
-         expected one layout in all files"
+        "`{}` in {chain_file} is named for the chain layout, `{}` in {dense_file} for the \
+         dense layout; expected one layout in all files",
+        shortened(.chain), shortened(.dense)
     )]
-    MixedLayouts { chain: String, dense: String },
-    #[error("tensor `{name}` is missing: expected in {file}")]
+    MixedLayouts { chain: String, chain_file: PathBuf, dense: String, dense_file: PathBuf },
+    #[error("tensor `{}` is missing: expected in {file}", shortened(.name))]
     MissingTensor { name: String, file: PathBuf },
-    #[error("tensor `{name}` in {file} is no part of the model that config.json describes: {why}")]
+    #[error(
+        "tensor `{}` in {file} is no part of the model that config.json describes: {why}",
+        shortened(.name)
+    )]
     UnexpectedTensor { name: String, file: PathBuf, why: String },
-    #[error("tensor `{name}` stands in both {first} and {second}; expected it once")]
+    #[error("tensor `{}` stands in both {first} and {second}; expected it once", shortened(.name))]
     DuplicateTensor { name: String, first: PathBuf, second: PathBuf },
-    #[error("tensor `{name}` stands in {file}, and {index} does not name it; expected it there")]
+    #[error(
+        "tensor `{}` stands in {file}, and {index} does not name it; expected it there",
+        shortened(.name)
+    )]
     NotInIndex { name: String, index: PathBuf, file: PathBuf },
-    #[error("further problems are not listed; these are the first {listed}")]
-    MoreProblems { listed: usize },
-    #[error("tensor `{name}` in {file} has shape {found:?}; expected {expected}")]
+    #[error(
+        "{index} places tensor `{}` in {file}, and it stands in {found}; expected the index to \
+         name the file that holds it",
+        shortened(.name)
+    )]
+    WrongFile { name: String, index: PathBuf, file: PathBuf, found: PathBuf },
+    #[error("{dir}: further problems are not listed; these are the first {listed}")]
+    MoreProblems { dir: PathBuf, listed: usize },
+    #[error("tensor `{name}` in {file} has shape {}; expected {expected}", list(.found))]
     Shape { name: String, file: PathBuf, found: Vec<usize>, expected: String },
     #[error("tensor `{name}` in {file} has dtype {found}; expected F32, F16 or BF16")]
     Dtype { name: String, file: PathBuf, found: Dtype },

@@ -6,7 +6,8 @@ use safetensors::tensor::TensorInfo;
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
-use crate::json::unique_names;
+use crate::shortened::{list, shortened};
+use crate::unique_names::unique_names;
 
 /// The longest header the format allows, in bytes.
 const MAX_HEADER: u64 = 100_000_000;
@@ -24,16 +25,18 @@ pub enum HeaderError {
          expected at most those, and at most {MAX_HEADER}"
     )]
     Length { length: u64, after: usize },
-    #[error("its header is no JSON map of tensors: {0}")]
+    #[error("its header is no JSON map of tensors: {}", shortened(&.0.to_string()))]
     Json(#[from] serde_json::Error),
     #[error(
-        "tensor `{tensor}` is placed at bytes {begin} to {end} of the data; expected it to begin \
-         at {expected}, where the tensor before it ends"
+        "tensor `{}` is placed at bytes {begin} to {end} of the data; expected it to begin \
+         at {expected}, where the tensor before it ends",
+        shortened(.tensor)
     )]
     Offsets { tensor: String, begin: usize, end: usize, expected: usize },
     #[error(
-        "tensor `{tensor}` of shape {shape:?} is given {bytes} bytes; expected whole elements, \
-         as many as the shape has"
+        "tensor `{}` of shape {} is given {bytes} bytes; expected whole elements, as many as the \
+         shape has",
+        shortened(.tensor), list(.shape)
     )]
     Size { tensor: String, shape: Vec<usize>, bytes: usize },
     #[error("its header describes {described} bytes of data; {found} follow it")]

@@ -1,14 +1,14 @@
 //! Which files of a checkpoint folder hold the first k chains. No weight file is opened here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::HashSet;
 use std::fs;
-use std::path::{Component, Path, PathBuf};
-
-use serde::{Deserialize, Deserializer, Serialize};
+use std::path::{Path, PathBuf};
 
 use crate::config::ColmConfig;
 use crate::error::CheckpointError;
-use crate::json::{read_text, unique_names};
+use crate::folder_kind;
+use crate::index::Index;
+use crate::regular_file::{self, NoFile};
 use crate::weight_file::is_state_dict;
 
 /// The usual name of the index from tensors to files.
@@ -133,13 +133,14 @@ impl Needed {
                 let files = files.into_iter().map(|file| (file, String::new())).collect();
                 Ok(Self { files, index: None })
             }
-            None => Err(CheckpointError::NoWeights { dir: dir.into() }),
+            None => Err(folder_kind::no_weights(dir, names)),
         }
     }
 }
 
 /// The names of the files in `dir`, sorted.
-fn names_in(dir: &Path) -> Result<Vec<String>, CheckpointError> {
+pub(crate) fn names_in(dir: &Path) -> Result<Vec<String>, CheckpointError> {
+    folder_kind::check_folder(dir)?;
     let unreadable = |source| CheckpointError::Read { path: dir.into(), source };
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).map_err(unreadable)? {
@@ -156,8 +157,8 @@ fn refuse_other_chain_counts(
     names: &[String],
     count: usize,
 ) -> Result<(), CheckpointError> {
-    let expected = |name: &String| (0..count).any(|chain| *name == chain_file(chain, count));
-    match names.iter().find(|name| is_chain_file(name) && !expected(name)) {
+    let expected: HashSet<_> = (0..count).map(|chain| chain_file(chain, count)).collect();
+    match names.iter().find(|name| is_chain_file(name) && !expected.contains(*name)) {
         None => Ok(()),
         Some(name) => Err(CheckpointError::ChainFile {
             path: dir.join(name),
@@ -167,7 +168,7 @@ fn refuse_other_chain_counts(
     }
 }
 
-fn is_chain_file(name: &str) -> bool {
+pub(crate) fn is_chain_file(name: &str) -> bool {
     name.starts_with("model-chain-") && name.ends_with(".safetensors")
 }
 
@@ -246,86 +247,11 @@ fn existing(
         .into_iter()
         .map(|(file, needed_for)| {
             let path = dir.join(file);
-            if path.is_file() {
-                Ok(path)
-            } else {
-                Err(CheckpointError::MissingFile { path, needed_for })
+            match regular_file::length(&path) {
+                Ok(_) => Ok(path),
+                Err(NoFile::Missing) => Err(CheckpointError::MissingFile { path, needed_for }),
+                Err(source) => Err(CheckpointError::NoFile { path, source }),
             }
         })
         .collect()
-}
-
-/// `model.safetensors.index.json`.
-#[derive(Debug)]
-pub(crate) struct Index {
-    pub path: PathBuf,
-    pub weight_map: BTreeMap<String, String>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct IndexFile {
-    #[serde(default)]
-    metadata: serde_json::Map<String, serde_json::Value>,
-    #[serde(deserialize_with = "weight_map")]
-    weight_map: BTreeMap<String, String>,
-}
-
-fn weight_map<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<BTreeMap<String, String>, D::Error> {
-    unique_names(deserializer, None)
-}
-
-impl Index {
-    fn read(path: PathBuf) -> Result<Self, CheckpointError> {
-        let text = read_text(&path)
-            .map_err(|source| CheckpointError::Read { path: path.clone(), source })?;
-        let IndexFile { weight_map, .. } = serde_json::from_str(&text)
-            .map_err(|source| CheckpointError::Index { path: path.clone(), source })?;
-        for (tensor, file) in &weight_map {
-            let mut components = Path::new(file).components();
-            let plain = matches!(
-                (components.next(), components.next()),
-                (Some(Component::Normal(name)), None) if name == file.as_str()
-            );
-            if !plain || file.contains('\\') {
-                return Err(CheckpointError::IndexPath {
-                    index: path,
-                    tensor: tensor.clone(),
-                    file: file.clone(),
-                });
-            }
-        }
-        Ok(Self { path, weight_map })
-    }
-
-    /// The text of an index over `weight_map`, whose tensors take `total_size` bytes.
-    pub fn json(
-        weight_map: BTreeMap<String, String>,
-        total_size: u64,
-    ) -> serde_json::Result<String> {
-        let metadata = serde_json::Map::from_iter([("total_size".into(), total_size.into())]);
-        serde_json::to_string_pretty(&IndexFile { metadata, weight_map })
-    }
-
-    fn files_for(
-        &self,
-        config: &ColmConfig,
-        k: usize,
-    ) -> Result<Vec<(String, String)>, CheckpointError> {
-        let chains = self.weight_map.keys().any(|name| Layout::of_name(name) == Layout::Chains);
-        let files: BTreeSet<&String> = if chains {
-            let named = config.tensors(k).map(|tensor| {
-                let name = tensor.name();
-                self.weight_map
-                    .get(&name)
-                    .ok_or_else(|| CheckpointError::MissingTensor { name, file: self.path.clone() })
-            });
-            named.collect::<Result<_, _>>()?
-        } else {
-            self.weight_map.values().collect()
-        };
-        let needed_for = format!("{} names it", self.path.display());
-        Ok(files.into_iter().map(|file| (file.clone(), needed_for.clone())).collect())
-    }
 }

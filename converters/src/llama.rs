@@ -9,9 +9,10 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{json, Map, Value};
 
 use crate::config::{refuse, Architecture, ColmConfig, ConfigError};
-use crate::json::unique_names;
+use crate::json_file::{parse_text, JsonError};
 use crate::llama_rope::unite_rope_fields;
 use crate::read::Leniency;
+use crate::unique_names::unique_names;
 
 /// The models that are Llama but for what their configs say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,11 +138,7 @@ impl<'de> Deserialize<'de> for Fields {
 impl Fields {
     /// The fields of `json` if it is a config, but not CoLM's own.
     pub fn of_other_than_colm(json: &str) -> Result<Option<Self>, ConfigError> {
-        let mut json = serde_json::Deserializer::from_str(json);
-        let fields: Self = serde_path_to_error::deserialize(&mut json)?;
-        json.end().map_err(|source| {
-            serde_path_to_error::Error::new(serde_path_to_error::Track::new().path(), source)
-        })?;
+        let fields: Self = parse_text(json)?;
         let colm = [Architecture::Colm, Architecture::ColmAir];
         let is_colm = fields.0.contains_key("chains")
             || colm
@@ -197,7 +194,9 @@ impl Fields {
         fields.insert("architectures".into(), json!([Architecture::Colm.name()]));
         fields.insert("model_type".into(), json!(Architecture::Colm.model_type()));
         fields.insert("chains".into(), json!([1]));
-        Ok((ColmConfig::parse(&Value::Object(fields).to_string())?, leniency))
+        let file =
+            serde_path_to_error::deserialize(Value::Object(fields)).map_err(JsonError::from)?;
+        Ok((ColmConfig::new(file)?, leniency))
     }
 
     fn family(&self) -> Result<Family, ConfigError> {

@@ -221,6 +221,19 @@ impl ColmConfig {
         }
     }
 
+    /// Whether `part` is one of [`Self::parts`].
+    pub(crate) fn has_part(&self, part: Part) -> bool {
+        let has_layer = |layer| layer < self.file.num_hidden_layers;
+        match part {
+            Part::Embedding | Part::FinalNorm => true,
+            Part::Head => !self.file.tie_word_embeddings,
+            Part::InputNorm { layer }
+            | Part::PostAttentionNorm { layer }
+            | Part::Weight { layer, .. } => has_layer(layer),
+            Part::Bias { layer, projection } => has_layer(layer) && self.has_bias(projection),
+        }
+    }
+
     /// Whether `projection` has a bias (`attention_bias`, `mlp_bias`).
     pub fn has_bias(&self, projection: Projection) -> bool {
         match projection {

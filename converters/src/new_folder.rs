@@ -1,32 +1,33 @@
 //! A checkpoint folder that appears when it is complete, or not at all.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::CheckpointError;
+use crate::temporary::{Temporary, What};
 
 /// A folder under a temporary name beside its final one, removed unless finished. A process that
-/// is killed leaves it behind; nothing stands at the final name then.
+/// is killed leaves it behind; what stands at the final name is what stood there before.
 pub(crate) struct NewFolder {
     partial: PathBuf,
     dir: PathBuf,
     replace: bool,
+    /// Tells whoever removes leftovers that this folder is being written. None where folders cannot be locked.
+    _lock: Option<File>,
 }
 
 impl NewFolder {
     /// Prepares to write `dir`; one that exists is refused, or with `replace` stays until the new
     /// one is complete.
     pub fn create(dir: &Path, replace: bool) -> Result<Self, CheckpointError> {
-        let named = dir.file_name().is_some() && (!dir.is_symlink() || dir.exists());
-        if !named || (dir.exists() && !(replace && dir.is_dir())) {
-            return Err(CheckpointError::Exists { path: dir.into() });
-        }
-        let partial = beside(dir, PARTIAL);
-        fs::create_dir_all(parent(dir))
-            .and_then(|()| fs::create_dir(&partial))
-            .map_err(|source| CheckpointError::Write { path: partial.clone(), source })?;
-        Ok(Self { partial, dir: dir.into(), replace })
+        let dir = final_name(dir, replace)?;
+        let made = fs::create_dir_all(parent(&dir)).and_then(|()| create_beside(&dir));
+        let partial =
+            made.map_err(|source| CheckpointError::Write { path: dir.clone(), source })?;
+        let lock = File::open(&partial).ok().filter(|folder| folder.try_lock().is_ok());
+        Ok(Self { partial, dir, replace, _lock: lock })
     }
 
     /// Where to write file `name` until [`Self::finish`].
@@ -47,36 +48,63 @@ impl NewFolder {
     fn write_file(
         &self,
         name: &str,
-        write: impl FnOnce(&Path) -> std::io::Result<()>,
+        write: impl FnOnce(&Path) -> io::Result<()>,
     ) -> Result<(), CheckpointError> {
         let path = self.path(name);
-        write(&path)
+        fs::create_dir_all(parent(&path))
+            .and_then(|()| write(&path))
             .and_then(|()| File::open(&path)?.sync_all())
             .map_err(|source| CheckpointError::Write { path, source })
     }
 
-    /// Gives the folder its name. Whoever is killed in between leaves the old folder under one of
-    /// the names of [`leftovers`], beside the complete new one.
+    /// Gives the folder its name. A folder of that name is exchanged with it in one step where the
+    /// system can, and then removed: at every moment one of the two is there, and whole.
     pub fn finish(self) -> Result<(), CheckpointError> {
         let rename = || {
             sync_folder(&self.partial)?;
-            match self.replace && self.dir.exists() {
-                false => fs::rename(&self.partial, &self.dir)?,
-                true => self.exchange()?,
-            }
-            sync_folder(parent(&self.dir))
+            let old = self.take_name()?;
+            sync_folder(parent(&self.dir))?;
+            Ok(old)
         };
-        rename().map_err(|source| CheckpointError::Write { path: self.dir.clone(), source })
+        let old =
+            rename().map_err(|source| CheckpointError::Write { path: self.dir.clone(), source })?;
+        match old.map(|old| fs::remove_dir_all(&old).map_err(|error| (old, error))) {
+            Some(Err((old, source))) => {
+                Err(CheckpointError::OldFolder { dir: self.dir.clone(), old, source })
+            }
+            _ => Ok(()),
+        }
     }
 
-    fn exchange(&self) -> std::io::Result<()> {
-        let old = beside(&self.dir, REPLACED);
+    /// Returns where the folder is now that had the name before.
+    fn take_name(&self) -> io::Result<Option<PathBuf>> {
+        if self.replace && self.dir.exists() {
+            return self.exchange().map(Some);
+        }
+        match fs::rename(&self.partial, &self.dir) {
+            // Another run has finished in this moment.
+            Err(error) if self.replace && is_taken(&error) => self.exchange().map(Some),
+            renamed => renamed.map(|()| None),
+        }
+    }
+
+    /// Returns where the old folder is now.
+    fn exchange(&self) -> io::Result<PathBuf> {
+        if exchange_names(&self.partial, &self.dir)? {
+            return Ok(self.partial.clone());
+        }
+        self.exchange_in_two_steps()
+    }
+
+    /// Killed in between, the old folder stands beside the complete new one.
+    fn exchange_in_two_steps(&self) -> io::Result<PathBuf> {
+        let old = Temporary::of_this_process(What::Replaced, number()).beside(&self.dir);
         fs::rename(&self.dir, &old)?;
         if let Err(error) = fs::rename(&self.partial, &self.dir) {
             fs::rename(&old, &self.dir)?;
             return Err(error);
         }
-        fs::remove_dir_all(&old)
+        Ok(old)
     }
 }
 
@@ -88,37 +116,24 @@ impl Drop for NewFolder {
     }
 }
 
-const PARTIAL: &str = ".partial-";
-const REPLACED: &str = ".replaced-";
-
-/// A name of this process beside `dir`.
-fn beside(dir: &Path, what: &str) -> PathBuf {
-    let mut name = dir.file_name().unwrap_or_default().to_owned();
-    name.push(format!("{what}{}", std::process::id()));
-    dir.with_file_name(name)
-}
-
-/// What runs that were killed, or still write, have beside `dir`: an incomplete folder
-/// `DIR.partial-*`, or one that `--force` was about to replace, `DIR.replaced-*`.
-pub fn leftovers(dir: &Path) -> Vec<PathBuf> {
-    let name = dir.file_name().unwrap_or_default();
-    let prefixes = [PARTIAL, REPLACED].map(|what| {
-        let mut prefix = OsString::from(name);
-        prefix.push(what);
-        prefix
-    });
-    let entries = fs::read_dir(parent(dir)).into_iter().flatten().flatten();
-    let mut found: Vec<_> = entries
-        .filter(|entry| {
-            let name = entry.file_name();
-            let starts =
-                |prefix: &OsString| name.as_encoded_bytes().starts_with(prefix.as_encoded_bytes());
-            prefixes.iter().any(starts)
-        })
-        .map(|entry| entry.path())
-        .collect();
-    found.sort();
-    found
+/// Where a folder `dir` is to stand. A symbolic link is followed: what it leads to is replaced, and the link
+/// stays. Refuses what exists, but for a folder if it may be replaced.
+pub(crate) fn final_name(dir: &Path, replace: bool) -> Result<PathBuf, CheckpointError> {
+    let exists = || CheckpointError::Exists { path: dir.into() };
+    if dir.file_name().is_none() {
+        return Err(exists());
+    }
+    // Without a slash at its end, behind which a link would not be seen.
+    let name: PathBuf = dir.components().collect();
+    match (name.is_symlink(), fs::metadata(&name)) {
+        (false, Err(_)) => Ok(name),
+        (true, Err(_)) => Err(CheckpointError::LinkToNothing { path: dir.into() }),
+        (_, Ok(metadata)) if !(replace && metadata.is_dir()) => Err(exists()),
+        (false, Ok(_)) => Ok(name),
+        (true, Ok(_)) => {
+            name.canonicalize().map_err(|source| CheckpointError::Read { path: dir.into(), source })
+        }
+    }
 }
 
 /// The folder that holds `dir`: of a relative name the current one.
@@ -129,11 +144,72 @@ pub(crate) fn parent(dir: &Path) -> &Path {
     }
 }
 
+/// A new folder of a temporary name beside `dir`.
+fn create_beside(dir: &Path) -> io::Result<PathBuf> {
+    loop {
+        let partial = Temporary::of_this_process(What::Partial, number()).beside(dir);
+        match fs::create_dir(&partial) {
+            // An earlier process of our number was killed.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
+            created => return created.map(|()| partial),
+        }
+    }
+}
+
+/// Another one at every call, for the threads of a process may write the same folder.
+fn number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Exchanges the names of two folders in one step. False where the system or the file system cannot.
+#[cfg(target_os = "linux")]
+fn exchange_names(one: &Path, other: &Path) -> io::Result<bool> {
+    use rustix::fs::{renameat_with, RenameFlags, CWD};
+    use rustix::io::Errno;
+    match renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(true),
+        // Sandboxes answer a call they do not know with PERM.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP | Errno::PERM) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn exchange_names(_: &Path, _: &Path) -> io::Result<bool> {
+    Ok(false)
+}
+
+fn is_taken(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty)
+}
+
 /// Makes the names in `dir` as durable as the files' contents.
-fn sync_folder(dir: &Path) -> std::io::Result<()> {
+fn sync_folder(dir: &Path) -> io::Result<()> {
     // Only Unix opens folders.
     if cfg!(unix) {
         File::open(dir)?.sync_all()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is done where names cannot be exchanged in one step.
+    #[test]
+    fn two_steps_lead_to_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("model");
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("old"), "").unwrap();
+        let new = NewFolder::create(&dir, true).unwrap();
+        new.write_text("new", "").unwrap();
+        let old = new.exchange_in_two_steps().unwrap();
+        assert!(dir.join("new").exists() && old.join("old").exists());
+        fs::remove_dir_all(old).unwrap();
+        drop(new);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }

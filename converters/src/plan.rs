@@ -131,7 +131,16 @@ impl Plan {
 
     /// Bytes of all tensors together.
     pub fn byte_len(&self) -> u64 {
-        self.tensors().map(|tensor| tensor.byte_len() as u64).sum()
+        self.tensors().fold(0, |sum, tensor| sum.saturating_add(tensor.byte_len() as u64))
+    }
+
+    /// Elements of all tensors together.
+    pub fn parameters(&self) -> u128 {
+        let elements = |tensor: &PlannedTensor| -> u128 {
+            let (rows, columns) = tensor.rows_and_columns();
+            rows as u128 * columns as u128
+        };
+        self.tensors().map(elements).sum()
     }
 
     /// The tensors of all files.

@@ -203,7 +203,7 @@ impl Checkpoint {
     }
 
     /// Whether `part` stands in no file and is zeros.
-    fn makes_up(&self, part: Part) -> bool {
+    pub(crate) fn makes_up(&self, part: Part) -> bool {
         self.leniency.no_o_bias && matches!(part, Part::Bias { projection: Projection::O, .. })
     }
 

@@ -5,15 +5,18 @@
 //! checkpoint, and reading and writing overlap.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 use std::sync::mpsc::{sync_channel, Receiver, SyncSender};
 use std::thread;
 
 use crate::accompanying::accompanying_files;
 use crate::error::CheckpointError;
-use crate::layout::{Index, INDEX_FILE};
-use crate::new_folder::{parent, NewFolder};
+use crate::index::Index;
+use crate::layout::INDEX_FILE;
+use crate::new_folder::{final_name, parent, NewFolder};
 use crate::plan::{Plan, PlannedFile, PlannedTensor};
+use crate::room::free_bytes;
 use crate::source::Source;
 use crate::strip::Strip;
 use crate::tensor_file::TensorFile;
@@ -34,7 +37,41 @@ pub struct Progress {
     pub total: u64,
 }
 
+/// What a tensor takes in the header of its file and in the index beside its names, about, in bytes.
+const ENTRY: usize = 150;
+
 impl Plan {
+    /// Refuses a folder that [`Self::write`] would refuse, before any weights are read: one that exists and
+    /// is not to be replaced, that holds the source or lies in it, or whose file system has too little room.
+    pub fn check_destination(
+        &self,
+        source: &Source,
+        dir: &Path,
+        replace: bool,
+    ) -> Result<(), CheckpointError> {
+        refuse_overlap(source.dir(), dir)?;
+        let free = free_bytes(parent(&final_name(dir, replace)?));
+        let needed = self.bytes_on_disk(source)?;
+        match free {
+            Some(free) if free < needed => {
+                let parameters = self.parameters();
+                Err(CheckpointError::NoRoom { dir: dir.into(), parameters, needed, free })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// About the bytes of all files.
+    fn bytes_on_disk(&self, source: &Source) -> Result<u128, CheckpointError> {
+        let entries: usize = self.tensors().map(|tensor| 2 * tensor.name.len() + ENTRY).sum();
+        let mut bytes = u128::from(self.byte_len()) + (entries + self.config.len()) as u128;
+        for (path, _) in accompanying_files(source.dir())? {
+            let unreadable = |source| CheckpointError::Read { path: path.clone(), source };
+            bytes += u128::from(fs::metadata(&path).map_err(unreadable)?.len());
+        }
+        Ok(bytes)
+    }
+
     /// Writes the checkpoint to folder `dir`, with weights from `source` and the tokenizer and
     /// generation files beside them. `progress` hears of every few MB.
     ///
@@ -48,7 +85,7 @@ impl Plan {
         replace: bool,
         mut progress: impl FnMut(Progress),
     ) -> Result<(), CheckpointError> {
-        refuse_overlap(source.dir(), dir)?;
+        self.check_destination(source, dir, replace)?;
         let folder = NewFolder::create(dir, replace)?;
         folder.write_text("config.json", &self.config)?;
         let mut state = Progress { done: 0, total: self.byte_len() };

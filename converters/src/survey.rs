@@ -1,16 +1,18 @@
 //! What is wrong with a checkpoint, as far as headers and the index tell.
 
-use std::collections::BTreeMap;
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 use crate::config::ColmConfig;
 use crate::error::CheckpointError;
-use crate::layout::{chain_file, chain_in_name, Index, Layout, WeightFiles};
+use crate::index::Index;
+use crate::layout::{chain_file, chain_in_name, names_in, Layout, WeightFiles};
 use crate::names::Part;
+use crate::placed::{one_layout, place_tensors};
 use crate::read::{Checkpoint, Leniency};
 use crate::weight_file::{is_readable, is_state_dict, WeightFile};
 
-/// More problems than anyone reads; a config of a thousand million layers could give any number.
+/// More problems than anyone reads; a config of thousands of layers could give any number.
 const MAX_PROBLEMS: usize = 1000;
 
 impl Checkpoint {
@@ -36,18 +38,17 @@ impl Checkpoint {
             }
         }
         let file_of = place_tensors(&files, problems);
-        let layout = one_layout(&file_of)?;
+        let layout = one_layout(&files, &file_of, index.as_ref(), &unread)?;
         let checkpoint = Self { config: config.clone(), k, layout, files, file_of, leniency };
-        let survey = Survey { checkpoint: &checkpoint, dir, index: index.as_ref(), unread };
+        let (index, others) = (index.as_ref(), OnceCell::new());
+        let survey = Survey { checkpoint: &checkpoint, dir, index, unread, others };
         survey.index_agrees(problems);
         survey.all_present(problems);
-        // Beyond that the expected tensors may be too many to name.
-        if problems.len() <= MAX_PROBLEMS {
-            survey.all_expected(problems);
-        }
+        survey.all_expected(problems);
         if problems.len() > MAX_PROBLEMS {
             problems.truncate(MAX_PROBLEMS);
-            problems.push(CheckpointError::MoreProblems { listed: MAX_PROBLEMS });
+            let dir = dir.into();
+            problems.push(CheckpointError::MoreProblems { dir, listed: MAX_PROBLEMS });
         }
         Ok(checkpoint)
     }
@@ -59,6 +60,8 @@ struct Survey<'a> {
     index: Option<&'a Index>,
     /// Files that could not be opened: what they hold is not known.
     unread: Vec<PathBuf>,
+    /// Files of the folder that nothing leads to; see [`Self::elsewhere`].
+    others: OnceCell<Vec<WeightFile>>,
 }
 
 impl Survey<'_> {
@@ -70,6 +73,9 @@ impl Survey<'_> {
         let Checkpoint { config, files, file_of, .. } = self.checkpoint;
         let count = config.chains.count();
         for (name, file) in &index.weight_map {
+            if problems.len() > MAX_PROBLEMS {
+                return;
+            }
             let name = name.clone();
             if chain_in_name(&name).is_some_and(|chain| chain >= count) {
                 let (file, why) = (index.path.clone(), self.why_unexpected(&name));
@@ -77,17 +83,42 @@ impl Survey<'_> {
                 continue;
             }
             let file = index.path.with_file_name(file);
-            match file_of.get(&name).map(|&found| &files[found].path) {
-                None if files.iter().any(|opened| opened.path == file) => {
+            let opened = files.iter().find(|opened| opened.path == file);
+            // What cannot be read has been told of; of a tensor that stands twice as well.
+            if opened.is_some_and(|opened| opened.info(&name).is_some())
+                || self.unread.contains(&file)
+            {
+                continue;
+            }
+            let found = file_of.get(&name).map(|&found| files[found].path.as_path());
+            let found = found.or_else(|| opened.and_then(|_| self.elsewhere(&name)));
+            match found.map(Path::to_path_buf) {
+                Some(found) => {
+                    let index = index.path.clone();
+                    problems.push(CheckpointError::WrongFile { name, index, file, found });
+                }
+                None if opened.is_some() => {
                     problems.push(CheckpointError::MissingTensor { name, file });
                 }
-                Some(found) if *found != file => {
-                    let second = found.clone();
-                    problems.push(CheckpointError::DuplicateTensor { name, first: file, second });
-                }
-                _ => {}
+                None => {}
             }
         }
+    }
+
+    /// A safetensors file that holds tensor `name` and that neither the index nor its own name led to.
+    fn elsewhere(&self, name: &str) -> Option<&Path> {
+        let others = self.others.get_or_init(|| {
+            let known = |path: &PathBuf| {
+                self.checkpoint.files.iter().any(|file| file.path == *path)
+                    || self.unread.contains(path)
+            };
+            let names = names_in(self.dir).unwrap_or_default();
+            let safetensors = names.iter().filter(|name| name.ends_with(".safetensors"));
+            let paths = safetensors.map(|name| self.dir.join(name)).filter(|path| !known(path));
+            paths.filter_map(|path| WeightFile::open(&path).ok()).collect()
+        });
+        let holds = |file: &&WeightFile| file.info(name).is_some();
+        others.iter().find(holds).map(|file| file.path.as_path())
     }
 
     fn all_present(&self, problems: &mut Vec<CheckpointError>) {
@@ -95,28 +126,35 @@ impl Survey<'_> {
             if problems.len() > MAX_PROBLEMS {
                 return;
             }
-            if self.checkpoint.file_of.contains_key(&name) {
+            // Placed by the index in a file opened, where its absence has been told of, or in one unread.
+            let placed = self.index.is_some_and(|index| index.weight_map.contains_key(&name));
+            if placed || self.checkpoint.file_of.contains_key(&name) {
                 continue;
             }
-            let file = self.expected_file(chain);
-            let maybe_unread = match self.index {
-                // Placed in a file opened, where its absence has been told of, or in one unread.
-                Some(index) => index.weight_map.contains_key(&name),
-                None if self.checkpoint.layout == Layout::Dense => !self.unread.is_empty(),
-                None => self.unread.contains(&file),
-            };
-            if !maybe_unread {
-                problems.push(CheckpointError::MissingTensor { name, file });
-            }
+            problems.push(match self.index.zip(self.elsewhere(&name)) {
+                Some((index, file)) => {
+                    let (index, file) = (index.path.clone(), file.into());
+                    CheckpointError::NotInIndex { name, index, file }
+                }
+                None => CheckpointError::MissingTensor { name, file: self.expected_file(chain) },
+            });
         }
     }
 
-    /// The name of every tensor that must be there, and a chain of it.
+    /// The name of every tensor that must be there, and a chain of it; not those that a file which
+    /// could not be opened may hold.
     fn required(&self) -> Box<dyn Iterator<Item = (String, usize)> + '_> {
-        match self.checkpoint.layout {
+        let Checkpoint { config, layout, k, .. } = self.checkpoint;
+        match layout {
             Layout::Chains => {
-                let tensors = self.checkpoint.config.tensors(self.checkpoint.k);
+                let chains = (0..*k).filter(|&chain| {
+                    self.index.is_some() || !self.unread.contains(&self.expected_file(chain))
+                });
+                let tensors = chains.flat_map(|chain| config.tensors_of(chain));
                 Box::new(tensors.map(|tensor| (tensor.name(), tensor.chain)))
+            }
+            Layout::Dense if self.index.is_none() && !self.unread.is_empty() => {
+                Box::new(std::iter::empty())
             }
             Layout::Dense => {
                 Box::new(self.checkpoint.parts_held().map(|part| (part.dense_name(), 0)))
@@ -136,16 +174,15 @@ impl Survey<'_> {
 
     /// A tensor that the model would not use is never silently dropped.
     fn all_expected(&self, problems: &mut Vec<CheckpointError>) {
-        let expected = self.expected_shapes();
         for (name, &file) in &self.checkpoint.file_of {
-            if is_no_weight(name) {
+            if is_no_weight(name) || problems.len() > MAX_PROBLEMS {
                 continue;
             }
             let file = &self.checkpoint.files[file];
-            match expected.get(name) {
+            match self.expected_shapes(name) {
                 Some(shapes) => {
                     problems.extend(self.not_in_index(file, name));
-                    problems.extend(check_header(file, name, shapes));
+                    problems.extend(check_header(file, name, &shapes));
                 }
                 None => problems.push(CheckpointError::UnexpectedTensor {
                     name: name.clone(),
@@ -163,19 +200,21 @@ impl Survey<'_> {
         Some(CheckpointError::NotInIndex { name, index, file })
     }
 
-    /// Every name of the layout, with the shapes it may have.
-    fn expected_shapes(&self) -> BTreeMap<String, Vec<Vec<usize>>> {
-        let config = &self.checkpoint.config;
-        match self.checkpoint.layout {
-            Layout::Chains => {
-                let all = config.tensors(config.chains.count());
-                all.map(|tensor| (tensor.name(), vec![tensor.shape()])).collect()
+    /// The shapes tensor `name` may have; None if the model has no such tensor.
+    fn expected_shapes(&self, name: &str) -> Option<Vec<Vec<usize>>> {
+        let Checkpoint { config, layout, .. } = self.checkpoint;
+        match (layout, Part::of_name(name)?) {
+            (Layout::Chains, (part, Some(chain))) => {
+                let is_ours = config.has_part(part) && chain < config.chains.count();
+                let tensor = is_ours.then(|| config.chain_tensor(part, chain))??;
+                Some(vec![tensor.shape()])
             }
-            Layout::Dense => {
-                let head_copy = self.head_copy_allowed().then_some(Part::Head);
-                let all = self.checkpoint.parts_held().chain(head_copy);
-                all.map(|part| (part.dense_name(), config.dense_shapes(part))).collect()
+            (Layout::Dense, (part, None)) => {
+                let is_held = config.has_part(part) && !self.checkpoint.makes_up(part);
+                let is_copy = part == Part::Head && self.head_copy_allowed();
+                (is_held || is_copy).then(|| config.dense_shapes(part))
             }
+            _ => None,
         }
     }
 
@@ -210,32 +249,6 @@ impl Survey<'_> {
 /// Old Llama code saved RoPE's frequencies, which follow from the config.
 fn is_no_weight(name: &str) -> bool {
     name.ends_with(".rotary_emb.inv_freq")
-}
-
-fn place_tensors(
-    files: &[WeightFile],
-    problems: &mut Vec<CheckpointError>,
-) -> BTreeMap<String, usize> {
-    let mut file_of = BTreeMap::new();
-    for (position, file) in files.iter().enumerate() {
-        for name in file.names() {
-            if let Some(first) = file_of.insert(name.clone(), position) {
-                let (first, second) = (files[first].path.clone(), file.path.clone());
-                let name = name.clone();
-                problems.push(CheckpointError::DuplicateTensor { name, first, second });
-            }
-        }
-    }
-    file_of
-}
-
-fn one_layout(file_of: &BTreeMap<String, usize>) -> Result<Layout, CheckpointError> {
-    let first = |layout| file_of.keys().find(|name| Layout::of_name(name) == layout).cloned();
-    match (first(Layout::Chains), first(Layout::Dense)) {
-        (Some(chain), Some(dense)) => Err(CheckpointError::MixedLayouts { chain, dense }),
-        (Some(_), None) => Ok(Layout::Chains),
-        (None, _) => Ok(Layout::Dense),
-    }
 }
 
 fn check_header(

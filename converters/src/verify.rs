@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
-use serde::de::IgnoredAny;
 use thiserror::Error;
 
+use crate::any_json::AnyJson;
 use crate::error::CheckpointError;
-use crate::json::read_text;
+use crate::json_file::{self, JsonFileError};
 use crate::layout::Layout;
 use crate::names::Part;
 use crate::read::Checkpoint;
@@ -19,13 +19,14 @@ use crate::weight_file::is_readable;
 const PIECE: usize = 16 << 20;
 
 /// Files beside the weights that must be JSON if they are there.
-const JSON_FILES: [&str; 6] = [
+const JSON_FILES: [&str; 7] = [
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",
+    "chat_template.json",
 ];
 
 /// Something wrong with a checkpoint folder.
@@ -34,10 +35,8 @@ const JSON_FILES: [&str; 6] = [
 pub enum Problem {
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    #[error("cannot read {path}: {source}")]
-    Unreadable { path: PathBuf, source: std::io::Error },
-    #[error("{path} is no JSON: {source}")]
-    NoJson { path: PathBuf, source: serde_json::Error },
+    #[error(transparent)]
+    JsonFile(#[from] JsonFileError),
     #[error(
         "tensor `{name}` in {file}: {nan} values are NaN and {infinite} infinite, the first at \
          element {first}; expected finite weights"
@@ -74,16 +73,9 @@ pub fn verify(dir: &Path, progress: impl FnMut(Progress)) -> Vec<Problem> {
 }
 
 fn check_json(path: &Path) -> Option<Problem> {
-    if !path.exists() {
-        return None;
-    }
-    let path = path.to_path_buf();
-    match read_text(&path) {
-        Err(source) => Some(Problem::Unreadable { path, source }),
-        Ok(text) => serde_json::from_str::<IgnoredAny>(&text)
-            .err()
-            .map(|source| Problem::NoJson { path, source }),
-    }
+    // A link that leads nowhere is a problem.
+    path.symlink_metadata().ok()?;
+    json_file::read::<AnyJson>(path).err().map(Problem::from)
 }
 
 fn read_weights(

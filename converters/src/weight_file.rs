@@ -12,6 +12,7 @@ use safetensors::Dtype;
 use crate::error::CheckpointError;
 use crate::header::Header;
 use crate::pickle::{self, Strided};
+use crate::regular_file;
 
 /// A safetensors file or PyTorch state dict: what it holds is known, its data mapped, not read.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(crate) struct WeightFile {
 impl WeightFile {
     /// Opens a safetensors file, or a PyTorch state dict if the name ends like one's.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        regular_file::length(path)
+            .map_err(|source| CheckpointError::NoFile { path: path.into(), source })?;
         let unreadable = |source| CheckpointError::Read { path: path.into(), source };
         let file = File::open(path).map_err(unreadable)?;
         // SAFETY: the map is read-only and only ever read as bytes, for which every value is

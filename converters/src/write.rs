@@ -7,7 +7,8 @@ use safetensors::{Dtype, View};
 
 use crate::config::ColmConfig;
 use crate::error::CheckpointError;
-use crate::layout::{chain_file, Index, INDEX_FILE, SINGLE_FILE};
+use crate::index::Index;
+use crate::layout::{chain_file, INDEX_FILE, SINGLE_FILE};
 use crate::names::{ChainTensor, Part};
 use crate::new_folder::NewFolder;
 use crate::tensor_file::TensorFile;

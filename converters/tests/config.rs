@@ -15,6 +15,17 @@ fn assert_refused(base: Value, field: &str, value: Value, named: &[&str]) {
     }
 }
 
+const SIZES: [&str; 8] = [
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "max_position_embeddings",
+];
+
 #[test]
 fn a_valid_config_is_split_over_its_chains() {
     let config = parse(config_json());
@@ -74,6 +85,9 @@ fn a_value_of_the_wrong_type_is_named() {
         ("hidden_size", json!(16.5), "floating point"),
         ("vocab_size", json!(-1), "-1"),
         ("num_key_value_heads", json!(-4), "-4"),
+        ("rope_theta", json!("1e4"), "string"),
+        ("rope_theta", Value::Null, "null"),
+        ("rms_norm_eps", json!([1e-5]), "sequence"),
         ("chains", json!(2), "sequence"),
         ("tie_word_embeddings", json!("yes"), "boolean"),
         ("rope_scaling", json!([]), "length"),
@@ -81,17 +95,87 @@ fn a_value_of_the_wrong_type_is_named() {
     for (field, value, named) in wrong {
         assert_refused(config_json(), field, value, &[named]);
     }
+    for field in SIZES {
+        for (value, named) in [
+            (json!(1000.0), "1000.0"),
+            (json!("1000"), "\"1000\""),
+            (json!(-1), "`-1`"),
+            (json!([]), "sequence"),
+            (json!({}), "map"),
+            (json!(true), "`true`"),
+            (json!(1e30), "1e+30"),
+        ] {
+            assert_refused(config_json(), field, value, &[named, &format!("`{field}`:")]);
+        }
+        let json = config_json().to_string();
+        let written = format!("\"{field}\":{}", config_json()[field]);
+        let exponent = json.replace(&written, &format!("\"{field}\":1e3"));
+        let refused = ColmConfig::parse(&exponent).unwrap_err().to_string();
+        assert!(refused.contains(field) && refused.contains("1000.0"), "{refused}");
+    }
+    for field in
+        SIZES.into_iter().filter(|field| !["num_key_value_heads", "head_dim"].contains(field))
+    {
+        assert_refused(config_json(), field, Value::Null, &["null"]);
+    }
     assert_refused(config_json(), "chains", json!([1, -1]), &["chains[1]", "-1"]);
     let scaling = json!({"rope_type": "llama3", "factor": "8"});
     assert_refused(config_json(), "rope_scaling", scaling, &["rope_scaling.factor"]);
+    // However long it is.
+    let long = ColmConfig::parse(
+        &with(config_json(), |json| json["hidden_act"] = json!("x".repeat(1_000_000))).to_string(),
+    );
+    let refused = long.unwrap_err().to_string();
+    assert!(refused.contains("hidden_act") && refused.len() < 2000, "{} bytes", refused.len());
+}
+
+#[test]
+fn a_field_that_comes_twice_is_named() {
+    for field in ["vocab_size", "quantization_config"] {
+        let twice = config_json().to_string().replacen('{', &format!("{{\"{field}\": 1, "), 1);
+        let twice = twice.replacen('{', &format!("{{\"{field}\": 1, "), 1);
+        let refused = ColmConfig::parse(&twice).unwrap_err().to_string();
+        assert!(refused.contains(&format!("`{field}` comes twice")), "{refused}");
+    }
+}
+
+/// Python writes them, and transformers reads them.
+#[test]
+fn nan_and_infinity_do_no_harm_where_nobody_reads_them() {
+    let with_text = |field: &str, value: &str| {
+        let json = with(config_json(), |json| json[field] = json!("VALUE"));
+        json.to_string().replace("\"VALUE\"", value)
+    };
+    for value in ["NaN", "Infinity", "-Infinity"] {
+        ColmConfig::parse(&with_text("model_max_length", value)).unwrap();
+        for field in ["rope_theta", "rms_norm_eps", "max_position_embeddings", "hidden_size"] {
+            let refused = ColmConfig::parse(&with_text(field, value)).unwrap_err().to_string();
+            assert!(refused.contains(field) && refused.contains(value), "{refused}");
+        }
+        let scaling = format!("{{\"rope_type\": \"llama3\", \"factor\": {value}}}");
+        let refused =
+            ColmConfig::parse(&with_text("rope_scaling", &scaling)).unwrap_err().to_string();
+        assert!(refused.contains("rope_scaling.factor") && refused.contains(value), "{refused}");
+    }
 }
 
 #[test]
 fn text_that_is_no_json_is_refused() {
-    for text in ["", "{", "[]", "{} {}"] {
+    let nested = "[".repeat(100_000);
+    let texts = [
+        ("", "no JSON", "line 1 column 0"),
+        ("{\n\"chains\": [1,]}", "no JSON", "line 2 column 14"),
+        ("{} {}", "no JSON", "line 1 column 4"),
+        ("[]", "sequence, expected a map", "line 1"),
+        (&nested, "sequence, expected a map", "line 1"),
+        ("\u{feff}{}", "byte-order mark", "UTF-8 without one"),
+    ];
+    for (text, words, place) in texts {
         let refused = ColmConfig::parse(text).unwrap_err().to_string();
-        assert!(refused.starts_with("not a CoLM config"), "{refused}");
+        assert!(refused.contains(words) && refused.contains(place), "{refused}");
     }
+    let deep = config_json().to_string().replacen('{', &format!("{{\"x\": {nested},"), 1);
+    assert!(ColmConfig::parse(&deep).unwrap_err().to_string().contains("recursion limit"));
     let followed = config_json().to_string() + "x";
     assert!(ColmConfig::parse(&followed).is_err());
 }
@@ -118,19 +202,15 @@ fn other_models_are_refused() {
 
 #[test]
 fn sizes_out_of_range_are_refused() {
-    let fields = [
-        "vocab_size",
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "num_key_value_heads",
-        "head_dim",
-        "max_position_embeddings",
-    ];
-    for field in fields {
+    for field in SIZES {
         assert_refused(config_json(), field, json!(0), &["= 0", "expected 1 to"]);
         assert_refused(config_json(), field, json!(u64::MAX), &["18446744073709551615"]);
+        assert_refused(config_json(), field, json!(1u64 << 40), &["expected 1 to"]);
+    }
+    let absurd = [("num_hidden_layers", "10000"), ("max_position_embeddings", "100000000")];
+    for (field, most) in absurd {
+        let expected = format!("expected 1 to {most}");
+        assert_refused(config_json(), field, json!(1_000_000_000), &["1000000000", &expected]);
     }
     for field in ["rms_norm_eps", "rope_theta"] {
         for value in [0., -1.] {
@@ -148,6 +228,8 @@ fn sizes_out_of_range_are_refused() {
 
 #[test]
 fn chains_that_split_nothing_are_refused() {
+    let many = json!(vec![1; 1_000_000]);
+    assert_refused(config_json(), "chains", many, &["1000000 entries", "at most 256"]);
     assert_refused(config_json(), "chains", json!([]), &["empty"]);
     assert_refused(config_json(), "chains", json!([1, 0]), &["chain 2", "size 0"]);
     assert_refused(config_json(), "chains", json!([u64::MAX, 1]), &["common factor"]);
@@ -181,7 +263,7 @@ fn llama3_rescaling_needs_its_four_numbers() {
     assert_eq!(parse(base()).rope_scaling.unwrap().original_max_position_embeddings, 16);
     let numbers = ["factor", "low_freq_factor", "high_freq_factor"];
     for field in numbers.into_iter().chain(["original_max_position_embeddings"]) {
-        for bad in [Value::Null, json!(0)] {
+        for bad in [Value::Null, json!(0), json!(-1), json!("8"), json!(false)] {
             let scaling = with(whole.clone(), |scaling| scaling[field] = bad);
             let named = format!("rope_scaling.{field}");
             assert_refused(base(), "rope_scaling", scaling, &[&named]);
@@ -199,6 +281,39 @@ fn rope_scalings_other_than_llama3_are_refused() {
     assert_refused(config_json(), "rope_scaling", json!({"factor": 2.0}), &["rope_type"]);
     let plain = with(config_json(), |json| json["rope_scaling"] = json!({"type": "default"}));
     assert!(parse(plain).rope_scaling.is_none());
-    let moved = json!({"rope_type": "default", "rope_theta": 5e5});
-    assert_refused(config_json(), "rope_parameters", moved, &["rope_theta"]);
+}
+
+#[test]
+fn rope_parameters_mean_the_older_fields() {
+    let llama3 = json!({
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    });
+    let older = with(config_json(), |json| {
+        json["rope_theta"] = json!(5e5);
+        json["rope_scaling"] = llama3.clone();
+    });
+    let newer = with(config_json(), |json| {
+        json.as_object_mut().unwrap().remove("rope_theta");
+        json["rope_parameters"] = with(llama3.clone(), |rope| rope["rope_theta"] = json!(5e5));
+    });
+    let (older, newer) = (parse(older), parse(newer));
+    assert_eq!(older.rope_scaling, newer.rope_scaling);
+    assert!(newer.rope_scaling.is_some());
+    assert_eq!((older.file.rope_theta, newer.file.rope_theta), (5e5, 5e5));
+    let plain = json!({"rope_type": "default", "rope_theta": 2e4});
+    let plain = with(config_json(), |json| json["rope_parameters"] = plain);
+    assert!(parse(plain).rope_scaling.is_none());
+    let base = || with(config_json(), |json| json["rope_theta"] = json!(5e5));
+    assert_refused(
+        base(),
+        "rope_parameters",
+        json!({"rope_theta": 1e6}),
+        &["rope_theta", "1000000"],
+    );
+    assert_refused(base(), "rope_parameters", json!({"rope_theta": "x"}), &["rope_theta"]);
+    let yarn = with(base(), |json| json["rope_parameters"] = json!({"rope_type": "yarn"}));
+    assert!(ColmConfig::parse(&yarn.to_string()).unwrap_err().to_string().contains("yarn"));
+    assert_refused(base(), "rope_parameters", json!({"full": {"rope_theta": 1}}), &["one RoPE"]);
+    assert_refused(base(), "rope_parameters", json!([]), &["rope_parameters"]);
 }

@@ -80,7 +80,8 @@ fn more_chains_than_there_are_or_none() {
 #[test]
 fn a_folder_that_is_absent_or_empty() {
     let absent = Folder::new(|_, _| {});
-    assert!(matches!(absent.refused(&["model"]), CheckpointError::Read { .. }));
+    let refused = absent.refused(&["model", "does not exist"]);
+    assert!(matches!(refused, CheckpointError::NoFolder { .. }), "{refused}");
     let empty = Folder::new(|dir, _| fs::create_dir(dir).unwrap());
     assert!(matches!(empty.refused(&[INDEX]), CheckpointError::NoWeights { .. }));
 }
@@ -119,7 +120,7 @@ fn an_index_that_is_no_index() {
     for text in ["", "[]", "{}", r#"{"weight_map": {"a": 1}}"#] {
         let folder = Folder::chains();
         fs::write(folder.dir.join(INDEX), text).unwrap();
-        assert!(matches!(folder.refused(&[INDEX]), CheckpointError::Index { .. }));
+        assert!(matches!(folder.refused(&[INDEX]), CheckpointError::JsonFile { .. }));
     }
 }
 
@@ -137,7 +138,8 @@ fn a_tensor_the_index_leaves_out() {
 fn an_index_that_names_the_wrong_file() {
     let folder = Folder::chains();
     folder.change_index(|index| index["weight_map"][NORM] = json!(FIRST));
-    folder.refused(&[NORM, FIRST]);
+    let refused = folder.refused(&[NORM, INDEX, FIRST, SECOND, "it stands in"]);
+    assert!(matches!(refused, CheckpointError::WrongFile { .. }), "{refused}");
 }
 
 #[test]
@@ -281,6 +283,6 @@ fn layouts_that_are_mixed() {
     folder.change_chain(1, |tensors| {
         tensors.push(("model.norm.weight".into(), fill(Dtype::F32, &[16], |_, _| 1.)));
     });
-    let refused = folder.refused(&["`model.norm.weight`", ".chains."]);
+    let refused = folder.refused(&["`model.norm.weight`", ".chains.", SECOND]);
     assert!(matches!(refused, CheckpointError::MixedLayouts { .. }), "{refused}");
 }

@@ -9,7 +9,11 @@ use crate::error::CheckpointError;
 use crate::layout::Layout;
 use crate::names::{ChainTensor, Part};
 use crate::plan::{Content, DenseKv, Normal, Plan};
+use crate::shortened::shortened;
 use crate::source::Source;
+
+/// The most parameters of a model: far above those of any.
+const MAX_PARAMETERS: u128 = 100_000_000_000_000;
 
 /// Why a model cannot be expanded as asked.
 #[derive(Clone, Debug, Error, PartialEq)]
@@ -41,7 +45,13 @@ pub enum ExpandError {
     )]
     OtherArchitecture { base: Architecture, asked: Architecture, chains: usize },
     #[error("`initializer_range` = {0}: expected a positive number")]
-    InitializerRange(f64),
+    InitializerRange(String),
+    #[error(
+        "chains {asked:?} would make a model of {parameters} parameters, {} bytes with 2 bytes for \
+         each; expected at most {MAX_PARAMETERS} parameters",
+        2 * parameters
+    )]
+    TooLarge { asked: Vec<usize>, parameters: u128 },
 }
 
 /// A fraction as people write it.
@@ -145,7 +155,13 @@ pub fn expanded_config(
         Architecture::ColmAir => base.kv_heads.total(),
     });
     file.head_dim = Some(base.head_dim);
-    Ok(ColmConfig::new(file)?)
+    let config = ColmConfig::new(file)?;
+    match config.parameters(ratios.len()) {
+        parameters if parameters > MAX_PARAMETERS => {
+            Err(ExpandError::TooLarge { asked: ratios.to_vec(), parameters }.into())
+        }
+        _ => Ok(config),
+    }
 }
 
 /// Whether the first of `ratios` are to each other as `base` are.
@@ -229,10 +245,16 @@ fn gcd(a: u128, b: u128) -> u128 {
 }
 
 fn initializer_range(base: &ColmConfig) -> Result<f32, Box<ExpandError>> {
-    let range = base.file.other.get("initializer_range").and_then(serde_json::Value::as_f64);
-    match range.unwrap_or(0.02) {
-        std if std.is_finite() && std > 0. => Ok(std as f32),
-        std => Err(Box::new(ExpandError::InitializerRange(std))),
+    let written = base.file.other.get("initializer_range").filter(|value| !value.is_null());
+    let Some(written) = written else {
+        return Ok(0.02);
+    };
+    match written.as_f64().map(|std| std as f32) {
+        Some(std) if std.is_finite() && std > 0. => Ok(std),
+        _ => {
+            let written = shortened(&written.to_string()).into_owned();
+            Err(Box::new(ExpandError::InitializerRange(written)))
+        }
     }
 }
 

@@ -115,3 +115,18 @@ fn ratios_that_cannot_be_are_refused_with_the_nearest_that_can() {
     refused(dir, &["expand", "colm", "big", "--chains", "2,1,1,4", "--air"], &["CoLMForCausalLM"]);
     assert!(!dir.join("big").exists());
 }
+
+/// A range that is no number is not taken for one that is absent.
+#[test]
+fn an_initializer_range_that_cannot_be_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    write_chains(&dir.join("base"), &parse(config_json()), Dtype::F32);
+    for range in ["0", "-0.02", "1e300", "1e-300", "\"0.02\"", "NaN", "Infinity", "[]"] {
+        let text = config_json().to_string();
+        let text = text.replacen('{', &format!("{{\"initializer_range\": {range},"), 1);
+        std::fs::write(dir.join("base/config.json"), text).unwrap();
+        let words = ["`initializer_range`", "expected a positive number"];
+        refused(dir, &["expand", "base", "big", "--chains", "2,1,1,4"], &words);
+    }
+}

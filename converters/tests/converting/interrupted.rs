@@ -1,7 +1,6 @@
 //! All or nothing: kills, errors and existing folders.
 
 use std::fs;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
@@ -9,14 +8,7 @@ use std::time::Duration;
 use colm_checkpoint::Dtype;
 
 use crate::common::{config_json, parse, with, write_dense};
-use crate::model::{converted, refused, tensors};
-
-fn names(dir: &Path) -> Vec<String> {
-    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
-    let mut names: Vec<_> = names.map(|name| name.to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
-}
+use crate::model::{converted, names, refused, tensors};
 
 /// Killed at several moments: the folder is absent or whole, and the source is as it was.
 #[test]
@@ -53,9 +45,10 @@ fn a_kill_leaves_nothing_or_all() {
     }
     assert!(killed > 0, "no run was killed in time");
     assert!(before == fs::read(dir.join("dense/model.safetensors")).unwrap());
-    // What kills left behind is in nobody's way.
+    // What kills left behind is in nobody's way, and goes.
     converted(dir, &["pack", "dense", "packed"]);
     converted(dir, &["verify", "packed"]);
+    assert_eq!(names(dir), ["dense", "packed"]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The writing side, through `colm-convert` as a person runs it.
 
+mod closed_output;
 #[path = "../common/mod.rs"]
 mod common;
 mod expand;
@@ -7,4 +8,6 @@ mod extract;
 mod interrupted;
 mod model;
 mod refusals;
+mod replacing;
+mod room;
 mod round_trips;

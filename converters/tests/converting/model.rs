@@ -32,6 +32,14 @@ pub fn refused(dir: &Path, arguments: &[&str], words: &[&str]) {
     }
 }
 
+/// The names of what stands in `dir`, sorted.
+pub fn names(dir: &Path) -> Vec<String> {
+    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<_> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
 /// Dtype, shape and bytes of every tensor of a folder's weight files, by name.
 pub type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 

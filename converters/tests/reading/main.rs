@@ -9,5 +9,9 @@ mod inspect;
 mod llama_config;
 mod llama_weights;
 mod mutated;
+#[cfg(target_os = "linux")]
+mod no_files;
+mod other_sources;
+mod sizes;
 mod state_dicts;
 mod verify;

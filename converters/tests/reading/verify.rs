@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use colm_checkpoint::verify::{verify, Problem};
-use colm_checkpoint::{CheckpointError, Dtype};
+use colm_checkpoint::{CheckpointError, Dtype, Source};
 use safetensors::SafeTensors;
 use serde_json::{json, Value};
 
@@ -94,6 +94,36 @@ fn index_and_files_are_held_against_each_other() {
     let weight_map: BTreeMap<_, _> = known.map(|name| (name, FILE)).collect();
     folder.write(INDEX, json!({ "weight_map": weight_map }).to_string());
     folder.one_problem(&["`lm_head.weight`", INDEX, "does not name it"]);
+}
+
+/// An index that places tensors in another file than the one they stand in, which nothing may lead to then.
+#[test]
+fn tensors_that_the_index_places_in_the_wrong_file() {
+    let second = "model-chain-00002-of-00003.safetensors";
+    let place_in_last = |which: &dyn Fn(&str, &str) -> bool| {
+        let folder = Folder::chains();
+        let mut index: Value =
+            serde_json::from_slice(&fs::read(folder.path(INDEX)).unwrap()).unwrap();
+        for (name, file) in index["weight_map"].as_object_mut().unwrap() {
+            if which(name, file.as_str().unwrap()) {
+                *file = json!(LAST);
+            }
+        }
+        folder.write(INDEX, index.to_string());
+        folder
+    };
+    let norm = "model.norm.chains.1.weight";
+    let one = place_in_last(&|name, _| name == norm);
+    one.one_problem(&[norm, INDEX, LAST, second, "it stands in"]);
+
+    let all = place_in_last(&|_, file| file == second);
+    let problems = all.problems();
+    assert_eq!(problems.len(), 12 * 2 - 3, "{problems:#?}");
+    let [places, stands] = [LAST, second].map(|file| all.path(file));
+    let words = format!("in {}, and it stands in {};", places.display(), stands.display());
+    assert!(problems.iter().all(|problem| problem.contains(&words)), "{problems:#?}");
+    let refused = Source::open(&all.dir).unwrap_err();
+    assert!(matches!(refused, CheckpointError::WrongFile { .. }), "{refused}");
 }
 
 #[test]

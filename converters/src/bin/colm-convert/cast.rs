@@ -23,7 +23,9 @@ pub struct Cast {
 impl Cast {
     pub fn run(self) -> Result<()> {
         let source = self.destination.open_source()?;
+        let plan = convert::cast(&source, self.dtype.into())?;
+        self.destination.prepare(&source, &plan)?;
         source.check_zero_blocks()?;
-        self.destination.write(&source, &convert::cast(&source, self.dtype.into())?)
+        self.destination.write(&source, &plan)
     }
 }

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use colm_checkpoint::new_folder::leftovers;
+use colm_checkpoint::leftovers::{remove_leftovers, Fate, Leftover};
 use colm_checkpoint::{Plan, Source};
 
+use crate::output::{say, tell};
 use crate::progress::Bar;
 
 #[derive(Args)]
@@ -15,7 +16,8 @@ pub struct Destination {
     src: PathBuf,
     /// The folder to write: a new one, outside SRC.
     dst: PathBuf,
-    /// Replace DST if it exists, once the new one is complete.
+    /// Replace DST if it exists, once the new one is complete. A symbolic link stays; the folder it leads to is
+    /// replaced.
     #[arg(long)]
     force: bool,
 }
@@ -25,28 +27,44 @@ impl Destination {
         Source::open(&self.src).with_context(|| format!("cannot convert {}", self.src.display()))
     }
 
-    pub fn write(&self, source: &Source, plan: &Plan) -> Result<()> {
-        for leftover in leftovers(&self.dst) {
-            eprintln!(
-                "note: {} is of a run that was interrupted or still writes; if none does, it can \
-                 be removed",
-                leftover.display()
-            );
+    /// Refuses what cannot be written where it is to be, before the weights are read. Removes what earlier
+    /// runs have left there.
+    pub fn prepare(&self, source: &Source, plan: &Plan) -> Result<()> {
+        if self.force || !self.dst.exists() {
+            remove_leftovers(&self.dst).iter().for_each(|leftover| tell(note(leftover)));
         }
+        plan.check_destination(source, &self.dst, self.force).with_context(|| self.not_written())
+    }
+
+    /// To be called after [`Self::prepare`].
+    pub fn write(&self, source: &Source, plan: &Plan) -> Result<()> {
         let mut bar = Bar::new(plan.byte_len());
         plan.write(source, &self.dst, self.force, |progress| bar.set(progress))
-            .with_context(|| format!("{} is not written", self.dst.display()))?;
+            .with_context(|| self.not_written())?;
         bar.finish();
         let files = plan.files().len();
-        println!(
-            "{}: {files} weight file{}",
-            self.dst.display(),
-            if files == 1 { "" } else { "s" }
-        );
-        Ok(())
+        let s = if files == 1 { "" } else { "s" };
+        Ok(say(format!("{}: {files} weight file{s}", self.dst.display()))?)
+    }
+
+    fn not_written(&self) -> String {
+        format!("{} is not written", self.dst.display())
     }
 
     pub fn src(&self) -> &std::path::Path {
         &self.src
+    }
+}
+
+fn note(leftover: &Leftover) -> String {
+    let path = leftover.path.display();
+    match &leftover.fate {
+        Fate::Removed => format!("note: {path} is removed; a run that was interrupted left it"),
+        Fate::InUse => format!("note: {path} stays; the process that writes it seems to run"),
+        Fate::OnlyCopy => format!(
+            "note: {path} stays; a run that was interrupted was about to replace it, and nothing is in \
+             its place"
+        ),
+        Fate::Failed(error) => format!("note: {path} is left over and cannot be removed: {error}"),
     }
 }

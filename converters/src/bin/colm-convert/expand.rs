@@ -7,6 +7,7 @@ use colm_checkpoint::{Architecture, Chains, ColmConfig, Layout, Source};
 
 use crate::destination::Destination;
 use crate::extract::LayoutName;
+use crate::output::say;
 
 /// Progressive scaling: SRC becomes the first chain(s) of a larger CoLM, bit for bit.
 ///
@@ -62,7 +63,6 @@ impl Expand {
             return print(&convert::expanded_config(&base, &chains, self.architecture(&base))?);
         }
         let source = self.destination.open_source()?;
-        source.check_zero_blocks()?;
         let init = match self.init {
             InitName::Zero => Init::Zero,
             InitName::Normal => Init::Normal,
@@ -70,6 +70,8 @@ impl Expand {
         let architecture = self.architecture(source.config());
         let layout = Layout::from(self.layout);
         let plan = convert::expand(&source, &chains, architecture, init, self.seed, layout)?;
+        self.destination.prepare(&source, &plan)?;
+        source.check_zero_blocks()?;
         self.destination.write(&source, &plan)
     }
 
@@ -83,10 +85,10 @@ impl Expand {
 }
 
 fn print(config: &ColmConfig) -> Result<()> {
-    println!("{}", serde_json::to_string_pretty(&config.file)?);
-    for k in 1..=config.chains.count() {
-        let sizes = config.tensors(k).map(|tensor| tensor.shape().iter().product::<usize>());
-        println!("{k} of {} chains: {} parameters", config.chains.count(), sizes.sum::<usize>());
+    say(serde_json::to_string_pretty(&config.file)?)?;
+    let count = config.chains.count();
+    for k in 1..=count {
+        say(format!("{k} of {count} chains: {} parameters", config.parameters(k)))?;
     }
     Ok(())
 }

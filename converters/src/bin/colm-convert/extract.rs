@@ -50,7 +50,6 @@ impl From<LayoutName> for Layout {
 impl Extract {
     pub fn run(self) -> Result<()> {
         let source = self.destination.open_source()?;
-        source.check_zero_blocks()?;
         let plan = match self.kind {
             Some(Kind::Llama) if self.chains == 1 => convert::as_llama(&source)?,
             Some(Kind::Llama) => {
@@ -61,6 +60,8 @@ impl Extract {
                 convert::extract(&source, self.chains, layout)?
             }
         };
+        self.destination.prepare(&source, &plan)?;
+        source.check_zero_blocks()?;
         self.destination.write(&source, &plan)
     }
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use colm_checkpoint::inspect::{inspect, Cost, Inspection};
 
+use crate::output::say;
 use crate::units::{bytes, count};
 
 /// What a checkpoint is, and what each number of chains costs. Reads headers only; a folder may
@@ -28,19 +29,17 @@ impl Inspect {
     pub fn run(self) -> Result<()> {
         let found =
             inspect(&self.dir).with_context(|| format!("cannot inspect {}", self.dir.display()))?;
-        if self.json {
-            println!("{}", serde_json::to_string_pretty(&found)?);
-        } else {
-            print(&found);
-        }
-        Ok(())
+        let text = match self.json {
+            true => serde_json::to_string_pretty(&found)?,
+            false => text(&found),
+        };
+        Ok(say(text)?)
     }
 }
 
-fn print(found: &Inspection) {
+fn text(found: &Inspection) -> String {
     let kind = if found.is_llama { "of the Llama family, as " } else { "" };
-    println!("{kind}{}, chains {:?}", found.architecture, found.chains);
-    println!(
+    let sizes = format!(
         "{} layers, vocabulary {}, head dimension {}, {} positions, embeddings {}",
         found.layers,
         found.vocab_size,
@@ -48,15 +47,22 @@ fn print(found: &Inspection) {
         found.max_position_embeddings,
         if found.tie_word_embeddings { "tied" } else { "not tied" },
     );
-    match found.layout {
-        Some(layout) => println!("layout {layout}, {}", dtypes(found)),
-        None => println!("no weights found; bytes are counted in {}", found.dtype),
-    }
-    println!();
-    print_table(&widths(found));
-    println!();
-    print_table(&costs(found));
-    println!("\nmultiply-adds: of the linear layers, when decoding of the head too");
+    let weights = match found.layout {
+        Some(layout) => format!("layout {layout}, {}", dtypes(found)),
+        None => format!("no weights found; bytes are counted in {}", found.dtype),
+    };
+    [
+        format!("{kind}{}, chains {:?}", found.architecture, found.chains),
+        sizes,
+        weights,
+        String::new(),
+        table(&widths(found)),
+        String::new(),
+        table(&costs(found)),
+        String::new(),
+        "multiply-adds: of the linear layers, when decoding of the head too".into(),
+    ]
+    .join("\n")
 }
 
 fn dtypes(found: &Inspection) -> String {
@@ -102,13 +108,14 @@ fn costs(found: &Inspection) -> Vec<Vec<String>> {
     std::iter::once(heading.map(String::from).to_vec()).chain(found.costs.iter().map(row)).collect()
 }
 
-/// Prints columns side by side, numbers flush right.
-fn print_table(rows: &[Vec<String>]) {
+/// Columns side by side, numbers flush right.
+fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths: Vec<_> = (0..columns).map(width).collect();
-    for row in rows {
+    let line = |row: &Vec<String>| {
         let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:>width$}"));
-        println!("{}", cells.collect::<Vec<_>>().join("  "));
-    }
+        cells.collect::<Vec<_>>().join("  ")
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }

@@ -7,6 +7,7 @@ mod dtype;
 mod expand;
 mod extract;
 mod inspect;
+mod output;
 mod pack;
 mod progress;
 mod units;
@@ -17,12 +18,15 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use output::{show, tell};
+
 /// Converts checkpoints of Chain-of-Language-Models (CoLM and CoLM-Air).
 ///
 /// SRC and DST are folders with config.json and weights. SRC may be a CoLM in either layout, or a Llama,
 /// Mistral or Qwen2 model, which is a CoLM of one chain; its weights may be safetensors or PyTorch
 /// files. DST appears when it is complete, with the tokenizer files of SRC beside the weights. SRC is never
-/// changed. Exit status: 0 done, 1 refused or failed, 2 wrong usage.
+/// changed. Until it is complete DST is DST.partial-PID-N; what runs that were killed leave of it, the next run to
+/// DST removes. Exit status: 0 done, 1 refused or failed, 2 wrong usage.
 #[derive(Parser)]
 #[command(name = "colm-convert", version)]
 struct Cli {
@@ -41,15 +45,25 @@ enum Command {
     Cast(cast::Cast),
 }
 
+impl Command {
+    fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Inspect(inspect) => inspect.run(),
+            Self::Verify(verify) => verify.run(),
+            Self::Pack(pack) => pack.run(),
+            Self::Unpack(unpack) => unpack.run(),
+            Self::Extract(extract) => extract.run(),
+            Self::Expand(expand) => expand.run(),
+            Self::Cast(cast) => cast.run(),
+        }
+    }
+}
+
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
-        Command::Inspect(inspect) => inspect.run(),
-        Command::Verify(verify) => verify.run(),
-        Command::Pack(pack) => pack.run(),
-        Command::Unpack(unpack) => unpack.run(),
-        Command::Extract(extract) => extract.run(),
-        Command::Expand(expand) => expand.run(),
-        Command::Cast(cast) => cast.run(),
+    let done = match Cli::try_parse() {
+        Ok(Cli { command }) => command.run(),
+        Err(refused) if refused.use_stderr() => refused.exit(),
+        Err(help) => show(&help).map_err(anyhow::Error::from),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -63,11 +77,12 @@ fn main() -> ExitCode {
 /// One line per cause.
 fn report(error: &anyhow::Error) {
     let mut last = error.to_string();
-    eprintln!("colm-convert: error: {last}");
+    tell(format!("colm-convert: error: {last}"));
     for cause in error.chain().skip(1).map(ToString::to_string) {
-        // Many errors end with their cause.
-        if !last.contains(&cause) {
-            eprintln!("  because: {cause}");
+        // Many errors end with their cause, or with how it begins.
+        let begin: String = cause.chars().take(100).collect();
+        if !last.contains(&begin) {
+            tell(format!("  because: {}", colm_checkpoint::shortened(&cause)));
             last = cause;
         }
     }

@@ -5,6 +5,7 @@ use clap::Args;
 use colm_checkpoint::convert;
 
 use crate::destination::Destination;
+use crate::output::say;
 
 /// Dense layout to chain layout: one file per chain, and an index.
 ///
@@ -25,13 +26,15 @@ pub struct Pack {
 impl Pack {
     pub fn run(self) -> Result<()> {
         let source = self.destination.open_source()?;
+        let plan = convert::pack(&source)?;
+        self.destination.prepare(&source, &plan)?;
         for dropped in convert::dropped(&source, self.drop_above_diagonal.unwrap_or(0.))? {
-            println!(
+            say(format!(
                 "`{}`: dropped {} values above the block diagonal, the largest {:e}",
                 dropped.part, dropped.count, dropped.largest
-            );
+            ))?;
         }
-        self.destination.write(&source, &convert::pack(&source)?)
+        self.destination.write(&source, &plan)
     }
 }
 

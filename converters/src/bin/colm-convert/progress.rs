@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use colm_checkpoint::Progress;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
+use crate::output::tell;
+
 /// Between plain lines.
 const QUIET: Duration = Duration::from_secs(5);
 
@@ -36,12 +38,12 @@ impl Bar {
                 let seconds = self.start.elapsed().as_secs_f64();
                 let per_second = progress.done as f64 / seconds;
                 let left = (progress.total - progress.done) as f64 / per_second;
-                eprintln!(
+                tell(format!(
                     "{} of {}, {}/s, {left:.0} s left",
                     HumanBytes(progress.done),
                     HumanBytes(progress.total),
                     HumanBytes(per_second as u64)
-                );
+                ));
                 self.last_line = Instant::now();
             }
             None => {}
@@ -55,6 +57,6 @@ impl Bar {
         }
         let seconds = self.start.elapsed().as_secs_f64();
         let per_second = HumanBytes((self.total as f64 / seconds) as u64);
-        eprintln!("{} in {seconds:.1} s, {per_second}/s", HumanBytes(self.total));
+        tell(format!("{} in {seconds:.1} s, {per_second}/s", HumanBytes(self.total)));
     }
 }

@@ -20,7 +20,9 @@ pub struct Unpack {
 impl Unpack {
     pub fn run(self) -> Result<()> {
         let source = self.destination.open_source()?;
+        let plan = convert::unpack(&source)?;
+        self.destination.prepare(&source, &plan)?;
         source.check_zero_blocks()?;
-        self.destination.write(&source, &convert::unpack(&source)?)
+        self.destination.write(&source, &plan)
     }
 }

@@ -6,6 +6,7 @@ use anyhow::{bail, Result};
 use clap::Args;
 use colm_checkpoint::verify::verify;
 
+use crate::output::say;
 use crate::progress::Bar;
 
 /// Reads a checkpoint through and lists everything that is wrong with it: tensors missing or unknown,
@@ -30,13 +31,12 @@ impl Verify {
             bar.finish();
         }
         for problem in &problems {
-            println!("{problem}");
+            say(problem)?;
         }
         match problems.len() {
-            0 => println!("{}: no problems", self.dir.display()),
+            0 => Ok(say(format!("{}: no problems", self.dir.display()))?),
             1 => bail!("{}: 1 problem", self.dir.display()),
             count => bail!("{}: {count} problems", self.dir.display()),
         }
-        Ok(())
     }
 }

@@ -1,27 +1,12 @@
-//! JSON files of a checkpoint folder, read without trust.
+//! JSON maps in which a name that comes twice is refused.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
-use std::io::{Error, ErrorKind, Read};
 use std::marker::PhantomData;
-use std::path::Path;
 
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
-/// The longest JSON file that is read, in bytes: several times the longest tokenizer.json.
-const MAX_FILE: u64 = 100_000_000;
-
-/// The text of the file at `path`.
-pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
-    let mut text = String::new();
-    File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_FILE {
-        let message = format!("longer than the {MAX_FILE} bytes that are read of a JSON file");
-        return Err(Error::new(ErrorKind::FileTooLarge, message));
-    }
-    Ok(text)
-}
+use crate::shortened::shortened;
 
 /// A map in which a name that comes twice is refused, where serde lets the last one win. The name
 /// `passed_over` stands for something else and is left out.
@@ -41,7 +26,7 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for Unique<V> {
     type Value = BTreeMap<String, V>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map from tensor names")
+        f.write_str("a map")
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
@@ -53,7 +38,7 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for Unique<V> {
             }
             let value = map.next_value()?;
             if entries.contains_key(&name) {
-                return Err(M::Error::custom(format!("`{name}` comes twice")));
+                return Err(M::Error::custom(format!("`{}` comes twice", shortened(&name))));
             }
             entries.insert(name, value);
         }

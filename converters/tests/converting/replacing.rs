@@ -1,0 +1,159 @@
+//! `--force`: the old folder gives way to the new one in one step; and what interrupted runs leave.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use colm_checkpoint::convert::pack;
+use colm_checkpoint::{Dtype, Source};
+
+use crate::common::{config_json, parse, write_dense};
+use crate::model::{convert, converted, names, refused};
+
+fn dense() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    write_dense(&folder.path().join("dense"), &parse(config_json()), Dtype::F32);
+    folder
+}
+
+/// The number of a process that has ended.
+fn dead() -> u32 {
+    let mut child = Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    child.id()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_folder_is_there_at_every_moment() {
+    let folder = dense();
+    let packed = folder.path().join("packed");
+    converted(folder.path(), &["pack", "dense", "packed"]);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                assert!(packed.join("config.json").exists(), "absent");
+            }
+        });
+        let source = Source::open(&folder.path().join("dense")).unwrap();
+        let plan = pack(&source).unwrap();
+        let written: Vec<_> =
+            (0..20).map(|_| plan.write(&source, &packed, true, |_| ()).is_ok()).collect();
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(written, [true; 20]);
+    });
+    assert_eq!(names(folder.path()), ["dense", "packed"]);
+}
+
+#[test]
+fn threads_that_write_one_folder_do_not_meet() {
+    let folder = dense();
+    let source = Source::open(&folder.path().join("dense")).unwrap();
+    let plan = pack(&source).unwrap();
+    let packed = folder.path().join("packed");
+    thread::scope(|scope| {
+        let write = || plan.write(&source, &packed, true, |_| ());
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(write)).collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap().unwrap());
+    });
+    assert_eq!(names(folder.path()), ["dense", "packed"]);
+    converted(folder.path(), &["verify", "packed"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_stays_and_what_it_leads_to_is_replaced() {
+    use std::os::unix::fs::symlink;
+    let folder = dense();
+    let dir = folder.path();
+    fs::create_dir_all(dir.join("elsewhere/real")).unwrap();
+    fs::write(dir.join("elsewhere/real/notes.txt"), "mine").unwrap();
+    symlink("elsewhere/real", dir.join("link")).unwrap();
+    refused(dir, &["pack", "dense", "link"], &["link", "exists"]);
+    for destination in ["link", "link/"] {
+        converted(dir, &["pack", "dense", destination, "--force"]);
+        assert!(dir.join("link").is_symlink());
+        assert!(!dir.join("elsewhere/real").is_symlink());
+        assert!(!names(&dir.join("elsewhere/real")).contains(&"notes.txt".into()));
+        converted(dir, &["verify", "elsewhere/real"]);
+        assert_eq!(names(dir), ["dense", "elsewhere", "link"]);
+        assert_eq!(names(&dir.join("elsewhere")), ["real"]);
+    }
+    // Through a link it may be the source.
+    symlink("dense", dir.join("same")).unwrap();
+    refused(dir, &["pack", "dense", "same", "--force"], &["same folder"]);
+    symlink("nothing", dir.join("broken")).unwrap();
+    for force in [&["pack", "dense", "broken"][..], &["pack", "dense", "broken", "--force"]] {
+        refused(dir, force, &["broken", "leads nowhere"]);
+    }
+    fs::write(dir.join("notes.txt"), "mine").unwrap();
+    symlink("notes.txt", dir.join("file")).unwrap();
+    refused(dir, &["pack", "dense", "file", "--force"], &["exists"]);
+}
+
+/// What is said on stderr of a conversion to `packed`.
+fn notes(dir: &Path, force: bool) -> String {
+    let mut arguments = vec!["pack", "dense", "packed"];
+    arguments.extend(force.then_some("--force"));
+    String::from_utf8(convert(dir, &arguments).stderr).unwrap()
+}
+
+#[test]
+fn leftovers_of_dead_processes_are_removed() {
+    let folder = dense();
+    let dir = folder.path();
+    let (dead, alive) = (dead(), std::process::id());
+    let make = |name: &str| {
+        fs::create_dir(dir.join(name)).unwrap();
+        fs::write(dir.join(name).join("model.safetensors"), "x").unwrap();
+    };
+    let gone = [format!("packed.partial-{dead}"), format!("packed.partial-{dead}-3")];
+    let old = format!("packed.replaced-{dead}-0");
+    let kept = [
+        format!("packed.partial-{alive}-0"),
+        format!("packed.partial-{dead}-x"),
+        format!("packed2.partial-{dead}-0"),
+    ];
+    gone.iter().chain([&old]).chain(&kept).for_each(|name| make(name));
+    fs::write(dir.join(format!("packed.partial-{dead}-9")), "a file").unwrap();
+
+    // Nothing stands where the old folder stood, so it is the only copy.
+    let said = notes(dir, false);
+    for (name, words) in
+        [(&gone[0], "is removed"), (&gone[1], "is removed"), (&old, "stays"), (&kept[0], "stays")]
+    {
+        let told = said.lines().any(|line| line.contains(&format!("{name} {words}")));
+        assert!(told, "no {name} {words} in: {said}");
+    }
+    assert_eq!(said.matches("note:").count(), 4, "{said}");
+    assert!(gone.iter().all(|name| !dir.join(name).exists()) && dir.join(&old).exists());
+
+    // A run that is refused removes nothing.
+    make(&gone[0]);
+    notes(dir, false);
+    assert!(dir.join(&gone[0]).exists() && dir.join(&old).exists());
+    notes(dir, true);
+    assert!(!dir.join(&gone[0]).exists() && !dir.join(&old).exists());
+    assert!(kept.iter().all(|name| dir.join(name).join("model.safetensors").exists()));
+    assert!(dir.join(format!("packed.partial-{dead}-9")).exists());
+}
+
+/// A process of another container has a number that means nothing here.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_leftover_that_is_locked_stays() {
+    let folder = dense();
+    let dir = folder.path();
+    let name = format!("packed.partial-{}-0", dead());
+    fs::create_dir(dir.join(&name)).unwrap();
+    let lock = File::open(dir.join(&name)).unwrap();
+    lock.lock().unwrap();
+    assert!(notes(dir, true).contains(&format!("{name} stays")));
+    assert!(dir.join(&name).exists());
+    drop(lock);
+    assert!(notes(dir, true).contains(&format!("{name} is removed")));
+    assert!(!dir.join(&name).exists());
+}

@@ -1,0 +1,85 @@
+//! What is no folder of a model is told by what it is.
+
+use std::fs;
+
+use colm_checkpoint::inspect::inspect;
+use colm_checkpoint::verify::verify;
+use colm_checkpoint::{Checkpoint, CheckpointError, Source};
+
+use crate::common::{config_json, parse};
+use crate::folder::Folder;
+
+/// What all ways in say of `path` in the folder; it must have all `words`.
+fn refused(folder: &Folder, path: &str, words: &[&str]) -> CheckpointError {
+    let path = folder.path(path);
+    let problems = verify(&path, |_| ());
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    let refused = Source::open(&path).unwrap_err();
+    let said = [
+        problems[0].to_string(),
+        refused.to_string(),
+        inspect(&path).unwrap_err().to_string(),
+        Source::read_config(&path).unwrap_err().to_string(),
+    ];
+    for said in said {
+        for word in words.iter().chain(&["expected a folder with config.json", "safetensors"]) {
+            assert!(said.contains(word), "no {word:?} in: {said}");
+        }
+    }
+    refused
+}
+
+#[test]
+fn a_file_is_no_folder() {
+    let folder = Folder::empty();
+    folder.write("a.gguf", "");
+    folder.write("b.bin", "GGUF\x03\0\0\0");
+    folder.write("c.safetensors", "");
+    folder.write("d.pth", "");
+    folder.write("e", "");
+    let files = [
+        ("a.gguf", "is a GGUF file"),
+        ("b.bin", "is a GGUF file"),
+        ("c.safetensors", "is a safetensors file"),
+        ("d.pth", "is a file of PyTorch's"),
+        ("e", "is a file;"),
+        ("f", "does not exist"),
+    ];
+    for (file, words) in files {
+        let error = refused(&folder, file, &[file, words]);
+        assert!(matches!(error, CheckpointError::NoFolder { .. }), "{error}");
+        let opened = Checkpoint::open(&folder.path(file), &parse(config_json()), 1).unwrap_err();
+        assert!(opened.to_string().contains(words), "{opened}");
+    }
+}
+
+#[test]
+fn a_folder_without_a_config_is_no_model() {
+    let folder = Folder::empty();
+    refused(&folder, "", &["has no config.json", "it is empty"]);
+    folder.write("README.md", "");
+    refused(&folder, "", &["it holds README.md;"]);
+    for name in ["a", "b", "c"] {
+        folder.write(name, "");
+    }
+    refused(&folder, "", &["it holds README.md, a, b and 1 more"]);
+    for (file, kind) in [
+        ("model.gguf", "a GGUF file"),
+        ("params.json", "Meta's own format"),
+        ("adapter_config.json", "an adapter"),
+    ] {
+        folder.write(file, "");
+        let error = refused(&folder, "", &[&format!("it holds {file}"), kind]);
+        assert!(matches!(error, CheckpointError::NoConfig { .. }), "{error}");
+        fs::remove_file(folder.path(file)).unwrap();
+    }
+}
+
+#[test]
+fn a_config_with_weights_of_another_kind() {
+    let folder = Folder::with_config(&config_json());
+    folder.write("model.gguf", "GGUF");
+    folder.one_problem(&["no weights in", "model.gguf is a GGUF file", "not read"]);
+    // The config alone can be looked at all the same.
+    assert_eq!(inspect(&folder.dir).unwrap().layout, None);
+}

@@ -1,0 +1,87 @@
+//! Configs that ask for absurd sizes: an error or an answer, at once and in little memory.
+
+use std::time::{Duration, Instant};
+
+use colm_checkpoint::inspect::inspect;
+use colm_checkpoint::{Checkpoint, ColmConfig, Source};
+use serde_json::{json, Value};
+
+use crate::common::{air_json, config_json, with};
+use crate::folder::Folder;
+
+const VALUES: [u64; 9] =
+    [0, 1, 3, 10_000, 1_000_000_000, i32::MAX as u64, 1_000_000_000_000, 1 << 40, u64::MAX];
+
+/// All ways in, with and without weights. Returns whether the config is allowed.
+fn try_all(json: &Value) -> bool {
+    let begin = Instant::now();
+    let alone = Folder::with_config(json);
+    for folder in [&alone, &Folder::dense(), &Folder::chains()] {
+        folder.write("config.json", json.to_string());
+        let problems = folder.problems();
+        assert!(problems.len() <= 1001, "{} problems", problems.len());
+        for problem in problems {
+            assert!(problem.contains(&*folder.dir.to_string_lossy()), "{problem}");
+        }
+        let _ = (inspect(&folder.dir).is_ok(), Source::open(&folder.dir).is_ok());
+        if let Ok(config) = ColmConfig::parse(&json.to_string()) {
+            for k in 1..=config.chains.count().min(3) {
+                let _ = Checkpoint::open(&folder.dir, &config, k).is_ok();
+            }
+            assert!(config.parameters(config.chains.count()) > 0);
+        }
+    }
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?} for {json}", begin.elapsed());
+    ColmConfig::parse(&json.to_string()).is_ok()
+}
+
+#[test]
+fn any_size_in_any_field() {
+    let fields = [
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "head_dim",
+        "max_position_embeddings",
+    ];
+    for field in fields {
+        for value in VALUES {
+            try_all(&with(config_json(), |json| json[field] = json!(value)));
+        }
+    }
+}
+
+#[test]
+fn all_sizes_at_their_largest() {
+    for json in [config_json(), air_json()] {
+        let most = (i32::MAX as u64) / 1024 * 1024;
+        let json = with(json, |json| {
+            json["chains"] = json!(vec![1; 256]);
+            for field in ["vocab_size", "hidden_size", "intermediate_size"] {
+                json[field] = json!(most);
+            }
+            json["num_hidden_layers"] = json!(10_000);
+            json["num_attention_heads"] = json!(1 << 20);
+            json["num_key_value_heads"] = json!(1 << 12);
+            json["head_dim"] = json!(1 << 10);
+            json["max_position_embeddings"] = json!(100_000_000);
+        });
+        assert!(try_all(&json));
+    }
+}
+
+#[test]
+fn absurd_chains() {
+    for chains in [
+        json!(vec![1; 1_000_000]),
+        json!([1, u64::MAX]),
+        json!([1, i32::MAX]),
+        json!([0]),
+        json!(vec![i32::MAX; 256]),
+    ] {
+        assert!(!try_all(&with(config_json(), |json| json["chains"] = chains)));
+    }
+}

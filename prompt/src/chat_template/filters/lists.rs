@@ -1,0 +1,125 @@
+//! Filters of lists.
+
+use minijinja::value::{from_args, Kwargs, Rest};
+use minijinja::{Environment, Error, State, Value};
+
+use super::super::budget::{check_items, TextLimit};
+use super::super::python::{str_of, write_str};
+use super::argument;
+
+pub fn add_to(env: &mut Environment<'static>, limit: TextLimit) {
+    env.add_filter(
+        "join",
+        move |state: &State,
+              items: Value,
+              separator: Option<Value>,
+              attribute: Option<Value>,
+              options: Kwargs| join(limit, state, items, separator, attribute, options),
+    );
+    env.add_filter("sort", |state: &State, items: Value, arguments: Rest<Value>| {
+        let options = by_names(&arguments, &["reverse", "case_sensitive", "attribute"])?;
+        minijinja::filters::sort(state, items, options)
+    });
+    env.add_filter("unique", |state: &State, items: Value, arguments: Rest<Value>| {
+        let options = by_names(&arguments, &["case_sensitive", "attribute"])?;
+        minijinja::filters::unique(state, items, options)
+    });
+    env.add_filter("dictsort", |map: Value, arguments: Rest<Value>| {
+        let options = by_names(&arguments, &["case_sensitive", "by", "reverse"])?;
+        minijinja::filters::dictsort(&map, options)
+    });
+    env.add_filter("sum", |state: &State, items: Value, arguments: Rest<Value>| {
+        sum(state, items, &arguments)
+    });
+    env.add_filter("length", length);
+    env.add_filter("count", length);
+    env.add_filter("batch", |state: &State, items: Value, size: usize, fill: Option<Value>| {
+        check_items(size)?;
+        minijinja::filters::batch(state, items, size, fill)
+    });
+    env.add_filter("slice", |state: &State, items: Value, size: usize, fill: Option<Value>| {
+        check_items(size)?;
+        minijinja::filters::slice(state, items, size, fill)
+    });
+}
+
+/// `len(value)`; of an undefined value 0.
+fn length(value: Value) -> Result<usize, Error> {
+    match value.is_undefined() {
+        true => Ok(0),
+        false => minijinja::filters::length(&value),
+    }
+}
+
+/// Arguments that Jinja takes in the order of `names`, and minijinja by their names only.
+fn by_names(arguments: &[Value], names: &[&'static str]) -> Result<Kwargs, Error> {
+    let (positional, options) = match arguments.split_last() {
+        Some((last, positional)) if last.is_kwargs() => {
+            (positional, Kwargs::try_from(last.clone())?)
+        }
+        _ => (arguments, Kwargs::from_iter::<[(String, Value); 0]>([])),
+    };
+    let given = options.args().map(|name| Ok((name.to_string(), options.get(name)?)));
+    let mut named = given.collect::<Result<Vec<(String, Value)>, Error>>()?;
+    named.extend(names.iter().map(ToString::to_string).zip(positional.iter().cloned()));
+    Ok(Kwargs::from_iter(named))
+}
+
+/// `items` by their attribute, if one is named.
+fn attributes(state: &State, items: Value, attribute: Option<Value>) -> Result<Value, Error> {
+    match attribute.filter(|attribute| !attribute.is_none()) {
+        Some(attribute) => {
+            let options = Kwargs::from_iter([("attribute", attribute)]);
+            state.apply_filter("map", &[items, options.into()])
+        }
+        None => Ok(items),
+    }
+}
+
+fn sum(state: &State, items: Value, arguments: &[Value]) -> Result<Value, Error> {
+    let (attribute, start, options): (Option<Value>, Option<Value>, Kwargs) = from_args(arguments)?;
+    let attribute = argument(attribute, &options, "attribute")?;
+    let start = argument(start, &options, "start")?.unwrap_or_else(|| Value::from(0));
+    options.assert_all_used()?;
+    let items = attributes(state, items, attribute)?;
+    let items: Vec<Value> = std::iter::once(start).chain(items.try_iter()?).collect();
+    minijinja::filters::sum(state, Value::from(items))
+}
+
+fn join(
+    limit: TextLimit,
+    state: &State,
+    items: Value,
+    separator: Option<Value>,
+    attribute: Option<Value>,
+    options: Kwargs,
+) -> Result<String, Error> {
+    let separator = argument(separator, &options, "d")?;
+    let attribute = argument(attribute, &options, "attribute")?;
+    options.assert_all_used()?;
+    let items = attributes(state, items, attribute)?;
+    let separator = separator.map(|separator| str_of(&separator)).transpose()?.unwrap_or_default();
+    joined(limit, state, &separator, &items)
+}
+
+/// The items of `items` as texts with `separator` between.
+pub fn joined(
+    limit: TextLimit,
+    state: &State,
+    separator: &str,
+    items: &Value,
+) -> Result<String, Error> {
+    let mut text = String::new();
+    if items.is_undefined() {
+        return Ok(text);
+    }
+    for (index, item) in items.try_iter()?.enumerate() {
+        if index > 0 {
+            text.push_str(separator);
+        }
+        write_str(&mut text, &item)?;
+        limit.fits(text.len())?;
+    }
+    limit.check(text.len(), state)?;
+    Ok(text)
+}

@@ -1,0 +1,39 @@
+//! Filters that differ from minijinja's: as Jinja has them, and never larger than a prompt.
+
+mod lists;
+mod numbers;
+mod texts;
+
+use minijinja::value::{Kwargs, Rest};
+use minijinja::{Environment, State, Value};
+
+use super::budget::TextLimit;
+use super::json::tojson;
+use super::rewrite::{CHECKED, SIZED};
+
+pub use lists::joined;
+pub use texts::{padded, replace, title, Side};
+
+/// Adds the filters to `env`. `limit` is that of every text.
+pub fn add_to(env: &mut Environment<'static>, limit: TextLimit) {
+    env.add_filter(SIZED, move |state: &State, value: Value| limit.sized(state, value));
+    env.add_filter(CHECKED, move |state: &State, value: Value| limit.checked(state, value));
+    env.add_filter("tojson", move |value: Value, arguments: Rest<Value>| {
+        tojson(limit, &value, &arguments)
+    });
+    texts::add_to(env, limit);
+    lists::add_to(env, limit);
+    numbers::add_to(env);
+}
+
+/// The argument at `position`, or called `name`.
+fn argument(
+    positional: Option<Value>,
+    options: &Kwargs,
+    name: &str,
+) -> Result<Option<Value>, minijinja::Error> {
+    match positional {
+        Some(value) => Ok(Some(value)),
+        None => options.get(name),
+    }
+}

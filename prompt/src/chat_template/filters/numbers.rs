@@ -1,0 +1,87 @@
+//! Filters of numbers.
+
+use minijinja::value::{from_args, Kwargs, Rest, ValueKind};
+use minijinja::{Environment, Error, ErrorKind, Value};
+
+use super::argument;
+
+pub fn add_to(env: &mut Environment<'static>) {
+    env.add_filter("round", |value: Value, arguments: Rest<Value>| round(value, &arguments));
+    env.add_filter("int", |value: Value, arguments: Rest<Value>| int(&value, &arguments));
+    env.add_filter("float", |value: Value, default: Option<Value>| {
+        let default = default.unwrap_or_else(|| Value::from(0.));
+        number(&value).map_or(default, Value::from)
+    });
+}
+
+/// A number, or the one that a text says.
+fn number(value: &Value) -> Option<f64> {
+    match value.as_str() {
+        Some(text) => text.trim().parse().ok(),
+        None => f64::try_from(value.clone()).ok(),
+    }
+}
+
+/// Halves go to the even neighbour. Whole numbers stay what they are.
+fn round(value: Value, arguments: &[Value]) -> Result<Value, Error> {
+    let (precision, method, options): (Option<Value>, Option<Value>, Kwargs) =
+        from_args(arguments)?;
+    let precision = argument(precision, &options, "precision")?;
+    let precision = precision.map_or(Ok(0), i32::try_from)?;
+    let method = argument(method, &options, "method")?;
+    options.assert_all_used()?;
+    let number = f64::try_from(value.clone())?;
+    let scale = 10f64.powi(precision);
+    match method.as_ref().and_then(|method| method.as_str()) {
+        None | Some("common") if value.is_integer() && precision >= 0 => Ok(value),
+        None | Some("common") => Ok(rounded(number, precision).into()),
+        Some("ceil") => Ok(((number * scale).ceil() / scale).into()),
+        Some("floor") => Ok(((number * scale).floor() / scale).into()),
+        Some(_) => {
+            let message = "round: expected common, ceil or floor";
+            Err(Error::new(ErrorKind::InvalidOperation, message))
+        }
+    }
+}
+
+/// Decimal digits are exact when they are written.
+fn rounded(number: f64, precision: i32) -> f64 {
+    match usize::try_from(precision) {
+        Ok(digits) if digits <= 17 => format!("{number:.digits$}").parse().unwrap_or(number),
+        Ok(_) => number,
+        Err(_) => {
+            let scale = 10f64.powi(-precision);
+            (number / scale).round_ties_even() * scale
+        }
+    }
+}
+
+/// The whole number that a value or a text says, in a base; `default` if it says none.
+fn int(value: &Value, arguments: &[Value]) -> Result<Value, Error> {
+    let (default, base, options): (Option<Value>, Option<Value>, Kwargs) = from_args(arguments)?;
+    let default = argument(default, &options, "default")?.unwrap_or_else(|| Value::from(0));
+    let base = argument(base, &options, "base")?.map_or(Ok(10), u32::try_from)?;
+    options.assert_all_used()?;
+    match value.kind() {
+        ValueKind::Number if value.is_integer() => return Ok(value.clone()),
+        ValueKind::Bool => return Ok(Value::from(i32::from(value.is_true()))),
+        _ => {}
+    }
+    if let Some(digits) = value.as_str().map(str::trim).filter(|_| (2..=36).contains(&base)) {
+        let prefixes: &[&str] = match base {
+            2 => &["0b", "0B"],
+            8 => &["0o", "0O"],
+            16 => &["0x", "0X"],
+            _ => &[],
+        };
+        let digits =
+            prefixes.iter().find_map(|prefix| digits.strip_prefix(prefix)).unwrap_or(digits);
+        if let Ok(number) = i128::from_str_radix(digits, base) {
+            return Ok(Value::from(number));
+        }
+    }
+    match number(value).filter(|number| number.abs() < 1e38) {
+        Some(number) => Ok(Value::from(number.trunc() as i128)),
+        None => Ok(default),
+    }
+}

@@ -1,0 +1,29 @@
+//! Tests (`is`) that differ from minijinja's: as Jinja has them.
+
+use minijinja::value::ValueKind;
+use minijinja::{Environment, Value};
+
+/// Adds the tests to `env`.
+pub fn add_to(env: &mut Environment<'static>) {
+    env.add_test("iterable", |value: &Value| !is_scalar(value));
+    env.add_test("sequence", |value: &Value| !is_scalar(value));
+    env.add_test("lower", |value: &Value| {
+        is_cased(&value.to_string(), char::is_lowercase, char::is_uppercase)
+    });
+    env.add_test("upper", |value: &Value| {
+        is_cased(&value.to_string(), char::is_uppercase, char::is_lowercase)
+    });
+    env.add_test("number", |value: &Value| {
+        matches!(value.kind(), ValueKind::Number | ValueKind::Bool)
+    });
+}
+
+/// An undefined value can be walked through, and has nothing in it.
+fn is_scalar(value: &Value) -> bool {
+    matches!(value.kind(), ValueKind::None | ValueKind::Bool | ValueKind::Number)
+}
+
+/// Whether a text has letters of one case and none of the other.
+pub fn is_cased(text: &str, one: fn(char) -> bool, other: fn(char) -> bool) -> bool {
+    text.chars().any(one) && !text.chars().any(other)
+}

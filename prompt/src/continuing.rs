@@ -1,0 +1,42 @@
+//! A tokenizer for text that goes on.
+
+use tokenizers::normalizers::{NormalizerWrapper, Sequence as Normalizers};
+use tokenizers::pre_tokenizers::metaspace::PrependScheme;
+use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use tokenizers::Tokenizer;
+
+/// `tokenizer` without the space that some put before the first word.
+pub fn continuing(tokenizer: &Tokenizer) -> Tokenizer {
+    let mut continuing = tokenizer.clone();
+    let normalizer = tokenizer.get_normalizer().cloned();
+    continuing.with_normalizer(normalizer.and_then(without_prepend));
+    let pre_tokenizer = tokenizer.get_pre_tokenizer().cloned();
+    continuing.with_pre_tokenizer(pre_tokenizer.map(without_first_space));
+    continuing
+}
+
+fn without_prepend(normalizer: NormalizerWrapper) -> Option<NormalizerWrapper> {
+    match normalizer {
+        NormalizerWrapper::Prepend(_) => None,
+        NormalizerWrapper::Sequence(sequence) => {
+            let kept = sequence.as_ref().iter().cloned().filter_map(without_prepend).collect();
+            Some(NormalizerWrapper::Sequence(Normalizers::new(kept)))
+        }
+        other => Some(other),
+    }
+}
+
+fn without_first_space(pre_tokenizer: PreTokenizerWrapper) -> PreTokenizerWrapper {
+    match pre_tokenizer {
+        PreTokenizerWrapper::Metaspace(mut metaspace) => {
+            metaspace.prepend_scheme = PrependScheme::Never;
+            PreTokenizerWrapper::Metaspace(metaspace)
+        }
+        PreTokenizerWrapper::Sequence(sequence) => {
+            let changed = sequence.as_ref().iter().cloned().map(without_first_space).collect();
+            PreTokenizerWrapper::Sequence(PreTokenizers::new(changed))
+        }
+        other => other,
+    }
+}

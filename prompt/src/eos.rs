@@ -1,0 +1,72 @@
+//! The tokens that end an answer.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+use tokenizers::Tokenizer;
+
+use crate::error::FolderError;
+use crate::generation_config::GENERATION_CONFIG;
+use crate::special_tokens::SpecialTokens;
+
+const FIELD: &str = "eos_token_id";
+
+/// The ids of the tokens that end an answer of a model that knows `vocab_size` tokens.
+///
+/// They are the tokenizer's `eos_token`, and the ids in `eos_token_id` of generation_config.json, or of config.json
+/// where that has none. The model never makes a token that it does not know: such ids are left out with a warning,
+/// and refused where no other is left, for no answer would ever end.
+pub fn eos_tokens(
+    folder: &Path,
+    tokenizer: &Tokenizer,
+    special: &SpecialTokens,
+    generation_config: &Map<String, Value>,
+    config: &Map<String, Value>,
+    vocab_size: usize,
+) -> Result<Vec<u32>, FolderError> {
+    let named = |fields: &Map<String, Value>| fields.get(FIELD).is_some_and(|id| !id.is_null());
+    let (fields, file) = match named(generation_config) {
+        true => (generation_config, GENERATION_CONFIG),
+        false => (config, "config.json"),
+    };
+    let mut tokens = Vec::new();
+    let mut unknown = Vec::new();
+    for id in ids(fields, &folder.join(file))? {
+        match u32::try_from(id).ok().filter(|&id| (id as usize) < vocab_size) {
+            Some(id) => tokens.push(id),
+            None => unknown.push((file, FIELD, id.to_string())),
+        }
+    }
+    if let Some(text) = special.get("eos_token") {
+        let id = tokenizer.token_to_id(text);
+        match id.filter(|&id| (id as usize) < vocab_size) {
+            Some(id) => tokens.push(id),
+            None => unknown.push(("tokenizer_config.json", "eos_token", format!("{text:?}"))),
+        }
+    }
+    tokens.sort_unstable();
+    tokens.dedup();
+    for (file, field, value) in unknown {
+        let what = format!("{value} is not in the vocabulary of {vocab_size} tokens");
+        if tokens.is_empty() {
+            return Err(FolderError::field(&folder.join(file), field, what));
+        }
+        tracing::warn!("{file}: `{field}`: {what}; it is left out");
+    }
+    Ok(tokens)
+}
+
+/// One id or a list of them.
+fn ids(fields: &Map<String, Value>, path: &Path) -> Result<Vec<i64>, FolderError> {
+    let id = |value: &Value| {
+        value.as_i64().ok_or_else(|| {
+            let what = format!("{value}: expected the id of a token or a list of ids");
+            FolderError::field(path, FIELD, what)
+        })
+    };
+    match fields.get(FIELD) {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(values)) => values.iter().map(id).collect(),
+        Some(value) => Ok(vec![id(value)?]),
+    }
+}

@@ -1,0 +1,46 @@
+//! Why a model folder is refused.
+
+use std::path::{Path, PathBuf};
+
+use colm_checkpoint::json_file::JsonFileError;
+use colm_checkpoint::shortened;
+use thiserror::Error;
+
+/// Why the tokenizer, the chat template or the generation config of a folder cannot be used. Each message names the
+/// file, and the field where there is one.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum FolderError {
+    /// A file that is missing, unreadable or no JSON.
+    #[error(transparent)]
+    Json(#[from] JsonFileError),
+    /// A field with a value that cannot be used.
+    #[error("{}: `{field}`: {what}", path.display())]
+    Field {
+        /// The file.
+        path: PathBuf,
+        /// The field.
+        field: String,
+        /// What is wrong with it, and what would be right.
+        what: String,
+    },
+    /// A file that cannot be used as a whole.
+    #[error("{}: {what}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what would be right.
+        what: String,
+    },
+}
+
+impl FolderError {
+    pub(crate) fn field(path: &Path, field: &str, what: impl Into<String>) -> Self {
+        let (field, what) = (shortened(field).into_owned(), shortened(&what.into()).into_owned());
+        Self::Field { path: path.into(), field, what }
+    }
+
+    pub(crate) fn file(path: &Path, what: impl Into<String>) -> Self {
+        Self::File { path: path.into(), what: shortened(&what.into()).into_owned() }
+    }
+}

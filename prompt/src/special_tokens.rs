@@ -1,0 +1,155 @@
+//! Special tokens as the files of a tokenizer name them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tokenizers::AddedToken;
+
+use crate::error::FolderError;
+
+/// The names that every tokenizer has, in the order of transformers.
+pub const NAMES: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+/// The longest added token, in bytes.
+const LONGEST: usize = 4096;
+
+/// Special tokens by their names, such as `bos_token`, and further ones without a name.
+#[derive(Clone, Debug, Default)]
+pub struct SpecialTokens {
+    named: Vec<(String, AddedToken)>,
+    others: Vec<AddedToken>,
+}
+
+impl SpecialTokens {
+    /// Those in the fields of `file`: every field whose name ends with `_token`, and the lists
+    /// `additional_special_tokens` and `extra_special_tokens`.
+    pub fn of(fields: &Map<String, Value>, file: &Path) -> Result<Self, FolderError> {
+        let mut tokens = Self::default();
+        tokens.merge(fields, file)?;
+        Ok(tokens)
+    }
+
+    /// Adds those in the fields of a further file, which wins.
+    pub fn merge(&mut self, fields: &Map<String, Value>, file: &Path) -> Result<(), FolderError> {
+        for name in NAMES {
+            if let Some(value) = fields.get(name).filter(|value| !value.is_null()) {
+                self.name(name, named(value, name, file)?);
+            }
+        }
+        for (name, value) in fields {
+            let own = name.ends_with("_token") && !NAMES.contains(&name.as_str());
+            // Other fields end so as well: `add_bos_token` is a switch.
+            if own && (value.is_string() || value.is_object()) {
+                self.name(name, named(value, name, file)?);
+            }
+        }
+        // The newer name wins.
+        let lists = ["extra_special_tokens", "additional_special_tokens"];
+        let empty = |value: &&Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+        let found = lists.iter().find_map(|field| {
+            fields.get(*field).filter(|value| !empty(value)).map(|value| (*field, value))
+        });
+        match found {
+            None => {}
+            Some((field, Value::Array(items))) => {
+                for item in items {
+                    self.others.push(named(item, field, file)?);
+                }
+            }
+            Some((_, Value::Object(items))) => {
+                for (name, value) in items {
+                    self.name(name, named(value, name, file)?);
+                }
+            }
+            Some((field, _)) => {
+                return Err(FolderError::field(file, field, "expected a list of tokens"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives `token` the name `name`.
+    pub fn name(&mut self, name: &str, token: AddedToken) {
+        match self.named.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => *known = token,
+            None => self.named.push((name.to_string(), token)),
+        }
+    }
+
+    /// Gives the tokens the properties that `described` has of them.
+    pub fn describe(&mut self, described: &[AddedToken]) {
+        for (name, token) in &mut self.named {
+            let known = described.iter().find(|known| known.content == token.content);
+            if let Some(known) = known.filter(|_| NAMES.contains(&name.as_str())) {
+                *token = known.clone().special(true);
+            }
+        }
+    }
+
+    /// The text of the token called `name`.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let found = self.named.iter().find(|(known, _)| known == name);
+        found.map(|(_, token)| token.content.as_str())
+    }
+
+    /// All of them, those with a name first.
+    pub fn all(&self) -> impl Iterator<Item = &AddedToken> {
+        self.named.iter().map(|(_, token)| token).chain(&self.others)
+    }
+
+    /// Texts by names, as templates see them.
+    pub fn texts(&self) -> BTreeMap<String, String> {
+        let text = |(name, token): &(String, AddedToken)| (name.clone(), token.content.clone());
+        self.named.iter().map(text).collect()
+    }
+}
+
+/// A special token in the field `field`: its text, or an object that describes it.
+fn named(value: &Value, field: &str, file: &Path) -> Result<AddedToken, FolderError> {
+    match value {
+        Value::String(text) => {
+            check_length(text, field, file)?;
+            Ok(AddedToken::from(text.as_str(), true))
+        }
+        value => Ok(described(value, field, file)?.special(true)),
+    }
+}
+
+/// The tokenizers library takes minutes for tokens of hundreds of kilobytes.
+fn check_length(text: &str, field: &str, file: &Path) -> Result<(), FolderError> {
+    if text.len() > LONGEST {
+        let what = format!("a token of {} bytes: expected at most {LONGEST}", text.len());
+        return Err(FolderError::field(file, field, what));
+    }
+    Ok(())
+}
+
+/// A token with its properties, as transformers writes it.
+pub fn described(value: &Value, field: &str, file: &Path) -> Result<AddedToken, FolderError> {
+    #[derive(Deserialize)]
+    struct Described {
+        content: String,
+        #[serde(default)]
+        single_word: bool,
+        #[serde(default)]
+        lstrip: bool,
+        #[serde(default)]
+        rstrip: bool,
+        normalized: Option<bool>,
+        #[serde(default)]
+        special: bool,
+    }
+    let token = Described::deserialize(value).map_err(|error| {
+        let what = format!("expected a token or an object with its `content`: {error}");
+        FolderError::field(file, field, what)
+    })?;
+    check_length(&token.content, field, file)?;
+    Ok(AddedToken::from(token.content, token.special)
+        .single_word(token.single_word)
+        .lstrip(token.lstrip)
+        .rstrip(token.rstrip)
+        .normalized(token.normalized.unwrap_or(!token.special)))
+}

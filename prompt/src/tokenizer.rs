@@ -1,0 +1,154 @@
+//! The tokenizer of a model folder, with the tokens that the other files add to it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::str::FromStr;
+
+use colm_checkpoint::json_file;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use tokenizers::{AddedToken, Tokenizer};
+
+use crate::error::FolderError;
+use crate::panics::catch;
+use crate::special_tokens::{described, SpecialTokens};
+
+const TOKENIZER: &str = "tokenizer.json";
+const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
+/// The list of tokens that the tokenizer's model does not know, in tokenizer.json.
+const ADDED: &str = "added_tokens";
+const ADDED_TOKENS: &str = "added_tokens.json";
+
+/// The tokenizer in `folder`, and its special tokens. `config` is what stands in tokenizer_config.json, the file
+/// `config_path`.
+///
+/// As in transformers: `truncation` and `padding` are left out, and special tokens that the other files name are
+/// added where tokenizer.json does not have them.
+pub fn read(
+    folder: &Path,
+    config: &Map<String, Value>,
+    config_path: &Path,
+) -> Result<(Tokenizer, SpecialTokens), FolderError> {
+    let path = folder.join(TOKENIZER);
+    if !path.exists() {
+        return Err(missing(folder, &path));
+    }
+    let text = json_file::read_text(&path)?;
+    let has_added_tokens = check_added_tokens(&text, &path)?;
+    let mut tokenizer = parse(&text, &path)?;
+    let mut special = SpecialTokens::of(config, config_path)?;
+    if let Some(padding) = tokenizer.get_padding().filter(|_| !config.contains_key("pad_token")) {
+        special.name("pad_token", AddedToken::from(padding.pad_token.as_str(), true));
+    }
+    let mut added = match config.get("added_tokens_decoder").filter(|value| !value.is_null()) {
+        Some(decoder) => added_tokens_decoder(decoder, config_path)?,
+        None if has_added_tokens => legacy_tokens(folder, &mut special)?,
+        // It has others than it was trained with, and nothing says which.
+        None => {
+            let what = "it is missing, and tokenizer_config.json has no `added_tokens_decoder`: expected a \
+                        list, if need be []";
+            return Err(FolderError::field(&path, ADDED, what));
+        }
+    };
+    let known: Vec<AddedToken> = tokenizer.get_added_tokens_decoder().into_values().collect();
+    special.describe(&[added.as_slice(), known.as_slice()].concat());
+    added.retain(|token| !known.iter().any(|known| is_same(known, token)));
+    for token in special.all() {
+        let listed = |listed: &AddedToken| listed.content == token.content;
+        match added.iter_mut().find(|added| listed(added)) {
+            Some(added) => added.special = true,
+            None if known.iter().any(listed) => {}
+            None => added.push(token.clone()),
+        }
+    }
+    tokenizer.add_tokens(&added);
+    tokenizer.with_padding(None);
+    let untruncated = tokenizer.with_truncation(None).map(drop);
+    untruncated.map_err(|error| FolderError::file(&path, error.to_string()))?;
+    Ok((tokenizer, special))
+}
+
+fn parse(text: &str, path: &Path) -> Result<Tokenizer, FolderError> {
+    // The library panics on some files.
+    let parsed = catch(|| Tokenizer::from_str(text).map_err(|error| error.to_string()));
+    let parsed = parsed.and_then(|parsed| parsed);
+    let tokenizer = parsed.map_err(|what| {
+        FolderError::file(path, format!("expected a tokenizer of the tokenizers library: {what}"))
+    })?;
+    if tokenizer.get_vocab_size(true) == 0 {
+        return Err(FolderError::field(path, "model.vocab", "it is empty: expected tokens"));
+    }
+    Ok(tokenizer)
+}
+
+fn missing(folder: &Path, path: &Path) -> FolderError {
+    let others = ["tokenizer.model", "tekken.json", "vocab.json"];
+    let what = match others.into_iter().find(|name| folder.join(name).exists()) {
+        Some(other) => format!(
+            "the file is missing, and {other} is not read: expected {TOKENIZER}, which \
+             AutoTokenizer.from_pretrained(..).save_pretrained(..) of transformers writes"
+        ),
+        None => "the file is missing: expected the model's tokenizer".into(),
+    };
+    FolderError::file(path, what)
+}
+
+/// Refuses added tokens that the library would choke on. Whether there is a list of them.
+fn check_added_tokens(text: &str, path: &Path) -> Result<bool, FolderError> {
+    let fields: HashMap<String, Box<RawValue>> = json_file::parse(text, path)?;
+    let written = fields.get(ADDED).map_or("null", |value| value.get());
+    let added_tokens: Option<Vec<Value>> = serde_json::from_str(written)
+        .map_err(|error| FolderError::field(path, ADDED, format!("expected a list: {error}")))?;
+    for (index, token) in added_tokens.iter().flatten().enumerate() {
+        described(token, &format!("{ADDED}[{index}]"), path)?;
+    }
+    Ok(added_tokens.is_some())
+}
+
+/// The field `added_tokens_decoder`: tokens by their ids, in their order.
+fn added_tokens_decoder(value: &Value, path: &Path) -> Result<Vec<AddedToken>, FolderError> {
+    const FIELD: &str = "added_tokens_decoder";
+    let Value::Object(tokens) = value else {
+        return Err(FolderError::field(path, FIELD, "expected an object of ids and tokens"));
+    };
+    let mut found = Vec::with_capacity(tokens.len());
+    for (id, token) in tokens {
+        let field = format!("{FIELD}.{id}");
+        let id: u32 = id.parse().map_err(|_| {
+            FolderError::field(path, &field, "expected the id of a token as the name")
+        })?;
+        found.push((id, described(token, &field, path)?));
+    }
+    found.sort_by_key(|(id, _)| *id);
+    Ok(found.into_iter().map(|(_, token)| token).collect())
+}
+
+/// What older files add: special_tokens_map.json to the special tokens, added_tokens.json the tokens returned.
+fn legacy_tokens(
+    folder: &Path,
+    special: &mut SpecialTokens,
+) -> Result<Vec<AddedToken>, FolderError> {
+    let path = folder.join(SPECIAL_TOKENS_MAP);
+    if path.exists() {
+        special.merge(&json_file::read::<Map<String, Value>>(&path)?, &path)?;
+    }
+    let path = folder.join(ADDED_TOKENS);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let mut ids: Vec<(String, u32)> =
+        json_file::read::<BTreeMap<String, u32>>(&path)?.into_iter().collect();
+    ids.sort_by_key(|(_, id)| *id);
+    let is_special = |text: &str| special.all().any(|token| token.content == text);
+    Ok(ids
+        .into_iter()
+        .map(|(text, _)| AddedToken::from(text.as_str(), is_special(&text)))
+        .collect())
+}
+
+fn is_same(a: &AddedToken, b: &AddedToken) -> bool {
+    let flags = |token: &AddedToken| {
+        (token.single_word, token.lstrip, token.rstrip, token.normalized, token.special)
+    };
+    a.content == b.content && flags(a) == flags(b)
+}

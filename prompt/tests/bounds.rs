@@ -1,0 +1,136 @@
+//! Templates that take too much are refused, in good time.
+
+use std::time::{Duration, Instant};
+
+use colm_prompt::{ChatTemplate, Conversation, RenderError};
+
+fn render(source: &str) -> Result<String, RenderError> {
+    let template = ChatTemplate::new(source, Default::default(), 1 << 20).unwrap();
+    let since = Instant::now();
+    let message = serde_json::json!({"role": "user", "content": "Hello"});
+    let messages = vec![message.as_object().unwrap().clone()];
+    let rendered = template.render(&Conversation { messages, ..Conversation::default() });
+    assert!(since.elapsed() < Duration::from_secs(10), "{source}: {:?}", since.elapsed());
+    rendered
+}
+
+#[test]
+fn templates_that_take_too_much_are_refused() {
+    for source in [
+        // Steps.
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        // Bytes of one text.
+        "{% set ns = namespace(s='ab') %}{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
+        "{% set ns = namespace(s='ab') %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
+        "{% set ns = namespace(s='ab') %}{% for i in range(60) %}{% set ns.s = '%s%s' % (ns.s, ns.s) %}{% endfor %}",
+        "{% set ns = namespace(s='ab') %}{% for i in range(60) %}{% set ns.s = [ns.s, ns.s]|join %}{% endfor %}",
+        "{% set ns = namespace(s='ab') %}{% for i in range(60) %}{% set ns.s = ''.join([ns.s, ns.s]) %}{% endfor %}",
+        "{% set ns = namespace(s='ab') %}{% for i in range(60) %}{% set ns.s = '{0}{0}'.format(ns.s) %}{% endfor %}",
+        "{% set ns = namespace(s='ab') %}{% for i in range(60) %}{% set s %}{{ ns.s }}{{ ns.s }}{% endset %}{% set ns.s = s %}{% endfor %}",
+        "{% macro d(s) %}{{ s }}{{ s }}{% endmacro %}{% set ns = namespace(s='ab') %}{% for i in range(60) %}{% set ns.s = d(ns.s) %}{% endfor %}",
+        "{{ 'a' * 100000000 }}",
+        "{{ ('a' * 100000)|replace('a', 'b' * 100000) }}",
+        "{{ ('a' * 100000).replace('a', 'b' * 100000) }}",
+        "{{ ('a' * 100000).replace('', 'b' * 100000) }}",
+        "{{ ('\n' * 100000)|indent(4000, blank=true) }}",
+        "{{ '%1000000000d'|format(1) }}",
+        "{{ '%*d'|format(1000000000, 1) }}",
+        "{{ '%.1000000000f' % 1.5 }}",
+        "{{ '{:1000000000}'.format(1) }}",
+        "{{ 'a'|center(1000000000) }}",
+        "{{ [1]|tojson(indent=1000000000) }}",
+        "{{ range(90000)|list|tojson(indent=32) }}",
+        "{% for i in range(99999) %}long enough to be too much in the end{% endfor %}",
+        // Items and levels.
+        "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = ns.l + ns.l %}{% endfor %}",
+        "{{ ([1] * 1000000000)|list }}",
+        "{{ [1]|batch(1000000000, 'x')|list }}",
+        "{{ [1]|slice(1000000000)|list }}",
+        "{% set ns = namespace(l=[]) %}{% for i in range(99999) %}{% set ns.l = [ns.l] %}{% endfor %}",
+        "{% set ns = namespace(l={}) %}{% for i in range(99999) %}{% set ns.l = {'a': ns.l} %}{% endfor %}",
+        "{% set ns = namespace(l=[1]) %}{% for i in range(99999) %}{% set ns.l = ns.l|batch(1)|list %}{% endfor %}",
+        "{% set ns = namespace(l={}) %}{% for i in range(99999) %}{% set ns.l = dict(a=ns.l) %}{% endfor %}",
+        // All in all.
+        "{% set s = 'a' * 1000000 %}{% for i in range(99999) %}{% set t = s ~ i %}{% endfor %}",
+        "{% set s = 'a' * 1000000 %}{% for i in range(99999) %}{% if 'b' in s %}{% endif %}{% endfor %}",
+        "{{ 'a'.ljust(1000000000) }}{{ 'a'.zfill(1000000000) }}",
+        "{{ 'a'.center(1000000000, 'b') }}",
+        "{{ 'a'|truncate(1, true, 'b' * 10000000) }}",
+        "{{ range(99999)|map('tojson')|join('-' * 100000) }}",
+    ] {
+        match render(source) {
+            Err(RenderError::TooMuch(_) | RenderError::Failed(_)) => {}
+            Err(error) => panic!("{source}: {error:?}"),
+            Ok(text) => panic!("{source}: {} bytes", text.len()),
+        }
+    }
+}
+
+#[test]
+fn long_conversations_are_rendered() {
+    let messages = (0..4000).map(|index| {
+        let message = serde_json::json!({"role": "user", "content": "a".repeat(100 + index % 7)});
+        message.as_object().unwrap().clone()
+    });
+    let conversation = Conversation { messages: messages.collect(), ..Conversation::default() };
+    let source = "{% set ns = namespace(text='', list=[]) %}{% for m in messages %}{% set ns.text = ns.text ~ m.content|trim %}\
+                  {% set ns.list = ns.list + [m] %}{% endfor %}{{ ns.text }}{{ ns.list|length }}";
+    let template = ChatTemplate::new(source, Default::default(), 1 << 20).unwrap();
+    let text = template.render(&conversation).unwrap();
+    assert!(text.len() > 400_000 && text.ends_with("4000"));
+}
+
+#[test]
+fn errors_name_the_line() {
+    let error = ChatTemplate::new("a\n{% if %}", Default::default(), 0).unwrap_err();
+    assert!(error.to_string().ends_with("(line 2)"), "{error}");
+    let error = render("a\n\n{# b\n #}{{ 1 + 'a' }}").unwrap_err();
+    assert!(error.to_string().ends_with("(line 4)"), "{error}");
+    let error =
+        render("{%- for a in [1] %}\nb\n{% if true %}{{ nothing.at.all }}{% endif %}{% endfor %}")
+            .unwrap_err();
+    assert!(error.to_string().ends_with("(line 3)"), "{error}");
+}
+
+/// Levels of a template cost stack where it is parsed, compiled and dropped.
+#[test]
+fn deep_templates_are_compiled_or_refused() {
+    let size = 250_000;
+    let repeated = |text: &str| text.repeat(size / text.len());
+    for source in [
+        format!("{{{{ {}1 }}}}", repeated("1+")),
+        format!("{{{{ 1{} }}}}", repeated("|int")),
+        format!("{{{{ a{} }}}}", repeated(".b")),
+        format!("{{{{ a{} }}}}", repeated("[0]")),
+        format!("{{{{ a{} }}}}", repeated("()")),
+        format!("{{{{ {}1 }}}}", repeated("not ")),
+        format!("{{{{ {}1 }}}}", repeated("-")),
+        format!("{{{{ {}1 }}}}", repeated("(")),
+        format!("{{{{ {} }}}}", repeated("[")),
+        format!("{{{{ {} }}}}", repeated("{1:")),
+        format!("{{{{ 1{} }}}}", repeated(" if 1 else 1")),
+        format!("{{{{ 1{} }}}}", repeated(" and 1")),
+        format!("{{{{ 1{} }}}}", repeated("==1")),
+        format!("{{% if 1 %}}{}{{% endif %}}", repeated("{% elif 1 %}")),
+        repeated("{% if 1 %}"),
+        repeated("{% for a in b %}"),
+        repeated("{% with %}"),
+        repeated("{% generation %}"),
+        repeated("{% macro m() %}"),
+        repeated("{% set x %}"),
+        repeated("{% filter upper %}"),
+        repeated("{# "),
+        repeated("{% raw %}"),
+        repeated("{{ '"),
+    ] {
+        let since = Instant::now();
+        let start = source[..30].to_string();
+        if let Ok(template) = ChatTemplate::new(&source, Default::default(), 1 << 20) {
+            let message = serde_json::json!({"role": "user", "content": "Hello"});
+            let messages = vec![message.as_object().unwrap().clone()];
+            let _ = template.render(&Conversation { messages, ..Conversation::default() });
+        }
+        assert!(since.elapsed() < Duration::from_secs(10), "{start}: {:?}", since.elapsed());
+    }
+}
