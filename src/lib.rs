@@ -9,6 +9,7 @@ pub mod model;
 pub mod serve;
 pub mod text;
 
+pub use colm_prompt::{Conversation, SamplingDefaults};
 pub use host::answer::{Answer, AnswerStream, AnswerToken, FinishReason, Piece, Usage};
 pub use host::engine::{Engine, EngineOptions};
 pub use host::grammar::Grammar;

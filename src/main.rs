@@ -4,7 +4,7 @@ mod cli;
 
 use std::process::ExitCode;
 
-use cli::output::{tell, StdoutError};
+use cli::output::{in_words, tell, StdoutError};
 
 fn main() -> ExitCode {
     match cli::run() {
@@ -14,7 +14,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            tell(format!("colm: error: {error:#}"));
+            tell(format!("colm: error: {}", in_words(&error)));
             ExitCode::FAILURE
         }
     }

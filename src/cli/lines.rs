@@ -26,12 +26,11 @@ impl Lines {
             return Ok(Self::Piped(stdin().lines()));
         }
         let mut editor = DefaultEditor::new().context("cannot edit lines in this terminal")?;
-        let mut history = history_file();
-        if let Some(file) =
-            history.take_if(|file| file.exists() && editor.load_history(file).is_err())
-        {
-            tell(format!("cannot read {}: lines are not kept", file.display()));
-        }
+        let history = history_file().and_then(|file| read_history(&mut editor, file));
+        let history = history.unwrap_or_else(|why| {
+            tell(format!("{why}: lines are not kept"));
+            None
+        });
         Ok(Self::Terminal { editor: Box::new(editor), history })
     }
 
@@ -50,7 +49,11 @@ impl Lines {
         loop {
             match editor.readline(prompt) {
                 Ok(line) => {
-                    editor.add_history_entry(&line)?;
+                    let added = editor.add_history_entry(&line);
+                    added.unwrap_or_else(|error| {
+                        tell(format!("the line is not kept in the history: {error}"));
+                        false
+                    });
                     if let Some(file) = history.take_if(|file| editor.append_history(file).is_err())
                     {
                         tell(format!("cannot write {}: lines are not kept", file.display()));
@@ -70,8 +73,29 @@ impl Lines {
 }
 
 /// `colm/history` in the user's data folder, which is made if need be; None without such a folder.
-fn history_file() -> Option<PathBuf> {
-    let folder = dirs::data_local_dir()?.join("colm");
-    fs::create_dir_all(&folder).ok()?;
-    Some(folder.join("history"))
+fn history_file() -> Result<Option<PathBuf>, String> {
+    let Some(folder) = dirs::data_local_dir().map(|folder| folder.join("colm")) else {
+        return Ok(None);
+    };
+    let made = fs::create_dir_all(&folder);
+    made.map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+    Ok(Some(folder.join("history")))
+}
+
+/// The file that lines are kept in, whose lines `editor` knows now.
+fn read_history(
+    editor: &mut DefaultEditor,
+    file: Option<PathBuf>,
+) -> Result<Option<PathBuf>, String> {
+    let Some(file) = file else { return Ok(None) };
+    if !file.exists() {
+        return Ok(Some(file));
+    }
+    if !file.is_file() {
+        return Err(format!("{} is no regular file", file.display()));
+    }
+    match editor.load_history(&file) {
+        Ok(()) => Ok(Some(file)),
+        Err(error) => Err(format!("cannot read {}: {error}", file.display())),
+    }
 }

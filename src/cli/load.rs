@@ -1,7 +1,7 @@
 //! What to load and how: the arguments that all commands share.
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use colm::{Engine, EngineOptions};
 use mistralrs_core::{parse_isq_value, IsqType, ModelDType};
 
@@ -9,7 +9,7 @@ use mistralrs_core::{parse_isq_value, IsqType, ModelDType};
 #[derive(Args)]
 #[command(next_help_heading = "Model and engine")]
 pub struct LoadArgs {
-    /// A model folder, or a Hugging Face model id such as owner/name.
+    /// A model folder, or a Hugging Face model id such as owner/name or owner/name@revision.
     #[arg(short, long, value_name = "DIR")]
     pub model: String,
     /// Read and hold only the first K chains [default: all].
@@ -25,7 +25,7 @@ pub struct LoadArgs {
     #[arg(long, value_name = "TYPE", value_parser = isq)]
     pub isq: Option<IsqType>,
     /// The dtype of weights and KV cache: f32, bf16, f16 or auto [default: f32 on the CPU, else auto].
-    #[arg(long)]
+    #[arg(long, value_parser = dtype)]
     pub dtype: Option<ModelDType>,
     /// Self-speculation: draft up to N tokens with the first chain and check them with all at once. The same
     /// answers, sooner where the first chain guesses well.
@@ -64,12 +64,44 @@ impl LoadArgs {
     }
 }
 
+/// Whether the model's own defaults of sampling count.
+#[derive(Args)]
+pub struct GenerationConfigArgs {
+    /// auto: what a request does not say of sampling is as in the model's generation_config.json (temperature, top_p,
+    /// top_k, min_p, repetition_penalty); none: that file's sampling is ignored.
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t = GenerationConfig::Auto)]
+    generation_config: GenerationConfig,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum GenerationConfig {
+    Auto,
+    None,
+}
+
+impl GenerationConfigArgs {
+    /// Whether they count.
+    pub fn counts(&self) -> bool {
+        self.generation_config == GenerationConfig::Auto
+    }
+
+    /// Loads the model that `load` says.
+    pub async fn engine(&self, load: &LoadArgs) -> Result<Engine> {
+        let generation_config = self.counts();
+        Engine::start(&EngineOptions { generation_config, ..load.options() }).await
+    }
+}
+
 /// A count where 0 makes no sense.
 pub fn at_least_1(value: &str) -> Result<usize, String> {
     match value.parse::<u32>() {
         Ok(count) if count > 0 => Ok(count as usize),
         _ => Err(format!("expected a whole number from 1 to {}", u32::MAX)),
     }
+}
+
+fn dtype(value: &str) -> Result<ModelDType, String> {
+    value.parse().map_err(|_| "expected f32, bf16, f16 or auto".into())
 }
 
 fn isq(value: &str) -> Result<IsqType, String> {

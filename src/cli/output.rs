@@ -3,11 +3,40 @@
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
+use colm_checkpoint::shortened;
 use thiserror::Error;
 
 /// Writes a line to stderr. Nothing depends on whether it can be written.
 pub fn tell(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Causes that begin alike are the same: in other messages long ones are shortened.
+const BEGIN: usize = 100;
+
+/// `error` and its causes on one line, each told once: many errors end with their cause.
+pub fn in_words(error: &anyhow::Error) -> String {
+    let mut told: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let cause = without_backtrace(&cause.to_string());
+        if !told.last().is_some_and(|last| last.contains(start(&cause, BEGIN))) {
+            told.push(shortened(&cause).into_owned());
+        }
+    }
+    told.join(": ")
+}
+
+/// The first bytes of `text`, at most so many.
+fn start(text: &str, bytes: usize) -> &str {
+    let end = (0..=bytes.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
+    &text[..end.unwrap_or(0)]
+}
+
+/// Errors of the host carry backtraces where RUST_BACKTRACE is set.
+fn without_backtrace(message: &str) -> String {
+    let is_frame = |line: &&str| !line.trim_start().starts_with("0: ");
+    let lines: Vec<&str> = message.lines().take_while(is_frame).collect();
+    lines.join("\n")
 }
 
 /// Stdout, whose errors are [`StdoutError`]s.
@@ -59,6 +88,13 @@ mod tests {
         let full = error(ErrorKind::StorageFull);
         assert!(!StdoutError::of(&full).unwrap().nobody_reads());
         assert_eq!(format!("{full:#}"), "no answer: cannot write to stdout: no storage space");
+    }
+
+    #[test]
+    fn causes_are_told_once_and_without_backtraces() {
+        let cause = anyhow::anyhow!("no such file\n   0: candle_core::error\n   1: main");
+        let error = cause.context("a.json: no such file").context("cannot load a");
+        assert_eq!(in_words(&error), "cannot load a: a.json: no such file");
     }
 
     #[test]

@@ -5,20 +5,22 @@ use std::future::pending;
 use anyhow::{Context, Result};
 use clap::Args;
 use colm::host::chain_choice::parse_chains;
+use colm::SamplingDefaults;
 use console::style;
 use mistralrs_core::SamplingParams;
 
 use super::conversation::Conversation;
 use super::lines::Lines;
-use super::load::{at_least_1, LoadArgs};
-use super::output::{tell, Stdout, StdoutError};
+use super::load::{at_least_1, GenerationConfigArgs, LoadArgs};
+use super::output::{in_words, tell, Stdout, StdoutError};
 use super::slash::{parse_slash, Slash, HELP};
 use super::speed::Speed;
 
 /// Chat in the terminal, or give one answer.
 ///
-/// Without -i, every line of stdin is a question; /help lists what else a line can be. Ctrl-c stops an
-/// answer. Answers go to stdout; tokens and speeds, after each answer, to stderr.
+/// Without -i, every line of stdin is a question; /help lists what else a line can be. In a terminal the lines are
+/// one conversation, and ctrl-c stops an answer. From a pipe or a file each line is answered by itself, unless
+/// --conversation is given. Answers go to stdout; tokens and speeds, after each answer, to stderr.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RunArgs {
@@ -28,13 +30,18 @@ pub struct RunArgs {
     /// Give one answer, to PROMPT, and leave.
     #[arg(short = 'i', long = "prompt", value_name = "PROMPT")]
     prompt: Option<String>,
+    /// Make one conversation of the lines of a pipe or a file, as in a terminal.
+    #[arg(long, conflicts_with = "prompt")]
+    conversation: bool,
     /// 0: always the likeliest token, so that answers repeat; above 0: chosen at random, the more so
-    /// the higher.
-    #[arg(long, default_value_t = 0., value_parser = temperature, allow_negative_numbers = true)]
-    temperature: f64,
+    /// the higher [default: that of generation_config.json, or 0].
+    #[arg(long, value_parser = temperature, allow_negative_numbers = true)]
+    temperature: Option<f64>,
     /// The most tokens of an answer [default: what fits the model's context].
     #[arg(long, value_name = "N", value_parser = at_least_1)]
     max_tokens: Option<usize>,
+    #[command(flatten)]
+    generation: GenerationConfigArgs,
     #[command(flatten)]
     pub load: LoadArgs,
 }
@@ -47,16 +54,16 @@ Examples:
 
 /// Answers until there is no more question.
 pub async fn run(args: RunArgs) -> Result<()> {
-    let engine = args.load.engine().await?;
+    let engine = args.generation.engine(&args.load).await?;
     let chains = match &args.chains {
         Some(asked) => parse_chains(asked, engine.chains()).context("--chains")?,
         None => engine.chains(),
     };
-    let sampling = sampling(args.temperature, args.max_tokens);
+    let sampling = sampling(args.temperature, args.max_tokens, engine.sampling_defaults());
     let conversation = Conversation { engine: &engine, chains, sampling, messages: Vec::new() };
     match args.prompt {
         Some(prompt) => one_answer(conversation, prompt).await,
-        None => chat(conversation).await,
+        None => chat(conversation, args.conversation).await,
     }
 }
 
@@ -66,9 +73,11 @@ async fn one_answer(mut conversation: Conversation<'_>, prompt: String) -> Resul
     Ok(())
 }
 
-async fn chat(mut conversation: Conversation<'_>) -> Result<()> {
+/// Answers the lines of stdin. Those of a person are one conversation; others only if `one_conversation`.
+async fn chat(mut conversation: Conversation<'_>, one_conversation: bool) -> Result<()> {
     let mut lines = Lines::of_stdin()?;
     let mut total = Speed::default();
+    let one_conversation = one_conversation || lines.terminal();
     if lines.terminal() {
         note(&format!("{}: /help lists the commands", conversation.engine.name()));
     }
@@ -87,9 +96,12 @@ async fn chat(mut conversation: Conversation<'_>) -> Result<()> {
         match done {
             // A person corrects the line; a script must not go on as if it had worked.
             Err(error) if lines.terminal() && StdoutError::of(&error).is_none() => {
-                tell(format!("{error:#}"))
+                tell(in_words(&error))
             }
             done => done?,
+        }
+        if !one_conversation {
+            conversation.messages.clear();
         }
     }
     note(&format!("in all: {total}"));
@@ -146,12 +158,24 @@ fn note(text: &str) {
     tell(style(text).for_stderr().dim());
 }
 
-fn sampling(temperature: f64, max_tokens: Option<usize>) -> SamplingParams {
-    let sampling = match temperature {
+/// What the options say; what they leave out is as in `defaults`, those of the model.
+fn sampling(
+    temperature: Option<f64>,
+    max_tokens: Option<usize>,
+    defaults: &SamplingDefaults,
+) -> SamplingParams {
+    let sampling = match temperature.or(defaults.temperature).unwrap_or(0.) {
         0. => SamplingParams::deterministic(),
-        _ => SamplingParams { temperature: Some(temperature), ..SamplingParams::neutral() },
+        temperature => SamplingParams {
+            temperature: Some(temperature),
+            top_p: defaults.top_p,
+            top_k: defaults.top_k.map(|top_k| top_k as usize).filter(|&top_k| top_k > 0),
+            min_p: defaults.min_p,
+            ..SamplingParams::neutral()
+        },
     };
-    SamplingParams { max_len: max_tokens, ..sampling }
+    let repetition_penalty = defaults.repetition_penalty;
+    SamplingParams { max_len: max_tokens, repetition_penalty, ..sampling }
 }
 
 fn temperature(value: &str) -> Result<f64, String> {
@@ -167,9 +191,28 @@ mod tests {
 
     #[test]
     fn temperature_0_is_greedy() {
-        assert_eq!(sampling(0., Some(5)).top_k, Some(1));
-        let warm = sampling(0.7, None);
+        let defaults = SamplingDefaults::default();
+        assert_eq!(sampling(None, Some(5), &defaults).top_k, Some(1));
+        assert_eq!(sampling(Some(0.), Some(5), &defaults).top_k, Some(1));
+        let warm = sampling(Some(0.7), None, &defaults);
         assert_eq!((warm.temperature, warm.top_k, warm.max_len), (Some(0.7), None, None));
+    }
+
+    #[test]
+    fn the_model_s_defaults_are_for_what_is_left_out() {
+        let defaults = SamplingDefaults {
+            temperature: Some(0.6),
+            top_p: Some(0.9),
+            top_k: Some(0),
+            repetition_penalty: Some(1.1),
+            ..SamplingDefaults::default()
+        };
+        let left_out = sampling(None, None, &defaults);
+        assert_eq!((left_out.temperature, left_out.top_p), (Some(0.6), Some(0.9)));
+        assert_eq!((left_out.top_k, left_out.repetition_penalty), (None, Some(1.1)));
+        assert_eq!(sampling(Some(0.7), None, &defaults).temperature, Some(0.7));
+        let greedy = sampling(Some(0.), None, &defaults);
+        assert_eq!((greedy.top_k, greedy.repetition_penalty), (Some(1), Some(1.1)));
     }
 
     #[test]

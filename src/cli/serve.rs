@@ -5,7 +5,7 @@ use clap::Args;
 use colm::serve::{Elastic, Guard, ServeOptions};
 use colm::{Engine, EngineOptions};
 
-use super::load::LoadArgs;
+use super::load::{GenerationConfigArgs, LoadArgs};
 
 /// Serve the OpenAI API over HTTP, with Swagger's pages at /docs.
 ///
@@ -33,6 +33,8 @@ pub struct ServeArgs {
     #[arg(long, value_name = "REQUESTS:K,..")]
     elastic: Option<Elastic>,
     #[command(flatten)]
+    generation: GenerationConfigArgs,
+    #[command(flatten)]
     pub load: LoadArgs,
 }
 
@@ -44,7 +46,9 @@ Examples:
 
 /// Serves until it is stopped.
 pub async fn run(args: ServeArgs) -> Result<()> {
-    let options = EngineOptions { reserve_kv_cache: true, ..args.load.options() };
+    let generation_config = args.generation.counts();
+    let options =
+        EngineOptions { reserve_kv_cache: true, generation_config, ..args.load.options() };
     let engine = Engine::start(&options).await?;
     let guard = Guard { allow_origins: args.allow_origin, ..Guard::default() };
     let options = ServeOptions { elastic: args.elastic.unwrap_or_default(), guard };

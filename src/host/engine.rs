@@ -3,22 +3,24 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{bail, Context, Result};
+use anyhow::{anyhow, bail, Context, Result};
 use candle_core::Device;
-use colm_checkpoint::ColmConfig;
+use colm_checkpoint::{files_for, ColmConfig};
+use colm_prompt::panics::catch;
+use colm_prompt::SamplingDefaults;
 use mistralrs_core::{
-    DeviceMapMetadata, DeviceMapSetting, IsqType, MemoryGpuConfig, MemoryUsage, MistralRs,
-    MistralRsBuilder, ModelDType, NormalLoaderBuilder, NormalSpecificConfig, PagedAttentionConfig,
-    PagedCacheType, SchedulerConfig, TokenSource,
+    AdapterPaths, DeviceMapMetadata, DeviceMapSetting, IsqType, LocalModelPaths, MemoryGpuConfig,
+    MistralRs, MistralRsBuilder, ModelDType, ModelPaths, NormalLoaderBuilder, NormalSpecificConfig,
+    PagedAttentionConfig, PagedCacheType, SchedulerConfig,
 };
 
 use super::chain_choice::model_id_at;
 use super::counters::Counts;
+use super::find::find_model;
 use super::gpu;
 use super::grammar::GrammarCompiler;
-use super::hub;
 use super::kv_pool::KvPool;
-use super::loader::{ColmLoader, Loaded};
+use super::loader::{chains_to_load, ColmLoader, Loaded};
 use super::prompt::Prompts;
 use super::vocabulary::Vocabulary;
 
@@ -44,6 +46,8 @@ pub struct EngineOptions {
     /// Self-speculation: the most tokens that the first chain drafts for the others to check at once; none if
     /// 0. The answers are the same.
     pub drafts: usize,
+    /// Whether requests are sampled as the model's generation_config.json says, in what they leave out.
+    pub generation_config: bool,
     /// Whether prompts reuse the blocks of earlier ones.
     pub prefix_cache: bool,
     /// Whether all memory of the KV cache is taken at the start, so that a server that has started never
@@ -66,6 +70,7 @@ impl EngineOptions {
             dtype: None,
             isq: None,
             drafts: 0,
+            generation_config: true,
             prefix_cache: true,
             reserve_kv_cache: false,
             ignore_eos: false,
@@ -80,6 +85,7 @@ pub struct Engine {
     name: String,
     loaded: Arc<Loaded>,
     prompts: Prompts,
+    sampling_defaults: SamplingDefaults,
     grammars: Arc<GrammarCompiler>,
 }
 
@@ -91,25 +97,15 @@ impl Engine {
         if options.max_seqs == 0 {
             bail!("--max-seqs 0: no request could ever run, expected 1 or more");
         }
-        let name = name_of(&options.model)?;
-        let folder = match Path::new(&options.model).is_dir() {
-            true => options.model.clone(),
-            false => {
-                let fetch = || hub::folder_of(&options.model, options.max_chains);
-                tokio::task::block_in_place(fetch)?.to_string_lossy().into_owned()
-            }
-        };
+        let (name, folder) = find_model(options)?;
         let device = device(options)?;
         gpu::check_block_size(options.block_size, &device)?;
-        let memory = MemoryUsage.get_total_memory(&device)? / (1024 * 1024);
-        if options.kv_cache_mb > memory {
-            bail!("--kv-cache-mb {}: expected at most {memory}, all there is", options.kv_cache_mb);
-        }
         let loaded = Arc::new(Loaded::default());
         let kv_pool = KvPool { mib: options.kv_cache_mb, block_size: options.block_size };
         let loader = ColmLoader {
             max_chains: options.max_chains,
             kv_pool: Some(kv_pool),
+            isq: options.isq,
             drafts: options.drafts,
             loaded: loaded.clone(),
         };
@@ -117,7 +113,7 @@ impl Engine {
             NormalSpecificConfig::default(),
             None,
             None,
-            Some(folder),
+            Some(name.clone()),
             false,
             None,
         )
@@ -132,26 +128,24 @@ impl Engine {
             PagedCacheType::Auto,
         )?;
         let pipeline = tokio::task::block_in_place(|| {
-            loader.load_model_from_hf(
-                None,
-                TokenSource::CacheToken,
-                &dtype,
-                &device,
-                true,
-                DeviceMapSetting::Map(DeviceMapMetadata::dummy()),
-                options.isq,
-                Some(paging),
-            )
+            let paths = paths(&folder, options.max_chains)?;
+            let load = || {
+                loader.load_model_from_path(
+                    &paths,
+                    &dtype,
+                    &device,
+                    true,
+                    DeviceMapSetting::Map(DeviceMapMetadata::dummy()),
+                    options.isq,
+                    Some(paging),
+                )
+            };
+            catch(load).unwrap_or_else(|panic| Err(anyhow!("the engine has failed: {panic}")))
         })
         .with_context(|| format!("cannot load {}", options.model))?;
         // The host leaves its quantization on the thread, for whatever is loaded there next.
         mistralrs_quant::clear_immediate_isq();
-        let (metadata, chat_template, vocabulary) = {
-            let pipeline = pipeline.lock().await;
-            let (config, _) = loaded.model().context("the loader has not loaded a model")?;
-            let vocabulary = Vocabulary::new(&*pipeline, config.file.vocab_size)?;
-            (pipeline.get_metadata(), pipeline.get_chat_template(), vocabulary)
-        };
+        let metadata = pipeline.lock().await.get_metadata();
         if options.reserve_kv_cache {
             let cache = metadata.cache_engine.as_ref();
             let cache = cache.context("the engine has not paged the KV cache")?;
@@ -161,7 +155,14 @@ impl Engine {
                 values.zero_set()?;
             }
         }
-        let prompts = Prompts::new(vocabulary, chat_template, metadata.max_seq_len);
+        let folder = loaded.prompt_folder().context("the loader has read no folder")?.clone();
+        let tokens = metadata.tok_env().context("the tokenizer has no tokens")?;
+        let vocabulary = Vocabulary::new(folder.tokenizer.clone(), tokens);
+        let sampling_defaults = match options.generation_config {
+            true => folder.sampling_defaults.clone(),
+            false => SamplingDefaults::default(),
+        };
+        let prompts = Prompts::new(vocabulary, folder, metadata.max_seq_len);
         let grammars = metadata.llg_factory.clone().context("the tokenizer has no grammars")?;
         let mut cache = metadata.cache_config.clone();
         let cache = cache.as_mut().context("the engine has not paged the KV cache")?;
@@ -177,7 +178,7 @@ impl Engine {
             .build()
             .await;
         let grammars = Arc::new(GrammarCompiler::new(grammars));
-        let engine = Self { host, name, loaded, prompts, grammars };
+        let engine = Self { host, name, loaded, prompts, sampling_defaults, grammars };
         for k in 1..=engine.chains() {
             let alias = model_id_at(&engine.name, k);
             let registered = engine.host.register_model_alias(&alias, &engine.name);
@@ -212,6 +213,12 @@ impl Engine {
         known.unwrap_or(self.config().file.max_position_embeddings)
     }
 
+    /// How tokens are chosen where a request does not say it: as generation_config.json says, if the engine was
+    /// started with it. For front ends; a [`Request`](crate::Request) says all of it.
+    pub fn sampling_defaults(&self) -> &SamplingDefaults {
+        &self.sampling_defaults
+    }
+
     /// What the model has computed and reused so far.
     pub fn counts(&self) -> Counts {
         self.loaded.counters().now()
@@ -235,23 +242,22 @@ impl Engine {
     }
 }
 
-/// The last part of a folder's path, or the whole Hugging Face id.
-fn name_of(model: &str) -> Result<String> {
-    let path = Path::new(model);
-    if path.is_dir() {
-        let folder = path.canonicalize().with_context(|| format!("cannot open folder {model}"))?;
-        let name = folder.file_name().map(|name| name.to_string_lossy().into_owned());
-        return name.with_context(|| format!("{model} has no folder name"));
-    }
-    let parts: Vec<&str> = model.split('/').collect();
-    match parts.as_slice() {
-        [owner, name]
-            if !owner.is_empty() && !name.is_empty() && *owner != "." && *owner != ".." =>
-        {
-            Ok(model.into())
-        }
-        _ => bail!("{model} is neither a folder nor a Hugging Face id such as owner/name"),
-    }
+/// The files of the model in `folder`. The host reads config.json; the loader, the others.
+fn paths(folder: &Path, max_chains: Option<usize>) -> Result<Box<dyn ModelPaths>> {
+    let config_file = folder.join("config.json");
+    let config = ColmConfig::read(&config_file)?;
+    let k = chains_to_load(&config, max_chains)?;
+    Ok(Box::new(LocalModelPaths::new(
+        folder.join("tokenizer.json"),
+        config_file,
+        folder.join("tokenizer_config.json"),
+        files_for(folder, &config, k)?,
+        AdapterPaths::None,
+        None,
+        None,
+        None,
+        None,
+    )))
 }
 
 /// The first GPU, in a build with CUDA.

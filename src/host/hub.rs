@@ -1,41 +1,80 @@
 //! A model of the Hugging Face hub: of its weights only the files of the chains asked for are fetched.
 
-use std::env;
 use std::path::{Path, PathBuf};
+use std::{env, fmt};
 
 use anyhow::{bail, ensure, Context, Result};
 use colm_checkpoint::{names_for, ColmConfig, INDEX_FILE};
 use hf_hub::api::sync::{ApiBuilder, ApiRepo};
-use hf_hub::Cache;
+use hf_hub::{Cache, Repo, RepoType};
 
 const CONFIG: &str = "config.json";
 
 /// What a model may have besides its config and its weights.
-const BESIDES: [&str; 6] = [
+const BESIDES: [&str; 7] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "generation_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
     "chat_template.json",
     "chat_template.jinja",
 ];
+
+/// The folder of further chat templates.
+const CHAT_TEMPLATES: &str = "additional_chat_templates/";
+
+/// A model of the hub, at a revision: a branch, a tag or a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubId {
+    /// `owner/name`.
+    pub name: String,
+    /// `main` if none is named.
+    pub revision: String,
+}
+
+impl HubId {
+    /// `owner/name` or `owner/name@revision`; None if `text` is neither.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (name, revision) = text.split_once('@').unwrap_or((text, "main"));
+        let part = |part: &str| !part.is_empty() && !part.starts_with('.');
+        let is_name = name.split('/').count() == 2 && name.split('/').all(part);
+        let is_id =
+            is_name && !revision.is_empty() && !revision.split('/').any(|part| part == "..");
+        is_id.then(|| Self { name: name.into(), revision: revision.into() })
+    }
+
+    fn repo(&self) -> Repo {
+        Repo::with_revision(self.name.clone(), RepoType::Model, self.revision.clone())
+    }
+}
+
+impl fmt::Display for HubId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        match self.revision.as_str() {
+            "main" => Ok(()),
+            revision => write!(f, "@{revision}"),
+        }
+    }
+}
 
 /// The folder in the hub's cache that holds the first `max_chains` chains of the model `id`; what is missing
 /// there is fetched.
 ///
 /// The variables `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` mean what they mean
 /// to the hub's own tools. If the hub cannot be reached, what is in the cache has to do.
-pub fn folder_of(id: &str, max_chains: Option<usize>) -> Result<PathBuf> {
+pub fn folder_of(id: &HubId, max_chains: Option<usize>) -> Result<PathBuf> {
     let cache = mistralrs_core::hf_hub_cache_dir().map(Cache::new).unwrap_or_else(Cache::from_env);
     let token = env::var("HF_TOKEN").ok().or_else(|| Cache::from_env().token());
     let api = ApiBuilder::from_env().with_cache_dir(cache.path().clone()).with_token(token);
-    let repo = api.build()?.model(id.into());
+    let repo = api.build()?.repo(id.repo());
     match listing(&repo) {
         Ok(names) => {
             Remote { repo, names }.fetch(max_chains).with_context(|| format!("fetching {id}"))
         }
         Err(reason) => {
-            let config = cache.model(id.into()).get(CONFIG).with_context(|| {
+            let config = cache.repo(id.repo()).get(CONFIG).with_context(|| {
                 format!(
                     "{id} is no folder here, is not in the cache at {}, and the Hugging Face hub does not \
                      give it: {reason}",
@@ -82,6 +121,9 @@ impl Remote {
         for name in BESIDES.into_iter().filter(|name| self.has(name)) {
             self.get(name, &folder)?;
         }
+        for name in self.names.iter().filter(|name| name.starts_with(CHAT_TEMPLATES)) {
+            self.repo.get(name).with_context(|| name.to_string())?;
+        }
         for name in names_for(&folder, &self.names, &config, k)? {
             self.get(&name, &folder)?;
         }
@@ -106,4 +148,20 @@ fn parent(file: &Path) -> Result<PathBuf> {
     file.parent()
         .map(Path::to_path_buf)
         .with_context(|| format!("{} has no folder", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_have_an_owner_a_name_and_perhaps_a_revision() {
+        let id = HubId::parse("owner/name@refs/pr/1").unwrap();
+        assert_eq!((id.name.as_str(), id.revision.as_str()), ("owner/name", "refs/pr/1"));
+        assert_eq!(id.to_string(), "owner/name@refs/pr/1");
+        assert_eq!(HubId::parse("owner/name").unwrap().to_string(), "owner/name");
+        for text in ["", "name", "a/b/c", "/b", "a/", "./b", "../b", "a/..", "a/b@", "a/b@../c"] {
+            assert_eq!(HubId::parse(text), None, "{text}");
+        }
+    }
 }

@@ -29,10 +29,20 @@ pub struct KvPoolTooSmall {
 const MIB: usize = 1024 * 1024;
 
 impl KvPool {
+    /// The bytes of the keys and values of all layers.
+    pub fn bytes(&self) -> usize {
+        self.mib.saturating_mul(MIB)
+    }
+
+    /// How many tokens it holds.
+    pub fn tokens(&self, config: &ColmConfig, k: usize, dtype: DType) -> usize {
+        self.bytes() / kv_bytes_per_token(config, k, dtype).max(1)
+    }
+
     /// Refuses a pool in which no sequence could ever run.
     pub fn check(&self, config: &ColmConfig, k: usize, dtype: DType) -> Result<(), KvPoolTooSmall> {
         let bytes_per_block = self.block_size * kv_bytes_per_token(config, k, dtype);
-        if self.mib * MIB / bytes_per_block >= 2 {
+        if self.bytes() / bytes_per_block >= 2 {
             return Ok(());
         }
         Err(KvPoolTooSmall {

@@ -6,22 +6,27 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{bail, Context, Result};
-use candle_core::DType;
+use candle_core::{DType, Device};
 use colm_checkpoint::{files_for, Architecture, Checkpoint, ColmConfig, Part, Projection};
+use colm_prompt::panics::catch;
+use colm_prompt::{ModelFacts, PromptFolder};
 use mistralrs_core::ext::{
     register_architecture, AttentionImplementation, DeviceMappedModelLoader, IsqModelLoader,
     KvCacheLayout, LoraConfig, ModelConfigLike, ModelConfigMetadata, NormalLoadingMetadata,
-    NormalModel, NormalModelLoader, XLoraConfig,
+    NormalModel, NormalModelLoader, PromptFiles, XLoraConfig,
 };
-use mistralrs_core::{AutoDeviceMapParams, Ordering as LoraOrdering};
+use mistralrs_core::{AutoDeviceMapParams, IsqType, Ordering as LoraOrdering};
 use mistralrs_quant::{QuantizedConfig, ShardedVarBuilder};
 use regex::Regex;
 
 use super::counters::Counters;
 use super::dense::as_chain_layout;
 use super::gpu;
-use super::kv_pool::KvPool;
+use super::kv_pool::{kv_bytes_per_token, KvPool};
+use super::memory;
 use super::normal_model::HostedColm;
+use super::prompt_files::prompt_files;
+use super::request::first_line;
 use crate::model::colm::Placed;
 use crate::model::Colm;
 
@@ -37,6 +42,7 @@ pub fn register() {
 #[derive(Debug, Default)]
 pub struct Loaded {
     config: OnceLock<(ColmConfig, usize)>,
+    prompt_folder: OnceLock<Arc<PromptFolder>>,
     counters: Arc<Counters>,
 }
 
@@ -44,6 +50,11 @@ impl Loaded {
     /// The config, and the number of chains loaded. None before a model is loaded.
     pub fn model(&self) -> Option<(&ColmConfig, usize)> {
         self.config.get().map(|(config, chains)| (config, *chains))
+    }
+
+    /// What its folder says of prompts and answers. None before a model is loaded.
+    pub fn prompt_folder(&self) -> Option<&Arc<PromptFolder>> {
+        self.prompt_folder.get()
     }
 
     /// The totals of the model's work.
@@ -59,6 +70,8 @@ pub struct ColmLoader {
     pub max_chains: Option<usize>,
     /// The KV cache the engine is going to allocate, if its size is given: checked against the model.
     pub kv_pool: Option<KvPool>,
+    /// What the engine quantizes the linear layers to, for the memory they need.
+    pub isq: Option<IsqType>,
     /// The most tokens the first chain drafts at once; none if 0.
     pub drafts: usize,
     /// Told about the model.
@@ -68,12 +81,26 @@ pub struct ColmLoader {
 impl ColmLoader {
     fn config(&self, json: &str) -> Result<(ColmConfig, usize)> {
         let config = ColmConfig::parse(json).context("config.json")?;
-        let count = config.chains.count();
-        let k = self.max_chains.unwrap_or(count);
-        if k == 0 || k > count {
-            bail!("--max-chains {k}: the model has {count} chains, expected 1 to {count}");
-        }
+        let k = chains_to_load(&config, self.max_chains)?;
         Ok((config, k))
+    }
+
+    /// The longest sequence, in tokens: the model's context, or what the KV cache or the memory holds.
+    fn longest(&self, config: &ColmConfig, k: usize, dtype: DType) -> usize {
+        let held = match &self.kv_pool {
+            Some(pool) => pool.tokens(config, k, dtype),
+            None => memory::total() / kv_bytes_per_token(config, k, dtype).max(1),
+        };
+        config.file.max_position_embeddings.min(held)
+    }
+
+    /// Refuses a model that needs more memory than there is, before its weights are read.
+    fn check_memory(&self, json: &str, device: &Device, dtype: DType) -> Result<()> {
+        let pack_factor = self.isq.map_or(1, |isq| isq.pack_factor(dtype));
+        let Sizes { layers, others } = self.sizes(json, dtype, pack_factor.max(1))?;
+        let weights = layers.iter().sum::<usize>() + others;
+        let kv_cache = self.kv_pool.map_or(0, |pool| pool.bytes());
+        Ok(memory::check(weights, kv_cache, device)?)
     }
 
     fn sizes(&self, json: &str, dtype: DType, pack_factor: usize) -> Result<Sizes> {
@@ -95,6 +122,16 @@ impl ColmLoader {
         sizes.others *= bytes;
         Ok(sizes)
     }
+}
+
+/// How many chains of the model are read, opened and held.
+pub(super) fn chains_to_load(config: &ColmConfig, max_chains: Option<usize>) -> Result<usize> {
+    let count = config.chains.count();
+    let k = max_chains.unwrap_or(count);
+    if k == 0 || k > count {
+        bail!("--max-chains {k}: the model has {count} chains, expected 1 to {count}");
+    }
+    Ok(k)
 }
 
 /// Bytes of weights.
@@ -124,6 +161,23 @@ fn quantization(config: &ColmConfig) -> Result<Option<QuantizedConfig>> {
     parsed.transpose().context("config.json: `quantization_config`")
 }
 
+/// Refuses a quantization with which the model cannot answer.
+fn try_a_step(colm: &Colm, config: &ColmConfig, isq: Option<IsqType>) -> Result<()> {
+    let tried = catch(|| colm.try_a_step(config));
+    let why = match tried {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(error)) => first_line(&error.to_string()),
+        Err(panic) => panic,
+    };
+    let dtype = colm.dtype().as_str();
+    match isq {
+        Some(isq) => bail!("--isq {isq}: the engine cannot compute with it in {dtype}: {why}"),
+        None => bail!(
+            "config.json: `quantization_config`: the engine cannot compute with it in {dtype}: {why}"
+        ),
+    }
+}
+
 fn folder_of(files: &[PathBuf]) -> Result<&Path> {
     let folder = files.first().and_then(|file| file.parent());
     folder.context("the model folder has no weight files")
@@ -141,6 +195,20 @@ impl NormalModelLoader for ColmLoader {
         Ok(files_for(folder, &config, k)?)
     }
 
+    fn prompt_files(&self, json: &str, folder: &Path) -> Result<Option<PromptFiles>> {
+        let (config, _) = self.config(json)?;
+        let facts = ModelFacts {
+            vocab_size: config.file.vocab_size,
+            longest: config.file.max_position_embeddings,
+            config: &config.file.other,
+        };
+        let prompt_folder = Arc::new(PromptFolder::read(folder, &facts)?);
+        let files = prompt_files(&prompt_folder);
+        // As with the config.
+        let _ = self.loaded.prompt_folder.set(prompt_folder);
+        Ok(Some(files))
+    }
+
     fn load(
         &self,
         json: &str,
@@ -156,6 +224,7 @@ impl NormalModelLoader for ColmLoader {
             pool.check(&config, k, vb.dtype())?;
         }
         gpu::check(&config, k, &loading.real_device, vb.dtype())?;
+        self.check_memory(json, &loading.real_device, vb.dtype())?;
         let quantization = quantization(&config)?;
         let embedding = Part::Embedding.chain_name(0);
         let vb = match vb.contains_tensor(&embedding) {
@@ -173,6 +242,7 @@ impl NormalModelLoader for ColmLoader {
         let colm = Colm::load(
             &config,
             k,
+            self.longest(&config, k, vb.dtype()),
             &quantization,
             &Placed {
                 linears: &|layer| placed(layer, loading_isq),
@@ -180,6 +250,9 @@ impl NormalModelLoader for ColmLoader {
                 quantized_later: loading_isq,
             },
         )?;
+        if self.isq.is_some() || quantization.is_some() {
+            try_a_step(&colm, &config, self.isq)?;
+        }
         let metadata = metadata(&config, k);
         // Set once per loader; an engine that is rebooted keeps its model.
         let _ = self.loaded.config.set((config.clone(), k));

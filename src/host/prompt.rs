@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use mistralrs_core::ext::{render_chat, ChatTemplate};
+use colm_prompt::{Conversation, PromptFolder};
 use tokio::sync::Semaphore;
 
-use super::request::{first_line, Conversation, Prompt, RequestError};
+use super::request::{conversation, first_line, Prompt, RequestError};
 use super::vocabulary::Vocabulary;
 
 /// Longer texts are tokenized one at a time: they take seconds of a core.
@@ -18,20 +18,16 @@ const LEAST_BYTES: usize = 64 * 1024;
 #[derive(Clone)]
 pub struct Prompts {
     pub(super) vocabulary: Arc<Vocabulary>,
-    chat_template: Option<Arc<ChatTemplate>>,
+    folder: Arc<PromptFolder>,
     longest: usize,
     long_texts: Arc<Semaphore>,
 }
 
 impl Prompts {
     /// For a model that holds sequences of `longest` tokens.
-    pub(super) fn new(
-        vocabulary: Vocabulary,
-        chat_template: Option<Arc<ChatTemplate>>,
-        longest: usize,
-    ) -> Self {
+    pub(super) fn new(vocabulary: Vocabulary, folder: Arc<PromptFolder>, longest: usize) -> Self {
         let long_texts = Arc::new(Semaphore::new(1));
-        Self { vocabulary: Arc::new(vocabulary), chat_template, longest, long_texts }
+        Self { vocabulary: Arc::new(vocabulary), folder, longest, long_texts }
     }
 
     /// The most bytes a prompt can have.
@@ -39,12 +35,17 @@ impl Prompts {
         self.longest.saturating_mul(self.vocabulary.longest_token()).max(LEAST_BYTES)
     }
 
+    /// What the model's folder says of prompts and answers.
+    pub fn folder(&self) -> &PromptFolder {
+        &self.folder
+    }
+
     /// The tokens of `prompt`: at least one, at most the longest sequence, all of them the model's.
     pub async fn tokens(&self, prompt: Prompt) -> Result<Vec<u32>, RequestError> {
         let tokens = match prompt {
             Prompt::Tokens(tokens) => tokens,
             Prompt::Text(text) => self.tokenize(text).await?,
-            Prompt::Chat(messages) => self.conversation(messages.into()).await?,
+            Prompt::Chat(messages) => self.conversation(conversation(messages)).await?,
             Prompt::Conversation(conversation) => self.conversation(*conversation).await?,
         };
         let (count, longest) = (tokens.len(), self.longest);
@@ -60,36 +61,41 @@ impl Prompts {
 
     /// The tokens of `text`, with those that the tokenizer adds to every text.
     pub async fn tokenize(&self, text: String) -> Result<Vec<u32>, RequestError> {
-        let (bytes, most) = (text.len(), self.most_bytes());
-        if bytes > most {
-            return Err(RequestError::TextLength { bytes, most, longest: self.longest });
-        }
-        self.tokenize_any(text).await
+        self.encode(text, true).await
     }
 
     /// As [`Self::tokenize`], for a text of any length.
     pub async fn tokenize_any(&self, text: String) -> Result<Vec<u32>, RequestError> {
+        self.encode_any(text, true).await
+    }
+
+    /// The template has written the special tokens already.
+    async fn conversation(&self, conversation: Conversation) -> Result<Vec<u32>, RequestError> {
+        let folder = self.folder.clone();
+        let rendered = aside(move || folder.render(conversation)).await;
+        let rendered = rendered.map_err(RequestError::ChatTemplate)?;
+        let rendered = rendered.ok_or(RequestError::NoChatTemplate)?;
+        let text = rendered.map_err(|error| RequestError::ChatTemplate(error.to_string()))?;
+        self.encode(text, false).await
+    }
+
+    async fn encode(&self, text: String, add_special: bool) -> Result<Vec<u32>, RequestError> {
+        let (bytes, most) = (text.len(), self.most_bytes());
+        if bytes > most {
+            return Err(RequestError::TextLength { bytes, most, longest: self.longest });
+        }
+        self.encode_any(text, add_special).await
+    }
+
+    async fn encode_any(&self, text: String, add_special: bool) -> Result<Vec<u32>, RequestError> {
         let _permit = match text.len() > LONG_TEXT {
             true => Some(self.long_texts.acquire().await.map_err(RequestError::failed)?),
             false => None,
         };
         let vocabulary = self.vocabulary.clone();
-        aside(move || vocabulary.encode(&text)).await.map_err(RequestError::Tokenizer)?
+        let encoded = aside(move || vocabulary.encode(&text, add_special)).await;
+        encoded.map_err(RequestError::Tokenizer)?
     }
-
-    async fn conversation(&self, conversation: Conversation) -> Result<Vec<u32>, RequestError> {
-        let template = self.chat_template.clone().filter(|template| template.has_chat_template());
-        let template = template.ok_or(RequestError::NoChatTemplate)?;
-        let rendered = aside(move || render(&template, conversation)).await;
-        let text = rendered.and_then(|rendered| rendered).map_err(RequestError::ChatTemplate)?;
-        self.tokenize(text).await
-    }
-}
-
-fn render(template: &ChatTemplate, conversation: Conversation) -> Result<String, String> {
-    let Conversation { messages, tools, enable_thinking, reasoning_effort } = conversation;
-    render_chat(template, messages, true, enable_thinking, reasoning_effort, tools)
-        .map_err(|error| first_line(&error.to_string()))
 }
 
 /// The result of `work`, done on a thread that may be busy for long; an error if it panics.

@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use either::Either;
-use indexmap::IndexMap;
-use mistralrs_core::{
-    CustomLogitsProcessor, MessageContent, ReasoningEffort, SamplingParams, Tool,
-};
+use colm_prompt::Conversation;
+use mistralrs_core::{CustomLogitsProcessor, SamplingParams};
+use serde_json::Map;
 use thiserror::Error;
 
 use super::chain_choice::ChainsRefused;
@@ -33,32 +31,13 @@ impl Message {
     }
 }
 
-/// A message as chat templates see it: role, content, and for some also `tool_calls`, `name`, ..
-pub type TemplateMessage = IndexMap<String, MessageContent>;
-
-/// A conversation with all that a chat template can show.
-#[derive(Clone, Debug, Default)]
-pub struct Conversation {
-    /// The turns.
-    pub messages: Vec<TemplateMessage>,
-    /// Functions that the model may call.
-    pub tools: Vec<Tool>,
-    /// For templates with a switch for it; their default if None.
-    pub enable_thinking: Option<bool>,
-    /// For templates that show it.
-    pub reasoning_effort: Option<ReasoningEffort>,
-}
-
-impl From<Vec<Message>> for Conversation {
-    fn from(messages: Vec<Message>) -> Self {
-        let message = |message: Message| {
-            IndexMap::from([
-                ("role".to_string(), Either::Left(message.role)),
-                ("content".to_string(), Either::Left(message.content)),
-            ])
-        };
-        Self { messages: messages.into_iter().map(message).collect(), ..Self::default() }
-    }
+/// A conversation of these turns, at whose end the model answers.
+pub(super) fn conversation(messages: Vec<Message>) -> Conversation {
+    let message = |Message { role, content }: Message| {
+        Map::from_iter([("role".into(), role.into()), ("content".into(), content.into())])
+    };
+    let messages = messages.into_iter().map(message).collect();
+    Conversation { messages, add_generation_prompt: true, ..Conversation::default() }
 }
 
 /// What the model is to go on from.
@@ -66,7 +45,7 @@ impl From<Vec<Message>> for Conversation {
 pub enum Prompt {
     /// A conversation, rendered by the model's chat template.
     Chat(Vec<Message>),
-    /// A conversation with tools.
+    /// A conversation with all that a chat template can show.
     Conversation(Box<Conversation>),
     /// Text, tokenized with the tokenizer's own special tokens.
     Text(String),
@@ -170,7 +149,10 @@ pub enum RequestError {
         vocab_size: usize,
     },
     /// A conversation for a model that has no template for it.
-    #[error("the model has no chat template: send a text or tokens")]
+    #[error(
+        "the model has no chat template (chat_template.jinja, or `chat_template` in tokenizer_config.json): send a \
+         text or tokens"
+    )]
     NoChatTemplate,
     /// The chat template raised an error.
     #[error("the chat template refuses this conversation: {0}")]

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
 use mistralrs_core::llguidance::toktrie::{TokEnv, TokTrie};
-use mistralrs_core::Pipeline;
 use tokenizers::Tokenizer;
 
 use super::request::{first_line, RequestError};
@@ -20,11 +18,10 @@ pub struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// That of `pipeline`, whose model knows `size` tokens.
-    pub(super) fn new(pipeline: &dyn Pipeline, size: usize) -> Result<Self> {
-        let tokenizer = pipeline.tokenizer().context("the model has no tokenizer")?;
-        let tokens = pipeline.get_metadata().tok_env().context("the tokenizer has no tokens")?;
-        Ok(Self { tokenizer, tokens, size })
+    /// That of `tokenizer`, whose `tokens` are those that the model knows.
+    pub(super) fn new(tokenizer: Tokenizer, tokens: TokEnv) -> Self {
+        let size = tokens.tok_trie().vocab_size();
+        Self { tokenizer: Arc::new(tokenizer), tokens, size }
     }
 
     /// The most bytes a token stands for.
@@ -63,9 +60,9 @@ impl Vocabulary {
         }
     }
 
-    /// The tokens of `text`, with those that the tokenizer adds to every text.
-    pub fn encode(&self, text: &str) -> Result<Vec<u32>, RequestError> {
-        let encoding = self.tokenizer.encode_fast(text, true);
+    /// The tokens of `text`; with `add_special` those as well that the tokenizer adds to every text.
+    pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError> {
+        let encoding = self.tokenizer.encode_fast(text, add_special);
         let encoding =
             encoding.map_err(|error| RequestError::Tokenizer(first_line(&error.to_string())))?;
         Ok(encoding.get_ids().to_vec())

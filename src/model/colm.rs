@@ -38,11 +38,12 @@ pub struct Placed<'a> {
 }
 
 impl Colm {
-    /// Loads the first `k` chains. `placed` gives the root of the tensor names (SPEC 4, chain layout)
-    /// for a layer, or for the parts outside the layers.
+    /// Loads the first `k` chains, for sequences of up to `longest` tokens. `placed` gives the root of the tensor
+    /// names (SPEC 4, chain layout) for a layer, or for the parts outside the layers.
     pub fn load(
         config: &ColmConfig,
         k: usize,
+        longest: usize,
         quantization: &Option<QuantizedConfig>,
         placed: &Placed<'_>,
     ) -> Result<Self> {
@@ -56,7 +57,7 @@ impl Colm {
                 ChainHead::load(config, k, quantization, pack, &vb)?
             }
         };
-        let rope = Arc::new(rope(config)?);
+        let rope = Arc::new(rope(config, longest)?);
         let block = |layer: usize| {
             let name = format!("model.layers.{layer}");
             let linears = (placed.linears)(Some(layer)).pp(&name);
@@ -141,13 +142,12 @@ impl Colm {
     }
 }
 
-fn rope(config: &ColmConfig) -> Result<Rope> {
+fn rope(config: &ColmConfig, positions: usize) -> Result<Rope> {
     let scaling = config.rope_scaling.map(|scaling| Llama3Scaling {
         factor: scaling.factor,
         low_freq_factor: scaling.low_freq_factor,
         high_freq_factor: scaling.high_freq_factor,
         original_max_position_embeddings: scaling.original_max_position_embeddings as f64,
     });
-    let positions = config.file.max_position_embeddings;
     Rope::new(config.head_dim, config.file.rope_theta, positions, scaling)
 }

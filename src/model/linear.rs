@@ -1,7 +1,6 @@
 //! ChainLinear (SPEC 2): packed for the kernels, or as the host has quantized it.
 
 use std::borrow::Cow;
-use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Arc;
 
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
@@ -11,6 +10,7 @@ use colm_checkpoint::{ColmConfig, Projection};
 use colm_kernels::{
     chain_gated, chain_linear, chain_linear_add, silu_mul, ChainRows, ChainWeights, Unpacked,
 };
+use colm_prompt::panics::catch;
 use mistralrs_quant::{
     linear_b, GgufMatMul, QuantMethod, QuantMethodConfig, QuantizedConfig, ShardedVarBuilder,
     UnquantLinear,
@@ -180,11 +180,8 @@ pub(super) fn packed(blocks: &[Arc<dyn QuantMethod>]) -> Result<Option<ChainWeig
 ///
 /// Fails if the host could not quantize it, which it says by a panic.
 fn device_of(block: &Arc<dyn QuantMethod>) -> Result<Device> {
-    let device = catch_unwind(AssertUnwindSafe(|| block.dtype_and_device().1));
-    device.map_err(|panic| {
-        let reason = panic.downcast_ref::<String>().map_or("it does not say why", String::as_str);
-        Error::Msg(format!("the engine cannot quantize this model so: {reason}"))
-    })
+    let device = catch(|| block.dtype_and_device().1);
+    device.map_err(|why| Error::Msg(format!("the engine cannot quantize this model so: {why}")))
 }
 
 /// The weights of a block that the host has quantized to what the kernels know. It hands them out in

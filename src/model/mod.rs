@@ -12,6 +12,7 @@ pub mod linear;
 pub mod representation;
 pub mod rows;
 pub mod source;
+mod trial;
 
 pub use colm::Colm;
 pub use representation::Representation;

@@ -11,6 +11,7 @@ use serde::de::value::MapDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde::forward_to_deserialize_any;
 use serde_json::value::RawValue;
+use serde_json::Value;
 
 use super::error::Refusal;
 use super::json_shape::{self, BadShape};
@@ -53,6 +54,11 @@ impl Fields {
         let taking = Taking { fields: &self.fields, taken: &mut self.taken };
         let taking = serde_path_to_error::Deserializer::new(taking, &mut track);
         T::deserialize(taking).map_err(|error| bad_field(&track.path().to_string(), &error))
+    }
+
+    /// A field as it was sent, with its fields in their order.
+    pub fn sent(&self, field: &str) -> Option<Value> {
+        self.fields.get(field).and_then(|value| serde_json::from_str(value.get()).ok())
     }
 
     /// Refuses what nobody has taken.

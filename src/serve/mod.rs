@@ -24,6 +24,7 @@ mod routes;
 mod sampling;
 mod shutdown;
 mod sse;
+mod template_message;
 mod tools;
 mod usage;
 

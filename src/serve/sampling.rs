@@ -8,7 +8,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::error::Refusal;
-use crate::Request;
+use crate::{Request, SamplingDefaults};
 
 /// The most stop strings, and the longest of them in bytes.
 const MOST_STOPS: usize = 16;
@@ -64,24 +64,26 @@ pub enum Stop {
 }
 
 impl SamplingFields {
-    /// Puts what the fields say into `request`.
-    pub fn apply(self, request: &mut Request) -> Result<(), Refusal> {
+    /// Puts what the fields say into `request`; `defaults` for what they leave out.
+    pub fn apply(self, request: &mut Request, defaults: &SamplingDefaults) -> Result<(), Refusal> {
         in_range("temperature", self.temperature, 0. ..=2.)?;
         in_range("top_p", self.top_p, 0. ..=1.)?;
         in_range("min_p", self.min_p, 0. ..=1.)?;
         in_range("frequency_penalty", self.frequency_penalty, -2. ..=2.)?;
         in_range("presence_penalty", self.presence_penalty, -2. ..=2.)?;
         in_range("repetition_penalty", self.repetition_penalty, 0.01..=10.)?;
+        let top_p = self.top_p.or(defaults.top_p);
+        let top_k = self.top_k.or(defaults.top_k);
         // A nucleus of nothing is the likeliest token, as a temperature of 0 says it.
-        let greedy = self.top_p == Some(0.);
+        let greedy = top_p == Some(0.);
         request.sampling = SamplingParams {
-            temperature: if greedy { Some(0.) } else { self.temperature },
-            top_p: self.top_p.filter(|_| !greedy),
-            top_k: self.top_k.map(|top_k| top_k as usize).filter(|&top_k| top_k > 0),
-            min_p: self.min_p,
+            temperature: if greedy { Some(0.) } else { self.temperature.or(defaults.temperature) },
+            top_p: top_p.filter(|_| !greedy),
+            top_k: top_k.map(|top_k| top_k as usize).filter(|&top_k| top_k > 0),
+            min_p: self.min_p.or(defaults.min_p),
             frequency_penalty: self.frequency_penalty,
             presence_penalty: self.presence_penalty,
-            repetition_penalty: self.repetition_penalty,
+            repetition_penalty: self.repetition_penalty.or(defaults.repetition_penalty),
             dry_params: self.dry()?,
             ..SamplingParams::neutral()
         };
@@ -184,8 +186,33 @@ mod tests {
 
     fn applied(fields: Value) -> Result<Request, Refusal> {
         let mut request = Request::greedy(Prompt::Tokens(vec![0]));
-        serde_json::from_value::<SamplingFields>(fields).unwrap().apply(&mut request)?;
+        let fields = serde_json::from_value::<SamplingFields>(fields).unwrap();
+        fields.apply(&mut request, &SamplingDefaults::default())?;
         Ok(request)
+    }
+
+    #[test]
+    fn the_model_s_defaults_fill_what_is_left_out_and_nothing_else() {
+        let defaults = SamplingDefaults {
+            temperature: Some(0.6),
+            top_p: Some(0.9),
+            top_k: Some(40),
+            min_p: Some(0.1),
+            repetition_penalty: Some(1.1),
+        };
+        let applied = |fields: Value| {
+            let mut request = Request::greedy(Prompt::Tokens(vec![0]));
+            let fields = serde_json::from_value::<SamplingFields>(fields).unwrap();
+            fields.apply(&mut request, &defaults).unwrap();
+            let SamplingParams { temperature, top_p, top_k, min_p, repetition_penalty, .. } =
+                request.sampling;
+            (temperature, top_p, top_k, min_p, repetition_penalty)
+        };
+        let left_out = (Some(0.6), Some(0.9), Some(40), Some(0.1), Some(1.1));
+        assert_eq!(applied(json!({})), left_out);
+        let named =
+            json!({"temperature": 0, "top_p": 1, "top_k": 0, "min_p": 0, "repetition_penalty": 1});
+        assert_eq!(applied(named), (Some(0.), Some(1.), None, Some(0.), Some(1.)));
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! Functions that the model may call, and the calls in its answers.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use mistralrs_core::{Function, Tool, ToolType};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
+use serde_json::{json, Map, Value};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -29,8 +28,23 @@ pub struct FunctionTool {
     #[schema(value_type = Option<Object>)]
     pub parameters: Option<Map<String, Value>>,
     /// Arguments of a forced call always match the schema.
-    #[allow(dead_code, reason = "OpenAI's clients send it; it changes nothing")]
     pub strict: Option<bool>,
+}
+
+impl FunctionTool {
+    /// As OpenAI's chat writes it, without what is left out.
+    pub fn as_json(&self) -> Value {
+        let mut function = Map::from_iter([("name".to_string(), Value::from(self.name.as_str()))]);
+        let optional = [
+            ("description", self.description.clone().map(Value::from)),
+            ("parameters", self.parameters.clone().map(Value::from)),
+            ("strict", self.strict.map(Value::from)),
+        ];
+        for (field, value) in optional {
+            function.extend(value.map(|value| (field.to_string(), value)));
+        }
+        json!({"type": "function", "function": function})
+    }
 }
 
 /// Which functions are called.
@@ -62,15 +76,19 @@ impl Choice {
 #[derive(Clone, Debug)]
 pub struct Tools {
     functions: Vec<FunctionTool>,
+    /// The same as templates see them: `{"type": "function", "function": ..}`.
+    shown: Vec<Value>,
     choice: Choice,
     /// Whether one answer may hold several calls.
     parallel: bool,
 }
 
 impl Tools {
-    /// Refuses names that are no names and choices that cannot be met.
+    /// Refuses names that are no names and choices that cannot be met. `shown` are the functions as templates see
+    /// them.
     pub fn new(
         functions: Vec<FunctionTool>,
+        shown: Vec<Value>,
         choice: Option<Choice>,
         parallel: Option<bool>,
     ) -> Result<Self, Refusal> {
@@ -110,26 +128,13 @@ impl Tools {
             }
             choice => choice.unwrap_or(Choice::Auto),
         };
-        Ok(Self { functions, choice, parallel: parallel.unwrap_or(true) })
+        Ok(Self { functions, shown, choice, parallel: parallel.unwrap_or(true) })
     }
 
     /// What the chat template shows of them: nothing where none may be called.
-    pub fn for_template(&self) -> Vec<Tool> {
-        if self.choice == Choice::None {
-            return Vec::new();
-        }
-        let tool = |function: &FunctionTool| Tool {
-            tp: ToolType::Function,
-            function: Function {
-                description: function.description.clone(),
-                name: function.name.clone(),
-                parameters: function
-                    .parameters
-                    .clone()
-                    .map(|parameters| parameters.into_iter().collect::<HashMap<_, _>>()),
-            },
-        };
-        self.functions.iter().map(tool).collect()
+    pub fn for_template(&self) -> Option<Vec<Value>> {
+        let hidden = self.choice == Choice::None || self.shown.is_empty();
+        (!hidden).then(|| self.shown.clone())
     }
 
     /// The special tokens that an answer shows: the markers of calls, where there may be some.

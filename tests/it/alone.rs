@@ -66,7 +66,8 @@ impl Alone {
         let vb = ShardedSafeTensors::wrap(Box::new(tensors), *dtype, device.clone());
         let root = |_: Option<usize>| vb.clone();
         let placed = Placed { quantized_later: false, linears: &root, others: &root };
-        let colm = Colm::load(&config, k, &None, &placed).unwrap();
+        let colm =
+            Colm::load(&config, k, config.file.max_position_embeddings, &None, &placed).unwrap();
         let blocks_per_sequence = longest.div_ceil(*block_size);
         let (heads, dim) = (config.kv_heads.total(), config.head_dim);
         let zeros = |shape: &[usize]| Tensor::zeros(shape, *dtype, device).unwrap();

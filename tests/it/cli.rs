@@ -141,9 +141,10 @@ fn run_answers_on_stdout_and_tells_the_speed_on_stderr() {
 }
 
 /// What `colm run` says to `lines` on stdin.
-fn chat(folder: &str, lines: &str) -> Output {
+fn chat(folder: &str, arguments: &[&str], lines: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_colm"))
         .args(["run", "-m", folder, "--max-tokens", "8"])
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -156,7 +157,8 @@ fn chat(folder: &str, lines: &str) -> Output {
 #[test]
 fn a_conversation_goes_on_at_another_chain_count_from_what_is_cached() {
     let (_parent, folder) = model();
-    let output = chat(&folder, "a question of more than thirty-two tokens?\n/chains 2\nand on?\n");
+    let lines = "a question of more than thirty-two tokens?\n/chains 2\nand on?\n";
+    let output = chat(&folder, &["--conversation"], lines);
     let said = text(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert!(said.contains("k = 4: ") && said.contains("k = 2: "), "{said}");
@@ -165,10 +167,28 @@ fn a_conversation_goes_on_at_another_chain_count_from_what_is_cached() {
 }
 
 #[test]
+fn each_line_of_a_file_is_answered_by_itself() {
+    let (_parent, folder) = model();
+    let said = |arguments: &[&str]| {
+        let output = chat(&folder, arguments, "the first question of some length\nand on?\n");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stderr)
+    };
+    let prompts = |said: &str| {
+        let prompt =
+            |line: &str| line.strip_prefix("k = 4: prompt ")?.split(' ').next()?.parse().ok();
+        said.lines().filter_map(prompt).collect::<Vec<usize>>()
+    };
+    let (alone, together) = (prompts(&said(&[])), prompts(&said(&["--conversation"])));
+    assert_eq!(alone[0], together[0]);
+    assert!(alone[1] < alone[0] && together[1] > together[0], "{alone:?} {together:?}");
+}
+
+#[test]
 fn a_script_stops_at_a_line_that_is_wrong() {
     let (_parent, folder) = model();
     for (line, name) in [("/chains 9", "from 1 to 4"), ("/chain 2", "/chains k")] {
-        let output = chat(&folder, &format!("{line}\nhello\n"));
+        let output = chat(&folder, &[], &format!("{line}\nhello\n"));
         let error = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{error}");
         assert!(error.contains(name), "{error}");

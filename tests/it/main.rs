@@ -10,6 +10,8 @@ mod conversation;
 mod convert;
 mod echo;
 mod examples;
+#[cfg(unix)]
+mod folders;
 mod golden;
 mod host_llama;
 mod http;
@@ -18,6 +20,8 @@ mod isolation;
 mod leaving;
 mod llama;
 mod malformed;
+#[cfg(unix)]
+mod mutations;
 mod openai_api;
 mod prefill;
 mod processes;
@@ -27,4 +31,6 @@ mod registry;
 mod responses;
 mod sampled;
 mod speculation;
+#[cfg(unix)]
+mod template_input;
 mod trainer;

@@ -36,7 +36,9 @@ use request::{Chat, ChatCompletionRequest};
 )]
 pub async fn create(State(served): State<Served>, mut fields: Fields) -> Result<Response, Refusal> {
     let chosen = served.choose(&mut fields)?;
-    let chat = Chat::of(&mut fields, chosen.chains, served.engine.max_tokens())?;
+    let engine = &served.engine;
+    let defaults = engine.sampling_defaults();
+    let chat = Chat::of(&mut fields, chosen.chains, engine.max_tokens(), defaults)?;
     fields.finish()?;
     let with_logprobs = chat.request.logprobs.is_some();
     let seed = chat.request.seed;

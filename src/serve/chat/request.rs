@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 
-use either::Either;
+use colm_prompt::Conversation;
 use indexmap::IndexMap;
-use mistralrs_core::ReasoningEffort;
 use serde::de::IgnoredAny;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{json, Map, Value};
 use utoipa::ToSchema;
 
 use super::super::error::Refusal;
@@ -17,9 +16,11 @@ use super::super::labels::Labels;
 use super::super::limits::{check_choices, MOST_TOP_LOGPROBS};
 use super::super::model_choice::ModelFields;
 use super::super::sampling::{in_range, SamplingFields, Stop};
+use super::super::template_message::{
+    template_message, template_role, with_parsed_arguments, TemplateMessage,
+};
 use super::super::tools::{Choice, FunctionTool, Tools};
-use crate::host::request::{Conversation, TemplateMessage};
-use crate::{Prompt, Request};
+use crate::{Prompt, Request, SamplingDefaults};
 
 /// The body, for its description.
 #[derive(Deserialize, ToSchema)]
@@ -64,6 +65,9 @@ pub struct ChatFields {
     enable_thinking: Option<bool>,
     /// For chat templates that show it: low, medium or high.
     reasoning_effort: Option<String>,
+    /// Further variables of the chat template.
+    #[schema(value_type = Option<Object>)]
+    chat_template_kwargs: Option<Map<String, Value>>,
 }
 
 /// Options of a stream.
@@ -87,7 +91,7 @@ pub struct ChatMessage {
     others: IndexMap<String, Value>,
 }
 
-/// A text, or several that are joined.
+/// A text, or several. They are joined by newlines where the chat template does not know parts.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "expected a string or a list of parts of type text")]
 pub enum Content {
@@ -154,8 +158,14 @@ pub struct Chat {
 }
 
 impl Chat {
-    /// The chat that `fields` ask for at `k` chains of a model with a context of `longest` tokens.
-    pub fn of(fields: &mut Fields, k: usize, longest: usize) -> Result<Self, Refusal> {
+    /// The chat that `fields` ask for at `k` chains of a model with a context of `longest` tokens. `defaults` are those
+    /// of the model for what the fields leave out.
+    pub fn of(
+        fields: &mut Fields,
+        k: usize,
+        longest: usize,
+        defaults: &SamplingDefaults,
+    ) -> Result<Self, Refusal> {
         let chat: ChatFields = fields.take()?;
         let sampling: SamplingFields = fields.take()?;
         fields.take::<Labels>()?.check()?;
@@ -164,7 +174,8 @@ impl Chat {
             (one, other) => one.or(other),
         };
         let choices = check_choices(chat.n.unwrap_or(1), 1, max_tokens, longest)?;
-        let tools = tools(chat.tools, chat.tool_choice, chat.parallel_tool_calls)?;
+        let sent = fields.sent("tools");
+        let tools = tools(chat.tools, sent, chat.tool_choice, chat.parallel_tool_calls)?;
         let given = grammar(chat.response_format, chat.grammar)?;
         let forced = tools.grammar();
         if given.is_some() && forced.is_some() {
@@ -174,11 +185,15 @@ impl Chat {
         let conversation = Conversation {
             messages: messages(chat.messages)?,
             tools: tools.for_template(),
-            enable_thinking: chat.enable_thinking,
-            reasoning_effort: chat.reasoning_effort.map(reasoning_effort).transpose()?,
+            variables: variables(
+                chat.enable_thinking,
+                chat.reasoning_effort,
+                chat.chat_template_kwargs,
+            )?,
+            add_generation_prompt: true,
         };
         let mut request = Request::greedy(Prompt::Conversation(Box::new(conversation))).at(k);
-        sampling.apply(&mut request)?;
+        sampling.apply(&mut request, defaults)?;
         request.sampling.max_len = max_tokens.map(|tokens| tokens as usize);
         request.stop = Stop::strings(chat.stop)?;
         tools.check_stop(&request.stop)?;
@@ -213,18 +228,42 @@ fn logprobs(asked: Option<bool>, top: Option<u32>) -> Result<Option<usize>, Refu
     }
 }
 
+/// What the template sees besides messages and tools: only what the request says.
+fn variables(
+    enable_thinking: Option<bool>,
+    effort: Option<String>,
+    others: Option<Map<String, Value>>,
+) -> Result<Map<String, Value>, Refusal> {
+    const OTHERS: &str = "chat_template_kwargs";
+    let mut variables = others.unwrap_or_default();
+    if let Some(name) = OWN_VARIABLES.into_iter().find(|name| variables.contains_key(*name)) {
+        let message = format!("{name} follows from other fields: leave it out");
+        return Err(Refusal::value(format!("{OTHERS}.{name}"), message));
+    }
+    if let Some(enable_thinking) = enable_thinking {
+        variables.insert("enable_thinking".into(), enable_thinking.into());
+    }
+    if let Some(effort) = effort {
+        variables.insert("reasoning_effort".into(), reasoning_effort(effort)?.into());
+    }
+    Ok(variables)
+}
+
+/// Variables of templates that no request sets directly.
+const OWN_VARIABLES: [&str; 4] = ["messages", "tools", "add_generation_prompt", "strftime_now"];
+
 /// The effort that templates are shown.
-pub fn reasoning_effort(effort: String) -> Result<ReasoningEffort, Refusal> {
+pub fn reasoning_effort(effort: String) -> Result<String, Refusal> {
     match effort.as_str() {
-        "low" => Ok(ReasoningEffort::Low),
-        "medium" => Ok(ReasoningEffort::Medium),
-        "high" => Ok(ReasoningEffort::High),
+        "low" | "medium" | "high" => Ok(effort),
         _ => Err(Refusal::value("reasoning_effort", "expected low, medium or high")),
     }
 }
 
+/// The tools, which templates see as they are `sent`.
 fn tools(
     tools: Option<Vec<ToolField>>,
+    sent: Option<Value>,
     choice: Option<ToolChoiceField>,
     parallel: Option<bool>,
 ) -> Result<Tools, Refusal> {
@@ -244,70 +283,58 @@ fn tools(
             return Err(Refusal::unsupported("tool_choice.type", message));
         }
     };
-    Tools::new(tools.into_iter().map(|tool| tool.function).collect(), choice, parallel)
+    let shown = match sent {
+        Some(Value::Array(sent)) => sent,
+        _ => Vec::new(),
+    };
+    Tools::new(tools.into_iter().map(|tool| tool.function).collect(), shown, choice, parallel)
 }
 
 fn messages(messages: Vec<ChatMessage>) -> Result<Vec<TemplateMessage>, Refusal> {
     if messages.is_empty() {
         return Err(Refusal::value("messages", "expected at least one message"));
     }
-    messages
-        .into_iter()
-        .enumerate()
-        .map(|(index, message)| template_message(index, message))
-        .collect()
+    messages.into_iter().enumerate().map(|(index, message)| shown_message(index, message)).collect()
 }
 
 /// The message as chat templates see it.
-fn template_message(index: usize, message: ChatMessage) -> Result<TemplateMessage, Refusal> {
+fn shown_message(index: usize, message: ChatMessage) -> Result<TemplateMessage, Refusal> {
     let at = |field: &str| format!("messages[{index}].{field}");
-    let role = match message.role.as_str() {
-        // A newer name, which few templates know.
-        "developer" => "system",
-        role @ ("system" | "user" | "assistant" | "tool") => role,
-        _ => {
-            let message = "expected system, developer, user, assistant or tool";
-            return Err(Refusal::value(at("role"), message));
-        }
-    };
-    let others: Vec<(String, Value)> =
-        message.others.into_iter().filter(|(_, value)| !value.is_null()).collect();
-    let calls =
-        others.iter().any(|(field, value)| field == "tool_calls" && *value != Value::Array(vec![]));
-    let content = match message.content {
-        Some(Content::Text(text)) => text,
-        Some(Content::Parts(parts)) => joined(parts, &at("content"))?,
-        None if calls => String::new(),
-        None => {
-            let message = format!("messages[{index}] has neither content nor tool_calls");
-            return Err(Refusal::value(at("content"), message));
-        }
-    };
-    let mut rendered = TemplateMessage::from([
-        ("role".to_string(), Either::Left(role.to_string())),
-        ("content".to_string(), Either::Left(content)),
-    ]);
-    for (field, value) in others {
-        let shown = match (field.as_str(), value) {
-            ("tool_calls", value) => tool_calls(value, &at("tool_calls"))?,
-            (_, Value::String(text)) => Either::Left(text),
-            (_, Value::Array(items)) if items.is_empty() => continue,
-            (field, _) => {
-                let field: String = field.chars().take(50).collect();
-                let message =
-                    format!("the field {field} of a message is not supported in this form");
-                return Err(Refusal::unsupported(at(&field), message));
-            }
-        };
-        rendered.insert(field, shown);
+    let role = message.role.as_str();
+    if !["system", "developer", "user", "assistant", "tool"].contains(&role) {
+        let message = "expected system, developer, user, assistant or tool";
+        return Err(Refusal::value(at("role"), message));
     }
-    Ok(rendered)
+    let content = match message.content {
+        Some(Content::Text(text)) => Value::from(text),
+        Some(Content::Parts(parts)) => text_parts(parts, &at("content"))?,
+        None => Value::Null,
+    };
+    let mut shown = template_message(template_role(role), content);
+    for (field, value) in message.others {
+        let value = match field.as_str() {
+            "tool_calls" if !value.is_null() => tool_calls(value, &at("tool_calls"))?,
+            _ => value,
+        };
+        shown.insert(field, value);
+    }
+    let no_calls = |field: &str, value: &Value| {
+        field == "tool_calls" && value.as_array().is_some_and(Vec::is_empty)
+    };
+    shown.retain(|field, value| !value.is_null() && !no_calls(field, value));
+    if !shown.contains_key("content") && !shown.contains_key("tool_calls") {
+        let message = format!("messages[{index}] has neither content nor tool_calls");
+        return Err(Refusal::value(at("content"), message));
+    }
+    Ok(shown)
 }
 
-/// The texts of `parts`, joined.
-fn joined(parts: Vec<TextPart>, at: &str) -> Result<String, Refusal> {
+/// Parts, all of them texts.
+fn text_parts(parts: Vec<TextPart>, at: &str) -> Result<Value, Refusal> {
     let texts = parts.into_iter().enumerate().map(|(index, part)| match part.text {
-        Some(text) if part.kind == "text" && part.others.is_empty() => Ok(text),
+        Some(text) if part.kind == "text" && part.others.is_empty() => {
+            Ok(json!({"type": "text", "text": text}))
+        }
         _ => {
             let kind: String = part.kind.chars().take(50).collect();
             let message = format!(
@@ -320,48 +347,25 @@ fn joined(parts: Vec<TextPart>, at: &str) -> Result<String, Refusal> {
 }
 
 /// The calls of an earlier answer.
-fn tool_calls(
-    calls: Value,
-    at: &str,
-) -> Result<Either<String, Vec<IndexMap<String, Value>>>, Refusal> {
+fn tool_calls(calls: Value, at: &str) -> Result<Value, Refusal> {
     #[derive(Deserialize)]
+    #[allow(dead_code, reason = "its types are checked")]
     struct Call {
         id: Option<String>,
         function: Function,
     }
     #[derive(Deserialize)]
+    #[allow(dead_code, reason = "its types are checked")]
     struct Function {
         name: String,
         arguments: Value,
     }
-    let calls: Vec<Call> = serde_json::from_value(calls).map_err(|error| {
+    Vec::<Call>::deserialize(&calls).map_err(|error| {
         let message = format!(
             "expected [{{\"id\", \"type\", \"function\": {{\"name\", \"arguments\"}}}}]: {error}"
         );
         Refusal::value(at, message)
     })?;
-    let call = |call: Call| template_call(call.id, call.function.name, call.function.arguments);
-    Ok(Either::Right(calls.into_iter().map(call).collect()))
-}
-
-/// A call of an earlier answer as chat templates see it. They write arguments as JSON themselves: they get
-/// the object.
-pub fn template_call(
-    id: Option<String>,
-    name: String,
-    arguments: Value,
-) -> IndexMap<String, Value> {
-    let arguments = match arguments {
-        Value::String(text) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
-        arguments => arguments,
-    };
-    let function = Map::from_iter([("name".into(), name.into()), ("arguments".into(), arguments)]);
-    let mut shown = IndexMap::from([
-        ("type".to_string(), Value::from("function")),
-        ("function".to_string(), Value::Object(function)),
-    ]);
-    if let Some(id) = id {
-        shown.insert("id".into(), id.into());
-    }
-    shown
+    let calls = calls.as_array().cloned().unwrap_or_default();
+    Ok(calls.into_iter().map(with_parsed_arguments).collect())
 }

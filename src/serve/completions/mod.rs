@@ -39,7 +39,9 @@ use request::{CompletionRequest, Completions};
 )]
 pub async fn create(State(served): State<Served>, mut fields: Fields) -> Result<Response, Refusal> {
     let chosen = served.choose(&mut fields)?;
-    let completions = Completions::of(&mut fields, chosen.chains, served.engine.max_tokens())?;
+    let engine = &served.engine;
+    let defaults = engine.sampling_defaults();
+    let completions = Completions::of(&mut fields, chosen.chains, engine.max_tokens(), defaults)?;
     fields.finish()?;
     let completion = Completion {
         id: new_id("cmpl"),

@@ -11,7 +11,7 @@ use super::super::labels::Labels;
 use super::super::limits::{check_choices, MOST_TOP_LOGPROBS};
 use super::super::model_choice::ModelFields;
 use super::super::sampling::{in_range, SamplingFields, Stop};
-use crate::{Prompt, Request};
+use crate::{Prompt, Request, SamplingDefaults};
 
 /// As many tokens as OpenAI's endpoint answers with unless asked.
 const MAX_TOKENS: u32 = 16;
@@ -93,8 +93,14 @@ pub struct Completions {
 }
 
 impl Completions {
-    /// What `fields` ask for at `k` chains of a model with a context of `longest` tokens.
-    pub fn of(fields: &mut Fields, k: usize, longest: usize) -> Result<Self, Refusal> {
+    /// What `fields` ask for at `k` chains of a model with a context of `longest` tokens. `defaults` are those of the
+    /// model for what the fields leave out.
+    pub fn of(
+        fields: &mut Fields,
+        k: usize,
+        longest: usize,
+        defaults: &SamplingDefaults,
+    ) -> Result<Self, Refusal> {
         let completion: CompletionFields = fields.take()?;
         let sampling: SamplingFields = fields.take()?;
         fields.take::<Labels>()?.check()?;
@@ -113,7 +119,7 @@ impl Completions {
         check_stream_options(&options)?;
 
         let mut request = Request::greedy(Prompt::Tokens(Vec::new())).at(k);
-        sampling.apply(&mut request)?;
+        sampling.apply(&mut request, defaults)?;
         request.sampling.max_len = Some(max_tokens as usize);
         request.stop = Stop::strings(completion.stop)?;
         request.grammar = grammar(completion.response_format, completion.grammar)?;

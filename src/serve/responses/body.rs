@@ -1,7 +1,6 @@
 //! The body of `POST /v1/responses`.
 
 use indexmap::IndexMap;
-use mistralrs_core::ReasoningEffort;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -73,10 +72,10 @@ pub struct EchoedFields {
     pub top_logprobs: u32,
     #[serde(default)]
     pub reasoning: ReasoningField,
-    #[serde(default = "one")]
-    pub temperature: f64,
-    #[serde(default = "one")]
-    pub top_p: f64,
+    #[schema(value_type = f64)]
+    pub temperature: Option<f64>,
+    #[schema(value_type = f64)]
+    pub top_p: Option<f64>,
     #[serde(default)]
     pub metadata: IndexMap<String, String>,
     pub user: Option<String>,
@@ -86,10 +85,6 @@ pub struct EchoedFields {
 
 fn parallel() -> bool {
     true
-}
-
-fn one() -> f64 {
-    1.
 }
 
 /// What would need something that is kept.
@@ -245,7 +240,7 @@ impl TextField {
 }
 
 impl ReasoningField {
-    pub fn effort(&self) -> Result<Option<ReasoningEffort>, Refusal> {
+    pub fn effort(&self) -> Result<Option<String>, Refusal> {
         if self.summary.is_some() {
             let message = "reasoning is not summarized: leave summary out";
             return Err(Refusal::unsupported("reasoning.summary", message));

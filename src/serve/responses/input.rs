@@ -1,18 +1,17 @@
 //! The field `input`: a text, or the items of a conversation.
 
-use either::Either;
-use indexmap::IndexMap;
 use serde::de::IgnoredAny;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use serde_json::Value;
+use serde_json::{json, Value};
 use utoipa::ToSchema;
 
-use super::super::chat::request::template_call;
 use super::super::error::Refusal;
 use super::super::fields::Fields;
+use super::super::template_message::{
+    template_message, template_role, with_parsed_arguments, TemplateMessage,
+};
 use super::nested::{object, Kind, TextOrList};
-use crate::host::request::TemplateMessage;
 
 /// What the user says, or a conversation.
 #[derive(Deserialize, ToSchema)]
@@ -69,7 +68,7 @@ struct ItemLabels {
     status: Option<String>,
 }
 
-/// A text, or several that are joined.
+/// A text, or several. They are joined by newlines where the chat template does not know parts.
 #[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
 #[allow(dead_code, reason = "describes the field")]
@@ -100,7 +99,7 @@ pub fn messages(
     instructions: Option<&str>,
     input: &RawValue,
 ) -> Result<Vec<TemplateMessage>, Refusal> {
-    let instructions = instructions.map(|text| template_message("system", text.into()));
+    let instructions = instructions.map(|text| template_message("system", text));
     let mut messages = Vec::from_iter(instructions);
     match TextOrList::of(input, "input")? {
         TextOrList::Text(text) => messages.push(template_message("user", text)),
@@ -122,7 +121,7 @@ pub fn messages(
 /// An item as chat templates see it.
 enum Item {
     Message(TemplateMessage),
-    Call(IndexMap<String, Value>),
+    Call(Value),
 }
 
 /// The item with these fields.
@@ -132,12 +131,14 @@ fn item(kind: Kind, fields: &mut Fields) -> Result<Item, Refusal> {
         None | Some("message") => message(&fields.take()?).map(Item::Message),
         Some("function_call") => {
             let InputCall { call_id, name, arguments } = fields.take()?;
-            Ok(Item::Call(template_call(Some(call_id), name, arguments.into())))
+            let function = json!({"name": name, "arguments": arguments});
+            let call = json!({"id": call_id, "type": "function", "function": function});
+            Ok(Item::Call(with_parsed_arguments(call)))
         }
         Some("function_call_output") => {
             let InputCallOutput { call_id, output } = fields.take()?;
-            let mut message = template_message("tool", text(&output, "output")?);
-            message.insert("tool_call_id".into(), Either::Left(call_id));
+            let mut message = template_message("tool", content(&output, "output")?);
+            message.insert("tool_call_id".into(), call_id.into());
             Ok(Item::Message(message))
         }
         Some(_) => {
@@ -149,19 +150,17 @@ fn item(kind: Kind, fields: &mut Fields) -> Result<Item, Refusal> {
 }
 
 fn message(message: &InputMessage) -> Result<TemplateMessage, Refusal> {
-    let role = match message.role.as_str() {
-        // A newer name, which few templates know.
-        "developer" => "system",
-        role @ ("system" | "user" | "assistant") => role,
-        _ => return Err(Refusal::value("role", "expected system, developer, user or assistant")),
-    };
-    Ok(template_message(role, text(&message.content, "content")?))
+    let role = message.role.as_str();
+    if !["system", "developer", "user", "assistant"].contains(&role) {
+        return Err(Refusal::value("role", "expected system, developer, user or assistant"));
+    }
+    Ok(template_message(template_role(role), content(&message.content, "content")?))
 }
 
-/// The text of `content`, which stands at `at`.
-fn text(content: &RawValue, at: &str) -> Result<String, Refusal> {
+/// The text or the parts of `content`, which stands at `at`.
+fn content(content: &RawValue, at: &str) -> Result<Value, Refusal> {
     match TextOrList::of(content, at)? {
-        TextOrList::Text(text) => Ok(text),
+        TextOrList::Text(text) => Ok(text.into()),
         TextOrList::List(parts) => {
             let parts = parts.into_iter().enumerate();
             parts.map(|(index, value)| object(value, &format!("{at}[{index}]"), part)).collect()
@@ -169,8 +168,8 @@ fn text(content: &RawValue, at: &str) -> Result<String, Refusal> {
     }
 }
 
-/// The text of the part with these fields.
-fn part(kind: Kind, fields: &mut Fields) -> Result<String, Refusal> {
+/// The part with these fields.
+fn part(kind: Kind, fields: &mut Fields) -> Result<Value, Refusal> {
     if !matches!(kind.kind.as_deref(), Some("input_text" | "output_text" | "text")) {
         let kind = kind.shown();
         let message = format!("a part of type {kind}: expected input_text, output_text or text");
@@ -180,24 +179,17 @@ fn part(kind: Kind, fields: &mut Fields) -> Result<String, Refusal> {
     if part.annotations.is_some_and(|annotations| !annotations.is_empty()) {
         return Err(Refusal::unsupported("annotations", "the model sees no annotations"));
     }
-    Ok(part.text)
-}
-
-fn template_message(role: &str, content: String) -> TemplateMessage {
-    TemplateMessage::from([
-        ("role".to_string(), Either::Left(role.to_string())),
-        ("content".to_string(), Either::Left(content)),
-    ])
+    Ok(json!({"type": "text", "text": part.text}))
 }
 
 /// Adds a call to the answer that the last message is, for an answer is one message; else as one of its own.
-fn add_call(messages: &mut Vec<TemplateMessage>, call: IndexMap<String, Value>) {
-    let assistant = Either::Left("assistant".to_string());
-    if messages.last().is_none_or(|last| last["role"] != assistant) {
-        messages.push(template_message("assistant", String::new()));
+fn add_call(messages: &mut Vec<TemplateMessage>, call: Value) {
+    const CALLS: &str = "tool_calls";
+    if messages.last().is_none_or(|last| last["role"] != "assistant") {
+        messages.push(TemplateMessage::from_iter([("role".into(), "assistant".into())]));
     }
-    let last = messages.last_mut().map(|last| last.entry("tool_calls".into()));
-    if let Some(Either::Right(calls)) = last.map(|calls| calls.or_insert(Either::Right(vec![]))) {
+    let last = messages.last_mut().map(|last| last.entry(CALLS).or_insert_with(|| json!([])));
+    if let Some(Value::Array(calls)) = last {
         calls.push(call);
     }
 }
@@ -215,35 +207,29 @@ mod tests {
 
     /// The messages after the instructions, as JSON.
     fn shown(input: Value) -> Value {
-        let shown = |content: &Either<String, Vec<IndexMap<String, Value>>>| match content {
-            Either::Left(text) => json!(text),
-            Either::Right(calls) => json!(calls),
-        };
-        let messages = read(input).unwrap();
-        let messages = messages[1..].iter().map(|message| {
-            Value::from_iter(message.iter().map(|(field, content)| (field.clone(), shown(content))))
-        });
-        messages.collect()
+        json!(read(input).unwrap()[1..])
     }
 
     #[test]
     fn a_text_is_what_the_user_says_after_the_instructions() {
         let messages = read(json!("hi")).unwrap();
-        assert_eq!(messages[0]["role"], Either::Left("system".into()));
-        assert_eq!(messages[0]["content"], Either::Left("be brief".into()));
+        assert_eq!(json!(messages[0]), json!({"role": "system", "content": "be brief"}));
         assert_eq!(shown(json!("hi")), json!([{"role": "user", "content": "hi"}]));
     }
 
     #[test]
-    fn parts_are_joined_and_developers_are_the_system() {
+    fn parts_are_texts_and_developers_are_the_system() {
         let input = json!([
             {"role": "developer",
              "content": [{"type": "input_text", "text": "a"}, {"type": "text", "text": "b"}]},
             {"type": "message", "id": "msg_1", "status": "completed", "role": "assistant", "phase": null,
              "content": [{"type": "output_text", "text": "c", "annotations": [], "logprobs": [{}]}]},
         ]);
-        let expected =
-            json!([{"role": "system", "content": "ab"}, {"role": "assistant", "content": "c"}]);
+        let text = |text: &str| json!({"type": "text", "text": text});
+        let expected = json!([
+            {"role": "system", "content": [text("a"), text("b")]},
+            {"role": "assistant", "content": [text("c")]},
+        ]);
         assert_eq!(shown(input), expected);
     }
 
@@ -266,7 +252,7 @@ mod tests {
             {"role": "assistant", "content": "a",
              "tool_calls": [in_template("1", json!({"x": 1})), in_template("2", json!("{"))]},
             {"role": "tool", "content": "y", "tool_call_id": "1"},
-            {"role": "assistant", "content": "", "tool_calls": [in_template("3", json!({}))]},
+            {"role": "assistant", "tool_calls": [in_template("3", json!({}))]},
         ]);
         assert_eq!(shown(input), expected);
     }

@@ -45,7 +45,7 @@ use request::Asked;
 )]
 pub async fn create(State(served): State<Served>, mut fields: Fields) -> Result<Response, Refusal> {
     let chosen = served.choose(&mut fields)?;
-    let asked = Asked::of(&mut fields, chosen.chains)?;
+    let asked = Asked::of(&mut fields, chosen.chains, served.engine.sampling_defaults())?;
     fields.finish()?;
     let answer = served.engine.stream(asked.request).await?;
     let body = ResponseBody::begin(chosen.id.clone(), asked.echoed, asked.shown_tools);

@@ -1,7 +1,8 @@
 //! What a body asks for, checked and in the engine's terms.
 
+use colm_prompt::Conversation;
 use serde_json::value::RawValue;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::super::error::Refusal;
 use super::super::fields::Fields;
@@ -16,8 +17,7 @@ use super::body::{
 };
 use super::input::messages;
 use super::nested::{object, Kind};
-use crate::host::request::Conversation;
-use crate::{Grammar, Prompt, Request};
+use crate::{Grammar, Prompt, Request, SamplingDefaults};
 
 /// What `include` may ask for.
 const LOGPROBS: &str = "message.output_text.logprobs";
@@ -33,26 +33,30 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// What `fields` ask for at `k` chains.
-    pub fn of(fields: &mut Fields, k: usize) -> Result<Self, Refusal> {
+    /// What `fields` ask for at `k` chains. `defaults` are those of the model for what the fields leave out.
+    pub fn of(fields: &mut Fields, k: usize, defaults: &SamplingDefaults) -> Result<Self, Refusal> {
         fields.take::<StateFields>()?.check()?;
         let asked: ResponseFields = fields.take()?;
         let mut echoed: EchoedFields = fields.take()?;
         let sampling: SamplingFields = fields.take()?;
         fields.take::<Labels>()?.check()?;
+        echoed.temperature.get_or_insert(defaults.temperature.unwrap_or(1.));
+        echoed.top_p.get_or_insert(defaults.top_p.unwrap_or(1.));
         asked.check()?;
         echoed.text.check()?;
         echoed.text.format.get_or_insert_default();
         let shown_tools = shown_tools(&asked.tools.unwrap_or_default())?;
         let tools = tools(&shown_tools, &echoed)?;
+        let effort = echoed.reasoning.effort()?;
+        let effort = effort.map(|effort| ("reasoning_effort".to_string(), effort.into()));
         let conversation = Conversation {
             messages: messages(echoed.instructions.as_deref(), &asked.input)?,
             tools: tools.for_template(),
-            enable_thinking: None,
-            reasoning_effort: echoed.reasoning.effort()?,
+            variables: Map::from_iter(effort),
+            add_generation_prompt: true,
         };
         let mut request = Request::greedy(Prompt::Conversation(Box::new(conversation))).at(k);
-        sampling.apply(&mut request)?;
+        sampling.apply(&mut request, defaults)?;
         request.sampling.max_len = echoed.max_output_tokens.map(|tokens| tokens as usize);
         request.stop = Stop::strings(asked.stop)?;
         tools.check_stop(&request.stop)?;
@@ -106,7 +110,9 @@ fn tools(tools: &[ResponseTool], echoed: &EchoedFields) -> Result<Tools, Refusal
         let ResponseTool { name, description, parameters, strict, .. } = tool;
         FunctionTool { name, description, parameters, strict }
     });
-    Tools::new(functions.collect(), Some(choice), Some(echoed.parallel_tool_calls))
+    let functions: Vec<FunctionTool> = functions.collect();
+    let shown = functions.iter().map(FunctionTool::as_json).collect();
+    Tools::new(functions, shown, Some(choice), Some(echoed.parallel_tool_calls))
 }
 
 /// What the answer must match. At most one of the fields may say it.
@@ -146,7 +152,7 @@ mod tests {
     /// The body with these fields, read.
     fn read(body: &Value) -> Result<Asked, Refusal> {
         let mut fields = Fields::of(body.to_string().as_bytes())?;
-        let asked = Asked::of(&mut fields, 1)?;
+        let asked = Asked::of(&mut fields, 1, &SamplingDefaults::default())?;
         fields.finish()?;
         Ok(asked)
     }

@@ -1,0 +1,34 @@
+//! Where a model is: a folder here, or one of the Hugging Face hub's cache.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{bail, Context, Result};
+use colm_checkpoint::check_model_folder;
+
+use super::engine::EngineOptions;
+use super::hub::{self, HubId};
+
+/// The name under which the model is served, and the folder it is in; fetched if need be.
+pub fn find_model(options: &EngineOptions) -> Result<(String, PathBuf)> {
+    let model = options.model.as_str();
+    let path = Path::new(model);
+    if path.exists() {
+        check_model_folder(path)?;
+        return Ok((folder_name(path)?, path.to_path_buf()));
+    }
+    let Some(id) = HubId::parse(model) else {
+        bail!(
+            "{model} is neither a folder nor a Hugging Face id such as owner/name or owner/name@revision"
+        );
+    };
+    let fetch = || hub::folder_of(&id, options.max_chains);
+    let folder = tokio::task::block_in_place(fetch)?;
+    Ok((id.name, folder))
+}
+
+fn folder_name(folder: &Path) -> Result<String> {
+    let full =
+        folder.canonicalize().with_context(|| format!("cannot open {}", folder.display()))?;
+    let name = full.file_name().map(|name| name.to_string_lossy().into_owned());
+    name.with_context(|| format!("{} has no folder name", folder.display()))
+}

@@ -1,0 +1,67 @@
+//! How much memory there is.
+
+use candle_core::Device;
+use mistralrs_core::MemoryUsage;
+use sysinfo::System;
+use thiserror::Error;
+
+const MIB: usize = 1024 * 1024;
+
+/// A model and its KV cache need more memory than there is.
+#[derive(Debug, Error)]
+#[error(
+    "the weights need {weights} MiB and the KV cache {kv_cache} MiB, and {available} MiB are available; \
+     expected a smaller --kv-cache-mb or --max-chains, --dtype bf16, or a quantization (--isq)"
+)]
+pub struct MemoryTooSmall {
+    weights: usize,
+    kv_cache: usize,
+    available: usize,
+}
+
+/// Refuses what `device` cannot hold. Sizes are in bytes.
+pub fn check(weights: usize, kv_cache: usize, device: &Device) -> Result<(), MemoryTooSmall> {
+    let available = available(device);
+    if weights.saturating_add(kv_cache) <= available {
+        return Ok(());
+    }
+    let [weights, kv_cache, available] = [weights, kv_cache, available].map(|bytes| bytes / MIB);
+    Err(MemoryTooSmall { weights, kv_cache, available })
+}
+
+/// Bytes of memory on the CPU, in use or not.
+pub fn total() -> usize {
+    let mut system = System::new();
+    system.refresh_memory();
+    let limit = system.cgroup_limits().map_or(u64::MAX, |limits| limits.total_memory);
+    limit.min(system.total_memory()) as usize
+}
+
+/// Bytes that are free, or can be freed: of the machine, or of the container that this process is in.
+fn available(device: &Device) -> usize {
+    if !device.is_cpu() {
+        // Where a GPU does not say, it says so when memory runs out.
+        return MemoryUsage.get_memory_available(device).unwrap_or(usize::MAX);
+    }
+    let mut system = System::new();
+    system.refresh_memory();
+    let limit = system.cgroup_limits().map_or(u64::MAX, |limits| limits.free_memory);
+    limit.min(system.available_memory()) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        check(1, 1, &Device::Cpu).unwrap();
+        let error = check(1 << 50, 1 << 20, &Device::Cpu).unwrap_err().to_string();
+        assert!(
+            error.starts_with("the weights need 1073741824 MiB and the KV cache 1 MiB"),
+            "{error}"
+        );
+        assert!(check(usize::MAX, usize::MAX, &Device::Cpu).is_err());
+        assert!(total() > MIB);
+    }
+}

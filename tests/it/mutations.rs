@@ -1,0 +1,94 @@
+//! The shipped model with one file damaged, many times over: `colm run` answers, or ends with an error that names the
+//! file; without a panic, in good time, and in little memory.
+//!
+//!     COLM_MUTATIONS=2000 cargo test --test it mutations
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+#[path = "../../converters/tests/mutations/damage.rs"]
+mod damage;
+
+const JSON_FILES: [&str; 6] = [
+    "config.json",
+    "generation_config.json",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+];
+
+const TIME: Duration = Duration::from_secs(10);
+const MEMORY: u64 = 2 << 30;
+
+#[test]
+fn a_damaged_model_answers_or_is_refused_by_name() {
+    let count = std::env::var("COLM_MUTATIONS").map_or(400, |count| count.parse().unwrap());
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-colm-air");
+    let mut refused = 0;
+    for seed in 0..count {
+        let folder = tempfile::tempdir().unwrap();
+        let what = damage::damage(&model, &JSON_FILES, folder.path(), seed);
+        let what = format!("mutation {seed}, {what}");
+        let (code, said) = run(folder.path(), &what);
+        match code {
+            Some(0) => {}
+            Some(1) => {
+                // Where two files do not fit, either may be named.
+                let named = said.contains(".json") || said.contains(".safetensors");
+                // A context may be shorter than the prompt.
+                let named = named || said.contains("the longest sequence is");
+                assert!(named, "{what}: no file is named in: {said}");
+                refused += 1;
+            }
+            code => panic!("{what}: exit status {code:?}: {said}"),
+        }
+        assert!(!said.contains("panicked"), "{what}: {said}");
+        let start: String = said.chars().take(1000).collect();
+        assert!(said.len() < 10_000, "{what}: {} bytes are said: {start}", said.len());
+    }
+    assert!(refused > count / 3, "only {refused} of {count} are refused");
+}
+
+/// The exit status of one answer of the model in `folder`, and what is said on stderr.
+fn run(folder: &Path, what: &str) -> (Option<i32>, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_colm"))
+        .args(["run", "--max-tokens", "4", "-i", "hello", "-m"])
+        .arg(folder)
+        .env_remove("RUST_BACKTRACE")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = child.stderr.take().unwrap();
+    let said = std::thread::spawn(move || {
+        let mut said = Vec::new();
+        stderr.read_to_end(&mut said).unwrap();
+        String::from_utf8_lossy(&said).into_owned()
+    });
+    let since = Instant::now();
+    let status = loop {
+        let memory = most_memory(&child);
+        if memory > MEMORY || since.elapsed() > TIME {
+            child.kill().unwrap();
+            panic!("{what}: {memory} bytes in {:?}", since.elapsed());
+        }
+        match child.try_wait().unwrap() {
+            Some(status) => break status,
+            None => std::thread::sleep(Duration::from_millis(2)),
+        }
+    };
+    (status.code(), said.join().unwrap())
+}
+
+/// The most memory that the process has had so far, in bytes; 0 where the system does not say it.
+fn most_memory(child: &Child) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
