@@ -4,7 +4,7 @@
 MODEL ?= models/tiny-colm-air
 PROMPT ?= What is the remainder of 47 divided by 6?
 
-.PHONY: bench build client-test cuda-check demo docs gpu-check gpu-test host lint lm-eval-test study test twin-test
+.PHONY: bench build client-test cuda-check demo docs gpu-check gpu-test host lint lm-eval-test mutation-test study test twin-test
 
 host:
 	@host/apply
@@ -41,6 +41,11 @@ lm-eval-test: build
 	python3 -m venv target/lm-eval
 	target/lm-eval/bin/pip install --quiet -r tests/lm_eval/requirements.txt
 	COLM_BIN=target/debug/colm target/lm-eval/bin/python tests/lm_eval/run.py
+
+# Damaged model folders, 2,000 of them, through `colm run` and through the checkpoint's verifier.
+mutation-test: host
+	COLM_MUTATIONS=2000 cargo test --package colm --test it mutations
+	COLM_MUTATIONS=2000 cargo test --package colm-checkpoint --test mutations
 
 # Progressive scaling and elastic quality on small models, trained here; resumes where it was left. See
 # docs/study/README.md.

@@ -16,6 +16,8 @@ use tempfile::TempDir;
 use crate::random_model;
 
 const ID: &str = "someone/tiny";
+const TEMPLATES: &str = "additional_chat_templates";
+const REVISIONS: [&str; 2] = ["main", "v1"];
 
 /// A hub with one model, that remembers which of its files were asked for.
 #[derive(Clone)]
@@ -28,8 +30,8 @@ impl Hub {
     /// Its address.
     async fn start(&self) -> String {
         let router = Router::new()
-            .route("/api/models/{owner}/{name}/revision/main", get(listing))
-            .route("/{owner}/{name}/resolve/main/{file}", get(file))
+            .route("/api/models/{owner}/{name}/revision/{revision}", get(listing))
+            .route("/{owner}/{name}/resolve/{revision}/{*file}", get(file))
             .with_state(self.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -38,8 +40,14 @@ impl Hub {
     }
 
     fn names(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(&self.folder).unwrap();
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        let names = |folder: PathBuf, before: &str| {
+            let entries = std::fs::read_dir(folder).into_iter().flatten();
+            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            names.map(|name| format!("{before}{name}")).collect::<Vec<_>>()
+        };
+        let files = names(self.folder.clone(), "");
+        let files = files.into_iter().filter(|name| self.folder.join(name).is_file());
+        files.chain(names(self.folder.join(TEMPLATES), &format!("{TEMPLATES}/"))).collect()
     }
 
     fn asked(&self) -> Vec<String> {
@@ -52,9 +60,9 @@ impl Hub {
 
 async fn listing(
     State(hub): State<Hub>,
-    Path((owner, name)): Path<(String, String)>,
+    Path((owner, name, revision)): Path<(String, String, String)>,
 ) -> Result<Json<Value>, StatusCode> {
-    if format!("{owner}/{name}") != ID {
+    if format!("{owner}/{name}") != ID || !REVISIONS.contains(&revision.as_str()) {
         return Err(StatusCode::NOT_FOUND);
     }
     let names = hub.names().into_iter().map(|name| json!({"rfilename": name}));
@@ -64,9 +72,12 @@ async fn listing(
 /// A part of a file, as the range in `headers` says.
 async fn file(
     State(hub): State<Hub>,
-    Path((_, _, name)): Path<(String, String, String)>,
+    Path((_, _, revision, name)): Path<(String, String, String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, StatusCode> {
+    if !REVISIONS.contains(&revision.as_str()) {
+        return Err(StatusCode::NOT_FOUND);
+    }
     hub.asked.lock().unwrap().push(name.clone());
     let bytes = std::fs::read(hub.folder.join(&name)).map_err(|_| StatusCode::NOT_FOUND)?;
     let range = headers.get(header::RANGE).and_then(|range| range.to_str().ok()).unwrap();
@@ -166,4 +177,21 @@ async fn what_the_hub_does_not_have_is_named() {
     std::fs::remove_file(hub.folder.join("config.json")).unwrap();
     let refused = run(&endpoint, home.path(), ID, &[]).await;
     assert!(said(&refused).contains("no config.json"), "{}", said(&refused));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revision_is_fetched_with_all_its_templates() {
+    let (_parent, hub) = hub();
+    std::fs::create_dir(hub.folder.join(TEMPLATES)).unwrap();
+    std::fs::write(hub.folder.join(TEMPLATES).join("tool_use.jinja"), "{{ tools }}").unwrap();
+    std::fs::write(hub.folder.join("chat_template.jinja"), "{{ messages[0].content }}").unwrap();
+    let endpoint = hub.start().await;
+    let home = tempfile::tempdir().unwrap();
+    let tagged = run(&endpoint, home.path(), &format!("{ID}@v1"), &["--max-chains", "1"]).await;
+    assert!(tagged.status.success(), "{}", said(&tagged));
+    assert!(hub.asked().contains(&format!("{TEMPLATES}/tool_use.jinja")), "{:?}", hub.asked());
+    let unknown = format!("{ID}@v2");
+    let refused = run(&endpoint, home.path(), &unknown, &[]).await;
+    let error = said(&refused);
+    assert!(!refused.status.success() && error.contains(&unknown), "{error}");
 }
