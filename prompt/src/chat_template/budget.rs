@@ -21,7 +21,10 @@ const LEAST_TEXT: usize = 64 * 1024;
 const TIME: Duration = Duration::from_secs(5);
 
 /// Bytes of all the values that one rendering makes, kept or not.
-const TOTAL_BYTES: u64 = 1 << 30;
+const TOTAL_BYTES: u64 = 512 << 20;
+
+/// Bytes of the texts inside one value, however often they are shared.
+const MAX_INSIDE: usize = 256 << 20;
 
 /// Items of a list that a template makes.
 const MAX_ITEMS: usize = 1 << 20;
@@ -78,7 +81,7 @@ impl TextLimit {
     /// `value`, unless it is too large or too deep.
     pub fn checked(self, state: &State, value: Value) -> Result<Value, Error> {
         let value = self.sized(state, value)?;
-        check_depth(&value, MAX_DEPTH)?;
+        Inside::default().add(&value, MAX_DEPTH)?;
         Ok(value)
     }
 }
@@ -93,23 +96,39 @@ pub fn check_items(items: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// Values that nest without end overflow the stack when they are written or dropped.
-fn check_depth(value: &Value, left: usize) -> Result<(), Error> {
-    let children = match value.kind() {
-        ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => value.try_iter()?,
-        _ => return Ok(()),
-    };
-    if left == 0 {
-        let message = format!("the template nests lists or maps more than {MAX_DEPTH} levels deep");
-        return Err(refused(message));
-    }
-    for child in children {
-        match value.kind() {
-            ValueKind::Map => check_depth(&value.get_item(&child)?, left - 1)?,
-            _ => check_depth(&child, left - 1)?,
+/// What is inside a value. What is shared counts every time, as it costs time every time that it is read.
+#[derive(Default)]
+struct Inside {
+    values: usize,
+    bytes: usize,
+}
+
+impl Inside {
+    /// Adds `value`, which may have `left` more levels. Values that nest without end overflow the stack when they
+    /// are written or dropped.
+    fn add(&mut self, value: &Value, left: usize) -> Result<(), Error> {
+        self.values += 1;
+        self.bytes = self.bytes.saturating_add(value.as_str().map_or(0, str::len));
+        if self.values > MAX_ITEMS || self.bytes > MAX_INSIDE {
+            return Err(refused("the template makes a list or map that is too large".into()));
         }
+        let children = match value.kind() {
+            ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => value.try_iter()?,
+            _ => return Ok(()),
+        };
+        if left == 0 {
+            let message =
+                format!("the template nests lists or maps more than {MAX_DEPTH} levels deep");
+            return Err(refused(message));
+        }
+        for child in children {
+            match value.kind() {
+                ValueKind::Map => self.add(&value.get_item(&child)?, left - 1)?,
+                _ => self.add(&child, left - 1)?,
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// An error of a template that takes too much.

@@ -42,9 +42,11 @@ impl Writer {
             Expr::Compare(comparison) => {
                 self.push("((");
                 self.expression(&comparison.expr)?;
+                self.compared();
                 for operand in &comparison.ops {
                     self.push(comparison_sign(operand.op));
                     self.expression(&operand.expr)?;
+                    self.compared();
                 }
                 self.push(")");
                 self.checked_by(SIZED);
@@ -131,21 +133,35 @@ impl Writer {
             BinOpKind::Pow => "**",
             BinOpKind::In => " in ",
         };
-        // A filter binds more tightly than an operator.
         self.push("((");
-        self.expression(&operation.left)?;
-        if matches!(operation.left, Expr::Const(_)) {
-            // minijinja computes `0 and x` beforehand, as a boolean.
-            write!(self.out, "|{SIZED}").ok();
-        }
+        self.operand(&operation.left, operation.op)?;
         self.push(sign);
-        self.expression(&operation.right)?;
+        self.operand(&operation.right, operation.op)?;
         self.push(")");
         match operation.op {
             BinOpKind::ScAnd | BinOpKind::ScOr => self.push(")"),
+            BinOpKind::Mul => self.checked_by(CHECKED),
             _ => self.checked_by(SIZED),
         }
         Ok(())
+    }
+
+    /// An operand with a check. A filter binds more tightly than an operator.
+    fn operand(&mut self, operand: &Expr<'_>, operator: BinOpKind) -> Written {
+        self.expression(operand)?;
+        match operator {
+            BinOpKind::Eq | BinOpKind::Ne | BinOpKind::In => self.compared(),
+            BinOpKind::Lt | BinOpKind::Lte | BinOpKind::Gt | BinOpKind::Gte => self.compared(),
+            // minijinja would compute with constants beforehand: without a limit, and `0 and x` as a boolean.
+            _ if matches!(operand, Expr::Const(_)) => write!(self.out, "|{SIZED}").unwrap_or(()),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What is compared is read, all that is inside of it.
+    fn compared(&mut self) {
+        write!(self.out, "|{CHECKED}").unwrap_or(());
     }
 
     fn function(&mut self, name: &str, operation: &BinOp<'_>) -> Written {

@@ -33,7 +33,8 @@ pub fn rewrite(source: &str) -> Result<String, Error> {
     let whitespace =
         WhitespaceConfig { keep_trailing_newline: false, lstrip_blocks: true, trim_blocks: true };
     let template = parse(source, "chat_template", Default::default(), whitespace)?;
-    let mut writer = Writer { out: String::with_capacity(2 * source.len()), line: 1, loops: 0 };
+    let mut writer =
+        Writer { out: String::with_capacity(2 * source.len()), line: 1, loops: 0, blocks: 0 };
     writer.statement(&template)?;
     Ok(writer.out)
 }
@@ -44,6 +45,8 @@ struct Writer {
     line: u16,
     /// How many loops have a namespace of ours.
     loops: usize,
+    /// How many blocks inside the current loop minijinja does not leave with the loop.
+    blocks: usize,
 }
 
 type Written = Result<(), Error>;
@@ -102,7 +105,7 @@ impl Writer {
                     self.filter_chain(filter)?;
                 }
                 self.push("%}");
-                self.statements(&block.body)?;
+                self.block(&block.body)?;
                 self.push("{%endset%}");
             }
             Stmt::FilterBlock(block) => {
@@ -110,7 +113,7 @@ impl Writer {
                 self.push("filter ");
                 self.filter_chain(&block.filter)?;
                 self.push("%}");
-                self.statements(&block.body)?;
+                self.block(&block.body)?;
                 self.push("{%endfilter%}");
             }
             Stmt::WithBlock(block) => {
@@ -123,7 +126,7 @@ impl Writer {
                     self.expression(value)?;
                 }
                 self.push("%}");
-                self.statements(&block.body)?;
+                self.block(&block.body)?;
                 self.push("{%endwith%}");
             }
             Stmt::AutoEscape(block) => {
@@ -159,10 +162,12 @@ impl Writer {
                 self.push("%}");
             }
             Stmt::Continue(statement) => {
+                self.check_leaving()?;
                 self.open("{%", statement.span().start_line);
                 self.push("continue%}");
             }
             Stmt::Break(statement) => {
+                self.check_leaving()?;
                 self.open("{%", statement.span().start_line);
                 self.push("break%}");
             }
@@ -176,6 +181,24 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// The body of a block that has variables or an output of its own.
+    fn block(&mut self, body: &[Stmt<'_>]) -> Written {
+        self.blocks += 1;
+        self.statements(body)?;
+        self.blocks -= 1;
+        Ok(())
+    }
+
+    /// minijinja does not close blocks that `break` and `continue` leave.
+    fn check_leaving(&self) -> Written {
+        if self.blocks == 0 {
+            return Ok(());
+        }
+        let message =
+            "break and continue inside of with, set, filter or generation blocks are not supported";
+        Err(Error::new(ErrorKind::SyntaxError, message))
     }
 
     /// Where `break` or `continue` leave iterations, Jinja runs `else` if none came to its end.
@@ -209,7 +232,9 @@ impl Writer {
             self.push(" recursive");
         }
         self.push("%}");
+        let blocks = std::mem::take(&mut self.blocks);
         self.statements(&for_loop.body)?;
+        self.blocks = blocks;
         if let Some(ended) = ended {
             write!(self.out, "{{%set {ended}.yes=true%}}").ok();
         } else if !for_loop.else_body.is_empty() {
@@ -307,7 +332,6 @@ fn leaves_iteration(statement: &Stmt<'_>) -> bool {
     match statement {
         Stmt::Break(_) | Stmt::Continue(_) => true,
         Stmt::IfCond(condition) => any(&condition.true_body) || any(&condition.false_body),
-        Stmt::WithBlock(block) => any(&block.body),
         Stmt::ForLoop(inner) => any(&inner.else_body),
         _ => false,
     }
