@@ -1,5 +1,6 @@
 //! config.json: its fields, what follows from them, and every refusal in one place.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -9,7 +10,7 @@ use crate::chains::{Chains, Split};
 use crate::config_checks::{check_sizes, head_dim, rope_scaling, split_kv_heads};
 use crate::json_file::{parse_text, read_text_up_to, JsonFileError};
 use crate::llama::Fields;
-use crate::rope_parameters::with_older_fields;
+use crate::llama_rope::unite_rope_fields;
 
 pub use crate::config_error::ConfigError;
 pub use crate::config_file::{Architecture, ConfigFile, RopeScaling};
@@ -64,8 +65,15 @@ impl ColmConfig {
     /// Checks the text of a config.json.
     pub fn parse(json: &str) -> Result<Self, ConfigError> {
         // Of a field that comes twice, serde would let the last one win.
-        let _: Fields = parse_text(json)?;
-        let file = parse_text(json).map_err(|error| match without_chains(json) {
+        let mut fields: Fields = parse_text(json)?;
+        let united = match fields.get("rope_parameters").or(fields.get("rope_scaling")) {
+            Some(_) => {
+                unite_rope_fields(&mut fields)?;
+                Cow::from(fields.to_json())
+            }
+            None => Cow::from(json),
+        };
+        let file = parse_text(&united).map_err(|error| match without_chains(json) {
             Some(architectures) => ConfigError::WithoutChains(architectures),
             None => error.into(),
         })?;
@@ -93,7 +101,13 @@ impl ColmConfig {
                 "only \"silu\" is defined for CoLM",
             ));
         }
-        let file = with_older_fields(file)?;
+        if file.other.get("rope_parameters").is_some_and(|value| !value.is_null()) {
+            return Err(refuse(
+                "rope_parameters",
+                "{..}",
+                "expected `rope_theta` and `rope_scaling`",
+            ));
+        }
         let file = check_sizes(file)?;
         let chains = Chains::new(file.chains.clone())?;
         let heads = chains.split("num_attention_heads", file.num_attention_heads)?;

@@ -1,4 +1,4 @@
-//! What stands where the folder of a model is expected.
+//! Describes paths that are not model folders.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};

@@ -33,12 +33,12 @@ pub enum JsonError {
     NoFile(#[from] NoFile),
     #[error("it is longer than {most} bytes, the most that are read of such a file")]
     TooLong { most: u64 },
-    #[error("it is no UTF-8 text from byte {at} on")]
+    #[error("it is not valid UTF-8 from byte {at} on")]
     NotUtf8 { at: usize },
     #[error("it begins with a byte-order mark; save it as UTF-8 without one")]
     ByteOrderMark,
     /// With line and column.
-    #[error("it is no JSON: {0}")]
+    #[error("it is not valid JSON: {0}")]
     Syntax(String),
     /// JSON, but of another form than is expected.
     #[error("{0}")]

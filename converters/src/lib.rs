@@ -54,7 +54,6 @@ mod pickle;
 mod placed;
 mod regular_file;
 mod room;
-mod rope_parameters;
 mod shortened;
 mod strip;
 mod survey;

@@ -153,6 +153,12 @@ impl Fields {
         self.0.get(field).filter(|value| !value.is_null())
     }
 
+    /// The fields as JSON text.
+    pub fn to_json(&self) -> String {
+        let map = self.0.iter().map(|(field, value)| (field.clone(), value.clone()));
+        Value::Object(map.collect()).to_string()
+    }
+
     pub fn set(&mut self, field: &str, value: Value) {
         self.0.insert(field.into(), value);
     }

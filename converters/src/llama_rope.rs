@@ -47,7 +47,8 @@ fn split_parameters(fields: &mut Fields, parameters: Value) -> Result<(), Config
             "CoLM has one RoPE for all layers; expected `rope_theta` and `rope_type` directly in it",
         ));
     }
-    if let Some(fraction) = parameters.remove("partial_rotary_factor") {
+    let fraction = parameters.remove("partial_rotary_factor");
+    if let Some(fraction) = fraction.filter(|fraction| !fraction.is_null()) {
         if fraction.as_f64() != Some(1.) {
             let expected = "CoLM rotates whole heads; expected none, or 1.0";
             return Err(refuse("rope_parameters.partial_rotary_factor", &fraction, expected));

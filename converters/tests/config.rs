@@ -90,7 +90,7 @@ fn a_value_of_the_wrong_type_is_named() {
         ("rms_norm_eps", json!([1e-5]), "sequence"),
         ("chains", json!(2), "sequence"),
         ("tie_word_embeddings", json!("yes"), "boolean"),
-        ("rope_scaling", json!([]), "length"),
+        ("rope_scaling", json!([]), "a map"),
     ];
     for (field, value, named) in wrong {
         assert_refused(config_json(), field, value, &[named]);
@@ -163,9 +163,9 @@ fn nan_and_infinity_do_no_harm_where_nobody_reads_them() {
 fn text_that_is_no_json_is_refused() {
     let nested = "[".repeat(100_000);
     let texts = [
-        ("", "no JSON", "line 1 column 0"),
-        ("{\n\"chains\": [1,]}", "no JSON", "line 2 column 14"),
-        ("{} {}", "no JSON", "line 1 column 4"),
+        ("", "not valid JSON", "line 1 column 0"),
+        ("{\n\"chains\": [1,]}", "not valid JSON", "line 2 column 14"),
+        ("{} {}", "not valid JSON", "line 1 column 4"),
         ("[]", "sequence, expected a map", "line 1"),
         (&nested, "sequence, expected a map", "line 1"),
         ("\u{feff}{}", "byte-order mark", "UTF-8 without one"),
@@ -301,9 +301,16 @@ fn rope_parameters_mean_the_older_fields() {
     assert_eq!(older.rope_scaling, newer.rope_scaling);
     assert!(newer.rope_scaling.is_some());
     assert_eq!((older.file.rope_theta, newer.file.rope_theta), (5e5, 5e5));
-    let plain = json!({"rope_type": "default", "rope_theta": 2e4});
+    let plain =
+        json!({"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": null});
     let plain = with(config_json(), |json| json["rope_parameters"] = plain);
     assert!(parse(plain).rope_scaling.is_none());
+    let both = with(config_json(), |json| {
+        json["rope_scaling"] = json!({"type": "default", "rope_type": "default"});
+    });
+    assert!(parse(both).rope_scaling.is_none());
+    let explicit = with(config_json(), |json| json["rope_theta"] = json!(10000.0));
+    assert_refused(explicit, "rope_parameters", json!({"rope_theta": 5e5}), &["rope_theta"]);
     let base = || with(config_json(), |json| json["rope_theta"] = json!(5e5));
     assert_refused(
         base(),

@@ -14,8 +14,8 @@ const FIELD: &str = "eos_token_id";
 /// The ids of the tokens that end an answer of a model that knows `vocab_size` tokens.
 ///
 /// They are the tokenizer's `eos_token`, and the ids in `eos_token_id` of generation_config.json, or of config.json
-/// where that has none. The model never makes a token that it does not know: such ids are left out with a warning,
-/// and refused where no other is left, for no answer would ever end.
+/// if that has none. Ids outside the vocabulary are ignored with a warning. If all are outside, the folder is refused,
+/// because answers would never end.
 pub fn eos_tokens(
     folder: &Path,
     tokenizer: &Tokenizer,
@@ -30,7 +30,7 @@ pub fn eos_tokens(
         false => (config, "config.json"),
     };
     let mut tokens = Vec::new();
-    let mut unknown = Vec::new();
+    let mut unknown: Vec<(&str, &str, String)> = Vec::new();
     for id in ids(fields, &folder.join(file))? {
         match u32::try_from(id).ok().filter(|&id| (id as usize) < vocab_size) {
             Some(id) => tokens.push(id),
@@ -41,7 +41,7 @@ pub fn eos_tokens(
         let id = tokenizer.token_to_id(text);
         match id.filter(|&id| (id as usize) < vocab_size) {
             Some(id) => tokens.push(id),
-            None => unknown.push(("tokenizer_config.json", "eos_token", format!("{text:?}"))),
+            None => unknown.push((special.file("eos_token"), "eos_token", format!("{text:?}"))),
         }
     }
     tokens.sort_unstable();
@@ -51,7 +51,10 @@ pub fn eos_tokens(
         if tokens.is_empty() {
             return Err(FolderError::field(&folder.join(file), field, what));
         }
-        tracing::warn!("{file}: `{field}`: {what}; it is left out");
+        tracing::warn!("{file}: `{field}`: {what}; it is ignored");
+    }
+    if tokens.is_empty() {
+        tracing::warn!("no file of the model names an end token: answers end at their length only");
     }
     Ok(tokens)
 }

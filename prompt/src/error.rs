@@ -11,7 +11,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum FolderError {
-    /// A file that is missing, unreadable or no JSON.
+    /// A file that is missing, unreadable or not valid JSON.
     #[error(transparent)]
     Json(#[from] JsonFileError),
     /// A field with a value that cannot be used.
@@ -32,6 +32,11 @@ pub enum FolderError {
         /// What is wrong with it, and what would be right.
         what: String,
     },
+}
+
+/// Whether there is something called `path`: a link that leads nowhere is an error when it is read, not a missing file.
+pub(crate) fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
 }
 
 impl FolderError {

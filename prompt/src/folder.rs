@@ -1,8 +1,8 @@
-//! What a model folder says of its prompts and answers.
+//! The tokenizer, chat template and generation config of a model folder.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use colm_checkpoint::json_file;
 use serde_json::{Map, Value};
@@ -11,7 +11,7 @@ use tokenizers::Tokenizer;
 use crate::chat_template::{ChatTemplate, Conversation, RenderError};
 use crate::continuing::continuing;
 use crate::eos::eos_tokens;
-use crate::error::FolderError;
+use crate::error::{is_there, FolderError};
 use crate::generation_config::{self, SamplingDefaults, GENERATION_CONFIG};
 use crate::probe::{probe, shows_parts};
 use crate::special_tokens::SpecialTokens;
@@ -23,17 +23,17 @@ const CHAT_TEMPLATE: &str = "chat_template.jinja";
 const OLD_CHAT_TEMPLATE: &str = "chat_template.json";
 const MORE_CHAT_TEMPLATES: &str = "additional_chat_templates";
 
-/// A chat template's prompt has at least as many bytes for each token as a token of so many bytes needs.
+/// Lower bound of the longest token, in bytes, for the limit of prompts.
 const LEAST_TOKEN: usize = 1;
 
 /// The tokenizer, the chat template and the generation config of a model folder.
 #[derive(Clone, Debug)]
 pub struct PromptFolder {
-    /// Texts to tokens. It neither truncates nor pads.
+    /// The tokenizer, without truncation and padding.
     pub tokenizer: Tokenizer,
-    /// The tokens with a meaning: `bos_token` and so on.
+    /// The special tokens: `bos_token` and so on.
     pub special_tokens: SpecialTokens,
-    /// Conversations to texts. None: the model has no conversations.
+    /// The chat template. None if the folder has none.
     pub chat_template: Option<ChatTemplate>,
     /// Whether the chat template shows contents that are lists of parts.
     pub shows_parts: bool,
@@ -41,13 +41,13 @@ pub struct PromptFolder {
     pub chat_template_sources: BTreeMap<String, String>,
     /// The tokens that end an answer.
     pub eos_tokens: Vec<u32>,
-    /// What each token of the vocabulary stands for.
+    /// The text of each token of the vocabulary.
     pub token_texts: Vec<TokenText>,
-    /// How tokens are chosen where a request does not say it.
+    /// Sampling parameters for what a request omits.
     pub sampling_defaults: SamplingDefaults,
 }
 
-/// What config.json says that the prompts depend on.
+/// Values of config.json that prompts depend on.
 #[derive(Clone, Debug)]
 pub struct ModelFacts<'a> {
     /// The number of tokens that the model knows.
@@ -59,14 +59,14 @@ pub struct ModelFacts<'a> {
 }
 
 impl PromptFolder {
-    /// The tokenizer for text that goes on from other text: without the space before the first word.
+    /// The tokenizer for text that continues other text. It adds no space before the first word.
     pub fn continuing_tokenizer(&self) -> Tokenizer {
         continuing(&self.tokenizer)
     }
 
     /// The text of `conversation`; None if the model has no chat template.
     ///
-    /// As transformers renders it. In addition, a template that knows only texts gets the texts of parts.
+    /// As transformers renders it. If the template cannot render content parts, their texts are joined first.
     pub fn render(&self, mut conversation: Conversation) -> Option<Result<String, RenderError>> {
         let template = self.chat_template.as_ref()?;
         if !self.shows_parts {
@@ -75,10 +75,10 @@ impl PromptFolder {
         Some(template.render(&conversation))
     }
 
-    /// Reads `folder` as transformers does, and renders a short conversation to see that its template works.
+    /// Reads `folder` as transformers does, and checks the chat template on a short conversation.
     pub fn read(folder: &Path, model: &ModelFacts<'_>) -> Result<Self, FolderError> {
         let config_path = folder.join(TOKENIZER_CONFIG);
-        let config: Map<String, Value> = match config_path.exists() {
+        let config: Map<String, Value> = match is_there(&config_path) {
             true => json_file::read(&config_path)?,
             false => Map::new(),
         };
@@ -97,40 +97,22 @@ impl PromptFolder {
         let token_texts = token_texts(&tokenizer, model.vocab_size);
         let longest_token = token_texts.iter().map(text_len).max().unwrap_or(0).max(LEAST_TOKEN);
         let longest_prompt = model.longest.saturating_mul(longest_token);
-        let (path, mut sources) =
-            chat_template_sources(folder, &config, &config_path)?.unwrap_or_default();
-        sources.values_mut().for_each(unify_newlines);
-        let chat_template = match sources.is_empty() {
-            true => None,
-            false => {
-                let special = special_tokens.texts();
-                let template = ChatTemplate::named(sources.clone(), special, longest_prompt);
-                let refused = |what: String| match path == config_path {
-                    true => FolderError::field(&path, "chat_template", what),
-                    false => FolderError::file(&path, what),
-                };
-                let template = template.map_err(|error| refused(error.to_string()))?;
-                probe(&template).map_err(refused)?;
-                Some(template)
-            }
-        };
+        let templates = chat_templates(folder, &config, &config_path)?;
+        let special = special_tokens.texts();
+        let chat_template = compile(&templates, &config_path, special, longest_prompt)?;
         Ok(Self {
             tokenizer,
             special_tokens,
             shows_parts: chat_template.as_ref().is_some_and(shows_parts),
             chat_template,
-            chat_template_sources: sources,
+            chat_template_sources: templates
+                .into_iter()
+                .map(|(name, (_, source))| (name, source))
+                .collect(),
             eos_tokens,
             token_texts,
             sampling_defaults,
         })
-    }
-}
-
-/// Jinja reads every end of line as `\n`.
-fn unify_newlines(source: &mut String) {
-    if source.contains('\r') {
-        *source = source.replace("\r\n", "\n").replace('\r', "\n");
     }
 }
 
@@ -155,68 +137,96 @@ fn text_len(text: &TokenText) -> usize {
     }
 }
 
-type Sources = (PathBuf, BTreeMap<String, String>);
+/// Templates by name, each with the file that it is from.
+type Templates = BTreeMap<String, (PathBuf, String)>;
 
-/// Templates by name, and the file that they are from: chat_template.jinja with additional_chat_templates, or
-/// tokenizer_config.json, or chat_template.json.
-fn chat_template_sources(
+/// The templates, compiled and tried; None if there are none. An error names the file of the template.
+fn compile(
+    templates: &Templates,
+    config_path: &Path,
+    special_tokens: BTreeMap<String, String>,
+    longest_prompt: usize,
+) -> Result<Option<ChatTemplate>, FolderError> {
+    let Some((first, _)) = templates.values().next() else { return Ok(None) };
+    let refused = |name: &str, what: String| {
+        let path = templates.get(name).map_or(first, |(path, _)| path);
+        match path == config_path {
+            true => FolderError::field(path, "chat_template", what),
+            false => FolderError::file(path, what),
+        }
+    };
+    let sources = templates.iter().map(|(name, (_, source))| (name.clone(), source.clone()));
+    let template = ChatTemplate::named(sources.collect(), special_tokens, longest_prompt)
+        .map_err(|error| refused(error.template(), error.to_string()))?;
+    probe(&template).map_err(|(name, what)| refused(name, what))?;
+    Ok(Some(template))
+}
+
+/// The templates of chat_template.jinja and additional_chat_templates, or of tokenizer_config.json, or of
+/// chat_template.json.
+fn chat_templates(
     folder: &Path,
     config: &Map<String, Value>,
     config_path: &Path,
-) -> Result<Option<Sources>, FolderError> {
-    let mut sources = BTreeMap::new();
+) -> Result<Templates, FolderError> {
+    let mut templates = Templates::new();
     let path = folder.join(CHAT_TEMPLATE);
-    if path.exists() {
-        sources.insert("default".to_string(), json_file::read_text(&path)?);
+    if is_there(&path) {
+        templates.insert("default".into(), (path.clone(), json_file::read_text(&path)?));
     }
-    for path in jinja_files(&folder.join(MORE_CHAT_TEMPLATES)) {
+    for path in jinja_files(&folder.join(MORE_CHAT_TEMPLATES))? {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        sources.insert(name, json_file::read_text(&path)?);
+        let source = json_file::read_text(&path)?;
+        templates.insert(name, (path, source));
     }
-    if !sources.is_empty() {
-        return Ok(Some((path, sources)));
-    }
-    if let Some(sources) = sources_in(config, config_path)? {
-        return Ok(Some((config_path.to_path_buf(), sources)));
+    if templates.is_empty() {
+        templates = templates_in(config, config_path)?;
     }
     let path = folder.join(OLD_CHAT_TEMPLATE);
-    if path.exists() {
-        let fields: Map<String, Value> = json_file::read(&path)?;
-        return Ok(sources_in(&fields, &path)?.map(|sources| (path, sources)));
+    if templates.is_empty() && is_there(&path) {
+        templates = templates_in(&json_file::read(&path)?, &path)?;
     }
-    Ok(None)
+    Ok(templates)
 }
 
-fn jinja_files(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+/// The templates in a folder of templates, which need not be there.
+fn jinja_files(folder: &Path) -> Result<Vec<PathBuf>, FolderError> {
+    if !is_there(folder) {
+        return Ok(Vec::new());
+    }
+    let unreadable =
+        |error: io::Error| FolderError::file(folder, format!("cannot read it: {error}"));
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        files.push(entry.map_err(unreadable)?.path());
+    }
     files.retain(|path| path.extension().is_some_and(|extension| extension == "jinja"));
     files.sort();
-    files
+    Ok(files)
 }
 
-/// The field `chat_template`: a template, or a list of them with names.
-fn sources_in(
-    fields: &Map<String, Value>,
-    path: &Path,
-) -> Result<Option<BTreeMap<String, String>>, FolderError> {
+/// The field `chat_template`: a template, or several with names.
+fn templates_in(fields: &Map<String, Value>, path: &Path) -> Result<Templates, FolderError> {
     const FIELD: &str = "chat_template";
-    let refused = || {
-        FolderError::field(path, FIELD, "expected a template or a list of {\"name\", \"template\"}")
-    };
+    let refused = |what: &str| FolderError::field(path, FIELD, what);
     let text = |value: &Value| value.as_str().map(str::to_string);
-    match fields.get(FIELD) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(source)) => Ok(Some([("default".into(), source.clone())].into())),
+    let named: Option<Vec<(String, String)>> = match fields.get(FIELD) {
+        None | Some(Value::Null) => return Ok(Templates::new()),
+        Some(Value::String(source)) => Some(vec![("default".into(), source.clone())]),
         Some(Value::Object(named)) => {
-            let named = named.iter().map(|(name, source)| Some((name.clone(), text(source)?)));
-            named.collect::<Option<_>>().map(Some).ok_or_else(refused)
+            named.iter().map(|(name, source)| Some((name.clone(), text(source)?))).collect()
         }
         Some(Value::Array(list)) if !list.is_empty() => {
-            let named =
-                list.iter().map(|item| Some((text(&item["name"])?, text(&item["template"])?)));
-            named.collect::<Option<_>>().map(Some).ok_or_else(refused)
+            list.iter().map(|item| Some((text(&item["name"])?, text(&item["template"])?))).collect()
         }
-        Some(_) => Err(refused()),
+        Some(_) => None,
+    };
+    let expected = "expected a template, or a list of {\"name\", \"template\"}";
+    let mut templates = Templates::new();
+    for (name, source) in named.ok_or_else(|| refused(expected))? {
+        if templates.insert(name.clone(), (path.into(), source)).is_some() {
+            return Err(refused(&format!("two templates are called `{name}`")));
+        }
     }
+    Ok(templates)
 }

@@ -1,4 +1,4 @@
-//! generation_config.json: where answers end, and how tokens are chosen where a request does not say it.
+//! generation_config.json: default sampling parameters.
 
 use std::path::Path;
 
@@ -6,30 +6,30 @@ use colm_checkpoint::json_file;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::error::FolderError;
+use crate::error::{is_there, FolderError};
 
 /// The file's name.
 pub const GENERATION_CONFIG: &str = "generation_config.json";
 
-/// How tokens are chosen where a request does not say it. What is None is as the engine has it.
+/// Sampling parameters for what a request omits. None means the engine's default.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SamplingDefaults {
-    /// 0: always the likeliest token.
+    /// 0 is greedy.
     pub temperature: Option<f64>,
-    /// Of the likeliest tokens, those that together have this probability.
+    /// Nucleus sampling: the cumulative probability of the tokens to keep.
     pub top_p: Option<f64>,
-    /// So many of the likeliest tokens; 0: all.
+    /// How many of the most likely tokens to keep; 0 keeps all.
     pub top_k: Option<u32>,
-    /// Tokens with at least this share of the likeliest one's probability.
+    /// The probability that a token needs to be kept, relative to the most likely one's.
     pub min_p: Option<f64>,
-    /// Logits of tokens that have come are divided by this.
+    /// Penalty on the logits of tokens that already occurred; 1 is none.
     pub repetition_penalty: Option<f32>,
 }
 
 /// The fields of `folder`'s file; none if there is no file.
 pub fn read(folder: &Path) -> Result<Map<String, Value>, FolderError> {
     let path = folder.join(GENERATION_CONFIG);
-    match path.exists() {
+    match is_there(&path) {
         true => Ok(json_file::read(&path)?),
         false => Ok(Map::new()),
     }

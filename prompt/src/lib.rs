@@ -1,8 +1,8 @@
-//! The prompt a model was trained on: what transformers makes of a model folder and a conversation.
+//! Builds the same prompts from a model folder and a conversation as transformers.
 //!
 //! [`PromptFolder`] reads the tokenizer, the chat template and the generation config of a folder. Its
-//! [`ChatTemplate`] renders a conversation, its tokenizer makes tokens of the text. The files are untrusted: what is
-//! wrong is an error that names file and field.
+//! [`ChatTemplate`] renders a conversation, and its tokenizer encodes the text. The files are untrusted: errors name the
+//! file and the field.
 #![warn(missing_docs)]
 
 pub mod chat_template;

@@ -1,4 +1,4 @@
-//! Libraries that panic on bad input.
+//! Turns panics of libraries into errors.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -6,13 +6,13 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
 thread_local! {
-    /// Whether a panic of this thread is caught and told by who catches it.
+    /// True while [`catch`] catches panics of this thread and reports them.
     static CAUGHT: Cell<bool> = const { Cell::new(false) };
 }
 
 static HOOK: Once = Once::new();
 
-/// The result of `work`; the message of its panic if it panics. Nothing is printed then.
+/// The result of `work`, or the message of its panic. A panic on this thread is not printed.
 pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     HOOK.call_once(|| {
         let print = panic::take_hook();
@@ -32,7 +32,7 @@ fn message(panic: Box<dyn Any + Send>) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     let first_line = text.and_then(|text| text.lines().next());
-    first_line.unwrap_or("it does not say why").to_string()
+    first_line.unwrap_or("no reason given").to_string()
 }
 
 #[cfg(test)]

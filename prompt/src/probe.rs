@@ -1,19 +1,35 @@
-//! Whether a chat template works: a rendering while the model is loaded, instead of a failure at every request.
+//! Checks a chat template at load time, so that errors do not appear at every request.
 
 use serde_json::{json, Map, Value};
 
 use crate::chat_template::{ChatTemplate, Conversation, RenderError};
 
-/// Refuses a template that can render neither of the plainest conversations. Templates may refuse conversations
-/// themselves, so an error that the template raises is not a fault of it.
-pub fn probe(template: &ChatTemplate) -> Result<(), String> {
+/// Refuses a template that fails on both test conversations: the name of the template, and why. Templates may refuse
+/// conversations themselves, so an error that the template raises is accepted.
+pub fn probe(template: &ChatTemplate) -> Result<(), (&'static str, String)> {
+    probe_with(template, None).map_err(|what| ("default", what))?;
+    if template.has_tool_use() {
+        let function = json!({
+            "name": "get_weather", "description": "The weather in a place.",
+            "parameters": {
+                "type": "object", "properties": {"place": {"type": "string", "description": "A city."}},
+                "required": ["place"],
+            },
+        });
+        let tools = vec![json!({"type": "function", "function": function})];
+        probe_with(template, Some(tools)).map_err(|what| ("tool_use", what))?;
+    }
+    Ok(())
+}
+
+fn probe_with(template: &ChatTemplate, tools: Option<Vec<Value>>) -> Result<(), String> {
     let user = json!({"role": "user", "content": "Hello"});
-    let conversations =
-        [vec![user.clone()], vec![json!({"role": "system", "content": "Be brief."}), user]];
+    let system = json!({"role": "system", "content": "Be brief."});
     let mut first = None;
-    for messages in conversations {
+    for messages in [vec![user.clone()], vec![system, user]] {
         let conversation = Conversation {
             messages: messages.into_iter().filter_map(message).collect(),
+            tools: tools.clone(),
             add_generation_prompt: true,
             ..Conversation::default()
         };
@@ -35,18 +51,16 @@ pub fn probe(template: &ChatTemplate) -> Result<(), String> {
 /// Whether the template shows the parts of a content: text parts as their texts.
 pub fn shows_parts(template: &ChatTemplate) -> bool {
     const TEXT: &str = "a text within a part";
-    let rendered = |content: Value| {
-        let message = message(json!({"role": "user", "content": content}));
-        let conversation = Conversation {
-            messages: message.into_iter().collect(),
-            add_generation_prompt: true,
-            ..Conversation::default()
-        };
-        template.render(&conversation).ok()
+    let content = json!([{"type": "text", "text": TEXT}]);
+    let message = message(json!({"role": "user", "content": content}));
+    let conversation = Conversation {
+        messages: message.into_iter().collect(),
+        add_generation_prompt: true,
+        ..Conversation::default()
     };
-    let parts = rendered(json!([{"type": "text", "text": TEXT}]));
-    // Others print the list as Python writes it.
-    parts.is_some_and(|parts| parts.contains(TEXT) && !parts.contains(&format!("'{TEXT}'")))
+    // Other templates fail, or print the list as Python does.
+    let rendered = template.render(&conversation).ok();
+    rendered.is_some_and(|text| text.contains(TEXT) && !text.contains(&format!("'{TEXT}'")))
 }
 
 fn message(value: Value) -> Option<Map<String, Value>> {

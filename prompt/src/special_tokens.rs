@@ -20,6 +20,8 @@ const LONGEST: usize = 4096;
 #[derive(Clone, Debug, Default)]
 pub struct SpecialTokens {
     named: Vec<(String, AddedToken)>,
+    /// The file that names each of them.
+    files: BTreeMap<String, String>,
     others: Vec<AddedToken>,
 }
 
@@ -32,16 +34,18 @@ impl SpecialTokens {
         Ok(tokens)
     }
 
-    /// Adds those in the fields of a further file, which wins.
+    /// Adds the tokens in the fields of another file, which take precedence.
     pub fn merge(&mut self, fields: &Map<String, Value>, file: &Path) -> Result<(), FolderError> {
+        let file_name = file.file_name().unwrap_or_default().to_string_lossy();
         for name in NAMES {
             if let Some(value) = fields.get(name).filter(|value| !value.is_null()) {
                 self.name(name, named(value, name, file)?);
+                self.files.insert(name.into(), file_name.to_string());
             }
         }
         for (name, value) in fields {
             let own = name.ends_with("_token") && !NAMES.contains(&name.as_str());
-            // Other fields end so as well: `add_bos_token` is a switch.
+            // Not switches such as `add_bos_token`.
             if own && (value.is_string() || value.is_object()) {
                 self.name(name, named(value, name, file)?);
             }
@@ -55,13 +59,13 @@ impl SpecialTokens {
         match found {
             None => {}
             Some((field, Value::Array(items))) => {
-                for item in items {
-                    self.others.push(named(item, field, file)?);
+                for (index, item) in items.iter().enumerate() {
+                    self.others.push(named(item, &format!("{field}[{index}]"), file)?);
                 }
             }
-            Some((_, Value::Object(items))) => {
+            Some((field, Value::Object(items))) => {
                 for (name, value) in items {
-                    self.name(name, named(value, name, file)?);
+                    self.name(name, named(value, &format!("{field}.{name}"), file)?);
                 }
             }
             Some((field, _)) => {
@@ -93,6 +97,11 @@ impl SpecialTokens {
     pub fn get(&self, name: &str) -> Option<&str> {
         let found = self.named.iter().find(|(known, _)| known == name);
         found.map(|(_, token)| token.content.as_str())
+    }
+
+    /// The file that names the token called `name`.
+    pub fn file(&self, name: &str) -> &str {
+        self.files.get(name).map_or("tokenizer_config.json", String::as_str)
     }
 
     /// All of them, those with a name first.
@@ -130,6 +139,7 @@ fn check_length(text: &str, field: &str, file: &Path) -> Result<(), FolderError>
 /// A token with its properties, as transformers writes it.
 pub fn described(value: &Value, field: &str, file: &Path) -> Result<AddedToken, FolderError> {
     #[derive(Deserialize)]
+    #[serde(expecting = "an object with `content`")]
     struct Described {
         content: String,
         #[serde(default)]
@@ -143,7 +153,7 @@ pub fn described(value: &Value, field: &str, file: &Path) -> Result<AddedToken, 
         special: bool,
     }
     let token = Described::deserialize(value).map_err(|error| {
-        let what = format!("expected a token or an object with its `content`: {error}");
+        let what = format!("expected a token, as a text or an object with its `content`: {error}");
         FolderError::field(file, field, what)
     })?;
     check_length(&token.content, field, file)?;

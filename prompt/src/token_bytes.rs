@@ -1,4 +1,4 @@
-//! The bytes of text that each token stands for.
+//! The text of each token, in bytes.
 
 use std::collections::HashMap;
 
@@ -36,11 +36,11 @@ struct Decoder {
     byte_level: Option<HashMap<char, u8>>,
     /// `<0x0A>` is the byte 10.
     byte_fallback: bool,
-    /// Texts and what stands for them.
+    /// Replacements, as (from, to).
     replaced: Vec<(String, String)>,
-    /// What goes before a token that goes on with a word: WordPiece's `##`.
+    /// Prefix of tokens that continue a word: WordPiece's `##`.
     continuing: Option<String>,
-    /// What goes after a token that ends a word: `</w>`.
+    /// Suffix of tokens that end a word: `</w>`.
     end_of_word: Option<String>,
 }
 

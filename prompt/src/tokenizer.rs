@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use tokenizers::{AddedToken, Tokenizer};
 
-use crate::error::FolderError;
+use crate::error::{is_there, FolderError};
 use crate::panics::catch;
 use crate::special_tokens::{described, SpecialTokens};
 
@@ -19,7 +19,7 @@ const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
 const ADDED: &str = "added_tokens";
 const ADDED_TOKENS: &str = "added_tokens.json";
 
-/// The tokenizer in `folder`, and its special tokens. `config` is what stands in tokenizer_config.json, the file
+/// The tokenizer in `folder`, and its special tokens. `config` holds the fields of tokenizer_config.json at
 /// `config_path`.
 ///
 /// As in transformers: `truncation` and `padding` are left out, and special tokens that the other files name are
@@ -30,7 +30,7 @@ pub fn read(
     config_path: &Path,
 ) -> Result<(Tokenizer, SpecialTokens), FolderError> {
     let path = folder.join(TOKENIZER);
-    if !path.exists() {
+    if !is_there(&path) {
         return Err(missing(folder, &path));
     }
     let text = json_file::read_text(&path)?;
@@ -43,7 +43,7 @@ pub fn read(
     let mut added = match config.get("added_tokens_decoder").filter(|value| !value.is_null()) {
         Some(decoder) => added_tokens_decoder(decoder, config_path)?,
         None if has_added_tokens => legacy_tokens(folder, &mut special)?,
-        // It has others than it was trained with, and nothing says which.
+        // Without either list the added tokens are unknown.
         None => {
             let what = "it is missing, and tokenizer_config.json has no `added_tokens_decoder`: expected a \
                         list, if need be []";
@@ -93,7 +93,7 @@ fn missing(folder: &Path, path: &Path) -> FolderError {
     FolderError::file(path, what)
 }
 
-/// Refuses added tokens that the library would choke on. Whether there is a list of them.
+/// Refuses malformed added tokens. Returns whether there is a list of them.
 fn check_added_tokens(text: &str, path: &Path) -> Result<bool, FolderError> {
     let fields: HashMap<String, Box<RawValue>> = json_file::parse(text, path)?;
     let written = fields.get(ADDED).map_or("null", |value| value.get());
@@ -129,11 +129,11 @@ fn legacy_tokens(
     special: &mut SpecialTokens,
 ) -> Result<Vec<AddedToken>, FolderError> {
     let path = folder.join(SPECIAL_TOKENS_MAP);
-    if path.exists() {
+    if is_there(&path) {
         special.merge(&json_file::read::<Map<String, Value>>(&path)?, &path)?;
     }
     let path = folder.join(ADDED_TOKENS);
-    if !path.exists() {
+    if !is_there(&path) {
         return Ok(Vec::new());
     }
     let mut ids: Vec<(String, u32)> =

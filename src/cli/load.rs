@@ -67,8 +67,8 @@ impl LoadArgs {
 /// Whether the model's own defaults of sampling count.
 #[derive(Args)]
 pub struct GenerationConfigArgs {
-    /// auto: what a request does not say of sampling is as in the model's generation_config.json (temperature, top_p,
-    /// top_k, min_p, repetition_penalty); none: that file's sampling is ignored.
+    /// auto: sampling parameters that a request omits come from the model's generation_config.json (temperature,
+    /// top_p, top_k, min_p, repetition_penalty); none: they do not.
     #[arg(long, value_enum, value_name = "WHICH", default_value_t = GenerationConfig::Auto)]
     generation_config: GenerationConfig,
 }
@@ -80,14 +80,14 @@ enum GenerationConfig {
 }
 
 impl GenerationConfigArgs {
-    /// Whether they count.
-    pub fn counts(&self) -> bool {
+    /// Whether they are used.
+    pub fn is_used(&self) -> bool {
         self.generation_config == GenerationConfig::Auto
     }
 
     /// Loads the model that `load` says.
     pub async fn engine(&self, load: &LoadArgs) -> Result<Engine> {
-        let generation_config = self.counts();
+        let generation_config = self.is_used();
         Engine::start(&EngineOptions { generation_config, ..load.options() }).await
     }
 }

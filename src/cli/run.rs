@@ -27,14 +27,13 @@ pub struct RunArgs {
     /// Answer with the model's first K chains [default: all that are loaded].
     #[arg(long, value_name = "K", allow_negative_numbers = true)]
     chains: Option<String>,
-    /// Give one answer, to PROMPT, and leave.
+    /// Answer PROMPT once and exit.
     #[arg(short = 'i', long = "prompt", value_name = "PROMPT")]
     prompt: Option<String>,
     /// Make one conversation of the lines of a pipe or a file, as in a terminal.
     #[arg(long, conflicts_with = "prompt")]
     conversation: bool,
-    /// 0: always the likeliest token, so that answers repeat; above 0: chosen at random, the more so
-    /// the higher [default: that of generation_config.json, or 0].
+    /// Sampling temperature; 0 is greedy and deterministic [default: that of generation_config.json, or 0].
     #[arg(long, value_parser = temperature, allow_negative_numbers = true)]
     temperature: Option<f64>,
     /// The most tokens of an answer [default: what fits the model's context].
@@ -91,7 +90,9 @@ async fn chat(mut conversation: Conversation<'_>, one_conversation: bool) -> Res
             Some(Ok(Slash::Exit)) => break,
             Some(Ok(command)) => obey(command, &mut conversation, &total),
             Some(Err(unknown)) => Err(unknown.into()),
-            None => say(line, &mut conversation, &mut total, lines.terminal()).await,
+            None => {
+                say(line, &mut conversation, &mut total, lines.terminal(), one_conversation).await
+            }
         };
         match done {
             // A person corrects the line; a script must not go on as if it had worked.
@@ -127,6 +128,7 @@ async fn say(
     conversation: &mut Conversation<'_>,
     total: &mut Speed,
     terminal: bool,
+    one_conversation: bool,
 ) -> Result<()> {
     let answer = match terminal {
         true => conversation.ask(line, &mut Stdout, ctrl_c()).await,
@@ -135,7 +137,8 @@ async fn say(
     };
     let speed = answer.map_err(|error| match StdoutError::of(&error) {
         Some(_) => error,
-        None => error.context("no answer (/reset starts a new conversation)"),
+        None if one_conversation => error.context("no answer (/reset starts a new conversation)"),
+        None => error.context("no answer"),
     })?;
     *total += speed;
     note(&at_chains(&speed, conversation.chains));

@@ -46,7 +46,7 @@ Examples:
 
 /// Serves until it is stopped.
 pub async fn run(args: ServeArgs) -> Result<()> {
-    let generation_config = args.generation.counts();
+    let generation_config = args.generation.is_used();
     let options =
         EngineOptions { reserve_kv_cache: true, generation_config, ..args.load.options() };
     let engine = Engine::start(&options).await?;

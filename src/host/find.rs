@@ -1,4 +1,4 @@
-//! Where a model is: a folder here, or one of the Hugging Face hub's cache.
+//! Finds a model: a local folder, or a Hugging Face id.
 
 use std::path::{Path, PathBuf};
 

@@ -76,8 +76,8 @@ pub fn folder_of(id: &HubId, max_chains: Option<usize>) -> Result<PathBuf> {
         Err(reason) => {
             let config = cache.repo(id.repo()).get(CONFIG).with_context(|| {
                 format!(
-                    "{id} is no folder here, is not in the cache at {}, and the Hugging Face hub does not \
-                     give it: {reason}",
+                    "{id} is not a local folder, is not in the cache at {}, and the Hugging Face hub does not \
+                     have it: {reason}",
                     cache.path().display()
                 )
             })?;
@@ -121,8 +121,10 @@ impl Remote {
         for name in BESIDES.into_iter().filter(|name| self.has(name)) {
             self.get(name, &folder)?;
         }
-        for name in self.names.iter().filter(|name| name.starts_with(CHAT_TEMPLATES)) {
-            self.repo.get(name).with_context(|| name.to_string())?;
+        let is_template =
+            |name: &&String| name.starts_with(CHAT_TEMPLATES) && name.ends_with(".jinja");
+        for name in self.names.iter().filter(is_template) {
+            self.get(name, &folder)?;
         }
         for name in names_for(&folder, &self.names, &config, k)? {
             self.get(&name, &folder)?;
@@ -130,10 +132,10 @@ impl Remote {
         Ok(folder)
     }
 
-    /// Fetches the file `name`, which must come to `folder`: another one is another commit's.
+    /// Fetches the file `name`, which must be in `folder`: another folder belongs to another commit.
     fn get(&self, name: &str, folder: &Path) -> Result<()> {
         let path = self.repo.get(name).with_context(|| name.to_string())?;
-        if parent(&path)? != folder {
+        if path != folder.join(name) {
             bail!(
                 "{name} is of another commit than what is in {}: the model has changed; delete that folder \
                  and run again",

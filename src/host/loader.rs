@@ -85,43 +85,65 @@ impl ColmLoader {
         Ok((config, k))
     }
 
-    /// The longest sequence, in tokens: the model's context, or what the KV cache or the memory holds.
-    fn longest(&self, config: &ColmConfig, k: usize, dtype: DType) -> usize {
+    /// The longest sequence, in tokens: the model's context, or what fits the KV cache, or the memory of a CPU.
+    fn max_tokens(&self, config: &ColmConfig, k: usize, device: &Device, dtype: DType) -> usize {
         let held = match &self.kv_pool {
             Some(pool) => pool.tokens(config, k, dtype),
-            None => memory::total() / kv_bytes_per_token(config, k, dtype).max(1),
+            None if device.is_cpu() => {
+                memory::total() / kv_bytes_per_token(config, k, dtype).max(1)
+            }
+            None => usize::MAX,
         };
         config.file.max_position_embeddings.min(held)
     }
 
+    /// `error` with the quantization that was asked for, if there is one.
+    fn named_quantization(&self, error: candle_core::Error) -> anyhow::Error {
+        match self.isq {
+            Some(isq) => anyhow::Error::from(error).context(format!("--isq {isq}")),
+            None => error.into(),
+        }
+    }
+
     /// Refuses a model that needs more memory than there is, before its weights are read.
-    fn check_memory(&self, json: &str, device: &Device, dtype: DType) -> Result<()> {
-        let pack_factor = self.isq.map_or(1, |isq| isq.pack_factor(dtype));
-        let Sizes { layers, others } = self.sizes(json, dtype, pack_factor.max(1))?;
+    fn check_memory(
+        &self,
+        config: &ColmConfig,
+        k: usize,
+        quantization: &Option<QuantizedConfig>,
+        (device, dtype): (&Device, DType),
+    ) -> Result<()> {
+        let pack_factor = match (self.isq, quantization) {
+            (Some(isq), _) => isq.pack_factor(dtype),
+            // It panics on numbers of bits that it does not know, which loading refuses.
+            (None, Some(quantization)) => catch(|| quantization.pack_factor(dtype)).unwrap_or(1),
+            (None, None) => 1,
+        };
+        let Sizes { layers, others } = sizes(config, k, dtype, pack_factor.max(1));
         let weights = layers.iter().sum::<usize>() + others;
         let kv_cache = self.kv_pool.map_or(0, |pool| pool.bytes());
         Ok(memory::check(weights, kv_cache, device)?)
     }
+}
 
-    fn sizes(&self, json: &str, dtype: DType, pack_factor: usize) -> Result<Sizes> {
-        let (config, k) = self.config(json)?;
-        let mut sizes = Sizes { layers: vec![0; config.file.num_hidden_layers], others: 0 };
-        for tensor in config.tensors(k) {
-            let elements: usize = tensor.shape().iter().product();
-            match tensor.part {
-                Part::Weight { layer, .. } => sizes.layers[layer] += elements / pack_factor,
-                Part::InputNorm { layer }
-                | Part::PostAttentionNorm { layer }
-                | Part::Bias { layer, .. } => sizes.layers[layer] += elements,
-                Part::Head => sizes.others += elements / pack_factor,
-                Part::Embedding | Part::FinalNorm => sizes.others += elements,
-            }
+/// Bytes of the weights of the first `k` chains.
+fn sizes(config: &ColmConfig, k: usize, dtype: DType, pack_factor: usize) -> Sizes {
+    let mut sizes = Sizes { layers: vec![0; config.file.num_hidden_layers], others: 0 };
+    for tensor in config.tensors(k) {
+        let elements: usize = tensor.shape().iter().product();
+        match tensor.part {
+            Part::Weight { layer, .. } => sizes.layers[layer] += elements / pack_factor,
+            Part::InputNorm { layer }
+            | Part::PostAttentionNorm { layer }
+            | Part::Bias { layer, .. } => sizes.layers[layer] += elements,
+            Part::Head => sizes.others += elements / pack_factor,
+            Part::Embedding | Part::FinalNorm => sizes.others += elements,
         }
-        let bytes = dtype.size_in_bytes();
-        sizes.layers.iter_mut().for_each(|layer| *layer *= bytes);
-        sizes.others *= bytes;
-        Ok(sizes)
     }
+    let bytes = dtype.size_in_bytes();
+    sizes.layers.iter_mut().for_each(|layer| *layer *= bytes);
+    sizes.others *= bytes;
+    sizes
 }
 
 /// How many chains of the model are read, opened and held.
@@ -204,7 +226,7 @@ impl NormalModelLoader for ColmLoader {
         };
         let prompt_folder = Arc::new(PromptFolder::read(folder, &facts)?);
         let files = prompt_files(&prompt_folder);
-        // As with the config.
+        // Set once per loader; an engine that is rebooted keeps its model.
         let _ = self.loaded.prompt_folder.set(prompt_folder);
         Ok(Some(files))
     }
@@ -224,8 +246,10 @@ impl NormalModelLoader for ColmLoader {
             pool.check(&config, k, vb.dtype())?;
         }
         gpu::check(&config, k, &loading.real_device, vb.dtype())?;
-        self.check_memory(json, &loading.real_device, vb.dtype())?;
         let quantization = quantization(&config)?;
+        let place = (&loading.real_device, vb.dtype());
+        self.check_memory(&config, k, &quantization, place)?;
+        let max_tokens = self.max_tokens(&config, k, place.0, place.1);
         let embedding = Part::Embedding.chain_name(0);
         let vb = match vb.contains_tensor(&embedding) {
             true => vb,
@@ -242,14 +266,15 @@ impl NormalModelLoader for ColmLoader {
         let colm = Colm::load(
             &config,
             k,
-            self.longest(&config, k, vb.dtype()),
+            max_tokens,
             &quantization,
             &Placed {
                 linears: &|layer| placed(layer, loading_isq),
                 others: &|layer| placed(layer, false),
                 quantized_later: loading_isq,
             },
-        )?;
+        )
+        .map_err(|error| self.named_quantization(error))?;
         if self.isq.is_some() || quantization.is_some() {
             try_a_step(&colm, &config, self.isq)?;
         }
@@ -330,7 +355,8 @@ impl DeviceMappedModelLoader for ColmLoader {
         weight_pack_factor: usize,
         _matformer: Option<&mistralrs_core::matformer::MatformerSliceConfig>,
     ) -> Result<usize> {
-        Ok(self.sizes(json, dtype, weight_pack_factor)?.others)
+        let (config, k) = self.config(json)?;
+        Ok(sizes(&config, k, dtype, weight_pack_factor).others)
     }
 
     fn layer_sizes_in_bytes(
@@ -340,7 +366,8 @@ impl DeviceMappedModelLoader for ColmLoader {
         weight_pack_factor: usize,
         _matformer: Option<&mistralrs_core::matformer::MatformerSliceConfig>,
     ) -> Result<Vec<usize>> {
-        Ok(self.sizes(json, dtype, weight_pack_factor)?.layers)
+        let (config, k) = self.config(json)?;
+        Ok(sizes(&config, k, dtype, weight_pack_factor).layers)
     }
 
     fn num_layers(&self, json: &str) -> Result<usize> {

@@ -40,7 +40,7 @@ pub fn total() -> usize {
 /// Bytes that are free, or can be freed: of the machine, or of the container that this process is in.
 fn available(device: &Device) -> usize {
     if !device.is_cpu() {
-        // Where a GPU does not say, it says so when memory runs out.
+        // If the free memory of a GPU is unknown, it is not checked.
         return MemoryUsage.get_memory_available(device).unwrap_or(usize::MAX);
     }
     let mut system = System::new();

@@ -11,7 +11,7 @@ use super::vocabulary::Vocabulary;
 /// Longer texts are tokenized one at a time: they take seconds of a core.
 const LONG_TEXT: usize = 256 * 1024;
 
-/// A short context's prompt may have so many bytes.
+/// The least limit of a prompt in bytes, for models with a short context.
 const LEAST_BYTES: usize = 64 * 1024;
 
 /// Renders and tokenizes prompts.
@@ -33,11 +33,6 @@ impl Prompts {
     /// The most bytes a prompt can have.
     pub fn most_bytes(&self) -> usize {
         self.longest.saturating_mul(self.vocabulary.longest_token()).max(LEAST_BYTES)
-    }
-
-    /// What the model's folder says of prompts and answers.
-    pub fn folder(&self) -> &PromptFolder {
-        &self.folder
     }
 
     /// The tokens of `prompt`: at least one, at most the longest sequence, all of them the model's.

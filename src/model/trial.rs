@@ -11,7 +11,7 @@ use super::rows::{ActiveRows, Sequence, Step};
 const BLOCK_SIZE: usize = 32;
 
 impl Colm {
-    /// Computes the logits after one token, at all chains, in a KV cache of one block. Fails as every request would.
+    /// Computes the logits after one token, at all chains, in a KV cache of one block. Returns the error that every request would get.
     pub fn try_a_step(&self, config: &ColmConfig) -> Result<()> {
         let (heads, dim) = (config.kv_heads.first(self.chains()), config.head_dim);
         let zeros = |shape: &[usize]| Tensor::zeros(shape, self.dtype(), self.device());

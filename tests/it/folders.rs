@@ -260,6 +260,14 @@ async fn what_cannot_be_read_is_refused_by_file_and_field() {
         ("chat_template", json!([])),
         ("chat_template", json!([{"name": "default"}])),
         ("chat_template", json!([{"name": "rag", "template": TEMPLATE}])),
+        (
+            "chat_template",
+            json!([{"name": "default", "template": TEMPLATE}, {"name": "default", "template": TEMPLATE}]),
+        ),
+        (
+            "chat_template",
+            json!({"default": TEMPLATE, "tool_use": "{{ messages.nothing.at.all }}"}),
+        ),
         ("chat_template", json!("{% if %}")),
         ("chat_template", json!("{{ messages[0].no.such.thing }}")),
         ("chat_template", json!("")),
@@ -291,6 +299,17 @@ async fn what_cannot_be_read_is_refused_by_file_and_field() {
     infinite.refused(&[GENERATION_CONFIG, "temperature", "Infinity"]).await;
     let template = Folder::new().with_bytes("chat_template.jinja", b"\n{% nothing %}");
     template.refused(&["chat_template.jinja", "line 2"]).await;
+    let template = Folder::new().with_bytes("chat_template.jinja", TEMPLATE.as_bytes());
+    fs::create_dir(template.path("additional_chat_templates")).unwrap();
+    let template =
+        template.with_bytes("additional_chat_templates/tool_use.jinja", b"{% nothing %}");
+    template.refused(&["additional_chat_templates/tool_use.jinja"]).await;
+    for file in [TOKENIZER_CONFIG, "chat_template.jinja", GENERATION_CONFIG] {
+        let folder = Folder::new();
+        let _ = fs::remove_file(folder.path(file));
+        symlink("nowhere", folder.path(file)).unwrap();
+        folder.refused(&[file]).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

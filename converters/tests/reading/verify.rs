@@ -61,7 +61,7 @@ fn all_problems_are_listed() {
     });
     let problems = folder.problems();
     let words = [
-        &["tokenizer.json", "no JSON"][..],
+        &["tokenizer.json", "not valid JSON"][..],
         &["generation_config.json"],
         &["`model.norm.weight` is missing"],
         &["`model.more`", "no part of the model"],

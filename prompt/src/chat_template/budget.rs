@@ -1,4 +1,4 @@
-//! What one rendering of a template may take: steps, time, and the size of what it makes.
+//! Limits of one rendering: steps, time, and the size of values.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use minijinja::{Error, ErrorKind, State, Value};
 /// Steps of one rendering, as minijinja counts them. Long conversations take some hundred thousand.
 pub const FUEL: u64 = 5_000_000;
 
-/// The longest source of a template, in bytes; real ones have up to 60 kB.
+/// The longest source of a template, in bytes; known templates have up to 60 kB.
 pub const MAX_SOURCE: usize = 256 << 10;
 
 /// The least that the longest text may be set to, in bytes.
@@ -37,7 +37,7 @@ const MAX_DEPTH: usize = 64;
 pub struct TextLimit(usize);
 
 impl TextLimit {
-    /// `bytes`, or a least value that every template needs.
+    /// A limit of `bytes`, at least 64 KiB.
     pub fn new(bytes: usize) -> Self {
         Self(bytes.max(LEAST_TEXT))
     }
@@ -113,9 +113,11 @@ impl Inside {
             return Err(refused("the template makes a list or map that is too large".into()));
         }
         let children = match value.kind() {
-            ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => value.try_iter()?,
-            _ => return Ok(()),
+            ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => value.try_iter().ok(),
+            _ => None,
         };
+        // Objects such as cyclers have no items.
+        let Some(children) = children else { return Ok(()) };
         if left == 0 {
             let message =
                 format!("the template nests lists or maps more than {MAX_DEPTH} levels deep");

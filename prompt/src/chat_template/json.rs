@@ -42,7 +42,7 @@ pub fn tojson(limit: TextLimit, value: &Value, arguments: &[Value]) -> Result<St
     Ok(writer.out)
 }
 
-/// What stands before each level: so many spaces, or a text.
+/// The indent of a level: a number of spaces, or a text.
 fn indent(value: &Value) -> Result<String, Error> {
     if let Some(text) = value.as_str().filter(|text| text.len() <= MAX_INDENT) {
         return Ok(text.to_string());

@@ -1,13 +1,13 @@
 //! Python's methods of texts, lists and maps.
 
-use minijinja::value::{from_args, ValueKind};
+use minijinja::value::{from_args, Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
 use super::budget::TextLimit;
 use super::filters::{joined, padded, replace, title, Side};
 use super::format::{check_format, shown};
-use super::tests::is_cased;
+use super::is_tests::is_cased;
 
 /// The result of `value.method(arguments)`.
 pub fn call(
@@ -82,7 +82,7 @@ fn of_text(text: &str, method: &str, arguments: &[Value]) -> Result<Option<Value
         "isalnum" | "isalpha" | "isdigit" | "isnumeric" | "isspace" if text.is_empty() => {
             Value::from(false)
         }
-        "rsplit" => rsplit(text, arguments)?,
+        "split" | "rsplit" => split(text, method, arguments)?,
         "title" => Value::from(title(text, |before| !before.is_alphabetic())),
         "swapcase" => Value::from(text.chars().flat_map(swapped).collect::<String>()),
         "ljust" => pad(text, arguments, Side::Right)?,
@@ -104,19 +104,55 @@ fn place(text: &str, wanted: &str, method: &str) -> Option<usize> {
     found.map(|found| text[..found].chars().count())
 }
 
-/// `text.rsplit(separator, maxsplit)`.
-fn rsplit(text: &str, arguments: &[Value]) -> Result<Value, Error> {
-    let (separator, most): (&str, Option<i64>) = from_args(arguments)?;
-    if separator.is_empty() {
-        return Err(Error::new(ErrorKind::InvalidOperation, "empty separator"));
-    }
-    let most = most.and_then(|most| usize::try_from(most).ok());
-    let mut parts: Vec<&str> = match most {
-        Some(most) => text.rsplitn(most + 1, separator).collect(),
-        None => text.rsplit(separator).collect(),
+/// `text.split(sep, maxsplit)`, or from the right. Without a separator at runs of white space.
+fn split(text: &str, method: &str, arguments: &[Value]) -> Result<Value, Error> {
+    let (separator, most, options): (Option<Value>, Option<i64>, Kwargs) = from_args(arguments)?;
+    let separator =
+        separator.map_or_else(|| options.get("sep"), |separator| Ok(Some(separator)))?;
+    let most = most.map_or_else(|| options.get("maxsplit"), |most| Ok(Some(most)))?;
+    options.assert_all_used()?;
+    let most = most.and_then(|most: i64| usize::try_from(most).ok()).unwrap_or(usize::MAX - 1);
+    let from_right = method == "rsplit";
+    let mut parts: Vec<&str> = match separator.as_ref().and_then(|separator| separator.as_str()) {
+        Some("") => return Err(Error::new(ErrorKind::InvalidOperation, "empty separator")),
+        Some(separator) if from_right => text.rsplitn(most + 1, separator).collect(),
+        Some(separator) => text.splitn(most + 1, separator).collect(),
+        None => words(text, most, from_right),
     };
-    parts.reverse();
+    if from_right {
+        parts.reverse();
+    }
     Ok(texts(&parts))
+}
+
+/// The words of a text, the last `most` of them separated if `from_right`, and then in reverse order; what is left over
+/// is one part.
+fn words(text: &str, most: usize, from_right: bool) -> Vec<&str> {
+    let mut rest = if from_right { text.trim_end() } else { text.trim_start() };
+    let mut parts = Vec::new();
+    while !rest.is_empty() {
+        let end = match from_right {
+            true => rest.rfind(char::is_whitespace),
+            false => rest.find(char::is_whitespace),
+        };
+        match end.filter(|_| parts.len() < most) {
+            Some(end) if from_right => {
+                let (before, word) = rest.split_at(end);
+                parts.push(word.trim_start());
+                rest = before.trim_end();
+            }
+            Some(end) => {
+                let (word, after) = rest.split_at(end);
+                parts.push(word);
+                rest = after.trim_start();
+            }
+            None => {
+                parts.push(rest);
+                break;
+            }
+        }
+    }
+    parts
 }
 
 /// `text.ljust(width, fill)` and its like.

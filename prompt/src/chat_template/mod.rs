@@ -1,19 +1,20 @@
 //! Chat templates: conversations as the text that the model was trained on.
 //!
 //! Rendered as transformers' `apply_chat_template` does (Jinja with `trim_blocks`, `lstrip_blocks`, loop controls and
-//! the tags for generation), by minijinja. A template is untrusted: what a rendering takes is bounded.
+//! the tags for generation), by minijinja. Templates are untrusted, so time, steps and
+//! memory are limited.
 
 mod budget;
 mod filters;
 mod format;
 mod tags;
 
+mod is_tests;
 mod json;
 mod methods;
 mod operators;
 mod python;
 mod rewrite;
-mod tests;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -42,19 +43,34 @@ pub struct Conversation {
     pub tools: Option<Vec<Json>>,
     /// Further variables, such as `enable_thinking`. They win over the special tokens.
     pub variables: Map<String, Json>,
-    /// Whether the text ends where the model's turn begins.
+    /// Whether to append the header of the model's turn.
     pub add_generation_prompt: bool,
 }
 
 /// Why a template cannot be used.
 #[derive(Debug, Error)]
 pub enum TemplateError {
-    /// It is no template.
-    #[error("{0}")]
-    Syntax(String),
-    /// There is none for conversations without tools.
-    #[error("there is no template called `default`, only {0:?}")]
+    /// The source of a template is not valid.
+    #[error("{what}")]
+    Syntax {
+        /// Its name.
+        name: String,
+        /// What is wrong, and in which line.
+        what: String,
+    },
+    /// There is no template called `default`.
+    #[error("there is no template called `default`, only {}", .0.join(", "))]
     NoDefault(Vec<String>),
+}
+
+impl TemplateError {
+    /// The name of the template.
+    pub fn template(&self) -> &str {
+        match self {
+            Self::Syntax { name, .. } => name,
+            Self::NoDefault(_) => DEFAULT,
+        }
+    }
 }
 
 /// Why a conversation has no prompt.
@@ -110,6 +126,11 @@ impl ChatTemplate {
         Ok(Self { templates, special_tokens, has_tool_use, limit })
     }
 
+    /// Whether there is a template of its own for conversations with tools.
+    pub fn has_tool_use(&self) -> bool {
+        self.has_tool_use
+    }
+
     /// The prompt of `conversation`.
     pub fn render(&self, conversation: &Conversation) -> Result<String, RenderError> {
         self.render_at(conversation, Local::now())
@@ -129,7 +150,7 @@ impl ChatTemplate {
         let template = self.templates.get_template(name).map_err(render_error)?;
         let variables = self.variables(conversation, now);
         let mut output = Output::new(self.limit);
-        // A last resort: minijinja has panicked on templates that it took.
+        // minijinja can panic while it renders a template that it compiled.
         let rendered =
             crate::panics::catch(|| template.render_captured_to(variables, &mut output).map(drop));
         let rendered = rendered.map_err(RenderError::Failed)?;
@@ -167,7 +188,7 @@ impl std::fmt::Debug for ChatTemplate {
 /// Names under which a message's reasoning comes; the first is the one that templates read.
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
-/// A message as templates see it: without fields that are null, its reasoning under both names that are in use.
+/// A message as templates see it: without fields that are null, its reasoning under the two names that templates read.
 fn template_message(message: &Map<String, Json>) -> Value {
     let mut fields = message.clone();
     fields.retain(|_, value| !value.is_null());
@@ -189,23 +210,23 @@ fn compiled(
     for (name, source) in sources {
         let added = checked_source(&source)
             .and_then(|checked| templates.add_template_owned(name.clone(), checked));
-        added.map_err(|error| {
-            TemplateError::Syntax(match name.as_str() {
-                DEFAULT => message(&error),
-                name => format!("template `{name}`: {}", message(&error)),
-            })
-        })?;
+        let what =
+            |error: Error| TemplateError::Syntax { name: name.clone(), what: message(&error) };
+        added.map_err(what)?;
     }
     Ok(templates)
 }
 
 /// Parsing and compiling take a stack frame per level of a template, and a long sum has as many levels as terms.
-/// Memory of the stack that is not used is not taken.
+/// The unused part of the stack takes no memory.
 fn on_a_large_stack<T: Send>(
     work: impl FnOnce() -> Result<T, TemplateError> + Send,
 ) -> Result<T, TemplateError> {
     const STACK: usize = 512 << 20;
-    let failed = |what: String| TemplateError::Syntax(format!("it cannot be compiled: {what}"));
+    let failed = |why: String| TemplateError::Syntax {
+        name: DEFAULT.into(),
+        what: format!("it cannot be compiled: {why}"),
+    };
     thread::scope(|scope| {
         let compiling =
             thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || catch(work));
@@ -244,7 +265,7 @@ fn environment(limit: TextLimit) -> Environment<'static> {
     env.add_function("raise_exception", raise_exception);
     filters::add_to(&mut env, limit);
     operators::add_to(&mut env, limit);
-    tests::add_to(&mut env);
+    is_tests::add_to(&mut env);
     env.add_global("cycler", Value::from_function(minijinja_contrib::globals::cycler));
     env.add_global("joiner", Value::from_function(minijinja_contrib::globals::joiner));
     env
@@ -285,6 +306,10 @@ fn render_error(error: Error) -> RenderError {
     }
     match error.kind() {
         ErrorKind::OutOfFuel => RenderError::TooMuch("the template takes too many steps".into()),
+        // Of macros and recursive loops.
+        _ if error.detail().is_some_and(|detail| detail.starts_with("recursion limit")) => {
+            RenderError::TooMuch(message(&error))
+        }
         _ => RenderError::Failed(message(&error)),
     }
 }

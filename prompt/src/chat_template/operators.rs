@@ -11,7 +11,9 @@ use super::rewrite::{CONCAT, ITEMS, PERCENT, SLICE};
 /// Adds the functions that stand for operators to `env`. `limit` is that of every text.
 pub fn add_to(env: &mut Environment<'static>, limit: TextLimit) {
     env.add_function(CONCAT, move |state: &State, a: Value, b: Value| concat(limit, state, &a, &b));
-    env.add_function(PERCENT, move |state: &State, a: Value, b: Value| percent(limit, state, a, b));
+    env.add_function(PERCENT, move |state: &State, a: Value, b: Value, is_tuple: bool| {
+        percent(limit, state, a, b, is_tuple)
+    });
     env.add_function(SLICE, slice);
     env.add_filter(ITEMS, items);
 }
@@ -25,11 +27,17 @@ fn concat(limit: TextLimit, state: &State, a: &Value, b: &Value) -> Result<Strin
     Ok(text)
 }
 
-/// `a % b`: a remainder, or a format with its values.
-fn percent(limit: TextLimit, state: &State, a: Value, b: Value) -> Result<Value, Error> {
+/// `a % b`: a remainder, or a format with its values; several if `b` is a tuple.
+fn percent(
+    limit: TextLimit,
+    state: &State,
+    a: Value,
+    b: Value,
+    is_tuple: bool,
+) -> Result<Value, Error> {
     if let Some(text) = a.as_str() {
         let values: Vec<Value> = match b.kind() {
-            ValueKind::Seq | ValueKind::Iterable => b.try_iter()?.collect(),
+            ValueKind::Seq | ValueKind::Iterable if is_tuple => b.try_iter()?.collect(),
             ValueKind::Map if text.contains("%(") => vec![as_kwargs(&b)?],
             _ => vec![b],
         };
@@ -58,7 +66,7 @@ fn as_kwargs(map: &Value) -> Result<Value, Error> {
     Ok(Value::from(Kwargs::from_iter(entries)))
 }
 
-/// What a loop walks through: of a text its characters.
+/// The items of a loop; for a text, its characters.
 fn items(value: Value) -> Result<Value, Error> {
     match value.kind() {
         ValueKind::String => {
@@ -66,7 +74,7 @@ fn items(value: Value) -> Result<Value, Error> {
             Ok(characters.map(|c| Value::from(c.to_string())).collect::<Vec<_>>().into())
         }
         ValueKind::None | ValueKind::Bool | ValueKind::Number => {
-            Err(invalid(format!("a {} cannot be walked through", value.kind())))
+            Err(invalid(format!("a {} is not iterable", value.kind())))
         }
         _ => Ok(value),
     }

@@ -23,8 +23,8 @@ pub fn known_tags(source: &str) -> String {
     out
 }
 
-/// Writes the text of a raw block, which begins with `tag`, as a condition that holds with the text as an expression:
-/// so the spaces around its tags are trimmed as they should be. What stands after the block.
+/// Writes a raw block, which begins with `tag`, as `{% if true %}{{ "text" }}{% endif %}`: its tags trim spaces as those
+/// of the raw block do. Returns the text after the block.
 fn write_raw<'a>(out: &mut String, tag: &str, after: &'a str) -> &'a str {
     let (text, end) = after.split_at(raw_end(after));
     let (end, rest) = end.split_at(tag_end(end));

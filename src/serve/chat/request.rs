@@ -237,14 +237,19 @@ fn variables(
     const OTHERS: &str = "chat_template_kwargs";
     let mut variables = others.unwrap_or_default();
     if let Some(name) = OWN_VARIABLES.into_iter().find(|name| variables.contains_key(*name)) {
-        let message = format!("{name} follows from other fields: leave it out");
+        let message = format!("{name} is set by the server: leave it out");
         return Err(Refusal::value(format!("{OTHERS}.{name}"), message));
     }
-    if let Some(enable_thinking) = enable_thinking {
-        variables.insert("enable_thinking".into(), enable_thinking.into());
-    }
-    if let Some(effort) = effort {
-        variables.insert("reasoning_effort".into(), reasoning_effort(effort)?.into());
+    let fields = [
+        ("enable_thinking", enable_thinking.map(Value::from)),
+        ("reasoning_effort", effort.map(reasoning_effort).transpose()?.map(Value::from)),
+    ];
+    for (name, value) in fields {
+        let Some(value) = value else { continue };
+        if variables.insert(name.into(), value).is_some() {
+            let message = format!("{name} is given twice: leave one out");
+            return Err(Refusal::value(format!("{OTHERS}.{name}"), message));
+        }
     }
     Ok(variables)
 }

@@ -86,7 +86,7 @@ pub fn padded(text: &str, width: usize, fill: char, side: Side) -> Result<String
     let left = match side {
         Side::Left => free,
         Side::Right => 0,
-        // As Python does: of an odd space the left gets the larger half where the width is odd.
+        // As Python does: if padding and width are both odd, the left side gets the extra character.
         Side::Both => free / 2 + (free & width & 1),
     };
     let fill = |count: usize| std::iter::repeat_n(fill, count).collect::<String>();

@@ -115,8 +115,13 @@ impl Writer {
 
     fn binary(&mut self, operation: &BinOp<'_>) -> Written {
         let sign = match operation.op {
-            BinOpKind::Concat => return self.function(CONCAT, operation),
-            BinOpKind::Rem => return self.function(PERCENT, operation),
+            BinOpKind::Concat => return self.function(CONCAT, operation, None),
+            // Python formats a tuple item by item and a list as one value. Both are lists in minijinja; only the
+            // tuples are written in place.
+            BinOpKind::Rem => {
+                let in_place = matches!(operation.right, Expr::List(_));
+                return self.function(PERCENT, operation, Some(in_place));
+            }
             BinOpKind::Eq => "==",
             BinOpKind::Ne => "!=",
             BinOpKind::Lt => "<",
@@ -164,12 +169,15 @@ impl Writer {
         write!(self.out, "|{CHECKED}").unwrap_or(());
     }
 
-    fn function(&mut self, name: &str, operation: &BinOp<'_>) -> Written {
+    fn function(&mut self, name: &str, operation: &BinOp<'_>, option: Option<bool>) -> Written {
         self.push(name);
         self.push("(");
         self.expression(&operation.left)?;
         self.push(",");
         self.expression(&operation.right)?;
+        if let Some(option) = option {
+            write!(self.out, ",{option}").unwrap_or(());
+        }
         self.push(")");
         Ok(())
     }

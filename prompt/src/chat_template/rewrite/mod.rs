@@ -129,14 +129,6 @@ impl Writer {
                 self.block(&block.body)?;
                 self.push("{%endwith%}");
             }
-            Stmt::AutoEscape(block) => {
-                self.open("{%", block.span().start_line);
-                self.push("autoescape ");
-                self.expression(&block.enabled)?;
-                self.push("%}");
-                self.statements(&block.body)?;
-                self.push("{%endautoescape%}");
-            }
             Stmt::Macro(declared) => {
                 self.open("{%", declared.span().start_line);
                 write!(self.out, "macro {}", declared.name).ok();
@@ -171,12 +163,13 @@ impl Writer {
                 self.open("{%", statement.span().start_line);
                 self.push("break%}");
             }
-            Stmt::Block(_)
+            Stmt::AutoEscape(_)
+            | Stmt::Block(_)
             | Stmt::Import(_)
             | Stmt::FromImport(_)
             | Stmt::Extends(_)
             | Stmt::Include(_) => {
-                let message = "block, import, extends and include are not part of chat templates";
+                let message = "autoescape, block, import, extends and include are not supported in chat templates";
                 return Err(Error::new(ErrorKind::SyntaxError, message));
             }
         }
@@ -201,7 +194,7 @@ impl Writer {
         Err(Error::new(ErrorKind::SyntaxError, message))
     }
 
-    /// Where `break` or `continue` leave iterations, Jinja runs `else` if none came to its end.
+    /// With `break` and `continue`, Jinja runs `else` unless an iteration ran to its end.
     fn for_loop(&mut self, for_loop: &ForLoop<'_>, line: u16) -> Written {
         if for_loop.else_body.is_empty() || !for_loop.body.iter().any(leaves_iteration) {
             return self.plain_loop(for_loop, line, None);
@@ -216,7 +209,7 @@ impl Writer {
         Ok(())
     }
 
-    /// With `ended`, a namespace that is told when an iteration comes to its end, without its `else`.
+    /// If `ended` is given, the loop sets `ended.yes` after a complete iteration, and `else` is not written.
     fn plain_loop(&mut self, for_loop: &ForLoop<'_>, line: u16, ended: Option<&str>) -> Written {
         self.open("{%", line);
         self.push("for ");
