@@ -15,16 +15,19 @@ use crate::error::{is_there, FolderError};
 use crate::generation_config::{self, SamplingDefaults, GENERATION_CONFIG};
 use crate::probe::{probe, shows_parts};
 use crate::special_tokens::SpecialTokens;
-use crate::token_bytes::{token_texts, TokenText};
-use crate::tokenizer;
+use crate::token_bytes::{token_texts, TokenText, MOST_TEXT};
+use crate::tokenizer::{self, TOKENIZER};
 
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const CHAT_TEMPLATE: &str = "chat_template.jinja";
 const OLD_CHAT_TEMPLATE: &str = "chat_template.json";
 const MORE_CHAT_TEMPLATES: &str = "additional_chat_templates";
 
-/// Lower bound of the longest token, in bytes, for the limit of prompts.
-const LEAST_TOKEN: usize = 1;
+/// The most tokens of a vocabulary. The largest known have 260,000.
+const MOST_TOKENS: usize = 4_000_000;
+
+/// The names of the templates that conversations are rendered with. Others are neither checked nor used.
+const USED_TEMPLATES: [&str; 2] = ["default", "tool_use"];
 
 /// The tokenizer, the chat template and the generation config of a model folder.
 #[derive(Clone, Debug)]
@@ -59,6 +62,11 @@ pub struct ModelFacts<'a> {
 }
 
 impl PromptFolder {
+    /// The most bytes a token stands for: at least 1.
+    pub fn longest_token(&self) -> usize {
+        longest(&self.token_texts)
+    }
+
     /// The tokenizer for text that continues other text. It adds no space before the first word.
     pub fn continuing_tokenizer(&self) -> Tokenizer {
         continuing(&self.tokenizer)
@@ -77,6 +85,10 @@ impl PromptFolder {
 
     /// Reads `folder` as transformers does, and checks the chat template on a short conversation.
     pub fn read(folder: &Path, model: &ModelFacts<'_>) -> Result<Self, FolderError> {
+        if model.vocab_size > MOST_TOKENS {
+            let what = format!("{}: expected at most {MOST_TOKENS}", model.vocab_size);
+            return Err(FolderError::field(&folder.join("config.json"), "vocab_size", what));
+        }
         let config_path = folder.join(TOKENIZER_CONFIG);
         let config: Map<String, Value> = match is_there(&config_path) {
             true => json_file::read(&config_path)?,
@@ -94,9 +106,11 @@ impl PromptFolder {
             model.config,
             model.vocab_size,
         )?;
-        let token_texts = token_texts(&tokenizer, model.vocab_size);
-        let longest_token = token_texts.iter().map(text_len).max().unwrap_or(0).max(LEAST_TOKEN);
-        let longest_prompt = model.longest.saturating_mul(longest_token);
+        let token_texts = token_texts(&tokenizer, model.vocab_size).ok_or_else(|| {
+            let what = format!("its tokens have more than {MOST_TEXT} bytes of text");
+            FolderError::file(&folder.join(TOKENIZER), what)
+        })?;
+        let longest_prompt = model.longest.saturating_mul(longest(&token_texts));
         let templates = chat_templates(folder, &config, &config_path)?;
         let special = special_tokens.texts();
         let chat_template = compile(&templates, &config_path, special, longest_prompt)?;
@@ -129,12 +143,9 @@ fn join_parts(conversation: &mut Conversation) {
     }
 }
 
-fn text_len(text: &TokenText) -> usize {
-    match text {
-        TokenText::Bytes(bytes) => bytes.len(),
-        TokenText::Special(name) => name.len(),
-        TokenText::None => 0,
-    }
+/// The length of the longest text, in bytes: at least 1.
+fn longest(texts: &[TokenText]) -> usize {
+    texts.iter().map(TokenText::len).max().unwrap_or(0).max(1)
 }
 
 /// Templates by name, each with the file that it is from.
@@ -155,7 +166,8 @@ fn compile(
             false => FolderError::file(path, what),
         }
     };
-    let sources = templates.iter().map(|(name, (_, source))| (name.clone(), source.clone()));
+    let used = templates.iter().filter(|(name, _)| USED_TEMPLATES.contains(&name.as_str()));
+    let sources = used.map(|(name, (_, source))| (name.clone(), source.clone()));
     let template = ChatTemplate::named(sources.collect(), special_tokens, longest_prompt)
         .map_err(|error| refused(error.template(), error.to_string()))?;
     probe(&template).map_err(|(name, what)| refused(name, what))?;

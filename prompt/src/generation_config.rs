@@ -50,7 +50,7 @@ impl SamplingDefaults {
                 fields,
                 path,
                 "repetition_penalty",
-                "a number above 0",
+                "a number above 0 and below 3.4e38",
                 factor,
             )?,
         })

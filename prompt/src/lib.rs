@@ -14,11 +14,14 @@ pub mod special_tokens;
 pub mod token_bytes;
 
 mod continuing;
+mod encode;
 mod eos;
+mod growth;
 mod probe;
 mod tokenizer;
 
 pub use chat_template::{ChatTemplate, Conversation, RenderError, TemplateError};
+pub use encode::encode;
 pub use error::FolderError;
 pub use folder::{ModelFacts, PromptFolder};
 pub use generation_config::SamplingDefaults;

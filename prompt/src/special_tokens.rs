@@ -13,7 +13,10 @@ use crate::error::FolderError;
 pub const NAMES: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// The longest added token, in bytes.
+/// Names of further tokens, in an object.
+const MODEL_SPECIFIC: &str = "model_specific_special_tokens";
+
+/// The longest token, in bytes.
 const LONGEST: usize = 4096;
 
 /// Special tokens by their names, such as `bos_token`, and further ones without a name.
@@ -38,16 +41,20 @@ impl SpecialTokens {
     pub fn merge(&mut self, fields: &Map<String, Value>, file: &Path) -> Result<(), FolderError> {
         let file_name = file.file_name().unwrap_or_default().to_string_lossy();
         for name in NAMES {
-            if let Some(value) = fields.get(name).filter(|value| !value.is_null()) {
-                self.name(name, named(value, name, file)?);
-                self.files.insert(name.into(), file_name.to_string());
+            match fields.get(name) {
+                None => continue,
+                Some(Value::Null) => self.named.retain(|(known, _)| known != name),
+                Some(value) => self.name(name, named(value, name, file)?),
             }
+            self.files.insert(name.into(), file_name.to_string());
         }
+        let mut model_specific = false;
         for (name, value) in fields {
             let own = name.ends_with("_token") && !NAMES.contains(&name.as_str());
             // Not switches such as `add_bos_token`.
             if own && (value.is_string() || value.is_object()) {
                 self.name(name, named(value, name, file)?);
+                model_specific = true;
             }
         }
         // The newer name wins.
@@ -64,13 +71,34 @@ impl SpecialTokens {
                 }
             }
             Some((field, Value::Object(items))) => {
-                for (name, value) in items {
-                    self.name(name, named(value, &format!("{field}.{name}"), file)?);
-                }
+                self.name_all(items, field, file)?;
+                model_specific = true;
             }
             Some((field, _)) => {
                 return Err(FolderError::field(file, field, "expected a list of tokens"));
             }
+        }
+        match fields.get(MODEL_SPECIFIC).filter(|value| !value.is_null()) {
+            // Names in the other fields take its place.
+            Some(_) if model_specific => Ok(()),
+            Some(Value::Object(items)) => self.name_all(items, MODEL_SPECIFIC, file),
+            Some(_) => {
+                let what = "expected an object of names and tokens";
+                Err(FolderError::field(file, MODEL_SPECIFIC, what))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Adds the tokens in the object `field`, by name.
+    fn name_all(
+        &mut self,
+        items: &Map<String, Value>,
+        field: &str,
+        file: &Path,
+    ) -> Result<(), FolderError> {
+        for (name, value) in items {
+            self.name(name, named(value, &format!("{field}.{name}"), file)?);
         }
         Ok(())
     }
@@ -128,7 +156,7 @@ fn named(value: &Value, field: &str, file: &Path) -> Result<AddedToken, FolderEr
 }
 
 /// The tokenizers library takes minutes for tokens of hundreds of kilobytes.
-fn check_length(text: &str, field: &str, file: &Path) -> Result<(), FolderError> {
+pub fn check_length(text: &str, field: &str, file: &Path) -> Result<(), FolderError> {
     if text.len() > LONGEST {
         let what = format!("a token of {} bytes: expected at most {LONGEST}", text.len());
         return Err(FolderError::field(file, field, what));

@@ -5,6 +5,9 @@ use std::collections::HashMap;
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
+/// The most text of all tokens, in bytes. Vocabularies of 256,000 tokens have less than 3 MB.
+pub const MOST_TEXT: usize = 128 * 1024 * 1024;
+
 /// A token's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenText {
@@ -16,8 +19,24 @@ pub enum TokenText {
     None,
 }
 
-/// The text of each token from 0 to `count`.
-pub fn token_texts(tokenizer: &Tokenizer, count: usize) -> Vec<TokenText> {
+impl TokenText {
+    /// The number of bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Special(name) => name.len(),
+            Self::None => 0,
+        }
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The text of each token from 0 to `count`; None if that is more than [`MOST_TEXT`].
+pub fn token_texts(tokenizer: &Tokenizer, count: usize) -> Option<Vec<TokenText>> {
     let decoder = Decoder::of(tokenizer);
     let added = tokenizer.get_added_tokens_decoder();
     let text = |id: u32| match (added.get(&id), tokenizer.id_to_token(id)) {
@@ -26,7 +45,12 @@ pub fn token_texts(tokenizer: &Tokenizer, count: usize) -> Vec<TokenText> {
         (None, Some(token)) => TokenText::Bytes(decoder.bytes(&token)),
         (None, None) => TokenText::None,
     };
-    (0..count).map(|id| u32::try_from(id).map_or(TokenText::None, text)).collect()
+    let mut left = MOST_TEXT;
+    let counted = |text: TokenText| {
+        left = left.checked_sub(text.len())?;
+        Some(text)
+    };
+    (0..count).map(|id| u32::try_from(id).map_or(TokenText::None, text)).map(counted).collect()
 }
 
 /// How the tokenizer's decoder makes text of a token.

@@ -1,6 +1,6 @@
 //! The tokenizer of a model folder, with the tokens that the other files add to it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::str::FromStr;
 
@@ -10,10 +10,12 @@ use serde_json::{Map, Value};
 use tokenizers::{AddedToken, Tokenizer};
 
 use crate::error::{is_there, FolderError};
+use crate::growth::{growth, MOST};
 use crate::panics::catch;
-use crate::special_tokens::{described, SpecialTokens};
+use crate::special_tokens::{check_length, described, SpecialTokens};
 
-const TOKENIZER: &str = "tokenizer.json";
+/// The file of the tokenizer.
+pub const TOKENIZER: &str = "tokenizer.json";
 const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
 /// The list of tokens that the tokenizer's model does not know, in tokenizer.json.
 const ADDED: &str = "added_tokens";
@@ -40,7 +42,7 @@ pub fn read(
     if let Some(padding) = tokenizer.get_padding().filter(|_| !config.contains_key("pad_token")) {
         special.name("pad_token", AddedToken::from(padding.pad_token.as_str(), true));
     }
-    let mut added = match config.get("added_tokens_decoder").filter(|value| !value.is_null()) {
+    let added = match config.get("added_tokens_decoder").filter(|value| !value.is_null()) {
         Some(decoder) => added_tokens_decoder(decoder, config_path)?,
         None if has_added_tokens => legacy_tokens(folder, &mut special)?,
         // Without either list the added tokens are unknown.
@@ -52,20 +54,43 @@ pub fn read(
     };
     let known: Vec<AddedToken> = tokenizer.get_added_tokens_decoder().into_values().collect();
     special.describe(&[added.as_slice(), known.as_slice()].concat());
-    added.retain(|token| !known.iter().any(|known| is_same(known, token)));
-    for token in special.all() {
-        let listed = |listed: &AddedToken| listed.content == token.content;
-        match added.iter_mut().find(|added| listed(added)) {
-            Some(added) => added.special = true,
-            None if known.iter().any(listed) => {}
-            None => added.push(token.clone()),
-        }
-    }
-    tokenizer.add_tokens(&added);
+    tokenizer.add_tokens(&missing_tokens(added, &known, &special));
+    let split = config.get("split_special_tokens").and_then(Value::as_bool);
+    tokenizer.set_encode_special_tokens(split.unwrap_or(false));
     tokenizer.with_padding(None);
     let untruncated = tokenizer.with_truncation(None).map(drop);
     untruncated.map_err(|error| FolderError::file(&path, error.to_string()))?;
+    try_short_text(&tokenizer, &path)?;
     Ok((tokenizer, special))
+}
+
+/// The tokens of `added` and `special` that are not among those `known`, or that have other properties there.
+fn missing_tokens(
+    mut added: Vec<AddedToken>,
+    known: &[AddedToken],
+    special: &SpecialTokens,
+) -> Vec<AddedToken> {
+    // There can be 100,000 of each.
+    let known: HashMap<&str, &AddedToken> =
+        known.iter().map(|token| (token.content.as_str(), token)).collect();
+    added.retain(|token| {
+        !known.get(token.content.as_str()).is_some_and(|known| is_same(known, token))
+    });
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for (place, token) in added.iter().enumerate() {
+        places.entry(token.content.clone()).or_insert(place);
+    }
+    for token in special.all() {
+        match places.get(&token.content) {
+            Some(&place) => added[place].special = true,
+            None if known.contains_key(token.content.as_str()) => {}
+            None => {
+                places.insert(token.content.clone(), added.len());
+                added.push(token.clone());
+            }
+        }
+    }
+    added
 }
 
 fn parse(text: &str, path: &Path) -> Result<Tokenizer, FolderError> {
@@ -75,10 +100,42 @@ fn parse(text: &str, path: &Path) -> Result<Tokenizer, FolderError> {
     let tokenizer = parsed.map_err(|what| {
         FolderError::file(path, format!("expected a tokenizer of the tokenizers library: {what}"))
     })?;
-    if tokenizer.get_vocab_size(true) == 0 {
+    let vocabulary = tokenizer.get_vocab(true);
+    if vocabulary.is_empty() {
         return Err(FolderError::field(path, "model.vocab", "it is empty: expected tokens"));
     }
+    for token in vocabulary.keys() {
+        check_length(token, "model.vocab", path)?;
+    }
+    check_growth(&tokenizer, path)?;
     Ok(tokenizer)
+}
+
+/// Refuses a tokenizer that lacks something it uses in each text.
+fn try_short_text(tokenizer: &Tokenizer, path: &Path) -> Result<(), FolderError> {
+    for (add_special, field) in [(false, "model"), (true, "post_processor")] {
+        if let Err(panic) = catch(|| tokenizer.encode_fast("Hello", add_special).map(drop)) {
+            let what = format!("the tokenizer fails on a short text: {panic}");
+            return Err(FolderError::field(path, field, what));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses normalizers and decoders that make long texts of short ones.
+fn check_growth(tokenizer: &Tokenizer, path: &Path) -> Result<(), FolderError> {
+    // The components' fields are private; their JSON is their public form.
+    let normalizer = tokenizer.get_normalizer().map(serde_json::to_value);
+    let decoder = tokenizer.get_decoder().map(serde_json::to_value);
+    for (field, component) in [("normalizer", normalizer), ("decoder", decoder)] {
+        let growth = component.and_then(Result::ok).map_or(1.0, |component| growth(&component));
+        if growth > MOST {
+            let what =
+                format!("it can make a text {growth:.0} times as long: expected at most {MOST}");
+            return Err(FolderError::field(path, field, what));
+        }
+    }
+    Ok(())
 }
 
 fn missing(folder: &Path, path: &Path) -> FolderError {
@@ -138,12 +195,14 @@ fn legacy_tokens(
     }
     let mut ids: Vec<(String, u32)> =
         json_file::read::<BTreeMap<String, u32>>(&path)?.into_iter().collect();
+    for (text, _) in &ids {
+        check_length(text, text, &path)?;
+    }
     ids.sort_by_key(|(_, id)| *id);
-    let is_special = |text: &str| special.all().any(|token| token.content == text);
-    Ok(ids
-        .into_iter()
-        .map(|(text, _)| AddedToken::from(text.as_str(), is_special(&text)))
-        .collect())
+    let special: HashSet<&str> = special.all().map(|token| token.content.as_str()).collect();
+    let token =
+        |(text, _): (String, u32)| AddedToken::from(text.as_str(), special.contains(text.as_str()));
+    Ok(ids.into_iter().map(token).collect())
 }
 
 fn is_same(a: &AddedToken, b: &AddedToken) -> bool {

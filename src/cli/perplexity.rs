@@ -1,7 +1,7 @@
 //! `colm perplexity`: how well each chain count predicts a text.
 
-use std::fs;
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, Context, Result};
@@ -89,8 +89,17 @@ pub async fn run(args: PerplexityArgs) -> Result<()> {
     print(&scores, args.json)
 }
 
+/// The largest file, in bytes.
+const LARGEST_FILE: u64 = 256 * 1024 * 1024;
+
 fn read(file: &Path) -> Result<String> {
-    let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let unreadable = || format!("cannot read {}", file.display());
+    let mut bytes = Vec::new();
+    let opened = File::open(file).with_context(unreadable)?;
+    opened.take(LARGEST_FILE + 1).read_to_end(&mut bytes).with_context(unreadable)?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        bail!("{}: more than {LARGEST_FILE} bytes; expected a smaller text", file.display());
+    }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(text),
         Err(error) => {

@@ -157,7 +157,7 @@ impl Engine {
         }
         let folder = loaded.prompt_folder().context("the loader has read no folder")?.clone();
         let tokens = metadata.tok_env().context("the tokenizer has no tokens")?;
-        let vocabulary = Vocabulary::new(folder.tokenizer.clone(), tokens);
+        let vocabulary = Vocabulary::new(folder.clone(), tokens);
         let sampling_defaults = match options.generation_config {
             true => folder.sampling_defaults.clone(),
             false => SamplingDefaults::default(),

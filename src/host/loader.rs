@@ -178,9 +178,23 @@ fn metadata(config: &ColmConfig, k: usize) -> ModelConfigMetadata {
 }
 
 fn quantization(config: &ColmConfig) -> Result<Option<QuantizedConfig>> {
-    let written = config.file.other.get("quantization_config");
+    let written = config.file.other.get("quantization_config").filter(|value| !value.is_null());
     let parsed = written.map(|value| serde_json::from_value(value.clone()));
     parsed.transpose().context("config.json: `quantization_config`")
+}
+
+/// The checkpoint in `folder`, with every header checked; None if its weights are quantized, in the host's formats.
+fn plain_checkpoint(folder: &Path, config: &ColmConfig, k: usize) -> Result<Option<Checkpoint>> {
+    let opened = Checkpoint::open(folder, config, k);
+    if quantization(config)?.is_none() {
+        return Ok(Some(opened?));
+    }
+    match opened {
+        Ok(_) => bail!(
+            "config.json: `quantization_config`: the weights are not quantized; expected no such field"
+        ),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Refuses a quantization with which the model cannot answer.
@@ -211,21 +225,23 @@ impl NormalModelLoader for ColmLoader {
     fn weight_files(&self, json: &str, found: &[PathBuf]) -> Result<Vec<PathBuf>> {
         let (config, k) = self.config(json)?;
         let folder = folder_of(found)?;
-        if quantization(&config)?.is_none() {
-            Checkpoint::open(folder, &config, k)?.check_zero_blocks()?;
+        if let Some(checkpoint) = plain_checkpoint(folder, &config, k)? {
+            checkpoint.check_zero_blocks()?;
         }
         Ok(files_for(folder, &config, k)?)
     }
 
     fn prompt_files(&self, json: &str, folder: &Path) -> Result<Option<PromptFiles>> {
-        let (config, _) = self.config(json)?;
+        let (config, k) = self.config(json)?;
+        // The shapes of the tensors come first: `vocab_size` is the length of the tables of tokens.
+        plain_checkpoint(folder, &config, k)?;
         let facts = ModelFacts {
             vocab_size: config.file.vocab_size,
             longest: config.file.max_position_embeddings,
             config: &config.file.other,
         };
         let prompt_folder = Arc::new(PromptFolder::read(folder, &facts)?);
-        let files = prompt_files(&prompt_folder);
+        let files = prompt_files(&prompt_folder)?;
         // Set once per loader; an engine that is rebooted keeps its model.
         let _ = self.loaded.prompt_folder.set(prompt_folder);
         Ok(Some(files))

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use colm_prompt::panics::catch;
 use colm_prompt::{Conversation, PromptFolder};
 use tokio::sync::Semaphore;
 
@@ -95,6 +96,6 @@ impl Prompts {
 
 /// The result of `work`, done on a thread that may be busy for long; an error if it panics.
 async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| first_line(&error.to_string()))
+    let done = tokio::task::spawn_blocking(|| catch(work)).await;
+    done.map_err(|error| first_line(&error.to_string()))?
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use anyhow::Result;
 use colm_prompt::PromptFolder;
 use either::Either;
 use mistralrs_core::ext::{BeginEndUnkPadTok, ChatTemplate, ChatTemplateValue, PromptFiles};
@@ -10,7 +11,7 @@ use mistralrs_core::ModelGenerationDefaults;
 use super::token_env::token_env;
 
 /// For the engine, and for front ends of the host, which render conversations themselves.
-pub fn prompt_files(folder: &PromptFolder) -> PromptFiles {
+pub fn prompt_files(folder: &PromptFolder) -> Result<PromptFiles> {
     let token = |name: &str| {
         folder.special_tokens.get(name).map(|text| BeginEndUnkPadTok(Either::Left(text.into())))
     };
@@ -28,13 +29,13 @@ pub fn prompt_files(folder: &PromptFolder) -> PromptFiles {
         repetition_penalty: defaults.repetition_penalty,
         ..ModelGenerationDefaults::default()
     };
-    PromptFiles {
+    Ok(PromptFiles {
         tokenizer: folder.tokenizer.clone(),
         chat_template,
         eos_tokens: folder.eos_tokens.clone(),
         generation_defaults: Some(generation_defaults),
-        tokens: token_env(folder),
-    }
+        tokens: token_env(folder)?,
+    })
 }
 
 /// The chat template as the host takes it: alone, or with its name beside others.

@@ -2,58 +2,56 @@
 
 use std::sync::Arc;
 
-use mistralrs_core::llguidance::toktrie::{TokEnv, TokTrie};
-use tokenizers::Tokenizer;
+use colm_prompt::{encode, PromptFolder, TokenText};
+use mistralrs_core::llguidance::toktrie::TokEnv;
 
-use super::request::{first_line, RequestError};
+use super::request::RequestError;
 
 /// The model's tokenizer, in both directions.
 #[derive(Clone)]
 pub struct Vocabulary {
-    tokenizer: Arc<Tokenizer>,
-    /// The bytes of each token, as the engine's grammars know them.
+    folder: Arc<PromptFolder>,
+    /// The tokens as the engine's grammars know them.
     tokens: TokEnv,
-    /// How many tokens the model knows.
-    size: usize,
 }
 
 impl Vocabulary {
-    /// That of `tokenizer`, whose `tokens` are those that the model knows.
-    pub(super) fn new(tokenizer: Tokenizer, tokens: TokEnv) -> Self {
-        let size = tokens.tok_trie().vocab_size();
-        Self { tokenizer: Arc::new(tokenizer), tokens, size }
+    /// That of the model in `folder`, whose `tokens` are those that grammars know.
+    pub(super) fn new(folder: Arc<PromptFolder>, tokens: TokEnv) -> Self {
+        Self { folder, tokens }
     }
 
     /// The most bytes a token stands for.
     pub fn longest_token(&self) -> usize {
-        self.trie().max_token_len().max(1)
+        self.folder.longest_token()
     }
 
     /// The bytes of text that `token` stands for: none for special tokens but those in `shown`.
     pub fn text_bytes(&self, token: u32, shown: &[&str]) -> &[u8] {
-        let bytes = self.bytes(token);
-        match self.is_special(token) && !shown.iter().any(|shown| shown.as_bytes() == bytes) {
-            true => &[],
-            false => bytes,
+        match self.text(token) {
+            Some(TokenText::Bytes(bytes)) => bytes,
+            Some(TokenText::Special(name)) if shown.contains(&name.as_str()) => name.as_bytes(),
+            _ => &[],
         }
     }
 
     /// The bytes of `token`, the name of a special one.
     pub fn bytes(&self, token: u32) -> &[u8] {
-        match self.trie().token(token) {
-            [TokTrie::SPECIAL_TOKEN_MARKER, name @ ..] => name,
-            bytes => bytes,
+        match self.text(token) {
+            Some(TokenText::Bytes(bytes)) => bytes,
+            Some(TokenText::Special(name)) => name.as_bytes(),
+            Some(TokenText::None) | None => &[],
         }
     }
 
     /// The id of the special token called `name`.
     pub fn special(&self, name: &str) -> Option<u32> {
-        self.trie().get_special_token(name)
+        self.tokens.tok_trie().get_special_token(name)
     }
 
     /// Refuses tokens that the model does not know.
     pub fn check(&self, tokens: impl IntoIterator<Item = u32>) -> Result<(), RequestError> {
-        let vocab_size = self.size;
+        let vocab_size = self.folder.token_texts.len();
         match tokens.into_iter().find(|&token| token as usize >= vocab_size) {
             Some(token) => Err(RequestError::UnknownToken { token, vocab_size }),
             None => Ok(()),
@@ -62,17 +60,10 @@ impl Vocabulary {
 
     /// The tokens of `text`; with `add_special` those as well that the tokenizer adds to every text.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError> {
-        let encoding = self.tokenizer.encode_fast(text, add_special);
-        let encoding =
-            encoding.map_err(|error| RequestError::Tokenizer(first_line(&error.to_string())))?;
-        Ok(encoding.get_ids().to_vec())
+        encode(&self.folder.tokenizer, text, add_special).map_err(RequestError::Tokenizer)
     }
 
-    fn is_special(&self, token: u32) -> bool {
-        self.trie().is_special_token(token)
-    }
-
-    fn trie(&self) -> &TokTrie {
-        self.tokens.tok_trie()
+    fn text(&self, token: u32) -> Option<&TokenText> {
+        self.folder.token_texts.get(token as usize)
     }
 }

@@ -13,9 +13,9 @@ use crate::common::{engine, options, shipped};
 
 const MODEL: &str = "tiny-colm-air";
 const QUESTION: &str = "What is the remainder of 47 divided by 6?";
-const ANSWER: &str = "5";
+pub const ANSWER: &str = "5";
 /// The chat template of the shipped model, shorter.
-const TEMPLATE: &str =
+pub const TEMPLATE: &str =
     "{%- for m in messages -%}{{ '<|' ~ m.role ~ '|>' ~ m.content ~ '<|end|>' }}{%- endfor -%}\
                         {{ '<|assistant|>' }}";
 
@@ -45,13 +45,13 @@ impl Folder {
         self
     }
 
-    fn with_bytes(self, file: &str, bytes: &[u8]) -> Self {
+    pub fn with_bytes(self, file: &str, bytes: &[u8]) -> Self {
         fs::write(self.path(file), bytes).unwrap();
         self
     }
 
     /// `change` applied to a JSON file.
-    fn with(self, file: &str, change: impl FnOnce(&mut Value)) -> Self {
+    pub fn with(self, file: &str, change: impl FnOnce(&mut Value)) -> Self {
         let mut json: Value = serde_json::from_slice(&fs::read(self.path(file)).unwrap()).unwrap();
         change(&mut json);
         let text = json.to_string();
@@ -70,7 +70,7 @@ impl Folder {
         self.with_bytes(file, text.replace(from, to).as_bytes())
     }
 
-    async fn answer(&self) -> String {
+    pub async fn answer(&self) -> String {
         let engine = engine(&options(self.0.path())).await;
         let prompt = Prompt::Chat(vec![Message::user(QUESTION)]);
         let answer = engine.answer(Request::greedy(prompt).max_tokens(12)).await.unwrap();
@@ -78,7 +78,7 @@ impl Folder {
         answer.text
     }
 
-    async fn refused(&self, names: &[&str]) {
+    pub async fn refused(&self, names: &[&str]) {
         let error = match Engine::start(&options(self.0.path())).await {
             Ok(_) => panic!("started; expected an error with {names:?}"),
             Err(error) => format!("{error:#}"),
@@ -89,13 +89,13 @@ impl Folder {
     }
 }
 
-fn remove(json: &mut Value, fields: &[&str]) {
+pub fn remove(json: &mut Value, fields: &[&str]) {
     let object = json.as_object_mut().unwrap();
     fields.iter().for_each(|field| drop(object.remove(*field)));
 }
 
-const TOKENIZER: &str = "tokenizer.json";
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+pub const TOKENIZER: &str = "tokenizer.json";
+pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -364,6 +364,22 @@ async fn a_quantization_that_cannot_answer_is_refused() {
     let options = EngineOptions { isq, ..options(Path::new(&shipped(MODEL))) };
     let error = format!("{:#}", Engine::start(&options).await.err().unwrap());
     assert!(error.contains("--isq fp8") && error.contains("f32"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn weights_that_are_not_quantized_are_not_taken_for_quantized_ones() {
+    let with = |value: Value| {
+        Folder::new().with("config.json", |json| json["quantization_config"] = value)
+    };
+    assert_eq!(with(Value::Null).answer().await, ANSWER);
+    for quantization in [
+        json!({"quant_method": "fp8"}),
+        json!({"quant_method": "bitsandbytes", "load_in_4bit": true}),
+        json!({"quant_method": "new"}),
+        json!(5),
+    ] {
+        with(quantization).refused(&["config.json", "quantization_config"]).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

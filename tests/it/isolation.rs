@@ -131,6 +131,9 @@ async fn a_failure_of_sampling_ends_its_own_answer_only() {
                 let error = among_others(&engine, &alone, request).await;
                 assert!(matches!(error, RequestError::Failed(_)), "{failure:?}: {error:?}");
                 assert!(!error.to_string().contains('\n'), "{error}");
+                if matches!(failure, Failure::NotANumber | Failure::NoToken) {
+                    assert!(error.to_string().contains("not finite numbers"), "{error}");
+                }
             }
         }
         // And the engine answers as before.

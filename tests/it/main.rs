@@ -33,4 +33,6 @@ mod sampled;
 mod speculation;
 #[cfg(unix)]
 mod template_input;
+#[cfg(unix)]
+mod tokenizers;
 mod trainer;
