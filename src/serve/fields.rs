@@ -248,4 +248,14 @@ mod tests {
         }
         assert!(Fields::of(b"{\"a\": \"\xff\"}").is_err());
     }
+
+    #[test]
+    fn a_body_that_is_too_deep_is_said_to_be() {
+        let (open, close) = ("[".repeat(200), "]".repeat(200));
+        let message =
+            Fields::of(format!("{{\"a\": {open}{close}}}").as_bytes()).unwrap_err().message;
+        assert!(message.contains("127 levels"), "{message}");
+        let message = Fields::of(b"[1]").unwrap_err().message;
+        assert!(message.contains("not a JSON object"), "{message}");
+    }
 }
