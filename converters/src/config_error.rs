@@ -25,8 +25,8 @@ pub enum ConfigError {
     )]
     Architecture(Vec<String>),
     #[error(
-        "`architectures` is {}, a model without `chains`; `colm-convert expand` makes a Llama, Mistral or \
-         Qwen2 the first chains of a CoLM",
+        "`architectures` is {}, and there is no `chains`; expected a CoLM, which `colm-convert expand` makes \
+         of a Llama, Mistral or Qwen2",
         list(.0)
     )]
     WithoutChains(Vec<String>),
@@ -36,11 +36,15 @@ pub enum ConfigError {
     TooManyChains(usize),
     #[error("`chains`: chain {chain} has size 0; every chain needs at least 1")]
     EmptyChain { chain: usize },
-    #[error("`chains` = {0:?}: the relative sizes sum to more than {MAX_SIZE}; divide them by a common factor")]
+    #[error(
+        "`chains` = {}: the relative sizes sum to more than {MAX_SIZE}; divide them by a common factor",
+        list(.0)
+    )]
     ChainsTooLarge(Vec<usize>),
     #[error(
-        "`{field}` = {width} cannot be split over chains {chains:?}: \
-         chain {chain} would not get a whole number of at least 1"
+        "`{field}` = {width} cannot be split over chains {}: chain {chain} would not get a whole number \
+         of at least 1",
+        list(.chains)
     )]
     Indivisible { field: &'static str, width: usize, chains: Vec<usize>, chain: usize },
     #[error("`{field}` = {value}: {expected}")]

@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::error::CheckpointError;
 use crate::layout::names_in;
 use crate::regular_file::kind;
+use crate::shortened::shortened;
 use crate::weight_file::is_state_dict;
 
 /// How many files of a folder are named in a message.
@@ -39,12 +40,13 @@ pub(crate) fn no_config(dir: &Path) -> CheckpointError {
         Ok(names) => names,
         Err(error) => return error,
     };
+    let listed = |names: &[String]| shortened(&names.join(", ")).into_owned();
     let holds = match (other_model(dir, &names), names.as_slice()) {
-        (Some((name, kind)), _) => format!("holds {name}, {kind}"),
+        (Some((name, kind)), _) => format!("holds {}, {kind}", shortened(name)),
         (None, []) => "is empty".into(),
-        (None, names) if names.len() <= NAMED => format!("holds {}", names.join(", ")),
+        (None, names) if names.len() <= NAMED => format!("holds {}", listed(names)),
         (None, names) => {
-            format!("holds {} and {} more", names[..NAMED].join(", "), names.len() - NAMED)
+            format!("holds {} and {} more", listed(&names[..NAMED]), names.len() - NAMED)
         }
     };
     CheckpointError::NoConfig { dir: dir.into(), holds }
@@ -53,7 +55,7 @@ pub(crate) fn no_config(dir: &Path) -> CheckpointError {
 /// The error of a folder `dir` with config.json and the files `names`, none of which is one of weights.
 pub(crate) fn no_weights(dir: &Path, names: &[String]) -> CheckpointError {
     let found = match other_model(dir, names) {
-        Some((name, kind)) => format!("; {name} is {kind}, which is not read"),
+        Some((name, kind)) => format!("; {} is {kind}, which is not read", shortened(name)),
         None => String::new(),
     };
     CheckpointError::NoWeights { dir: dir.into(), found }
@@ -71,17 +73,17 @@ fn other_model<'a>(dir: &Path, names: &'a [String]) -> Option<(&'a str, &'static
     names.iter().find_map(|name| Some((name.as_str(), kind(name)?)))
 }
 
-const GGUF: &str = "a GGUF file, as llama.cpp has them";
+const GGUF: &str = "a GGUF file of llama.cpp";
 
 fn kind_of_file(path: &Path) -> &'static str {
     if is_gguf(path) {
         return GGUF;
     }
     if path.extension().is_some_and(|extension| extension == "safetensors") {
-        return "a safetensors file alone";
+        return "a single safetensors file";
     }
     match is_state_dict(path) {
-        true => "a file of PyTorch's alone",
+        true => "a single PyTorch file",
         false => "a file",
     }
 }

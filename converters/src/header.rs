@@ -6,8 +6,9 @@ use safetensors::tensor::TensorInfo;
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
+use crate::json_file::{self, JsonError};
 use crate::shortened::{list, shortened};
-use crate::unique_names::unique_names;
+use crate::unique_names::unique_names_but;
 
 /// The longest header the format allows, in bytes.
 const MAX_HEADER: u64 = 100_000_000;
@@ -17,16 +18,16 @@ const MAX_HEADER: u64 = 100_000_000;
 #[allow(missing_docs)]
 pub enum HeaderError {
     #[error(
-        "{0} bytes long; a safetensors file begins with 8 bytes that give its header's length"
+        "it is {0} bytes long; expected at least the 8 bytes that give the length of the header"
     )]
     NoLength(usize),
     #[error(
-        "its first 8 bytes give a header of {length} bytes, {after} follow; \
-         expected at most those, and at most {MAX_HEADER}"
+        "its first 8 bytes give a header of {length} bytes, but {after} bytes follow; expected a \
+         header within those bytes, of at most {MAX_HEADER}"
     )]
     Length { length: u64, after: usize },
-    #[error("its header is no JSON map of tensors: {}", shortened(&.0.to_string()))]
-    Json(#[from] serde_json::Error),
+    #[error("its header is not a JSON map of tensors: {0}")]
+    Json(#[from] JsonError),
     #[error(
         "tensor `{}` is placed at bytes {begin} to {end} of the data; expected it to begin \
          at {expected}, where the tensor before it ends",
@@ -34,12 +35,12 @@ pub enum HeaderError {
     )]
     Offsets { tensor: String, begin: usize, end: usize, expected: usize },
     #[error(
-        "tensor `{}` of shape {} is given {bytes} bytes; expected whole elements, as many as the \
+        "tensor `{}` of shape {} has {bytes} bytes; expected the bytes of as many elements as the \
          shape has",
         shortened(.tensor), list(.shape)
     )]
     Size { tensor: String, shape: Vec<usize>, bytes: usize },
-    #[error("its header describes {described} bytes of data; {found} follow it")]
+    #[error("its header describes {described} bytes of data; {found} bytes follow it")]
     Data { described: usize, found: usize },
 }
 
@@ -65,7 +66,7 @@ impl Header {
             .filter(|_| length <= MAX_HEADER)
             .and_then(|length| rest.get(..length))
             .ok_or(HeaderError::Length { length, after: rest.len() })?;
-        let Tensors(tensors) = serde_json::from_slice(json)?;
+        let Tensors(tensors) = json_file::parse_bytes(json)?;
         check_places(&tensors, rest.len() - json.len())?;
         Ok(Self { tensors, data: size_of::<u64>() + json.len() })
     }
@@ -104,6 +105,6 @@ struct Tensors(BTreeMap<String, TensorInfo>);
 
 impl<'de> Deserialize<'de> for Tensors {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        unique_names(deserializer, Some("__metadata__")).map(Self)
+        unique_names_but(deserializer, "__metadata__").map(Self)
     }
 }

@@ -8,9 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::any_json::AnyJson;
 use crate::config::ColmConfig;
 use crate::error::CheckpointError;
+use crate::escaped::escaped;
 use crate::json_file;
 use crate::layout::Layout;
-use crate::shortened::shortened;
+use crate::map_only::MapOnly;
 use crate::unique_names::unique_names;
 
 /// The longest name a file has on common file systems, in bytes.
@@ -45,24 +46,22 @@ struct Metadata {
 fn weight_map<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, String>, D::Error> {
-    unique_names(deserializer, None)
+    unique_names(deserializer)
 }
 
 impl Index {
     pub fn read(path: PathBuf) -> Result<Self, CheckpointError> {
-        let Read { weight_map, .. } = json_file::read(&path)?;
+        let MapOnly(Read { weight_map, .. }) = json_file::read(&path)?;
         for (tensor, file) in &weight_map {
             let mut components = Path::new(file).components();
             let plain = matches!(
                 (components.next(), components.next()),
                 (Some(Component::Normal(name)), None) if name == file.as_str()
             );
-            if !plain || file.len() > MAX_NAME || file.contains('\\') {
-                return Err(CheckpointError::IndexPath {
-                    index: path,
-                    tensor: shortened(tensor).into_owned(),
-                    file: shortened(file).into_owned(),
-                });
+            let is_shown_as_it_is = escaped(file) == file.as_str();
+            if !plain || !is_shown_as_it_is || file.len() > MAX_NAME || file.contains('\\') {
+                let (tensor, file) = (tensor.clone(), file.clone());
+                return Err(CheckpointError::IndexPath { index: path, tensor, file });
             }
         }
         Ok(Self { path, weight_map })

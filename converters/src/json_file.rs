@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::bare_words::quote_bare_words;
 use crate::regular_file::{self, NoFile};
+use crate::serde_words::in_words;
 use crate::shortened::shortened;
 
 /// The longest JSON file that is read, in bytes: several times the longest tokenizer.json.
@@ -57,7 +58,7 @@ impl JsonError {
 impl From<serde_path_to_error::Error<serde_json::Error>> for JsonError {
     fn from(error: serde_path_to_error::Error<serde_json::Error>) -> Self {
         let field = error.path().to_string();
-        let what = shortened(&error.inner().to_string()).into_owned();
+        let what = shortened(&in_words(&error.inner().to_string())).into_owned();
         match field.as_str() {
             _ if !error.inner().is_data() => Self::Syntax(what),
             // The outermost value.
@@ -91,8 +92,12 @@ pub fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, JsonFile
 /// As [`parse`], of a text that is of no file.
 pub fn parse_text<T: DeserializeOwned>(text: &str) -> Result<T, JsonError> {
     refuse_byte_order_mark(text)?;
-    let text = quote_bare_words(text);
-    let mut json = serde_json::Deserializer::from_str(&text);
+    parse_bytes(quote_bare_words(text).as_bytes())
+}
+
+/// The value of JSON as it stands in the standard.
+pub(crate) fn parse_bytes<T: DeserializeOwned>(json: &[u8]) -> Result<T, JsonError> {
+    let mut json = serde_json::Deserializer::from_slice(json);
     let value = serde_path_to_error::deserialize(&mut json)?;
     json.end().map_err(|error| JsonError::Syntax(error.to_string()))?;
     Ok(value)

@@ -131,7 +131,7 @@ pub(crate) struct Fields(BTreeMap<String, Value>);
 
 impl<'de> Deserialize<'de> for Fields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        unique_names(deserializer, None).map(Self)
+        unique_names(deserializer).map(Self)
     }
 }
 

@@ -1,24 +1,30 @@
 //! JSON maps in which a name that comes twice is refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
 use crate::shortened::shortened;
 
-/// A map in which a name that comes twice is refused, where serde lets the last one win. The name
-/// `passed_over` stands for something else and is left out.
+/// A map in which a name that comes twice is refused, where serde lets the last one win.
 pub(crate) fn unique_names<'de, D: Deserializer<'de>, V: Deserialize<'de>>(
     deserializer: D,
-    passed_over: Option<&'static str>,
 ) -> Result<BTreeMap<String, V>, D::Error> {
-    deserializer.deserialize_map(Unique { passed_over, values: PhantomData })
+    deserializer.deserialize_map(Unique { texts: None, values: PhantomData })
+}
+
+/// The same, without the entry `texts`, whose value is a map of strings, or null.
+pub(crate) fn unique_names_but<'de, D: Deserializer<'de>, V: Deserialize<'de>>(
+    deserializer: D,
+    texts: &'static str,
+) -> Result<BTreeMap<String, V>, D::Error> {
+    deserializer.deserialize_map(Unique { texts: Some(texts), values: PhantomData })
 }
 
 struct Unique<V> {
-    passed_over: Option<&'static str>,
+    texts: Option<&'static str>,
     values: PhantomData<V>,
 }
 
@@ -30,15 +36,19 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for Unique<V> {
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-        let mut entries = BTreeMap::new();
+        let twice = |name: &str| M::Error::custom(format!("`{}` comes twice", shortened(name)));
+        let (mut entries, mut has_texts) = (BTreeMap::new(), false);
         while let Some(name) = map.next_key::<String>()? {
-            if Some(name.as_str()) == self.passed_over {
-                map.next_value::<IgnoredAny>()?;
+            if Some(name.as_str()) == self.texts {
+                map.next_value::<Option<HashMap<String, String>>>()?;
+                if std::mem::replace(&mut has_texts, true) {
+                    return Err(twice(&name));
+                }
                 continue;
             }
             let value = map.next_value()?;
             if entries.contains_key(&name) {
-                return Err(M::Error::custom(format!("`{}` comes twice", shortened(&name))));
+                return Err(twice(&name));
             }
             entries.insert(name, value);
         }

@@ -11,6 +11,7 @@ use crate::json_file::{self, JsonFileError};
 use crate::layout::Layout;
 use crate::names::Part;
 use crate::read::Checkpoint;
+use crate::shortened::shortened;
 use crate::source::{understand, OF_COLM};
 use crate::stream::Progress;
 use crate::weight_file::is_readable;
@@ -38,8 +39,9 @@ pub enum Problem {
     #[error(transparent)]
     JsonFile(#[from] JsonFileError),
     #[error(
-        "tensor `{name}` in {file}: {nan} values are NaN and {infinite} infinite, the first at \
-         element {first}; expected finite weights"
+        "tensor `{}` in {file}: {nan} values are NaN and {infinite} infinite, the first at element {first}; \
+         expected finite weights",
+        shortened(.name)
     )]
     NotFinite { name: String, file: PathBuf, nan: usize, infinite: usize, first: usize },
 }

@@ -82,13 +82,13 @@ fn another_model_is_told_the_way_to_chains() {
 fn a_value_of_the_wrong_type_is_named() {
     let wrong = [
         ("hidden_size", json!("16"), "string"),
-        ("hidden_size", json!(16.5), "floating point"),
+        ("hidden_size", json!(16.5), "expected a whole number of at least 0"),
         ("vocab_size", json!(-1), "-1"),
         ("num_key_value_heads", json!(-4), "-4"),
-        ("rope_theta", json!("1e4"), "string"),
+        ("rope_theta", json!("1e4"), "expected a number"),
         ("rope_theta", Value::Null, "null"),
-        ("rms_norm_eps", json!([1e-5]), "sequence"),
-        ("chains", json!(2), "sequence"),
+        ("rms_norm_eps", json!([1e-5]), "list, expected a number"),
+        ("chains", json!(2), "expected a list"),
         ("tie_word_embeddings", json!("yes"), "boolean"),
         ("rope_scaling", json!([]), "a map"),
     ];
@@ -100,7 +100,7 @@ fn a_value_of_the_wrong_type_is_named() {
             (json!(1000.0), "1000.0"),
             (json!("1000"), "\"1000\""),
             (json!(-1), "`-1`"),
-            (json!([]), "sequence"),
+            (json!([]), "list, expected a whole number"),
             (json!({}), "map"),
             (json!(true), "`true`"),
             (json!(1e30), "1e+30"),
@@ -166,8 +166,8 @@ fn text_that_is_no_json_is_refused() {
         ("", "not valid JSON", "line 1 column 0"),
         ("{\n\"chains\": [1,]}", "not valid JSON", "line 2 column 14"),
         ("{} {}", "not valid JSON", "line 1 column 4"),
-        ("[]", "sequence, expected a map", "line 1"),
-        (&nested, "sequence, expected a map", "line 1"),
+        ("[]", "list, expected a map", "line 1"),
+        (&nested, "list, expected a map", "line 1"),
         ("\u{feff}{}", "byte-order mark", "UTF-8 without one"),
     ];
     for (text, words, place) in texts {

@@ -64,7 +64,7 @@ fn a_field_is_named_by_its_path() {
     let path = folder.write("{\"count\": 2,\n\"inner\": {\"factor\": Infinity}}");
     let error = read::<Fields>(&path).unwrap_err().to_string();
     let expected =
-        "`inner.factor`: invalid type: string \"Infinity\", expected f64 at line 2 column";
+        "`inner.factor`: invalid type: string \"Infinity\", expected a number at line 2 column";
     assert!(error.starts_with(&format!("{}: {expected}", path.display())), "{error}");
     folder.write(r#"{"inner": null}"#);
     assert!(

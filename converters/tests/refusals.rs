@@ -122,6 +122,15 @@ fn an_index_that_is_no_index() {
         fs::write(folder.dir.join(INDEX), text).unwrap();
         assert!(matches!(folder.refused(&[INDEX]), CheckpointError::JsonFile { .. }));
     }
+    // serde would read a list as the fields in order.
+    let folder = Folder::chains();
+    let text = fs::read_to_string(folder.dir.join(INDEX)).unwrap();
+    let Value::Object(fields) = serde_json::from_str(&text).unwrap() else { panic!("{text}") };
+    let in_order = json!([fields["metadata"], fields["weight_map"]]);
+    for list in [json!([]), in_order] {
+        fs::write(folder.dir.join(INDEX), list.to_string()).unwrap();
+        folder.refused(&[INDEX, "invalid type: list, expected a map"]);
+    }
 }
 
 #[test]
@@ -138,7 +147,7 @@ fn a_tensor_the_index_leaves_out() {
 fn an_index_that_names_the_wrong_file() {
     let folder = Folder::chains();
     folder.change_index(|index| index["weight_map"][NORM] = json!(FIRST));
-    let refused = folder.refused(&[NORM, INDEX, FIRST, SECOND, "it stands in"]);
+    let refused = folder.refused(&[NORM, INDEX, FIRST, SECOND, "it is in"]);
     assert!(matches!(refused, CheckpointError::WrongFile { .. }), "{refused}");
 }
 

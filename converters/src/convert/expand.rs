@@ -26,7 +26,7 @@ pub enum ExpandError {
     OtherBase { asked: Vec<usize>, count: usize, base: Vec<usize> },
     #[error(
         "`{field}`: chains {asked:?} would give chain {chain} {}, and it needs {needed}; \
-         the nearest ratios that can be had are {nearest:?}",
+         the nearest possible ratios are {nearest:?}",
         Quotient(*.share)
     )]
     Indivisible {
@@ -39,8 +39,8 @@ pub enum ExpandError {
         nearest: Vec<usize>,
     },
     #[error(
-        "a {} of {chains} chains cannot become a {}: which chains own keys and values is part of \
-         what it has learnt; only a model of one chain is both",
+        "a {} of {chains} chains cannot become a {}: its weights depend on which chains own keys and \
+         values; only a model of one chain is both",
         .base.name(), .asked.name()
     )]
     OtherArchitecture { base: Architecture, asked: Architecture, chains: usize },

@@ -21,7 +21,7 @@ const OBJECT: usize = 64;
 pub enum GuardError {
     #[error("it ends within the instruction at byte {at}")]
     CutShort { at: usize },
-    #[error("instruction {code:#04x} at byte {at} is none that PyTorch writes in a state dict")]
+    #[error("instruction {code:#04x} at byte {at} is not one that PyTorch writes in a state dict")]
     Instruction { code: u8, at: usize },
     #[error("the instruction at byte {at} needs an object that is not there")]
     Missing { at: usize },

@@ -17,40 +17,47 @@ use thiserror::Error;
 
 use archive::Archive;
 
+use crate::shortened::{list, shortened};
+
 pub use guard::GuardError;
 
 /// Why a file is no PyTorch state dict, or one that is not read.
 #[derive(Debug, Error)]
 #[allow(missing_docs)]
 pub enum PickleError {
-    #[error("it is no zip archive as torch.save writes since PyTorch 1.6: {0}")]
+    #[error("it is not a zip archive as torch.save writes since PyTorch 1.6: {}", shortened(&.0.to_string()))]
     NoArchive(zip::result::ZipError),
     #[error("{0} entries of the archive are named data.pkl; expected 1")]
     Pickles(usize),
-    #[error("entry {0:?} of the archive is missing")]
+    #[error("entry \"{}\" of the archive is missing", shortened(.0))]
     NoEntry(String),
-    #[error("entry {0:?} of the archive is compressed or encrypted; torch.save stores its entries as they are")]
+    #[error(
+        "entry \"{}\" of the archive is compressed or encrypted; expected a stored entry, as torch.save writes",
+        shortened(.0)
+    )]
     Compressed(String),
-    #[error("entry {0:?} of the archive lies outside the file")]
+    #[error("entry \"{}\" of the archive lies outside the file", shortened(.0))]
     Outside(String),
     #[error("its values are {0:?}-endian; expected \"little\"")]
     ByteOrder(String),
     #[error("data.pkl: {0}")]
     Guard(#[from] GuardError),
-    #[error("data.pkl: {0}")]
+    #[error("data.pkl: {}", shortened(&.0.to_string()))]
     Run(candle_core::Error),
-    #[error("data.pkl is no state dict: expected a map from names to tensors")]
+    #[error("data.pkl is not a state dict; expected a map from names to tensors")]
     NoStateDict,
-    #[error("`{0}` comes twice")]
+    #[error("`{}` comes twice", shortened(.0))]
     Twice(String),
-    #[error("`{name}` is no tensor as torch.save writes it: {what}")]
+    #[error("`{}` is not a tensor as torch.save writes it: {what}", shortened(.name))]
     NoTensor { name: String, what: &'static str },
     #[error(
-        "tensor `{name}` is of {class}; expected FloatStorage, HalfStorage or BFloat16Storage"
+        "tensor `{}` is in a {}; expected a FloatStorage, HalfStorage or BFloat16Storage",
+        shortened(.name), shortened(.class)
     )]
     Storage { name: String, class: String },
     #[error(
-        "tensor `{name}` of shape {shape:?} and stride {stride:?} does not fit its storage of {bytes} bytes"
+        "tensor `{}` of shape {} and stride {} does not fit its storage of {bytes} bytes",
+        shortened(.name), list(.shape), list(.stride)
     )]
     Bounds { name: String, shape: Vec<usize>, stride: Vec<usize>, bytes: usize },
 }

@@ -8,7 +8,7 @@ use crate::folder::Folder;
 const FILE: &str = "model.safetensors";
 const STATE_DICT: &str = "pytorch_model.bin";
 
-fn safetensors(header: &str, data: usize) -> Vec<u8> {
+pub fn safetensors(header: &str, data: usize) -> Vec<u8> {
     let mut file = (header.len() as u64).to_le_bytes().to_vec();
     file.extend(header.as_bytes());
     file.resize(file.len() + data, 0);
@@ -46,7 +46,7 @@ fn offsets_that_overlap_leave_gaps_or_leave_the_file() {
     let backwards = json!({"a": entry(json!([4]), 4, 0)});
     refused(safetensors(&backwards.to_string(), 4), &["`a`", "4 to 0"]);
     let outside = json!({"a": entry(json!([4]), 0, 4)});
-    refused(safetensors(&outside.to_string(), 3), &["4 bytes of data; 3 follow"]);
+    refused(safetensors(&outside.to_string(), 3), &["4 bytes of data; 3 bytes follow"]);
 }
 
 /// Their sum does not fit 64 bits once the header's length is added.
@@ -55,7 +55,7 @@ fn offsets_near_the_end_of_the_numbers() {
     let size = (1u64 << 61) - 1;
     let tensors: serde_json::Map<_, _> =
         (0..8).map(|i| (format!("t{i}"), entry(json!([size]), i * size, (i + 1) * size))).collect();
-    refused(safetensors(&Value::from(tensors).to_string(), 0), &["bytes of data; 0 follow"]);
+    refused(safetensors(&Value::from(tensors).to_string(), 0), &["bytes of data; 0 bytes follow"]);
 }
 
 #[test]
@@ -90,11 +90,11 @@ fn a_name_that_comes_twice() {
 #[test]
 fn json_that_is_nested_or_no_text() {
     let nested = "[".repeat(100_000);
-    refused(safetensors(&format!(r#"{{"__metadata__": {nested}"#), 0), &["no JSON map"]);
-    refused(safetensors(&format!(r#"{{"a": {nested}"#), 0), &["no JSON map"]);
+    refused(safetensors(&format!(r#"{{"__metadata__": {nested}"#), 0), &["not a JSON map"]);
+    refused(safetensors(&format!(r#"{{"a": {nested}"#), 0), &["not a JSON map"]);
     let mut no_text = safetensors(r#"{"a": 1}"#, 0);
     no_text[10] = 0xff;
-    refused(no_text, &["no JSON map"]);
+    refused(no_text, &["not a JSON map"]);
 
     for text in [nested.as_bytes(), &[b'{', b'"', 0xff, b'"'], b"", b"null", b"[]", b"{}"] {
         let folder = Folder::dense();
@@ -103,6 +103,49 @@ fn json_that_is_nested_or_no_text() {
         let folder = Folder::chains();
         folder.write("model.safetensors.index.json", text);
         folder.one_problem(&["index.json"]);
+    }
+}
+
+/// The safetensors crate, with which others load the file, takes a map of strings or null.
+#[test]
+fn metadata_that_loaders_refuse() {
+    let whole = std::fs::read(Folder::dense().path(FILE)).unwrap();
+    let length = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let header: Value = serde_json::from_slice(&whole[8..8 + length]).unwrap();
+    let with_metadata = |metadata: &str| {
+        let mut tensors = header.clone();
+        tensors.as_object_mut().unwrap().remove("__metadata__");
+        let header = tensors.to_string().replacen('{', &format!("{{{metadata}, "), 1);
+        let folder = Folder::dense();
+        folder.write(FILE, [safetensors(&header, 0), whole[8 + length..].to_vec()].concat());
+        folder
+    };
+    for taken in ["null", "{}", r#"{"format": "pt"}"#] {
+        let folder = with_metadata(&format!("\"__metadata__\": {taken}"));
+        assert_eq!(folder.problems(), [""; 0], "{taken}");
+    }
+    for (value, words) in [
+        (r#"{"format": 1}"#, ["`__metadata__.format`", "expected a string"]),
+        (r#"{"format": null}"#, ["`__metadata__.format`", "expected a string"]),
+        (r#"{"format": {}}"#, ["`__metadata__.format`", "expected a string"]),
+        ("1", ["`__metadata__`", "expected a map"]),
+        ("[]", ["`__metadata__`", "expected a map"]),
+        (r#"{}, "__metadata__": {}"#, ["`__metadata__`", "comes twice"]),
+    ] {
+        let folder = with_metadata(&format!("\"__metadata__\": {value}"));
+        folder.one_problem(&[FILE, words[0], words[1]]);
+    }
+}
+
+#[test]
+fn fields_of_a_header_are_named_and_their_types_are_words() {
+    for (entry, field) in [
+        (json!(1), "`a`: invalid type: integer `1`, expected a map"),
+        (json!({"dtype": "F32", "shape": [1.5], "data_offsets": [0, 4]}), "`a.shape[0]`"),
+        (json!({"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}), "a whole number"),
+        (json!({"dtype": "F33", "shape": [1], "data_offsets": [0, 4]}), "`a.dtype`"),
+    ] {
+        refused(safetensors(&json!({ "a": entry }).to_string(), 4), &[FILE, field]);
     }
 }
 
@@ -176,18 +219,18 @@ fn pickles_that_candle_would_stumble_over() {
     pickle_refused(&[&wide[..], b"."].concat(), &["needs an object that is not there"]);
     // The call of a tensor with too few arguments.
     let call = b"}X\x01\x00\x00\x00actorch._utils\n_rebuild_tensor_v2\n)Rs.";
-    pickle_refused(call, &["`a` is no tensor"]);
+    pickle_refused(call, &["`a` is not a tensor"]);
 }
 
 #[test]
 fn pickles_of_something_else() {
     pickle_refused(b"", &["ends within"]);
-    pickle_refused(b"N.", &["no state dict"]);
+    pickle_refused(b"N.", &["not a state dict"]);
     pickle_refused(b".", &["needs an object"]);
-    pickle_refused(b"}K\x01K\x02s.", &["no state dict"]);
+    pickle_refused(b"}K\x01K\x02s.", &["not a state dict"]);
     // What a pickle made to run a program looks like.
     let run = b"}X\x01\x00\x00\x00acos\nsystem\nX\x02\x00\x00\x00ls\x85Rs.";
-    pickle_refused(run, &["`a` is no tensor"]);
+    pickle_refused(run, &["`a` is not a tensor"]);
     // A protocol that PyTorch does not write.
     pickle_refused(b"\x80\x04\x95\0\0\0\0\0\0\0\0.", &["0x95"]);
 }

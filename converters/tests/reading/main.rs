@@ -12,6 +12,7 @@ mod mutated;
 #[cfg(target_os = "linux")]
 mod no_files;
 mod other_sources;
+mod shown;
 mod sizes;
 mod state_dicts;
 mod verify;

@@ -40,8 +40,8 @@ fn a_file_is_no_folder() {
     let files = [
         ("a.gguf", "is a GGUF file"),
         ("b.bin", "is a GGUF file"),
-        ("c.safetensors", "is a safetensors file"),
-        ("d.pth", "is a file of PyTorch's"),
+        ("c.safetensors", "is a single safetensors file"),
+        ("d.pth", "is a single PyTorch file"),
         ("e", "is a file;"),
         ("f", "does not exist"),
     ];

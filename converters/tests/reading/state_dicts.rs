@@ -81,9 +81,9 @@ fn a_head_that_is_not_the_embedding_it_is_tied_to() {
 #[test]
 fn files_that_are_refused_say_why() {
     let cases = [
-        ("before_1_6.bin", "no zip archive as torch.save writes since PyTorch 1.6"),
-        ("float64.bin", "`model.norm.weight` is of DoubleStorage"),
-        ("nested.bin", "`model` is no tensor"),
+        ("before_1_6.bin", "not a zip archive as torch.save writes since PyTorch 1.6"),
+        ("float64.bin", "`model.norm.weight` is in a DoubleStorage"),
+        ("nested.bin", "`model` is not a tensor"),
     ];
     for (file, why) in cases {
         let folder = Folder::copied("state_dicts/strided");

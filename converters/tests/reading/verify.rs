@@ -64,7 +64,7 @@ fn all_problems_are_listed() {
         &["tokenizer.json", "not valid JSON"][..],
         &["generation_config.json"],
         &["`model.norm.weight` is missing"],
-        &["`model.more`", "no part of the model"],
+        &["`model.more`", "not part of the model"],
         &["up_proj", "[24, 8]", "[24, 16]"],
         &["input_layernorm", "F64"],
         &["`lm_head.weight`", "1 values are NaN and 1 infinite", "element 5"],
@@ -114,13 +114,13 @@ fn tensors_that_the_index_places_in_the_wrong_file() {
     };
     let norm = "model.norm.chains.1.weight";
     let one = place_in_last(&|name, _| name == norm);
-    one.one_problem(&[norm, INDEX, LAST, second, "it stands in"]);
+    one.one_problem(&[norm, INDEX, LAST, second, "it is in"]);
 
     let all = place_in_last(&|_, file| file == second);
     let problems = all.problems();
     assert_eq!(problems.len(), 12 * 2 - 3, "{problems:#?}");
-    let [places, stands] = [LAST, second].map(|file| all.path(file));
-    let words = format!("in {}, and it stands in {};", places.display(), stands.display());
+    let [places, holds] = [LAST, second].map(|file| all.path(file));
+    let words = format!("in {}, but it is in {};", places.display(), holds.display());
     assert!(problems.iter().all(|problem| problem.contains(&words)), "{problems:#?}");
     let refused = Source::open(&all.dir).unwrap_err();
     assert!(matches!(refused, CheckpointError::WrongFile { .. }), "{refused}");

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
+use colm_checkpoint::escaped;
 use thiserror::Error;
 
 /// Why stdout cannot be written.
@@ -21,9 +22,9 @@ pub fn show(help: &clap::Error) -> Result<(), StdoutError> {
     unless_closed(help.print().and_then(|()| io::stdout().flush()))
 }
 
-/// Writes a line to stderr. Nothing depends on whether it can be written.
+/// Writes a line to stderr: one, whatever names of files are in it. Nothing depends on whether it can be written.
 pub fn tell(line: impl Display) {
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{}", escaped(&line.to_string()));
 }
 
 fn unless_closed(written: io::Result<()>) -> Result<(), StdoutError> {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{bail, Result};
 use clap::Args;
+use colm_checkpoint::escaped;
 use colm_checkpoint::verify::verify;
 
 use crate::output::say;
@@ -31,7 +32,7 @@ impl Verify {
             bar.finish();
         }
         for problem in &problems {
-            say(problem)?;
+            say(escaped(&problem.to_string()))?;
         }
         match problems.len() {
             0 => Ok(say(format!("{}: no problems", self.dir.display()))?),
