@@ -1,10 +1,12 @@
 //! The files beside the weights that a conversion keeps as they are.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use crate::any_json::AnyJson;
 use crate::error::CheckpointError;
-use crate::regular_file;
+use crate::json_file::{self, JsonError, JsonFileError, MAX_FILE};
+use crate::regular_file::{self, kind, NoFile};
 
 const NAMES: [&str; 9] = [
     "tokenizer.json",
@@ -17,43 +19,92 @@ const NAMES: [&str; 9] = [
     "generation_config.json",
     "chat_template.json",
 ];
+const CHAT_TEMPLATE: &str = "chat_template.";
+/// Of these, folders are left out: pictures of the README, say.
+const DOCUMENTS: [&str; 2] = ["README", "LICENSE"];
 const CHAT_TEMPLATES: &str = "additional_chat_templates";
-const BEGINNINGS: [&str; 3] = ["chat_template.", "README", "LICENSE"];
 
-/// The tokenizer, generation and chat template files, the README and the licenses in `dir`: path
-/// and name of each.
-pub(crate) fn accompanying_files(dir: &Path) -> Result<Vec<(PathBuf, String)>, CheckpointError> {
-    let unreadable = |source| CheckpointError::Read { path: dir.into(), source };
-    let mut files = Vec::new();
-    for entry in fs::read_dir(dir).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-            continue;
+/// A tokenizer, generation or chat template file, a README or a license. What is at its path may be no file.
+#[derive(Debug)]
+pub(crate) struct Accompanying {
+    pub path: PathBuf,
+    /// Its path within the model folder.
+    pub name: String,
+}
+
+impl Accompanying {
+    /// The length of the file in bytes. Refuses what [`Self::read`] would refuse.
+    pub fn length(&self) -> Result<u64, JsonFileError> {
+        let length = || {
+            let length = regular_file::length(&self.path)?;
+            if length > MAX_FILE {
+                return Err(JsonError::TooLong { most: MAX_FILE });
+            }
+            File::open(&self.path).map_err(NoFile::from)?;
+            Ok(length)
         };
-        let is_ours = NAMES.contains(&name);
-        if !is_ours && !BEGINNINGS.iter().any(|begin| name.starts_with(begin)) {
-            continue;
-        }
-        match regular_file::length(&path) {
-            Ok(_) => files.push((path.clone(), name.to_owned())),
-            Err(source) if is_ours => return Err(CheckpointError::NoFile { path, source }),
-            // Pictures of the README, say.
-            Err(_) => {}
+        length().map_err(|error| error.in_file(&self.path))
+    }
+
+    pub fn read(&self) -> Result<Vec<u8>, JsonFileError> {
+        json_file::read_bytes(&self.path, MAX_FILE).map_err(|error| error.in_file(&self.path))
+    }
+
+    /// Refuses what is no file, and what is not of the form that its name says: JSON, or a template.
+    pub fn check(&self) -> Result<(), JsonFileError> {
+        let is_document = DOCUMENTS.iter().any(|begin| self.name.starts_with(begin));
+        match self.path.extension().and_then(|extension| extension.to_str()) {
+            Some("json") if !is_document => json_file::read::<AnyJson>(&self.path).map(drop),
+            Some("jinja") if !is_document => json_file::read_text(&self.path).map(drop),
+            _ => self.length().map(drop),
         }
     }
-    files.extend(chat_templates(&dir.join(CHAT_TEMPLATES)));
-    files.sort();
-    Ok(files)
+}
+
+/// What accompanies the weights in `dir`, sorted; and which folder cannot be looked into.
+pub(crate) fn accompanying_files(dir: &Path) -> Vec<Result<Accompanying, CheckpointError>> {
+    let is_folder = |name: &str| dir.join(name).is_dir();
+    let is_kept = |name: &str| {
+        let is_document = DOCUMENTS.iter().any(|begin| name.starts_with(begin));
+        let is_ours = NAMES.contains(&name) || name.starts_with(CHAT_TEMPLATE);
+        is_ours || is_document && !is_folder(name)
+    };
+    let mut files: Vec<_> = match names_in(dir) {
+        Ok(names) => names.into_iter().filter(|name| is_kept(name)).map(Ok).collect(),
+        Err(error) => vec![Err(error)],
+    };
+    match chat_templates(&dir.join(CHAT_TEMPLATES)) {
+        Ok(templates) => files.extend(templates.into_iter().map(Ok)),
+        Err(error) => files.push(Err(error)),
+    }
+    let file = |name: String| Accompanying { path: dir.join(&name), name };
+    files.into_iter().map(|name| name.map(file)).collect()
 }
 
 /// The templates in the folder of further ones, if there is one.
-fn chat_templates(dir: &Path) -> Vec<(PathBuf, String)> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let template = |entry: fs::DirEntry| {
-        let path = entry.path();
-        let name = path.file_name()?.to_str()?.to_owned();
-        let is_template = name.ends_with(".jinja") && regular_file::length(&path).is_ok();
-        is_template.then(|| (path.clone(), format!("{CHAT_TEMPLATES}/{name}")))
+fn chat_templates(dir: &Path) -> Result<Vec<String>, CheckpointError> {
+    if dir.symlink_metadata().is_err() {
+        return Ok(Vec::new());
+    }
+    let mut names = names_in(dir)?;
+    names.retain(|name| name.ends_with(".jinja"));
+    Ok(names.into_iter().map(|name| format!("{CHAT_TEMPLATES}/{name}")).collect())
+}
+
+/// What `dir` holds, sorted.
+fn names_in(dir: &Path) -> Result<Vec<String>, CheckpointError> {
+    let names = || {
+        let metadata = regular_file::metadata(dir)?;
+        if !metadata.is_dir() {
+            return Err(NoFile::NoFolder(kind(metadata.file_type())));
+        }
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            // No name of ours is other than UTF-8.
+            names.extend(entry?.file_name().into_string().ok());
+        }
+        names.sort();
+        Ok(names)
     };
-    entries.filter_map(template).collect()
+    names().map_err(|source| CheckpointError::NoFile { path: dir.into(), source })
 }

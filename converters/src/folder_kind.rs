@@ -6,19 +6,22 @@ use std::path::Path;
 
 use crate::error::CheckpointError;
 use crate::layout::names_in;
-use crate::regular_file::kind;
+use crate::regular_file::{self, kind, NoFile};
 use crate::shortened::shortened;
 use crate::weight_file::is_state_dict;
 
 /// How many files of a folder are named in a message.
 const NAMED: usize = 3;
 
-/// Refuses what is no folder of a model, by what it is: a file, a folder without config.json.
+/// Refuses what is no folder of a model, by what it is: a file, a folder without config.json, or with a FIFO in its
+/// place.
 pub fn check_model_folder(path: &Path) -> Result<(), CheckpointError> {
     check_folder(path)?;
-    match path.join("config.json").exists() {
-        true => Ok(()),
-        false => Err(no_config(path)),
+    let config = path.join("config.json");
+    match regular_file::length(&config) {
+        Ok(_) => Ok(()),
+        Err(NoFile::Missing) => Err(no_config(path)),
+        Err(source) => Err(CheckpointError::NoFile { path: config, source }),
     }
 }
 
@@ -35,7 +38,7 @@ pub(crate) fn check_folder(path: &Path) -> Result<(), CheckpointError> {
 }
 
 /// The error of a folder `dir` without config.json.
-pub(crate) fn no_config(dir: &Path) -> CheckpointError {
+fn no_config(dir: &Path) -> CheckpointError {
     let names = match names_in(dir) {
         Ok(names) => names,
         Err(error) => return error,

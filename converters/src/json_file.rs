@@ -14,7 +14,7 @@ use crate::serde_words::in_words;
 use crate::shortened::shortened;
 
 /// The longest JSON file that is read, in bytes: several times the longest tokenizer.json.
-const MAX_FILE: u64 = 100_000_000;
+pub(crate) const MAX_FILE: u64 = 100_000_000;
 
 /// Which JSON file is not read, and why.
 #[derive(Debug, Error)]
@@ -32,7 +32,7 @@ pub struct JsonFileError {
 pub enum JsonError {
     #[error(transparent)]
     NoFile(#[from] NoFile),
-    #[error("it is longer than {most} bytes, the most that are read of such a file")]
+    #[error("it is longer than {most} bytes; expected at most as many in such a file")]
     TooLong { most: u64 },
     #[error("it is not valid UTF-8 from byte {at} on")]
     NotUtf8 { at: usize },
@@ -104,6 +104,14 @@ pub(crate) fn parse_bytes<T: DeserializeOwned>(json: &[u8]) -> Result<T, JsonErr
 }
 
 fn text_of(path: &Path, most: u64) -> Result<String, JsonError> {
+    let text = String::from_utf8(read_bytes(path, most)?)
+        .map_err(|error| JsonError::NotUtf8 { at: error.utf8_error().valid_up_to() })?;
+    refuse_byte_order_mark(&text)?;
+    Ok(text)
+}
+
+/// The bytes of the regular file at `path`, at most `most`.
+pub(crate) fn read_bytes(path: &Path, most: u64) -> Result<Vec<u8>, JsonError> {
     if regular_file::length(path)? > most {
         return Err(JsonError::TooLong { most });
     }
@@ -113,10 +121,7 @@ fn text_of(path: &Path, most: u64) -> Result<String, JsonError> {
     if read.map_err(NoFile::from)? as u64 > most {
         return Err(JsonError::TooLong { most });
     }
-    let text = String::from_utf8(bytes)
-        .map_err(|error| JsonError::NotUtf8 { at: error.utf8_error().valid_up_to() })?;
-    refuse_byte_order_mark(&text)?;
-    Ok(text)
+    Ok(bytes)
 }
 
 fn refuse_byte_order_mark(text: &str) -> Result<(), JsonError> {

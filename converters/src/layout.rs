@@ -249,7 +249,10 @@ fn existing(
             let path = dir.join(file);
             match regular_file::length(&path) {
                 Ok(_) => Ok(path),
-                Err(NoFile::Missing) => Err(CheckpointError::MissingFile { path, needed_for }),
+                // Tools that fetch files one by one leave links to those that are still to come.
+                Err(NoFile::Missing | NoFile::LinkToNothing) => {
+                    Err(CheckpointError::MissingFile { path, needed_for })
+                }
                 Err(source) => Err(CheckpointError::NoFile { path, source }),
             }
         })

@@ -37,22 +37,14 @@ impl NewFolder {
 
     /// Writes a text file, with a newline at its end.
     pub fn write_text(&self, name: &str, text: &str) -> Result<(), CheckpointError> {
-        self.write_file(name, |path| fs::write(path, format!("{text}\n")))
+        self.write_bytes(name, format!("{text}\n").as_bytes())
     }
 
-    /// Copies `from` to file `name`.
-    pub fn copy(&self, from: &Path, name: &str) -> Result<(), CheckpointError> {
-        self.write_file(name, |path| fs::copy(from, path).map(drop))
-    }
-
-    fn write_file(
-        &self,
-        name: &str,
-        write: impl FnOnce(&Path) -> io::Result<()>,
-    ) -> Result<(), CheckpointError> {
+    /// Writes a file of `bytes`.
+    pub fn write_bytes(&self, name: &str, bytes: &[u8]) -> Result<(), CheckpointError> {
         let path = self.path(name);
         fs::create_dir_all(parent(&path))
-            .and_then(|()| write(&path))
+            .and_then(|()| fs::write(&path, bytes))
             .and_then(|()| File::open(&path)?.sync_all())
             .map_err(|source| CheckpointError::Write { path, source })
     }

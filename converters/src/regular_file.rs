@@ -1,6 +1,6 @@
 //! Files to read: regular ones only.
 
-use std::fs::{self, FileType};
+use std::fs::{self, FileType, Metadata};
 use std::io::{Error, ErrorKind};
 use std::path::Path;
 
@@ -12,8 +12,12 @@ use thiserror::Error;
 pub enum NoFile {
     #[error("there is no such file")]
     Missing,
+    #[error("it is a symbolic link that leads nowhere")]
+    LinkToNothing,
     #[error("it is {0}; expected a regular file")]
     Kind(&'static str),
+    #[error("it is {0}; expected a folder")]
+    NoFolder(&'static str),
     #[error("it cannot be read: {0}")]
     Unreadable(#[source] Error),
 }
@@ -30,11 +34,19 @@ impl From<Error> for NoFile {
 /// The length of the regular file that `path` leads to. To be asked before the file is opened:
 /// opening a FIFO waits for somebody to write to it, and a device may give bytes without end.
 pub(crate) fn length(path: &Path) -> Result<u64, NoFile> {
-    let metadata = fs::metadata(path)?;
+    let metadata = metadata(path)?;
     match metadata.is_file() {
         true => Ok(metadata.len()),
         false => Err(NoFile::Kind(kind(metadata.file_type()))),
     }
+}
+
+/// Of what `path` leads to.
+pub(crate) fn metadata(path: &Path) -> Result<Metadata, NoFile> {
+    fs::metadata(path).map_err(|error| match NoFile::from(error) {
+        NoFile::Missing if path.is_symlink() => NoFile::LinkToNothing,
+        other => other,
+    })
 }
 
 /// What a path leads to, in words.

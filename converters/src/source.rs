@@ -1,6 +1,5 @@
 //! A checkpoint folder to convert from, of any kind this crate reads.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
@@ -8,7 +7,7 @@ use safetensors::Dtype;
 use crate::block::Block;
 use crate::config::{read_text, refuse, ColmConfig, ConfigError};
 use crate::error::CheckpointError;
-use crate::folder_kind::{check_folder, no_config};
+use crate::folder_kind::check_model_folder;
 use crate::layout::Layout;
 use crate::llama::Fields;
 use crate::names::ChainTensor;
@@ -32,11 +31,8 @@ pub(crate) const OF_COLM: Leniency =
 
 /// The config of folder `dir`; and of a Llama, how far its weights may differ from SPEC 4.
 pub(crate) fn understand(dir: &Path) -> Result<(ColmConfig, Option<Leniency>), CheckpointError> {
-    check_folder(dir)?;
+    check_model_folder(dir)?;
     let path = dir.join("config.json");
-    if path.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-        return Err(no_config(dir));
-    }
     let text = read_text(&path)?;
     let understood = match Fields::of_other_than_colm(&text) {
         Ok(Some(llama)) => llama.into_colm().map(|(config, leniency)| (config, Some(leniency))),

@@ -5,7 +5,6 @@
 //! checkpoint, and reading and writing overlap.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::sync::mpsc::{sync_channel, Receiver, SyncSender};
 use std::thread;
@@ -42,7 +41,8 @@ const ENTRY: usize = 150;
 
 impl Plan {
     /// Refuses a folder that [`Self::write`] would refuse, before any weights are read: one that exists and
-    /// is not to be replaced, that holds the source or lies in it, or whose file system has too little room.
+    /// is not to be replaced, that holds the source or lies in it, or whose file system has too little room; and a
+    /// source whose tokenizer and generation files cannot be copied.
     pub fn check_destination(
         &self,
         source: &Source,
@@ -65,9 +65,8 @@ impl Plan {
     fn bytes_on_disk(&self, source: &Source) -> Result<u128, CheckpointError> {
         let entries: usize = self.tensors().map(|tensor| 2 * tensor.name.len() + ENTRY).sum();
         let mut bytes = u128::from(self.byte_len()) + (entries + self.config.len()) as u128;
-        for (path, _) in accompanying_files(source.dir())? {
-            let unreadable = |source| CheckpointError::Read { path: path.clone(), source };
-            bytes += u128::from(fs::metadata(&path).map_err(unreadable)?.len());
+        for file in accompanying_files(source.dir()) {
+            bytes += u128::from(file?.length()?);
         }
         Ok(bytes)
     }
@@ -88,6 +87,10 @@ impl Plan {
         self.check_destination(source, dir, replace)?;
         let folder = NewFolder::create(dir, replace)?;
         folder.write_text("config.json", &self.config)?;
+        for file in accompanying_files(source.dir()) {
+            let file = file?;
+            folder.write_bytes(&file.name, &file.read()?)?;
+        }
         let mut state = Progress { done: 0, total: self.byte_len() };
         for file in &self.files {
             let mut written = |bytes: usize| {
@@ -98,9 +101,6 @@ impl Plan {
         }
         if self.indexed {
             folder.write_text(INDEX_FILE, &self.index()?)?;
-        }
-        for (path, name) in accompanying_files(source.dir())? {
-            folder.copy(&path, &name)?;
         }
         folder.finish()
     }

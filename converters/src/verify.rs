@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use safetensors::Dtype;
 use thiserror::Error;
 
-use crate::any_json::AnyJson;
+use crate::accompanying::accompanying_files;
 use crate::error::CheckpointError;
-use crate::json_file::{self, JsonFileError};
+use crate::folder_kind::check_folder;
+use crate::json_file::JsonFileError;
 use crate::layout::Layout;
 use crate::names::Part;
 use crate::read::Checkpoint;
@@ -18,17 +19,6 @@ use crate::weight_file::is_readable;
 
 /// After as many bytes the files' mapped pages are let go.
 const PIECE: usize = 16 << 20;
-
-/// Files beside the weights that must be JSON if they are there.
-const JSON_FILES: [&str; 7] = [
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "chat_template.json",
-];
 
 /// Something wrong with a checkpoint folder.
 #[derive(Debug, Error)]
@@ -52,8 +42,14 @@ pub enum Problem {
 /// Two things hide others: a config that is refused leaves nothing to hold the weights against, and
 /// after 1,000 problems with headers neither the rest nor the weights are looked at.
 pub fn verify(dir: &Path, progress: impl FnMut(Progress)) -> Vec<Problem> {
-    let mut problems: Vec<Problem> =
-        JSON_FILES.iter().filter_map(|file| check_json(&dir.join(file))).collect();
+    if let Err(error) = check_folder(dir) {
+        return vec![error.into()];
+    }
+    let beside = accompanying_files(dir).into_iter().filter_map(|file| match file {
+        Ok(file) => file.check().err().map(Problem::from),
+        Err(error) => Some(error.into()),
+    });
+    let mut problems: Vec<Problem> = beside.collect();
     let (config, leniency) = match understand(dir) {
         Ok((config, llama)) => (config, llama.unwrap_or(OF_COLM)),
         Err(error) => {
@@ -72,12 +68,6 @@ pub fn verify(dir: &Path, progress: impl FnMut(Progress)) -> Vec<Problem> {
         Err(error) => problems.push(error.into()),
     }
     problems
-}
-
-fn check_json(path: &Path) -> Option<Problem> {
-    // A link that leads nowhere is a problem.
-    path.symlink_metadata().ok()?;
-    json_file::read::<AnyJson>(path).err().map(Problem::from)
 }
 
 fn read_weights(

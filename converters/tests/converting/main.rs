@@ -11,3 +11,5 @@ mod refusals;
 mod replacing;
 mod room;
 mod round_trips;
+#[cfg(target_os = "linux")]
+mod side_files;

@@ -62,23 +62,3 @@ fn wrong_usage_is_told_apart_by_the_exit_status() {
         assert_eq!(convert(dir, arguments).status.code(), Some(2), "{arguments:?}");
     }
 }
-
-/// They would be missing in the new folder, or never be read to their end.
-#[cfg(target_os = "linux")]
-#[test]
-fn tokenizer_files_that_cannot_be_copied_are_refused() {
-    use rustix::fs::{mknodat, FileType, Mode, CWD};
-    let folder = tempfile::tempdir().unwrap();
-    let dir = folder.path();
-    write_chains(&dir.join("model"), &parse(config_json()), Dtype::F32);
-    mknodat(CWD, dir.join("model/tokenizer.json"), FileType::Fifo, Mode::RWXU, 0).unwrap();
-    refused(dir, &["unpack", "model", "dense"], &["tokenizer.json", "it is a FIFO"]);
-    fs::remove_file(dir.join("model/tokenizer.json")).unwrap();
-    std::os::unix::fs::symlink("nowhere", dir.join("model/vocab.json")).unwrap();
-    refused(dir, &["unpack", "model", "dense"], &["vocab.json", "no such file"]);
-    // Pictures of the README are left out.
-    fs::remove_file(dir.join("model/vocab.json")).unwrap();
-    fs::create_dir(dir.join("model/README_files")).unwrap();
-    crate::model::converted(dir, &["unpack", "model", "dense"]);
-    assert!(!dir.join("dense/README_files").exists());
-}

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 
 use colm_checkpoint::inspect::inspect;
-use colm_checkpoint::{Checkpoint, Source};
+use colm_checkpoint::{check_model_folder, Checkpoint, Source};
 use rustix::fs::{mknodat, FileType, Mode, CWD};
 
 use crate::common::{config_json, parse};
@@ -88,6 +88,29 @@ fn a_link_that_leads_nowhere_is_no_file() {
         let folder = Folder::chains();
         let _ = fs::remove_file(folder.path(file));
         symlink("nowhere", folder.path(file)).unwrap();
-        folder.one_problem(&[file]);
+        let is_weights = file == SECOND;
+        let words =
+            if is_weights { "is missing" } else { "it is a symbolic link that leads nowhere" };
+        folder.one_problem(&[file, words]);
+        fs::remove_file(folder.path(file)).unwrap();
+        symlink(file, folder.path(file)).unwrap();
+        folder.one_problem(&[file, "it cannot be read: Too many levels of symbolic links"]);
     }
+}
+
+/// What `colm` asks before it reads a folder.
+#[test]
+fn a_config_that_is_no_file_is_not_said_to_be_missing() {
+    for (kind, words) in [("FIFO", "it is a FIFO"), ("folder", "it is a folder")] {
+        let folder = Folder::chains();
+        stand_in(&folder, "config.json", kind);
+        let refused = check_model_folder(&folder.dir).unwrap_err().to_string();
+        assert!(refused.contains("config.json") && refused.contains(words), "{refused}");
+    }
+    let folder = Folder::chains();
+    fs::remove_file(folder.path("config.json")).unwrap();
+    symlink("nowhere", folder.path("config.json")).unwrap();
+    let refused = check_model_folder(&folder.dir).unwrap_err().to_string();
+    assert!(refused.contains("config.json: it is a symbolic link that leads nowhere"), "{refused}");
+    assert!(check_model_folder(&Folder::chains().dir).is_ok());
 }
