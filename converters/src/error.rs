@@ -83,6 +83,8 @@ pub enum CheckpointError {
         shortened(.first), shortened(.second)
     )]
     AmbiguousWeights { dir: PathBuf, first: String, second: String },
+    #[error("{path}: `weight_map` names no tensors; expected the name of a file for every tensor")]
+    EmptyIndex { path: PathBuf },
     #[error("{path} is missing: {needed_for}")]
     MissingFile { path: PathBuf, needed_for: String },
     #[error(
@@ -124,8 +126,8 @@ pub enum CheckpointError {
         shortened(.name)
     )]
     WrongFile { name: String, index: PathBuf, file: PathBuf, found: PathBuf },
-    #[error("{dir}: further problems are not listed; these are the first {listed}")]
-    MoreProblems { dir: PathBuf, listed: usize },
+    #[error("{dir}: at least {more} more problems are not listed")]
+    MoreProblems { dir: PathBuf, more: usize },
     #[error(
         "tensor `{}` in {file} has shape {}; expected {expected}", shortened(.name), list(.found)
     )]

@@ -52,6 +52,9 @@ fn weight_map<'de, D: Deserializer<'de>>(
 impl Index {
     pub fn read(path: PathBuf) -> Result<Self, CheckpointError> {
         let MapOnly(Read { weight_map, .. }) = json_file::read(&path)?;
+        if weight_map.is_empty() {
+            return Err(CheckpointError::EmptyIndex { path });
+        }
         for (tensor, file) in &weight_map {
             let mut components = Path::new(file).components();
             let plain = matches!(

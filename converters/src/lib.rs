@@ -54,6 +54,7 @@ mod normal;
 mod part_of_name;
 mod pickle;
 mod placed;
+mod problems;
 mod regular_file;
 mod room;
 mod serde_words;

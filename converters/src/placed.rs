@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use crate::error::CheckpointError;
 use crate::index::Index;
 use crate::layout::{is_chain_file, Layout};
+use crate::problems::Problems;
 use crate::weight_file::WeightFile;
 
 /// Which of `files` holds each tensor; one that stands in two is a problem.
 pub(crate) fn place_tensors(
     files: &[WeightFile],
-    problems: &mut Vec<CheckpointError>,
+    problems: &mut Problems,
 ) -> BTreeMap<String, usize> {
     let mut file_of = BTreeMap::new();
     for (position, file) in files.iter().enumerate() {

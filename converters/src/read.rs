@@ -12,6 +12,7 @@ use crate::error::CheckpointError;
 use crate::layout::Layout;
 use crate::names::{ChainTensor, Part, Projection};
 use crate::plan::DenseKv;
+use crate::problems::Problems;
 use crate::weight_file::{is_readable, WeightFile};
 use crate::zero_blocks::{self, NonzeroBlock};
 
@@ -54,9 +55,9 @@ impl Checkpoint {
         k: usize,
         leniency: Leniency,
     ) -> Result<Self, CheckpointError> {
-        let mut problems = Vec::new();
+        let mut problems = Problems::first();
         let checkpoint = Self::survey(dir, config, k, leniency, &mut problems);
-        problems.into_iter().next().map_or(checkpoint, Err)
+        problems.into_first().map_or(checkpoint, Err)
     }
 
     /// The layout the tensors' names follow.

@@ -9,22 +9,19 @@ use crate::index::Index;
 use crate::layout::{chain_file, chain_in_name, names_in, Layout, WeightFiles};
 use crate::names::Part;
 use crate::placed::{one_layout, place_tensors};
+use crate::problems::Problems;
 use crate::read::{Checkpoint, Leniency};
 use crate::weight_file::{is_readable, is_state_dict, WeightFile};
 
-/// More problems than anyone reads; a config of thousands of layers could give any number.
-const MAX_PROBLEMS: usize = 1000;
-
 impl Checkpoint {
-    /// Opens the first `k` chains of folder `dir` as far as possible. All `problems` are told of,
-    /// but for those after the first 1,000; a checkpoint with none is whole. An error
-    /// is one that leaves nothing to look at.
+    /// Opens the first `k` chains of folder `dir` as far as possible and adds to `problems` until they are full;
+    /// a checkpoint with none is whole. An error is one that leaves nothing to look at.
     pub(crate) fn survey(
         dir: &Path,
         config: &ColmConfig,
         k: usize,
         leniency: Leniency,
-        problems: &mut Vec<CheckpointError>,
+        problems: &mut Problems,
     ) -> Result<Self, CheckpointError> {
         let WeightFiles { paths, index } = WeightFiles::find(dir, config, k, leniency.state_dicts)?;
         let (mut files, mut unread) = (Vec::new(), Vec::new());
@@ -45,11 +42,6 @@ impl Checkpoint {
         survey.index_agrees(problems);
         survey.all_present(problems);
         survey.all_expected(problems);
-        if problems.len() > MAX_PROBLEMS {
-            problems.truncate(MAX_PROBLEMS);
-            let dir = dir.into();
-            problems.push(CheckpointError::MoreProblems { dir, listed: MAX_PROBLEMS });
-        }
         Ok(checkpoint)
     }
 }
@@ -66,14 +58,14 @@ struct Survey<'a> {
 
 impl Survey<'_> {
     /// The host finds tensors by the index, so the index must agree with the files opened.
-    fn index_agrees(&self, problems: &mut Vec<CheckpointError>) {
+    fn index_agrees(&self, problems: &mut Problems) {
         let Some(index) = self.index else {
             return;
         };
-        let Checkpoint { config, files, file_of, .. } = self.checkpoint;
+        let Checkpoint { config, k, files, file_of, .. } = self.checkpoint;
         let count = config.chains.count();
         for (name, file) in &index.weight_map {
-            if problems.len() > MAX_PROBLEMS {
+            if problems.is_full() {
                 return;
             }
             let name = name.clone();
@@ -84,7 +76,7 @@ impl Survey<'_> {
             }
             let file = index.path.with_file_name(file);
             let opened = files.iter().find(|opened| opened.path == file);
-            // What cannot be read has been told of; of a tensor that stands twice as well.
+            // A file that cannot be read is a problem already, and so is a tensor in two files.
             if opened.is_some_and(|opened| opened.info(&name).is_some())
                 || self.unread.contains(&file)
             {
@@ -100,7 +92,12 @@ impl Survey<'_> {
                 None if opened.is_some() => {
                     problems.push(CheckpointError::MissingTensor { name, file });
                 }
-                None => {}
+                // Of chains that are not asked for the files are not opened.
+                None if chain_in_name(&name).is_some_and(|chain| chain >= *k) => {}
+                None => {
+                    let (file, why) = (index.path.clone(), self.why_unexpected(&name));
+                    problems.push(CheckpointError::UnexpectedTensor { name, file, why });
+                }
             }
         }
     }
@@ -121,12 +118,12 @@ impl Survey<'_> {
         others.iter().find(holds).map(|file| file.path.as_path())
     }
 
-    fn all_present(&self, problems: &mut Vec<CheckpointError>) {
+    fn all_present(&self, problems: &mut Problems) {
         for (name, chain) in self.required() {
-            if problems.len() > MAX_PROBLEMS {
+            if problems.is_full() {
                 return;
             }
-            // Placed by the index in a file opened, where its absence has been told of, or in one unread.
+            // One that the index places in a file that does not hold it is a problem already.
             let placed = self.index.is_some_and(|index| index.weight_map.contains_key(&name));
             if placed || self.checkpoint.file_of.contains_key(&name) {
                 continue;
@@ -173,9 +170,9 @@ impl Survey<'_> {
     }
 
     /// A tensor that the model would not use is never silently dropped.
-    fn all_expected(&self, problems: &mut Vec<CheckpointError>) {
+    fn all_expected(&self, problems: &mut Problems) {
         for (name, &file) in &self.checkpoint.file_of {
-            if is_no_weight(name) || problems.len() > MAX_PROBLEMS {
+            if is_no_weight(name) || problems.is_full() {
                 continue;
             }
             let file = &self.checkpoint.files[file];

@@ -11,6 +11,7 @@ use crate::folder_kind::check_folder;
 use crate::json_file::JsonFileError;
 use crate::layout::Layout;
 use crate::names::Part;
+use crate::problems::Problems;
 use crate::read::Checkpoint;
 use crate::shortened::shortened;
 use crate::source::{understand, OF_COLM};
@@ -36,11 +37,21 @@ pub enum Problem {
     NotFinite { name: String, file: PathBuf, nan: usize, infinite: usize, first: usize },
 }
 
+impl Problem {
+    /// How many problems it tells of: more than one only where they are not listed.
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Checkpoint(CheckpointError::MoreProblems { more, .. }) => *more,
+            _ => 1,
+        }
+    }
+}
+
 /// Reads folder `dir` through, config, headers and weights, and gives every problem found; none in
 /// a checkpoint that can be used. `progress` hears of the weights read.
 ///
-/// Two things hide others: a config that is refused leaves nothing to hold the weights against, and
-/// after 1,000 problems with headers neither the rest nor the weights are looked at.
+/// Two things hide others: a config that is refused leaves nothing to compare the weights with, and
+/// of problems with headers the first 1,000 are listed; if there are more, the weights are not looked at.
 pub fn verify(dir: &Path, progress: impl FnMut(Progress)) -> Vec<Problem> {
     if let Err(error) = check_folder(dir) {
         return vec![error.into()];
@@ -57,11 +68,11 @@ pub fn verify(dir: &Path, progress: impl FnMut(Progress)) -> Vec<Problem> {
             return problems;
         }
     };
-    let mut in_headers = Vec::new();
+    let mut in_headers = Problems::all();
     let k = config.chains.count();
     let checkpoint = Checkpoint::survey(dir, &config, k, leniency, &mut in_headers);
-    let too_many = matches!(in_headers.last(), Some(CheckpointError::MoreProblems { .. }));
-    problems.extend(in_headers.into_iter().map(Problem::from));
+    let too_many = in_headers.are_too_many();
+    problems.extend(in_headers.into_list(dir).into_iter().map(Problem::from));
     match checkpoint {
         Ok(_) if too_many => {}
         Ok(checkpoint) => read_weights(&checkpoint, progress, &mut problems),

@@ -2,9 +2,9 @@
 
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use serde_json::{json, Value};
 
-use crate::common::config_json;
+use crate::common::{config_json, with};
 use crate::folder::Folder;
 
 fn run(folder: &Folder, arguments: &[&str]) -> Output {
@@ -58,4 +58,19 @@ fn verify_tells_by_its_exit_status() {
     assert_eq!(listed.lines().count(), 2, "{listed}");
     assert!(listed.contains("tokenizer.json") && listed.contains("generation_config.json"));
     assert!(text(&output.stderr).contains("2 problems"));
+}
+
+#[test]
+fn verify_prints_no_more_than_anyone_reads() {
+    let folder = Folder::dense();
+    let config = with(config_json(), |json| json["num_hidden_layers"] = json!(1_000));
+    folder.write("config.json", config.to_string());
+    let output = run(&folder, &["verify"]);
+    let listed = text(&output.stdout);
+    assert_eq!(listed.lines().count(), 101, "{listed}");
+    // Nine tensors of each layer that is not there.
+    let (all, more) = (998 * 9, 998 * 9 - 100);
+    let last = listed.lines().last().unwrap();
+    assert!(last.ends_with(&format!("at least {more} more problems are not listed")), "{last}");
+    assert!(text(&output.stderr).contains(&format!("at least {all} problems")));
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use colm_checkpoint::verify::{verify, Problem};
-use colm_checkpoint::{CheckpointError, Dtype, Source};
+use colm_checkpoint::{files_for, Checkpoint, CheckpointError, Dtype, Source};
 use safetensors::SafeTensors;
 use serde_json::{json, Value};
 
@@ -181,4 +181,53 @@ fn progress_ends_at_the_bytes_of_all_weights() {
     // three times 24x16; embedding and head of 11x16, five norms of 16.
     let elements = 2 * (32 * 16 + 2 * 16 * 16 + 16 * 32 + 3 * 24 * 16) + 2 * 11 * 16 + 5 * 16;
     assert_eq!((last.done, last.total), (4 * elements, 4 * elements));
+}
+
+fn with_index(folder: &Folder, change: impl FnOnce(&mut serde_json::Map<String, Value>)) {
+    let mut index: Value = serde_json::from_slice(&fs::read(folder.path(INDEX)).unwrap()).unwrap();
+    change(index["weight_map"].as_object_mut().unwrap());
+    folder.write(INDEX, index.to_string());
+}
+
+#[test]
+fn an_index_names_only_tensors_of_the_model() {
+    for (name, file) in [
+        ("zz", "f.safetensors"),
+        ("model.norm.chains.1.bias", "f.safetensors"),
+        ("model.layers.9.input_layernorm.chains.0.weight", "f.safetensors"),
+        ("model.norm.chains.3.weight", "f.safetensors"),
+    ] {
+        let folder = Folder::chains();
+        with_index(&folder, |map| drop(map.insert(name.into(), json!(file))));
+        folder.one_problem(&[&format!("`{name}`"), INDEX, "not part of the model"]);
+    }
+    // Of a device that holds the first chains only, the index names the others as well.
+    let folder = Folder::chains();
+    fs::remove_file(folder.path(LAST)).unwrap();
+    Checkpoint::open(&folder.dir, &parse(config_json()), 2).unwrap();
+}
+
+#[test]
+fn an_index_of_more_wrong_names_than_can_be_listed() {
+    let folder = Folder::chains();
+    with_index(&folder, |map| {
+        map.extend((0..5_000).map(|i| (format!("zz{i}"), json!("f.safetensors"))));
+    });
+    let problems = verify(&folder.dir, |_| ());
+    assert_eq!(problems.len(), 1_001);
+    assert_eq!(problems.iter().map(Problem::count).sum::<usize>(), 5_000);
+    let last = problems.last().unwrap().to_string();
+    assert!(last.contains("at least 4000 more problems are not listed"), "{last}");
+}
+
+#[test]
+fn an_index_that_names_nothing() {
+    let (config, words) = (parse(config_json()), "`weight_map` names no tensors");
+    for folder in [Folder::chains(), Folder::dense()] {
+        folder.write(INDEX, r#"{"metadata": {}, "weight_map": {}}"#);
+        folder.one_problem(&[INDEX, words]);
+        let refused = files_for(&folder.dir, &config, 3).unwrap_err().to_string();
+        assert!(refused.contains(INDEX) && refused.contains(words), "{refused}");
+        assert!(Source::open(&folder.dir).unwrap_err().to_string().contains(words));
+    }
 }

@@ -5,14 +5,18 @@ use std::path::PathBuf;
 use anyhow::{bail, Result};
 use clap::Args;
 use colm_checkpoint::escaped;
-use colm_checkpoint::verify::verify;
+use colm_checkpoint::verify::{verify, Problem};
 
 use crate::output::say;
 use crate::progress::Bar;
 
+/// How many problems are printed.
+const MAX_LISTED: usize = 100;
+
 /// Reads a checkpoint through and lists everything that is wrong with it: tensors missing or unknown,
-/// shapes, dtypes, index, values that are NaN or infinite, values where zeros must be, JSON that
-/// is none. Exit status 1 if there is anything.
+/// shapes, dtypes, index, values that are NaN or infinite, values where zeros must be, files beside the
+/// weights that cannot be read or are not valid JSON. The first 100 are printed. Exit status 1 if there is
+/// any.
 ///
 /// Example: colm-convert verify colm-1b
 #[derive(Args)]
@@ -31,13 +35,21 @@ impl Verify {
         if let Some(bar) = bar {
             bar.finish();
         }
-        for problem in &problems {
+        for problem in problems.iter().take(MAX_LISTED) {
             say(escaped(&problem.to_string()))?;
         }
-        match problems.len() {
-            0 => Ok(say(format!("{}: no problems", self.dir.display()))?),
-            1 => bail!("{}: 1 problem", self.dir.display()),
-            count => bail!("{}: {count} problems", self.dir.display()),
+        let dir = self.dir.display();
+        match problems.iter().map(Problem::count).sum() {
+            0 => Ok(say(format!("{dir}: no problems"))?),
+            1 => bail!("{dir}: 1 problem"),
+            count if count <= MAX_LISTED => bail!("{dir}: {count} problems"),
+            count => {
+                say(format!(
+                    "{dir}: at least {} more problems are not listed",
+                    count - MAX_LISTED
+                ))?;
+                bail!("{dir}: at least {count} problems")
+            }
         }
     }
 }
