@@ -1,6 +1,5 @@
 //! config.json: its fields, what follows from them, and every refusal in one place.
 
-use std::borrow::Cow;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -8,9 +7,9 @@ use serde::Deserialize;
 use crate::any_json::AnyJson;
 use crate::chains::{Chains, Split};
 use crate::config_checks::{check_sizes, head_dim, rope_scaling, split_kv_heads};
-use crate::json_file::{parse_text, read_text_up_to, JsonFileError};
+use crate::json_file::{self, parse_text, read_text_up_to, JsonFileError};
 use crate::llama::Fields;
-use crate::llama_rope::unite_rope_fields;
+use crate::llama_rope::RopeFields;
 
 pub use crate::config_error::ConfigError;
 pub use crate::config_file::{Architecture, ConfigFile, RopeScaling};
@@ -65,15 +64,22 @@ impl ColmConfig {
     /// Checks the text of a config.json.
     pub fn parse(json: &str) -> Result<Self, ConfigError> {
         // Of a field that comes twice, serde would let the last one win.
-        let mut fields: Fields = parse_text(json)?;
-        let united = match fields.get("rope_parameters").or(fields.get("rope_scaling")) {
+        let fields: Fields = parse_text(json)?;
+        let rope = RopeFields::of(&fields);
+        Self::of_fields(fields, json).map_err(|error| rope.name_as_written(error))
+    }
+
+    /// Of the `fields` of `json`. Errors name RoPE's fields as SPEC 3 does.
+    fn of_fields(mut fields: Fields, json: &str) -> Result<Self, ConfigError> {
+        let file = match fields.get("rope_parameters").or(fields.get("rope_scaling")) {
             Some(_) => {
-                unite_rope_fields(&mut fields)?;
-                Cow::from(fields.to_json())
+                RopeFields::unite(&mut fields)?;
+                json_file::of_map(fields.into_map())
             }
-            None => Cow::from(json),
+            // With line and column in errors.
+            None => parse_text(json),
         };
-        let file = parse_text(&united).map_err(|error| match without_chains(json) {
+        let file = file.map_err(|error| match without_chains(json) {
             Some(architectures) => ConfigError::WithoutChains(architectures),
             None => error.into(),
         })?;

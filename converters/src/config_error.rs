@@ -48,7 +48,7 @@ pub enum ConfigError {
     )]
     Indivisible { field: &'static str, width: usize, chains: Vec<usize>, chain: usize },
     #[error("`{field}` = {value}: {expected}")]
-    Value { field: &'static str, value: String, expected: String },
+    Value { field: String, value: String, expected: String },
 }
 
 impl ConfigError {
@@ -58,10 +58,10 @@ impl ConfigError {
 }
 
 pub(crate) fn refuse(
-    field: &'static str,
+    field: &str,
     value: &(impl ToString + ?Sized),
     expected: impl Into<String>,
 ) -> ConfigError {
     let value = shortened(&value.to_string()).into_owned();
-    ConfigError::Value { field, value, expected: expected.into() }
+    ConfigError::Value { field: field.into(), value, expected: expected.into() }
 }

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::bare_words::quote_bare_words;
@@ -101,6 +102,11 @@ pub(crate) fn parse_bytes<T: DeserializeOwned>(json: &[u8]) -> Result<T, JsonErr
     let value = serde_path_to_error::deserialize(&mut json)?;
     json.end().map_err(|error| JsonError::Syntax(error.to_string()))?;
     Ok(value)
+}
+
+/// The value of a JSON map.
+pub(crate) fn of_map<T: DeserializeOwned>(map: Map<String, Value>) -> Result<T, JsonError> {
+    Ok(serde_path_to_error::deserialize(Value::Object(map))?)
 }
 
 fn text_of(path: &Path, most: u64) -> Result<String, JsonError> {

@@ -9,8 +9,10 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{json, Map, Value};
 
 use crate::config::{refuse, Architecture, ColmConfig, ConfigError};
-use crate::json_file::{parse_text, JsonError};
-use crate::llama_rope::unite_rope_fields;
+use crate::json_file::{self, parse_text};
+use crate::llama_fields::{ABSENT, FALSE, KEPT, ONE, REQUIRED};
+use crate::llama_rope::RopeFields;
+use crate::quantization::check_not_quantized;
 use crate::read::Leniency;
 use crate::unique_names::unique_names;
 
@@ -41,85 +43,6 @@ impl Family {
         }
     }
 }
-
-/// Fields that have no default.
-const REQUIRED: [&str; 5] =
-    ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"];
-
-/// Fields that make a model compute what CoLM does not, unless they are null.
-const ABSENT: [&str; 14] = [
-    "attention_chunk_size",
-    "attention_multiplier",
-    "attn_logit_softcapping",
-    "clip_qkv",
-    "final_logit_softcapping",
-    "kv_lora_rank",
-    "n_routed_experts",
-    "no_rope_layers",
-    "num_experts",
-    "num_local_experts",
-    "q_lora_rank",
-    "quantization_config",
-    "query_pre_attn_scalar",
-    "scale_depth",
-];
-
-/// The same, unless they are false.
-const FALSE: [&str; 15] = [
-    "add_cross_attention",
-    "alibi",
-    "is_encoder_decoder",
-    "parallel_attn",
-    "qk_layernorm",
-    "qk_norm",
-    "rope_interleave",
-    "rope_interleaved",
-    "scale_attn_by_inverse_layer_idx",
-    "use_alibi",
-    "use_mrope",
-    "use_parallel_residual",
-    "use_qk_norm",
-    "use_sliding_window",
-    "zero_centered_gamma",
-];
-
-/// The same, unless they are 1.
-const ONE: [&str; 7] = [
-    "embedding_multiplier",
-    "logit_scale",
-    "logits_scaling",
-    "partial_rotary_factor",
-    "residual_multiplier",
-    "rotary_pct",
-    "scale_emb",
-];
-
-/// Fields that CoLM's config takes over as they are, beside those it is computed from.
-const KEPT: [&str; 23] = [
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "hidden_act",
-    "max_position_embeddings",
-    "rms_norm_eps",
-    "rope_theta",
-    "rope_scaling",
-    "tie_word_embeddings",
-    "attention_bias",
-    "mlp_bias",
-    "torch_dtype",
-    "bos_token_id",
-    "eos_token_id",
-    "pad_token_id",
-    "initializer_range",
-    "use_cache",
-    "_name_or_path",
-    "transformers_version",
-];
 
 /// Whether both mean the same: 1 and 1.0 do.
 pub(crate) fn same(one: &Value, other: &Value) -> bool {
@@ -153,10 +76,8 @@ impl Fields {
         self.0.get(field).filter(|value| !value.is_null())
     }
 
-    /// The fields as JSON text.
-    pub fn to_json(&self) -> String {
-        let map = self.0.iter().map(|(field, value)| (field.clone(), value.clone()));
-        Value::Object(map.collect()).to_string()
+    pub fn into_map(self) -> Map<String, Value> {
+        self.0.into_iter().collect()
     }
 
     pub fn set(&mut self, field: &str, value: Value) {
@@ -174,8 +95,15 @@ impl Fields {
     }
 
     /// The CoLM config of one chain, and how far its weights may differ from SPEC 4.
-    pub fn into_colm(mut self) -> Result<(ColmConfig, Leniency), ConfigError> {
+    pub fn into_colm(self) -> Result<(ColmConfig, Leniency), ConfigError> {
+        let rope = RopeFields::of(&self);
+        self.with_rope_of_colm().map_err(|error| rope.name_as_written(error))
+    }
+
+    /// The same; errors name RoPE's fields as CoLM has them.
+    fn with_rope_of_colm(mut self) -> Result<(ColmConfig, Leniency), ConfigError> {
         let family = self.family()?;
+        check_not_quantized(self.get("quantization_config"))?;
         let neutral = [(&ABSENT[..], Value::Null), (&FALSE, json!(false)), (&ONE, json!(1))];
         for (fields, neutral) in neutral {
             fields.iter().try_for_each(|field| self.require(field, &neutral))?;
@@ -189,7 +117,7 @@ impl Fields {
         self.set_defaults(family)?;
         self.check_window(family)?;
         self.check_biases(family)?;
-        unite_rope_fields(&mut self)?;
+        RopeFields::unite(&mut self)?;
         if let Some(dtype) = self.take("dtype") {
             self.set_default("torch_dtype", dtype);
         }
@@ -200,9 +128,7 @@ impl Fields {
         fields.insert("architectures".into(), json!([Architecture::Colm.name()]));
         fields.insert("model_type".into(), json!(Architecture::Colm.model_type()));
         fields.insert("chains".into(), json!([1]));
-        let file =
-            serde_path_to_error::deserialize(Value::Object(fields)).map_err(JsonError::from)?;
-        Ok((ColmConfig::new(file)?, leniency))
+        Ok((ColmConfig::new(json_file::of_map(fields)?)?, leniency))
     }
 
     fn family(&self) -> Result<Family, ConfigError> {

@@ -3,36 +3,80 @@
 use serde_json::{json, Value};
 
 use crate::config::{refuse, ConfigError};
+use crate::json_file::JsonError;
 use crate::llama::{same, Fields};
 
-/// Leaves `rope_theta` and `rope_scaling` as SPEC 3 has them. transformers 5 writes both as
-/// `rope_parameters`; transformers 4 writes the type of the rescaling under one or two names.
-pub(crate) fn unite_rope_fields(fields: &mut Fields) -> Result<(), ConfigError> {
-    if let Some(parameters) = fields.take("rope_parameters") {
-        split_parameters(fields, parameters)?;
-    }
-    let Some(mut scaling) = fields.take("rope_scaling") else {
-        return Ok(());
-    };
-    let Some(entries) = scaling.as_object_mut() else {
-        return Err(refuse("rope_scaling", &scaling, "expected a map, or null"));
-    };
-    if let Some(older) = entries.remove("type") {
-        let newer = entries.entry("rope_type").or_insert_with(|| older.clone());
-        if *newer != older {
-            return Err(refuse("rope_scaling.type", &older, format!("`rope_type` is {newer}")));
+/// Where a config has RoPE's base and rescaling.
+pub(crate) struct RopeFields {
+    /// Whether the field of SPEC 3 is written within `rope_parameters` alone.
+    theta_in_parameters: bool,
+    scaling_in_parameters: bool,
+}
+
+impl RopeFields {
+    /// Of a config as it is written.
+    pub fn of(fields: &Fields) -> Self {
+        let parameters = fields.get("rope_parameters");
+        let base = parameters.and_then(|parameters| parameters.get("rope_theta"));
+        Self {
+            theta_in_parameters: base.is_some() && fields.get("rope_theta").is_none(),
+            scaling_in_parameters: parameters.is_some() && fields.get("rope_scaling").is_none(),
         }
     }
-    match entries.get("rope_type") {
-        // The base alone, which `rope_theta` has.
-        Some(kind) if kind == "default" => {}
-        Some(_) => fields.set("rope_scaling", scaling),
-        None => {
-            let expected = "expected \"llama3\" or \"default\"";
-            return Err(refuse("rope_scaling.rope_type", "absent", expected));
+
+    /// Leaves `rope_theta` and `rope_scaling` as SPEC 3 has them. transformers 5 writes both as
+    /// `rope_parameters`; transformers 4 writes the type of the rescaling under one or two names.
+    pub fn unite(fields: &mut Fields) -> Result<(), ConfigError> {
+        if let Some(parameters) = fields.take("rope_parameters") {
+            split_parameters(fields, parameters)?;
+        }
+        let Some(mut scaling) = fields.take("rope_scaling") else {
+            return Ok(());
+        };
+        let Some(entries) = scaling.as_object_mut() else {
+            return Err(refuse("rope_scaling", &scaling, "expected a map, or null"));
+        };
+        if let Some(older) = entries.remove("type") {
+            let newer = entries.entry("rope_type").or_insert_with(|| older.clone());
+            if *newer != older {
+                let expected = format!("`rope_type` is {newer}; expected the same");
+                return Err(refuse("rope_scaling.type", &older, expected));
+            }
+        }
+        match entries.get("rope_type") {
+            // The base alone, which `rope_theta` has.
+            Some(kind) if kind == "default" => {}
+            Some(_) => fields.set("rope_scaling", scaling),
+            None => {
+                let expected = "expected \"llama3\" or \"default\"";
+                return Err(refuse("rope_scaling.rope_type", "absent", expected));
+            }
+        }
+        Ok(())
+    }
+
+    /// `error`, which names fields of SPEC 3, with the names that the config has.
+    pub fn name_as_written(&self, error: ConfigError) -> ConfigError {
+        match error {
+            ConfigError::Value { field, value, expected } => {
+                ConfigError::Value { field: self.as_written(field), value, expected }
+            }
+            ConfigError::Json(JsonError::Field { field, what }) => {
+                ConfigError::Json(JsonError::Field { field: self.as_written(field), what })
+            }
+            other => other,
         }
     }
-    Ok(())
+
+    fn as_written(&self, field: String) -> String {
+        match field.strip_prefix("rope_scaling") {
+            Some(rest) if self.scaling_in_parameters => format!("rope_parameters{rest}"),
+            _ if self.theta_in_parameters && field == "rope_theta" => {
+                "rope_parameters.rope_theta".into()
+            }
+            _ => field,
+        }
+    }
 }
 
 fn split_parameters(fields: &mut Fields, parameters: Value) -> Result<(), ConfigError> {
@@ -57,7 +101,9 @@ fn split_parameters(fields: &mut Fields, parameters: Value) -> Result<(), Config
     if let Some(base) = parameters.remove("rope_theta") {
         agree(fields, "rope_theta", base)?;
     }
-    parameters.entry("rope_type").or_insert_with(|| json!("default"));
+    if !parameters.contains_key("type") {
+        parameters.entry("rope_type").or_insert_with(|| json!("default"));
+    }
     agree(fields, "rope_scaling", Value::Object(parameters))
 }
 

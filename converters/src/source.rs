@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use safetensors::Dtype;
 
 use crate::block::Block;
-use crate::config::{read_text, refuse, ColmConfig, ConfigError};
+use crate::config::{read_text, ColmConfig, ConfigError};
 use crate::error::CheckpointError;
 use crate::folder_kind::check_model_folder;
 use crate::layout::Layout;
 use crate::llama::Fields;
 use crate::names::ChainTensor;
 use crate::plan::DenseKv;
+use crate::quantization::check_not_quantized;
 use crate::read::{Checkpoint, Leniency};
 use crate::zero_blocks::NonzeroBlock;
 
@@ -42,15 +43,8 @@ pub(crate) fn understand(dir: &Path) -> Result<(ColmConfig, Option<Leniency>), C
     Ok(understood.map_err(|source| source.in_file(&path))?)
 }
 
-/// The weights of a quantized checkpoint are packed in ways of their own.
 fn not_quantized(config: ColmConfig) -> Result<ColmConfig, ConfigError> {
-    match config.file.other.get("quantization_config").filter(|value| !value.is_null()) {
-        Some(value) => {
-            let expected = "expected weights that are not quantized, in F32, F16 or BF16";
-            Err(refuse("quantization_config", value, expected))
-        }
-        None => Ok(config),
-    }
+    check_not_quantized(config.file.other.get("quantization_config")).map(|()| config)
 }
 
 impl Source {

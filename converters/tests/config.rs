@@ -2,18 +2,9 @@
 
 mod common;
 
-use colm_checkpoint::{Architecture, ColmConfig};
-use common::{air_json, config_json, parse, with};
+use colm_checkpoint::{check_not_quantized, Architecture, ColmConfig};
+use common::{air_json, assert_refused, config_json, parse, with};
 use serde_json::{json, Value};
-
-/// The refusal of `base` with `field` set to `value`; it must name everything in `named`.
-fn assert_refused(base: Value, field: &str, value: Value, named: &[&str]) {
-    let json = with(base, |json| json[field] = value);
-    let refused = ColmConfig::parse(&json.to_string()).unwrap_err().to_string();
-    for word in named.iter().chain([&field]) {
-        assert!(refused.contains(word), "no {word:?} in: {refused}");
-    }
-}
 
 const SIZES: [&str; 8] = [
     "vocab_size",
@@ -254,73 +245,20 @@ fn heads_must_share_key_value_heads_evenly() {
 }
 
 #[test]
-fn llama3_rescaling_needs_its_four_numbers() {
-    let whole = json!({
-        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 16
-    });
-    let base = || with(config_json(), |json| json["rope_scaling"] = whole.clone());
-    assert_eq!(parse(base()).rope_scaling.unwrap().original_max_position_embeddings, 16);
-    let numbers = ["factor", "low_freq_factor", "high_freq_factor"];
-    for field in numbers.into_iter().chain(["original_max_position_embeddings"]) {
-        for bad in [Value::Null, json!(0), json!(-1), json!("8"), json!(false)] {
-            let scaling = with(whole.clone(), |scaling| scaling[field] = bad);
-            let named = format!("rope_scaling.{field}");
-            assert_refused(base(), "rope_scaling", scaling, &[&named]);
+fn a_quantized_checkpoint_is_refused_by_its_method() {
+    check_not_quantized(None).unwrap();
+    check_not_quantized(Some(&Value::Null)).unwrap();
+    let list = vec!["layer"; 500];
+    for (value, named) in [
+        (json!({"quant_method": "gptq", "bits": 4}), "`quant_method` is \"gptq\""),
+        (json!({"modules": list, "quant_method": "awq", "x": list}), "`quant_method` is \"awq\""),
+        (json!({}), "{}"),
+        (json!(false), "false"),
+        (json!("none"), "none"),
+    ] {
+        let refused = check_not_quantized(Some(&value)).unwrap_err().to_string();
+        for word in ["`quantization_config`", "expected weights that are not quantized", named] {
+            assert!(refused.contains(word), "no {word:?} in: {refused}");
         }
     }
-    for high in [1.0, 0.5] {
-        let scaling = with(whole.clone(), |scaling| scaling["high_freq_factor"] = json!(high));
-        assert_refused(base(), "rope_scaling", scaling, &["low_freq_factor = 1"]);
-    }
-}
-
-#[test]
-fn rope_scalings_other_than_llama3_are_refused() {
-    assert_refused(config_json(), "rope_scaling", json!({"rope_type": "yarn"}), &["yarn"]);
-    assert_refused(config_json(), "rope_scaling", json!({"factor": 2.0}), &["rope_type"]);
-    let plain = with(config_json(), |json| json["rope_scaling"] = json!({"type": "default"}));
-    assert!(parse(plain).rope_scaling.is_none());
-}
-
-#[test]
-fn rope_parameters_mean_the_older_fields() {
-    let llama3 = json!({
-        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 8192,
-    });
-    let older = with(config_json(), |json| {
-        json["rope_theta"] = json!(5e5);
-        json["rope_scaling"] = llama3.clone();
-    });
-    let newer = with(config_json(), |json| {
-        json.as_object_mut().unwrap().remove("rope_theta");
-        json["rope_parameters"] = with(llama3.clone(), |rope| rope["rope_theta"] = json!(5e5));
-    });
-    let (older, newer) = (parse(older), parse(newer));
-    assert_eq!(older.rope_scaling, newer.rope_scaling);
-    assert!(newer.rope_scaling.is_some());
-    assert_eq!((older.file.rope_theta, newer.file.rope_theta), (5e5, 5e5));
-    let plain =
-        json!({"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": null});
-    let plain = with(config_json(), |json| json["rope_parameters"] = plain);
-    assert!(parse(plain).rope_scaling.is_none());
-    let both = with(config_json(), |json| {
-        json["rope_scaling"] = json!({"type": "default", "rope_type": "default"});
-    });
-    assert!(parse(both).rope_scaling.is_none());
-    let explicit = with(config_json(), |json| json["rope_theta"] = json!(10000.0));
-    assert_refused(explicit, "rope_parameters", json!({"rope_theta": 5e5}), &["rope_theta"]);
-    let base = || with(config_json(), |json| json["rope_theta"] = json!(5e5));
-    assert_refused(
-        base(),
-        "rope_parameters",
-        json!({"rope_theta": 1e6}),
-        &["rope_theta", "1000000"],
-    );
-    assert_refused(base(), "rope_parameters", json!({"rope_theta": "x"}), &["rope_theta"]);
-    let yarn = with(base(), |json| json["rope_parameters"] = json!({"rope_type": "yarn"}));
-    assert!(ColmConfig::parse(&yarn.to_string()).unwrap_err().to_string().contains("yarn"));
-    assert_refused(base(), "rope_parameters", json!({"full": {"rope_theta": 1}}), &["one RoPE"]);
-    assert_refused(base(), "rope_parameters", json!([]), &["rope_parameters"]);
 }

@@ -47,6 +47,15 @@ pub fn parse(json: Value) -> ColmConfig {
     ColmConfig::parse(&json.to_string()).unwrap()
 }
 
+/// The refusal of `base` with `field` set to `value`; it must name everything in `named`.
+pub fn assert_refused(base: Value, field: &str, value: Value, named: &[&str]) {
+    let json = with(base, |json| json[field] = value);
+    let refused = ColmConfig::parse(&json.to_string()).unwrap_err().to_string();
+    for word in named.iter().chain([&field]) {
+        assert!(refused.contains(word), "no {word:?} in: {refused}");
+    }
+}
+
 /// A tensor in memory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {

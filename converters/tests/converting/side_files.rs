@@ -164,7 +164,7 @@ fn files_without_permission_are_named() {
         let path = temporary.path().join("model").join(file);
         write_chains(&temporary.path().join("model"), &parse(config_json()), Dtype::F32);
         fs::write(&path, "{}").unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
         assert_refused(temporary.path(), file, "it cannot be read: Permission denied");
     }
 }

@@ -150,6 +150,9 @@ fn a_config_that_is_refused_is_the_one_problem() {
     let config = with(config_json(), |json| json["quantization_config"] = json!({"bits": 4}));
     folder.write("config.json", config.to_string());
     folder.one_problem(&["config.json", "quantization_config", "not quantized"]);
+    let config = with(config_json(), |json| json["quantization_config"] = Value::Null);
+    folder.write("config.json", config.to_string());
+    assert_eq!(folder.problems(), [""; 0]);
     Folder::empty().one_problem(&["config.json"]);
 }
 

@@ -1,0 +1,116 @@
+//! RoPE's fields in config.json, of which there are two forms, and the message of every refusal.
+
+mod common;
+
+use colm_checkpoint::{ColmConfig, Source};
+use common::{assert_refused, config_json, parse, with};
+use serde_json::{json, Value};
+
+#[test]
+fn llama3_rescaling_needs_its_four_numbers() {
+    let whole = json!({
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 16
+    });
+    let base = || with(config_json(), |json| json["rope_scaling"] = whole.clone());
+    assert_eq!(parse(base()).rope_scaling.unwrap().original_max_position_embeddings, 16);
+    let numbers = ["factor", "low_freq_factor", "high_freq_factor"];
+    for field in numbers.into_iter().chain(["original_max_position_embeddings"]) {
+        for bad in [Value::Null, json!(0), json!(-1), json!("8"), json!(false)] {
+            let scaling = with(whole.clone(), |scaling| scaling[field] = bad);
+            let named = format!("rope_scaling.{field}");
+            assert_refused(base(), "rope_scaling", scaling, &[&named]);
+        }
+    }
+    for high in [1.0, 0.5] {
+        let scaling = with(whole.clone(), |scaling| scaling["high_freq_factor"] = json!(high));
+        assert_refused(base(), "rope_scaling", scaling, &["low_freq_factor = 1"]);
+    }
+}
+
+#[test]
+fn rope_scalings_other_than_llama3_are_refused() {
+    assert_refused(config_json(), "rope_scaling", json!({"rope_type": "yarn"}), &["yarn"]);
+    assert_refused(config_json(), "rope_scaling", json!({"factor": 2.0}), &["rope_type"]);
+    let plain = with(config_json(), |json| json["rope_scaling"] = json!({"type": "default"}));
+    assert!(parse(plain).rope_scaling.is_none());
+}
+
+#[test]
+fn rope_parameters_mean_the_older_fields() {
+    let llama3 = json!({
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    });
+    let older = with(config_json(), |json| {
+        json["rope_theta"] = json!(5e5);
+        json["rope_scaling"] = llama3.clone();
+    });
+    let newer = with(config_json(), |json| {
+        json.as_object_mut().unwrap().remove("rope_theta");
+        json["rope_parameters"] = with(llama3.clone(), |rope| rope["rope_theta"] = json!(5e5));
+    });
+    let (older, newer) = (parse(older), parse(newer));
+    assert_eq!(older.rope_scaling, newer.rope_scaling);
+    assert!(newer.rope_scaling.is_some());
+    assert_eq!((older.file.rope_theta, newer.file.rope_theta), (5e5, 5e5));
+    let plain =
+        json!({"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": null});
+    let plain = with(config_json(), |json| json["rope_parameters"] = plain);
+    assert!(parse(plain).rope_scaling.is_none());
+    let both = with(config_json(), |json| {
+        json["rope_scaling"] = json!({"type": "default", "rope_type": "default"});
+    });
+    assert!(parse(both).rope_scaling.is_none());
+    let explicit = with(config_json(), |json| json["rope_theta"] = json!(10000.0));
+    assert_refused(explicit, "rope_parameters", json!({"rope_theta": 5e5}), &["rope_theta"]);
+    let base = || with(config_json(), |json| json["rope_theta"] = json!(5e5));
+    assert_refused(
+        base(),
+        "rope_parameters",
+        json!({"rope_theta": 1e6}),
+        &["rope_theta", "1000000"],
+    );
+    assert_refused(base(), "rope_parameters", json!({"rope_theta": "x"}), &["rope_theta"]);
+    let yarn = with(base(), |json| json["rope_parameters"] = json!({"rope_type": "yarn"}));
+    assert!(ColmConfig::parse(&yarn.to_string()).unwrap_err().to_string().contains("yarn"));
+    assert_refused(base(), "rope_parameters", json!({"full": {"rope_theta": 1}}), &["one RoPE"]);
+    assert_refused(base(), "rope_parameters", json!([]), &["rope_parameters"]);
+}
+
+/// What is wrong is named as the file has it, whichever form that is.
+#[test]
+fn fields_are_named_where_they_are_written() {
+    let llama = json!({
+        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 11,
+        "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 8,
+    });
+    let refused = |base: &Value, parameters: &Value| {
+        let json = with(base.clone(), |json| json["rope_parameters"] = parameters.clone());
+        if base["model_type"] != "llama" {
+            return ColmConfig::parse(&json.to_string()).unwrap_err().to_string();
+        }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("config.json"), json.to_string()).unwrap();
+        Source::read_config(folder.path()).unwrap_err().to_string()
+    };
+    for (parameters, named) in [
+        (json!({"rope_type": "llama3"}), "`rope_parameters.low_freq_factor` = absent"),
+        (json!({"rope_type": "llama3", "factor": "8"}), "`rope_parameters.factor`: invalid type"),
+        (json!({"rope_type": "yarn"}), "`rope_parameters.rope_type` = yarn"),
+        (json!({"type": "yarn"}), "`rope_parameters.rope_type` = yarn"),
+        (json!({"type": "yarn", "rope_type": "default"}), "`rope_parameters.type` = \"yarn\""),
+        (json!({"rope_theta": -1}), "`rope_parameters.rope_theta` = -1"),
+        (json!({"rope_theta": "x"}), "`rope_parameters.rope_theta`: invalid type"),
+    ] {
+        for base in [&config_json(), &llama] {
+            let refused = refused(base, &parameters);
+            assert!(refused.contains(named), "no {named:?} in: {refused}");
+            // It would be of the text that the fields were written to anew.
+            assert!(!refused.contains("at line"), "{refused}");
+        }
+    }
+    let both = with(config_json(), |json| json["rope_scaling"] = json!({"rope_type": "llama3"}));
+    let refused = refused(&both, &json!({"rope_type": "llama3"}));
+    assert!(refused.contains("`rope_scaling.low_freq_factor` = absent"), "{refused}");
+}
