@@ -39,7 +39,7 @@ pub(crate) fn check_sizes(file: ConfigFile) -> Result<ConfigFile, ConfigError> {
             return Err(refuse(
                 "head_dim",
                 &head_dim,
-                format!("times the number of heads, expected at most {MAX_SIZE}"),
+                format!("expected at most {MAX_SIZE} when multiplied by the number of heads"),
             ));
         }
     }
@@ -57,7 +57,7 @@ pub(crate) fn head_dim(file: &ConfigFile) -> Result<usize, ConfigError> {
                 "hidden_size",
                 &file.hidden_size,
                 format!(
-                    "not a multiple of num_attention_heads = {}; give head_dim",
+                    "expected a multiple of num_attention_heads = {}, or an explicit head_dim",
                     file.num_attention_heads
                 ),
             ))

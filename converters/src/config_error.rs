@@ -25,8 +25,8 @@ pub enum ConfigError {
     )]
     Architecture(Vec<String>),
     #[error(
-        "`architectures` is {}, and there is no `chains`; expected a CoLM, which `colm-convert expand` makes \
-         of a Llama, Mistral or Qwen2",
+        "`architectures` is {}, and `chains` is absent; expected a CoLM model, which `colm-convert expand` makes \
+         from a Llama, Mistral or Qwen2 model",
         list(.0)
     )]
     WithoutChains(Vec<String>),
@@ -62,6 +62,8 @@ pub(crate) fn refuse(
     value: &(impl ToString + ?Sized),
     expected: impl Into<String>,
 ) -> ConfigError {
-    let value = shortened(&value.to_string()).into_owned();
-    ConfigError::Value { field: field.into(), value, expected: expected.into() }
+    // Some say what another field is.
+    let [value, expected] =
+        [value.to_string(), expected.into()].map(|text| shortened(&text).into_owned());
+    ConfigError::Value { field: field.into(), value, expected }
 }

@@ -33,7 +33,7 @@ pub struct JsonFileError {
 pub enum JsonError {
     #[error(transparent)]
     NoFile(#[from] NoFile),
-    #[error("it is longer than {most} bytes; expected at most as many in such a file")]
+    #[error("it is longer than {most} bytes, which is the most for such a file")]
     TooLong { most: u64 },
     #[error("it is not valid UTF-8 from byte {at} on")]
     NotUtf8 { at: usize },

@@ -228,7 +228,7 @@ fn files_by_name(
     }
     if chain.is_some() {
         let file = |chain| {
-            let needed_for = format!("it holds chain {} of the {k} asked for", chain + 1);
+            let needed_for = format!("it holds chain {}, and {k} chains are asked for", chain + 1);
             (chain_file(chain, count), needed_for)
         };
         return Ok(Some((0..k).map(file).collect()));

@@ -153,8 +153,10 @@ impl Fields {
         match self.get(field) {
             Some(value) if !same(value, neutral) => {
                 let expected = match neutral {
-                    Value::Null => "CoLM has no such thing; expected none".into(),
-                    neutral => format!("CoLM has no such thing; expected none, or {neutral}"),
+                    Value::Null => "CoLM does not have this; expected null or no such field".into(),
+                    neutral => {
+                        format!("CoLM does not have this; expected {neutral} or no such field")
+                    }
                 };
                 Err(refuse(field, value, expected))
             }
@@ -204,7 +206,7 @@ impl Fields {
         match window {
             Some(window) if window.as_u64() < longest || longest.is_none() => {
                 let expected =
-                    "every token of CoLM attends to all before it; expected null, or at \
+                    "every token of CoLM attends to all earlier ones; expected null, or at \
                                 least max_position_embeddings";
                 Err(refuse("sliding_window", window, expected))
             }

@@ -94,7 +94,7 @@ fn split_parameters(fields: &mut Fields, parameters: Value) -> Result<(), Config
     let fraction = parameters.remove("partial_rotary_factor");
     if let Some(fraction) = fraction.filter(|fraction| !fraction.is_null()) {
         if fraction.as_f64() != Some(1.) {
-            let expected = "CoLM rotates whole heads; expected none, or 1.0";
+            let expected = "CoLM rotates whole heads; expected 1.0 or no such field";
             return Err(refuse("rope_parameters.partial_rotary_factor", &fraction, expected));
         }
     }

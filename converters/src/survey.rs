@@ -236,7 +236,8 @@ impl Survey<'_> {
                 "`tie_word_embeddings` is true".into()
             }
             _ if name.ends_with(".bias") => {
-                "expected biases only of projections, with `attention_bias` or `mlp_bias`".into()
+                "expected biases of projections only, and those with `attention_bias` or `mlp_bias`"
+                    .into()
             }
             _ => "expected only the tensors of its layers and chains".into(),
         }

@@ -110,6 +110,10 @@ fn fields_are_named_where_they_are_written() {
             assert!(!refused.contains("at line"), "{refused}");
         }
     }
+    let long = "x\u{9b}".repeat(1_000);
+    let other = with(config_json(), |json| json["rope_scaling"] = json!({"rope_type": long}));
+    let said = refused(&other, &json!({"rope_type": "default", "x": long}));
+    assert!(said.len() < 2_500 && !said.contains('\u{9b}'), "{} bytes: {said}", said.len());
     let both = with(config_json(), |json| json["rope_scaling"] = json!({"rope_type": "llama3"}));
     let refused = refused(&both, &json!({"rope_type": "llama3"}));
     assert!(refused.contains("`rope_scaling.low_freq_factor` = absent"), "{refused}");

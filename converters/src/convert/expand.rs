@@ -25,7 +25,7 @@ pub enum ExpandError {
     )]
     OtherBase { asked: Vec<usize>, count: usize, base: Vec<usize> },
     #[error(
-        "`{field}`: chains {asked:?} would give chain {chain} {}, and it needs {needed}; \
+        "`{field}`: chains {asked:?} would give chain {chain} a size of {}, but it needs {needed}; \
          the nearest possible ratios are {nearest:?}",
         Quotient(*.share)
     )]

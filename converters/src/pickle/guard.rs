@@ -29,7 +29,7 @@ pub enum GuardError {
     TooDeep { at: usize },
     #[error("by byte {at} it has built objects of more than {MAX_BYTES} bytes")]
     TooLarge { at: usize },
-    #[error("an integer of {bytes} bytes at byte {at}; expected at most 8")]
+    #[error("the integer at byte {at} has {bytes} bytes; expected at most 8")]
     Integer { bytes: u8, at: usize },
 }
 
