@@ -7,6 +7,7 @@ use minijinja::{Environment, Value};
 pub fn add_to(env: &mut Environment<'static>) {
     env.add_test("iterable", |value: &Value| !is_scalar(value));
     env.add_test("sequence", |value: &Value| !is_scalar(value));
+    env.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
     env.add_test("lower", |value: &Value| {
         is_cased(&value.to_string(), char::is_lowercase, char::is_uppercase)
     });

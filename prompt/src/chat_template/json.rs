@@ -6,7 +6,8 @@ use minijinja::value::{from_args, Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
 
 use super::budget::{refused, TextLimit};
-use super::python::{float, float_repr};
+use super::python::{float, float_repr, kind_name};
+use super::views::is_view;
 
 /// The most spaces of an indent.
 const MAX_INDENT: usize = 32;
@@ -66,6 +67,10 @@ struct Dumps {
 impl Dumps {
     fn value(&mut self, value: &Value, level: usize) -> Result<(), Error> {
         match value.kind() {
+            _ if is_view(value) || is_namespace(value) => {
+                let message = format!("tojson: a value of type {} is not JSON", kind_name(value));
+                return Err(Error::new(ErrorKind::BadSerialization, message));
+            }
             ValueKind::None => self.out.push_str("null"),
             ValueKind::Bool => self.out.push_str(if value.is_true() { "true" } else { "false" }),
             ValueKind::Number => self.number(value),
@@ -172,4 +177,9 @@ impl Dumps {
         }
         self.out.push('"');
     }
+}
+
+/// Whether `value` is what `namespace()` makes, a type of minijinja that has no name outside of it.
+fn is_namespace(value: &Value) -> bool {
+    value.as_object().is_some_and(|object| object.type_name().ends_with("::Namespace"))
 }

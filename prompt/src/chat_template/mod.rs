@@ -11,10 +11,16 @@ mod tags;
 
 mod is_tests;
 mod json;
+mod macros;
 mod methods;
 mod operators;
 mod python;
 mod rewrite;
+mod spaces;
+mod strftime;
+mod strings;
+mod tuple;
+mod views;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -22,8 +28,8 @@ use std::error::Error as _;
 use std::sync::Arc;
 use std::thread;
 
-use chrono::format::StrftimeItems;
 use chrono::{DateTime, Local};
+use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 use serde_json::{Map, Value as Json};
 use thiserror::Error;
@@ -171,7 +177,7 @@ impl ChatTemplate {
             ("messages", Value::from(messages)),
             ("tools", Value::from_serialize(&conversation.tools)),
             ("add_generation_prompt", Value::from(conversation.add_generation_prompt)),
-            ("strftime_now", strftime_at(now)),
+            ("strftime_now", strftime::at(now)),
         ];
         let ours = ours.into_iter().map(|(name, value)| (name.to_string(), value));
         let documents = [("documents".to_string(), Value::from(()))];
@@ -243,7 +249,7 @@ fn checked_source(source: &str) -> Result<String, Error> {
     }
     // Jinja reads every end of a line as `\n`.
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
-    rewrite(&known_tags(&source))
+    rewrite(&known_tags(&source)?)
 }
 
 /// An environment as transformers sets up Jinja.
@@ -265,7 +271,16 @@ fn environment(limit: TextLimit) -> Environment<'static> {
     env.add_function("raise_exception", raise_exception);
     filters::add_to(&mut env, limit);
     operators::add_to(&mut env, limit);
+    macros::add_to(&mut env);
     is_tests::add_to(&mut env);
+    env.add_filter(rewrite::TUPLE, move |state: &State, items: Value| {
+        limit.checked(state, items)?.try_iter().map(|items| tuple::tuple(items.collect()))
+    });
+    env.add_function("range", views::range);
+    env.add_function("dict", dict);
+    env.add_function("namespace", |pairs: Option<Value>, more: Kwargs| {
+        minijinja::functions::namespace(Some(dict(pairs, more)?))
+    });
     env.add_global("cycler", Value::from_function(minijinja_contrib::globals::cycler));
     env.add_global("joiner", Value::from_function(minijinja_contrib::globals::joiner));
     env
@@ -276,21 +291,33 @@ fn environment(limit: TextLimit) -> Environment<'static> {
 #[error("{0}")]
 struct Raised(String);
 
+/// `dict(pairs, **more)`: a map, or pairs of keys and values.
+fn dict(pairs: Option<Value>, more: Kwargs) -> Result<Value, Error> {
+    let mut entries = Vec::new();
+    if let Some(pairs) = pairs {
+        let is_map = pairs.kind() == ValueKind::Map;
+        for entry in pairs.try_iter()? {
+            entries.push(match is_map {
+                true => (entry.clone(), pairs.get_item(&entry)?),
+                false if entry.len() == Some(2) => {
+                    (entry.get_item_by_index(0)?, entry.get_item_by_index(1)?)
+                }
+                false => {
+                    let message = "dict: expected a map or a list of pairs";
+                    return Err(Error::new(ErrorKind::InvalidOperation, message));
+                }
+            });
+        }
+    }
+    for name in more.args() {
+        entries.push((Value::from(name), more.get(name)?));
+    }
+    Ok(Value::from_iter(entries))
+}
+
 fn raise_exception(message: &Value) -> Result<Value, Error> {
     let message = python::str_of(message)?;
     Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Raised(message)))
-}
-
-/// The function `strftime_now` at the time `now`.
-fn strftime_at(now: DateTime<Local>) -> Value {
-    Value::from_function(move |_: &State, format: &str| -> Result<String, Error> {
-        let items = StrftimeItems::new(format).parse_to_owned();
-        let items = items.map_err(|_| {
-            let message = format!("strftime_now: no format {format:?}");
-            Error::new(ErrorKind::InvalidOperation, message)
-        })?;
-        Ok(now.format_with_items(items.iter()).to_string())
-    })
 }
 
 fn render_error(error: Error) -> RenderError {

@@ -5,6 +5,9 @@ use std::fmt::Write;
 use minijinja::value::ValueKind;
 use minijinja::{Error, Value};
 
+use super::tuple::is_tuple;
+use super::views::{is_view, view_repr};
+
 /// `str(value)`: what `{{ value }}` writes.
 pub fn str_of(value: &Value) -> Result<String, Error> {
     let mut text = String::new();
@@ -22,6 +25,25 @@ pub fn write_str(out: &mut String, value: &Value) -> Result<(), Error> {
     Ok(())
 }
 
+/// `repr(value)`.
+pub fn repr_of(value: &Value) -> Result<String, Error> {
+    let mut text = String::new();
+    write_repr(&mut text, value)?;
+    Ok(text)
+}
+
+/// `ascii(value)`: its `repr` with escapes for all that is not ASCII.
+pub fn ascii_repr(value: &Value) -> Result<String, Error> {
+    let mut text = String::new();
+    for c in repr_of(value)?.chars() {
+        match c.is_ascii() {
+            true => text.push(c),
+            false => text.push_str(&escaped(c)),
+        }
+    }
+    Ok(text)
+}
+
 /// Appends `repr(value)` to `out`.
 fn write_repr(out: &mut String, value: &Value) -> Result<(), Error> {
     match value.kind() {
@@ -32,12 +54,21 @@ fn write_repr(out: &mut String, value: &Value) -> Result<(), Error> {
             None => write!(out, "{value}").unwrap_or_default(),
         },
         ValueKind::Seq | ValueKind::Iterable => {
-            out.push('[');
+            if let Some(view) = view_repr(value)? {
+                out.push_str(&view);
+                return Ok(());
+            }
+            let (open, close) = match is_tuple(value) {
+                true if value.len() == Some(1) => ("(", ",)"),
+                true => ("(", ")"),
+                false => ("[", "]"),
+            };
+            out.push_str(open);
             for (index, item) in value.try_iter()?.enumerate() {
                 separate(out, index);
                 write_repr(out, &item)?;
             }
-            out.push(']');
+            out.push_str(close);
         }
         ValueKind::Map => {
             out.push('{');
@@ -52,6 +83,18 @@ fn write_repr(out: &mut String, value: &Value) -> Result<(), Error> {
         _ => write!(out, "{value}").unwrap_or_default(),
     }
     Ok(())
+}
+
+/// What a value is, in words of an error message.
+pub fn kind_name(value: &Value) -> String {
+    match value.kind() {
+        ValueKind::String => "text".into(),
+        ValueKind::Map => "map".into(),
+        _ if is_tuple(value) => "tuple".into(),
+        _ if is_view(value) => "range or view".into(),
+        ValueKind::Seq | ValueKind::Iterable => "list".into(),
+        kind => kind.to_string(),
+    }
 }
 
 fn separate(out: &mut String, index: usize) {
@@ -108,18 +151,20 @@ fn write_quoted(out: &mut String, text: &str) {
                 out.push(c);
             }
             c if is_printable(c) => out.push(c),
-            c => {
-                let code = c as u32;
-                let escaped = match code {
-                    0..=0xff => format!("\\x{code:02x}"),
-                    0x100..=0xffff => format!("\\u{code:04x}"),
-                    _ => format!("\\U{code:08x}"),
-                };
-                out.push_str(&escaped);
-            }
+            c => out.push_str(&escaped(c)),
         }
     }
     out.push(quote);
+}
+
+/// The escape of a character in a `repr`.
+pub fn escaped(c: char) -> String {
+    let code = c as u32;
+    match code {
+        0..=0xff => format!("\\x{code:02x}"),
+        0x100..=0xffff => format!("\\u{code:04x}"),
+        _ => format!("\\U{code:08x}"),
+    }
 }
 
 /// `str.isprintable`, for the characters that are not: controls, formats, spaces, private use.

@@ -1,26 +1,46 @@
 //! Tags that minijinja does not know, or knows otherwise, in terms of those that it knows.
 //!
 //! `{% generation %}` and `{% endgeneration %}` mark what the model wrote, for training. In a prompt they only open a
-//! scope, as `with` does. The text between `{% raw %}` and `{% endraw %}` keeps its first newline, which minijinja
+//! scope, as `with` does. Code inside of tags is that of [`known_code`]. The text between `{% raw %}` and `{% endraw %}` keeps its first newline, which minijinja
 //! trims with `trim_blocks`.
 
+use minijinja::{Error, ErrorKind};
+
+use super::rewrite::GENERATION;
+use super::strings::known_code;
+
 /// `source` with tags that minijinja knows.
-pub fn known_tags(source: &str) -> String {
+pub fn known_tags(source: &str) -> Result<String, Error> {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
+    let mut open_generations = 0usize;
     while let Some(start) = rest.find('{') {
         out.push_str(&rest[..start]);
         let (tag, after) = rest[start..].split_at(tag_end(&rest[start..]));
         rest = after;
         match word(tag) {
-            Some("generation") => out.push_str(&tag.replacen("generation", "with", 1)),
-            Some("endgeneration") => out.push_str(&tag.replacen("endgeneration", "endwith", 1)),
+            Some("generation") => {
+                open_generations += 1;
+                out.push_str(&tag.replacen("generation", &format!("with {GENERATION}=true"), 1));
+            }
+            // One too many stays, for an error that names it.
+            Some("endgeneration") if open_generations > 0 => {
+                open_generations -= 1;
+                out.push_str(&tag.replacen("endgeneration", "endwith", 1));
+            }
             Some("raw") => rest = write_raw(&mut out, tag, after),
+            _ if tag.starts_with("{{") || tag.starts_with("{%") => {
+                let code = known_code(tag);
+                out.push_str(&code.map_err(|what| {
+                    let line = out.matches('\n').count() + 1;
+                    Error::new(ErrorKind::SyntaxError, format!("{what} (line {line})"))
+                })?);
+            }
             _ => out.push_str(tag),
         }
     }
     out.push_str(rest);
-    out
+    Ok(out)
 }
 
 /// Writes a raw block, which begins with `tag`, as `{% if true %}{{ "text" }}{% endif %}`: its tags trim spaces as those
@@ -89,25 +109,34 @@ mod tests {
     #[test]
     fn marks_of_generation_become_scopes() {
         for (source, expected) in [
-            ("{% generation %}a{% endgeneration %}", "{% with %}a{% endwith %}"),
-            ("{%- generation -%}a{%- endgeneration +%}", "{%- with -%}a{%- endwith +%}"),
-            ("{%generation%}a{%endgeneration%}", "{%with%}a{%endwith%}"),
+            ("{% generation %}a{% endgeneration %}", "{% with generation__=true %}a{% endwith %}"),
+            (
+                "{%- generation -%}a{%- endgeneration +%}",
+                "{%- with generation__=true -%}a{%- endwith +%}",
+            ),
+            ("{%generation%}a{%endgeneration%}", "{%with generation__=true%}a{%endwith%}"),
         ] {
-            assert_eq!(known_tags(source), expected);
+            assert_eq!(known_tags(source).unwrap(), expected);
         }
     }
 
     #[test]
     fn raw_text_becomes_an_expression() {
         let expected = "{%- if true %}{{\"\n{% generation %}\\\"\\\\\"}}{% endif -%} a";
-        assert_eq!(known_tags("{%- raw %}\n{% generation %}\"\\{% endraw -%} a"), expected);
-        assert_eq!(known_tags("{% raw -%} a {%- endraw %}"), "{% if true -%}{{\"a\"}}{%- endif %}");
+        assert_eq!(
+            known_tags("{%- raw %}\n{% generation %}\"\\{% endraw -%} a").unwrap(),
+            expected
+        );
+        assert_eq!(
+            known_tags("{% raw -%} a {%- endraw %}").unwrap(),
+            "{% if true -%}{{\"a\"}}{%- endif %}"
+        );
     }
 
     #[test]
     fn other_text_stays() {
         for source in [
-            "{{ '{% generation %}' }}",
+            "{{ \"{% generation %}\" }}",
             "{# {% generation %} {% raw %} #}",
             "{% if add_generation_prompt %}generation{% endif %}",
             "{% set generation = \"%}{% generation %}\" %}",
@@ -115,7 +144,7 @@ mod tests {
             "{%",
             "{{ 'é",
         ] {
-            assert_eq!(known_tags(source), source);
+            assert_eq!(known_tags(source).unwrap(), source);
         }
     }
 }

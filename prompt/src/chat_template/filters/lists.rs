@@ -1,9 +1,11 @@
 //! Filters of lists.
 
 use minijinja::value::{from_args, Kwargs, Rest};
-use minijinja::{Environment, Error, State, Value};
+use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 use super::super::budget::{check_items, TextLimit};
+use super::super::methods::pairs;
+use super::super::operators::add;
 use super::super::python::{str_of, write_str};
 use super::argument;
 
@@ -16,20 +18,16 @@ pub fn add_to(env: &mut Environment<'static>, limit: TextLimit) {
               attribute: Option<Value>,
               options: Kwargs| join(limit, state, items, separator, attribute, options),
     );
-    env.add_filter("sort", |state: &State, items: Value, arguments: Rest<Value>| {
-        let options = by_names(&arguments, &["reverse", "case_sensitive", "attribute"])?;
-        minijinja::filters::sort(state, items, options)
-    });
     env.add_filter("unique", |state: &State, items: Value, arguments: Rest<Value>| {
         let options = by_names(&arguments, &["case_sensitive", "attribute"])?;
         minijinja::filters::unique(state, items, options)
     });
-    env.add_filter("dictsort", |map: Value, arguments: Rest<Value>| {
-        let options = by_names(&arguments, &["case_sensitive", "by", "reverse"])?;
-        minijinja::filters::dictsort(&map, options)
+    env.add_filter("items", |map: Value| match map.is_undefined() {
+        true => Ok(Vec::new()),
+        false => pairs(&map),
     });
-    env.add_filter("sum", |state: &State, items: Value, arguments: Rest<Value>| {
-        sum(state, items, &arguments)
+    env.add_filter("sum", move |state: &State, items: Value, arguments: Rest<Value>| {
+        sum(limit, state, items, &arguments)
     });
     env.add_filter("length", length);
     env.add_filter("count", length);
@@ -52,7 +50,7 @@ fn length(value: Value) -> Result<usize, Error> {
 }
 
 /// Arguments that Jinja takes in the order of `names`, and minijinja by their names only.
-fn by_names(arguments: &[Value], names: &[&'static str]) -> Result<Kwargs, Error> {
+pub fn by_names(arguments: &[Value], names: &[&'static str]) -> Result<Kwargs, Error> {
     let (positional, options) = match arguments.split_last() {
         Some((last, positional)) if last.is_kwargs() => {
             (positional, Kwargs::try_from(last.clone())?)
@@ -66,7 +64,7 @@ fn by_names(arguments: &[Value], names: &[&'static str]) -> Result<Kwargs, Error
 }
 
 /// `items` by their attribute, if one is named.
-fn attributes(state: &State, items: Value, attribute: Option<Value>) -> Result<Value, Error> {
+pub fn attributes(state: &State, items: Value, attribute: Option<Value>) -> Result<Value, Error> {
     match attribute.filter(|attribute| !attribute.is_none()) {
         Some(attribute) => {
             let options = Kwargs::from_iter([("attribute", attribute)]);
@@ -76,14 +74,18 @@ fn attributes(state: &State, items: Value, attribute: Option<Value>) -> Result<V
     }
 }
 
-fn sum(state: &State, items: Value, arguments: &[Value]) -> Result<Value, Error> {
+fn sum(limit: TextLimit, state: &State, items: Value, arguments: &[Value]) -> Result<Value, Error> {
     let (attribute, start, options): (Option<Value>, Option<Value>, Kwargs) = from_args(arguments)?;
     let attribute = argument(attribute, &options, "attribute")?;
-    let start = argument(start, &options, "start")?.unwrap_or_else(|| Value::from(0));
+    let mut sum = argument(start, &options, "start")?.unwrap_or_else(|| Value::from(0));
     options.assert_all_used()?;
-    let items = attributes(state, items, attribute)?;
-    let items: Vec<Value> = std::iter::once(start).chain(items.try_iter()?).collect();
-    minijinja::filters::sum(state, Value::from(items))
+    if sum.as_str().is_some() {
+        return Err(Error::new(ErrorKind::InvalidOperation, "sum: texts are joined by `join`"));
+    }
+    for item in attributes(state, items, attribute)?.try_iter()? {
+        sum = add(limit, state, &sum, &item)?;
+    }
+    Ok(sum)
 }
 
 fn join(

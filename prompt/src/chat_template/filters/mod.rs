@@ -1,7 +1,9 @@
 //! Filters that differ from minijinja's: as Jinja has them, and never larger than a prompt.
 
 mod lists;
+mod markup;
 mod numbers;
+mod sorting;
 mod texts;
 
 use minijinja::value::{Kwargs, Rest};
@@ -12,7 +14,7 @@ use super::json::tojson;
 use super::rewrite::{CHECKED, SIZED};
 
 pub use lists::joined;
-pub use texts::{padded, replace, title, Side};
+pub use texts::{padded, replace, Side};
 
 /// Adds the filters to `env`. `limit` is that of every text.
 pub fn add_to(env: &mut Environment<'static>, limit: TextLimit) {
@@ -23,6 +25,8 @@ pub fn add_to(env: &mut Environment<'static>, limit: TextLimit) {
     });
     texts::add_to(env, limit);
     lists::add_to(env, limit);
+    sorting::add_to(env, limit);
+    markup::add_to(env, limit);
     numbers::add_to(env);
 }
 

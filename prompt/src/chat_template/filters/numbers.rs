@@ -3,6 +3,7 @@
 use minijinja::value::{from_args, Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, Value};
 
+use super::super::spaces::is_space;
 use super::argument;
 
 pub fn add_to(env: &mut Environment<'static>) {
@@ -17,9 +18,24 @@ pub fn add_to(env: &mut Environment<'static>) {
 /// A number, or the one that a text says.
 fn number(value: &Value) -> Option<f64> {
     match value.as_str() {
-        Some(text) => text.trim().parse().ok(),
+        Some(text) => without_underscores(text.trim_matches(is_space))?.parse().ok(),
         None => f64::try_from(value.clone()).ok(),
     }
+}
+
+/// The digits of a number without the underscores that Python allows between two of them.
+fn without_underscores(text: &str) -> Option<String> {
+    let is_digit = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+    let mut digits = String::new();
+    for (index, c) in text.char_indices() {
+        match c {
+            '_' if !is_digit(text[..index].chars().next_back()) => return None,
+            '_' if !is_digit(text[index + 1..].chars().next()) => return None,
+            '_' => {}
+            c => digits.push(c),
+        }
+    }
+    Some(digits)
 }
 
 /// Halves go to the even neighbour. Whole numbers stay what they are.
@@ -34,6 +50,9 @@ fn round(value: Value, arguments: &[Value]) -> Result<Value, Error> {
     let scale = 10f64.powi(precision);
     match method.as_ref().and_then(|method| method.as_str()) {
         None | Some("common") if value.is_integer() && precision >= 0 => Ok(value),
+        None | Some("common") if value.is_integer() => {
+            Ok(Value::from(rounded(number, precision) as i64))
+        }
         None | Some("common") => Ok(rounded(number, precision).into()),
         Some("ceil") => Ok(((number * scale).ceil() / scale).into()),
         Some("floor") => Ok(((number * scale).floor() / scale).into()),
@@ -67,21 +86,31 @@ fn int(value: &Value, arguments: &[Value]) -> Result<Value, Error> {
         ValueKind::Bool => return Ok(Value::from(i32::from(value.is_true()))),
         _ => {}
     }
-    if let Some(digits) = value.as_str().map(str::trim).filter(|_| (2..=36).contains(&base)) {
-        let prefixes: &[&str] = match base {
-            2 => &["0b", "0B"],
-            8 => &["0o", "0O"],
-            16 => &["0x", "0X"],
-            _ => &[],
-        };
-        let digits =
-            prefixes.iter().find_map(|prefix| digits.strip_prefix(prefix)).unwrap_or(digits);
-        if let Ok(number) = i128::from_str_radix(digits, base) {
-            return Ok(Value::from(number));
-        }
+    if let Some(number) = value.as_str().and_then(|text| whole_number(text, base)) {
+        return Ok(Value::from(number));
     }
     match number(value).filter(|number| number.abs() < 1e38) {
         Some(number) => Ok(Value::from(number.trunc() as i128)),
         None => Ok(default),
     }
+}
+
+/// `int(text, base)`.
+fn whole_number(text: &str, base: u32) -> Option<i128> {
+    let text = text.trim_matches(is_space);
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let is_negative = text.starts_with('-');
+    let prefix = match base {
+        2 => ["0b", "0B"],
+        8 => ["0o", "0O"],
+        16 => ["0x", "0X"],
+        _ => ["", ""],
+    };
+    let digits = prefix.iter().find_map(|prefix| digits.strip_prefix(prefix)).unwrap_or(digits);
+    // Rust would read a second sign.
+    if !(2..=36).contains(&base) || digits.starts_with(['+', '-']) {
+        return None;
+    }
+    let number = i128::from_str_radix(&without_underscores(digits)?, base).ok()?;
+    Some(if is_negative { -number } else { number })
 }

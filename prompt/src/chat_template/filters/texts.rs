@@ -4,22 +4,21 @@ use minijinja::value::{from_args, Kwargs, Rest};
 use minijinja::{Environment, Error, State, Value};
 
 use super::super::budget::TextLimit;
-use super::super::format::{format, too_wide, MAX_WIDTH};
+use super::super::format::{filter_format, too_wide, MAX_WIDTH};
+use super::super::methods::capitalize;
 use super::super::python::str_of;
+use super::super::spaces::{is_space, LINE_ENDS};
 use super::argument;
-
-/// Where Python ends lines, besides `\n`.
-const LINE_ENDS: [char; 9] =
-    ['\r', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}'];
 
 pub fn add_to(env: &mut Environment<'static>, limit: TextLimit) {
     env.add_filter("string", |value: Value| str_of(&value));
     env.add_filter("upper", |value: Value| Ok::<_, Error>(str_of(&value)?.to_uppercase()));
     env.add_filter("lower", |value: Value| Ok::<_, Error>(str_of(&value)?.to_lowercase()));
-    env.add_filter("title", |value: Value| Ok::<_, Error>(title(&str_of(&value)?, is_word_start)));
+    env.add_filter("title", |value: Value| Ok::<_, Error>(title(&str_of(&value)?)));
+    env.add_filter("capitalize", |value: Value| Ok::<_, Error>(capitalize(&str_of(&value)?)));
     env.add_filter("trim", |value: Value, chars: Option<Value>| trim(&value, chars));
     env.add_filter("format", move |state: &State, text: String, values: Rest<Value>| {
-        format(limit, state, &text, &values)
+        filter_format(limit, state, &text, &values)
     });
     env.add_filter(
         "replace",
@@ -34,9 +33,6 @@ pub fn add_to(env: &mut Environment<'static>, limit: TextLimit) {
         padded(&str_of(&text)?, width.unwrap_or(80), ' ', Side::Both)
     });
     env.add_filter("truncate", |text: Value, arguments: Rest<Value>| truncate(&text, &arguments));
-    for name in ["e", "escape", "forceescape"] {
-        env.add_filter(name, |value: Value| escape(&value));
-    }
     env.add_filter("wordcount", minijinja_contrib::filters::wordcount);
     env.add_filter("striptags", minijinja_contrib::filters::striptags);
     env.add_filter("filesizeformat", minijinja_contrib::filters::filesizeformat);
@@ -46,21 +42,16 @@ fn trim(value: &Value, chars: Option<Value>) -> Result<String, Error> {
     let text = str_of(value)?;
     Ok(match chars.as_ref().and_then(|chars| chars.as_str()) {
         Some(chars) => text.trim_matches(|c| chars.contains(c)).to_string(),
-        None => text.trim().to_string(),
+        None => text.trim_matches(is_space).to_string(),
     })
 }
 
-/// Whether the filter `title` takes the character after `before` for the first of a word.
-fn is_word_start(before: char) -> bool {
-    before.is_whitespace() || "-([{<".contains(before)
-}
-
-/// `text` with a capital at the beginning of every word, which is where `starts` says so of the character before.
-pub fn title(text: &str, starts: impl Fn(char) -> bool) -> String {
+/// `text` with a capital at the beginning of every word, as the filter `title` finds words.
+fn title(text: &str) -> String {
     let mut titled = String::with_capacity(text.len());
     let mut before = ' ';
     for c in text.chars() {
-        match starts(before) {
+        match is_space(before) || "-([{<".contains(before) {
             true => titled.extend(c.to_uppercase()),
             false => titled.extend(c.to_lowercase()),
         }
@@ -75,6 +66,8 @@ pub enum Side {
     Left,
     Right,
     Both,
+    /// As `Both`, with the odd space at the right: the `^` of formats.
+    Middle,
 }
 
 /// `text` made `width` characters wide.
@@ -86,6 +79,7 @@ pub fn padded(text: &str, width: usize, fill: char, side: Side) -> Result<String
     let left = match side {
         Side::Left => free,
         Side::Right => 0,
+        Side::Middle => free / 2,
         // As Python does: if padding and width are both odd, the left side gets the extra character.
         Side::Both => free / 2 + (free & width & 1),
     };
@@ -168,19 +162,4 @@ fn indent(
         false => format!("{before}{line}"),
     };
     Ok(text.split('\n').enumerate().map(line).collect::<Vec<_>>().join("\n"))
-}
-
-fn escape(value: &Value) -> Result<String, Error> {
-    let mut text = String::new();
-    for c in str_of(value)?.chars() {
-        match c {
-            '&' => text.push_str("&amp;"),
-            '<' => text.push_str("&lt;"),
-            '>' => text.push_str("&gt;"),
-            '\'' => text.push_str("&#39;"),
-            '"' => text.push_str("&#34;"),
-            c => text.push(c),
-        }
-    }
-    Ok(text)
 }

@@ -8,48 +8,40 @@ use minijinja::machinery::ast::{
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
 
-use super::{Writer, Written, CHECKED, CONCAT, PERCENT, SIZED, SLICE};
+use super::{
+    Writer, Written, ADD, CHECKED, COMPARE, CONCAT, DIVIDE, FLOOR_DIVIDE, MULTIPLY, NEGATE,
+    PERCENT, POWER, SIZED, SLICE, SUBTRACT, TUPLE,
+};
 
-impl Writer {
+/// The most operands of a chain of `and` or `or`. minijinja takes time with the square of their number.
+const MAX_CHAIN: usize = 1000;
+
+impl Writer<'_> {
+    /// Writes an expression that a filter can follow without parentheses.
     pub(super) fn expression(&mut self, expression: &Expr<'_>) -> Written {
         match expression {
-            Expr::Var(variable) => self.push(variable.id),
+            Expr::Var(variable) => self.variable(variable.id),
             Expr::Const(constant) => self.constant(&constant.value)?,
-            Expr::Slice(slice) => {
-                self.push("(");
-                self.push(SLICE);
-                self.push("(");
-                self.expression(&slice.expr)?;
-                for bound in [&slice.start, &slice.stop, &slice.step] {
-                    self.push(",");
-                    match bound {
-                        Some(bound) => self.expression(bound)?,
-                        None => self.push("none"),
-                    }
+            Expr::UnaryOp(operation) => match operation.op {
+                UnaryOpKind::Not => {
+                    self.push("(not ");
+                    self.expression(&operation.expr)?;
+                    self.push(")");
                 }
-                self.push(")");
-                self.checked_by(SIZED);
-            }
-            Expr::UnaryOp(operation) => {
-                self.push(match operation.op {
-                    UnaryOpKind::Not => "(not ",
-                    UnaryOpKind::Neg => "(-",
-                });
-                self.expression(&operation.expr)?;
-                self.push(")");
-            }
+                UnaryOpKind::Neg => {
+                    self.expression(&operation.expr)?;
+                    self.filtered_by(NEGATE);
+                }
+            },
             Expr::BinOp(operation) => self.binary(operation)?,
             Expr::Compare(comparison) => {
-                self.push("((");
                 self.expression(&comparison.expr)?;
-                self.compared();
-                for operand in &comparison.ops {
-                    self.push(comparison_sign(operand.op));
-                    self.expression(&operand.expr)?;
-                    self.compared();
+                self.filtered_by(COMPARE);
+                for (index, operand) in comparison.ops.iter().enumerate() {
+                    self.push(if index == 0 { "(" } else { "," });
+                    self.comparison(comparison_sign(operand.op), &operand.expr)?;
                 }
                 self.push(")");
-                self.checked_by(SIZED);
             }
             Expr::IfExpr(choice) => {
                 self.push("(");
@@ -68,37 +60,21 @@ impl Writer {
                 self.expression(&test.expr)?;
                 write!(self.out, " is {}", test.name).ok();
                 if !test.args.is_empty() {
-                    self.arguments(&test.args)?;
+                    self.arguments(&test.args, None)?;
                 }
                 self.push(")");
             }
-            Expr::GetAttr(attribute) => {
-                self.expression(&attribute.expr)?;
-                self.push(".");
-                self.push(attribute.name);
-            }
-            Expr::GetItem(item) => {
-                self.expression(&item.expr)?;
-                self.push("[");
-                self.expression(&item.subscript_expr)?;
-                self.push("]");
-            }
-            Expr::Call(call) => {
-                self.push("(");
-                self.call(call)?;
-                self.checked_by(CHECKED);
-            }
             Expr::List(list) => {
-                self.push("([");
+                self.push("[");
                 for (index, item) in list.items.iter().enumerate() {
                     self.separate(index);
                     self.expression(item)?;
                 }
                 self.push("]");
-                self.checked_by(CHECKED);
+                self.filtered_by(if self.is_tuple(list) { TUPLE } else { CHECKED });
             }
             Expr::Map(map) => {
-                self.push("({");
+                self.push("{");
                 for (index, (key, value)) in map.keys.iter().zip(&map.values).enumerate() {
                     self.separate(index);
                     self.expression(key)?;
@@ -107,92 +83,164 @@ impl Writer {
                 }
                 // Two closing braces in a row would end the expression.
                 self.push(" }");
-                self.checked_by(CHECKED);
+                self.filtered_by(CHECKED);
+            }
+            Expr::GetAttr(_) | Expr::GetItem(_) | Expr::Slice(_) | Expr::Call(_) => {
+                self.postfix(expression)?;
+                // minijinja reads `-a.b` as `(-a).b`.
+                (0..signs(expression)).for_each(|_| self.filtered_by(NEGATE));
             }
         }
         Ok(())
+    }
+
+    /// What is behind a value: `.name`, `[index]`, a slice, or a call. The signs before the value are left out.
+    fn postfix(&mut self, expression: &Expr<'_>) -> Written {
+        match expression {
+            Expr::GetAttr(attribute) => {
+                self.base(&attribute.expr)?;
+                self.push(".");
+                self.push(attribute.name);
+            }
+            Expr::GetItem(item) => {
+                self.base(&item.expr)?;
+                self.push("[");
+                self.expression(&item.subscript_expr)?;
+                self.push("]");
+            }
+            Expr::Slice(slice) => {
+                self.base(&slice.expr)?;
+                self.filtered_by(SLICE);
+                for (bound, before) in [(&slice.start, "("), (&slice.stop, ","), (&slice.step, ",")]
+                {
+                    self.push(before);
+                    match bound {
+                        Some(bound) => self.expression(bound)?,
+                        None => self.push("none"),
+                    }
+                }
+                self.push(")");
+            }
+            Expr::Call(call) => {
+                self.call(call, None)?;
+                self.filtered_by(CHECKED);
+            }
+            other => self.expression(other)?,
+        }
+        Ok(())
+    }
+
+    /// The value that is before `.name`, `[index]`, a slice or a call.
+    fn base(&mut self, base: &Expr<'_>) -> Written {
+        match base {
+            Expr::UnaryOp(sign) if matches!(sign.op, UnaryOpKind::Neg) => self.base(&sign.expr),
+            Expr::Var(_) | Expr::GetAttr(_) | Expr::GetItem(_) => self.postfix(base),
+            _ => {
+                self.push("(");
+                self.postfix(base)?;
+                self.push(")");
+                Ok(())
+            }
+        }
     }
 
     fn binary(&mut self, operation: &BinOp<'_>) -> Written {
-        let sign = match operation.op {
-            BinOpKind::Concat => return self.function(CONCAT, operation, None),
-            // Python formats a tuple item by item and a list as one value. Both are lists in minijinja; only the
-            // tuples are written in place.
-            BinOpKind::Rem => {
-                let in_place = matches!(operation.right, Expr::List(_));
-                return self.function(PERCENT, operation, Some(in_place));
+        let name = match operation.op {
+            BinOpKind::ScAnd | BinOpKind::ScOr => {
+                self.push("(");
+                self.logical(operation)?;
+                self.push(")");
+                return Ok(());
             }
-            BinOpKind::Eq => "==",
-            BinOpKind::Ne => "!=",
-            BinOpKind::Lt => "<",
-            BinOpKind::Lte => "<=",
-            BinOpKind::Gt => ">",
-            BinOpKind::Gte => ">=",
-            BinOpKind::ScAnd => " and ",
-            BinOpKind::ScOr => " or ",
-            BinOpKind::Add => "+",
-            BinOpKind::Sub => "-",
-            BinOpKind::Mul => "*",
-            BinOpKind::Div => "/",
-            BinOpKind::FloorDiv => "//",
-            BinOpKind::Pow => "**",
-            BinOpKind::In => " in ",
+            BinOpKind::Add => ADD,
+            BinOpKind::Sub => SUBTRACT,
+            BinOpKind::Mul => MULTIPLY,
+            BinOpKind::Div => DIVIDE,
+            BinOpKind::FloorDiv => FLOOR_DIVIDE,
+            BinOpKind::Rem => PERCENT,
+            BinOpKind::Pow => POWER,
+            BinOpKind::Concat => CONCAT,
+            BinOpKind::Eq => return self.compared(operation, "=="),
+            BinOpKind::Ne => return self.compared(operation, "!="),
+            BinOpKind::Lt => return self.compared(operation, "<"),
+            BinOpKind::Lte => return self.compared(operation, "<="),
+            BinOpKind::Gt => return self.compared(operation, ">"),
+            BinOpKind::Gte => return self.compared(operation, ">="),
+            BinOpKind::In => return self.compared(operation, "in"),
         };
-        self.push("((");
-        self.operand(&operation.left, operation.op)?;
-        self.push(sign);
-        self.operand(&operation.right, operation.op)?;
-        self.push(")");
-        match operation.op {
-            BinOpKind::ScAnd | BinOpKind::ScOr => self.push(")"),
-            BinOpKind::Mul => self.checked_by(CHECKED),
-            _ => self.checked_by(SIZED),
-        }
-        Ok(())
-    }
-
-    /// An operand with a check. A filter binds more tightly than an operator.
-    fn operand(&mut self, operand: &Expr<'_>, operator: BinOpKind) -> Written {
-        self.expression(operand)?;
-        match operator {
-            BinOpKind::Eq | BinOpKind::Ne | BinOpKind::In => self.compared(),
-            BinOpKind::Lt | BinOpKind::Lte | BinOpKind::Gt | BinOpKind::Gte => self.compared(),
-            // minijinja would compute with constants beforehand: without a limit, and `0 and x` as a boolean.
-            _ if matches!(operand, Expr::Const(_)) => write!(self.out, "|{SIZED}").unwrap_or(()),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// What is compared is read, all that is inside of it.
-    fn compared(&mut self) {
-        write!(self.out, "|{CHECKED}").unwrap_or(());
-    }
-
-    fn function(&mut self, name: &str, operation: &BinOp<'_>, option: Option<bool>) -> Written {
-        self.push(name);
-        self.push("(");
         self.expression(&operation.left)?;
-        self.push(",");
+        self.filtered_by(name);
+        self.push("(");
         self.expression(&operation.right)?;
-        if let Some(option) = option {
-            write!(self.out, ",{option}").unwrap_or(());
-        }
         self.push(")");
         Ok(())
+    }
+
+    /// `a and b and c`: chains of one operator have no parentheses, as minijinja limits their depth.
+    fn logical(&mut self, operation: &BinOp<'_>) -> Written {
+        let is_and = matches!(operation.op, BinOpKind::ScAnd);
+        let mut operands = vec![&operation.right];
+        let mut left = &operation.left;
+        while let Expr::BinOp(before) = left {
+            match (&before.op, is_and) {
+                (BinOpKind::ScAnd, true) | (BinOpKind::ScOr, false) => {}
+                _ => break,
+            }
+            operands.push(&before.right);
+            left = &before.left;
+        }
+        operands.push(left);
+        if operands.len() > MAX_CHAIN {
+            let message = format!("a chain of `and` or `or` has more than {MAX_CHAIN} operands");
+            return Err(Error::new(ErrorKind::SyntaxError, message));
+        }
+        for (index, operand) in operands.into_iter().rev().enumerate() {
+            if index > 0 {
+                self.push(if is_and { " and " } else { " or " });
+            }
+            self.logical_operand(operand)?;
+        }
+        Ok(())
+    }
+
+    fn logical_operand(&mut self, operand: &Expr<'_>) -> Written {
+        self.expression(operand)?;
+        if matches!(operand, Expr::Const(_)) {
+            // minijinja would compute constants beforehand, and `0 and x` as a boolean.
+            self.filtered_by(SIZED);
+        }
+        Ok(())
+    }
+
+    fn compared(&mut self, operation: &BinOp<'_>, sign: &str) -> Written {
+        self.expression(&operation.left)?;
+        self.filtered_by(COMPARE);
+        self.push("(");
+        self.comparison(sign, &operation.right)?;
+        self.push(")");
+        Ok(())
+    }
+
+    fn comparison(&mut self, sign: &str, operand: &Expr<'_>) -> Written {
+        write!(self.out, "\"{sign}\",").ok();
+        self.expression(operand)
     }
 
     fn filter(&mut self, filter: &Filter<'_>) -> Written {
         if let Some(filtered) = &filter.expr {
-            self.push("(");
             self.expression(filtered)?;
             self.push("|");
         }
+        self.filter_call(filter)
+    }
+
+    /// A filter with its arguments, and the check of its result.
+    fn filter_call(&mut self, filter: &Filter<'_>) -> Written {
         self.push(filter.name);
         if !filter.args.is_empty() {
-            self.arguments(&filter.args)?;
+            self.arguments(&filter.args, None)?;
         }
-        self.checked_by(CHECKED);
+        self.filtered_by(CHECKED);
         Ok(())
     }
 
@@ -206,20 +254,16 @@ impl Writer {
             self.filter_chain(before)?;
             self.push("|");
         }
-        self.push(filter.name);
-        if !filter.args.is_empty() {
-            self.arguments(&filter.args)?;
-        }
-        write!(self.out, "|{CHECKED}").ok();
-        Ok(())
+        self.filter_call(filter)
     }
 
-    pub(super) fn call(&mut self, call: &Call<'_>) -> Written {
-        self.expression(&call.expr)?;
-        self.arguments(&call.args)
+    /// A call; `caller` is the variable with the macro that a `call` block passes.
+    pub(super) fn call(&mut self, call: &Call<'_>, caller: Option<&str>) -> Written {
+        self.base(&call.expr)?;
+        self.arguments(&call.args, caller)
     }
 
-    fn arguments(&mut self, arguments: &[CallArg<'_>]) -> Written {
+    fn arguments(&mut self, arguments: &[CallArg<'_>], caller: Option<&str>) -> Written {
         self.push("(");
         for (index, argument) in arguments.iter().enumerate() {
             self.separate(index);
@@ -234,6 +278,10 @@ impl Writer {
             };
             self.push(before);
             self.expression(value)?;
+        }
+        if let Some(caller) = caller {
+            self.separate(arguments.len());
+            write!(self.out, "caller={caller}").ok();
         }
         self.push(")");
         Ok(())
@@ -262,7 +310,25 @@ fn comparison_sign(kind: CompareOpKind) -> &'static str {
         CompareOpKind::Lte => "<=",
         CompareOpKind::Gt => ">",
         CompareOpKind::Gte => ">=",
-        CompareOpKind::In => " in ",
-        CompareOpKind::NotIn => " not in ",
+        CompareOpKind::In => "in",
+        CompareOpKind::NotIn => "not in",
+    }
+}
+
+/// How many minus signs are before the value that a chain of `.name`, `[index]` and calls begins with.
+pub(super) fn signs(expression: &Expr<'_>) -> usize {
+    let (mut expression, mut signs) = (expression, 0);
+    loop {
+        expression = match expression {
+            Expr::GetAttr(attribute) => &attribute.expr,
+            Expr::GetItem(item) => &item.expr,
+            Expr::Slice(slice) => &slice.expr,
+            Expr::Call(call) => &call.expr,
+            Expr::UnaryOp(sign) if matches!(sign.op, UnaryOpKind::Neg) => {
+                signs += 1;
+                &sign.expr
+            }
+            _ => return signs,
+        }
     }
 }

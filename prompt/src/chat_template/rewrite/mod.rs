@@ -2,15 +2,19 @@
 //!
 //! minijinja's fuel counts instructions. It does not see that one instruction doubles a string, and its operators
 //! differ from Python's in a few places. So the template is parsed, and written out again as an equal template in
-//! which every operator, filter and call goes through the checks of [`super::budget`], and `~`, `%` and slices are
-//! those of [`super::operators`]. Text between tags becomes an expression, so that it is counted as well. Statements
-//! keep their line numbers, which error messages show.
+//! which every filter and call goes through the checks of [`super::budget`], operators are the filters of
+//! [`super::operators`], and macros are those of [`super::macros`]. Text between tags becomes an expression, so that
+//! it is counted as well. Statements keep their line numbers, which error messages show.
 
+mod blocks;
 mod expressions;
+mod macros;
 
 use std::fmt::Write;
 
-use minijinja::machinery::ast::{Expr, ForLoop, IfCond, Macro, Stmt};
+use blocks::leaves_iteration;
+use expressions::signs;
+use minijinja::machinery::ast::{Expr, ForLoop, IfCond, List, Spanned, Stmt};
 use minijinja::machinery::{parse, WhitespaceConfig};
 use minijinja::{Error, ErrorKind};
 
@@ -20,12 +24,30 @@ pub const SIZED: &str = "checked_size__";
 pub const CHECKED: &str = "checked__";
 /// The filter that refuses what cannot be walked through.
 pub const ITEMS: &str = "items__";
-/// The function that joins two values as text, as Python does.
-pub const CONCAT: &str = "concat__";
-/// The function that is Python's `%`.
+/// As [`ITEMS`], for items that several variables take apart.
+pub const ITEMS_APART: &str = "items_apart__";
+/// The filter that makes a tuple of a list.
+pub const TUPLE: &str = "tuple__";
+/// The function that makes a macro take its arguments as a Python function does.
+pub const MACRO: &str = "macro__";
+
+// The filters that are Python's operators.
+pub const ADD: &str = "add__";
+pub const SUBTRACT: &str = "subtract__";
+pub const MULTIPLY: &str = "multiply__";
+pub const DIVIDE: &str = "divide__";
+pub const FLOOR_DIVIDE: &str = "floor_divide__";
 pub const PERCENT: &str = "percent__";
-/// The function that is Python's slice.
+pub const POWER: &str = "power__";
+pub const NEGATE: &str = "negate__";
+/// `~`.
+pub const CONCAT: &str = "concat__";
+/// All comparisons and `in`, with the operator as a text before every operand.
+pub const COMPARE: &str = "compare__";
 pub const SLICE: &str = "slice__";
+
+/// The variable that marks a `with` block as one of `{% generation %}`.
+pub const GENERATION: &str = "generation__";
 
 /// `source` with every result checked, or what is wrong with its syntax.
 pub fn rewrite(source: &str) -> Result<String, Error> {
@@ -34,24 +56,31 @@ pub fn rewrite(source: &str) -> Result<String, Error> {
         WhitespaceConfig { keep_trailing_newline: false, lstrip_blocks: true, trim_blocks: true };
     let template = parse(source, "chat_template", Default::default(), whitespace)?;
     let mut writer =
-        Writer { out: String::with_capacity(2 * source.len()), line: 1, loops: 0, blocks: 0 };
+        Writer { source, out: String::with_capacity(2 * source.len()), ..Writer::default() };
     writer.statement(&template)?;
     Ok(writer.out)
 }
 
-struct Writer {
+#[derive(Default)]
+struct Writer<'a> {
+    source: &'a str,
     out: String,
-    /// The line that `out` has reached.
-    line: u16,
-    /// How many loops have a namespace of ours.
-    loops: usize,
-    /// How many blocks inside the current loop minijinja does not leave with the loop.
-    blocks: usize,
+    /// How many ends of lines `out` has.
+    lines: u16,
+    /// How many variables of ours there are.
+    variables: usize,
+    /// Whether there is a loop that `break` leaves.
+    in_loop: bool,
+    /// For every block inside the current loop that minijinja does not leave with it, the variable that says how the
+    /// iteration ends.
+    blocks: Vec<String>,
+    /// The special variables that the current macro reads.
+    special: macros::Special,
 }
 
 type Written = Result<(), Error>;
 
-impl Writer {
+impl Writer<'_> {
     fn push(&mut self, text: &str) {
         self.out.push_str(text);
     }
@@ -59,14 +88,10 @@ impl Writer {
     /// Opens a tag on `line`.
     fn open(&mut self, tag: &str, line: u16) {
         self.push(tag);
-        while self.line < line {
+        while self.lines + 1 < line {
             self.out.push('\n');
-            self.line += 1;
+            self.lines += 1;
         }
-    }
-
-    fn statements(&mut self, statements: &[Stmt<'_>]) -> Written {
-        statements.iter().try_for_each(|statement| self.statement(statement))
     }
 
     fn statement(&mut self, statement: &Stmt<'_>) -> Written {
@@ -81,7 +106,7 @@ impl Writer {
                 self.open("{{", emit.span().start_line);
                 match &emit.expr {
                     // What is written is counted as it is written. A call here may also be a recursion of a loop.
-                    Expr::Call(call) => self.call(call)?,
+                    Expr::Call(call) if signs(&emit.expr) == 0 => self.call(call, None)?,
                     expression => self.expression(expression)?,
                 }
                 self.push("}}");
@@ -94,104 +119,41 @@ impl Writer {
                 self.target(&set.target)?;
                 self.push("=");
                 self.expression(&set.expr)?;
-                self.push("%}");
-            }
-            Stmt::SetBlock(block) => {
-                self.open("{%", block.span().start_line);
-                self.push("set ");
-                self.target(&block.target)?;
-                if let Some(filter) = &block.filter {
-                    self.push("|");
-                    self.filter_chain(filter)?;
+                if matches!(set.target, Expr::List(_)) {
+                    self.filtered_by(ITEMS);
                 }
                 self.push("%}");
-                self.block(&block.body)?;
-                self.push("{%endset%}");
             }
-            Stmt::FilterBlock(block) => {
-                self.open("{%", block.span().start_line);
-                self.push("filter ");
-                self.filter_chain(&block.filter)?;
-                self.push("%}");
-                self.block(&block.body)?;
-                self.push("{%endfilter%}");
-            }
-            Stmt::WithBlock(block) => {
-                self.open("{%", block.span().start_line);
-                self.push("with ");
-                for (index, (target, value)) in block.assignments.iter().enumerate() {
-                    self.separate(index);
-                    self.target(target)?;
-                    self.push("=");
-                    self.expression(value)?;
-                }
-                self.push("%}");
-                self.block(&block.body)?;
-                self.push("{%endwith%}");
-            }
+            Stmt::SetBlock(block) => self.set_block(block, block.span().start_line)?,
+            Stmt::FilterBlock(block) => self.filter_block(block, block.span().start_line)?,
+            Stmt::WithBlock(block) => self.with_block(block, block.span().start_line)?,
             Stmt::Macro(declared) => {
-                self.open("{%", declared.span().start_line);
-                write!(self.out, "macro {}", declared.name).ok();
-                self.parameters(declared)?;
-                self.push("%}");
-                self.statements(&declared.body)?;
-                self.push("{%endmacro%}");
+                self.definition(declared.name, declared.name, declared, declared.span().start_line)?
             }
             Stmt::CallBlock(block) => {
-                self.open("{%", block.span().start_line);
-                self.push("call");
-                self.parameters(&block.macro_decl)?;
-                self.push(" ");
-                self.call(&block.call)?;
-                self.push("%}");
-                self.statements(&block.macro_decl.body)?;
-                self.push("{%endcall%}");
+                let line = block.span().start_line;
+                let caller = self.variable_of_ours("caller");
+                self.definition(&caller, "caller", &block.macro_decl, line)?;
+                self.push("{{");
+                self.call(&block.call, Some(&caller))?;
+                self.push("}}");
             }
             Stmt::Do(statement) => {
                 self.open("{%", statement.span().start_line);
                 self.push("do ");
-                self.call(&statement.call)?;
+                self.call(&statement.call, None)?;
                 self.push("%}");
             }
-            Stmt::Continue(statement) => {
-                self.check_leaving()?;
-                self.open("{%", statement.span().start_line);
-                self.push("continue%}");
-            }
-            Stmt::Break(statement) => {
-                self.check_leaving()?;
-                self.open("{%", statement.span().start_line);
-                self.push("break%}");
-            }
-            Stmt::AutoEscape(_)
-            | Stmt::Block(_)
-            | Stmt::Import(_)
-            | Stmt::FromImport(_)
-            | Stmt::Extends(_)
-            | Stmt::Include(_) => {
-                let message = "autoescape, block, import, extends and include are not supported in chat templates";
-                return Err(Error::new(ErrorKind::SyntaxError, message));
-            }
+            Stmt::Continue(statement) => self.leave("continue", statement.span().start_line)?,
+            Stmt::Break(statement) => self.leave("break", statement.span().start_line)?,
+            Stmt::AutoEscape(tag) => return not_supported("autoescape", tag.span().start_line),
+            Stmt::Block(tag) => return not_supported("block", tag.span().start_line),
+            Stmt::Import(tag) => return not_supported("import", tag.span().start_line),
+            Stmt::FromImport(tag) => return not_supported("from", tag.span().start_line),
+            Stmt::Extends(tag) => return not_supported("extends", tag.span().start_line),
+            Stmt::Include(tag) => return not_supported("include", tag.span().start_line),
         }
         Ok(())
-    }
-
-    /// The body of a block that has variables or an output of its own.
-    fn block(&mut self, body: &[Stmt<'_>]) -> Written {
-        self.blocks += 1;
-        self.statements(body)?;
-        self.blocks -= 1;
-        Ok(())
-    }
-
-    /// minijinja does not close blocks that `break` and `continue` leave.
-    fn check_leaving(&self) -> Written {
-        if self.blocks == 0 {
-            return Ok(());
-        }
-        let message =
-            "break and continue inside of with, set, filter or generation blocks are not supported";
-        Err(Error::new(ErrorKind::SyntaxError, message))
     }
 
     /// With `break` and `continue`, Jinja runs `else` unless an iteration ran to its end.
@@ -199,8 +161,7 @@ impl Writer {
         if for_loop.else_body.is_empty() || !for_loop.body.iter().any(leaves_iteration) {
             return self.plain_loop(for_loop, line, None);
         }
-        self.loops += 1;
-        let ended = format!("ended_{}__", self.loops);
+        let ended = self.variable_of_ours("ended");
         write!(self.out, "{{%set {ended}=namespace(yes=false)%}}").ok();
         self.plain_loop(for_loop, line, Some(&ended))?;
         write!(self.out, "{{%if not {ended}.yes%}}").ok();
@@ -214,9 +175,10 @@ impl Writer {
         self.open("{%", line);
         self.push("for ");
         self.target(&for_loop.target)?;
-        self.push(" in (");
+        self.push(" in ");
         self.expression(&for_loop.iter)?;
-        self.checked_by(ITEMS);
+        let apart = matches!(for_loop.target, Expr::List(_));
+        self.filtered_by(if apart { ITEMS_APART } else { ITEMS });
         if let Some(filter) = &for_loop.filter_expr {
             self.push(" if ");
             self.expression(filter)?;
@@ -226,8 +188,9 @@ impl Writer {
         }
         self.push("%}");
         let blocks = std::mem::take(&mut self.blocks);
+        let in_loop = std::mem::replace(&mut self.in_loop, true);
         self.statements(&for_loop.body)?;
-        self.blocks = blocks;
+        (self.blocks, self.in_loop) = (blocks, in_loop);
         if let Some(ended) = ended {
             write!(self.out, "{{%set {ended}.yes=true%}}").ok();
         } else if !for_loop.else_body.is_empty() {
@@ -238,32 +201,27 @@ impl Writer {
         Ok(())
     }
 
+    /// `elif` is written as such, as minijinja limits the depth of blocks.
     fn condition(&mut self, condition: &IfCond<'_>, line: u16) -> Written {
         self.open("{%", line);
         self.push("if ");
         self.expression(&condition.expr)?;
         self.push("%}");
         self.statements(&condition.true_body)?;
-        if !condition.false_body.is_empty() {
+        let mut otherwise = condition.false_body.as_slice();
+        while let [Stmt::IfCond(condition)] = otherwise {
+            self.open("{%", condition.span().start_line);
+            self.push("elif ");
+            self.expression(&condition.expr)?;
+            self.push("%}");
+            self.statements(&condition.true_body)?;
+            otherwise = &condition.false_body;
+        }
+        if !otherwise.is_empty() {
             self.push("{%else%}");
-            self.statements(&condition.false_body)?;
+            self.statements(otherwise)?;
         }
         self.push("{%endif%}");
-        Ok(())
-    }
-
-    fn parameters(&mut self, declared: &Macro<'_>) -> Written {
-        self.push("(");
-        let without_default = declared.args.len() - declared.defaults.len();
-        for (index, parameter) in declared.args.iter().enumerate() {
-            self.separate(index);
-            self.target(parameter)?;
-            if let Some(default) = index.checked_sub(without_default) {
-                self.push("=");
-                self.expression(&declared.defaults[default])?;
-            }
-        }
-        self.push(")");
         Ok(())
     }
 
@@ -292,9 +250,30 @@ impl Writer {
         Ok(())
     }
 
-    /// Ends a parenthesized expression with the filter `check`.
-    fn checked_by(&mut self, check: &str) {
-        write!(self.out, "|{check})").ok();
+    /// Whether a list stands in parentheses, or is several values of a `set`.
+    fn is_tuple(&self, list: &Spanned<List<'_>>) -> bool {
+        let start = list.span().start_offset as usize;
+        let bracket = self.source.as_bytes().get(start) == Some(&b'[');
+        // The span of values without parentheses begins behind the first of them.
+        !bracket
+            || list.items.first().is_some_and(|item| (item.span().start_offset as usize) < start)
+    }
+
+    /// A variable, which may be one that macros give a meaning to.
+    fn variable(&mut self, name: &str) {
+        self.special.note(name);
+        self.push(name);
+    }
+
+    /// A name that no variable of the template has.
+    fn variable_of_ours(&mut self, what: &str) -> String {
+        self.variables += 1;
+        format!("{what}_{}__", self.variables)
+    }
+
+    fn filtered_by(&mut self, filter: &str) {
+        self.push("|");
+        self.push(filter);
     }
 
     fn separate(&mut self, index: usize) {
@@ -319,13 +298,8 @@ impl Writer {
     }
 }
 
-/// Whether a statement of a loop ends an iteration of it early.
-fn leaves_iteration(statement: &Stmt<'_>) -> bool {
-    let any = |statements: &[Stmt<'_>]| statements.iter().any(leaves_iteration);
-    match statement {
-        Stmt::Break(_) | Stmt::Continue(_) => true,
-        Stmt::IfCond(condition) => any(&condition.true_body) || any(&condition.false_body),
-        Stmt::ForLoop(inner) => any(&inner.else_body),
-        _ => false,
-    }
+/// An error about a tag that has no meaning here.
+fn not_supported(tag: &str, line: u16) -> Written {
+    let message = format!("`{tag}` is not supported in chat templates (line {line})");
+    Err(Error::new(ErrorKind::SyntaxError, message))
 }

@@ -1,0 +1,99 @@
+//! Ranges and views of maps: they have items, but are no lists. They cannot be added or written as JSON.
+
+use std::sync::Arc;
+
+use minijinja::value::{Enumerator, Object, ObjectRepr};
+use minijinja::{Error, ErrorKind, Value};
+
+use super::methods::pairs;
+use super::python::repr_of;
+
+/// The numbers of `range(start, stop, step)`.
+#[derive(Debug)]
+struct Range {
+    start: i64,
+    stop: i64,
+    step: i64,
+    len: usize,
+}
+
+impl Object for Range {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Seq
+    }
+
+    fn get_value(self: &Arc<Self>, index: &Value) -> Option<Value> {
+        let index = index.as_usize().filter(|index| *index < self.len)?;
+        Some(Value::from(self.start + self.step * index as i64))
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Seq(self.len)
+    }
+}
+
+/// The most numbers of a range, as Jinja's sandbox has it.
+const LONGEST_RANGE: i128 = 100_000;
+
+/// `range(stop)`, `range(start, stop)` or `range(start, stop, step)`.
+pub fn range(first: i64, second: Option<i64>, step: Option<i64>) -> Result<Value, Error> {
+    let (start, stop) = second.map_or((0, first), |stop| (first, stop));
+    let step = step.unwrap_or(1);
+    let invalid = |message: &str| Error::new(ErrorKind::InvalidOperation, message.to_string());
+    if step == 0 {
+        return Err(invalid("range: the step is not 0"));
+    }
+    let way = (i128::from(stop) - i128::from(start)) * i128::from(step.signum());
+    let len = (way.max(0) + i128::from(step.unsigned_abs()) - 1) / i128::from(step.unsigned_abs());
+    if len > LONGEST_RANGE {
+        return Err(invalid("range: it has at most 100000 numbers"));
+    }
+    Ok(Value::from_object(Range { start, stop, step, len: len as usize }))
+}
+
+/// What `keys`, `values` or `items` of a map returns.
+#[derive(Debug)]
+struct MapView {
+    method: &'static str,
+    items: Vec<Value>,
+}
+
+impl Object for MapView {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Iterable
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Values(self.items.clone())
+    }
+}
+
+/// The view of `map` that one of the methods `keys`, `values` and `items` returns.
+pub fn map_view(map: &Value, method: &str) -> Result<Value, Error> {
+    let (method, items) = match method {
+        "keys" => ("keys", map.try_iter()?.collect()),
+        "values" => {
+            let values = map.try_iter()?.map(|key| map.get_item(&key));
+            ("values", values.collect::<Result<_, _>>()?)
+        }
+        _ => ("items", pairs(map)?),
+    };
+    Ok(Value::from_object(MapView { method, items }))
+}
+
+/// Whether `value` is a range or a view.
+pub fn is_view(value: &Value) -> bool {
+    value.downcast_object_ref::<Range>().is_some()
+        || value.downcast_object_ref::<MapView>().is_some()
+}
+
+/// What Python writes for a range or a view. None for other values.
+pub fn view_repr(value: &Value) -> Result<Option<String>, Error> {
+    if let Some(MapView { method, items }) = value.downcast_object_ref() {
+        return Ok(Some(format!("dict_{method}({})", repr_of(&Value::from(items.clone()))?)));
+    }
+    Ok(value.downcast_object_ref().map(|Range { start, stop, step, .. }| match step {
+        1 => format!("range({start}, {stop})"),
+        step => format!("range({start}, {stop}, {step})"),
+    }))
+}
