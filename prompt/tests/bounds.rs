@@ -61,6 +61,16 @@ fn templates_that_take_too_much_are_refused() {
         "{% set s = 'a' * 1000000 %}{% for i in range(99999) %}{% if 'b' in s %}{% endif %}{% endfor %}",
         "{{ 'a'.ljust(1000000000) }}{{ 'a'.zfill(1000000000) }}",
         "{{ 'a'.center(1000000000, 'b') }}",
+        "{{ '\t'.expandtabs(1000000000) }}",
+        "{{ ('\t' * 100000).expandtabs(4000) }}",
+        "{{ '{:1000000000}'.format('a') }}",
+        "{{ '{:{}}'.format('a', 1000000000) }}",
+        "{{ '{:.1000000000%}'.format(1) }}",
+        "{{ '%1000000000s' % 'a' }}",
+        "{{ '%r%r' % ('a' * 900000, 'a' * 900000) }}",
+        "{{ ([[1] * 1000] * 1000)|sum(start=[]) }}",
+        "{{ {'a': 'b' * 900000, 'c': 'd' * 900000}|xmlattr }}",
+        "{{ {'a': '/' * 900000}|urlencode }}",
         "{{ 'a'|truncate(1, true, 'b' * 10000000) }}",
         "{{ range(99999)|map('tojson')|join('-' * 100000) }}",
     ] {
@@ -149,10 +159,14 @@ fn odd_templates_are_rendered_or_refused() {
     for (source, expected) in [
         ("{% for a in [1] %}{{ loop.cycle() }}{% endfor %}", None),
         ("{{ [][::-1] }}", Some("[]")),
-        ("{% for a in [1, 2] %}{% with b = a %}{{ b }}{% break %}{% endwith %}{% endfor %}x", None),
-        ("{% for a in [1, 2] %}{% with b = a %}{{ b }}{% continue %}{% endwith %}{% endfor %}x{{ b }}", None),
-        ("{% for a in [1, 2] %}{% set x %}{% break %}{% endset %}{% endfor %}x", None),
-        ("{% for a in [1, 2] %}{% filter upper %}{% break %}{% endfilter %}{% endfor %}x", None),
+        ("{% for a in [] %}{% else %}{% break %}{% endfor %}", None),
+        ("{% for a in [1] %}{% generation %}{% break %}{% endgeneration %}{% endfor %}", None),
+        ("{% for a in [1] %}{% macro m() %}{% break %}{% endmacro %}{{ m() }}{% endfor %}", None),
+        ("{{ 'abc'.count('') }}{{ 'abc'.find('', 9) }}", Some("4-1")),
+        ("{% for a in [1, 2] %}{% with b = a %}{{ b }}{% break %}{% endwith %}{% endfor %}x", Some("1x")),
+        ("{% for a in [1, 2] %}{% with b = a %}{{ b }}{% continue %}{% endwith %}{% endfor %}x{{ b }}", Some("12x")),
+        ("{% for a in [1, 2] %}{% set x %}{% break %}{% endset %}{% endfor %}x", Some("x")),
+        ("{% for a in [1, 2] %}{% filter upper %}{% break %}{% endfilter %}{% endfor %}x", Some("x")),
         ("{% for a in [1, 2] %}{% with %}{% for b in [3] %}{% break %}{% endfor %}{% endwith %}{{ a }}{% endfor %}", Some("12")),
         ("{% for a in [1, 2] %}{% for b in [3] %}{% break %}{% endfor %}{{ a }}{% endfor %}", Some("12")),
     ] {
@@ -164,5 +178,62 @@ fn odd_templates_are_rendered_or_refused() {
             (Err(error), Some(_)) => panic!("{source}: {error}"),
             (Ok(Err(_)) | Err(_), None) => {}
         }
+    }
+}
+
+/// What Python refuses is refused, and what is not supported is named.
+#[test]
+fn errors_of_python_are_errors() {
+    for source in [
+        "{{ 1 / 0 }}",
+        "{{ 1.0 // 0 }}",
+        "{{ 1 % 0 }}",
+        "{{ 0 ** -1 }}",
+        "{{ 1 < 'a' }}",
+        "{{ none < 1 }}",
+        "{{ (1,) < [1] }}",
+        "{{ nothing < 1 }}",
+        "{{ nothing + 1 }}",
+        "{{ ['a', 1]|sort }}",
+        "{{ ['a', 1]|max }}",
+        "{{ 1 in '1' }}",
+        "{{ 1 in none }}",
+        "{{ +'a' }}",
+        "{{ [1] + (1,) }}",
+        "{{ [1] + range(2) }}",
+        "{{ range(3)|tojson }}",
+        "{{ {'a': 1}.items()|tojson }}",
+        "{{ namespace()|tojson }}",
+        "{{ range(100001) }}",
+        "{{ '%s %s' % (1,) }}",
+        "{{ '%s' % (1, 2) }}",
+        "{{ '%d' % 'a' }}",
+        "{{ '{:5}'.format([1]) }}",
+        "{{ '{'.format() }}",
+        "{{ 'a'|sum }}",
+        "{% macro m(a) %}{% endmacro %}{{ m(1, 2) }}",
+        "{% macro m(a) %}{% endmacro %}{{ m(b=1) }}",
+        "{% macro m() %}{% endmacro %}{% call m() %}{% endcall %}",
+    ] {
+        match render(source) {
+            Err(RenderError::Failed(_)) => {}
+            other => panic!("{source}: {other:?}"),
+        }
+    }
+    for (source, expected) in [
+        ("a\n{% endgeneration %}", "unknown statement endgeneration (line 2)"),
+        ("a\n{% block x %}{% endblock %}", "`block` is not supported in chat templates (line 2)"),
+        (
+            "\n{{ '\\N{BULLET}' }}",
+            "a text has an escape `\\N{…}`; expected the character itself (line 2)",
+        ),
+        ("\n\n{{ '\\x4' }}", "a text has an escape with less than 2 digits (line 3)"),
+        (
+            "{% for a in [1] %}\n{% generation %}{% break %}{% endgeneration %}{% endfor %}",
+            "`break` and `continue` cannot leave a `generation` block (line 2)",
+        ),
+    ] {
+        let error = ChatTemplate::new(source, Default::default(), 0).unwrap_err();
+        assert_eq!(error.to_string(), expected, "{source}");
     }
 }

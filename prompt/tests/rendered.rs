@@ -25,9 +25,6 @@ fn conversations_are_rendered_as_by_transformers() {
         };
         for (conversation_name, conversation) in conversations() {
             let Some(expected) = expected.get(&conversation_name) else { continue };
-            if differs(name, &conversation_name) {
-                continue;
-            }
             compared += 1;
             let at = format!("{name} x {conversation_name}");
             match (
@@ -50,11 +47,6 @@ fn conversations_are_rendered_as_by_transformers() {
     }
     assert!(wrong.is_empty(), "{} of {compared} differ:\n{}", wrong.len(), wrong.join("\n"));
     assert!(compared > 900, "{compared} renderings are compared");
-}
-
-/// What is known to differ: ways of Python that no known template relies on, and the order of `ǘ` and `Ü`.
-fn differs(template: &str, conversation: &str) -> bool {
-    template == "python_only" || (template, conversation) == ("filters_on_text", "unicode")
 }
 
 /// Where two texts differ first.
