@@ -3,6 +3,19 @@
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Value};
 
+use super::operators::compare;
+
+/// Tests that are operators.
+const COMPARISONS: [(&str, &[&str]); 7] = [
+    ("==", &["eq", "equalto", "=="]),
+    ("!=", &["ne", "!="]),
+    ("<", &["lt", "lessthan", "<"]),
+    ("<=", &["le", "<="]),
+    (">", &["gt", "greaterthan", ">"]),
+    (">=", &["ge", ">="]),
+    ("in", &["in"]),
+];
+
 /// Adds the tests to `env`.
 pub fn add_to(env: &mut Environment<'static>) {
     env.add_test("iterable", |value: &Value| !is_scalar(value));
@@ -14,6 +27,11 @@ pub fn add_to(env: &mut Environment<'static>) {
     env.add_test("upper", |value: &Value| {
         is_cased(&value.to_string(), char::is_uppercase, char::is_lowercase)
     });
+    for (sign, names) in COMPARISONS {
+        for name in names {
+            env.add_test(*name, move |a: &Value, b: &Value| compare(a, sign, b));
+        }
+    }
     env.add_test("number", |value: &Value| {
         matches!(value.kind(), ValueKind::Number | ValueKind::Bool)
     });

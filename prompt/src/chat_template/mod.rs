@@ -5,6 +5,7 @@
 //! memory are limited.
 
 mod budget;
+mod environment;
 mod filters;
 mod format;
 mod tags;
@@ -22,20 +23,19 @@ mod strings;
 mod tuple;
 mod views;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::sync::Arc;
 use std::thread;
 
 use chrono::{DateTime, Local};
-use minijinja::value::{Kwargs, ValueKind};
-use minijinja::{Environment, Error, ErrorKind, State, Value};
+use minijinja::{Environment, Error, ErrorKind, Value};
 use serde_json::{Map, Value as Json};
 use thiserror::Error;
 
 use crate::panics::catch;
-use budget::{Output, TextLimit, TooMuch, FUEL, MAX_SOURCE};
+use budget::{Output, TextLimit, TooMuch, MAX_SOURCE};
+use environment::{environment, Raised};
 use rewrite::rewrite;
 use tags::known_tags;
 
@@ -250,74 +250,6 @@ fn checked_source(source: &str) -> Result<String, Error> {
     // Jinja reads every end of a line as `\n`.
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     rewrite(&known_tags(&source)?)
-}
-
-/// An environment as transformers sets up Jinja.
-fn environment(limit: TextLimit) -> Environment<'static> {
-    let mut env = Environment::new();
-    env.set_fuel(Some(FUEL));
-    env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    env.set_formatter(move |out, state, value| {
-        let text = match value.as_str() {
-            Some(text) => Cow::from(text),
-            None => python::str_of(value)?.into(),
-        };
-        limit.check(text.len(), state)?;
-        out.write_str(&text).map_err(Error::from)
-    });
-    env.set_unknown_method_callback(move |state, value, method, arguments| {
-        methods::call(limit, state, value, method, arguments)
-    });
-    env.add_function("raise_exception", raise_exception);
-    filters::add_to(&mut env, limit);
-    operators::add_to(&mut env, limit);
-    macros::add_to(&mut env);
-    is_tests::add_to(&mut env);
-    env.add_filter(rewrite::TUPLE, move |state: &State, items: Value| {
-        limit.checked(state, items)?.try_iter().map(|items| tuple::tuple(items.collect()))
-    });
-    env.add_function("range", views::range);
-    env.add_function("dict", dict);
-    env.add_function("namespace", |pairs: Option<Value>, more: Kwargs| {
-        minijinja::functions::namespace(Some(dict(pairs, more)?))
-    });
-    env.add_global("cycler", Value::from_function(minijinja_contrib::globals::cycler));
-    env.add_global("joiner", Value::from_function(minijinja_contrib::globals::joiner));
-    env
-}
-
-/// The source of errors that a template raises itself.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Raised(String);
-
-/// `dict(pairs, **more)`: a map, or pairs of keys and values.
-fn dict(pairs: Option<Value>, more: Kwargs) -> Result<Value, Error> {
-    let mut entries = Vec::new();
-    if let Some(pairs) = pairs {
-        let is_map = pairs.kind() == ValueKind::Map;
-        for entry in pairs.try_iter()? {
-            entries.push(match is_map {
-                true => (entry.clone(), pairs.get_item(&entry)?),
-                false if entry.len() == Some(2) => {
-                    (entry.get_item_by_index(0)?, entry.get_item_by_index(1)?)
-                }
-                false => {
-                    let message = "dict: expected a map or a list of pairs";
-                    return Err(Error::new(ErrorKind::InvalidOperation, message));
-                }
-            });
-        }
-    }
-    for name in more.args() {
-        entries.push((Value::from(name), more.get(name)?));
-    }
-    Ok(Value::from_iter(entries))
-}
-
-fn raise_exception(message: &Value) -> Result<Value, Error> {
-    let message = python::str_of(message)?;
-    Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Raised(message)))
 }
 
 fn render_error(error: Error) -> RenderError {

@@ -152,3 +152,37 @@ fn code(chars: &mut Peekable<Chars<'_>>, digits: usize) -> Result<u32, String> {
     }
     Ok(code)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn literals_have_escapes_that_minijinja_knows() {
+        for (code, expected) in [
+            (r"{{ '\/\q\v\101\x41\u00e9' }}", "{{ \"\\\\/\\\\q\u{b}AAé\" }}"),
+            (r"{{ '\ud83d\ude00' }}", "{{ \"😀\" }}"),
+            ("{{ 'a\\\nb' }}", "{{ \"ab\"\n }}"),
+            (r"{{ 'a", r"{{ 'a"),
+        ] {
+            assert_eq!(known_code(code).unwrap(), expected);
+        }
+        for code in [r"{{ '\x4' }}", r"{{ '\ud83d' }}", r"{{ '\U00110000' }}", r"{{ '\N{DASH}' }}"]
+        {
+            assert!(known_code(code).is_err(), "{code}");
+        }
+    }
+
+    #[test]
+    fn signs_that_minijinja_does_not_know_are_written_otherwise() {
+        for (code, expected) in [
+            ("{{ +1 }}", "{{ - -1 }}"),
+            ("{% if +a == b+1 %}", "{% if - -a == b+1 %}"),
+            ("{{ [+1, (2)+3] }}", "{{ [- -1, (2)+3] }}"),
+            ("{%+ else +%}", "{%+ else +%}"),
+            ("{{+ '+' +}}", "{{+ \"+\" +}}"),
+        ] {
+            assert_eq!(known_code(code).unwrap(), expected);
+        }
+    }
+}

@@ -24,7 +24,8 @@ impl Object for Range {
 
     fn get_value(self: &Arc<Self>, index: &Value) -> Option<Value> {
         let index = index.as_usize().filter(|index| *index < self.len)?;
-        Some(Value::from(self.start + self.step * index as i64))
+        // The product may be too large, the sum is not.
+        Some(Value::from(self.start.wrapping_add(self.step.wrapping_mul(index as i64))))
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {

@@ -7,7 +7,7 @@ use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 use super::super::budget::TextLimit;
 use super::super::methods::pairs;
-use super::super::operators::order;
+use super::super::operators::{items, order};
 use super::lists::{attributes, by_names};
 
 pub fn add_to(env: &mut Environment<'static>, limit: TextLimit) {
@@ -168,10 +168,7 @@ fn extreme(
     Ok(found.1)
 }
 
-/// The items as a list, which has a length. A text is its characters.
-fn list(items: &Value) -> Result<Value, Error> {
-    match items.as_str() {
-        Some(text) => Ok(text.chars().map(|c| Value::from(c.to_string())).collect()),
-        None => Ok(items.try_iter()?.collect()),
-    }
+/// The items as a list, which has a length.
+fn list(value: &Value) -> Result<Value, Error> {
+    Ok(items(value.clone())?.try_iter()?.collect())
 }

@@ -15,7 +15,7 @@ pub fn brace_format(
     text: &str,
     arguments: &[Value],
 ) -> Result<String, Error> {
-    let mut format = Format { limit, arguments, next: 0 };
+    let mut format = Format { limit, arguments, next: 0, has_numbers: false };
     let out = format.text(text, 2)?;
     limit.check(out.len(), state)?;
     Ok(out)
@@ -26,6 +26,8 @@ struct Format<'a> {
     arguments: &'a [Value],
     /// The argument of the next place without a name.
     next: usize,
+    /// Whether a place has a number. Then the others have one too.
+    has_numbers: bool,
 }
 
 impl Format<'_> {
@@ -81,6 +83,10 @@ impl Format<'_> {
             }
             first => first.parse().ok(),
         };
+        self.has_numbers |= !first.is_empty() && place.is_some();
+        if self.has_numbers && self.next > 0 {
+            return Err(invalid("a format has places with and without numbers".into()));
+        }
         let positional = |argument: &&Value| !argument.is_kwargs();
         let mut value =
             match place {

@@ -21,7 +21,7 @@ pub fn percent_format(
     // Python asks only tuples and single values whether all of them are shown.
     let is_list =
         matches!(values.kind(), ValueKind::Seq | ValueKind::Iterable) && !is_tuple(values);
-    let may_be_left = is_list || by_name.is_some();
+    let may_be_left = is_list || values.is_undefined() || by_name.is_some();
     Values { places: places.into_iter(), by_name, may_be_left }.format(limit, state, text)
 }
 
@@ -98,7 +98,10 @@ impl Values<'_> {
             return Ok(rest.as_str());
         }
         let value = match (name, self.by_name) {
-            (Some(name), Some(map)) => map.get_attr(name)?,
+            (Some(name), Some(map)) => {
+                let value = map.as_object().and_then(|map| map.get_value(&Value::from(name)));
+                value.ok_or_else(|| invalid(format!("a format has no value for `{name}`")))?
+            }
             (Some(_), None) => return Err(invalid("a format with names needs a map".into())),
             (None, _) => self.next()?,
         };

@@ -13,6 +13,7 @@ use super::filters::{joined, padded, replace, Side};
 use super::format::{brace_format, too_wide, MAX_WIDTH};
 use super::is_tests::is_cased;
 use super::operators::equal;
+use super::python::kind_name;
 use super::spaces::is_space;
 use super::tuple::tuple;
 use super::views::map_view;
@@ -69,6 +70,10 @@ pub fn call(
 
 /// The entries of a map, as tuples.
 pub fn pairs(map: &Value) -> Result<Vec<Value>, Error> {
+    if map.kind() != ValueKind::Map {
+        let message = format!("a value of type {} has no pairs of keys and values", kind_name(map));
+        return Err(Error::new(ErrorKind::InvalidOperation, message));
+    }
     let pair = |key: Value| Ok(tuple(vec![key.clone(), map.get_item(&key)?]));
     map.try_iter()?.map(pair).collect()
 }

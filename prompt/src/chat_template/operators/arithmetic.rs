@@ -150,7 +150,7 @@ pub fn floor_divide(a: &Value, b: &Value) -> Result<Value, Error> {
     match pair("//", a, b)? {
         Pair::Ints(a, b) => {
             no_division_by_zero(b == 0)?;
-            let below = a % b != 0 && (a < 0) != (b < 0);
+            let below = a.wrapping_rem(b) != 0 && (a < 0) != (b < 0);
             whole(a.checked_div(b).map(|quotient| quotient - i128::from(below)))
         }
         Pair::Floats(a, b) => {

@@ -25,7 +25,8 @@ pub fn chain(limit: TextLimit, state: &State, first: Value, rest: &[Value]) -> R
     Ok(true)
 }
 
-fn compare(a: &Value, sign: &str, b: &Value) -> Result<bool, Error> {
+/// `a sign b`.
+pub fn compare(a: &Value, sign: &str, b: &Value) -> Result<bool, Error> {
     Ok(match sign {
         "==" => equal(a, b),
         "!=" => !equal(a, b),

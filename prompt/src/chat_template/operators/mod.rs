@@ -15,7 +15,7 @@ use super::rewrite::{
     POWER, SLICE, SUBTRACT,
 };
 pub use arithmetic::add;
-pub use comparison::{equal, order};
+pub use comparison::{compare, equal, order};
 
 /// Adds the filters that stand for operators to `env`. `limit` is that of every text.
 pub fn add_to(env: &mut Environment<'static>, limit: TextLimit) {
@@ -58,7 +58,7 @@ fn concat(limit: TextLimit, state: &State, a: &Value, b: &Value) -> Result<Strin
 }
 
 /// The items of a loop; for a text, its characters.
-fn items(value: Value) -> Result<Value, Error> {
+pub fn items(value: Value) -> Result<Value, Error> {
     match value.kind() {
         ValueKind::String => {
             let characters = value.as_str().unwrap_or_default().chars();
