@@ -220,10 +220,13 @@ fn percentage(value: &Value, spec: &str) -> Result<String, Error> {
     let (sign, rest) = rest.split_at(rest.len() - rest.trim_start_matches(['+', '-', ' ']).len());
     let fill = if side.is_none() && rest.starts_with('0') { '0' } else { fill };
     let (width, rest) = leading_number(rest)?;
-    let precision = match rest.strip_prefix('.') {
-        Some(digits) => leading_number(digits)?.0,
-        None => None,
+    let (precision, rest) = match rest.strip_prefix('.') {
+        Some(digits) => leading_number(digits)?,
+        None => (None, rest),
     };
+    if !rest.is_empty() {
+        return Err(invalid(format!("a format `{spec}%` is not for a number")));
+    }
     let hundredfold = f64::try_from(value.clone()).unwrap_or(value.is_true().into()) * 100.;
     let format = format!("{{:{sign}.{}f}}", precision.unwrap_or(6));
     let text = number(FormatStyle::StrFormat, &format, &Value::from(hundredfold))? + "%";

@@ -56,6 +56,9 @@ fn wrong_types(sign: &str, a: &Value, b: &Value) -> Error {
     if a.is_undefined() || b.is_undefined() {
         return Error::new(ErrorKind::UndefinedError, format!("`{sign}` of an undefined value"));
     }
+    if a.is_number() && b.is_number() {
+        return invalid("a whole number is too large".into());
+    }
     invalid(format!("`{sign}` does not work for {} and {}", kind_name(a), kind_name(b)))
 }
 

@@ -4,6 +4,7 @@ use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, State, Value};
 
 use super::super::budget::TextLimit;
+use super::super::python::kind_name;
 use super::super::tuple::{is_tuple, tuple};
 use super::invalid;
 
@@ -39,7 +40,7 @@ pub fn slice(
             }
         }
         ValueKind::Undefined => return Err(Error::from(ErrorKind::UndefinedError)),
-        _ => Value::UNDEFINED,
+        _ => return Err(invalid(format!("a value of type {} has no slices", kind_name(&value)))),
     };
     limit.sized(state, sliced)
 }
