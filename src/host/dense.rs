@@ -1,4 +1,4 @@
-//! The dense layout read as if it were the chain layout (SPEC 4).
+//! The dense layout read as if it were the chain layout (docs/spec.md#tensors).
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -54,7 +54,7 @@ impl KvPool {
     }
 }
 
-/// Bytes of keys and values per token at `k` chains, all layers (SPEC 6).
+/// Bytes of keys and values per token at `k` chains, all layers (docs/spec.md#cost).
 pub fn kv_bytes_per_token(config: &ColmConfig, k: usize, dtype: DType) -> usize {
     let heads = config.kv_heads.first(k);
     2 * config.file.num_hidden_layers * heads * config.head_dim * dtype.size_in_bytes()

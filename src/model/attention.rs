@@ -1,4 +1,4 @@
-//! Attention (SPEC 2). CoLM and Air differ only in which chain owns the keys and values a chain reads.
+//! Attention (docs/spec.md#layers). CoLM and Air differ only in which chain owns the keys and values a chain reads.
 
 use std::ops::Range;
 use std::sync::Arc;

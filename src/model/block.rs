@@ -1,4 +1,4 @@
-//! A transformer block, as in Llama (SPEC 2).
+//! A transformer block, as in Llama (docs/spec.md#layers).
 
 use std::sync::Arc;
 

@@ -39,7 +39,7 @@ pub struct Placed<'a> {
 
 impl Colm {
     /// Loads the first `k` chains, for sequences of up to `longest` tokens. `placed` gives the root of the tensor
-    /// names (SPEC 4, chain layout) for a layer, or for the parts outside the layers.
+    /// names (docs/spec.md#chain-layout) for a layer, or for the parts outside the layers.
     pub fn load(
         config: &ColmConfig,
         k: usize,

@@ -1,4 +1,4 @@
-//! The head: logits at k chains = sum over i <= k of U_i z_i (SPEC 2).
+//! The head: logits at k chains = sum over i <= k of U_i z_i (docs/spec.md#layers).
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The norm and the embedding of SPEC 2.
+//! The norm and the embedding of docs/spec.md#layers.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! ChainLinear (SPEC 2): packed for the kernels, or as the host has quantized it.
+//! ChainLinear (docs/spec.md#layers): packed for the kernels, or as the host has quantized it.
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! A hidden vector as a chain of representations (SPEC 1).
+//! A hidden vector as a chain of representations (docs/spec.md#chains).
 
 use candle_core::{Device, Result, Tensor};
 

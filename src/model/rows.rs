@@ -4,12 +4,12 @@
 //! A step of the engine computes *rows*, pairs (sequence, position), flattened sequence by sequence.
 //! Chain i computes only the rows it is active on; the others do not exist in its tensors. The sets
 //! are nested, active(i + 1) within active(i), because chain i needs the chains below it at the same
-//! row (SPEC 1). Everything is a choice of sets:
+//! row (docs/spec.md#chains). Everything is a choice of sets:
 //!
 //! - the model at k chains: chains up to k have all rows, the later ones none;
 //! - a mixed batch: chain i has the rows of the sequences whose k reaches it;
-//! - prefix-chain prefill (SPEC 5): a chain that owns no keys and values, and has none above it that
-//!   does, is needed only where logits are asked for;
+//! - prefix-chain prefill (docs/spec.md#prefix-chain-prefill): a chain that owns no keys and values, and
+//!   has none above it that does, is needed only where logits are asked for;
 //! - self-speculation: a draft is a step at k = 1, its check a step in which a decoding sequence has
 //!   several rows.
 
@@ -47,7 +47,7 @@ impl ActiveRows {
     /// The rows each chain must compute so that every sequence gets its logits at its own chain
     /// count and every key and value is written that a later step may read.
     ///
-    /// `kv_heads` says which chains own keys and values (SPEC 2): all in CoLM, the first in Air.
+    /// `kv_heads` says which chains own keys and values (docs/spec.md#layers): all in CoLM, the first in Air.
     ///
     /// Fails if a sequence asks for logits of rows it has not.
     pub fn new(sequences: Vec<Sequence>, kv_heads: &Split) -> Result<Self> {

@@ -7,7 +7,7 @@ use mistralrs_quant::{QuantizedConfig, ShardedVarBuilder};
 use super::layers::ChainRmsNorm;
 use super::linear::ChainLinear;
 
-/// The weights of one layer, under their names in the chain layout (SPEC 4).
+/// The weights of one layer, under their names in the chain layout (docs/spec.md#tensors).
 pub struct Source<'a> {
     pub config: &'a ColmConfig,
     /// How the checkpoint is quantized, if it is.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Golden checkpoints and what they must compute: SPEC 2 to 4 in plain float64 NumPy.
+"""Golden checkpoints and what they must compute: docs/spec.md in plain float64 NumPy.
 
-This is a second implementation, written from SPEC alone, that shares no code with the engine: full T x T
+This is a second implementation, written from docs/spec.md alone, that shares no code with the engine: full T x T
 attention, no KV cache, one Python loop per chain and head. It writes, beside itself,
 
     <case>/config.json, model*.safetensors [, model.safetensors.index.json]   a checkpoint, weights F32
@@ -103,7 +103,7 @@ def common():
 
 
 class Sizes:
-    """The width of every chain (SPEC 1)."""
+    """The width of every chain (docs/spec.md#chains)."""
 
     def __init__(self, config):
         ratios = config["chains"]
@@ -180,7 +180,7 @@ def random_weights(config, seed):
     return weights
 
 
-# --- the model (SPEC 2) ---------------------------------------------------------------------------------
+# --- the model (docs/spec.md#layers) ---------------------------------------------------------------------------------
 
 
 def rms_norm(x, w, eps):
@@ -295,7 +295,7 @@ def mean_nll(logits, tokens):
     return float(-np.mean([log_p[t, tokens[t + 1]] for t in range(len(tokens) - 1)]))
 
 
-# --- the files (SPEC 4) ---------------------------------------------------------------------------------
+# --- the files (docs/spec.md#tensors) ---------------------------------------------------------------------------------
 
 
 def safetensors_bytes(tensors):

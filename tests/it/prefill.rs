@@ -1,4 +1,4 @@
-//! Prefix-chain prefill (SPEC 5) against the full computation, on the model itself: unequal
+//! Prefix-chain prefill (docs/spec.md#prefix-chain-prefill) against the full computation, on the model itself: unequal
 //! lengths, mixed chain counts, and a prefix cached up to every remainder.
 
 use colm_kernels::with_threads;

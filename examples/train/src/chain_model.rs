@@ -1,4 +1,4 @@
-//! The model that is trained: SPEC 2 chain by chain, one tensor per block of the chain layout.
+//! The model that is trained: docs/spec.md#layers chain by chain, one tensor per block of the chain layout.
 //!
 //! No block above the block diagonal exists, so none is computed. A block that is no variable is
 //! frozen: autograd keeps nothing of a chain whose blocks, and those of all chains before it, are
@@ -14,7 +14,7 @@ use crate::fused::{
 };
 use crate::positions::Rope;
 
-/// The chains' tensors by their names in the chain layout (SPEC 4), f32.
+/// The chains' tensors by their names in the chain layout (docs/spec.md#tensors), f32.
 pub type Blocks = HashMap<String, Tensor>;
 
 /// CoLM, CoLM-Air or, with one chain, a Llama. All chains are computed at all positions.
@@ -54,7 +54,7 @@ impl ChainModel {
         &self.config
     }
 
-    /// Token ids `[batch, tokens]` (u32) to z_1 .. z_n of SPEC 2, each `[batch * tokens, hidden_i]`.
+    /// Token ids `[batch, tokens]` (u32) to z_1 .. z_n of docs/spec.md#layers, each `[batch * tokens, hidden_i]`.
     /// Every sequence starts at position 0.
     pub fn forward(&self, tokens: &Tensor) -> Result<Vec<Tensor>> {
         let (batch, length) = tokens.dims2()?;

@@ -1,4 +1,4 @@
-//! The plain model of SPEC 2: dense matrices, masked to the chains; every chain at every position.
+//! The plain model of docs/spec.md#layers: dense matrices, masked to the chains; every chain at every position.
 //!
 //! Slow and obvious: the reference that [`ChainModel`](crate::chain_model::ChainModel) and the
 //! engine are tested against.
@@ -23,7 +23,7 @@ pub struct DenseColm {
 }
 
 impl DenseColm {
-    /// Takes the weights from `weights` by their names in the dense layout (SPEC 4); f32, CPU.
+    /// Takes the weights from `weights` by their names in the dense layout (docs/spec.md#tensors); f32, CPU.
     pub fn new(config: &ColmConfig, weights: VarBuilder) -> Result<Self> {
         let file = &config.file;
         let model = weights.pp("model");
@@ -46,7 +46,7 @@ impl DenseColm {
         &self.config
     }
 
-    /// Token ids `[batch, tokens]` (u32) to z of SPEC 2, `[batch, tokens, hidden]`: the hidden
+    /// Token ids `[batch, tokens]` (u32) to z of docs/spec.md#layers, `[batch, tokens, hidden]`: the hidden
     /// states after the last norm, of all chains. Every sequence starts at position 0.
     pub fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
         let (batch, length) = tokens.dims2()?;

@@ -20,7 +20,7 @@ pub enum Axes {
     Vector(Split),
 }
 
-/// One parameter of the dense layout (SPEC 4).
+/// One parameter of the dense layout (docs/spec.md#tensors).
 #[derive(Clone, Debug)]
 pub struct Parameter {
     /// The module it belongs to, such as `model.layers.0.mlp.up_proj`.

@@ -1,4 +1,4 @@
-//! The checkpoint on disk, in the chain layout of SPEC 4.
+//! The checkpoint on disk, in the chain layout (docs/spec.md#chain-layout).
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
