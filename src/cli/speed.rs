@@ -30,7 +30,7 @@ impl AddAssign for Speed {
         self.counts.decoded += other.counts.decoded;
         self.counts.steps += other.counts.steps;
         self.counts.drafted += other.counts.drafted;
-        self.counts.came += other.counts.came;
+        self.counts.accepted += other.counts.accepted;
         self.answer_tokens += other.answer_tokens;
         self.prompt_time += other.prompt_time;
         self.decode_time += other.decode_time;
@@ -39,7 +39,7 @@ impl AddAssign for Speed {
 
 impl fmt::Display for Speed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts { prompt, reused, decoded, drafted, came, .. } = self.counts;
+        let Counts { prompt, reused, decoded, drafted, accepted, .. } = self.counts;
         write!(f, "prompt {} tokens, {reused} of them reused", prompt + reused)?;
         if let Some(rate) = per_second(prompt, self.prompt_time) {
             write!(f, ", the others at {rate:.1} tok/s")?;
@@ -49,7 +49,7 @@ impl fmt::Display for Speed {
             write!(f, " at {rate:.1} tok/s")?;
         }
         if drafted > 0 {
-            write!(f, ", {came} of {drafted} drafted tokens came")?;
+            write!(f, "; {accepted} of {drafted} drafted tokens accepted")?;
         }
         Ok(())
     }
@@ -66,15 +66,16 @@ mod tests {
 
     #[test]
     fn answers_add_up() {
-        let counts = Counts { prompt: 20, reused: 32, decoded: 9, steps: 10, drafted: 4, came: 3 };
+        let counts =
+            Counts { prompt: 20, reused: 32, decoded: 9, steps: 10, drafted: 4, accepted: 3 };
         let prompt_time = Duration::from_secs(2);
         let decode_time = Duration::from_secs(3);
         let mut speed = Speed { counts, answer_tokens: 10, prompt_time, decode_time };
         speed += speed;
         assert_eq!(
             speed.to_string(),
-            "prompt 104 tokens, 64 of them reused, the others at 10.0 tok/s; answer 20 tokens at 3.0 tok/s, \
-             6 of 8 drafted tokens came"
+            "prompt 104 tokens, 64 of them reused, the others at 10.0 tok/s; answer 20 tokens at 3.0 tok/s; \
+             6 of 8 drafted tokens accepted"
         );
     }
 

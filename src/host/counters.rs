@@ -1,19 +1,21 @@
-//! What the model has computed and reused so far.
+//! Running totals of the model's work.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
 
-/// Running totals since the model was loaded; shared with whoever shows them.
+use crate::model::speculation::DraftCounters;
+
+/// Running totals since the model was loaded.
 #[derive(Debug, Default)]
 pub struct Counters {
     prompt: AtomicUsize,
     reused: AtomicUsize,
     decoded: AtomicUsize,
     steps: AtomicUsize,
-    drafted: AtomicUsize,
-    came: AtomicUsize,
+    pub(super) drafts: Arc<DraftCounters>,
 }
 
-/// [`Counters`] at one moment. Tokens are counted once per sequence.
+/// The totals of a model's work at one moment. Tokens are counted once per sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Prompt tokens computed.
@@ -24,10 +26,10 @@ pub struct Counts {
     pub decoded: usize,
     /// Forward passes.
     pub steps: usize,
-    /// Tokens that the first chain has drafted (self-speculation).
+    /// Tokens drafted by the first chain (self-speculation).
     pub drafted: usize,
-    /// How many of them came.
-    pub came: usize,
+    /// Drafted tokens that were accepted.
+    pub accepted: usize,
 }
 
 impl Counters {
@@ -44,11 +46,6 @@ impl Counters {
         self.steps.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn add_drafts(&self, drafted: usize, came: usize) {
-        self.drafted.fetch_add(drafted, Ordering::Relaxed);
-        self.came.fetch_add(came, Ordering::Relaxed);
-    }
-
     /// The totals now.
     pub fn now(&self) -> Counts {
         Counts {
@@ -56,8 +53,8 @@ impl Counters {
             reused: self.reused.load(Ordering::Relaxed),
             decoded: self.decoded.load(Ordering::Relaxed),
             steps: self.steps.load(Ordering::Relaxed),
-            drafted: self.drafted.load(Ordering::Relaxed),
-            came: self.came.load(Ordering::Relaxed),
+            drafted: self.drafts.drafted(),
+            accepted: self.drafts.accepted(),
         }
     }
 }
@@ -71,7 +68,7 @@ impl Counts {
             decoded: self.decoded - earlier.decoded,
             steps: self.steps - earlier.steps,
             drafted: self.drafted - earlier.drafted,
-            came: self.came - earlier.came,
+            accepted: self.accepted - earlier.accepted,
         }
     }
 }

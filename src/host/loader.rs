@@ -27,8 +27,7 @@ use super::memory;
 use super::normal_model::HostedColm;
 use super::prompt_files::prompt_files;
 use super::request::first_line;
-use crate::model::colm::Placed;
-use crate::model::Colm;
+use crate::model::{Colm, WeightSource};
 
 /// Makes the engine load CoLM and CoLM-Air checkpoints, with all their chains, wherever it loads
 /// models: through its own model selection as well as through [`super::engine::Engine`].
@@ -284,7 +283,7 @@ impl NormalModelLoader for ColmLoader {
             k,
             max_tokens,
             &quantization,
-            &Placed {
+            &WeightSource {
                 linears: &|layer| placed(layer, loading_isq),
                 others: &|layer| placed(layer, false),
                 quantized_later: loading_isq,

@@ -1,6 +1,7 @@
 //! Where CoLM meets the mistral.rs engine: the only place that names the types of `mistralrs-core`.
 
 pub mod answer;
+mod batch;
 pub mod chain_choice;
 pub mod counters;
 pub mod dense;
@@ -19,7 +20,5 @@ pub mod prompt;
 mod prompt_files;
 pub mod prompt_probe;
 pub mod request;
-pub mod speculation;
-pub mod step;
 mod token_env;
 pub mod vocabulary;

@@ -12,17 +12,17 @@ use mistralrs_core::ext::{
 };
 use mistralrs_quant::QuantMethod;
 
+use super::batch::{decode_rows, padded, scratch_blocks, Batch, Paging};
 use super::chain_choice::chains_of;
 use super::counters::Counters;
 use super::prompt_probe::{PromptProbe, ROWS_AT_ONCE};
-use super::speculation::{Computing, Row, Speculation};
-use super::step::{decoded_rows, padded, scratch_blocks, step, Batch, Paging};
-use crate::model::{Colm, Step};
+use crate::model::speculation::{DecodeRow, ForwardContext, Speculation};
+use crate::model::{Colm, SequenceInput, Step};
 
 /// Positions per block where the model runs outside the engine's cache.
 const SCRATCH_BLOCK_SIZE: usize = 32;
 
-/// The trait's functions that hand out weights cannot fail.
+/// The host's trait gives these functions no way to fail.
 const UNPACKED: &str = "weights in host memory can be unpacked";
 
 /// A loaded model, between the engine and [`Colm::forward`].
@@ -32,21 +32,21 @@ pub struct HostedColm {
     pub(super) metadata: ModelConfigMetadata,
     pub(super) mapper: Box<dyn DeviceMapper + Send + Sync>,
     pub(super) counters: Arc<Counters>,
-    /// The engine asks for one, though the paged cache is the only one in use.
+    /// The host's trait requires one; only the paged cache is used.
     pub(super) unused_cache: EitherCache,
-    /// The sequences of the next forward pass.
-    announced: Mutex<Vec<Announced>>,
-    speculation: Mutex<Speculation>,
+    /// Set by `begin_step`, taken by `forward`.
+    plans: Mutex<Vec<SequencePlan>>,
+    speculation: Speculation,
 }
 
-/// A sequence of a forward pass.
+/// What the next forward pass needs to know of a sequence, beside what the engine passes to it.
 #[derive(Clone)]
-struct Announced {
-    /// The engine's id of it, if it decodes.
+struct SequencePlan {
+    /// The engine's id of the sequence, if it decodes.
     decoding: Option<usize>,
     /// k
-    chains: usize,
-    /// What its request wants to know of its prompt.
+    chain_count: usize,
+    /// Collects what the request wants to know about its prompt.
     probe: Option<Arc<PromptProbe>>,
 }
 
@@ -60,74 +60,71 @@ impl HostedColm {
         drafts: usize,
     ) -> Self {
         let unused_cache = EitherCache::Full(Cache::new(metadata.num_layers, false));
-        let speculation = Mutex::new(Speculation::new(drafts, counters.clone()));
-        let announced = Mutex::default();
-        Self { config, colm, metadata, mapper, counters, unused_cache, announced, speculation }
+        let speculation = Speculation::new(drafts, counters.drafts.clone());
+        let plans = Mutex::default();
+        Self { config, colm, metadata, mapper, counters, unused_cache, plans, speculation }
     }
 
     /// The chain count of a request: what its model id says, or all.
     fn chains_asked(&self, requested_model_id: Option<&str>) -> usize {
-        let loaded = self.colm.chains();
+        let loaded = self.colm.chain_count();
         let asked = requested_model_id.and_then(chains_of);
         asked.filter(|k| (1..=loaded).contains(k)).unwrap_or(loaded)
     }
 
-    /// The sequences of this forward pass. Passes that no `begin_step` announced (calibration) run all
-    /// chains.
-    fn take_announced(&self, sequences: usize) -> Result<Vec<Announced>> {
-        let announced = std::mem::take(&mut *locked(&self.announced));
-        match announced.len() {
+    /// The plans of this forward pass. A pass without `begin_step` (calibration) runs all chains.
+    fn take_plans(&self, sequences: usize) -> Result<Vec<SequencePlan>> {
+        let plans = std::mem::take(&mut *locked(&self.plans));
+        match plans.len() {
             0 => {
-                let chains = self.colm.chains();
-                Ok(vec![Announced { decoding: None, chains, probe: None }; sequences])
+                let chain_count = self.colm.chain_count();
+                Ok(vec![SequencePlan { decoding: None, chain_count, probe: None }; sequences])
             }
-            count if count == sequences => Ok(announced),
-            count => bail!("a step of {count} sequences was announced, {sequences} came"),
+            count if count == sequences => Ok(plans),
+            count => bail!("begin_step named {count} sequences; the forward pass has {sequences}"),
         }
     }
 
-    /// The rows of a batch that decodes, if there are drafts to be made or used.
+    /// The rows of a batch in which every sequence decodes, if speculation is on.
     fn rows_to_speculate(
         &self,
-        batch: &Batch<'_>,
-        paging: &Paging,
-        announced: &[Announced],
-    ) -> Result<Option<Vec<Row>>> {
-        if !locked(&self.speculation).is_on() {
-            return Ok(None);
+        sequences: &[SequenceInput],
+        plans: &[SequencePlan],
+    ) -> Option<Vec<DecodeRow>> {
+        if !self.speculation.is_on() {
+            return None;
         }
-        let ids: Option<Vec<usize>> = announced.iter().map(|one| one.decoding).collect();
-        ids.map_or(Ok(None), |ids| decoded_rows(batch, paging, &ids))
+        let ids: Vec<usize> = plans.iter().map(|plan| plan.decoding).collect::<Option<_>>()?;
+        decode_rows(sequences, &ids)
     }
 
-    /// The logits after the last rows; what is to be known of the other rows goes to the probes.
+    /// The logits after the last row of each sequence. Those of the other rows go to the probes.
     fn forward_probed(
         &self,
         step: &Step,
         kv: &[KvBlocks],
-        announced: &[Announced],
+        plans: &[SequencePlan],
     ) -> Result<Tensor> {
         let (z, rows) = self.colm.hidden(step, kv)?;
-        let announced_len = announced.len();
-        let mut asked_by_engine = Vec::with_capacity(announced_len);
-        for (index, (sequence, announced)) in rows.sequences().iter().zip(announced).enumerate() {
-            let Some(probe) = &announced.probe else {
-                asked_by_engine.push(sequence.logits.clone());
+        let mut for_engine = Vec::with_capacity(plans.len());
+        for (index, (sequence, plan)) in rows.sequences().iter().zip(plans).enumerate() {
+            let Some(probe) = &plan.probe else {
+                for_engine.push(sequence.logits.clone());
                 continue;
             };
-            asked_by_engine.push(sequence.rows - 1..sequence.rows);
+            for_engine.push(sequence.rows - 1..sequence.rows);
             probe.start();
             let tokens = step.tokens_of_sequence(index);
             for first in (0..sequence.rows).step_by(ROWS_AT_ONCE) {
                 let end = sequence.rows.min(first + ROWS_AT_ONCE);
-                let mut asked = vec![0..0; announced_len];
-                asked[index] = first..end;
-                let logits = self.colm.logits(&z, &rows, &rows.at(asked)?)?;
+                let mut selected = vec![0..0; plans.len()];
+                selected[index] = first..end;
+                let logits = self.colm.logits(&z, &rows, &rows.at(selected)?)?;
                 probe.add(&logits, &tokens[first + 1..sequence.rows.min(end + 1)])?;
             }
         }
-        let asked = rows.at(asked_by_engine)?;
-        padded(&self.colm.logits(&z, &rows, &asked)?, &asked)
+        let for_engine = rows.at(for_engine)?;
+        padded(&self.colm.logits(&z, &rows, &for_engine)?, &for_engine)
     }
 
     fn kv_blocks(&self, cache: Vec<(Tensor, Tensor)>) -> Result<Vec<KvBlocks>> {
@@ -150,37 +147,35 @@ impl HostedColm {
     }
 }
 
-/// The probe that the request of `sequence` brings, if it still has rows to see.
+/// The probe of the request of `sequence`, if it still misses rows.
 fn probe_of(sequence: &EngineSequence) -> Option<Arc<PromptProbe>> {
     let probe = sequence.extension()?.clone().downcast::<PromptProbe>().ok()?;
     probe.is_open().then_some(probe)
 }
 
-/// What a panic elsewhere left behind is whole: nothing is changed in several places.
+/// A poisoned lock is safe to reuse: the value is only ever replaced as a whole.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl NormalModel for HostedColm {
     fn begin_step(&self, sequences: &[&mut EngineSequence], is_prompt: bool) {
-        let announced = sequences.iter().map(|sequence| Announced {
+        let plans = sequences.iter().map(|sequence| SequencePlan {
             decoding: (!is_prompt).then(|| *sequence.id()),
-            chains: self.chains_asked(sequence.requested_model_id()),
+            chain_count: self.chains_asked(sequence.requested_model_id()),
             probe: is_prompt.then(|| probe_of(sequence)).flatten(),
         });
-        *locked(&self.announced) = announced.collect();
+        *locked(&self.plans) = plans.collect();
         if is_prompt {
-            let mut speculation = locked(&self.speculation);
-            sequences.iter().for_each(|sequence| speculation.forget(*sequence.id()));
+            sequences.iter().for_each(|sequence| self.speculation.forget(*sequence.id()));
         }
         self.counters.add_step();
         for sequence in sequences {
-            match is_prompt {
-                true => {
-                    let reused = sequence.prefix_cache_len();
-                    self.counters.add_prompt(sequence.get_toks().len() - reused, reused);
-                }
-                false => self.counters.add_decoded(1),
+            if is_prompt {
+                let reused = sequence.prefix_cache_len();
+                self.counters.add_prompt(sequence.get_toks().len() - reused, reused);
+            } else {
+                self.counters.add_decoded(1);
             }
         }
     }
@@ -191,7 +186,7 @@ impl NormalModel for HostedColm {
     fn cache_salt(&self, requested_model_id: Option<&str>) -> Option<String> {
         let k = self.chains_asked(requested_model_id);
         let kv_heads = &self.config.kv_heads;
-        let depends = (1..self.colm.chains()).any(|chain| kv_heads.of(chain) > 0);
+        let depends = (1..self.colm.chain_count()).any(|chain| kv_heads.of(chain) > 0);
         depends.then(|| format!("chains={k}"))
     }
 
@@ -204,9 +199,9 @@ impl NormalModel for HostedColm {
         metadata: Option<(Vec<(Tensor, Tensor)>, &PagedAttentionInputMetadata)>,
         _flash_params: &FlashParams,
     ) -> Result<Tensor> {
-        let announced = self.take_announced(input_ids.dim(0)?)?;
-        let chains: Vec<usize> = announced.iter().map(|one| one.chains).collect();
-        let all_rows: Vec<bool> = announced.iter().map(|one| one.probe.is_some()).collect();
+        let plans = self.take_plans(input_ids.dim(0)?)?;
+        let chain_counts: Vec<usize> = plans.iter().map(|plan| plan.chain_count).collect();
+        let all_logits: Vec<bool> = plans.iter().map(|plan| plan.probe.is_some()).collect();
         let (kv, paging) = match metadata {
             Some((cache, metadata)) => {
                 (self.kv_blocks(cache)?, Paging::of_engine(metadata, self.colm.device())?)
@@ -217,16 +212,20 @@ impl NormalModel for HostedColm {
             input_ids,
             seqlen_offsets,
             context_lens: &context_lens,
-            chains: &chains,
-            all_rows: &all_rows,
+            paging,
+            chain_counts: &chain_counts,
+            all_logits: &all_logits,
         };
-        if let Some(rows) = self.rows_to_speculate(&batch, &paging, &announced)? {
-            let computing = Computing { colm: &self.colm, config: &self.config, kv: &kv };
-            return locked(&self.speculation).forward(&rows, &computing)?.unsqueeze(1);
+        let sequences = batch.sequences()?;
+        if let Some(rows) = self.rows_to_speculate(&sequences, &plans) {
+            let context = ForwardContext { colm: &self.colm, config: &self.config, kv: &kv };
+            return self.speculation.forward(&rows, &context)?.unsqueeze(1);
         }
-        let step = step(&batch, paging, &self.config.kv_heads)?;
-        if all_rows.contains(&true) {
-            return self.forward_probed(&step, &kv, &announced);
+        let block_size = kv.first().map_or(SCRATCH_BLOCK_SIZE, KvBlocks::block_size);
+        let step = Step::new(sequences, block_size, &self.config.kv_heads)?;
+        batch.check_slots(&step)?;
+        if all_logits.contains(&true) {
+            return self.forward_probed(&step, &kv, &plans);
         }
         padded(&self.colm.forward(&step, &kv)?, &step.active)
     }
@@ -277,12 +276,12 @@ impl IsqModel for HostedColm {
         &mut self,
     ) -> (Vec<(&mut Arc<dyn QuantMethod>, Option<usize>)>, &dyn DeviceMapper) {
         let mut layers: Vec<(&mut Arc<dyn QuantMethod>, Option<usize>)> = Vec::new();
-        let head = self.colm.head.blocks_mut().expect(UNPACKED);
-        layers.extend(head.into_iter().map(|block| (block, None)));
-        for (index, block) in self.colm.blocks.iter_mut().enumerate() {
-            for linear in block.linears_mut() {
-                let blocks = linear.blocks_mut().expect(UNPACKED);
-                layers.extend(blocks.iter_mut().map(|block| (block, Some(index))));
+        let head = self.colm.lm_head.host_linears_mut().expect(UNPACKED);
+        layers.extend(head.into_iter().map(|linear| (linear, None)));
+        for (index, layer) in self.colm.layers.iter_mut().enumerate() {
+            for linear in layer.linears_mut() {
+                let linears = linear.host_linears_mut().expect(UNPACKED);
+                layers.extend(linears.iter_mut().map(|linear| (linear, Some(index))));
             }
         }
         (layers, &*self.mapper)
@@ -290,7 +289,7 @@ impl IsqModel for HostedColm {
 
     /// The names of calibration statistics, in the order of `get_layers`: the head has none.
     fn imatrix_names(&self) -> Result<Vec<Option<String>>> {
-        let chains = self.colm.chains();
+        let chains = self.colm.chain_count();
         let mut names = vec![None; chains];
         for layer in 0..self.metadata.num_layers {
             for projection in Projection::ALL {
@@ -304,7 +303,7 @@ impl IsqModel for HostedColm {
 
     fn residual_tensors(&self) -> Vec<(String, Tensor)> {
         let residual = UnVarBuilder::new();
-        let tables = self.colm.embedding.tables().expect(UNPACKED);
+        let tables = self.colm.embed_tokens.tables().expect(UNPACKED);
         let add = |name: String, tensors: &[Tensor]| {
             for (i, tensor) in tensors.iter().enumerate() {
                 residual.pp(&name).pp("chains").pp(i).add_tensor("weight", tensor.clone());
@@ -312,10 +311,10 @@ impl IsqModel for HostedColm {
         };
         add("model.embed_tokens".into(), &tables);
         add("model.norm".into(), &self.colm.norm.weights);
-        for (layer, block) in self.colm.blocks.iter().enumerate() {
-            add(format!("model.layers.{layer}.input_layernorm"), &block.input_norm.weights);
-            let norm = &block.post_attention_norm;
-            add(format!("model.layers.{layer}.post_attention_layernorm"), &norm.weights);
+        for (index, layer) in self.colm.layers.iter().enumerate() {
+            add(format!("model.layers.{index}.input_layernorm"), &layer.input_layernorm.weights);
+            let norm = &layer.post_attention_layernorm;
+            add(format!("model.layers.{index}.post_attention_layernorm"), &norm.weights);
         }
         residual.to_safetensors()
     }

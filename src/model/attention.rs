@@ -1,4 +1,5 @@
-//! Attention (docs/spec.md#layers). CoLM and Air differ only in which chain owns the keys and values a chain reads.
+//! Attention (docs/spec.md#layers). CoLM and CoLM-Air differ only in which chain owns the keys and values that a
+//! chain reads.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,10 +8,10 @@ use candle_core::{Result, Tensor};
 use colm_checkpoint::Projection;
 use colm_kernels::{chain_attention, ChainQueries, KvBlocks, Rope};
 
+use super::layer_weights::LayerWeights;
 use super::linear::ChainLinear;
 use super::representation::Representation;
-use super::rows::{ChainStep, Step};
-use super::source::Source;
+use super::step::{ChainStep, Step};
 
 /// Causal attention of every chain over the keys and values of the chain that owns them.
 pub struct ChainAttention {
@@ -20,26 +21,26 @@ pub struct ChainAttention {
     pub o_proj: ChainLinear,
     rope: Arc<Rope>,
     head_dim: usize,
-    /// Per chain, the key/value heads of the cache that it reads: those of its owner.
-    reads: Vec<Range<usize>>,
+    /// Per chain, the key/value heads of the cache that it reads: those of the chain that owns them.
+    read_heads: Vec<Range<usize>>,
     /// Per chain that owns keys and values, the heads of the cache that it writes.
-    owns: Vec<Range<usize>>,
+    written_heads: Vec<Range<usize>>,
 }
 
 impl ChainAttention {
-    /// The first `k` chains from `source`.
-    pub fn load(source: &Source, k: usize, rope: Arc<Rope>) -> Result<Self> {
-        let config = source.config;
+    /// Loads the first `k` chains.
+    pub fn load(weights: &LayerWeights, k: usize, rope: Arc<Rope>) -> Result<Self> {
+        let config = weights.config;
         let owned = (0..k).map(|i| config.kv_heads.range(i));
         Ok(Self {
-            q_proj: source.linear(Projection::Q, k)?,
-            k_proj: source.linear(Projection::K, k)?,
-            v_proj: source.linear(Projection::V, k)?,
-            o_proj: source.linear(Projection::O, k)?,
+            q_proj: weights.linear(Projection::Q, k)?,
+            k_proj: weights.linear(Projection::K, k)?,
+            v_proj: weights.linear(Projection::V, k)?,
+            o_proj: weights.linear(Projection::O, k)?,
             rope,
             head_dim: config.head_dim,
-            reads: (0..k).map(|i| config.kv_heads.range(config.kv_owner(i))).collect(),
-            owns: owned.filter(|heads| !heads.is_empty()).collect(),
+            read_heads: (0..k).map(|i| config.kv_heads.range(config.kv_owner(i))).collect(),
+            written_heads: owned.filter(|heads| !heads.is_empty()).collect(),
         })
     }
 
@@ -57,7 +58,7 @@ impl ChainAttention {
         let q = q.chains().iter().zip(step.chains());
         let q = q.map(|(q, chain)| self.rope.apply(&self.heads(q)?, &chain.positions));
         let q = q.collect::<Result<Vec<_>>>()?;
-        let chains = q.iter().zip(step.chains()).zip(&self.reads);
+        let chains = q.iter().zip(step.chains()).zip(&self.read_heads);
         let queries = chains.map(|((q, chain), heads)| ChainQueries {
             q,
             ranges: &chain.queries,
@@ -77,7 +78,7 @@ impl ChainAttention {
         step: &Step,
         kv: &KvBlocks,
     ) -> Result<()> {
-        let owners = k.chains().iter().zip(v.chains()).zip(&self.owns).zip(step.chains());
+        let owners = k.chains().iter().zip(v.chains()).zip(&self.written_heads).zip(step.chains());
         for (((k, v), heads), ChainStep { positions, slots, .. }) in owners {
             let (k, v) = (self.heads(k)?, self.heads(v)?);
             kv.write_turned(heads.clone(), &k, &v, slots, &self.rope, positions)?;

@@ -1,76 +1,65 @@
-//! The whole model: tokens of a step in, logits out.
+//! The whole model: the tokens of a step in, logits out.
 
 use std::sync::Arc;
 
 use candle_core::{bail, DType, Device, Result, Tensor};
 use colm_checkpoint::ColmConfig;
 use colm_kernels::{KvBlocks, Llama3Scaling, Rope};
-use mistralrs_quant::{QuantizedConfig, ShardedVarBuilder};
+use mistralrs_quant::QuantizedConfig;
 
-use super::block::Block;
+use super::active_rows::ActiveRows;
+use super::decoder_layer::DecoderLayer;
+use super::embedding::ChainEmbedding;
 use super::head::ChainHead;
-use super::layers::{ChainEmbedding, ChainRmsNorm};
+use super::layer_weights::{LayerWeights, WeightSource};
 use super::linear::ChainLinear;
+use super::norm::ChainRmsNorm;
 use super::representation::Representation;
-use super::rows::{ActiveRows, Step};
-use super::source::Source;
+use super::step::Step;
 
 /// The first k chains of a CoLM or CoLM-Air, ready to run.
 pub struct Colm {
-    pub embedding: ChainEmbedding,
-    pub blocks: Vec<Block>,
+    pub embed_tokens: ChainEmbedding,
+    pub layers: Vec<DecoderLayer>,
     pub norm: ChainRmsNorm,
-    pub head: ChainHead,
-    chains: usize,
+    pub lm_head: ChainHead,
+    chain_count: usize,
     device: Device,
     dtype: DType,
 }
 
-/// Where the loader wants the weights of each part.
-pub struct Placed<'a> {
-    /// Weights that may be quantized while loading.
-    pub linears: &'a dyn Fn(Option<usize>) -> ShardedVarBuilder,
-    /// Weights that stay as they are, on the device that computes.
-    pub others: &'a dyn Fn(Option<usize>) -> ShardedVarBuilder,
-    /// Whether the host is going to quantize the linear layers once they are loaded: then they stay
-    /// as it holds them, one by one.
-    pub quantized_later: bool,
-}
-
 impl Colm {
-    /// Loads the first `k` chains, for sequences of up to `longest` tokens. `placed` gives the root of the tensor
-    /// names (docs/spec.md#chain-layout) for a layer, or for the parts outside the layers.
+    /// Loads the first `k` chains from `source`, for sequences of up to `max_tokens` tokens.
     pub fn load(
         config: &ColmConfig,
         k: usize,
-        longest: usize,
+        max_tokens: usize,
         quantization: &Option<QuantizedConfig>,
-        placed: &Placed<'_>,
+        source: &WeightSource<'_>,
     ) -> Result<Self> {
-        let root = (placed.others)(None);
-        let pack = colm_kernels::runs_on(root.device()) && !placed.quantized_later;
-        let mut embedding = ChainEmbedding::load(config, k, &root.pp("model.embed_tokens"))?;
-        let head = match config.file.tie_word_embeddings {
-            true => ChainHead::tied(&mut embedding, pack)?,
-            false => {
-                let vb = (placed.linears)(None).pp("lm_head");
-                ChainHead::load(config, k, quantization, pack, &vb)?
-            }
+        let root = (source.others)(None);
+        let pack = colm_kernels::runs_on(root.device()) && !source.quantized_later;
+        let mut embed_tokens = ChainEmbedding::load(config, k, &root.pp("model.embed_tokens"))?;
+        let lm_head = if config.file.tie_word_embeddings {
+            ChainHead::tied(&mut embed_tokens, pack)?
+        } else {
+            let vb = (source.linears)(None).pp("lm_head");
+            ChainHead::load(config, k, quantization, pack, &vb)?
         };
-        let rope = Arc::new(rope(config, longest)?);
-        let block = |layer: usize| {
+        let rope = Arc::new(rope(config, max_tokens)?);
+        let layer = |layer: usize| {
             let name = format!("model.layers.{layer}");
-            let linears = (placed.linears)(Some(layer)).pp(&name);
-            let others = (placed.others)(Some(layer)).pp(&name);
-            let source = Source { config, quantization, pack, linears, others };
-            Block::load(&source, k, rope.clone())
+            let linears = (source.linears)(Some(layer)).pp(&name);
+            let others = (source.others)(Some(layer)).pp(&name);
+            let weights = LayerWeights { config, quantization, pack, linears, others };
+            DecoderLayer::load(&weights, k, rope.clone())
         };
         let mut colm = Self {
-            blocks: (0..config.file.num_hidden_layers).map(block).collect::<Result<_>>()?,
+            layers: (0..config.file.num_hidden_layers).map(layer).collect::<Result<_>>()?,
             norm: ChainRmsNorm::load(config, k, &root.pp("model.norm"))?,
-            embedding,
-            head,
-            chains: k,
+            embed_tokens,
+            lm_head,
+            chain_count: k,
             device: root.device().clone(),
             dtype: root.dtype(),
         };
@@ -80,65 +69,66 @@ impl Colm {
         Ok(colm)
     }
 
-    /// The host quantizes while it loads, on other threads: what it has made of the blocks is packed
-    /// when all of them are on their way.
+    /// Packs the weights that the host has quantized. The host quantizes on other threads while it loads, so this
+    /// waits until every layer has been handed to it.
     fn pack_quantized(&mut self) -> Result<()> {
-        self.head.pack_quantized()?;
-        let mut linears = self.blocks.iter_mut().flat_map(Block::linears_mut);
+        self.lm_head.pack_quantized()?;
+        let mut linears = self.layers.iter_mut().flat_map(DecoderLayer::linears_mut);
         linears.try_for_each(ChainLinear::pack_quantized)
     }
 
     /// The number of chains loaded.
-    pub fn chains(&self) -> usize {
-        self.chains
+    pub fn chain_count(&self) -> usize {
+        self.chain_count
     }
 
-    /// Where tokens come in and logits go out.
+    /// The device of the embedding and the head: tokens are read and logits are returned there.
     pub fn device(&self) -> &Device {
         &self.device
     }
 
-    /// What the weights were loaded as.
+    /// The dtype that the weights were loaded as.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
 
-    /// The logits asked for, `[rows, vocab_size]` f32 in the order of the step, each row at the chain
+    /// The logits that the step requests, `[rows, vocab_size]` f32 in the order of the step, each row at the chain
     /// count of its sequence. Keys and values of the step's rows are written to `kv`, one per layer.
     ///
-    /// Fails if a sequence asks for more chains than are loaded.
+    /// Fails if a sequence needs more chains than are loaded.
     pub fn forward(&self, step: &Step, kv: &[KvBlocks]) -> Result<Tensor> {
-        let (z, asked) = self.hidden(step, kv)?;
-        self.head.forward(&z, &asked)
+        let (z, rows) = self.hidden(step, kv)?;
+        self.lm_head.forward(&z, &rows)
     }
 
-    /// What the head reads at the rows whose logits are asked for, and these rows; otherwise as
+    /// The input of the head at the rows whose logits the step requests, and these rows. Otherwise as
     /// [`Self::forward`].
     pub fn hidden(&self, step: &Step, kv: &[KvBlocks]) -> Result<(Representation, ActiveRows)> {
         let rows = &step.active;
-        if rows.chains() > self.chains {
-            bail!("{} chains asked for, {} are loaded", rows.chains(), self.chains);
+        if rows.chain_count() > self.chain_count {
+            let needed = rows.chain_count();
+            bail!("the step needs {needed} chains; {} are loaded", self.chain_count);
         }
-        if kv.len() != self.blocks.len() {
-            bail!("{} layers of KV blocks for {} layers", kv.len(), self.blocks.len());
+        if kv.len() != self.layers.len() {
+            bail!("{} layers of KV blocks for {} layers", kv.len(), self.layers.len());
         }
-        let mut x = self.embedding.forward(step)?;
-        for (block, kv) in self.blocks.iter().zip(kv) {
-            x = block.forward(&x, step, kv)?;
+        let mut x = self.embed_tokens.forward(step)?;
+        for (layer, kv) in self.layers.iter().zip(kv) {
+            x = layer.forward(&x, step, kv)?;
         }
-        let asked = step.active.at_logits()?;
-        let x = x.to_device(&self.device)?.select(&step.active, &asked)?;
-        Ok((self.norm.forward(&x)?, asked))
+        let with_logits = rows.at_logits()?;
+        let x = x.to_device(&self.device)?.select(rows, &with_logits)?;
+        Ok((self.norm.forward(&x)?, with_logits))
     }
 
-    /// The logits at `asked`, some of the `rows` at which `z` is what the head reads.
+    /// The logits at `selected`, which are some of `rows`, the rows of `z` (see [`Self::hidden`]).
     pub fn logits(
         &self,
         z: &Representation,
         rows: &ActiveRows,
-        asked: &ActiveRows,
+        selected: &ActiveRows,
     ) -> Result<Tensor> {
-        self.head.forward(&z.select(rows, asked)?, asked)
+        self.lm_head.forward(&z.select(rows, selected)?, selected)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The head: logits at k chains = sum over i <= k of U_i z_i (docs/spec.md#layers).
+//! The head: the logits at k chains are the sum over i <= k of U_i z_i (docs/spec.md#layers).
 
 use std::sync::Arc;
 
@@ -7,25 +7,27 @@ use colm_checkpoint::ColmConfig;
 use colm_kernels::{chain_linear_add, ChainRows, ChainWeights, Unpacked};
 use mistralrs_quant::{linear_b, QuantMethod, QuantizedConfig, ShardedVarBuilder};
 
-use super::layers::{ChainEmbedding, Table};
-use super::linear::{as_blocks, block_forward, packed, packed_forward, unquantized, Blocks};
+use super::active_rows::ActiveRows;
+use super::embedding::{ChainEmbedding, Table};
+use super::linear::{
+    host_linears, linear_forward, packed, packed_forward, unquantized, HostLinears,
+};
 use super::representation::Representation;
-use super::rows::ActiveRows;
 
 /// Per chain U_i, `[vocab_size, hidden_i]`.
 pub struct ChainHead {
     chains: Vec<HeadWeights>,
 }
 
-/// As in [`super::linear::ChainLinear`].
+/// U_i, held as in [`super::linear::ChainLinear`].
 enum HeadWeights {
     Packed(Arc<ChainWeights>),
-    Block(Arc<dyn QuantMethod>),
+    Host(Arc<dyn QuantMethod>),
 }
 
 impl ChainHead {
-    /// The blocks of the first `k` chains from `vb`, which stands at the head's name. `pack` them if
-    /// the host has not quantized them.
+    /// Loads the first `k` chains. `vb` is at the head's name. Weights that the host has not quantized are packed if
+    /// `pack` is true.
     pub fn load(
         config: &ColmConfig,
         k: usize,
@@ -33,18 +35,18 @@ impl ChainHead {
         pack: bool,
         vb: &ShardedVarBuilder,
     ) -> Result<Self> {
-        let block = |i: usize| {
+        let linear = |i: usize| {
             let vb = vb.pp("chains").pp(i);
             linear_b(config.hidden.of(i), config.file.vocab_size, false, quantization, vb)
         };
-        Self::of_blocks((0..k).map(block).collect::<Result<_>>()?, pack)
+        Self::of_linears((0..k).map(linear).collect::<Result<_>>()?, pack)
     }
 
-    /// U_i = E_i (`tie_word_embeddings`). Packed, they are held once for both.
+    /// U_i = E_i (`tie_word_embeddings`). Packed weights are shared with the embedding.
     pub fn tied(embedding: &mut ChainEmbedding, pack: bool) -> Result<Self> {
         let tables = embedding.tables()?.into_iter().map(|table| (table, None));
         let tables = Unpacked::Floats(tables.collect());
-        let head = Self::of_blocks(as_blocks(tables)?, pack)?;
+        let head = Self::of_linears(host_linears(tables)?, pack)?;
         for (table, weights) in embedding.tables.iter_mut().zip(&head.chains) {
             if let HeadWeights::Packed(weights) = weights {
                 *table = Table::Tied(weights.clone());
@@ -53,13 +55,13 @@ impl ChainHead {
         Ok(head)
     }
 
-    fn of_blocks(blocks: Blocks, pack: bool) -> Result<Self> {
-        let chains = match unquantized(&blocks)? {
-            Some(plain) if pack => {
-                let packed = plain.into_iter().map(|block| ChainWeights::pack(&[block]));
+    fn of_linears(linears: HostLinears, pack: bool) -> Result<Self> {
+        let chains = match unquantized(&linears)? {
+            Some(weights) if pack => {
+                let packed = weights.into_iter().map(|weights| ChainWeights::pack(&[weights]));
                 packed.map(|weights| Ok(HeadWeights::Packed(Arc::new(weights?)))).collect()
             }
-            _ => Ok(blocks.into_iter().map(HeadWeights::Block).collect()),
+            _ => Ok(linears.into_iter().map(HeadWeights::Host).collect()),
         };
         chains.map(|chains: Vec<_>| Self { chains })
     }
@@ -67,8 +69,8 @@ impl ChainHead {
     /// As [`super::linear::ChainLinear::pack_quantized`].
     pub fn pack_quantized(&mut self) -> Result<()> {
         for weights in &mut self.chains {
-            if let HeadWeights::Block(block) = weights {
-                if let Some(packed) = packed(std::slice::from_ref(block))? {
+            if let HeadWeights::Host(linear) = weights {
+                if let Some(packed) = packed(std::slice::from_ref(linear))? {
                     *weights = HeadWeights::Packed(Arc::new(packed));
                 }
             }
@@ -88,21 +90,21 @@ impl ChainHead {
                 sum => weights.forward(z, sum)?,
             });
         }
-        logits.ok_or_else(|| candle_core::Error::msg("a step without rows has no logits"))
+        logits.ok_or_else(|| candle_core::Error::msg("the step requests no logits"))
     }
 
-    /// The blocks as the host may quantize them: what was packed is unpacked for good.
-    pub fn blocks_mut(&mut self) -> Result<Vec<&mut Arc<dyn QuantMethod>>> {
+    /// The weights in the host's form, for the host to quantize. Packed weights are unpacked and stay unpacked.
+    pub fn host_linears_mut(&mut self) -> Result<Vec<&mut Arc<dyn QuantMethod>>> {
         for weights in &mut self.chains {
             if let HeadWeights::Packed(packed) = weights {
-                *weights = HeadWeights::Block(as_blocks(packed.unpack()?)?.remove(0));
+                *weights = HeadWeights::Host(host_linears(packed.unpack()?)?.remove(0));
             }
         }
-        let blocks = self.chains.iter_mut().filter_map(|weights| match weights {
-            HeadWeights::Block(block) => Some(block),
+        let linears = self.chains.iter_mut().filter_map(|weights| match weights {
+            HeadWeights::Host(linear) => Some(linear),
             HeadWeights::Packed(_) => None,
         });
-        Ok(blocks.collect())
+        Ok(linears.collect())
     }
 }
 
@@ -111,7 +113,7 @@ impl HeadWeights {
     fn forward(&self, z: &Tensor, sum: Option<Tensor>) -> Result<Tensor> {
         let part = match self {
             Self::Packed(weights) => match &sum {
-                // What the kernels add must be in the dtype they compute in.
+                // The kernels add in the dtype they compute in.
                 Some(sum) if z.dtype() == DType::F32 => {
                     let (z, sum) = (std::slice::from_ref(z), std::slice::from_ref(sum));
                     let rows = ChainRows::same(1, z[0].dim(0)?);
@@ -119,7 +121,7 @@ impl HeadWeights {
                 }
                 _ => packed_forward(weights, z)?,
             },
-            Self::Block(block) => block_forward(block, z)?,
+            Self::Host(linear) => linear_forward(linear, z)?,
         };
         let part = part.to_dtype(DType::F32)?;
         sum.map_or(Ok(part.clone()), |sum| sum + part)

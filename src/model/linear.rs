@@ -1,4 +1,4 @@
-//! ChainLinear (docs/spec.md#layers): packed for the kernels, or as the host has quantized it.
+//! ChainLinear (docs/spec.md#layers): weights packed for the kernels, or quantized weights of the host.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,28 +16,27 @@ use mistralrs_quant::{
     UnquantLinear,
 };
 
+use super::active_rows::ActiveRows;
 use super::representation::Representation;
-use super::rows::ActiveRows;
 
-/// The blocks of a layer as the host holds them: one [`QuantMethod`] per chain, so that choosing k
-/// never slices quantized weights.
-pub type Blocks = Vec<Arc<dyn QuantMethod>>;
+/// The weights of a layer as the host holds them: one [`QuantMethod`] per chain, so that no k needs a slice of a
+/// quantized matrix.
+pub type HostLinears = Vec<Arc<dyn QuantMethod>>;
 
 /// y_i = W_i x_<=i.
 pub enum ChainLinear {
-    /// Weights the kernels know: all chains in one call.
+    /// Packed for the kernels: one call computes all chains.
     Packed(ChainWeights),
-    /// The same, but the chains hold their weights differently, because the host quantizes a matrix as its
-    /// width allows: one call per chain.
-    PackedEach(Vec<ChainWeights>),
-    /// Quantized, or about to be; one product per chain.
-    Blocks(Blocks),
+    /// Packed for the kernels, one call per chain. The host chooses the quantized type of a matrix by its width, so
+    /// the chains of a layer may have different types.
+    PackedPerChain(Vec<ChainWeights>),
+    /// Quantized by the host, or going to be: one product per chain.
+    Host(HostLinears),
 }
 
 impl ChainLinear {
-    /// The blocks of the first `k` chains from `vb`, which stands at the projection's name: of all
-    /// chains, or of chain 1 alone (Air's keys and values). `pack` them if the host has not
-    /// quantized them.
+    /// Loads the first `k` chains, or chain 1 alone for Air's keys and values. `vb` is at the projection's name.
+    /// Weights that the host has not quantized are packed if `pack` is true.
     pub fn load(
         config: &ColmConfig,
         projection: Projection,
@@ -48,35 +47,33 @@ impl ChainLinear {
     ) -> Result<Self> {
         let (inputs, outputs) = (config.inputs(projection), config.outputs(projection));
         let owners = (0..k).filter(|&i| outputs.of(i) > 0);
-        let block = |i: usize| {
+        let linear = |i: usize| {
             let vb = vb.pp("chains").pp(i);
             linear_b(inputs.upto(i), outputs.of(i), config.has_bias(projection), quantization, vb)
         };
-        let blocks: Blocks = owners.map(block).collect::<Result<_>>()?;
-        match unquantized(&blocks)? {
-            Some(blocks) if pack => Ok(Self::Packed(ChainWeights::pack(&blocks)?)),
-            _ => Ok(Self::Blocks(blocks)),
+        let linears: HostLinears = owners.map(linear).collect::<Result<_>>()?;
+        match unquantized(&linears)? {
+            Some(weights) if pack => Ok(Self::Packed(ChainWeights::pack(&weights)?)),
+            _ => Ok(Self::Host(linears)),
         }
     }
 
-    /// Packs the blocks once the host has quantized them, if it has made them something the kernels
-    /// know: one of ggml's forms that they have, or the weights as they were where their widths allow no
-    /// quantization.
+    /// Packs the weights after the host has quantized them, if the kernels support the result: a supported ggml
+    /// type, or unquantized weights where the width of the matrix allows no quantization.
     pub fn pack_quantized(&mut self) -> Result<()> {
-        let Self::Blocks(blocks) = self else { return Ok(()) };
-        if let Some(weights) = packed(blocks)? {
+        let Self::Host(linears) = self else { return Ok(()) };
+        if let Some(weights) = packed(linears)? {
             *self = Self::Packed(weights);
             return Ok(());
         }
-        let each = blocks.iter().map(|block| packed(std::slice::from_ref(block)));
-        if let Some(each) = each.collect::<Result<Option<_>>>()? {
-            *self = Self::PackedEach(each);
+        let per_chain = linears.iter().map(|linear| packed(std::slice::from_ref(linear)));
+        if let Some(per_chain) = per_chain.collect::<Result<Option<_>>>()? {
+            *self = Self::PackedPerChain(per_chain);
         }
         Ok(())
     }
 
-    /// The outputs of every chain that has rows and a block, for every one of `layers`, which all
-    /// read `x`.
+    /// The outputs of each of `layers`, which all read `x`: of every chain that has rows and weights.
     pub fn forward<const N: usize>(
         layers: [&Self; N],
         x: &Representation,
@@ -86,17 +83,18 @@ impl ChainLinear {
             let outputs = chain_linear(x.chains(), rows.chain_rows(), &packed)?;
             return Ok(exactly(outputs.into_iter().map(Representation::new)));
         }
-        let prefixes = match layers.iter().all(|layer| matches!(layer, Self::Packed(_))) {
-            true => Vec::new(),
-            false => x.prefixes(rows)?,
+        let prefixes = if layers.iter().all(|layer| matches!(layer, Self::Packed(_))) {
+            Vec::new()
+        } else {
+            x.prefixes(rows)?
         };
         let outputs = layers.iter().map(|layer| match layer {
             Self::Packed(weights) => {
                 let outputs = chain_linear(x.chains(), rows.chain_rows(), &[weights])?;
                 Ok(Representation::new(outputs.into_iter().flatten().collect()))
             }
-            Self::PackedEach(weights) => each_forward(weights, &prefixes),
-            Self::Blocks(blocks) => blocks_forward(blocks, &prefixes),
+            Self::PackedPerChain(weights) => per_chain_forward(weights, &prefixes),
+            Self::Host(linears) => host_forward(linears, &prefixes),
         });
         Ok(exactly(outputs.collect::<Result<Vec<_>>>()?.into_iter()))
     }
@@ -132,69 +130,70 @@ impl ChainLinear {
         Ok(Representation::new(gated.collect::<Result<_>>()?))
     }
 
-    /// The blocks as the host may quantize them: what was packed is unpacked for good.
-    pub fn blocks_mut(&mut self) -> Result<&mut Blocks> {
+    /// The weights in the host's form, for the host to quantize. Packed weights are unpacked and stay unpacked.
+    pub fn host_linears_mut(&mut self) -> Result<&mut HostLinears> {
         let unpacked = match self {
-            Self::Packed(weights) => as_blocks(weights.unpack()?)?,
-            Self::PackedEach(weights) => {
-                let blocks = weights.iter().map(|weights| as_blocks(weights.unpack()?));
-                blocks.collect::<Result<Vec<_>>>()?.concat()
+            Self::Packed(weights) => host_linears(weights.unpack()?)?,
+            Self::PackedPerChain(weights) => {
+                let linears = weights.iter().map(|weights| host_linears(weights.unpack()?));
+                linears.collect::<Result<Vec<_>>>()?.concat()
             }
-            Self::Blocks(blocks) => return Ok(blocks),
+            Self::Host(linears) => return Ok(linears),
         };
-        *self = Self::Blocks(unpacked);
-        self.blocks_mut()
+        *self = Self::Host(unpacked);
+        self.host_linears_mut()
     }
 }
 
 /// W_i and b_i.
 type WeightAndBias = (Tensor, Option<Tensor>);
 
-/// The weights and biases of `blocks` if the host holds them as they came, where the kernels run.
-pub(super) fn unquantized(blocks: &Blocks) -> Result<Option<Vec<WeightAndBias>>> {
-    let plain = |block: &Arc<dyn QuantMethod>| {
-        // Of a block that is waiting to be quantized the host would return weights as well.
-        let plain = block.name() == "unquant-linear" && colm_kernels::runs_on(&device_of(block)?);
-        Ok(plain.then(|| block.unquant_weight_bias()).flatten())
+/// The weights and biases of `linears`; None if one of them is quantized, or on a device without kernels.
+pub(super) fn unquantized(linears: &HostLinears) -> Result<Option<Vec<WeightAndBias>>> {
+    let plain = |linear: &Arc<dyn QuantMethod>| {
+        // For weights that wait to be quantized, `unquant_weight_bias` returns the original ones: check the name.
+        let plain = linear.name() == "unquant-linear" && colm_kernels::runs_on(&device_of(linear)?);
+        Ok(plain.then(|| linear.unquant_weight_bias()).flatten())
     };
-    blocks.iter().map(plain).collect()
+    linears.iter().map(plain).collect()
 }
 
-/// What [`ChainLinear::pack_quantized`] packs together; None if the blocks differ or there is nothing the
-/// kernels know.
-pub(super) fn packed(blocks: &[Arc<dyn QuantMethod>]) -> Result<Option<ChainWeights>> {
-    let devices = blocks.iter().map(device_of).collect::<Result<Vec<_>>>()?;
+/// `linears` packed together; None if their types differ, or if the kernels do not support their type.
+pub(super) fn packed(linears: &[Arc<dyn QuantMethod>]) -> Result<Option<ChainWeights>> {
+    let devices = linears.iter().map(device_of).collect::<Result<Vec<_>>>()?;
     if devices.iter().all(Device::is_cpu) {
-        let quantized = blocks.iter().map(quantized).collect::<Result<Option<Vec<_>>>>()?;
+        let quantized = linears.iter().map(quantized).collect::<Result<Option<Vec<_>>>>()?;
         if let Some(quantized) = quantized {
-            let alike = quantized.iter().all(|block| block.dtype() == quantized[0].dtype());
+            let alike = quantized.iter().all(|weight| weight.dtype() == quantized[0].dtype());
             return alike.then(|| ChainWeights::pack_quantized(&quantized)).transpose();
         }
     }
-    let plain = blocks.iter().map(|block| block.unquant_weight_bias()).collect::<Option<Vec<_>>>();
+    let plain = linears.iter().map(|linear| linear.unquant_weight_bias());
+    let plain = plain.collect::<Option<Vec<_>>>();
     let plain = plain.filter(|_| devices.iter().all(colm_kernels::runs_on));
     plain.map(|plain| ChainWeights::pack(&plain)).transpose()
 }
 
-/// Where the host has a block.
+/// The device of the weights.
 ///
-/// Fails if the host could not quantize it, which it says by a panic.
-fn device_of(block: &Arc<dyn QuantMethod>) -> Result<Device> {
-    let device = catch(|| block.dtype_and_device().1);
-    device.map_err(|why| Error::Msg(format!("the engine cannot quantize this model so: {why}")))
+/// Fails if the host could not quantize them: the host panics in that case.
+fn device_of(linear: &Arc<dyn QuantMethod>) -> Result<Device> {
+    let device = catch(|| linear.dtype_and_device().1);
+    device.map_err(|why| Error::Msg(format!("the engine cannot quantize this model: {why}")))
 }
 
-/// The weights of a block that the host has quantized to what the kernels know. It hands them out in
-/// the form its UQFF files have: version, kind (0 for ggml's), length, whether there is a bias, dtype,
-/// rank, the two dimensions, all u32 but for kind and bias; then the bytes.
-fn quantized(block: &Arc<dyn QuantMethod>) -> Result<Option<QTensor>> {
+/// Weights that the host has quantized to a ggml type that the kernels support; None if it is another type.
+///
+/// The host has no accessor for them, so this reads their UQFF form: version, kind (0: ggml), length, whether there
+/// is a bias, dtype, rank, the two dimensions (all u32 except kind and bias, which are bytes), then the data.
+fn quantized(linear: &Arc<dyn QuantMethod>) -> Result<Option<QTensor>> {
     const HEADER: usize = 26;
     const GGML: u8 = 0;
-    if !["gguf", "pending-isq"].contains(&block.name()) {
+    if !["gguf", "pending-isq"].contains(&linear.name()) {
         return Ok(None);
     }
-    // What cannot be written to such a file stays with the host.
-    let Ok(uqff) = block.serialize() else { return Ok(None) };
+    // Types that have no UQFF form stay with the host.
+    let Ok(uqff) = linear.serialize() else { return Ok(None) };
     let Some((header, bytes)) = uqff.split_at_checked(HEADER) else { return Ok(None) };
     let number = |at: usize| u32::from_le_bytes(std::array::from_fn(|byte| header[at + byte]));
     if header[4] != GGML || header[9] != 0 || number(14) != 2 {
@@ -216,9 +215,9 @@ fn quantized(block: &Arc<dyn QuantMethod>) -> Result<Option<QTensor>> {
     QTensor::new(storage, shape).map(Some)
 }
 
-/// The host's linear layers with these weights and biases.
-pub(super) fn as_blocks(weights: Unpacked) -> Result<Blocks> {
-    let block = |weights: QuantMethodConfig| -> Result<Arc<dyn QuantMethod>> {
+/// `weights` as linear layers of the host.
+pub(super) fn host_linears(weights: Unpacked) -> Result<HostLinears> {
+    let linear = |weights: QuantMethodConfig| -> Result<Arc<dyn QuantMethod>> {
         match weights {
             QuantMethodConfig::Gguf { .. } => Ok(Arc::new(GgufMatMul::new(weights)?)),
             _ => Ok(Arc::new(UnquantLinear::new(weights)?)),
@@ -227,49 +226,49 @@ pub(super) fn as_blocks(weights: Unpacked) -> Result<Blocks> {
     match weights {
         Unpacked::Floats(weights) => {
             let weights = weights.into_iter().map(|(weight, bias)| {
-                block(QuantMethodConfig::Unquantized(Linear::new(weight, bias)))
+                linear(QuantMethodConfig::Unquantized(Linear::new(weight, bias)))
             });
             weights.collect()
         }
         Unpacked::Quantized(weights) => {
             let weights = weights.into_iter().map(|weight| {
-                block(QuantMethodConfig::Gguf { q_weight: Arc::new(weight), b: None })
+                linear(QuantMethodConfig::Gguf { q_weight: Arc::new(weight), b: None })
             });
             weights.collect()
         }
     }
 }
 
-/// One block on its input, in the input's dtype.
-pub(super) fn block_forward(block: &Arc<dyn QuantMethod>, x: &Tensor) -> Result<Tensor> {
-    match block.quantized_act_type() {
-        Some(_) => block.forward_autocast(x),
-        // Weights that stayed as they were want x in their dtype.
-        None => block.forward(&x.to_dtype(block.dtype_and_device().0)?)?.to_dtype(x.dtype()),
+/// The product of a linear layer of the host with `x`, in the dtype of `x`.
+pub(super) fn linear_forward(linear: &Arc<dyn QuantMethod>, x: &Tensor) -> Result<Tensor> {
+    match linear.quantized_act_type() {
+        Some(_) => linear.forward_autocast(x),
+        // Unquantized weights need x in their own dtype.
+        None => linear.forward(&x.to_dtype(linear.dtype_and_device().0)?)?.to_dtype(x.dtype()),
     }
 }
 
-/// The weights of one chain on all it reads, as a chain of its own.
+/// The product of the weights of one chain with `x`, all of that chain's inputs.
 pub(super) fn packed_forward(weights: &ChainWeights, x: &Tensor) -> Result<Tensor> {
     let rows = ChainRows::same(1, x.dim(0)?);
     Ok(chain_linear(std::slice::from_ref(x), &rows, &[weights])?.remove(0).remove(0))
 }
 
-fn each_forward(weights: &[ChainWeights], prefixes: &[Tensor]) -> Result<Representation> {
+fn per_chain_forward(weights: &[ChainWeights], prefixes: &[Tensor]) -> Result<Representation> {
     let outputs = weights.iter().zip(prefixes).map(|(weights, x)| packed_forward(weights, x));
     Ok(Representation::new(outputs.collect::<Result<_>>()?))
 }
 
-fn blocks_forward(blocks: &Blocks, prefixes: &[Tensor]) -> Result<Representation> {
-    let outputs = blocks.iter().zip(prefixes).map(|(block, x)| block_forward(block, x));
+fn host_forward(linears: &HostLinears, prefixes: &[Tensor]) -> Result<Representation> {
+    let outputs = linears.iter().zip(prefixes).map(|(linear, x)| linear_forward(linear, x));
     Ok(Representation::new(outputs.collect::<Result<_>>()?))
 }
 
-/// The weights of `layers` if they may go into one call of the kernels.
+/// The weights of `layers` if one kernel call can compute them all.
 fn all_packed<const N: usize>(layers: [&ChainLinear; N]) -> Option<[&ChainWeights; N]> {
     let packed = layers.map(|layer| match layer {
         ChainLinear::Packed(weights) => Some(weights),
-        ChainLinear::PackedEach(_) | ChainLinear::Blocks(_) => None,
+        ChainLinear::PackedPerChain(_) | ChainLinear::Host(_) => None,
     });
     let packed: Vec<_> = packed.into_iter().collect::<Option<_>>()?;
     let alike = packed.iter().all(|weights| weights.held_like(packed[0]));

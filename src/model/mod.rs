@@ -1,19 +1,29 @@
-//! The model, readable top to bottom: [`rows`] says which rows each chain is active on, [`linear`],
-//! [`layers`], [`attention`], [`block`] and [`head`] compute on them, [`colm`] is the whole. Nothing here
-//! knows the host's engine; of its crates only `mistralrs-quant` is used, for loading weights and for
-//! products with quantized ones.
+//! The model, without the host's engine.
+//!
+//! Read [`colm`] first: [`Colm::forward`] takes a [`Step`] through [`embedding`], the [`decoder_layer`]s
+//! ([`norm`], [`attention`] and an MLP of [`linear`] layers) and the [`head`]. [`active_rows`] says which rows
+//! each chain computes, [`step`] what a forward pass reads, and [`speculation`] drafts tokens with the first
+//! chain.
+//!
+//! Of the host's crates only `mistralrs-quant` is used here: it loads weights and multiplies with the quantized
+//! ones that colm has no kernels for.
 
+pub mod active_rows;
 pub mod attention;
-pub mod block;
 pub mod colm;
+pub mod decoder_layer;
+pub mod embedding;
 pub mod head;
-pub mod layers;
+pub mod layer_weights;
 pub mod linear;
+pub mod norm;
 pub mod representation;
-pub mod rows;
-pub mod source;
+pub mod speculation;
+pub mod step;
 mod trial;
 
+pub use active_rows::{ActiveRows, SequenceRows};
 pub use colm::Colm;
+pub use layer_weights::WeightSource;
 pub use representation::Representation;
-pub use rows::{ActiveRows, Sequence, Step};
+pub use step::{SequenceInput, Step};

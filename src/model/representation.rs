@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Result, Tensor};
 
-use super::rows::ActiveRows;
+use super::active_rows::ActiveRows;
 
 /// x = [x_1 .. x_k]: per chain i a tensor `[rows chain i is active on, width_i]`.
 #[derive(Clone, Debug)]
@@ -27,21 +27,21 @@ impl Representation {
         Ok(Self::new(sums.collect::<Result<_>>()?))
     }
 
-    /// The same on `device`; nothing is copied if it is there.
+    /// The same on `device`. Tensors that are already there are not copied.
     pub fn to_device(&self, device: &Device) -> Result<Self> {
         let chains = self.chains.iter().map(|x| x.to_device(device));
         Ok(Self::new(chains.collect::<Result<_>>()?))
     }
 
-    /// The rows of `narrower`, all of them among `rows`, the rows of this representation.
+    /// The rows of `narrower`, which are some of `rows`, the rows of this representation.
     pub fn select(&self, rows: &ActiveRows, narrower: &ActiveRows) -> Result<Self> {
-        let chains = self.chains.iter().take(narrower.chains()).enumerate();
+        let chains = self.chains.iter().take(narrower.chain_count()).enumerate();
         let selected = chains.map(|(i, x)| rows.select(i, narrower, i, x));
         Ok(Self::new(selected.collect::<Result<_>>()?))
     }
 
-    /// x_<=i for every chain i, `[rows chain i is active on, width_<=i]`: what a product reads that
-    /// knows of one chain only.
+    /// x_<=i for every chain i, `[rows chain i is active on, width_<=i]`: the input of a matrix product that
+    /// computes a single chain.
     pub fn prefixes(&self, rows: &ActiveRows) -> Result<Vec<Tensor>> {
         let mut prefixes: Vec<Tensor> = Vec::with_capacity(self.chains.len());
         for (i, x) in self.chains.iter().enumerate() {

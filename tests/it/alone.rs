@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use colm::model::colm::Placed;
-use colm::model::{ActiveRows, Colm, Sequence, Step};
+use colm::model::{Colm, SequenceInput, Step, WeightSource};
 use colm_checkpoint::{files_for, ColmConfig};
-use colm_kernels::{BlockTables, KvBlocks, Slots};
+use colm_kernels::KvBlocks;
 use mistralrs_quant::ShardedSafeTensors;
 
 use crate::random_model;
@@ -65,9 +64,9 @@ impl Alone {
         }
         let vb = ShardedSafeTensors::wrap(Box::new(tensors), *dtype, device.clone());
         let root = |_: Option<usize>| vb.clone();
-        let placed = Placed { quantized_later: false, linears: &root, others: &root };
+        let source = WeightSource { quantized_later: false, linears: &root, others: &root };
         let colm =
-            Colm::load(&config, k, config.file.max_position_embeddings, &None, &placed).unwrap();
+            Colm::load(&config, k, config.file.max_position_embeddings, &None, &source).unwrap();
         let blocks_per_sequence = longest.div_ceil(*block_size);
         let (heads, dim) = (config.kv_heads.total(), config.head_dim);
         let zeros = |shape: &[usize]| Tensor::zeros(shape, *dtype, device).unwrap();
@@ -83,22 +82,19 @@ impl Alone {
 
     /// The logits of one step, a row per logit asked for.
     pub fn forward(&self, parts: &[Part<'_>]) -> Vec<Vec<f32>> {
-        let (mut tokens, mut slots, mut sequences, mut tables) = (vec![], vec![], vec![], vec![]);
-        for part in parts {
+        let sequences = parts.iter().map(|part| {
             let first = part.sequence * self.blocks_per_sequence;
-            tables.push((first..first + self.blocks_per_sequence).map(|b| b as u32).collect());
-            tokens.extend_from_slice(&part.tokens[part.from..part.to]);
-            slots.extend((part.from..part.to).map(|at| (first * self.block_size + at) as i64));
             let rows = part.to - part.from;
-            sequences.push(Sequence {
+            SequenceInput {
+                tokens: part.tokens[part.from..part.to].to_vec(),
                 first_position: part.from,
-                rows,
                 logits: if part.all_logits { 0..rows } else { rows - 1..rows },
-                chains: part.chains,
-            });
-        }
-        let active = ActiveRows::new(sequences, &self.config.kv_heads).unwrap();
-        let step = Step::new(tokens, &Slots::new(slots), BlockTables::new(tables), active).unwrap();
+                chain_count: part.chains,
+                blocks: (first..first + self.blocks_per_sequence).map(|b| b as u32).collect(),
+            }
+        });
+        let (block_size, kv_heads) = (self.block_size, &self.config.kv_heads);
+        let step = Step::new(sequences.collect(), block_size, kv_heads).unwrap();
         self.colm.forward(&step, &self.kv).unwrap().to_vec2().unwrap()
     }
 }

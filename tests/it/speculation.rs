@@ -28,7 +28,7 @@ async fn answers_are_the_same_and_drafts_come() {
             assert_eq!(found.usage.completion_tokens, expected.usage.completion_tokens);
         }
         let counts = drafting.counts();
-        assert!(counts.came > 0 && counts.came < counts.drafted, "{counts:?}");
+        assert!(counts.accepted > 0 && counts.accepted < counts.drafted, "{counts:?}");
         assert_eq!(plain.counts().drafted, 0);
         assert_eq!(plain.counts().decoded, counts.decoded, "the engine has asked for the same");
     }
@@ -50,7 +50,7 @@ async fn sampled_answers_are_the_same() {
         assert_eq!(found.text, expected.text, "answer {index}");
     }
     let counts = drafting.counts();
-    assert!(counts.came > 0 && counts.came < counts.drafted, "{counts:?}");
+    assert!(counts.accepted > 0 && counts.accepted < counts.drafted, "{counts:?}");
 }
 
 /// What is cached of a conversation that was answered with drafts serves the next turn.
@@ -78,7 +78,7 @@ async fn a_conversation_goes_on_from_what_drafts_have_cached() {
         assert_eq!(answer.text, fresh.text, "turn {turn}");
         messages.push(Message::assistant(answer.text));
     }
-    assert!(drafting.counts().came > 0);
+    assert!(drafting.counts().accepted > 0);
 }
 
 /// With one chain there is nothing to check.

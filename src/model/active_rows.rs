@@ -1,41 +1,41 @@
 //! Which rows each chain is active on: the one mechanism behind elastic inference, mixed batches,
 //! prefix-chain prefill and self-speculation.
 //!
-//! A step of the engine computes *rows*, pairs (sequence, position), flattened sequence by sequence.
-//! Chain i computes only the rows it is active on; the others do not exist in its tensors. The sets
-//! are nested, active(i + 1) within active(i), because chain i needs the chains below it at the same
-//! row (docs/spec.md#chains). Everything is a choice of sets:
+//! A step computes *rows*. A row is one position of one sequence; the rows of a step are flattened sequence by
+//! sequence. Chain i computes only the rows it is active on; its tensors do not contain the others. The sets
+//! are nested, active(i + 1) within active(i), because chain i reads the chains below it at the same row
+//! (docs/spec.md#chains). Each feature is a choice of these sets:
 //!
-//! - the model at k chains: chains up to k have all rows, the later ones none;
-//! - a mixed batch: chain i has the rows of the sequences whose k reaches it;
-//! - prefix-chain prefill (docs/spec.md#prefix-chain-prefill): a chain that owns no keys and values, and
-//!   has none above it that does, is needed only where logits are asked for;
-//! - self-speculation: a draft is a step at k = 1, its check a step in which a decoding sequence has
+//! - the model at k chains: chains 1 to k have all rows, the later ones none;
+//! - a mixed batch: chain i has the rows of the sequences whose k is at least i;
+//! - prefix-chain prefill (docs/spec.md#prefix-chain-prefill): a chain is active only on rows whose logits are
+//!   requested if neither it nor a later chain owns keys and values;
+//! - self-speculation: drafting is a step at k = 1, verification a step in which a decoding sequence has
 //!   several rows.
 
 use std::ops::Range;
 
 use candle_core::{bail, Device, Result, Tensor};
 use colm_checkpoint::Split;
-use colm_kernels::{BlockTables, ChainRows, QueryRange, Slots};
+use colm_kernels::{ChainRows, QueryRange};
 
-/// What one sequence brings to a step.
+/// The rows of one sequence in a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sequence {
-    /// The position of its first row: how many positions the KV cache already holds.
+pub struct SequenceRows {
+    /// The position of the first row: how many positions the KV cache already holds.
     pub first_position: usize,
-    /// How many rows it has in this step.
+    /// The number of rows.
     pub rows: usize,
-    /// The rows whose logits are asked for, counted within its own rows.
+    /// The rows whose logits are requested, as a range within `rows`.
     pub logits: Range<usize>,
-    /// k, the number of chains that compute it.
-    pub chains: usize,
+    /// k, the number of chains that compute the sequence.
+    pub chain_count: usize,
 }
 
 /// The rows of a step, or a part of them, chain by chain.
 #[derive(Clone, Debug)]
 pub struct ActiveRows {
-    sequences: Vec<Sequence>,
+    sequences: Vec<SequenceRows>,
     /// `chains[i][s]`: the rows of sequence s that chain i is active on, within the sequence's rows.
     /// Only chains with at least one row are listed.
     chains: Vec<Vec<Range<usize>>>,
@@ -49,18 +49,20 @@ impl ActiveRows {
     ///
     /// `kv_heads` says which chains own keys and values (docs/spec.md#layers): all in CoLM, the first in Air.
     ///
-    /// Fails if a sequence asks for logits of rows it has not.
-    pub fn new(sequences: Vec<Sequence>, kv_heads: &Split) -> Result<Self> {
+    /// Fails if a sequence requests logits of rows that it does not have.
+    pub fn new(sequences: Vec<SequenceRows>, kv_heads: &Split) -> Result<Self> {
         if let Some(sequence) = sequences.iter().find(|one| one.logits.end > one.rows) {
-            bail!("logits {:?} are asked of {} rows", sequence.logits, sequence.rows);
+            bail!("logits of rows {:?} are requested from {} rows", sequence.logits, sequence.rows);
         }
-        let count = sequences.iter().map(|sequence| sequence.chains).max().unwrap_or(0);
-        let active = |chain: usize, sequence: &Sequence| {
-            let writes_kv = (chain..sequence.chains).any(|above| kv_heads.of(above) > 0);
-            match chain < sequence.chains {
-                true if writes_kv => 0..sequence.rows,
-                true => sequence.logits.clone(),
-                false => 0..0,
+        let count = sequences.iter().map(|sequence| sequence.chain_count).max().unwrap_or(0);
+        let active = |chain: usize, sequence: &SequenceRows| {
+            let writes_kv = (chain..sequence.chain_count).any(|above| kv_heads.of(above) > 0);
+            if writes_kv {
+                0..sequence.rows
+            } else if chain < sequence.chain_count {
+                sequence.logits.clone()
+            } else {
+                0..0
             }
         };
         let chains = (0..count)
@@ -69,26 +71,26 @@ impl ActiveRows {
         Self::of_chains(sequences, chains)
     }
 
-    fn of_chains(sequences: Vec<Sequence>, chains: Vec<Vec<Range<usize>>>) -> Result<Self> {
+    fn of_chains(sequences: Vec<SequenceRows>, chains: Vec<Vec<Range<usize>>>) -> Result<Self> {
         let of_step = chains.iter().map(|active| rows_of_step(&sequences, active));
         let chain_rows = ChainRows::new(&of_step.collect::<Vec<_>>())?;
         Ok(Self { sequences, chains, chain_rows })
     }
 
-    /// The same sequences, reduced to the rows whose logits are asked for.
+    /// The same sequences, reduced to the rows whose logits are requested.
     pub fn at_logits(&self) -> Result<Self> {
         self.at(self.sequences.iter().map(|sequence| sequence.logits.clone()).collect())
     }
 
-    /// The same sequences, reduced to the rows `asked`, a range of each sequence's rows whose logits
-    /// are asked for.
-    pub fn at(&self, asked: Vec<Range<usize>>) -> Result<Self> {
-        let sequences = self.sequences.iter().cloned().zip(asked);
-        let sequences = sequences.map(|(sequence, logits)| Sequence { logits, ..sequence });
-        let sequences: Vec<Sequence> = sequences.collect();
-        let asking = sequences.iter().filter(|sequence| !sequence.logits.is_empty());
-        let count = asking.map(|sequence| sequence.chains).max().unwrap_or(0);
-        let within = |chain: usize, sequence: &Sequence| match chain < sequence.chains {
+    /// The same sequences, reduced to the rows `logits`: of each sequence, a range of the rows whose logits are
+    /// requested.
+    pub fn at(&self, logits: Vec<Range<usize>>) -> Result<Self> {
+        let sequences = self.sequences.iter().cloned().zip(logits);
+        let sequences = sequences.map(|(sequence, logits)| SequenceRows { logits, ..sequence });
+        let sequences: Vec<SequenceRows> = sequences.collect();
+        let with_rows = sequences.iter().filter(|sequence| !sequence.logits.is_empty());
+        let count = with_rows.map(|sequence| sequence.chain_count).max().unwrap_or(0);
+        let within = |chain: usize, sequence: &SequenceRows| match chain < sequence.chain_count {
             true => sequence.logits.clone(),
             false => 0..0,
         };
@@ -98,18 +100,18 @@ impl ActiveRows {
         Self::of_chains(sequences, chains)
     }
 
-    /// The rows of each chain among those of the chains below it.
+    /// The rows of each chain in terms of the rows of the chain before it, as the kernels take them.
     pub fn chain_rows(&self) -> &ChainRows {
         &self.chain_rows
     }
 
-    /// What each sequence brings.
-    pub fn sequences(&self) -> &[Sequence] {
+    /// The rows of each sequence.
+    pub fn sequences(&self) -> &[SequenceRows] {
         &self.sequences
     }
 
     /// The number of chains that have rows.
-    pub fn chains(&self) -> usize {
+    pub fn chain_count(&self) -> usize {
         self.chains.len()
     }
 
@@ -124,7 +126,7 @@ impl ActiveRows {
     }
 
     /// Per row of `chain`, its position in its sequence.
-    fn positions(&self, chain: usize) -> Vec<usize> {
+    pub(super) fn positions(&self, chain: usize) -> Vec<usize> {
         let sequences = self.sequences.iter().zip(&self.chains[chain]);
         sequences
             .flat_map(|(sequence, active)| active.clone().map(|row| sequence.first_position + row))
@@ -132,7 +134,7 @@ impl ActiveRows {
     }
 
     /// The queries of `chain`: one run of consecutive positions per sequence.
-    fn query_ranges(&self, chain: usize) -> Vec<QueryRange> {
+    pub(super) fn query_ranges(&self, chain: usize) -> Vec<QueryRange> {
         let sequences = self.sequences.iter().zip(&self.chains[chain]).enumerate();
         sequences
             .filter(|(_, (_, active))| !active.is_empty())
@@ -144,8 +146,8 @@ impl ActiveRows {
             .collect()
     }
 
-    /// Of `x` with the rows of `chain` in `self`, those of `narrower_chain` in `narrower`. The
-    /// tensor itself if they are the same.
+    /// Of `x`, whose rows are those of `chain` in `self`, the rows of `narrower_chain` in `narrower`. If they are
+    /// the same rows, this is `x` itself.
     pub fn select(
         &self,
         chain: usize,
@@ -160,14 +162,14 @@ impl ActiveRows {
         x.index_select(&positions_within(from, to, x.device())?, 0)
     }
 
-    /// Where the rows of `chain` stand among those of chain 0.
+    /// For each row of `chain`, its index among the rows of chain 0.
     pub fn within_first(&self, chain: usize, device: &Device) -> Result<Tensor> {
         positions_within(&self.chains[0], &self.chains[chain], device)
     }
 }
 
 /// The active rows as positions in the flattened rows of all sequences.
-fn rows_of_step(sequences: &[Sequence], active: &[Range<usize>]) -> Vec<usize> {
+fn rows_of_step(sequences: &[SequenceRows], active: &[Range<usize>]) -> Vec<usize> {
     let mut first = 0;
     let mut rows = Vec::new();
     for (sequence, active) in sequences.iter().zip(active) {
@@ -177,98 +179,24 @@ fn rows_of_step(sequences: &[Sequence], active: &[Range<usize>]) -> Vec<usize> {
     rows
 }
 
-/// For every row in `to`, its place among the rows in `from`, which has them all.
+/// For each row in `to`, its index among the rows in `from`, which contain all of them.
 fn positions_within(from: &[Range<usize>], to: &[Range<usize>], device: &Device) -> Result<Tensor> {
     let mut first = 0;
-    let mut places = Vec::new();
+    let mut indices = Vec::new();
     for (from, to) in from.iter().zip(to) {
         debug_assert!(to.is_empty() || from.start <= to.start && to.end <= from.end);
-        places.extend(to.clone().map(|row| (first + row - from.start) as u32));
+        indices.extend(to.clone().map(|row| (first + row - from.start) as u32));
         first += from.len();
     }
-    Tensor::new(places, device)
-}
-
-/// One step of the engine: its rows and where their keys and values go.
-#[derive(Clone, Debug)]
-pub struct Step {
-    /// Per row, the token.
-    tokens: Vec<u32>,
-    /// Per sequence, the blocks that hold its keys and values.
-    pub block_tables: BlockTables,
-    /// Which rows each chain is active on.
-    pub active: ActiveRows,
-    /// What every layer asks of each chain's rows.
-    chains: Vec<ChainStep>,
-}
-
-/// The rows of one chain in a step.
-#[derive(Clone, Debug)]
-pub struct ChainStep {
-    /// Per row, its position in its sequence.
-    pub positions: Vec<usize>,
-    /// Per row, where its key and value are written.
-    pub slots: Slots,
-    /// The rows as queries: one run of consecutive positions per sequence.
-    pub queries: Vec<QueryRange>,
-}
-
-impl Step {
-    /// `tokens` and `slots` (where keys and values are written) are per row, `block_tables` per
-    /// sequence.
-    ///
-    /// Fails if there are not as many of them as rows or sequences.
-    pub fn new(
-        tokens: Vec<u32>,
-        slots: &Slots,
-        block_tables: BlockTables,
-        active: ActiveRows,
-    ) -> Result<Self> {
-        let rows: usize = active.sequences().iter().map(|sequence| sequence.rows).sum();
-        let sequences = active.sequences().len();
-        if tokens.len() != rows || slots.rows() != rows || block_tables.sequences() != sequences {
-            bail!(
-                "{rows} rows of {sequences} sequences come with {} tokens, {} slots and {} block tables",
-                tokens.len(),
-                slots.rows(),
-                block_tables.sequences()
-            );
-        }
-        let chain = |chain: usize| ChainStep {
-            positions: active.positions(chain),
-            slots: Slots::new(
-                active.of_step(chain).into_iter().map(|row| slots.as_slice()[row]).collect(),
-            ),
-            queries: active.query_ranges(chain),
-        };
-        let chains = (0..active.chains()).map(chain).collect();
-        Ok(Self { tokens, block_tables, active, chains })
-    }
-
-    /// The rows of every chain that has some.
-    pub fn chains(&self) -> &[ChainStep] {
-        &self.chains
-    }
-
-    /// The tokens of the rows of the sequence at `index`.
-    pub fn tokens_of_sequence(&self, index: usize) -> &[u32] {
-        let sequences = self.active.sequences();
-        let first: usize = sequences[..index].iter().map(|sequence| sequence.rows).sum();
-        &self.tokens[first..first + sequences[index].rows]
-    }
-
-    /// The tokens of the rows `chain` is active on.
-    pub fn tokens_of(&self, chain: usize) -> Vec<u32> {
-        self.active.of_step(chain).into_iter().map(|row| self.tokens[row]).collect()
-    }
+    Tensor::new(indices, device)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn prompt(rows: usize, chains: usize) -> Sequence {
-        Sequence { first_position: 0, rows, logits: rows - 1..rows, chains }
+    fn prompt(rows: usize, chain_count: usize) -> SequenceRows {
+        SequenceRows { first_position: 0, rows, logits: rows - 1..rows, chain_count }
     }
 
     fn air(chains: usize) -> Split {
@@ -281,7 +209,7 @@ mod tests {
     }
 
     fn counts(active: &ActiveRows) -> Vec<usize> {
-        (0..active.chains()).map(|chain| active.count(chain)).collect()
+        (0..active.chain_count()).map(|chain| active.count(chain)).collect()
     }
 
     #[test]
@@ -308,7 +236,7 @@ mod tests {
 
     #[test]
     fn ranges_carry_positions_of_a_cached_prefix() {
-        let cached = Sequence { first_position: 32, rows: 4, logits: 3..4, chains: 2 };
+        let cached = SequenceRows { first_position: 32, rows: 4, logits: 3..4, chain_count: 2 };
         let active = ActiveRows::new(vec![prompt(3, 1), cached], &air(2)).unwrap();
         let last = QueryRange { sequence: 1, first_position: 35, rows: 1 };
         assert_eq!(active.query_ranges(1), [last]);

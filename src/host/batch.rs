@@ -1,0 +1,154 @@
+//! From the engine's padded batch to the rows of a [`Step`], and from logits back to the engine's form.
+
+use candle_core::{bail, DType, Device, Result, Tensor};
+use colm_kernels::{BlockTables, KvBlocks};
+use mistralrs_core::ext::PagedAttentionInputMetadata;
+
+use crate::model::speculation::DecodeRow;
+use crate::model::{ActiveRows, SequenceInput, Step};
+
+/// What the engine hands to a forward pass, one padded row of tokens per sequence.
+pub struct Batch<'a> {
+    /// `[sequences, longest]` u32, padded on the right.
+    pub input_ids: &'a Tensor,
+    /// Per sequence, the position of its first token.
+    pub seqlen_offsets: &'a [usize],
+    /// Per sequence, (start, length) of the tokens whose logits are requested, in its padded row.
+    pub context_lens: &'a [(usize, usize)],
+    /// Where keys and values are.
+    pub paging: Paging,
+    /// Per sequence, its chain count.
+    pub chain_counts: &'a [usize],
+    /// Per sequence, whether the logits of all its rows are requested, whatever `context_lens` says.
+    pub all_logits: &'a [bool],
+}
+
+/// Where the keys and values of a batch are.
+pub struct Paging {
+    /// `[sequences, longest]`: the slot of each token; negative for padding.
+    slots: Vec<Vec<i64>>,
+    tables: BlockTables,
+}
+
+impl Paging {
+    /// As the engine's block allocator says.
+    pub fn of_engine(metadata: &PagedAttentionInputMetadata, device: &Device) -> Result<Self> {
+        let tables = metadata.block_tables.as_ref();
+        let Some(tables) = tables.and_then(|tables| tables.get(&device.location())) else {
+            bail!("the engine gave no block tables for {:?}", device.location());
+        };
+        let Some(slots) = metadata.slot_mappings.get(&device.location()) else {
+            bail!("the engine gave no slots for {:?}", device.location());
+        };
+        let sequences = tables.dim(0)?;
+        let slots = slots.flatten_all()?.reshape((sequences, ()))?.to_vec2()?;
+        Ok(Self { slots, tables: BlockTables::from_tensor(tables)? })
+    }
+
+    /// Blocks of its own for a batch outside the engine, such as calibration for quantization.
+    pub fn scratch(input_ids: &Tensor, block_size: usize) -> Result<Self> {
+        let (sequences, longest) = input_ids.dims2()?;
+        let blocks = longest.div_ceil(block_size);
+        let first = |sequence: usize| sequence * blocks * block_size;
+        let slot = |sequence| (0..longest).map(move |at| (first(sequence) + at) as i64).collect();
+        let table = |sequence| (0..blocks).map(|b| (sequence * blocks + b) as u32).collect();
+        Ok(Self {
+            slots: (0..sequences).map(slot).collect(),
+            tables: BlockTables::new((0..sequences).map(table).collect()),
+        })
+    }
+}
+
+impl Batch<'_> {
+    /// The sequences of the batch, without padding.
+    pub fn sequences(&self) -> Result<Vec<SequenceInput>> {
+        let ids = self.input_ids.to_vec2::<u32>()?;
+        let entries = [
+            self.seqlen_offsets.len(),
+            self.context_lens.len(),
+            self.paging.slots.len(),
+            self.chain_counts.len(),
+            self.all_logits.len(),
+        ];
+        if entries.iter().any(|&entries| entries != ids.len()) {
+            bail!("the engine's batch of {} sequences comes with {entries:?} entries", ids.len());
+        }
+        let sequence = |(index, ids): (usize, &Vec<u32>)| {
+            // Padding has no slot, and is at the end.
+            let rows = self.paging.slots[index].iter().take_while(|&&slot| slot >= 0).count();
+            let rows = rows.min(ids.len());
+            // The engine counts in padded rows: the last token of a short sequence is at the end of the padding.
+            let padding = ids.len() - rows;
+            let (start, length) = self.context_lens[index];
+            let requested = start.saturating_sub(padding)..(start + length).saturating_sub(padding);
+            SequenceInput {
+                tokens: ids[..rows].to_vec(),
+                first_position: self.seqlen_offsets[index],
+                logits: if self.all_logits[index] { 0..rows } else { requested },
+                chain_count: self.chain_counts[index],
+                blocks: self.paging.tables.blocks(index).unwrap_or_default().to_vec(),
+            }
+        };
+        Ok(ids.iter().enumerate().map(sequence).collect())
+    }
+
+    /// Fails if the slots of `step` are not those that the engine has allocated.
+    pub fn check_slots(&self, step: &Step) -> Result<()> {
+        let allocated = self.paging.slots.iter().flatten().filter(|&&slot| slot >= 0);
+        let written = step.chains().first().map_or(&[][..], |chain| chain.slots.as_slice());
+        if !allocated.eq(written) {
+            bail!("the slots of the engine differ from those of its block tables");
+        }
+        Ok(())
+    }
+}
+
+/// `sequences`, whose ids are `ids`, as rows to decode; None unless each has exactly one row.
+pub fn decode_rows(sequences: &[SequenceInput], ids: &[usize]) -> Option<Vec<DecodeRow>> {
+    if ids.len() != sequences.len() {
+        return None;
+    }
+    let row = |(input, &sequence): (&SequenceInput, &usize)| match input.tokens[..] {
+        [token] => Some(DecodeRow {
+            sequence,
+            token,
+            position: input.first_position,
+            chain_count: input.chain_count,
+            blocks: input.blocks.clone(),
+        }),
+        _ => None,
+    };
+    sequences.iter().zip(ids).map(row).collect()
+}
+
+/// `[sequences, most rows requested by one, vocab_size]` from the rows of `logits`, in the order of the step.
+/// Sequences that request fewer rows end in zeros.
+pub fn padded(logits: &Tensor, active: &ActiveRows) -> Result<Tensor> {
+    let requested: Vec<usize> =
+        active.sequences().iter().map(|sequence| sequence.logits.len()).collect();
+    let most = requested.iter().copied().max().unwrap_or(0);
+    if requested.iter().all(|&rows| rows == most) {
+        return logits.reshape((requested.len(), most, ()));
+    }
+    let mut first = 0;
+    let mut sequences = Vec::with_capacity(requested.len());
+    for rows in requested {
+        sequences.push(logits.narrow(0, first, rows)?.pad_with_zeros(0, 0, most - rows)?);
+        first += rows;
+    }
+    Tensor::stack(&sequences, 0)
+}
+
+/// A KV cache of zeros for one layer, in the engine's shapes.
+pub fn scratch_blocks(
+    blocks: usize,
+    block_size: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    dtype: DType,
+    device: &Device,
+) -> Result<KvBlocks> {
+    let keys = Tensor::zeros((blocks, kv_heads, head_dim, block_size, 1), dtype, device)?;
+    let values = Tensor::zeros((blocks, kv_heads, head_dim, block_size), dtype, device)?;
+    KvBlocks::from_host(&keys, &values, head_dim)
+}

@@ -1,0 +1,91 @@
+//! A decoder layer, as in Llama (docs/spec.md#layers).
+
+use std::sync::Arc;
+
+use candle_core::{Device, Result};
+use colm_checkpoint::Projection;
+use colm_kernels::{KvBlocks, Rope};
+
+use super::active_rows::ActiveRows;
+use super::attention::ChainAttention;
+use super::layer_weights::LayerWeights;
+use super::linear::ChainLinear;
+use super::norm::ChainRmsNorm;
+use super::representation::Representation;
+use super::step::Step;
+
+/// y = down(silu(gate(x)) * up(x)).
+pub struct ChainMlp {
+    pub gate_proj: ChainLinear,
+    pub up_proj: ChainLinear,
+    pub down_proj: ChainLinear,
+}
+
+impl ChainMlp {
+    fn load(weights: &LayerWeights, k: usize) -> Result<Self> {
+        Ok(Self {
+            gate_proj: weights.linear(Projection::Gate, k)?,
+            up_proj: weights.linear(Projection::Up, k)?,
+            down_proj: weights.linear(Projection::Down, k)?,
+        })
+    }
+
+    fn forward_add(
+        &self,
+        x: &Representation,
+        rows: &ActiveRows,
+        residual: &Representation,
+    ) -> Result<Representation> {
+        let gated = ChainLinear::forward_gated(&self.gate_proj, &self.up_proj, x, rows)?;
+        self.down_proj.forward_add(&gated, rows, residual)
+    }
+}
+
+/// x += Attention(norm(x)); x += MLP(norm(x)).
+pub struct DecoderLayer {
+    pub input_layernorm: ChainRmsNorm,
+    pub self_attn: ChainAttention,
+    pub post_attention_layernorm: ChainRmsNorm,
+    pub mlp: ChainMlp,
+    /// Where the weights are; activations are moved there.
+    device: Device,
+}
+
+impl DecoderLayer {
+    /// Loads the first `k` chains.
+    pub fn load(weights: &LayerWeights, k: usize, rope: Arc<Rope>) -> Result<Self> {
+        Ok(Self {
+            input_layernorm: weights.norm("input_layernorm", k)?,
+            self_attn: ChainAttention::load(weights, k, rope)?,
+            post_attention_layernorm: weights.norm("post_attention_layernorm", k)?,
+            mlp: ChainMlp::load(weights, k)?,
+            device: weights.others.device().clone(),
+        })
+    }
+
+    /// The output of the layer, of the same shape as `x`. Writes keys and values of the step's rows to `kv`.
+    pub fn forward(
+        &self,
+        x: &Representation,
+        step: &Step,
+        kv: &KvBlocks,
+    ) -> Result<Representation> {
+        let x = x.to_device(&self.device)?;
+        let x = self.self_attn.forward_add(&self.input_layernorm.forward(&x)?, step, kv, &x)?;
+        self.mlp.forward_add(&self.post_attention_layernorm.forward(&x)?, &step.active, &x)
+    }
+
+    /// The linear layers, in the order of [`Projection::ALL`].
+    pub fn linears_mut(&mut self) -> [&mut ChainLinear; 7] {
+        let (attention, mlp) = (&mut self.self_attn, &mut self.mlp);
+        [
+            &mut attention.q_proj,
+            &mut attention.k_proj,
+            &mut attention.v_proj,
+            &mut attention.o_proj,
+            &mut mlp.gate_proj,
+            &mut mlp.up_proj,
+            &mut mlp.down_proj,
+        ]
+    }
+}

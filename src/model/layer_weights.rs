@@ -1,0 +1,62 @@
+//! Where the weights of the model's parts are loaded from.
+
+use candle_core::{DType, Result, Tensor};
+use colm_checkpoint::{ColmConfig, Projection, Split};
+use mistralrs_quant::{QuantizedConfig, ShardedVarBuilder};
+
+use super::linear::ChainLinear;
+use super::norm::ChainRmsNorm;
+
+/// Gives the tensors of the model by their names in the chain layout (docs/spec.md#chain-layout). Each function
+/// takes a layer, or None for the parts outside the layers, and returns the root of the names on that layer's
+/// device.
+pub struct WeightSource<'a> {
+    /// For weights that may be quantized while loading.
+    pub linears: &'a dyn Fn(Option<usize>) -> ShardedVarBuilder,
+    /// For weights that are never quantized, on the device that computes with them.
+    pub others: &'a dyn Fn(Option<usize>) -> ShardedVarBuilder,
+    /// Whether the host quantizes the linear layers after they are loaded. If so, they are not packed.
+    pub quantized_later: bool,
+}
+
+/// The weights of one decoder layer.
+pub struct LayerWeights<'a> {
+    pub config: &'a ColmConfig,
+    /// How the checkpoint is quantized, if it is.
+    pub quantization: &'a Option<QuantizedConfig>,
+    /// Whether to pack linear layers that the host has not quantized.
+    pub pack: bool,
+    /// At the layer's name. May load to the CPU first, to be quantized on the way.
+    pub linears: ShardedVarBuilder,
+    /// At the layer's name, on the device that computes.
+    pub others: ShardedVarBuilder,
+}
+
+impl LayerWeights<'_> {
+    /// The first `k` chains of a projection.
+    pub fn linear(&self, projection: Projection, k: usize) -> Result<ChainLinear> {
+        let vb = self.linears.pp(projection.name());
+        ChainLinear::load(self.config, projection, k, self.quantization, self.pack, &vb)
+    }
+
+    /// The first `k` chains of a norm.
+    pub fn norm(&self, name: &str, k: usize) -> Result<ChainRmsNorm> {
+        ChainRmsNorm::load(self.config, k, &self.others.pp(name))
+    }
+}
+
+/// The dtype of activations in a model with weights like these.
+pub(super) fn computed_in(weights: &Tensor) -> DType {
+    colm_kernels::activations(weights.device(), weights.dtype())
+}
+
+/// `chains.{i}.weight` of the first `k` chains, with the shape that `shape` gives for the chain's width.
+pub(super) fn load_chains(
+    widths: &Split,
+    k: usize,
+    vb: &ShardedVarBuilder,
+    shape: impl Fn(usize) -> Vec<usize>,
+) -> Result<Vec<Tensor>> {
+    let weight = |i: usize| vb.pp("chains").pp(i).get(shape(widths.of(i)), "weight");
+    (0..k).map(weight).collect()
+}

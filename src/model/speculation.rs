@@ -1,0 +1,328 @@
+//! Self-speculation: the first chain drafts tokens, and one step of all chains verifies them.
+//!
+//! The engine asks for the logits of one row per decoding sequence. Speculation drafts a few further tokens with
+//! chain 1 alone and computes their rows in the same step as the row that was asked for. The engine gets the
+//! logits of its row; the logits after each draft are kept. When the engine samples the drafted token, the draft
+//! is *accepted*: its logits are already known and nothing is computed. When it samples another token, the
+//! remaining drafts are *rejected* and dropped. The engine therefore samples from the same logits, bit for bit,
+//! as without drafts. Drafting is a step at k = 1 and verification is a step whose sequences have several rows
+//! (see [`ActiveRows`](super::ActiveRows)).
+//!
+//! Keys and values of drafts are written to the rest of the sequence's last block, which no other sequence reads.
+//! Those of rejected drafts are overwritten before a query can see their positions.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use candle_core::{Result, Tensor, D};
+use colm_checkpoint::ColmConfig;
+use colm_kernels::KvBlocks;
+
+use super::colm::Colm;
+use super::step::{SequenceInput, Step};
+
+/// The most rows of a verification step. With more rows, matrix products are limited by arithmetic and no longer
+/// by reading the weights, so further rows are not free.
+const MAX_VERIFIED_ROWS: usize = 16;
+
+/// The longest pause, in rows, after drafts that were all rejected.
+const MAX_PAUSE: usize = 32;
+
+/// The one row of a decoding sequence.
+#[derive(Clone, Debug)]
+pub struct DecodeRow {
+    /// The engine's id of the sequence.
+    pub sequence: usize,
+    /// The newest token.
+    pub token: u32,
+    /// Its position.
+    pub position: usize,
+    /// k, the number of chains that compute it.
+    pub chain_count: usize,
+    /// The sequence's block table.
+    pub blocks: Vec<u32>,
+}
+
+/// What a forward pass runs on.
+pub struct ForwardContext<'a> {
+    /// The model.
+    pub colm: &'a Colm,
+    /// Its config.
+    pub config: &'a ColmConfig,
+    /// The KV cache, one per layer.
+    pub kv: &'a [KvBlocks],
+}
+
+/// Running totals of drafted and accepted tokens.
+#[derive(Debug, Default)]
+pub struct DraftCounters {
+    drafted: AtomicUsize,
+    accepted: AtomicUsize,
+}
+
+impl DraftCounters {
+    /// Tokens that the first chain has drafted.
+    pub fn drafted(&self) -> usize {
+        self.drafted.load(Ordering::Relaxed)
+    }
+
+    /// Drafted tokens that were accepted.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
+    }
+}
+
+/// Drafts tokens and keeps the logits after them.
+pub struct Speculation {
+    /// The most tokens drafted at once; 0 turns speculation off.
+    max_drafts: usize,
+    /// By the engine's id of the sequence. Locked before and after a forward pass, never during one.
+    sequences: Mutex<HashMap<usize, Drafts>>,
+    counters: Arc<DraftCounters>,
+}
+
+/// The drafts of one sequence.
+#[derive(Debug, Default)]
+struct Drafts {
+    /// The position of the first pending draft, and the chain count that computed the logits.
+    position: usize,
+    chain_count: usize,
+    /// Drafted tokens that are neither accepted nor rejected, the next one first, each with the logits after it.
+    pending: VecDeque<(u32, Tensor)>,
+    /// How many tokens were drafted last, and how many of them were accepted.
+    drafted: usize,
+    accepted: usize,
+    /// How many rows are still computed without drafts, and how many were after the last drafts in vain.
+    pause: usize,
+    last_pause: usize,
+}
+
+impl Drafts {
+    /// Accepts `row` if it is the next draft, and returns the logits after it.
+    fn accept(&mut self, row: &DecodeRow) -> Option<Tensor> {
+        let (token, _) = self.pending.front()?;
+        let expected = (*token, self.position, self.chain_count);
+        if (row.token, row.position, row.chain_count) != expected {
+            return None;
+        }
+        self.position += 1;
+        self.accepted += 1;
+        self.pending.pop_front().map(|(_, logits)| logits)
+    }
+
+    /// How many tokens to draft next: twice as many as were accepted if all were, as many as were accepted if only
+    /// some were, and none for a while if all were rejected.
+    fn next_length(&mut self, max_drafts: usize) -> usize {
+        if self.pause > 0 {
+            self.pause -= 1;
+            return 0;
+        }
+        let (drafted, accepted) = (self.drafted, self.accepted);
+        (self.drafted, self.accepted) = (0, 0);
+        if drafted == 0 {
+            return max_drafts.min(2);
+        }
+        if accepted == 0 {
+            self.last_pause = (2 * self.last_pause).clamp(1, MAX_PAUSE);
+            self.pause = self.last_pause - 1;
+            return 0;
+        }
+        self.last_pause = 0;
+        if accepted == drafted {
+            max_drafts.min(2 * accepted)
+        } else {
+            accepted
+        }
+    }
+
+    /// Keeps `drafted`, the tokens after `row`, with the logits after each; drops what was pending.
+    fn keep(&mut self, row: &DecodeRow, drafted: Vec<(u32, Tensor)>) {
+        (self.position, self.chain_count) = (row.position + 1, row.chain_count);
+        (self.drafted, self.accepted) = (drafted.len(), 0);
+        self.pending = drafted.into();
+    }
+}
+
+impl Speculation {
+    /// Drafts at most `max_drafts` tokens at once; with 0 [`Self::is_on`] is false.
+    pub fn new(max_drafts: usize, counters: Arc<DraftCounters>) -> Self {
+        Self { max_drafts, sequences: Mutex::default(), counters }
+    }
+
+    /// Whether tokens are drafted at all.
+    pub fn is_on(&self) -> bool {
+        self.max_drafts > 0
+    }
+
+    /// Drops the drafts of `sequence`, whose keys and values are going to be computed again.
+    pub fn forget(&self, sequence: usize) {
+        self.sequences().remove(&sequence);
+    }
+
+    /// The logits after each of `rows`, `[rows, vocab_size]` f32.
+    pub fn forward(&self, rows: &[DecodeRow], context: &ForwardContext<'_>) -> Result<Tensor> {
+        let mut logits = self.accept(rows);
+        let missing = rows.iter().zip(&logits).filter(|(_, logits)| logits.is_none());
+        let missing: Vec<&DecodeRow> = missing.map(|(row, _)| row).collect();
+        if !missing.is_empty() {
+            let computed = self.draft_and_verify(&missing, context)?;
+            let empty = logits.iter_mut().filter(|logits| logits.is_none());
+            empty.zip(computed).for_each(|(empty, computed)| *empty = Some(computed));
+        }
+        Tensor::stack(&logits.into_iter().flatten().collect::<Vec<_>>(), 0)
+    }
+
+    /// The logits after each row that is an accepted draft.
+    fn accept(&self, rows: &[DecodeRow]) -> Vec<Option<Tensor>> {
+        let mut sequences = self.sequences();
+        // A sequence that is not in the batch has ended, or comes back as if it were new.
+        let in_batch: HashSet<usize> = rows.iter().map(|row| row.sequence).collect();
+        sequences.retain(|sequence, _| in_batch.contains(sequence));
+        let logits = rows.iter().map(|row| sequences.entry(row.sequence).or_default().accept(row));
+        let logits: Vec<Option<Tensor>> = logits.collect();
+        let accepted = logits.iter().flatten().count();
+        self.counters.accepted.fetch_add(accepted, Ordering::Relaxed);
+        logits
+    }
+
+    /// The logits after each of `rows`. Those after the drafted tokens are kept.
+    fn draft_and_verify(
+        &self,
+        rows: &[&DecodeRow],
+        context: &ForwardContext<'_>,
+    ) -> Result<Vec<Tensor>> {
+        let drafts = self.draft(rows, context)?;
+        let verified = rows.iter().zip(&drafts).map(|(row, drafts)| {
+            let tokens = std::iter::once(row.token).chain(drafts.iter().copied());
+            input(row, row.position, tokens.collect(), row.chain_count)
+        });
+        let logits = context.logits(verified.collect())?;
+        let mut sequences = self.sequences();
+        let mut first = 0;
+        let mut after_rows = Vec::with_capacity(rows.len());
+        for (row, drafted) in rows.iter().zip(drafts) {
+            after_rows.push(logits.get(first)?);
+            let rows = 1 + drafted.len();
+            let after_drafts = (first + 1..first + rows).map(|row| logits.get(row));
+            let drafted = drafted.into_iter().zip(after_drafts);
+            let drafted = drafted.map(|(token, logits)| Ok((token, logits?)));
+            sequences.entry(row.sequence).or_default().keep(row, drafted.collect::<Result<_>>()?);
+            first += rows;
+        }
+        Ok(after_rows)
+    }
+
+    /// Per row, the tokens that the first chain predicts after it.
+    fn draft(&self, rows: &[&DecodeRow], context: &ForwardContext<'_>) -> Result<Vec<Vec<u32>>> {
+        let lengths = self.draft_lengths(rows, context);
+        let mut drafts = vec![Vec::new(); rows.len()];
+        for round in 0..lengths.iter().copied().max().unwrap_or(0) {
+            let drafting: Vec<usize> =
+                (0..rows.len()).filter(|&row| lengths[row] > round).collect();
+            let inputs = drafting.iter().map(|&index| {
+                let row = rows[index];
+                let token = drafts[index].last().copied().unwrap_or(row.token);
+                input(row, row.position + round, vec![token], 1)
+            });
+            let logits = context.logits(inputs.collect())?;
+            let tokens = logits.argmax(D::Minus1)?.to_vec1::<u32>()?;
+            for (index, token) in drafting.into_iter().zip(tokens) {
+                drafts[index].push(token);
+            }
+        }
+        self.counters.drafted.fetch_add(lengths.iter().sum(), Ordering::Relaxed);
+        Ok(drafts)
+    }
+
+    /// Per row, how many tokens to draft after it.
+    fn draft_lengths(&self, rows: &[&DecodeRow], context: &ForwardContext<'_>) -> Vec<usize> {
+        let mut sequences = self.sequences();
+        let per_row = (MAX_VERIFIED_ROWS / rows.len()).saturating_sub(1);
+        let length = |row: &&DecodeRow| {
+            if row.chain_count == 1 {
+                return 0;
+            }
+            let wanted = sequences.entry(row.sequence).or_default().next_length(self.max_drafts);
+            wanted.min(per_row).min(context.free_positions(row))
+        };
+        rows.iter().map(length).collect()
+    }
+
+    /// A poisoned lock is safe to reuse: each change is complete within one statement, or only drops drafts.
+    fn sequences(&self) -> MutexGuard<'_, HashMap<usize, Drafts>> {
+        self.sequences.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Rows of the sequence of `row`: those of `tokens`, from `position` on, with the logits of each.
+fn input(row: &DecodeRow, position: usize, tokens: Vec<u32>, chain_count: usize) -> SequenceInput {
+    let logits = 0..tokens.len();
+    SequenceInput {
+        tokens,
+        first_position: position,
+        logits,
+        chain_count,
+        blocks: row.blocks.clone(),
+    }
+}
+
+impl ForwardContext<'_> {
+    /// How many positions after `row` are both in its block and in the model's context.
+    fn free_positions(&self, row: &DecodeRow) -> usize {
+        let block_size = self.block_size();
+        let in_block = block_size - row.position % block_size - 1;
+        let in_context = self.config.file.max_position_embeddings.saturating_sub(row.position + 1);
+        in_block.min(in_context)
+    }
+
+    fn block_size(&self) -> usize {
+        self.kv.first().map_or(1, KvBlocks::block_size)
+    }
+
+    /// The logits that `sequences` request, `[rows, vocab_size]` f32.
+    fn logits(&self, sequences: Vec<SequenceInput>) -> Result<Tensor> {
+        let step = Step::new(sequences, self.block_size(), &self.config.kv_heads)?;
+        self.colm.forward(&step, self.kv)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(drafted: usize, accepted: usize, drafts: &mut Drafts) -> usize {
+        (drafts.drafted, drafts.accepted) = (drafted, accepted);
+        drafts.next_length(8)
+    }
+
+    #[test]
+    fn drafts_get_longer_while_all_are_accepted_and_shorter_otherwise() {
+        let mut drafts = Drafts::default();
+        assert_eq!(drafts.next_length(8), 2);
+        assert_eq!(after(2, 2, &mut drafts), 4);
+        assert_eq!(after(4, 4, &mut drafts), 8);
+        assert_eq!(after(8, 8, &mut drafts), 8);
+        assert_eq!(after(8, 3, &mut drafts), 3);
+        assert_eq!(after(3, 1, &mut drafts), 1);
+        assert_eq!(Drafts::default().next_length(1), 1);
+    }
+
+    #[test]
+    fn rejected_drafts_are_followed_by_ever_longer_pauses() {
+        let mut drafts = Drafts::default();
+        let mut rows = 0;
+        let mut drafted = Vec::new();
+        while drafted.len() < 8 {
+            let length = drafts.next_length(8);
+            if length > 0 {
+                drafted.push(rows);
+            }
+            // All are rejected.
+            (drafts.drafted, drafts.accepted) = (length, 0);
+            rows += 1;
+        }
+        let gaps: Vec<usize> = drafted.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert_eq!(gaps, [2, 3, 5, 9, 17, 33, 33]);
+    }
+}

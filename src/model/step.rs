@@ -1,0 +1,142 @@
+//! One forward pass: its rows, their tokens, and where their keys and values are.
+
+use std::ops::Range;
+
+use candle_core::{bail, Result};
+use colm_checkpoint::Split;
+use colm_kernels::{BlockTables, QueryRange, Slots};
+
+use super::active_rows::{ActiveRows, SequenceRows};
+
+/// What one sequence brings to a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SequenceInput {
+    /// One token per row, in the order of their positions.
+    pub tokens: Vec<u32>,
+    /// The position of the first row: how many positions the KV cache already holds.
+    pub first_position: usize,
+    /// The rows whose logits are requested, as a range within `tokens`.
+    pub logits: Range<usize>,
+    /// k, the number of chains that compute the sequence.
+    pub chain_count: usize,
+    /// The sequence's block table: KV block b holds positions `b * block_size ..`.
+    pub blocks: Vec<u32>,
+}
+
+/// The rows of one forward pass, flattened sequence by sequence.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Per row, the token.
+    tokens: Vec<u32>,
+    /// Per sequence, the blocks that hold its keys and values.
+    pub block_tables: BlockTables,
+    /// Which rows each chain is active on.
+    pub active: ActiveRows,
+    /// Per chain, what attention needs to know about its rows.
+    chains: Vec<ChainStep>,
+}
+
+/// The rows of one chain in a step.
+#[derive(Clone, Debug)]
+pub struct ChainStep {
+    /// Per row, its position in its sequence.
+    pub positions: Vec<usize>,
+    /// Per row, the slot that its key and value are written to.
+    pub slots: Slots,
+    /// The rows as queries: one run of consecutive positions per sequence.
+    pub queries: Vec<QueryRange>,
+}
+
+impl Step {
+    /// The step that computes all rows of `sequences` on a KV cache with blocks of `block_size` positions.
+    /// `kv_heads` says which chains own keys and values (docs/spec.md#layers).
+    ///
+    /// Fails if a sequence has no block for one of its positions, or requests logits of a row that it does
+    /// not have.
+    pub fn new(sequences: Vec<SequenceInput>, block_size: usize, kv_heads: &Split) -> Result<Self> {
+        let mut slots = Vec::new();
+        for sequence in &sequences {
+            slots.extend(slots_of(sequence, block_size)?);
+        }
+        let rows = sequences.iter().map(|sequence| SequenceRows {
+            first_position: sequence.first_position,
+            rows: sequence.tokens.len(),
+            logits: sequence.logits.clone(),
+            chain_count: sequence.chain_count,
+        });
+        let active = ActiveRows::new(rows.collect(), kv_heads)?;
+        let chain = |chain: usize| {
+            let slots = active.of_step(chain).into_iter().map(|row| slots[row]).collect();
+            ChainStep {
+                positions: active.positions(chain),
+                slots: Slots::new(slots),
+                queries: active.query_ranges(chain),
+            }
+        };
+        let chains = (0..active.chain_count()).map(chain).collect();
+        let (tokens, tables): (Vec<_>, Vec<_>) =
+            sequences.into_iter().map(|sequence| (sequence.tokens, sequence.blocks)).unzip();
+        Ok(Self { tokens: tokens.concat(), block_tables: BlockTables::new(tables), active, chains })
+    }
+
+    /// Every chain that has rows.
+    pub fn chains(&self) -> &[ChainStep] {
+        &self.chains
+    }
+
+    /// The tokens of the rows of the sequence at `index`.
+    pub fn tokens_of_sequence(&self, index: usize) -> &[u32] {
+        let sequences = self.active.sequences();
+        let first: usize = sequences[..index].iter().map(|sequence| sequence.rows).sum();
+        &self.tokens[first..first + sequences[index].rows]
+    }
+
+    /// The tokens of the rows that `chain` is active on.
+    pub fn tokens_of_chain(&self, chain: usize) -> Vec<u32> {
+        self.active.of_step(chain).into_iter().map(|row| self.tokens[row]).collect()
+    }
+}
+
+/// Per row of `sequence`, the slot that its key and value are written to.
+fn slots_of(sequence: &SequenceInput, block_size: usize) -> Result<Vec<i64>> {
+    let SequenceInput { tokens, first_position, blocks, .. } = sequence;
+    let slot = |position: usize| match blocks.get(position / block_size) {
+        Some(&block) => Ok((block as usize * block_size + position % block_size) as i64),
+        None => bail!("position {position} has no block: the table has {} blocks", blocks.len()),
+    };
+    (*first_position..first_position + tokens.len()).map(slot).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sequence(first_position: usize, tokens: &[u32], blocks: &[u32]) -> SequenceInput {
+        SequenceInput {
+            tokens: tokens.to_vec(),
+            first_position,
+            logits: tokens.len() - 1..tokens.len(),
+            chain_count: 2,
+            blocks: blocks.to_vec(),
+        }
+    }
+
+    #[test]
+    fn rows_are_written_to_the_blocks_of_their_sequence() {
+        let sequences = vec![sequence(3, &[7, 8], &[5, 2]), sequence(0, &[9], &[1])];
+        let step = Step::new(sequences, 4, &Split::all_in_first(2, 2)).unwrap();
+        assert_eq!(step.chains()[0].slots.as_slice(), [5 * 4 + 3, 2 * 4, 4]);
+        assert_eq!(step.chains()[0].positions, [3, 4, 0]);
+        // Chain 2 of an Air is needed at the last row of each sequence only.
+        assert_eq!(step.chains()[1].slots.as_slice(), [2 * 4, 4]);
+        assert_eq!(step.tokens_of_chain(1), [8, 9]);
+        assert_eq!(step.tokens_of_sequence(1), [9]);
+    }
+
+    #[test]
+    fn a_position_without_a_block_is_an_error() {
+        let error = Step::new(vec![sequence(3, &[7, 8], &[5])], 4, &Split::all_in_first(2, 2));
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("position 4 has no block"), "{error}");
+    }
+}
