@@ -97,7 +97,8 @@ impl Contender {
     /// Bytes of the linear layers and the head that a decoded token reads.
     pub fn weight_bytes(&self, setting: &Setting) -> Result<f64> {
         let config = self.model.config(setting)?;
-        let matrices = config.tensors(self.k).filter(|tensor| tensor.shape().len() == 2);
+        let matrices =
+            config.tensors(config.chain_count(self.k)?).filter(|tensor| tensor.shape().len() == 2);
         let read = matrices.filter(|tensor| !tensor.name().contains("embed_tokens"));
         let weights: usize = read.map(|tensor| tensor.shape().iter().product::<usize>()).sum();
         Ok(weights as f64 * setting.weights.bytes())

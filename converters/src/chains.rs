@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::chain_count::ChainCount;
 use crate::config::ConfigError;
 use crate::config_checks::MAX_SIZE;
 
@@ -34,6 +35,17 @@ impl Chains {
     /// n, the number of chains.
     pub fn count(&self) -> usize {
         self.0.len()
+    }
+
+    /// n as a [`ChainCount`]: all chains of the model.
+    pub fn all(&self) -> ChainCount {
+        ChainCount::new(self.count(), self.count()).expect("`Chains` is never empty")
+    }
+
+    /// 1, 2, .. n: every number of chains the model can be computed at.
+    pub fn counts(&self) -> impl Iterator<Item = ChainCount> {
+        let n = self.count();
+        (1..=n).filter_map(move |k| ChainCount::new(k, n).ok())
     }
 
     /// The ratios as written in config.json.

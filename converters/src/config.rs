@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::any_json::AnyJson;
+use crate::chain_count::{ChainCount, ChainCountError};
 use crate::chains::{Chains, Split};
 use crate::config_checks::{check_sizes, head_dim, rope_scaling, split_kv_heads};
 use crate::json_file::{self, parse_text, read_text_up_to, JsonFileError};
@@ -129,6 +130,19 @@ impl ColmConfig {
             chains,
             file,
         })
+    }
+
+    /// k of the n chains of this model.
+    ///
+    /// # Errors
+    /// If `k` is 0 or larger than n.
+    pub fn chain_count(&self, k: usize) -> Result<ChainCount, ChainCountError> {
+        ChainCount::new(k, self.chains.count())
+    }
+
+    /// n, all chains of this model.
+    pub fn all_chains(&self) -> ChainCount {
+        self.chains.all()
     }
 
     /// The chain (from 0) whose keys and values chain `i` attends to.

@@ -1,5 +1,6 @@
 //! What k chains cost (SPEC 6), from the config alone.
 
+use crate::chain_count::ChainCount;
 use crate::config::{Architecture, ColmConfig};
 use crate::names::{Part, Projection};
 
@@ -43,22 +44,22 @@ impl ColmConfig {
     /// Elements of all tensors of the first `k` chains.
     ///
     /// # Panics
-    /// If `k` is more than the number of chains.
-    pub fn parameters(&self, k: usize) -> u128 {
-        (0..k).map(|chain| self.chain_size(chain, |_| false).parameters).sum()
+    /// If `k` is more than the number of chains of this model.
+    pub fn parameters(&self, k: ChainCount) -> u128 {
+        (0..k.get()).map(|chain| self.chain_size(chain, |_| false).parameters).sum()
     }
 
     /// Elements of the KV cache per token at `k` chains.
-    pub(crate) fn kv_elements(&self, k: usize) -> u128 {
-        let heads = self.kv_heads.first(k) as u128;
+    pub(crate) fn kv_elements(&self, k: ChainCount) -> u128 {
+        let heads = self.kv_heads.first(k.get()) as u128;
         2 * self.file.num_hidden_layers as u128 * heads * self.head_dim as u128
     }
 
     /// How many of `k` chains a prompt's tokens go through: keys and values are all they leave.
-    pub(crate) fn prompt_chains(&self, k: usize) -> usize {
+    pub(crate) fn prompt_chains(&self, k: ChainCount) -> ChainCount {
         match self.architecture {
             Architecture::Colm => k,
-            Architecture::ColmAir => 1,
+            Architecture::ColmAir => ChainCount::ONE,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use safetensors::Dtype;
 use thiserror::Error;
 
+use crate::chain_count::ChainCountError;
 use crate::config::ConfigError;
 use crate::convert::ExpandError;
 use crate::header::HeaderError;
@@ -34,8 +35,8 @@ pub enum CheckpointError {
          safetensors files, as Hugging Face models have"
     )]
     NoConfig { dir: PathBuf, holds: String },
-    #[error("{asked} chains are asked for, but the model has {count}; expected 1 to {count}")]
-    ChainsAsked { asked: usize, count: usize },
+    #[error(transparent)]
+    ChainCount(#[from] ChainCountError),
     #[error("cannot read {path}: {source}")]
     Read { path: PathBuf, source: std::io::Error },
     #[error("{path}: {source}")]

@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::any_json::AnyJson;
+use crate::chain_count::ChainCount;
 use crate::config::ColmConfig;
 use crate::error::CheckpointError;
 use crate::escaped::escaped;
@@ -83,7 +84,7 @@ impl Index {
     pub fn files_for(
         &self,
         config: &ColmConfig,
-        k: usize,
+        k: ChainCount,
     ) -> Result<Vec<(String, String)>, CheckpointError> {
         let chains = self.weight_map.keys().any(|name| Layout::of_name(name) == Layout::Chains);
         let files: BTreeSet<&String> = if chains {

@@ -7,6 +7,7 @@ use std::path::Path;
 use safetensors::Dtype;
 use serde::Serialize;
 
+use crate::chain_count::ChainCount;
 use crate::config::ColmConfig;
 use crate::cost::ChainSize;
 use crate::error::CheckpointError;
@@ -88,10 +89,8 @@ pub fn inspect(dir: &Path) -> Result<Inspection, CheckpointError> {
     let (config, llama) = understand(dir)?;
     let leniency = llama.unwrap_or(OF_COLM);
     let k = chains_present(dir, &config, leniency)?;
-    let checkpoint = match k {
-        0 => None,
-        k => Some(Checkpoint::open_leniently(dir, &config, k, leniency)?),
-    };
+    let open = |k| Checkpoint::open_leniently(dir, &config, k, leniency);
+    let checkpoint = k.map(open).transpose()?;
     let dtype = kv_dtype(&config, checkpoint.as_ref());
     let widths = |i| Widths {
         hidden: config.hidden.of(i),
@@ -120,28 +119,27 @@ pub fn inspect(dir: &Path) -> Result<Inspection, CheckpointError> {
     })
 }
 
-/// For how many chains the files are there; 0 if there are no weights at all.
+/// The number of chains whose files are present; None if there are no weights at all.
 fn chains_present(
     dir: &Path,
     config: &ColmConfig,
     leniency: Leniency,
-) -> Result<usize, CheckpointError> {
+) -> Result<Option<ChainCount>, CheckpointError> {
     let find = |k| WeightFiles::find(dir, config, k, leniency.state_dicts);
-    let all = config.chains.count();
-    match find(all) {
-        Ok(_) => Ok(all),
-        Err(CheckpointError::NoWeights { .. }) => Ok(0),
+    match find(config.all_chains()) {
+        Ok(_) => Ok(Some(config.all_chains())),
+        Err(CheckpointError::NoWeights { .. }) => Ok(None),
         // Of a chain layout a device may hold the first files only.
-        Err(CheckpointError::MissingFile { .. }) if find(1).is_ok() => {
-            let (mut present, mut missing) = (1, all);
+        Err(CheckpointError::MissingFile { .. }) if find(ChainCount::ONE).is_ok() => {
+            let (mut present, mut missing) = (1, config.chains.count());
             while missing - present > 1 {
                 let middle = present + (missing - present) / 2;
-                match find(middle) {
+                match find(config.chain_count(middle)?) {
                     Ok(_) => present = middle,
                     Err(_) => missing = middle,
                 }
             }
-            Ok(present)
+            Ok(Some(config.chain_count(present)?))
         }
         Err(error) => Err(error),
     }
@@ -149,7 +147,9 @@ fn chains_present(
 
 fn dtypes(checkpoint: &Checkpoint) -> BTreeMap<String, u128> {
     let mut dtypes = BTreeMap::new();
-    for tensor in (0..checkpoint.chains()).flat_map(|chain| checkpoint.tensors_held(chain)) {
+    for tensor in
+        (0..checkpoint.chain_count().get()).flat_map(|chain| checkpoint.tensors_held(chain))
+    {
         let elements: usize = tensor.shape().iter().product();
         *dtypes.entry(checkpoint.dtype(&tensor).to_string()).or_default() += elements as u128;
     }
@@ -181,22 +181,23 @@ fn costs(
     let element = (dtype.bitsize() / 8) as u128;
     let (mut upto, mut memory_bytes, mut first) = (ChainSize::default(), 0, 0);
     let mut costs = Vec::new();
-    for k in 1..=config.chains.count() {
-        let size = config.chain_size(k - 1, is_absent);
+    for k in config.chains.counts() {
+        let chain = k.get() - 1;
+        let size = config.chain_size(chain, is_absent);
         upto.parameters += size.parameters;
         upto.linear += size.linear;
         upto.head += size.head;
-        if k == 1 {
+        if k == ChainCount::ONE {
             first = size.linear;
         }
-        memory_bytes += match checkpoint.filter(|checkpoint| k <= checkpoint.chains()) {
-            Some(checkpoint) => bytes_of(checkpoint, k - 1),
+        memory_bytes += match checkpoint.filter(|checkpoint| k <= checkpoint.chain_count()) {
+            Some(checkpoint) => bytes_of(checkpoint, chain),
             None => size.parameters * element,
         };
         let files = checkpoint.and_then(|_| files(dir, config, k, leniency));
         let prompt_linear = if config.prompt_chains(k) == k { upto.linear } else { first };
         costs.push(Cost {
-            chains: k,
+            chains: k.get(),
             parameters: upto.parameters,
             memory_bytes,
             disk_bytes: files.as_ref().map(|files| files.iter().map(|(_, bytes)| bytes).sum()),
@@ -223,7 +224,7 @@ fn bytes_of(checkpoint: &Checkpoint, chain: usize) -> u128 {
 fn files(
     dir: &Path,
     config: &ColmConfig,
-    k: usize,
+    k: ChainCount,
     leniency: Leniency,
 ) -> Option<Vec<(String, u64)>> {
     let files = WeightFiles::find(dir, config, k, leniency.state_dicts).ok()?;

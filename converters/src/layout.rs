@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::chain_count::ChainCount;
 use crate::config::ColmConfig;
 use crate::error::CheckpointError;
 use crate::folder_kind;
@@ -55,7 +56,7 @@ pub fn chain_file(chain: usize, count: usize) -> String {
 pub fn files_for(
     dir: &Path,
     config: &ColmConfig,
-    k: usize,
+    k: ChainCount,
 ) -> Result<Vec<PathBuf>, CheckpointError> {
     Ok(WeightFiles::find(dir, config, k, false)?.paths)
 }
@@ -66,7 +67,7 @@ pub fn names_for(
     dir: &Path,
     names: &[String],
     config: &ColmConfig,
-    k: usize,
+    k: ChainCount,
 ) -> Result<Vec<String>, CheckpointError> {
     let Needed { files, .. } = Needed::among(names, dir, config, k, false)?;
     Ok(files.into_iter().map(|(name, _)| name).collect())
@@ -84,7 +85,7 @@ impl WeightFiles {
     pub fn find(
         dir: &Path,
         config: &ColmConfig,
-        k: usize,
+        k: ChainCount,
         state_dicts: bool,
     ) -> Result<Self, CheckpointError> {
         let Needed { files, index } = Needed::among(&names_in(dir)?, dir, config, k, state_dicts)?;
@@ -104,13 +105,10 @@ impl Needed {
         names: &[String],
         dir: &Path,
         config: &ColmConfig,
-        k: usize,
+        k: ChainCount,
         state_dicts: bool,
     ) -> Result<Self, CheckpointError> {
         let count = config.chains.count();
-        if k == 0 || k > count {
-            return Err(CheckpointError::ChainsAsked { asked: k, count });
-        }
         refuse_other_chain_counts(dir, names, count)?;
         let named = |file: &str| names.iter().any(|name| name == file);
         let indexed = |file: &str| {
@@ -210,7 +208,7 @@ fn files_by_name(
     dir: &Path,
     names: &[String],
     count: usize,
-    k: usize,
+    k: ChainCount,
 ) -> Result<Option<Vec<(String, String)>>, CheckpointError> {
     let single = names.iter().find(|name| *name == SINGLE_FILE);
     let chain = names.iter().find(|name| is_chain_file(name));
@@ -231,7 +229,7 @@ fn files_by_name(
             let needed_for = format!("it holds chain {}, and {k} chains are asked for", chain + 1);
             (chain_file(chain, count), needed_for)
         };
-        return Ok(Some((0..k).map(file).collect()));
+        return Ok(Some((0..k.get()).map(file).collect()));
     }
     let shards =
         names.iter().filter(|name| single.is_some_and(|one| one == *name) || is_shard(name));

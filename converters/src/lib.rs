@@ -6,9 +6,10 @@
 //!
 //! let folder = std::path::Path::new("colm-1b");
 //! let config = ColmConfig::read(&folder.join("config.json"))?;
-//! let checkpoint = Checkpoint::open(folder, &config, 2)?; // the model of the first 2 chains
+//! let k = config.chain_count(2)?; // the model of the first 2 chains
+//! let checkpoint = Checkpoint::open(folder, &config, k)?;
 //! checkpoint.check_zero_blocks()?;
-//! for tensor in config.tensors(2) {
+//! for tensor in config.tensors(k) {
 //!     let view = checkpoint.tensor(&tensor);
 //!     println!("{} {:?} {:?}", tensor.name(), view.dtype(), view.shape());
 //! }
@@ -18,6 +19,7 @@
 #![warn(missing_docs)]
 
 pub mod block;
+mod chain_count;
 pub mod chains;
 pub mod config;
 pub mod convert;
@@ -70,6 +72,7 @@ mod values;
 mod weight_file;
 
 pub use block::Block;
+pub use chain_count::{ChainCount, ChainCountError};
 pub use chains::{Chains, Split};
 pub use config::{Architecture, ColmConfig, ConfigError, ConfigFile, Llama3Scaling, RopeScaling};
 pub use error::CheckpointError;

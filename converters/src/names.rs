@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use crate::chain_count::ChainCount;
 use crate::chains::Split;
 use crate::config::ColmConfig;
 
@@ -153,10 +154,10 @@ impl ColmConfig {
     /// Every tensor of the first `k` chains, chain by chain.
     ///
     /// # Panics
-    /// If `k` is more than the number of chains.
-    pub fn tensors(&self, k: usize) -> impl Iterator<Item = ChainTensor> + '_ {
-        assert!(k <= self.chains.count(), "{k} of {} chains", self.chains.count());
-        (0..k).flat_map(move |chain| self.tensors_of(chain))
+    /// If `k` is more than the number of chains of this model.
+    pub fn tensors(&self, k: ChainCount) -> impl Iterator<Item = ChainTensor> + '_ {
+        assert!(k <= self.all_chains(), "{k} of {} chains", self.chains.count());
+        (0..k.get()).flat_map(move |chain| self.tensors_of(chain))
     }
 
     /// Every tensor of `chain` (from 0).

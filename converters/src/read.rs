@@ -7,6 +7,7 @@ use safetensors::tensor::TensorInfo;
 use safetensors::Dtype;
 
 use crate::block::Block;
+use crate::chain_count::ChainCount;
 use crate::config::ColmConfig;
 use crate::error::CheckpointError;
 use crate::layout::Layout;
@@ -21,7 +22,7 @@ use crate::zero_blocks::{self, NonzeroBlock};
 #[derive(Debug)]
 pub struct Checkpoint {
     pub(crate) config: ColmConfig,
-    pub(crate) k: usize,
+    pub(crate) k: ChainCount,
     pub(crate) layout: Layout,
     pub(crate) files: Vec<WeightFile>,
     /// From the names of the layout to the position in `files`.
@@ -45,14 +46,14 @@ impl Checkpoint {
     /// Opens the first `k` chains of folder `dir`: in the chain layout only their files, in the
     /// dense layout all files. Reads headers and refuses what does not fit `config`: a tensor
     /// missing, unknown, twice, of another shape, or of a dtype other than F32, F16 and BF16.
-    pub fn open(dir: &Path, config: &ColmConfig, k: usize) -> Result<Self, CheckpointError> {
+    pub fn open(dir: &Path, config: &ColmConfig, k: ChainCount) -> Result<Self, CheckpointError> {
         Self::open_leniently(dir, config, k, Leniency::default())
     }
 
     pub(crate) fn open_leniently(
         dir: &Path,
         config: &ColmConfig,
-        k: usize,
+        k: ChainCount,
         leniency: Leniency,
     ) -> Result<Self, CheckpointError> {
         let mut problems = Problems::first();
@@ -66,7 +67,7 @@ impl Checkpoint {
     }
 
     /// k, the number of chains opened.
-    pub fn chains(&self) -> usize {
+    pub fn chain_count(&self) -> ChainCount {
         self.k
     }
 
@@ -107,7 +108,7 @@ impl Checkpoint {
 
     /// Whether `tensor` is one of the config's `tensors(k)`.
     pub(crate) fn holds(&self, tensor: &ChainTensor) -> bool {
-        let of_config = (tensor.chain < self.k)
+        let of_config = (tensor.chain < self.k.get())
             .then(|| self.config.chain_tensor(tensor.part, tensor.chain))
             .flatten();
         let is_there = self.makes_up(tensor.part) || self.find(&self.name_of(tensor)).is_some();
@@ -118,7 +119,7 @@ impl Checkpoint {
     fn held(&self, tensor: &ChainTensor) -> (&WeightFile, &TensorInfo) {
         let name = self.name_of(tensor);
         match self.find(&name) {
-            Some((file, info)) if tensor.chain < self.k => (file, info),
+            Some((file, info)) if tensor.chain < self.k.get() => (file, info),
             _ => panic!("`{name}` is not of the first {} chains of this checkpoint", self.k),
         }
     }

@@ -55,7 +55,7 @@ impl Source {
         let checkpoint = Checkpoint::open_leniently(
             dir,
             &config,
-            config.chains.count(),
+            config.all_chains(),
             leniency.unwrap_or(OF_COLM),
         )?;
         checkpoint.check_head_copy()?;

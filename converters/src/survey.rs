@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
+use crate::chain_count::ChainCount;
 use crate::config::ColmConfig;
 use crate::error::CheckpointError;
 use crate::index::Index;
@@ -19,7 +20,7 @@ impl Checkpoint {
     pub(crate) fn survey(
         dir: &Path,
         config: &ColmConfig,
-        k: usize,
+        k: ChainCount,
         leniency: Leniency,
         problems: &mut Problems,
     ) -> Result<Self, CheckpointError> {
@@ -93,7 +94,7 @@ impl Survey<'_> {
                     problems.push(CheckpointError::MissingTensor { name, file });
                 }
                 // Of chains that are not asked for the files are not opened.
-                None if chain_in_name(&name).is_some_and(|chain| chain >= *k) => {}
+                None if chain_in_name(&name).is_some_and(|chain| chain >= k.get()) => {}
                 None => {
                     let (file, why) = (index.path.clone(), self.why_unexpected(&name));
                     problems.push(CheckpointError::UnexpectedTensor { name, file, why });
@@ -144,7 +145,7 @@ impl Survey<'_> {
         let Checkpoint { config, layout, k, .. } = self.checkpoint;
         match layout {
             Layout::Chains => {
-                let chains = (0..*k).filter(|&chain| {
+                let chains = (0..k.get()).filter(|&chain| {
                     self.index.is_some() || !self.unread.contains(&self.expected_file(chain))
                 });
                 let tensors = chains.flat_map(|chain| config.tensors_of(chain));

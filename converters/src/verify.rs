@@ -69,7 +69,7 @@ pub fn verify(dir: &Path, progress: impl FnMut(Progress)) -> Vec<Problem> {
         }
     };
     let mut in_headers = Problems::all();
-    let k = config.chains.count();
+    let k = config.all_chains();
     let checkpoint = Checkpoint::survey(dir, &config, k, leniency, &mut in_headers);
     let too_many = in_headers.are_too_many();
     problems.extend(in_headers.into_list(dir).into_iter().map(Problem::from));

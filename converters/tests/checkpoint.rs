@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use colm_checkpoint::{
-    files_for, write_chain_layout, write_dense_layout, Checkpoint, CheckpointError, ColmConfig,
-    Dtype, Layout, Part, Projection,
+    files_for, write_chain_layout, write_dense_layout, ChainCount, Checkpoint, CheckpointError,
+    ColmConfig, Dtype, Layout, Part, Projection,
 };
 use common::{
     air_json, chain_tensor, config_json, dense_tensor, fill, parse, with, write_chains, write_dense,
@@ -34,8 +34,9 @@ fn file_names(files: &[std::path::PathBuf]) -> Vec<String> {
 
 /// Every chain's tensor must hold the places of its block.
 fn assert_places(dir: &Path, config: &ColmConfig, k: usize, dtype: Dtype, layout: Layout) {
+    let k = config.chain_count(k).unwrap();
     let checkpoint = Checkpoint::open(dir, config, k).unwrap();
-    assert_eq!((checkpoint.layout(), checkpoint.chains()), (layout, k));
+    assert_eq!((checkpoint.layout(), checkpoint.chain_count()), (layout, k));
     checkpoint.check_zero_blocks().unwrap();
     for tensor in config.tensors(k) {
         let expected = chain_tensor(dtype, &tensor);
@@ -72,7 +73,7 @@ fn one_layout_is_rewritten_as_the_other() {
     let parent = tempfile::tempdir().unwrap();
     let (dense, chains) = (parent.path().join("dense"), parent.path().join("chains"));
     write_dense(&dense, &config, Dtype::BF16);
-    let read = Checkpoint::open(&dense, &config, 3).unwrap();
+    let read = Checkpoint::open(&dense, &config, config.all_chains()).unwrap();
     write_chain_layout(&chains, &config, |tensor| Ok::<_, CheckpointError>(read.tensor(tensor)))
         .unwrap();
     assert_places(&chains, &config, 3, Dtype::BF16, Layout::Chains);
@@ -92,7 +93,8 @@ fn a_written_folder_has_its_config_and_index_and_no_leftovers() {
         index["weight_map"]["lm_head.chains.2.weight"],
         "model-chain-00003-of-00003.safetensors"
     );
-    let elements: usize = config.tensors(3).map(|t| t.shape().iter().product::<usize>()).sum();
+    let elements: usize =
+        config.tensors(config.all_chains()).map(|t| t.shape().iter().product::<usize>()).sum();
     assert_eq!(index["metadata"]["total_size"], 4 * elements);
     assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
 }
@@ -105,13 +107,13 @@ fn a_device_of_k_chains_needs_their_files_only() {
     fs::remove_file(dir.join("model-chain-00003-of-00003.safetensors")).unwrap();
     for index in ["with", "without"] {
         assert_eq!(
-            file_names(&files_for(&dir, &config, 2).unwrap()),
+            file_names(&files_for(&dir, &config, config.chain_count(2).unwrap()).unwrap()),
             ["model-chain-00001-of-00003.safetensors", "model-chain-00002-of-00003.safetensors"],
             "{index} an index"
         );
         assert_places(&dir, &config, 1, Dtype::F32, Layout::Chains);
         assert_places(&dir, &config, 2, Dtype::F32, Layout::Chains);
-        let refused = Checkpoint::open(&dir, &config, 3).unwrap_err();
+        let refused = Checkpoint::open(&dir, &config, config.all_chains()).unwrap_err();
         assert!(matches!(refused, CheckpointError::MissingFile { .. }), "{refused}");
         assert!(refused.to_string().contains("model-chain-00003-of-00003"), "{refused}");
         let _ = fs::remove_file(dir.join("model.safetensors.index.json"));
@@ -136,7 +138,8 @@ fn all_chains_may_stand_in_one_file() {
     let (_parent, dir) = folder();
     let config = parse(config_json());
     fs::create_dir(&dir).unwrap();
-    let tensors = config.tensors(3).map(|t| (t.name(), chain_tensor(Dtype::F32, &t)));
+    let tensors =
+        config.tensors(config.all_chains()).map(|t| (t.name(), chain_tensor(Dtype::F32, &t)));
     safetensors::serialize_to_file(tensors, None, &dir.join("model.safetensors")).unwrap();
     assert_places(&dir, &config, 1, Dtype::F32, Layout::Chains);
     assert_places(&dir, &config, 3, Dtype::F32, Layout::Chains);
@@ -245,7 +248,7 @@ fn a_nonzero_value_above_the_block_diagonal_is_counted_and_placed() {
             let (_parent, dir) = folder();
             let places = [(row, column, -0.5), (9, 14, 0.25), (0, 0, 0.)];
             write_with_values(&dir, &config, dtype, &places);
-            let checkpoint = Checkpoint::open(&dir, &config, 1).unwrap();
+            let checkpoint = Checkpoint::open(&dir, &config, ChainCount::ONE).unwrap();
             let refused = checkpoint.check_zero_blocks().unwrap_err();
             let CheckpointError::NotZero { block, .. } = &refused else { panic!("{refused}") };
             assert_eq!((block.output_chain, block.input_chain), (0, 2));
@@ -266,7 +269,7 @@ fn the_smallest_number_and_nan_are_not_zero_but_minus_zero_is() {
     let check = |value: f32| {
         let (_parent, dir) = folder();
         write_with_values(&dir, &config, Dtype::F32, &[(16, 12, value)]);
-        Checkpoint::open(&dir, &config, 3).unwrap().check_zero_blocks()
+        Checkpoint::open(&dir, &config, config.all_chains()).unwrap().check_zero_blocks()
     };
     check(-0.).unwrap();
     check(f32::from_bits(1)).unwrap_err();
@@ -289,7 +292,10 @@ fn airs_keys_must_be_zero_past_chain_1() {
         })
     })
     .unwrap();
-    let refused = Checkpoint::open(&dir, &config, 3).unwrap().check_zero_blocks().unwrap_err();
+    let refused = Checkpoint::open(&dir, &config, config.all_chains())
+        .unwrap()
+        .check_zero_blocks()
+        .unwrap_err();
     let CheckpointError::NotZero { block, .. } = refused else { panic!("{refused}") };
     assert_eq!((block.part, block.columns.clone(), block.count), (key, 8..12, 8 * 4));
 }

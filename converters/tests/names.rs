@@ -9,7 +9,10 @@ use common::{air_json, config_json, parse, with};
 use serde_json::json;
 
 fn tensors(config: &ColmConfig, k: usize) -> BTreeMap<String, Vec<usize>> {
-    config.tensors(k).map(|tensor| (tensor.name(), tensor.shape())).collect()
+    config
+        .tensors(config.chain_count(k).unwrap())
+        .map(|tensor| (tensor.name(), tensor.shape()))
+        .collect()
 }
 
 #[test]

@@ -12,7 +12,7 @@ use mistralrs_quant::{ShardedSafeTensors, ShardedVarBuilder};
 /// Answers chain-layout names with blocks of the dense tensors in `vb`. That the blocks above the
 /// diagonal are zero has been checked before ([`colm_checkpoint::Checkpoint::check_zero_blocks`]).
 pub fn as_chain_layout(config: &ColmConfig, vb: ShardedVarBuilder) -> ShardedVarBuilder {
-    let tensors = config.tensors(config.chains.count());
+    let tensors = config.tensors(config.all_chains());
     let blocks = tensors.map(|tensor| (tensor.name(), tensor)).collect();
     let (dtype, device) = (vb.dtype(), vb.device().clone());
     let backend = DenseBlocks { vb, blocks, last: Mutex::default() };

@@ -251,7 +251,7 @@ fn paths(folder: &Path, max_chains: Option<usize>) -> Result<Box<dyn ModelPaths>
         folder.join("tokenizer.json"),
         config_file,
         folder.join("tokenizer_config.json"),
-        files_for(folder, &config, k)?,
+        files_for(folder, &config, config.chain_count(k)?)?,
         AdapterPaths::None,
         None,
         None,

@@ -117,7 +117,7 @@ impl Remote {
         if self.has(INDEX_FILE) {
             self.get(INDEX_FILE, &folder)?;
         }
-        let k = max_chains.unwrap_or(config.chains.count());
+        let k = config.chain_count(max_chains.unwrap_or(config.chains.count()))?;
         for name in BESIDES.into_iter().filter(|name| self.has(name)) {
             self.get(name, &folder)?;
         }

@@ -128,7 +128,7 @@ impl ColmLoader {
 /// Bytes of the weights of the first `k` chains.
 fn sizes(config: &ColmConfig, k: usize, dtype: DType, pack_factor: usize) -> Sizes {
     let mut sizes = Sizes { layers: vec![0; config.file.num_hidden_layers], others: 0 };
-    for tensor in config.tensors(k) {
+    for tensor in (0..k).flat_map(|chain| config.tensors_of(chain)) {
         let elements: usize = tensor.shape().iter().product();
         match tensor.part {
             Part::Weight { layer, .. } => sizes.layers[layer] += elements / pack_factor,
@@ -184,7 +184,7 @@ fn quantization(config: &ColmConfig) -> Result<Option<QuantizedConfig>> {
 
 /// The checkpoint in `folder`, with every header checked; None if its weights are quantized, in the host's formats.
 fn plain_checkpoint(folder: &Path, config: &ColmConfig, k: usize) -> Result<Option<Checkpoint>> {
-    let opened = Checkpoint::open(folder, config, k);
+    let opened = Checkpoint::open(folder, config, config.chain_count(k)?);
     if quantization(config)?.is_none() {
         return Ok(Some(opened?));
     }
@@ -227,7 +227,7 @@ impl NormalModelLoader for ColmLoader {
         if let Some(checkpoint) = plain_checkpoint(folder, &config, k)? {
             checkpoint.check_zero_blocks()?;
         }
-        Ok(files_for(folder, &config, k)?)
+        Ok(files_for(folder, &config, config.chain_count(k)?)?)
     }
 
     fn prompt_files(&self, json: &str, folder: &Path) -> Result<Option<PromptFiles>> {

@@ -59,7 +59,7 @@ impl Alone {
         let config = ColmConfig::read(&folder.join("config.json")).unwrap();
         let k = config.chains.count();
         let mut tensors = HashMap::new();
-        for file in files_for(folder, &config, k).unwrap() {
+        for file in files_for(folder, &config, config.chain_count(k).unwrap()).unwrap() {
             tensors.extend(candle_core::safetensors::load(file, device).unwrap());
         }
         let vb = ShardedSafeTensors::wrap(Box::new(tensors), *dtype, device.clone());

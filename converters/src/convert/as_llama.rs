@@ -3,6 +3,7 @@
 use serde_json::{json, Value};
 
 use super::extract;
+use crate::chain_count::ChainCount;
 use crate::error::CheckpointError;
 use crate::layout::Layout;
 use crate::plan::Plan;
@@ -10,7 +11,7 @@ use crate::source::Source;
 
 /// The model of the first chain of `source` as a plain LlamaForCausalLM checkpoint.
 pub fn as_llama(source: &Source) -> Result<Plan, CheckpointError> {
-    let mut plan = extract(source, 1, Layout::Dense)?;
+    let mut plan = extract(source, ChainCount::ONE, Layout::Dense)?;
     let mut config: Value = serde_json::from_str(&plan.config).map_err(CheckpointError::Json)?;
     config["architectures"] = json!(["LlamaForCausalLM"]);
     config["model_type"] = json!("llama");

@@ -156,7 +156,7 @@ pub fn expanded_config(
     });
     file.head_dim = Some(base.head_dim);
     let config = ColmConfig::new(file)?;
-    match config.parameters(ratios.len()) {
+    match config.parameters(config.all_chains()) {
         parameters if parameters > MAX_PARAMETERS => {
             Err(ExpandError::TooLarge { asked: ratios.to_vec(), parameters }.into())
         }

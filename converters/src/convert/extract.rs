@@ -1,6 +1,7 @@
 //! The small model inside a big one.
 
 use super::unchanged;
+use crate::chain_count::ChainCount;
 use crate::config::ColmConfig;
 use crate::error::CheckpointError;
 use crate::layout::Layout;
@@ -8,17 +9,14 @@ use crate::plan::Plan;
 use crate::source::Source;
 
 /// The model of the first `k` chains of `source` as a checkpoint of its own, in `layout`.
-pub fn extract(source: &Source, k: usize, layout: Layout) -> Result<Plan, CheckpointError> {
+pub fn extract(source: &Source, k: ChainCount, layout: Layout) -> Result<Plan, CheckpointError> {
     let config = extracted_config(source.config(), k)?;
     Plan::new(&config, layout, &source.dense_kv(), unchanged(source))
 }
 
 /// The config of the first `k` chains: every width that is split is cut.
-fn extracted_config(config: &ColmConfig, k: usize) -> Result<ColmConfig, CheckpointError> {
-    let count = config.chains.count();
-    if k == 0 || k > count {
-        return Err(CheckpointError::ChainsAsked { asked: k, count });
-    }
+fn extracted_config(config: &ColmConfig, k: ChainCount) -> Result<ColmConfig, CheckpointError> {
+    let k = config.chain_count(k.get())?.get();
     let mut file = config.file.clone();
     file.chains.truncate(k);
     file.hidden_size = config.hidden.first(k);

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use colm_checkpoint::inspect::inspect;
 use colm_checkpoint::verify::verify;
-use colm_checkpoint::{Checkpoint, ColmConfig, Source};
+use colm_checkpoint::{ChainCount, Checkpoint, ColmConfig, Source};
 use damage::damage;
 
 /// For all ways to read one folder.
@@ -36,13 +36,15 @@ fn read(dir: &Path) -> Vec<String> {
     said.extend(inspect(dir).err().map(|error| error.to_string()));
     said.extend(Source::open(dir).err().map(|error| error.to_string()));
     match ColmConfig::read(&dir.join("config.json")) {
-        Ok(config) => said.extend([1, config.chains.count()].into_iter().filter_map(|k| {
-            let opened = Checkpoint::open(dir, &config, k);
-            opened
-                .and_then(|checkpoint| checkpoint.check_zero_blocks())
-                .err()
-                .map(|e| e.to_string())
-        })),
+        Ok(config) => {
+            said.extend([ChainCount::ONE, config.all_chains()].into_iter().filter_map(|k| {
+                let opened = Checkpoint::open(dir, &config, k);
+                opened
+                    .and_then(|checkpoint| checkpoint.check_zero_blocks())
+                    .err()
+                    .map(|e| e.to_string())
+            }))
+        }
         Err(error) => said.push(error.to_string()),
     }
     said

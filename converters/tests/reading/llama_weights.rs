@@ -1,6 +1,6 @@
 //! Weights of the Llama family where they differ from SPEC 4 and leave no doubt.
 
-use colm_checkpoint::{CheckpointError, Dtype, Part, Projection, Source};
+use colm_checkpoint::{ChainCount, CheckpointError, Dtype, Part, Projection, Source};
 use serde_json::{json, Value};
 
 use crate::common::{config_json, fill, parse, place, with, Tensor};
@@ -43,7 +43,7 @@ fn qwen2_has_no_bias_on_o_and_gets_zeros() {
     let config = of_family("qwen2", "Qwen2ForCausalLM");
     let folder = folder(&config, |part| !is_o_bias(part), |_, row, column| place(row, column));
     let source = Source::open(&folder.dir).unwrap();
-    let biases = source.config().tensors(1).filter(|tensor| is_o_bias(&tensor.part));
+    let biases = source.config().tensors(ChainCount::ONE).filter(|tensor| is_o_bias(&tensor.part));
     let biases: Vec<_> = biases.collect();
     assert_eq!(biases.len(), 2);
     for bias in &biases {
@@ -53,7 +53,7 @@ fn qwen2_has_no_bias_on_o_and_gets_zeros() {
     }
     let q = source
         .config()
-        .tensors(1)
+        .tensors(ChainCount::ONE)
         .find(|tensor| matches!(tensor.part, Part::Bias { projection: Projection::Q, .. }));
     let expected = fill(Dtype::F16, &[32], place);
     assert_eq!(source.tensor(&q.unwrap()).unwrap().bytes(), expected.bytes);
@@ -77,7 +77,7 @@ fn a_tied_head_may_stand_beside_the_embedding_it_equals() {
     let same = folder(&config, |_| true, |_, row, column| place(row, column));
     assert_eq!(same.problems(), [""; 0]);
     let source = Source::open(&same.dir).unwrap();
-    assert!(source.config().tensors(1).all(|tensor| tensor.part != Part::Head));
+    assert!(source.config().tensors(ChainCount::ONE).all(|tensor| tensor.part != Part::Head));
 
     let other = folder(
         &config,
@@ -100,10 +100,11 @@ fn a_tensor_of_another_model_is_an_error() {
         |_, row, column| place(row, column),
     );
     let source = Source::open(&folder.dir).unwrap();
-    for tensor in parse(config_json()).tensors(3) {
+    let config = parse(config_json());
+    for tensor in config.tensors(config.all_chains()) {
         assert_eq!(
             source.tensor(&tensor).is_ok(),
-            source.config().tensors(1).any(|own| own == tensor)
+            source.config().tensors(ChainCount::ONE).any(|own| own == tensor)
         );
     }
 }

@@ -66,7 +66,8 @@ fn in_the_place_of_weights() {
             }
             let words = [SECOND, stand_in(&folder, SECOND, kind)];
             folder.one_problem(&words);
-            let refused = Checkpoint::open(&folder.dir, &parse(config_json()), 3).unwrap_err();
+            let config = parse(config_json());
+            let refused = Checkpoint::open(&folder.dir, &config, config.all_chains()).unwrap_err();
             assert!(words.iter().all(|word| refused.to_string().contains(word)), "{refused}");
         }
         for (folder, file) in [

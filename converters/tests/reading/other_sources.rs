@@ -4,7 +4,7 @@ use std::fs;
 
 use colm_checkpoint::inspect::inspect;
 use colm_checkpoint::verify::verify;
-use colm_checkpoint::{Checkpoint, CheckpointError, Source};
+use colm_checkpoint::{ChainCount, Checkpoint, CheckpointError, Source};
 
 use crate::common::{config_json, parse};
 use crate::folder::Folder;
@@ -48,7 +48,8 @@ fn a_file_is_no_folder() {
     for (file, words) in files {
         let error = refused(&folder, file, &[file, words]);
         assert!(matches!(error, CheckpointError::NoFolder { .. }), "{error}");
-        let opened = Checkpoint::open(&folder.path(file), &parse(config_json()), 1).unwrap_err();
+        let opened = Checkpoint::open(&folder.path(file), &parse(config_json()), ChainCount::ONE)
+            .unwrap_err();
         assert!(opened.to_string().contains(words), "{opened}");
     }
 }

@@ -25,10 +25,10 @@ fn try_all(json: &Value) -> bool {
         }
         let _ = (inspect(&folder.dir).is_ok(), Source::open(&folder.dir).is_ok());
         if let Ok(config) = ColmConfig::parse(&json.to_string()) {
-            for k in 1..=config.chains.count().min(3) {
+            for k in config.chains.counts().take(3) {
                 let _ = Checkpoint::open(&folder.dir, &config, k).is_ok();
             }
-            assert!(config.parameters(config.chains.count()) > 0);
+            assert!(config.parameters(config.all_chains()) > 0);
         }
     }
     assert!(begin.elapsed() < Duration::from_secs(10), "{:?} for {json}", begin.elapsed());

@@ -1,6 +1,6 @@
 //! PyTorch files: those that PyTorch wrote, see ../state_dicts/make_state_dicts.py.
 
-use colm_checkpoint::{Checkpoint, CheckpointError, Dtype, Part, Source};
+use colm_checkpoint::{ChainCount, Checkpoint, CheckpointError, Dtype, Part, Source};
 
 use crate::common::{fill, place};
 use crate::folder::Folder;
@@ -9,7 +9,7 @@ const FILE: &str = "pytorch_model.bin";
 
 /// Asserts that every value tells its place.
 fn assert_places(source: &Source) {
-    for tensor in source.config().tensors(1) {
+    for tensor in source.config().tensors(ChainCount::ONE) {
         let expected = fill(source.dtype(&tensor), &tensor.shape(), place);
         let block = source.tensor(&tensor).unwrap();
         assert_eq!(block.dtype(), source.dtype(&tensor));
@@ -25,7 +25,7 @@ fn a_tensor_comes_out_right_however_it_stands_in_its_storage() {
     assert!(source.is_llama());
     assert_places(&source);
     let dtype = |part| {
-        let mut tensors = source.config().tensors(1);
+        let mut tensors = source.config().tensors(ChainCount::ONE);
         source.dtype(&tensors.find(|tensor| tensor.part == part).unwrap())
     };
     assert_eq!(dtype(Part::Embedding), Dtype::F32);
@@ -55,7 +55,7 @@ fn safetensors_files_come_first() {
 fn the_engine_refuses_them_and_says_what_to_do() {
     let folder = Folder::copied("state_dicts/strided");
     let (config, _) = Source::read_config(&folder.dir).unwrap();
-    let refused = Checkpoint::open(&folder.dir, &config, 1).unwrap_err();
+    let refused = Checkpoint::open(&folder.dir, &config, ChainCount::ONE).unwrap_err();
     assert!(matches!(refused, CheckpointError::StateDict { .. }), "{refused}");
     let refused = refused.to_string();
     assert!(refused.contains(FILE) && refused.contains("colm-convert pack"), "{refused}");

@@ -207,7 +207,8 @@ fn an_index_names_only_tensors_of_the_model() {
     // Of a device that holds the first chains only, the index names the others as well.
     let folder = Folder::chains();
     fs::remove_file(folder.path(LAST)).unwrap();
-    Checkpoint::open(&folder.dir, &parse(config_json()), 2).unwrap();
+    let config = parse(config_json());
+    Checkpoint::open(&folder.dir, &config, config.chain_count(2).unwrap()).unwrap();
 }
 
 #[test]
@@ -229,7 +230,7 @@ fn an_index_that_names_nothing() {
     for folder in [Folder::chains(), Folder::dense()] {
         folder.write(INDEX, r#"{"metadata": {}, "weight_map": {}}"#);
         folder.one_problem(&[INDEX, words]);
-        let refused = files_for(&folder.dir, &config, 3).unwrap_err().to_string();
+        let refused = files_for(&folder.dir, &config, config.all_chains()).unwrap_err().to_string();
         assert!(refused.contains(INDEX) && refused.contains(words), "{refused}");
         assert!(Source::open(&folder.dir).unwrap_err().to_string().contains(words));
     }

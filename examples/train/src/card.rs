@@ -155,7 +155,8 @@ impl Card<'_> {
 
 /// The number of weights of the model at `k` chains.
 pub fn weights_at(config: &ColmConfig, k: usize) -> usize {
-    config.tensors(k).map(|tensor| tensor.shape().iter().product::<usize>()).sum()
+    let tensors = (0..k).flat_map(|chain| config.tensors_of(chain));
+    tensors.map(|tensor| tensor.shape().iter().product::<usize>()).sum()
 }
 
 /// Bytes of keys and values that one token leaves in all layers at `k` chains, in f16.

@@ -24,7 +24,7 @@ impl Cost {
 
     fn of(config: &ColmConfig, passes: impl Fn(usize) -> u64) -> Self {
         let mut cost = Self { per_token: 0, per_prediction: 0 };
-        for tensor in config.tensors(config.chains.count()) {
+        for tensor in config.tensors(config.all_chains()) {
             let weights = tensor.shape().iter().product::<usize>() as u64;
             match tensor.part {
                 Part::Weight { .. } => cost.per_token += passes(tensor.chain) * weights,

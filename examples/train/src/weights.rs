@@ -66,7 +66,7 @@ impl Weights {
             source.check_zero_blocks()?;
             let mut stored = DType::F32;
             let mut blocks = Blocks::new();
-            for tensor in source.config().tensors(source.config().chains.count()) {
+            for tensor in source.config().tensors(source.config().all_chains()) {
                 stored = match source.dtype(&tensor) {
                     Dtype::F16 => DType::F16,
                     Dtype::BF16 => DType::BF16,

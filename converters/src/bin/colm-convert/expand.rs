@@ -87,7 +87,7 @@ impl Expand {
 fn print(config: &ColmConfig) -> Result<()> {
     say(serde_json::to_string_pretty(&config.file)?)?;
     let count = config.chains.count();
-    for k in 1..=count {
+    for k in config.chains.counts() {
         say(format!("{k} of {count} chains: {} parameters", config.parameters(k)))?;
     }
     Ok(())

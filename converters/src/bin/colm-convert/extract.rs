@@ -1,6 +1,6 @@
 //! `colm-convert extract`
 
-use anyhow::{bail, Result};
+use anyhow::{anyhow, bail, Result};
 use clap::{Args, ValueEnum};
 use colm_checkpoint::{convert, Layout};
 
@@ -57,7 +57,9 @@ impl Extract {
             }
             None => {
                 let layout = self.layout.map_or(source.layout(), Layout::from);
-                convert::extract(&source, self.chains, layout)?
+                let k = source.config().chain_count(self.chains);
+                let k = k.map_err(|error| anyhow!("--{error}"))?;
+                convert::extract(&source, k, layout)?
             }
         };
         self.destination.prepare(&source, &plan)?;
