@@ -4,7 +4,8 @@
 use std::io::{stdout, Write};
 
 use anyhow::{Context, Result};
-use colm::{Engine, EngineOptions, Message, Prompt, Request};
+use colm::{Engine, Message, Request};
+use futures::TryStreamExt;
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -13,10 +14,10 @@ async fn main() -> Result<()> {
         std::env::args().skip(1).collect::<Vec<_>>().try_into().ok().context(usage)?;
     let chains = chains.parse().with_context(|| format!("CHAINS is {chains}; {usage}"))?;
 
-    let engine = Engine::start(&EngineOptions::new(model)).await?;
-    let prompt = Prompt::Chat(vec![Message::user(question)]);
-    let mut pieces = engine.stream(Request::greedy(prompt).at(chains)).await?;
-    while let Some(piece) = pieces.next().await? {
+    let engine = Engine::builder(model).start().await?;
+    let request = Request::chat([Message::user(question)]).chains(engine.chain_count(chains)?);
+    let mut pieces = engine.stream(request).await?;
+    while let Some(piece) = pieces.try_next().await? {
         print!("{}", piece.text);
         stdout().flush()?;
         if let Some(reason) = piece.finish_reason {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use colm::host::kv_pool::kv_bytes_per_token;
+use colm::kv_bytes_per_token;
 use colm_checkpoint::{Architecture, ColmConfig};
 
 use super::checkpoint::{write_colm, write_llama};
@@ -111,7 +111,7 @@ impl Contender {
             _ => candle_core::DType::F32,
         };
         let config = self.model.config(setting)?;
-        Ok((context * kv_bytes_per_token(&config, self.k, dtype)) as f64)
+        Ok((context * kv_bytes_per_token(&config, config.chain_count(self.k)?, dtype)) as f64)
     }
 }
 

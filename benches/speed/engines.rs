@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{bail, Context, Result};
 use candle_core::{DType, Device};
-use colm::host::kv_pool::kv_bytes_per_token;
-use colm::{Engine, EngineOptions};
+use colm::{kv_bytes_per_token, Dtype, Engine, EngineBuilder};
 use colm_checkpoint::ColmConfig;
 use mistralrs_core::{
     DefaultSchedulerMethod, DeviceMapMetadata, DeviceMapSetting, MistralRs, MistralRsBuilder,
@@ -34,30 +33,33 @@ pub async fn start(start: &Start) -> Result<Running> {
 }
 
 async fn colm(start: &Start) -> Result<Running> {
-    let options = EngineOptions {
-        max_chains: start.max_chains,
-        max_seqs: start.sequences,
-        kv_cache_mb: kv_cache_mb(start)?,
-        dtype: Some(start.weights.dtype()),
-        isq: start.weights.isq(),
-        prefix_cache: false,
-        ignore_eos: true,
-        ..EngineOptions::new(start.model.to_string_lossy())
-    };
-    let engine = Engine::start(&options).await?;
+    let isq = start.weights.isq();
+    let engine = Engine::builder(start.model.to_string_lossy())
+        .max_chains(start.max_chains)
+        .max_seqs(start.sequences)
+        .kv_cache_mib(kv_cache_mib(start)?)
+        .dtype(match start.weights {
+            Weights::Bf16 => Dtype::BF16,
+            _ => Dtype::F32,
+        })
+        .quantization(isq.map(|isq| isq.to_string().parse()).transpose()?)
+        .prefix_cache(false)
+        .ignore_eos(true)
+        .start()
+        .await?;
     let (host, name) = (engine.host().clone(), engine.name().to_owned());
     Ok(Running { host, name, _engine: Some(engine) })
 }
 
 /// Room for the tokens asked for, each sequence's last block partly empty, and the engine's own block.
-fn kv_cache_mb(start: &Start) -> Result<usize> {
+fn kv_cache_mib(start: &Start) -> Result<usize> {
     let config = ColmConfig::read(&start.model.join("config.json"))?;
-    let k = start.max_chains.unwrap_or(config.chains.count());
+    let k = config.chain_count(start.max_chains.unwrap_or(config.chains.count()))?;
     let dtype = match start.weights {
         Weights::Bf16 => DType::BF16,
         _ => DType::F32,
     };
-    let block = EngineOptions::new("").block_size;
+    let block = EngineBuilder::DEFAULT_BLOCK_SIZE;
     let tokens = start.tokens + block * (start.sequences + 2);
     Ok((tokens * kv_bytes_per_token(&config, k, dtype)).div_ceil(1 << 20))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{bail, Context, Result};
-use colm::host::chain_choice::model_id_at;
+use colm::{model_id_at, ChainCount};
 use mistralrs_core::{
     Constraint, MistralRs, NormalRequest, Request, RequestMessage, Response, SamplingParams,
 };
@@ -47,7 +47,10 @@ fn ms_since(start: Instant) -> f64 {
 
 /// All requests of the task at once.
 async fn answer(running: &Running, task: Task) -> Result<Vec<Times>> {
-    let model_id = task.chains.map(|k| model_id_at(&running.name, k));
+    let model_id = match task.chains {
+        Some(k) => Some(model_id_at(&running.name, ChainCount::new(k, k)?)),
+        None => None,
+    };
     let sender = running.host.get_sender(None).map_err(anyhow::Error::msg)?;
     let mut answers = JoinSet::new();
     let began = Instant::now();

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
 use clap::Args;
-use colm::host::counters::Counts;
-use colm::{Engine, EngineOptions, Prompt, Request};
+use colm::{ChainCount, Counts, Engine, Request};
 use futures::future::try_join_all;
+use futures::TryStreamExt;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::Serialize;
@@ -72,7 +72,7 @@ struct Row {
 
 /// One measurement: requests that run at once.
 struct Load {
-    chains: usize,
+    chains: ChainCount,
     prompt: usize,
     decode: usize,
     concurrency: usize,
@@ -86,14 +86,8 @@ struct Times {
 
 /// Measures and prints every chain count at every prompt length.
 pub async fn run(args: BenchArgs) -> Result<()> {
-    let options = args.load.options();
-    let options = EngineOptions {
-        prefix_cache: false,
-        ignore_eos: true,
-        max_seqs: options.max_seqs.max(args.concurrency),
-        ..options
-    };
-    let engine = Engine::start(&options).await?;
+    let builder = args.load.builder().prefix_cache(false).ignore_eos(true);
+    let engine = builder.max_seqs(args.load.max_seqs.max(args.concurrency)).start().await?;
     let loads = args.loads(&engine)?;
     let bar = progress(loads.len() * (args.runs + 1));
     let mut random = StdRng::seed_from_u64(0);
@@ -119,7 +113,7 @@ impl BenchArgs {
     fn loads(&self, engine: &Engine) -> Result<Vec<Load>> {
         let (decode, concurrency) = (self.decode as usize, self.concurrency);
         let mut loads = Vec::new();
-        for chains in parse_chain_list(&self.chains, engine.chains()).context("--chains")? {
+        for chains in parse_chain_list(&self.chains, engine).context("--chains")? {
             for &prompt in &self.prompts {
                 let load = Load { chains, prompt, decode, concurrency };
                 let (tokens, longest) = (load.tokens(), engine.max_tokens());
@@ -150,8 +144,8 @@ impl Load {
             .collect();
         let (before, start) = (engine.counts(), Instant::now());
         let requests = prompts.into_iter().map(|prompt| {
-            let prompt = Prompt::Tokens(prompt);
-            first_token(engine, Request::greedy(prompt).at(self.chains).max_tokens(self.decode + 1))
+            let request = Request::tokens(prompt).chains(self.chains);
+            first_token(engine, request.max_tokens(self.decode + 1))
         });
         let first_tokens = try_join_all(requests).await?;
         let end = Instant::now();
@@ -182,7 +176,7 @@ impl Load {
         let prefill = median(times.iter().map(|times| times.prefill).collect());
         let decode = median(times.iter().map(|times| times.decode).collect());
         Row {
-            chains: self.chains,
+            chains: self.chains.get(),
             prompt: self.prompt,
             decode: self.decode,
             concurrency: self.concurrency,
@@ -196,7 +190,7 @@ impl Load {
 /// When the engine had the first token of the answer; waits for the last.
 async fn first_token(engine: &Engine, request: Request) -> Result<Instant> {
     let mut answer = engine.stream(request).await?;
-    while answer.next().await?.is_some() {}
+    while answer.try_next().await?.is_some() {}
     answer.first_sampled().context("an answer without a token")
 }
 

@@ -1,35 +1,41 @@
 //! `--chains 1,2,4` and `--chains all`.
 
-use colm::host::chain_choice::{parse_chains, ChainsRefused};
+use colm::{parse_chain_count, ChainCount, Engine, ParseChainCountError};
 
-/// The chain counts of `list`, in its order; `all` is 1 to `loaded`.
-pub fn parse_chain_list(list: &str, loaded: usize) -> Result<Vec<usize>, ChainsRefused> {
+/// The chain counts in `list`, in the same order; `all` is 1 to the number of chains that `engine` has loaded.
+pub fn parse_chain_list(
+    list: &str,
+    engine: &Engine,
+) -> Result<Vec<ChainCount>, ParseChainCountError> {
     match list.trim() {
-        "all" => Ok((1..=loaded).collect()),
-        list => list.split(',').map(|asked| parse_chains(asked.trim(), loaded)).collect(),
+        "all" => Ok(engine.chain_counts().collect()),
+        list => parse_list(list, engine.loaded_chains()),
     }
+}
+
+fn parse_list(list: &str, loaded: ChainCount) -> Result<Vec<ChainCount>, ParseChainCountError> {
+    list.split(',').map(|text| parse_chain_count(text.trim(), loaded)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn k(k: usize) -> ChainCount {
+        ChainCount::new(k, 4).unwrap()
+    }
+
     #[test]
     fn a_list_keeps_its_order() {
-        assert_eq!(parse_chain_list("4, 1,2", 4), Ok(vec![4, 1, 2]));
-        assert_eq!(parse_chain_list("3", 4), Ok(vec![3]));
+        assert_eq!(parse_list("4, 1,2", k(4)), Ok([4, 1, 2].map(k).to_vec()));
+        assert_eq!(parse_list("3", k(4)), Ok(vec![k(3)]));
     }
 
     #[test]
-    fn all_is_every_count() {
-        assert_eq!(parse_chain_list("all", 3), Ok(vec![1, 2, 3]));
-    }
-
-    #[test]
-    fn what_is_out_of_range_is_refused_by_name() {
-        for (list, asked) in [("1,9", "9"), ("0", "0"), ("1,,2", ""), ("", ""), ("1,two", "two")] {
-            let refused = parse_chain_list(list, 4).unwrap_err();
-            assert_eq!(refused, ChainsRefused { asked: asked.into(), loaded: 4 });
+    fn a_count_out_of_range_is_refused_by_name() {
+        for (list, text) in [("1,9", "9"), ("0", "0"), ("1,,2", ""), ("", ""), ("1,two", "two")] {
+            let error = parse_list(list, k(4)).unwrap_err();
+            assert_eq!(error, ParseChainCountError { text: text.into(), loaded: k(4) });
         }
     }
 }

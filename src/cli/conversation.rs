@@ -4,17 +4,19 @@ use std::future::Future;
 use std::io::Write;
 
 use anyhow::Result;
-use colm::{Engine, Message, Prompt, Request};
-use mistralrs_core::SamplingParams;
+use colm::{ChainCount, Engine, Message, Request, Sampling};
+use futures::TryStreamExt;
 
 use super::speed::Speed;
 
-/// What was said so far, and how to go on.
+/// The messages so far, and how the next one is answered.
 pub struct Conversation<'a> {
     pub engine: &'a Engine,
     /// The chain count of the next answer.
-    pub chains: usize,
-    pub sampling: SamplingParams,
+    pub chains: ChainCount,
+    /// The most tokens of an answer.
+    pub max_tokens: Option<usize>,
+    pub sampling: Sampling,
     pub messages: Vec<Message>,
 }
 
@@ -47,18 +49,17 @@ impl Conversation<'_> {
         out: &mut impl Write,
         stop: impl Future<Output = ()>,
     ) -> Result<(String, Speed)> {
-        let request = Request {
-            sampling: self.sampling.clone(),
-            ..Request::greedy(Prompt::Chat(self.messages.clone())).at(self.chains)
-        };
+        let mut request = Request::chat(self.messages.clone()).chains(self.chains);
+        request.sampling = self.sampling.clone();
+        request.max_tokens = self.max_tokens;
         let before = self.engine.counts();
         let mut text = String::new();
         let mut pieces = self.engine.stream(request).await?;
         tokio::pin!(stop);
         loop {
-            // The engine ends an answer whose stream is dropped.
+            // Dropping the stream makes the engine stop.
             let piece = tokio::select! {
-                piece = pieces.next() => piece?,
+                piece = pieces.try_next() => piece?,
                 () = &mut stop => break,
             };
             let Some(piece) = piece else { break };
@@ -67,7 +68,7 @@ impl Conversation<'_> {
             text.push_str(&piece.text);
         }
         writeln!(out)?;
-        // The engine's own times: when its tokens were read says nothing of its speed.
+        // The times of the engine: this process may read its tokens later.
         let usage = pieces.usage();
         let speed = Speed {
             counts: self.engine.counts().since(before),

@@ -3,6 +3,7 @@
 mod bench;
 mod chain_list;
 mod conversation;
+mod flags;
 mod lines;
 mod load;
 mod nll;

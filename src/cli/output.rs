@@ -6,6 +6,8 @@ use std::io::{self, ErrorKind, Write};
 use colm_checkpoint::shortened;
 use thiserror::Error;
 
+use super::flags::with_flags;
+
 /// Writes a line to stderr. Nothing depends on whether it can be written.
 pub fn tell(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
@@ -19,8 +21,8 @@ pub fn in_words(error: &anyhow::Error) -> String {
     let mut told: Vec<String> = Vec::new();
     for cause in error.chain() {
         let cause = without_backtrace(&cause.to_string());
-        if !told.last().is_some_and(|last| last.contains(start(&cause, BEGIN))) {
-            told.push(shortened(&cause).into_owned());
+        if !told.last().is_some_and(|last| last.contains(start(&with_flags(&cause), BEGIN))) {
+            told.push(shortened(&with_flags(&cause)).into_owned());
         }
     }
     told.join(": ")

@@ -58,7 +58,7 @@ struct Score {
 pub async fn run(args: PerplexityArgs) -> Result<()> {
     let text = read(&args.file)?;
     let engine = args.load.engine().await?;
-    let counts = parse_chain_list(&args.chains, engine.chains()).context("--chains")?;
+    let counts = parse_chain_list(&args.chains, &engine).context("--chains")?;
     let tokens = engine.tokenize(&text).await?;
     let longest = engine.max_tokens();
     let windows = windows(tokens.len(), longest, args.stride)
@@ -79,7 +79,7 @@ pub async fn run(args: PerplexityArgs) -> Result<()> {
             bar.inc(1);
         }
         scores.push(Score {
-            chains: k,
+            chains: k.get(),
             tokens: nll.tokens,
             nll: nll.mean(),
             ppl: nll.perplexity(),

@@ -4,10 +4,8 @@ use std::future::pending;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use colm::host::chain_choice::parse_chains;
-use colm::SamplingDefaults;
+use colm::{parse_chain_count, ChainCount, Sampling, SamplingDefaults};
 use console::style;
-use mistralrs_core::SamplingParams;
 
 use super::conversation::Conversation;
 use super::lines::Lines;
@@ -55,11 +53,12 @@ Examples:
 pub async fn run(args: RunArgs) -> Result<()> {
     let engine = args.generation.engine(&args.load).await?;
     let chains = match &args.chains {
-        Some(asked) => parse_chains(asked, engine.chains()).context("--chains")?,
-        None => engine.chains(),
+        Some(text) => parse_chain_count(text, engine.loaded_chains()).context("--chains")?,
+        None => engine.loaded_chains(),
     };
-    let sampling = sampling(args.temperature, args.max_tokens, engine.sampling_defaults());
-    let conversation = Conversation { engine: &engine, chains, sampling, messages: Vec::new() };
+    let sampling = sampling(args.temperature, engine.sampling_defaults());
+    let (max_tokens, messages) = (args.max_tokens, Vec::new());
+    let conversation = Conversation { engine: &engine, chains, max_tokens, sampling, messages };
     match args.prompt {
         Some(prompt) => one_answer(conversation, prompt).await,
         None => chat(conversation, args.conversation).await,
@@ -111,9 +110,9 @@ async fn chat(mut conversation: Conversation<'_>, one_conversation: bool) -> Res
 
 fn obey(command: Slash, conversation: &mut Conversation<'_>, total: &Speed) -> Result<()> {
     match command {
-        Slash::Chains(asked) => {
-            let loaded = conversation.engine.chains();
-            conversation.chains = parse_chains(&asked, loaded).context("/chains")?;
+        Slash::Chains(text) => {
+            let loaded = conversation.engine.loaded_chains();
+            conversation.chains = parse_chain_count(&text, loaded).context("/chains")?;
         }
         Slash::Stats => note(&format!("in all: {total}")),
         Slash::Reset => conversation.messages.clear(),
@@ -130,10 +129,11 @@ async fn say(
     terminal: bool,
     one_conversation: bool,
 ) -> Result<()> {
-    let answer = match terminal {
-        true => conversation.ask(line, &mut Stdout, ctrl_c()).await,
-        // Ctrl-c ends a process that reads from a pipe, as it does any other.
-        false => conversation.ask(line, &mut Stdout, pending()).await,
+    let answer = if terminal {
+        conversation.ask(line, &mut Stdout, ctrl_c()).await
+    } else {
+        // Ctrl-C ends a process that reads from a pipe, as it ends any other.
+        conversation.ask(line, &mut Stdout, pending()).await
     };
     let speed = answer.map_err(|error| match StdoutError::of(&error) {
         Some(_) => error,
@@ -152,7 +152,7 @@ async fn ctrl_c() {
     }
 }
 
-fn at_chains(speed: &Speed, chains: usize) -> String {
+fn at_chains(speed: &Speed, chains: ChainCount) -> String {
     format!("k = {chains}: {speed}")
 }
 
@@ -161,24 +161,15 @@ fn note(text: &str) {
     tell(style(text).for_stderr().dim());
 }
 
-/// What the options say; what they leave out is as in `defaults`, those of the model.
-fn sampling(
-    temperature: Option<f64>,
-    max_tokens: Option<usize>,
-    defaults: &SamplingDefaults,
-) -> SamplingParams {
-    let sampling = match temperature.or(defaults.temperature).unwrap_or(0.) {
-        0. => SamplingParams::deterministic(),
-        temperature => SamplingParams {
-            temperature: Some(temperature),
-            top_p: defaults.top_p,
-            top_k: defaults.top_k.map(|top_k| top_k as usize).filter(|&top_k| top_k > 0),
-            min_p: defaults.min_p,
-            ..SamplingParams::neutral()
-        },
-    };
-    let repetition_penalty = defaults.repetition_penalty;
-    SamplingParams { max_len: max_tokens, repetition_penalty, ..sampling }
+/// The sampling parameters; `defaults`, those of the model, apply to what the options leave out.
+fn sampling(temperature: Option<f64>, defaults: &SamplingDefaults) -> Sampling {
+    let mut sampling = Sampling::default();
+    sampling.temperature = temperature.or(defaults.temperature).unwrap_or(0.);
+    sampling.top_p = defaults.top_p;
+    sampling.top_k = defaults.top_k.map(|top_k| top_k as usize).filter(|&top_k| top_k > 0);
+    sampling.min_p = defaults.min_p;
+    sampling.repetition_penalty = defaults.repetition_penalty;
+    sampling
 }
 
 fn temperature(value: &str) -> Result<f64, String> {
@@ -193,16 +184,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn temperature_0_is_greedy() {
+    fn answers_are_greedy_unless_the_model_or_the_user_says_otherwise() {
         let defaults = SamplingDefaults::default();
-        assert_eq!(sampling(None, Some(5), &defaults).top_k, Some(1));
-        assert_eq!(sampling(Some(0.), Some(5), &defaults).top_k, Some(1));
-        let warm = sampling(Some(0.7), None, &defaults);
-        assert_eq!((warm.temperature, warm.top_k, warm.max_len), (Some(0.7), None, None));
+        assert_eq!(sampling(None, &defaults), Sampling::default());
+        assert_eq!(sampling(None, &defaults).temperature, 0.);
+        assert_eq!(sampling(Some(0.7), &defaults).temperature, 0.7);
     }
 
     #[test]
-    fn the_model_s_defaults_are_for_what_is_left_out() {
+    fn the_defaults_of_the_model_apply_to_what_is_left_out() {
         let defaults = SamplingDefaults {
             temperature: Some(0.6),
             top_p: Some(0.9),
@@ -210,12 +200,11 @@ mod tests {
             repetition_penalty: Some(1.1),
             ..SamplingDefaults::default()
         };
-        let left_out = sampling(None, None, &defaults);
-        assert_eq!((left_out.temperature, left_out.top_p), (Some(0.6), Some(0.9)));
+        let left_out = sampling(None, &defaults);
+        assert_eq!((left_out.temperature, left_out.top_p), (0.6, Some(0.9)));
         assert_eq!((left_out.top_k, left_out.repetition_penalty), (None, Some(1.1)));
-        assert_eq!(sampling(Some(0.7), None, &defaults).temperature, Some(0.7));
-        let greedy = sampling(Some(0.), None, &defaults);
-        assert_eq!((greedy.top_k, greedy.repetition_penalty), (Some(1), Some(1.1)));
+        assert_eq!(sampling(Some(0.7), &defaults).temperature, 0.7);
+        assert_eq!(sampling(Some(0.), &defaults).temperature, 0.);
     }
 
     #[test]

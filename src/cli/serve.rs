@@ -3,7 +3,6 @@
 use anyhow::Result;
 use clap::Args;
 use colm::serve::{Elastic, Guard, ServeOptions};
-use colm::{Engine, EngineOptions};
 
 use super::load::{GenerationConfigArgs, LoadArgs};
 
@@ -29,7 +28,7 @@ pub struct ServeArgs {
     /// Let web pages of this origin use the API, such as https://example.org; may be given several times.
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
-    /// Elastic inference: from so many requests in progress on, those that name no k are answered at K chains.
+    /// Load thresholds: 8:2,16:1 means 2 chains from 8 active requests, 1 from 16. A request that names k gets k.
     #[arg(long, value_name = "REQUESTS:K,..")]
     elastic: Option<Elastic>,
     #[command(flatten)]
@@ -47,10 +46,9 @@ Examples:
 /// Serves until it is stopped.
 pub async fn run(args: ServeArgs) -> Result<()> {
     let generation_config = args.generation.is_used();
-    let options =
-        EngineOptions { reserve_kv_cache: true, generation_config, ..args.load.options() };
-    let engine = Engine::start(&options).await?;
+    let builder = args.load.builder().reserve_kv_cache(true).generation_config(generation_config);
+    let engine = builder.start().await?;
     let guard = Guard { allow_origins: args.allow_origin, ..Guard::default() };
     let options = ServeOptions { elastic: args.elastic.unwrap_or_default(), guard };
-    colm::serve::serve(engine, &args.host, args.port, options).await
+    Ok(colm::serve::serve(engine, &args.host, args.port, options).await?)
 }

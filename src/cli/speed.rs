@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::AddAssign;
 use std::time::Duration;
 
-use colm::host::counters::Counts;
+use colm::Counts;
 
 /// Tokens and times of one answer, or of several together.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -1,53 +1,65 @@
-//! Choosing k per request: the model id `NAME@k` names the model `NAME` at k chains.
+//! Choosing k per request: the model id `NAME@k` is the model `NAME` at k chains.
 
+use colm_checkpoint::ChainCount;
 use thiserror::Error;
 
-/// Why a chain count is refused.
-#[derive(Debug, Error, PartialEq, Eq)]
-#[error("{asked} is not a chain count of this model: expected a whole number from 1 to {loaded}")]
-pub struct ChainsRefused {
-    /// What was asked for, as written.
-    pub asked: String,
+/// A text that is not a number of chains of this model.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{text} is not a chain count of this model: expected a whole number from 1 to {loaded}")]
+pub struct ParseChainCountError {
+    /// The text.
+    pub text: String,
     /// The number of chains loaded.
-    pub loaded: usize,
+    pub loaded: ChainCount,
 }
 
-/// `NAME@k`, the model id for `name` at `k` chains.
-pub fn model_id_at(name: &str, k: usize) -> String {
+/// `NAME@k`, the model id of `name` at `k` chains.
+pub fn model_id_at(name: &str, k: ChainCount) -> String {
     format!("{name}@{k}")
 }
 
-/// k as a user wrote it, from 1 to the number of chains loaded.
-pub fn parse_chains(asked: &str, loaded: usize) -> Result<usize, ChainsRefused> {
-    match asked.parse() {
-        Ok(k) if (1..=loaded).contains(&k) => Ok(k),
-        _ => Err(ChainsRefused { asked: asked.into(), loaded }),
-    }
+/// Parses k as a user wrote it: a whole number from 1 to `loaded`, the number of chains loaded.
+///
+/// # Errors
+/// If `text` is anything else.
+pub fn parse_chain_count(
+    text: &str,
+    loaded: ChainCount,
+) -> Result<ChainCount, ParseChainCountError> {
+    let k = text.parse().ok().and_then(|k| ChainCount::new(k, loaded.get()).ok());
+    k.ok_or_else(|| ParseChainCountError { text: text.into(), loaded })
 }
 
-/// The chain count a model id asks for: the number behind the last `@`. None if it names none, and
-/// so all loaded chains.
-pub fn chains_of(model_id: &str) -> Option<usize> {
-    model_id.rsplit_once('@')?.1.parse().ok()
+/// k of `id` if it is `NAME@k` for this `name`, and k a number of the chains loaded.
+pub fn chain_count_of(id: &str, name: &str, loaded: ChainCount) -> Option<ChainCount> {
+    let k = id.strip_prefix(name)?.strip_prefix('@')?;
+    parse_chain_count(k, loaded).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_alias_carries_its_chain_count() {
-        assert_eq!(chains_of(&model_id_at("org/tiny@home", 3)), Some(3));
-        assert_eq!(chains_of("tiny"), None);
-        assert_eq!(chains_of("user@host"), None);
+    fn k(k: usize) -> ChainCount {
+        ChainCount::new(k, 4).unwrap()
     }
 
     #[test]
-    fn what_is_not_a_chain_count_is_refused_with_the_range() {
-        assert_eq!(parse_chains("2", 4), Ok(2));
-        for asked in ["0", "5", "-1", "1.5", "two", ""] {
-            let refused = parse_chains(asked, 4).unwrap_err().to_string();
-            assert!(refused.contains("from 1 to 4"), "{refused}");
+    fn an_alias_carries_its_chain_count() {
+        let name = "org/tiny@3";
+        let of = |id: &str| chain_count_of(id, name, k(4));
+        assert_eq!(of(&model_id_at(name, k(2))), Some(k(2)));
+        assert_eq!(of(name), None);
+        assert_eq!(of("org/tiny@3@5"), None);
+        assert_eq!(of("other@3"), None);
+    }
+
+    #[test]
+    fn other_texts_are_refused_with_the_range() {
+        assert_eq!(parse_chain_count("2", k(4)), Ok(k(2)));
+        for text in ["0", "5", "-1", "1.5", "two", ""] {
+            let error = parse_chain_count(text, k(4)).unwrap_err().to_string();
+            assert!(error.contains("from 1 to 4"), "{error}");
         }
     }
 }

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{bail, Context, Result};
 use colm_checkpoint::check_model_folder;
 
-use super::engine::EngineOptions;
+use super::engine_builder::EngineBuilder;
 use super::hub::{self, HubId};
 
-/// The name under which the model is served, and the folder it is in; fetched if need be.
-pub fn find_model(options: &EngineOptions) -> Result<(String, PathBuf)> {
+/// The name under which the model is served, and its folder. A model of the hub is fetched if it is not cached.
+pub fn find_model(options: &EngineBuilder) -> Result<(String, PathBuf)> {
     let model = options.model.as_str();
     let path = Path::new(model);
     if path.exists() {

@@ -1,18 +1,20 @@
-//! What the kernels of a GPU ask of a model, told before anything runs.
+//! Checks of what the GPU kernels require of a model, before anything runs.
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result};
 use candle_core::{DType, Device};
-use colm_checkpoint::ColmConfig;
+use colm_checkpoint::{ChainCount, ColmConfig};
 
-/// Positions per block that the kernels and the engine both have.
+use crate::error::Error;
+
+/// Positions per KV block that both the kernels and the engine support.
 const BLOCK_SIZES: [usize; 2] = [16, 32];
 
-/// Refuses the first `k` chains with weights of `dtype` on `device`, if that is a GPU whose kernels do not
-/// take them.
-pub fn check(config: &ColmConfig, k: usize, device: &Device, dtype: DType) -> Result<()> {
+/// Fails if `device` is a GPU whose kernels do not support the first `k` chains with weights of `dtype`.
+pub fn check(config: &ColmConfig, k: ChainCount, device: &Device, dtype: DType) -> Result<()> {
     if !colm_kernels::is_gpu(device, dtype) {
         return Ok(());
     }
+    let k = k.get();
     let widths = (0..k).flat_map(|i| {
         let name = |field: &str| format!("{field} of chain {}", i + 1);
         [
@@ -21,13 +23,17 @@ pub fn check(config: &ColmConfig, k: usize, device: &Device, dtype: DType) -> Re
         ]
     });
     colm_kernels::check_gpu(dtype, config.head_dim, k, widths)
-        .context("this model does not run on the GPU; --cpu runs it on the CPU")
+        .context("this model does not run on the GPU; `cpu` runs it on the CPU")
 }
 
-/// Refuses blocks of so many positions on `device`, if that is a GPU.
-pub fn check_block_size(block_size: usize, device: &Device) -> Result<()> {
+/// Fails if `device` is a GPU whose kernels do not support KV blocks of `block_size` positions.
+pub fn check_block_size(block_size: usize, device: &Device) -> Result<(), Error> {
     if device.is_cuda() && !BLOCK_SIZES.contains(&block_size) {
-        bail!("a KV block of {block_size} positions on a GPU; expected 16 or 32");
+        return Err(Error::InvalidOption {
+            option: "block_size",
+            value: block_size.to_string(),
+            problem: "expected 16 or 32 on a GPU".into(),
+        });
     }
     Ok(())
 }

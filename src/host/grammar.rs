@@ -30,6 +30,9 @@ use tokio::time::{timeout_at, Instant as Deadline};
 use size::{at_most, embedded_schemas, Size};
 pub use tool_call::tool_call;
 
+/// A grammar of llguidance in its JSON form.
+pub use mistralrs_core::llguidance::api::TopLevelGrammar as LlguidanceGrammar;
+
 /// How many grammars are compiled at once.
 const AT_ONCE: usize = 2;
 /// For waiting and compiling.
@@ -62,7 +65,7 @@ pub enum Grammar {
 
 /// Why a grammar is not used.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum GrammarRefused {
+pub enum GrammarError {
     /// There is too much of something.
     #[error("the grammar has {found} {what}: expected at most {limit}")]
     TooLarge {
@@ -111,7 +114,7 @@ impl Grammar {
     }
 
     /// Fails if it is too large as it is written.
-    fn measure(&self) -> Result<(), GrammarRefused> {
+    fn measure(&self) -> Result<(), GrammarError> {
         if let Self::Llguidance(all) = self {
             at_most("grammars in it", all.grammars.len(), MAX_GRAMMARS)?;
         }
@@ -122,7 +125,7 @@ impl Grammar {
     }
 
     /// Fails if too much would become of it.
-    fn weigh(&self) -> Result<(), GrammarRefused> {
+    fn weigh(&self) -> Result<(), GrammarError> {
         let (schemas, texts) = self.parts();
         schemas.into_iter().try_for_each(weight::weigh)?;
         let mut size = Size::default();
@@ -182,12 +185,12 @@ impl GrammarCompiler {
     ///
     /// A token of a Lark grammar can take for ever, even though the first ones did not. So whoever works with a clone
     /// has to end what takes too long, with its [`CancellationHandle`].
-    pub async fn compile(&self, grammar: &Grammar) -> Result<Matcher, GrammarRefused> {
+    pub async fn compile(&self, grammar: &Grammar) -> Result<Matcher, GrammarError> {
         grammar.measure()?;
         special::refuse_names(grammar.parts(), self.factory.tok_env().tok_trie())?;
         let deadline = Deadline::now() + self.time;
         let permit = timeout_at(deadline, self.permits.clone().acquire_owned()).await;
-        let permit = permit.ok().and_then(Result::ok).ok_or(GrammarRefused::Busy)?;
+        let permit = permit.ok().and_then(Result::ok).ok_or(GrammarError::Busy)?;
         let (answer, compiled) = oneshot::channel();
         let waiting = Waiting::default();
         let (factory, grammar, trial) = (self.factory.clone(), grammar.clone(), waiting.0.clone());
@@ -198,12 +201,12 @@ impl GrammarCompiler {
             drop(permit);
         };
         let thread = thread::Builder::new().name("grammar".into()).stack_size(STACK);
-        thread.spawn(work).map_err(|_| GrammarRefused::Busy)?;
+        thread.spawn(work).map_err(|_| GrammarError::Busy)?;
         let what = "compiling the grammar";
-        let late = GrammarRefused::TookTooLong { what, limit: self.time };
+        let late = GrammarError::TookTooLong { what, limit: self.time };
         timeout_at(deadline, compiled)
             .await
-            .map_or(Err(late), |it| it.unwrap_or(Err(GrammarRefused::Busy)))
+            .map_or(Err(late), |it| it.unwrap_or(Err(GrammarError::Busy)))
     }
 }
 
@@ -223,7 +226,7 @@ fn build(
     factory: &ParserFactory,
     grammar: Grammar,
     cancel: &OnceLock<CancellationHandle>,
-) -> Result<Matcher, GrammarRefused> {
+) -> Result<Matcher, GrammarError> {
     grammar.weigh()?;
     let limits = grammar.limits();
     let init = grammar.into_init().to_internal(Some(factory.tok_env().clone()), limits.clone());
@@ -236,7 +239,7 @@ fn build(
     let matcher = trial.clone();
     let awaited = trial.cancellation_handle().is_some_and(|handle| cancel.set(handle).is_ok());
     if !awaited {
-        return Err(GrammarRefused::Busy);
+        return Err(GrammarError::Busy);
     }
     at_most("bytes that leave no choice", trial.compute_ff_bytes().len(), MAX_FORCED)?;
     try_out(&mut trial)?;
@@ -244,7 +247,7 @@ fn build(
 }
 
 /// Goes from the lexer's first state by each byte, as the parser does when it is made, but not without limits.
-fn begin(lexer: &LexerSpec, mut limits: ParserLimits) -> Result<(), GrammarRefused> {
+fn begin(lexer: &LexerSpec, mut limits: ParserLimits) -> Result<(), GrammarError> {
     let mut states = lexer.to_regex_vec(&mut limits).map_err(invalid)?;
     states.set_fuel(limits.initial_lexer_fuel);
     let first = states.initial_state(&lexer.all_lexemes());
@@ -255,7 +258,7 @@ fn begin(lexer: &LexerSpec, mut limits: ParserLimits) -> Result<(), GrammarRefus
 }
 
 /// Goes through the first tokens of one answer: whether there are any, and how long each takes.
-fn try_out(matcher: &mut Matcher) -> Result<(), GrammarRefused> {
+fn try_out(matcher: &mut Matcher) -> Result<(), GrammarError> {
     let tokens = matcher.tok_env().map_err(invalid)?;
     for step in 0..TRIAL {
         if matcher.is_stopped() {
@@ -266,21 +269,22 @@ fn try_out(matcher: &mut Matcher) -> Result<(), GrammarRefused> {
         // Bytes show each place of a grammar, longer tokens get further.
         let allowed = || mask.iter().filter(|&token| tokens.tok_trie().token_len(token) == 1);
         let (bytes, all) = (allowed().count(), mask.num_set().max(1));
-        let token = match step % 2 == 0 && bytes > 0 {
-            true => allowed().nth((7919 * step + 13) % bytes),
-            false => mask.iter().nth((7919 * step + 13) % all),
+        let token = if step % 2 == 0 && bytes > 0 {
+            allowed().nth((7919 * step + 13) % bytes)
+        } else {
+            mask.iter().nth((7919 * step + 13) % all)
         };
         token.map_or(Ok(()), |token| matcher.consume_token(token)).map_err(invalid)?;
         if start.elapsed() > TRIAL_TIME {
             let what = "a token of the grammar";
-            return Err(GrammarRefused::TookTooLong { what, limit: TRIAL_TIME });
+            return Err(GrammarError::TookTooLong { what, limit: TRIAL_TIME });
         }
     }
     Ok(())
 }
 
 /// The first lines of an error of llguidance, without the state or the backtrace that may follow.
-fn invalid(error: impl Display) -> GrammarRefused {
+fn invalid(error: impl Display) -> GrammarError {
     let error = error.to_string();
     let told = error.split("\n<").next().unwrap_or_default();
     let told = match told.strip_prefix("panic: ") {
@@ -288,5 +292,5 @@ fn invalid(error: impl Display) -> GrammarRefused {
         None if told == "NoExtensionBias" => "nothing can match the grammar".into(),
         None => told.lines().take(6).collect::<Vec<_>>().join("\n"),
     };
-    GrammarRefused::Invalid(told.chars().take(500).collect())
+    GrammarError::Invalid(told.chars().take(500).collect())
 }

@@ -1,29 +1,17 @@
 //! How much the KV cache holds.
 
 use candle_core::DType;
-use colm_checkpoint::ColmConfig;
-use thiserror::Error;
+use colm_checkpoint::{ChainCount, ColmConfig};
 
-/// The block pool the engine is going to allocate.
+use crate::error::Error;
+
+/// The pool of KV blocks that the engine is going to allocate.
 #[derive(Clone, Copy, Debug)]
 pub struct KvPool {
     /// MiB for the keys and values of all layers.
     pub mib: usize,
     /// Positions per block.
     pub block_size: usize,
-}
-
-/// The pool cannot hold the block the engine keeps for itself and one for a sequence.
-#[derive(Debug, Error)]
-#[error(
-    "--kv-cache-mb {mib} is too small for this model: a block of {block_size} tokens takes \
-     {bytes_per_block} bytes and at least 2 blocks are needed, expected {needed} or more"
-)]
-pub struct KvPoolTooSmall {
-    mib: usize,
-    block_size: usize,
-    bytes_per_block: usize,
-    needed: usize,
 }
 
 const MIB: usize = 1024 * 1024;
@@ -35,27 +23,30 @@ impl KvPool {
     }
 
     /// How many tokens it holds.
-    pub fn tokens(&self, config: &ColmConfig, k: usize, dtype: DType) -> usize {
+    pub fn tokens(&self, config: &ColmConfig, k: ChainCount, dtype: DType) -> usize {
         self.bytes() / kv_bytes_per_token(config, k, dtype).max(1)
     }
 
-    /// Refuses a pool in which no sequence could ever run.
-    pub fn check(&self, config: &ColmConfig, k: usize, dtype: DType) -> Result<(), KvPoolTooSmall> {
+    /// Fails if no sequence could ever run: the engine keeps one block for itself, and a sequence needs one.
+    pub fn check(&self, config: &ColmConfig, k: ChainCount, dtype: DType) -> Result<(), Error> {
         let bytes_per_block = self.block_size * kv_bytes_per_token(config, k, dtype);
         if self.bytes() / bytes_per_block >= 2 {
             return Ok(());
         }
-        Err(KvPoolTooSmall {
-            mib: self.mib,
-            block_size: self.block_size,
-            bytes_per_block,
-            needed: (2 * bytes_per_block).div_ceil(MIB),
+        let (block_size, needed) = (self.block_size, (2 * bytes_per_block).div_ceil(MIB));
+        Err(Error::InvalidOption {
+            option: "kv_cache_mib",
+            value: self.mib.to_string(),
+            problem: format!(
+                "too small for this model: a block of {block_size} tokens takes {bytes_per_block} bytes and at \
+                 least 2 blocks are needed, expected {needed} or more"
+            ),
         })
     }
 }
 
 /// Bytes of keys and values per token at `k` chains, all layers (docs/spec.md#cost).
-pub fn kv_bytes_per_token(config: &ColmConfig, k: usize, dtype: DType) -> usize {
-    let heads = config.kv_heads.first(k);
+pub fn kv_bytes_per_token(config: &ColmConfig, k: ChainCount, dtype: DType) -> usize {
+    let heads = config.kv_heads.first(k.get());
     2 * config.file.num_hidden_layers * heads * config.head_dim * dtype.size_in_bytes()
 }

@@ -1,13 +1,15 @@
-//! The engine's way to a CoLM checkpoint: what `architectures` in config.json leads to.
+//! Loads CoLM checkpoints into the host: the host calls this loader for their `architectures` in config.json.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use anyhow::{bail, Context, Result};
 use candle_core::{DType, Device};
-use colm_checkpoint::{files_for, Architecture, Checkpoint, ColmConfig, Part, Projection};
+use colm_checkpoint::{
+    files_for, Architecture, ChainCount, Checkpoint, ColmConfig, Part, Projection,
+};
 use colm_prompt::panics::catch;
 use colm_prompt::{ModelFacts, PromptFolder};
 use mistralrs_core::ext::{
@@ -19,46 +21,22 @@ use mistralrs_core::{AutoDeviceMapParams, IsqType, Ordering as LoraOrdering};
 use mistralrs_quant::{QuantizedConfig, ShardedVarBuilder};
 use regex::Regex;
 
-use super::counters::Counters;
 use super::dense::as_chain_layout;
 use super::gpu;
 use super::kv_pool::{kv_bytes_per_token, KvPool};
+use super::loaded::Loaded;
 use super::memory;
 use super::normal_model::HostedColm;
 use super::prompt_files::prompt_files;
-use super::request::first_line;
+use super::weight_sizes::{weight_sizes, WeightSizes};
+use crate::error::{first_line, Error};
 use crate::model::{Colm, WeightSource};
 
-/// Makes the engine load CoLM and CoLM-Air checkpoints, with all their chains, wherever it loads
-/// models: through its own model selection as well as through [`super::engine::Engine`].
+/// Registers CoLM and CoLM-Air in the host, so that its own model selection loads such checkpoints, with all their
+/// chains. [`Engine`](crate::Engine) does not need it.
 pub fn register() {
     for architecture in [Architecture::Colm, Architecture::ColmAir] {
         register_architecture(architecture.name(), || Box::new(ColmLoader::default()));
-    }
-}
-
-/// What is known of a model once it is loaded.
-#[derive(Debug, Default)]
-pub struct Loaded {
-    config: OnceLock<(ColmConfig, usize)>,
-    prompt_folder: OnceLock<Arc<PromptFolder>>,
-    counters: Arc<Counters>,
-}
-
-impl Loaded {
-    /// The config, and the number of chains loaded. None before a model is loaded.
-    pub fn model(&self) -> Option<(&ColmConfig, usize)> {
-        self.config.get().map(|(config, chains)| (config, *chains))
-    }
-
-    /// What its folder says of prompts and answers. None before a model is loaded.
-    pub fn prompt_folder(&self) -> Option<&Arc<PromptFolder>> {
-        self.prompt_folder.get()
-    }
-
-    /// The totals of the model's work.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
     }
 }
 
@@ -67,25 +45,31 @@ impl Loaded {
 pub struct ColmLoader {
     /// How many chains to read, open and hold; all if None.
     pub max_chains: Option<usize>,
-    /// The KV cache the engine is going to allocate, if its size is given: checked against the model.
+    /// The KV cache that the engine is going to allocate, if its size is known. It is checked against the model.
     pub kv_pool: Option<KvPool>,
-    /// What the engine quantizes the linear layers to, for the memory they need.
+    /// The type that the engine quantizes the linear layers to.
     pub isq: Option<IsqType>,
-    /// The most tokens the first chain drafts at once; none if 0.
-    pub drafts: usize,
-    /// Told about the model.
+    /// The most tokens that the first chain drafts at once; 0 turns speculation off.
+    pub max_drafts: usize,
+    /// Filled while loading.
     pub loaded: Arc<Loaded>,
 }
 
 impl ColmLoader {
-    fn config(&self, json: &str) -> Result<(ColmConfig, usize)> {
+    fn config(&self, json: &str) -> Result<(ColmConfig, ChainCount)> {
         let config = ColmConfig::parse(json).context("config.json")?;
         let k = chains_to_load(&config, self.max_chains)?;
         Ok((config, k))
     }
 
     /// The longest sequence, in tokens: the model's context, or what fits the KV cache, or the memory of a CPU.
-    fn max_tokens(&self, config: &ColmConfig, k: usize, device: &Device, dtype: DType) -> usize {
+    fn max_tokens(
+        &self,
+        config: &ColmConfig,
+        k: ChainCount,
+        device: &Device,
+        dtype: DType,
+    ) -> usize {
         let held = match &self.kv_pool {
             Some(pool) => pool.tokens(config, k, dtype),
             None if device.is_cpu() => {
@@ -96,10 +80,10 @@ impl ColmLoader {
         config.file.max_position_embeddings.min(held)
     }
 
-    /// `error` with the quantization that was asked for, if there is one.
+    /// `error` in the context of the quantization, if there is one.
     fn named_quantization(&self, error: candle_core::Error) -> anyhow::Error {
         match self.isq {
-            Some(isq) => anyhow::Error::from(error).context(format!("--isq {isq}")),
+            Some(isq) => anyhow::Error::from(error).context(format!("`quantization` {isq}")),
             None => error.into(),
         }
     }
@@ -108,7 +92,7 @@ impl ColmLoader {
     fn check_memory(
         &self,
         config: &ColmConfig,
-        k: usize,
+        k: ChainCount,
         quantization: &Option<QuantizedConfig>,
         (device, dtype): (&Device, DType),
     ) -> Result<()> {
@@ -118,51 +102,30 @@ impl ColmLoader {
             (None, Some(quantization)) => catch(|| quantization.pack_factor(dtype)).unwrap_or(1),
             (None, None) => 1,
         };
-        let Sizes { layers, others } = sizes(config, k, dtype, pack_factor.max(1));
+        let WeightSizes { layers, others } = weight_sizes(config, k, dtype, pack_factor.max(1));
         let weights = layers.iter().sum::<usize>() + others;
         let kv_cache = self.kv_pool.map_or(0, |pool| pool.bytes());
         Ok(memory::check(weights, kv_cache, device)?)
     }
 }
 
-/// Bytes of the weights of the first `k` chains.
-fn sizes(config: &ColmConfig, k: usize, dtype: DType, pack_factor: usize) -> Sizes {
-    let mut sizes = Sizes { layers: vec![0; config.file.num_hidden_layers], others: 0 };
-    for tensor in (0..k).flat_map(|chain| config.tensors_of(chain)) {
-        let elements: usize = tensor.shape().iter().product();
-        match tensor.part {
-            Part::Weight { layer, .. } => sizes.layers[layer] += elements / pack_factor,
-            Part::InputNorm { layer }
-            | Part::PostAttentionNorm { layer }
-            | Part::Bias { layer, .. } => sizes.layers[layer] += elements,
-            Part::Head => sizes.others += elements / pack_factor,
-            Part::Embedding | Part::FinalNorm => sizes.others += elements,
-        }
-    }
-    let bytes = dtype.size_in_bytes();
-    sizes.layers.iter_mut().for_each(|layer| *layer *= bytes);
-    sizes.others *= bytes;
-    sizes
-}
-
 /// How many chains of the model are read, opened and held.
-pub(super) fn chains_to_load(config: &ColmConfig, max_chains: Option<usize>) -> Result<usize> {
-    let count = config.chains.count();
-    let k = max_chains.unwrap_or(count);
-    if k == 0 || k > count {
-        bail!("--max-chains {k}: the model has {count} chains, expected 1 to {count}");
-    }
-    Ok(k)
+pub(super) fn chains_to_load(
+    config: &ColmConfig,
+    max_chains: Option<usize>,
+) -> Result<ChainCount, Error> {
+    let Some(k) = max_chains else { return Ok(config.all_chains()) };
+    let n = config.chains.count();
+    config.chain_count(k).map_err(|_| Error::InvalidOption {
+        option: "max_chains",
+        value: k.to_string(),
+        problem: format!("the model has {n} chains, expected 1 to {n}"),
+    })
 }
 
-/// Bytes of weights.
-struct Sizes {
-    layers: Vec<usize>,
-    others: usize,
-}
-
-/// What the engine's cache and device mapping need to know of the first `k` chains.
-fn metadata(config: &ColmConfig, k: usize) -> ModelConfigMetadata {
+/// What the engine's cache and device mapping need to know about the first `k` chains.
+fn metadata(config: &ColmConfig, k: ChainCount) -> ModelConfigMetadata {
+    let k = k.get();
     ModelConfigMetadata {
         max_seq_len: config.file.max_position_embeddings,
         num_layers: config.file.num_hidden_layers,
@@ -183,8 +146,12 @@ fn quantization(config: &ColmConfig) -> Result<Option<QuantizedConfig>> {
 }
 
 /// The checkpoint in `folder`, with every header checked; None if its weights are quantized, in the host's formats.
-fn plain_checkpoint(folder: &Path, config: &ColmConfig, k: usize) -> Result<Option<Checkpoint>> {
-    let opened = Checkpoint::open(folder, config, config.chain_count(k)?);
+fn plain_checkpoint(
+    folder: &Path,
+    config: &ColmConfig,
+    k: ChainCount,
+) -> Result<Option<Checkpoint>> {
+    let opened = Checkpoint::open(folder, config, k);
     if quantization(config)?.is_none() {
         return Ok(Some(opened?));
     }
@@ -206,7 +173,7 @@ fn try_a_step(colm: &Colm, config: &ColmConfig, isq: Option<IsqType>) -> Result<
     };
     let dtype = colm.dtype().as_str();
     match isq {
-        Some(isq) => bail!("--isq {isq}: the engine cannot compute with it in {dtype}: {why}"),
+        Some(isq) => bail!("`quantization` {isq}: the engine cannot compute with it in {dtype}: {why}"),
         None => bail!(
             "config.json: `quantization_config`: the engine cannot compute with it in {dtype}: {why}"
         ),
@@ -219,15 +186,15 @@ fn folder_of(files: &[PathBuf]) -> Result<&Path> {
 }
 
 impl NormalModelLoader for ColmLoader {
-    /// Opens only the files of the chains asked for, after a look at every header and, in the dense
-    /// layout, at the blocks that must be zero.
+    /// The files of the first chains, after a check of every header and, in the dense layout, of the blocks that must
+    /// be zero.
     fn weight_files(&self, json: &str, found: &[PathBuf]) -> Result<Vec<PathBuf>> {
         let (config, k) = self.config(json)?;
         let folder = folder_of(found)?;
         if let Some(checkpoint) = plain_checkpoint(folder, &config, k)? {
             checkpoint.check_zero_blocks()?;
         }
-        Ok(files_for(folder, &config, config.chain_count(k)?)?)
+        Ok(files_for(folder, &config, k)?)
     }
 
     fn prompt_files(&self, json: &str, folder: &Path) -> Result<Option<PromptFiles>> {
@@ -266,12 +233,12 @@ impl NormalModelLoader for ColmLoader {
         self.check_memory(&config, k, &quantization, place)?;
         let max_tokens = self.max_tokens(&config, k, place.0, place.1);
         let embedding = Part::Embedding.chain_name(0);
-        let vb = match vb.contains_tensor(&embedding) {
-            true => vb,
-            false if quantization.is_some() => {
-                bail!("`quantization_config`: a quantized checkpoint must be in the chain layout")
-            }
-            false => as_chain_layout(&config, vb),
+        let vb = if vb.contains_tensor(&embedding) {
+            vb
+        } else if quantization.is_some() {
+            bail!("`quantization_config`: a quantized checkpoint must be in the chain layout")
+        } else {
+            as_chain_layout(&config, vb)
         };
         let NormalLoadingMetadata { mapper, loading_isq, .. } = loading;
         let placed = |layer: Option<usize>, loading_isq| match layer {
@@ -280,7 +247,7 @@ impl NormalModelLoader for ColmLoader {
         };
         let colm = Colm::load(
             &config,
-            k,
+            k.get(),
             max_tokens,
             &quantization,
             &WeightSource {
@@ -296,8 +263,8 @@ impl NormalModelLoader for ColmLoader {
         let metadata = metadata(&config, k);
         // Set once per loader; an engine that is rebooted keeps its model.
         let _ = self.loaded.config.set((config.clone(), k));
-        let counters = self.loaded.counters.clone();
-        Ok(Box::new(HostedColm::new(config, colm, metadata, mapper, counters, self.drafts)))
+        let loaded = self.loaded.clone();
+        Ok(Box::new(HostedColm::new(config, colm, metadata, mapper, loaded, self.max_drafts)))
     }
 
     fn load_xlora(
@@ -348,7 +315,7 @@ impl DeviceMappedModelLoader for ColmLoader {
         };
         let (config, k) = self.config(json)?;
         // The widest tensors of a block: gate, up and their product, of every row.
-        Ok(3 * max_batch_size * max_seq_len * config.intermediate.first(k))
+        Ok(3 * max_batch_size * max_seq_len * config.intermediate.first(k.get()))
     }
 
     fn non_mapped_max_act_size_elems(
@@ -371,7 +338,7 @@ impl DeviceMappedModelLoader for ColmLoader {
         _matformer: Option<&mistralrs_core::matformer::MatformerSliceConfig>,
     ) -> Result<usize> {
         let (config, k) = self.config(json)?;
-        Ok(sizes(&config, k, dtype, weight_pack_factor).others)
+        Ok(weight_sizes(&config, k, dtype, weight_pack_factor).others)
     }
 
     fn layer_sizes_in_bytes(
@@ -382,7 +349,7 @@ impl DeviceMappedModelLoader for ColmLoader {
         _matformer: Option<&mistralrs_core::matformer::MatformerSliceConfig>,
     ) -> Result<Vec<usize>> {
         let (config, k) = self.config(json)?;
-        Ok(sizes(&config, k, dtype, weight_pack_factor).layers)
+        Ok(weight_sizes(&config, k, dtype, weight_pack_factor).layers)
     }
 
     fn num_layers(&self, json: &str) -> Result<usize> {

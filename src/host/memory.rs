@@ -1,4 +1,4 @@
-//! How much memory there is.
+//! Checks that a model fits into memory before it is loaded.
 
 use candle_core::Device;
 use mistralrs_core::MemoryUsage;
@@ -7,11 +7,11 @@ use thiserror::Error;
 
 const MIB: usize = 1024 * 1024;
 
-/// A model and its KV cache need more memory than there is.
+/// A model and its KV cache need more memory than is available.
 #[derive(Debug, Error)]
 #[error(
     "the weights need {weights} MiB and the KV cache {kv_cache} MiB, and {available} MiB are available; \
-     expected a smaller --kv-cache-mb or --max-chains, --dtype bf16, or a quantization (--isq)"
+     expected a smaller `kv_cache_mib` or `max_chains`, `dtype` bf16, or a `quantization`"
 )]
 pub struct MemoryTooSmall {
     weights: usize,
@@ -19,7 +19,7 @@ pub struct MemoryTooSmall {
     available: usize,
 }
 
-/// Refuses what `device` cannot hold. Sizes are in bytes.
+/// Fails if `device` cannot hold so many bytes of weights and KV cache.
 pub fn check(weights: usize, kv_cache: usize, device: &Device) -> Result<(), MemoryTooSmall> {
     let available = available(device);
     if weights.saturating_add(kv_cache) <= available {
@@ -29,7 +29,7 @@ pub fn check(weights: usize, kv_cache: usize, device: &Device) -> Result<(), Mem
     Err(MemoryTooSmall { weights, kv_cache, available })
 }
 
-/// Bytes of memory on the CPU, in use or not.
+/// Bytes of memory of the machine, or of this process's container, in use or not.
 pub fn total() -> usize {
     let mut system = System::new();
     system.refresh_memory();
@@ -37,7 +37,7 @@ pub fn total() -> usize {
     limit.min(system.total_memory()) as usize
 }
 
-/// Bytes that are free, or can be freed: of the machine, or of the container that this process is in.
+/// Bytes of memory that are free or can be freed, on `device`.
 fn available(device: &Device) -> usize {
     if !device.is_cpu() {
         // If the free memory of a GPU is unknown, it is not checked.
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_is_refused() {
+    fn a_model_that_does_not_fit_is_refused() {
         check(1, 1, &Device::Cpu).unwrap();
         let error = check(1 << 50, 1 << 20, &Device::Cpu).unwrap_err().to_string();
         assert!(

@@ -1,16 +1,22 @@
-//! Where CoLM meets the mistral.rs engine: the only place that names the types of `mistralrs-core`.
+//! The engine: the only module that names types of `mistralrs-core`.
+//!
+//! [`engine_builder`] starts the host's engine with [`loader`], which loads the model as [`normal_model`]. A request
+//! goes through [`prepared`] (and [`prompt`], [`grammar`]) to the engine; [`normal_model`] computes its steps, from
+//! [`batch`]; [`answer_stream`] turns the tokens into text.
 
-pub mod answer;
+pub mod answer_stream;
 mod batch;
 pub mod chain_choice;
 pub mod counters;
 pub mod dense;
 pub mod engine;
+pub mod engine_builder;
 mod find;
 pub mod gpu;
 pub mod grammar;
 pub mod hub;
 pub mod kv_pool;
+pub mod loaded;
 pub mod loader;
 mod logit_bias;
 pub mod memory;
@@ -19,6 +25,7 @@ pub mod prepared;
 pub mod prompt;
 mod prompt_files;
 pub mod prompt_probe;
-pub mod request;
+mod sampling;
 mod token_env;
 pub mod vocabulary;
+mod weight_sizes;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{bail, Device, Result, Tensor};
-use colm_checkpoint::{ColmConfig, Part, Projection};
+use colm_checkpoint::{ChainCount, ColmConfig, Part, Projection};
 use colm_kernels::KvBlocks;
 use mistralrs_core::ext::{
     AnyMoeBaseModelMixin, Cache, DeviceMapper, EitherCache, FlashParams, IsqModel,
@@ -13,8 +13,8 @@ use mistralrs_core::ext::{
 use mistralrs_quant::QuantMethod;
 
 use super::batch::{decode_rows, padded, scratch_blocks, Batch, Paging};
-use super::chain_choice::chains_of;
-use super::counters::Counters;
+use super::chain_choice::chain_count_of;
+use super::loaded::Loaded;
 use super::prompt_probe::{PromptProbe, ROWS_AT_ONCE};
 use crate::model::speculation::{DecodeRow, ForwardContext, Speculation};
 use crate::model::{Colm, SequenceInput, Step};
@@ -31,7 +31,7 @@ pub struct HostedColm {
     pub(super) colm: Colm,
     pub(super) metadata: ModelConfigMetadata,
     pub(super) mapper: Box<dyn DeviceMapper + Send + Sync>,
-    pub(super) counters: Arc<Counters>,
+    pub(super) loaded: Arc<Loaded>,
     /// The host's trait requires one; only the paged cache is used.
     pub(super) unused_cache: EitherCache,
     /// Set by `begin_step`, taken by `forward`.
@@ -56,20 +56,21 @@ impl HostedColm {
         colm: Colm,
         metadata: ModelConfigMetadata,
         mapper: Box<dyn DeviceMapper + Send + Sync>,
-        counters: Arc<Counters>,
-        drafts: usize,
+        loaded: Arc<Loaded>,
+        max_drafts: usize,
     ) -> Self {
         let unused_cache = EitherCache::Full(Cache::new(metadata.num_layers, false));
-        let speculation = Speculation::new(drafts, counters.drafts.clone());
+        let speculation = Speculation::new(max_drafts, loaded.counters().drafts.clone());
         let plans = Mutex::default();
-        Self { config, colm, metadata, mapper, counters, unused_cache, plans, speculation }
+        Self { config, colm, metadata, mapper, loaded, unused_cache, plans, speculation }
     }
 
-    /// The chain count of a request: what its model id says, or all.
-    fn chains_asked(&self, requested_model_id: Option<&str>) -> usize {
-        let loaded = self.colm.chain_count();
-        let asked = requested_model_id.and_then(chains_of);
-        asked.filter(|k| (1..=loaded).contains(k)).unwrap_or(loaded)
+    /// The chain count that a model id asks for: k of `NAME@k`, if the engine serves the model as NAME. Any other id
+    /// means all loaded chains.
+    fn chain_count_of(&self, requested_model_id: Option<&str>) -> usize {
+        let k = requested_model_id.zip(self.loaded.name()).zip(self.loaded.model());
+        let k = k.and_then(|((id, name), (_, loaded))| chain_count_of(id, name, loaded));
+        k.map_or(self.colm.chain_count(), ChainCount::get)
     }
 
     /// The plans of this forward pass. A pass without `begin_step` (calibration) runs all chains.
@@ -162,29 +163,28 @@ impl NormalModel for HostedColm {
     fn begin_step(&self, sequences: &[&mut EngineSequence], is_prompt: bool) {
         let plans = sequences.iter().map(|sequence| SequencePlan {
             decoding: (!is_prompt).then(|| *sequence.id()),
-            chain_count: self.chains_asked(sequence.requested_model_id()),
+            chain_count: self.chain_count_of(sequence.requested_model_id()),
             probe: is_prompt.then(|| probe_of(sequence)).flatten(),
         });
         *locked(&self.plans) = plans.collect();
         if is_prompt {
             sequences.iter().for_each(|sequence| self.speculation.forget(*sequence.id()));
         }
-        self.counters.add_step();
+        self.loaded.counters().add_step();
         for sequence in sequences {
             if is_prompt {
                 let reused = sequence.prefix_cache_len();
-                self.counters.add_prompt(sequence.get_toks().len() - reused, reused);
+                self.loaded.counters().add_prompt(sequence.get_toks().len() - reused, reused);
             } else {
-                self.counters.add_decoded(1);
+                self.loaded.counters().add_decoded(1);
             }
         }
     }
 
-    /// Plain CoLM's keys and values above chain 1 exist only where the request computed them, so
-    /// requests share cached blocks only with requests of the same chain count. Air's are the same at
-    /// every count.
+    /// A CoLM at k chains writes keys and values of chains 1 to k only, so requests share cached blocks with requests
+    /// of the same chain count only. The keys and values of an Air are the same at every chain count.
     fn cache_salt(&self, requested_model_id: Option<&str>) -> Option<String> {
-        let k = self.chains_asked(requested_model_id);
+        let k = self.chain_count_of(requested_model_id);
         let kv_heads = &self.config.kv_heads;
         let depends = (1..self.colm.chain_count()).any(|chain| kv_heads.of(chain) > 0);
         depends.then(|| format!("chains={k}"))

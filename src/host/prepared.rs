@@ -1,27 +1,32 @@
-//! From a request to the engine: what need not be done on its thread is done before.
+//! From a request to the engine. Everything that need not run on the engine's thread is done before.
 
 use std::sync::Arc;
 
+use candle_core::Tensor;
+use colm_checkpoint::ChainCount;
 use mistralrs_core::ext::TokenRequest;
 use mistralrs_core::llguidance::Matcher;
-use mistralrs_core::{Request as EngineRequest, StopTokens};
+use mistralrs_core::{CustomLogitsProcessor, Request as EngineRequest};
 
-use super::answer::{Answer, AnswerStream};
-use super::chain_choice::{model_id_at, parse_chains};
+use super::answer_stream::AnswerStream;
+use super::chain_choice::model_id_at;
 use super::engine::Engine;
 use super::logit_bias::LogitBias;
 use super::prompt_probe::PromptProbe;
-use super::request::{Prompt, Request, RequestError};
-use super::vocabulary::Vocabulary;
+use super::sampling::sampling_params;
+use crate::answer::Answer;
+use crate::error::{Error, Result};
+use crate::request::{LogitsProcessor, Message, Prompt, Request};
 
-/// A request with its prompt in tokens and its grammar compiled: ready for the engine, any number of
+/// A request whose prompt is tokenized and whose grammar is compiled. It can be sent to the engine any number of
 /// times.
 pub struct Prepared {
-    /// Its prompt is in `prompt`, its grammar in `grammar`.
+    /// Without its prompt and its grammar, which are below.
     request: Request,
     prompt: Vec<u32>,
     grammar: Option<Matcher>,
-    k: usize,
+    logits_processors: Vec<Arc<dyn CustomLogitsProcessor>>,
+    k: ChainCount,
 }
 
 impl Prepared {
@@ -32,24 +37,37 @@ impl Prepared {
 }
 
 impl Engine {
-    /// The whole answer to `request`.
-    pub async fn answer(&self, request: Request) -> Result<Answer, RequestError> {
+    /// Answers a conversation greedily, at all loaded chains. [`Request::chat`] with [`Self::answer`] has more
+    /// options.
+    ///
+    /// # Errors
+    /// If the model has no chat template, or the conversation is too long.
+    pub async fn chat(&self, messages: impl IntoIterator<Item = Message>) -> Result<Answer> {
+        self.answer(Request::chat(messages)).await
+    }
+
+    /// Answers `request`.
+    ///
+    /// # Errors
+    /// If something in the request is wrong, or if the engine fails.
+    pub async fn answer(&self, request: Request) -> Result<Answer> {
         self.stream(request).await?.whole().await
     }
 
-    /// The answer to `request`, piece by piece.
-    pub async fn stream(&self, request: Request) -> Result<AnswerStream, RequestError> {
+    /// Answers `request` piece by piece.
+    ///
+    /// # Errors
+    /// If something in the request is wrong. If the engine fails later, the stream ends with an error.
+    pub async fn stream(&self, request: Request) -> Result<AnswerStream> {
         let prepared = self.prepare(request).await?;
         self.start_answer(&prepared, prepared.request.seed).await
     }
 
-    /// Makes all of `request` that the engine need not make.
-    ///
-    /// Whatever is wrong with a request is found here.
-    pub async fn prepare(&self, mut request: Request) -> Result<Prepared, RequestError> {
+    /// Checks, tokenizes and compiles `request`. Every error that is the fault of the request is found here.
+    pub(crate) async fn prepare(&self, mut request: Request) -> Result<Prepared> {
         let k = match request.chains {
-            Some(k) => parse_chains(&k.to_string(), self.chains())?,
-            None => self.chains(),
+            Some(k) => self.chain_count(k.get())?,
+            None => self.loaded_chains(),
         };
         let prompt = std::mem::replace(&mut request.prompt, Prompt::Tokens(Vec::new()));
         let prompt = self.prompts().tokens(prompt).await?;
@@ -58,19 +76,22 @@ impl Engine {
             None => None,
         };
         self.vocabulary().check(request.logit_bias.iter().map(|(token, _)| *token))?;
+        let mut logits_processors: Vec<Arc<dyn CustomLogitsProcessor>> = Vec::new();
         if !request.logit_bias.is_empty() {
-            let bias = LogitBias(std::mem::take(&mut request.logit_bias));
-            request.logits_processors.insert(0, Arc::new(bias));
+            logits_processors.push(Arc::new(LogitBias(std::mem::take(&mut request.logit_bias))));
         }
-        Ok(Prepared { request, prompt, grammar, k })
+        for processor in std::mem::take(&mut request.logits_processors) {
+            logits_processors.push(Arc::new(HostProcessor(processor)));
+        }
+        Ok(Prepared { request, prompt, grammar, logits_processors, k })
     }
 
-    /// Has the engine answer, with random numbers from `seed`, or the system's randomness.
-    pub async fn start_answer(
+    /// Starts an answer with random numbers from `seed`, or from a random seed.
+    pub(crate) async fn start_answer(
         &self,
         prepared: &Prepared,
         seed: Option<u64>,
-    ) -> Result<AnswerStream, RequestError> {
+    ) -> Result<AnswerStream> {
         let probe = prepared.request.prompt_logprobs.map(PromptProbe::logprobs_with);
         self.start_answer_with(prepared, seed, probe).await
     }
@@ -80,20 +101,20 @@ impl Engine {
         prepared: &Prepared,
         seed: Option<u64>,
         probe: Option<PromptProbe>,
-    ) -> Result<AnswerStream, RequestError> {
-        let Prepared { request, prompt, grammar, k } = prepared;
+    ) -> Result<AnswerStream> {
+        let Prepared { request, prompt, grammar, logits_processors, k } = prepared;
         let vocabulary = self.vocabulary().clone();
-        let mut sampling = request.sampling.clone();
-        sampling.stop_toks = stop_ids(sampling.stop_toks, &request.stop, &vocabulary);
+        // Special tokens are not part of the text, so stop strings that name one are stop tokens.
+        let stop_tokens = request.stop.iter().filter_map(|name| vocabulary.special(name)).collect();
         let probe = probe.map(|probe| Arc::new(probe.of(prompt.len())));
         let (stream, tokens, response) =
             AnswerStream::of(request, prompt.len(), vocabulary, probe.clone());
         let engine_request = TokenRequest {
             prompt: prompt.clone(),
-            sampling_params: sampling,
+            sampling_params: sampling_params(&request.sampling, request.max_tokens, stop_tokens),
             seed: seed.unwrap_or_else(rand::random),
             grammar: grammar.clone(),
-            logits_processors: request.logits_processors.clone(),
+            logits_processors: logits_processors.clone(),
             logprobs: request.logprobs,
             prefix_cache: probe.is_none(),
             model_id: Some(model_id_at(self.name(), *k)),
@@ -105,34 +126,31 @@ impl Engine {
         Ok(stream)
     }
 
-    /// The tokens of `text`, with the special tokens the tokenizer itself adds.
-    pub async fn tokenize(&self, text: &str) -> Result<Vec<u32>, RequestError> {
+    /// The tokens of `text`, with the special tokens that the tokenizer adds to every text.
+    ///
+    /// # Errors
+    /// If the tokenizer fails.
+    pub async fn tokenize(&self, text: &str) -> Result<Vec<u32>> {
         self.prompts().tokenize_any(text.into()).await
     }
 
-    /// Ends every answer in progress with the next token.
-    pub async fn stop_answers(&self) -> Result<(), RequestError> {
+    /// Ends every answer in progress with its next token.
+    pub(crate) async fn stop_answers(&self) -> Result<()> {
         self.send(EngineRequest::TerminateAllSeqsNextStep).await
     }
 
-    async fn send(&self, request: EngineRequest) -> Result<(), RequestError> {
-        let sender = self.host().get_sender(None).map_err(RequestError::failed)?;
+    async fn send(&self, request: EngineRequest) -> Result<()> {
+        let sender = self.host().get_sender(None).map_err(Error::failed)?;
         let sent = sender.send(request).await;
-        sent.map_err(|_| RequestError::Failed("it takes no requests".into()))
+        sent.map_err(|_| Error::Failed("it takes no requests".into()))
     }
 }
 
-/// Stop tokens by id: those given, and special tokens whose names are stop strings, for these are not
-/// part of the text.
-fn stop_ids(
-    given: Option<StopTokens>,
-    stop: &[String],
-    vocabulary: &Vocabulary,
-) -> Option<StopTokens> {
-    let mut ids = match given {
-        Some(StopTokens::Ids(ids)) => ids,
-        _ => Vec::new(),
-    };
-    ids.extend(stop.iter().filter_map(|name| vocabulary.special(name)));
-    Some(StopTokens::Ids(ids))
+/// A [`LogitsProcessor`] as the host takes it.
+struct HostProcessor(Arc<dyn LogitsProcessor>);
+
+impl CustomLogitsProcessor for HostProcessor {
+    fn apply(&self, logits: &Tensor, context: &[u32]) -> candle_core::Result<Tensor> {
+        self.0.apply(logits, context)
+    }
 }

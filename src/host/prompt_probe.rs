@@ -1,22 +1,25 @@
-//! What the model says of a prompt's own tokens, found out while the prompt is computed.
+//! Log-probabilities and logits of a prompt's own tokens, collected while the prompt is computed.
 //!
-//! The engine asks a model for the logits of a prompt's last row only. A request that wants more brings a
-//! [`PromptProbe`]: the model runs its head over all rows of the prompt, some rows at a time, and leaves in the
-//! probe what was asked for. So no more than a few rows of logits exist at once.
+//! The engine asks a model for the logits after the prompt's last token only. A request that needs more carries a
+//! [`PromptProbe`]. The model then runs its head on all rows of the prompt, a few rows at a time, and adds the
+//! results to the probe, so that the logits of a long prompt are never in memory all at once.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use candle_core::{Result as TensorResult, Tensor};
+use candle_core::Tensor;
+use colm_checkpoint::ChainCount;
 use mistralrs_core::ext::TokenLogprobs;
 use rayon::prelude::*;
 
 use super::engine::Engine;
-use super::request::{Prompt, Request, RequestError};
+use crate::answer::Logprobs;
+use crate::error::{Error, Result};
+use crate::request::Request;
 
 /// Rows of logits that exist at once.
 pub const ROWS_AT_ONCE: usize = 32;
 
-/// Collects what a request wants to know of its prompt.
+/// Collects what a request wants to know about its prompt.
 pub struct PromptProbe {
     wanted: Wanted,
     /// Tokens of the prompt.
@@ -36,7 +39,7 @@ enum Wanted {
 struct Found {
     /// Rows seen so far.
     rows: usize,
-    logprobs: Vec<TokenLogprobs>,
+    logprobs: Vec<Logprobs>,
     logits: Vec<Tensor>,
 }
 
@@ -67,7 +70,7 @@ impl PromptProbe {
 
     /// Adds the logits, `[rows, vocab_size]` f32, after the prompt's next rows, which are followed by the
     /// tokens `next`; the last row of the prompt is followed by none.
-    pub(super) fn add(&self, logits: &Tensor, next: &[u32]) -> TensorResult<()> {
+    pub(super) fn add(&self, logits: &Tensor, next: &[u32]) -> candle_core::Result<()> {
         let mut found = self.found();
         let rows = logits.dim(0)?.min(self.tokens - found.rows);
         found.rows += rows;
@@ -75,45 +78,49 @@ impl PromptProbe {
             Wanted::Logits => found.logits.push(logits.narrow(0, 0, rows)?),
             Wanted::Logprobs { top } => {
                 let rows = logits.to_vec2::<f32>()?;
-                let of_row = |(row, &token): (&Vec<f32>, &u32)| TokenLogprobs::of(row, token, top);
+                let of_row = |(row, &token): (&Vec<f32>, &u32)| {
+                    Logprobs::from(TokenLogprobs::of(row, token, top))
+                };
                 found.logprobs.par_extend(rows.par_iter().zip(next).map(of_row));
             }
         }
         Ok(())
     }
 
-    pub(super) fn logprobs(&self) -> Vec<TokenLogprobs> {
+    pub(super) fn logprobs(&self) -> Vec<Logprobs> {
         std::mem::take(&mut self.found().logprobs)
     }
 
     fn found(&self) -> MutexGuard<'_, Found> {
-        // Every change is whole by the end of a statement.
+        // A poisoned lock is safe to reuse: a step that failed is forgotten by `start`.
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Engine {
-    /// The log-probability, in nats, of every one of `tokens` but the first at `k` chains, each after those
-    /// before it.
-    pub async fn score(&self, tokens: Vec<u32>, k: usize) -> Result<Vec<f64>, RequestError> {
-        let request = Request {
-            prompt_logprobs: Some(0),
-            ..Request::greedy(Prompt::Tokens(tokens)).at(k).max_tokens(0)
-        };
+    /// The natural log-probability of each of `tokens` except the first, given the tokens before it, at `k` chains.
+    ///
+    /// # Errors
+    /// If there are no tokens, more than [`Self::max_tokens`], or unknown ones.
+    pub async fn score(&self, tokens: Vec<u32>, k: ChainCount) -> Result<Vec<f64>> {
+        let request = Request::tokens(tokens).chains(k).max_tokens(0).prompt_logprobs(0);
         let mut stream = self.stream(request).await?;
         stream.whole().await?;
         Ok(stream.prompt_logprobs().into_iter().map(|one| one.logprob).collect())
     }
 
-    /// The logits after every one of `tokens` at `k` chains, `[tokens, vocab_size]` f32: large, where
-    /// [`Self::score`] would do.
-    pub async fn logits(&self, tokens: Vec<u32>, k: usize) -> Result<Tensor, RequestError> {
-        let request = Request::greedy(Prompt::Tokens(tokens)).at(k).max_tokens(0);
+    /// The logits after each of `tokens` at `k` chains, `[tokens, vocab_size]` f32. Much larger than the result of
+    /// [`Self::score`].
+    ///
+    /// # Errors
+    /// As [`Self::score`].
+    pub async fn logits(&self, tokens: Vec<u32>, k: ChainCount) -> Result<Tensor> {
+        let request = Request::tokens(tokens).chains(k).max_tokens(0);
         let prepared = self.prepare(request).await?;
         let mut stream =
             self.start_answer_with(&prepared, None, Some(PromptProbe::logits())).await?;
         stream.whole().await?;
         let found = stream.probe().map(|probe| std::mem::take(&mut probe.found().logits));
-        Tensor::cat(&found.unwrap_or_default(), 0).map_err(RequestError::failed)
+        Tensor::cat(&found.unwrap_or_default(), 0).map_err(Error::failed)
     }
 }

@@ -5,18 +5,18 @@ use std::sync::Arc;
 use colm_prompt::{encode, PromptFolder, TokenText};
 use mistralrs_core::llguidance::toktrie::TokEnv;
 
-use super::request::RequestError;
+use crate::error::{Error, Result};
 
 /// The model's tokenizer, in both directions.
 #[derive(Clone)]
 pub struct Vocabulary {
     folder: Arc<PromptFolder>,
-    /// The tokens as the engine's grammars know them.
+    /// The form for grammars.
     tokens: TokEnv,
 }
 
 impl Vocabulary {
-    /// That of the model in `folder`, whose `tokens` are those that grammars know.
+    /// The vocabulary of the model in `folder`; `tokens` is its form for grammars.
     pub(super) fn new(folder: Arc<PromptFolder>, tokens: TokEnv) -> Self {
         Self { folder, tokens }
     }
@@ -26,7 +26,7 @@ impl Vocabulary {
         self.folder.longest_token()
     }
 
-    /// The bytes of text that `token` stands for: none for special tokens but those in `shown`.
+    /// The bytes of text that `token` stands for; none for special tokens that are not in `shown`.
     pub fn text_bytes(&self, token: u32, shown: &[&str]) -> &[u8] {
         match self.text(token) {
             Some(TokenText::Bytes(bytes)) => bytes,
@@ -35,7 +35,7 @@ impl Vocabulary {
         }
     }
 
-    /// The bytes of `token`, the name of a special one.
+    /// The bytes that `token` stands for; the name of a special token.
     pub fn bytes(&self, token: u32) -> &[u8] {
         match self.text(token) {
             Some(TokenText::Bytes(bytes)) => bytes,
@@ -49,18 +49,18 @@ impl Vocabulary {
         self.tokens.tok_trie().get_special_token(name)
     }
 
-    /// Refuses tokens that the model does not know.
-    pub fn check(&self, tokens: impl IntoIterator<Item = u32>) -> Result<(), RequestError> {
+    /// Fails if one of `tokens` is not in the vocabulary.
+    pub fn check(&self, tokens: impl IntoIterator<Item = u32>) -> Result<()> {
         let vocab_size = self.folder.token_texts.len();
         match tokens.into_iter().find(|&token| token as usize >= vocab_size) {
-            Some(token) => Err(RequestError::UnknownToken { token, vocab_size }),
+            Some(token) => Err(Error::UnknownToken { token, vocab_size }),
             None => Ok(()),
         }
     }
 
-    /// The tokens of `text`; with `add_special` those as well that the tokenizer adds to every text.
-    pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError> {
-        encode(&self.folder.tokenizer, text, add_special).map_err(RequestError::Tokenizer)
+    /// The tokens of `text`. With `add_special`, also the special tokens that the tokenizer adds to every text.
+    pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
+        encode(&self.folder.tokenizer, text, add_special).map_err(Error::Tokenizer)
     }
 
     fn text(&self, token: u32) -> Option<&TokenText> {

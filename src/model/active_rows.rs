@@ -90,9 +90,12 @@ impl ActiveRows {
         let sequences: Vec<SequenceRows> = sequences.collect();
         let with_rows = sequences.iter().filter(|sequence| !sequence.logits.is_empty());
         let count = with_rows.map(|sequence| sequence.chain_count).max().unwrap_or(0);
-        let within = |chain: usize, sequence: &SequenceRows| match chain < sequence.chain_count {
-            true => sequence.logits.clone(),
-            false => 0..0,
+        let within = |chain: usize, sequence: &SequenceRows| {
+            if chain < sequence.chain_count {
+                sequence.logits.clone()
+            } else {
+                0..0
+            }
         };
         let chains = (0..count)
             .map(|chain| sequences.iter().map(|sequence| within(chain, sequence)).collect())

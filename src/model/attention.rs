@@ -15,9 +15,13 @@ use super::step::{ChainStep, Step};
 
 /// Causal attention of every chain over the keys and values of the chain that owns them.
 pub struct ChainAttention {
+    /// Queries.
     pub q_proj: ChainLinear,
+    /// Keys, of the chains that own some.
     pub k_proj: ChainLinear,
+    /// Values, of the chains that own some.
     pub v_proj: ChainLinear,
+    /// The output.
     pub o_proj: ChainLinear,
     rope: Arc<Rope>,
     head_dim: usize,

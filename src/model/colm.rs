@@ -19,9 +19,13 @@ use super::step::Step;
 
 /// The first k chains of a CoLM or CoLM-Air, ready to run.
 pub struct Colm {
+    /// E.
     pub embed_tokens: ChainEmbedding,
+    /// The decoder layers.
     pub layers: Vec<DecoderLayer>,
+    /// The norm before the head.
     pub norm: ChainRmsNorm,
+    /// U.
     pub lm_head: ChainHead,
     chain_count: usize,
     device: Device,

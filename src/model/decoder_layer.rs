@@ -16,8 +16,11 @@ use super::step::Step;
 
 /// y = down(silu(gate(x)) * up(x)).
 pub struct ChainMlp {
+    /// gate
     pub gate_proj: ChainLinear,
+    /// up
     pub up_proj: ChainLinear,
+    /// down
     pub down_proj: ChainLinear,
 }
 
@@ -43,9 +46,13 @@ impl ChainMlp {
 
 /// x += Attention(norm(x)); x += MLP(norm(x)).
 pub struct DecoderLayer {
+    /// The norm before attention.
     pub input_layernorm: ChainRmsNorm,
+    /// Attention.
     pub self_attn: ChainAttention,
+    /// The norm before the MLP.
     pub post_attention_layernorm: ChainRmsNorm,
+    /// The MLP.
     pub mlp: ChainMlp,
     /// Where the weights are; activations are moved there.
     device: Device,

@@ -21,6 +21,7 @@ pub struct WeightSource<'a> {
 
 /// The weights of one decoder layer.
 pub struct LayerWeights<'a> {
+    /// The config of the model.
     pub config: &'a ColmConfig,
     /// How the checkpoint is quantized, if it is.
     pub quantization: &'a Option<QuantizedConfig>,

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 
 use crate::host::prepared::Prepared;
-use crate::{AnswerStream, Engine, RequestError};
+use crate::{AnswerStream, Engine};
 
 /// A shorter prompt is computed as fast again as it is shared.
 const LONG_PROMPT: usize = 64;
@@ -18,7 +18,7 @@ pub async fn start_all(
     prepared: &Prepared,
     choices: usize,
     seed: Option<u64>,
-) -> Result<Vec<AnswerStream>, RequestError> {
+) -> crate::Result<Vec<AnswerStream>> {
     let seed = |index: usize| seed.map(|seed| seed.wrapping_add(index as u64));
     let mut answers = Vec::with_capacity(choices);
     for index in 0..choices {

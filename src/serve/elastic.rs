@@ -1,81 +1,93 @@
-//! Elastic inference by load: the more requests are in progress, the fewer chains answer those that leave
-//! their number to the server.
+//! Elastic inference by load: the more requests are in progress, the fewer chains answer a request that does not
+//! name a chain count.
 
+use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use thiserror::Error;
 
-/// From how many requests in progress on how many chains answer, as `8:2,16:1` says it: 2 chains from 8
-/// requests on, 1 from 16 on. Below the first, and by default, all loaded chains.
+use crate::ChainCount;
+
+/// Load thresholds: `8:2,16:1` means 2 chains from 8 active requests, 1 chain from 16. Below the first threshold, and
+/// by default, all loaded chains answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Elastic {
-    /// (requests in progress, k): the first grow, the second shrink.
-    steps: Vec<(usize, usize)>,
+    /// (requests in progress, k): the former increase, the latter decrease.
+    thresholds: Vec<(usize, usize)>,
 }
 
-/// Why chain counts by load are refused.
+/// Why load thresholds are invalid.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum ElasticRefused {
-    /// Not two whole numbers from 1 on.
-    #[error("{0:?} is not REQUESTS:K, two whole numbers from 1 on, such as 8:2")]
-    NotAStep(String),
+pub enum ElasticError {
+    /// Not two whole numbers of at least 1.
+    #[error("{0:?} is not REQUESTS:K, two whole numbers of at least 1, such as 8:2")]
+    NotAThreshold(String),
     /// More requests do not get fewer chains.
     #[error("{later} after {earlier}: expected more requests and fewer chains")]
     NotInOrder {
-        /// A step.
+        /// A threshold.
         earlier: String,
         /// The next.
         later: String,
     },
     /// More chains than are loaded.
-    #[error(
-        "--elastic asks for {asked} chains, where {loaded} are loaded: expected at most {loaded}"
-    )]
+    #[error("it asks for {asked} chains, and {loaded} are loaded: expected at most {loaded}")]
     NotLoaded {
-        /// The most chains of any step.
+        /// The most chains of any threshold.
         asked: usize,
         /// The number of chains loaded.
-        loaded: usize,
+        loaded: ChainCount,
     },
 }
 
 impl FromStr for Elastic {
-    type Err = ElasticRefused;
+    type Err = ElasticError;
 
-    fn from_str(text: &str) -> Result<Self, ElasticRefused> {
-        let steps = text.split(',').map(step).collect::<Result<Vec<_>, _>>()?;
-        let written = |(requests, k): (usize, usize)| format!("{requests}:{k}");
-        for pair in steps.windows(2) {
+    fn from_str(text: &str) -> Result<Self, ElasticError> {
+        let thresholds = text.split(',').map(threshold).collect::<Result<Vec<_>, _>>()?;
+        for pair in thresholds.windows(2) {
             if pair[0].0 >= pair[1].0 || pair[0].1 <= pair[1].1 {
-                let (earlier, later) = (written(pair[0]), written(pair[1]));
-                return Err(ElasticRefused::NotInOrder { earlier, later });
+                let (earlier, later) = (written(&pair[0]), written(&pair[1]));
+                return Err(ElasticError::NotInOrder { earlier, later });
             }
         }
-        Ok(Self { steps })
+        Ok(Self { thresholds })
     }
 }
 
-fn step(text: &str) -> Result<(usize, usize), ElasticRefused> {
+fn written((requests, k): &(usize, usize)) -> String {
+    format!("{requests}:{k}")
+}
+
+impl fmt::Display for Elastic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.thresholds.iter().map(written).collect::<Vec<_>>().join(","))
+    }
+}
+
+fn threshold(text: &str) -> Result<(usize, usize), ElasticError> {
     let number = |text: &str| text.trim().parse().ok().filter(|&number: &usize| number > 0);
     let numbers = text.split_once(':').and_then(|(requests, k)| number(requests).zip(number(k)));
-    numbers.ok_or_else(|| ElasticRefused::NotAStep(text.into()))
+    numbers.ok_or_else(|| ElasticError::NotAThreshold(text.into()))
 }
 
 impl Elastic {
-    /// Fails if a step asks for more chains than are `loaded`.
-    pub fn check(&self, loaded: usize) -> Result<(), ElasticRefused> {
-        match self.steps.first() {
-            Some(&(_, asked)) if asked > loaded => Err(ElasticRefused::NotLoaded { asked, loaded }),
+    /// Fails if a threshold asks for more chains than are `loaded`.
+    pub(super) fn check(&self, loaded: ChainCount) -> Result<(), ElasticError> {
+        match self.thresholds.first() {
+            Some(&(_, asked)) if asked > loaded.get() => {
+                Err(ElasticError::NotLoaded { asked, loaded })
+            }
             _ => Ok(()),
         }
     }
 
     /// k while so many requests are in progress, of `loaded` chains.
-    fn chains(&self, in_progress: usize, loaded: usize) -> usize {
-        let reached = self.steps.iter().take_while(|(requests, _)| *requests <= in_progress);
-        reached.last().map_or(loaded, |(_, k)| *k)
+    fn chains(&self, in_progress: usize, loaded: ChainCount) -> ChainCount {
+        let reached = self.thresholds.iter().take_while(|(requests, _)| *requests <= in_progress);
+        reached.last().and_then(|(_, k)| ChainCount::new(*k, loaded.get()).ok()).unwrap_or(loaded)
     }
 }
 
@@ -99,8 +111,8 @@ impl Load {
         }
     }
 
-    /// k for a request that leaves it open, of `loaded` chains.
-    pub(super) fn chains(&self, request: &InProgress, loaded: usize) -> usize {
+    /// k for a request that does not name one, of `loaded` chains.
+    pub(super) fn chains(&self, request: &InProgress, loaded: ChainCount) -> ChainCount {
         self.elastic.chains(request.with_this, loaded)
     }
 }
@@ -123,22 +135,27 @@ impl Drop for InProgress {
 mod tests {
     use super::*;
 
-    #[test]
-    fn more_requests_get_fewer_chains() {
-        let elastic: Elastic = "8:3, 16:1".parse().unwrap();
-        let chains = [1, 7, 8, 15, 16, 99].map(|requests| elastic.chains(requests, 4));
-        assert_eq!(chains, [4, 4, 3, 3, 1, 1]);
-        assert_eq!(Elastic::default().chains(99, 4), 4);
-        assert_eq!(elastic.check(3), Ok(()));
-        let refused = elastic.check(2).unwrap_err().to_string();
-        assert!(refused.contains("3 chains, where 2 are loaded: expected at most 2"), "{refused}");
+    fn k(k: usize) -> ChainCount {
+        ChainCount::new(k, 4).unwrap()
     }
 
     #[test]
-    fn what_is_not_a_table_of_chains_is_refused() {
+    fn more_requests_get_fewer_chains() {
+        let elastic: Elastic = "8:3, 16:1".parse().unwrap();
+        let chains = [1, 7, 8, 15, 16, 99].map(|requests| elastic.chains(requests, k(4)));
+        assert_eq!(chains, [4, 4, 3, 3, 1, 1].map(k));
+        assert_eq!(Elastic::default().chains(99, k(4)), k(4));
+        assert_eq!(elastic.to_string(), "8:3,16:1");
+        assert_eq!(elastic.check(k(3)), Ok(()));
+        let error = elastic.check(k(2)).unwrap_err().to_string();
+        assert!(error.contains("3 chains, and 2 are loaded: expected at most 2"), "{error}");
+    }
+
+    #[test]
+    fn other_texts_are_refused() {
         for text in ["", "8", "8:", ":2", "8:0", "0:2", "8:2,", "a:b", "8:2:1", "-8:2"] {
             let refused = text.parse::<Elastic>().unwrap_err();
-            assert!(matches!(refused, ElasticRefused::NotAStep(_)), "{text}: {refused}");
+            assert!(matches!(refused, ElasticError::NotAThreshold(_)), "{text}: {refused}");
         }
         for text in ["8:2,8:1", "16:2,8:1", "8:2,16:2", "8:1,16:2"] {
             let refused = text.parse::<Elastic>().unwrap_err().to_string();
@@ -151,9 +168,9 @@ mod tests {
         let load = Load::new("2:1".parse().unwrap());
         let first = load.enter();
         let second = load.enter();
-        assert_eq!([&first, &second].map(|request| load.chains(request, 4)), [4, 1]);
+        assert_eq!([&first, &second].map(|request| load.chains(request, k(4))), [k(4), k(1)]);
         drop(first);
         drop(second);
-        assert_eq!(load.chains(&load.enter(), 4), 4);
+        assert_eq!(load.chains(&load.enter(), k(4)), k(4));
     }
 }

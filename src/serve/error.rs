@@ -8,8 +8,7 @@ use axum::Json;
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
-use crate::host::grammar::GrammarRefused;
-use crate::RequestError;
+use crate::{Error, GrammarError};
 
 /// Why a request is not answered.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -129,25 +128,28 @@ impl IntoResponse for Refusal {
     }
 }
 
-impl From<RequestError> for Refusal {
-    fn from(error: RequestError) -> Self {
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
         let message = error.to_string();
         match error {
-            RequestError::Chains(_) => Self::value("chains", message),
-            RequestError::ContextLength { .. } | RequestError::TextLength { .. } => {
+            Error::ChainCount(_) => Self::value("chains", message),
+            Error::ContextLength { .. } | Error::TextLength { .. } => {
                 Self::new(message).coded("context_length_exceeded")
             }
-            RequestError::EmptyPrompt
-            | RequestError::UnknownToken { .. }
-            | RequestError::NoChatTemplate
-            | RequestError::ChatTemplate(_)
-            | RequestError::Tokenizer(_)
-            | RequestError::Refused(_) => Self::new(message).coded("invalid_value"),
-            RequestError::Grammar(GrammarRefused::Busy) | RequestError::Stopped => {
+            Error::EmptyPrompt
+            | Error::UnknownToken { .. }
+            | Error::NoChatTemplate
+            | Error::ChatTemplate(_)
+            | Error::Tokenizer(_)
+            | Error::Refused(_) => Self::new(message).coded("invalid_value"),
+            Error::Grammar(GrammarError::Busy) | Error::Stopped => {
                 Self::new(message).with_status(StatusCode::SERVICE_UNAVAILABLE)
             }
-            RequestError::Grammar(_) => Self::new(message).coded("invalid_grammar"),
-            RequestError::Failed(_) => {
+            Error::Grammar(_) => Self::new(message).coded("invalid_grammar"),
+            Error::Failed(_)
+            | Error::Load { .. }
+            | Error::InvalidOption { .. }
+            | Error::Serve { .. } => {
                 tracing::error!("{message}");
                 Self::internal(message)
             }

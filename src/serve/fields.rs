@@ -34,9 +34,12 @@ pub struct Fields {
 impl Fields {
     /// The fields of the JSON object `body`.
     pub fn of(body: &[u8]) -> Result<Self, Refusal> {
-        let no_object = |error: String| match error.contains("recursion limit") {
-            true => Refusal::new("the body has lists and objects more than 127 levels deep"),
-            false => Refusal::new(format!("the body is not a JSON object: {error}")),
+        let no_object = |error: String| {
+            if error.contains("recursion limit") {
+                Refusal::new("the body has lists and objects more than 127 levels deep")
+            } else {
+                Refusal::new(format!("the body is not a JSON object: {error}"))
+            }
         };
         let mut fields: IndexMap<String, Box<RawValue>> =
             serde_json::from_slice(body).map_err(|error| no_object(error.to_string()))?;

@@ -1,12 +1,11 @@
 //! The fields that say what form an answer has.
 
-use mistralrs_core::LlguidanceGrammar;
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::error::Refusal;
-use crate::Grammar;
+use crate::{Grammar, LlguidanceGrammar};
 
 /// OpenAI's `response_format`.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -9,6 +9,7 @@ use axum::response::Response;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use super::error::Refusal;
+use crate::Error;
 
 /// Which origins and hosts are let in.
 #[derive(Clone, Debug, Default)]
@@ -21,19 +22,20 @@ pub struct Guard {
 
 impl Guard {
     /// What browsers are told of the origins that are let in.
-    pub fn cors(&self) -> anyhow::Result<CorsLayer> {
+    pub(super) fn cors(&self) -> crate::Result<CorsLayer> {
         let origins = self.allow_origins.iter().map(|origin| {
             let whole = origin.split_once("://").is_some_and(|(scheme, host)| {
                 !scheme.is_empty() && !host.is_empty() && !host.contains('/')
             });
-            anyhow::ensure!(
-                whole,
-                "--allow-origin {origin}: expected SCHEME://HOST[:PORT], as in https://example.org"
-            );
-            Ok(HeaderValue::from_str(origin)?)
+            let value = HeaderValue::from_str(origin).ok().filter(|_| whole);
+            value.ok_or_else(|| Error::InvalidOption {
+                option: "allow_origins",
+                value: origin.clone(),
+                problem: "expected SCHEME://HOST[:PORT], as in https://example.org".into(),
+            })
         });
         Ok(CorsLayer::new()
-            .allow_origin(AllowOrigin::list(origins.collect::<anyhow::Result<Vec<_>>>()?))
+            .allow_origin(AllowOrigin::list(origins.collect::<crate::Result<Vec<_>>>()?))
             .allow_methods([Method::GET, Method::POST])
             // OpenAI's JavaScript client sends a dozen of its own.
             .allow_headers(AllowHeaders::mirror_request()))
@@ -57,7 +59,8 @@ impl Guard {
             return Ok(());
         }
         let origin: String = origin.chars().take(100).collect();
-        let message = format!("pages of {origin} may not use this server: see --allow-origin");
+        let message =
+            format!("pages of {origin} may not use this server: see `colm serve --allow-origin`");
         Err(Refusal::new(message).with_status(StatusCode::FORBIDDEN))
     }
 }

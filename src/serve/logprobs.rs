@@ -1,11 +1,10 @@
 //! Log-probabilities as the chat endpoint writes them.
 
-use mistralrs_core::ext::TokenLogprobs;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::host::vocabulary::Vocabulary;
-use crate::AnswerToken;
+use crate::{AnswerToken, Logprobs};
 
 /// Those of an answer's tokens.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -50,7 +49,7 @@ impl TokenLogprob {
         if token.ends_text {
             return None;
         }
-        let TokenLogprobs { logprob, top } = token.logprobs.as_ref()?;
+        let Logprobs { logprob, top } = token.logprobs.as_ref()?;
         let top = top.iter().map(|&(id, logprob)| {
             let bytes = vocabulary.bytes(id);
             TopLogprob { token: text(bytes), logprob: finite(logprob), bytes: bytes.to_vec() }

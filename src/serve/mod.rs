@@ -30,9 +30,9 @@ mod usage;
 
 use std::sync::Arc;
 
-use crate::Engine;
+use crate::{ChainCount, Engine};
 
-pub use elastic::{Elastic, ElasticRefused};
+pub use elastic::{Elastic, ElasticError};
 pub use guard::Guard;
 pub use routes::router;
 pub use shutdown::serve;
@@ -52,8 +52,8 @@ struct Served {
     engine: Engine,
     /// NAME, its id at all loaded chains.
     name: Arc<str>,
-    /// The number of chains loaded: `NAME@1` to `NAME@chains` are its ids at k chains.
-    chains: usize,
+    /// The number of chains loaded: `NAME@1` to `NAME@loaded` are its ids at k chains.
+    loaded: ChainCount,
     /// When it was loaded, in seconds since 1970.
     created: u64,
     /// The requests in progress.

@@ -9,7 +9,7 @@ use super::elastic::InProgress;
 use super::error::Refusal;
 use super::fields::Fields;
 use super::Served;
-use crate::host::chain_choice::{model_id_at, parse_chains};
+use crate::{model_id_at, parse_chain_count, ChainCount};
 
 /// The model id that stands for whichever model is served.
 pub const DEFAULT: &str = "default";
@@ -29,7 +29,7 @@ pub struct ModelFields {
 /// The model a request is answered by.
 pub struct Chosen {
     /// k
-    pub chains: usize,
+    pub chains: ChainCount,
     /// NAME@k
     pub id: String,
     /// The request counts as in progress until this is dropped.
@@ -42,19 +42,19 @@ impl Served {
     pub fn choose(&self, fields: &mut Fields) -> Result<Chosen, Refusal> {
         let asked = self.asked_chains(&fields.take()?)?;
         let in_progress = self.load.enter();
-        let chains = asked.unwrap_or_else(|| self.load.chains(&in_progress, self.chains));
+        let chains = asked.unwrap_or_else(|| self.load.chains(&in_progress, self.loaded));
         Ok(Chosen { chains, id: model_id_at(&self.name, chains), in_progress })
     }
 
     /// The chain count asked for, from 1 to all loaded; None if it is left open.
-    fn asked_chains(&self, fields: &ModelFields) -> Result<Option<usize>, Refusal> {
+    fn asked_chains(&self, fields: &ModelFields) -> Result<Option<ChainCount>, Refusal> {
         let of_model = match &fields.model {
-            Some(id) => self.chains_of_model(id)?,
+            Some(id) => self.chain_count_of_model(id)?,
             None => None,
         };
         let of_field = match &fields.chains {
             Some(chains) => Some(
-                parse_chains(chains.get(), self.chains)
+                parse_chain_count(chains.get(), self.loaded)
                     .map_err(|refused| Refusal::value("chains", refused.to_string()))?,
             ),
             None => None,
@@ -64,7 +64,7 @@ impl Served {
                 let message = format!(
                     "the model id asks for {model} chains but the field \"chains\" for {field}: \
                      give one of them, or the same from 1 to {}",
-                    self.chains
+                    self.loaded
                 );
                 Err(Refusal::value("chains", message))
             }
@@ -73,13 +73,13 @@ impl Served {
     }
 
     /// k of `NAME@k`; None for an id that leaves it open.
-    fn chains_of_model(&self, id: &str) -> Result<Option<usize>, Refusal> {
+    fn chain_count_of_model(&self, id: &str) -> Result<Option<ChainCount>, Refusal> {
         if id == DEFAULT || *id == *self.name {
             return Ok(None);
         }
         let chains = id.strip_prefix(&*self.name).and_then(|rest| rest.strip_prefix('@'));
         let chains = chains.ok_or_else(|| self.unknown_model(id))?;
-        match parse_chains(chains, self.chains) {
+        match parse_chain_count(chains, self.loaded) {
             Ok(k) => Ok(Some(k)),
             Err(refused) => {
                 Err(Refusal::not_found(format!("the model {id} does not exist: {refused}")))
@@ -89,10 +89,10 @@ impl Served {
 
     /// Why the model id `id` is refused.
     pub fn unknown_model(&self, id: &str) -> Refusal {
-        let Self { name, chains, .. } = self;
+        let Self { name, loaded, .. } = self;
         let id: String = id.chars().take(200).collect();
         Refusal::not_found(format!(
-            "the model {id} does not exist: {name} is served, or {name}@k with k from 1 to {chains}"
+            "the model {id} does not exist: {name} is served, or {name}@k with k from 1 to {loaded}"
         ))
     }
 }

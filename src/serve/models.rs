@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::error::{ErrorBody, Refusal};
 use super::model_choice::DEFAULT;
 use super::Served;
-use crate::host::chain_choice::model_id_at;
+use crate::model_id_at;
 
 /// A model id, as OpenAI's clients know it, and how many chains answer under it.
 #[derive(Serialize, ToSchema)]
@@ -56,14 +56,14 @@ pub async fn retrieve(
 
 impl Served {
     pub fn models(&self) -> impl Iterator<Item = Model> + '_ {
-        let all = [DEFAULT.to_string(), self.name.to_string()].map(|id| (id, self.chains));
-        let each = (1..=self.chains).map(|k| (model_id_at(&self.name, k), k));
+        let all = [DEFAULT.to_string(), self.name.to_string()].map(|id| (id, self.loaded));
+        let each = self.engine.chain_counts().map(|k| (model_id_at(&self.name, k), k));
         all.into_iter().chain(each).map(|(id, chains)| Model {
             id,
             object: "model",
             created: self.created,
             owned_by: "local",
-            chains,
+            chains: chains.get(),
         })
     }
 }

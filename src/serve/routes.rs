@@ -1,6 +1,5 @@
 //! All routes of the server, and their description. There are no others.
 
-use anyhow::Result;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
@@ -20,7 +19,7 @@ use super::error::Refusal;
 use super::guard::guard;
 use super::limits::most_body_bytes;
 use super::{chat, completions, models, responses, ServeOptions, Served};
-use crate::Engine;
+use crate::{Engine, Error, Result};
 
 /// The description of the API, without its routes.
 #[derive(OpenApi)]
@@ -35,14 +34,19 @@ struct Api;
 ///
 /// Errors have the body that OpenAI's clients know: `{"error": {"message", "type", "param", "code"}}`.
 ///
-/// Fails if `options` ask for more chains than are loaded, or name an origin that is none.
+/// # Errors
+/// If `options` ask for more chains than are loaded, or name an origin that is none.
 pub fn router(engine: &Engine, options: ServeOptions) -> Result<Router> {
     let ServeOptions { elastic, guard: guarded } = options;
-    elastic.check(engine.chains())?;
+    elastic.check(engine.loaded_chains()).map_err(|error| Error::InvalidOption {
+        option: "elastic",
+        value: elastic.to_string(),
+        problem: error.to_string(),
+    })?;
     let served = Served {
         engine: engine.clone(),
         name: engine.name().into(),
-        chains: engine.chains(),
+        loaded: engine.loaded_chains(),
         created: engine.host().get_creation_time(),
         load: Load::new(elastic),
         most_body_bytes: most_body_bytes(engine.max_tokens()),
@@ -80,14 +84,14 @@ fn name_models(document: &mut Document, served: &Served) -> Result<()> {
     let schemas = document.components.as_mut().map(|components| &mut components.schemas);
     let fields = schemas.and_then(|schemas| schemas.get_mut("ModelFields"));
     let Some(RefOr::T(Schema::Object(fields))) = fields else {
-        anyhow::bail!("the document does not describe ModelFields");
+        return Err(Error::Failed("the API document does not describe ModelFields".into()));
     };
     let mut field = |name: &str| match fields.properties.get_mut(name) {
         Some(RefOr::T(Schema::Object(field))) => Ok(std::mem::take(field)),
-        _ => Err(anyhow::anyhow!("the document does not describe {name}")),
+        _ => Err(Error::Failed(format!("the API document does not describe {name}"))),
     };
     let (mut chains, mut model) = (field("chains")?, field("model")?);
-    chains.maximum = Some(served.chains.into());
+    chains.maximum = Some(served.loaded.get().into());
     let ids = served.models().map(|model| Value::from(model.id()));
     model.enum_values = Some(ids.chain([Value::Null]).collect());
     fields.properties.insert("chains".into(), chains.into());

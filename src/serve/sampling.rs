@@ -3,12 +3,11 @@
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
-use mistralrs_core::{DrySamplingParams, SamplingParams};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::error::Refusal;
-use crate::{Request, SamplingDefaults};
+use crate::{Dry, Request, Sampling, SamplingDefaults};
 
 /// The most stop strings, and the longest of them in bytes.
 const MOST_STOPS: usize = 16;
@@ -76,16 +75,16 @@ impl SamplingFields {
         let top_k = self.top_k.or(defaults.top_k);
         // A nucleus of nothing is the likeliest token, as a temperature of 0 says it.
         let greedy = top_p == Some(0.);
-        request.sampling = SamplingParams {
-            temperature: if greedy { Some(0.) } else { self.temperature.or(defaults.temperature) },
+        let temperature = self.temperature.or(defaults.temperature).unwrap_or(1.);
+        request.sampling = Sampling {
+            temperature: if greedy { 0. } else { temperature },
             top_p: top_p.filter(|_| !greedy),
             top_k: top_k.map(|top_k| top_k as usize).filter(|&top_k| top_k > 0),
             min_p: self.min_p.or(defaults.min_p),
             frequency_penalty: self.frequency_penalty,
             presence_penalty: self.presence_penalty,
             repetition_penalty: self.repetition_penalty.or(defaults.repetition_penalty),
-            dry_params: self.dry()?,
-            ..SamplingParams::neutral()
+            dry: self.dry()?,
         };
         request.seed = self.seed.map(|seed| seed as u64);
         if let Some(bias) = self.logit_bias {
@@ -94,7 +93,7 @@ impl SamplingFields {
         Ok(())
     }
 
-    fn dry(&self) -> Result<Option<DrySamplingParams>, Refusal> {
+    fn dry(&self) -> Result<Option<Dry>, Refusal> {
         in_range("dry_multiplier", self.dry_multiplier, 0. ..=100.)?;
         in_range("dry_base", self.dry_base, 1. ..=10.)?;
         let breakers = self.dry_sequence_breakers.clone();
@@ -112,10 +111,14 @@ impl SamplingFields {
             }
             return Ok(None);
         };
+        let dry = Dry::new(multiplier);
         let allowed = self.dry_allowed_length.map(|length| length as usize);
-        let dry =
-            DrySamplingParams::new_with_defaults(multiplier, breakers, self.dry_base, allowed);
-        dry.map(Some).map_err(|error| Refusal::value("dry_multiplier", error.to_string()))
+        Ok(Some(Dry {
+            base: self.dry_base.unwrap_or(dry.base),
+            allowed_length: allowed.unwrap_or(dry.allowed_length),
+            sequence_breakers: breakers.unwrap_or(dry.sequence_breakers),
+            ..dry
+        }))
     }
 }
 
@@ -182,10 +185,9 @@ mod tests {
     use serde_json::{json, Value};
 
     use super::*;
-    use crate::Prompt;
 
     fn applied(fields: Value) -> Result<Request, Refusal> {
-        let mut request = Request::greedy(Prompt::Tokens(vec![0]));
+        let mut request = Request::tokens([0]);
         let fields = serde_json::from_value::<SamplingFields>(fields).unwrap();
         fields.apply(&mut request, &SamplingDefaults::default())?;
         Ok(request)
@@ -201,18 +203,18 @@ mod tests {
             repetition_penalty: Some(1.1),
         };
         let applied = |fields: Value| {
-            let mut request = Request::greedy(Prompt::Tokens(vec![0]));
+            let mut request = Request::tokens([0]);
             let fields = serde_json::from_value::<SamplingFields>(fields).unwrap();
             fields.apply(&mut request, &defaults).unwrap();
-            let SamplingParams { temperature, top_p, top_k, min_p, repetition_penalty, .. } =
+            let Sampling { temperature, top_p, top_k, min_p, repetition_penalty, .. } =
                 request.sampling;
             (temperature, top_p, top_k, min_p, repetition_penalty)
         };
-        let left_out = (Some(0.6), Some(0.9), Some(40), Some(0.1), Some(1.1));
+        let left_out = (0.6, Some(0.9), Some(40), Some(0.1), Some(1.1));
         assert_eq!(applied(json!({})), left_out);
         let named =
             json!({"temperature": 0, "top_p": 1, "top_k": 0, "min_p": 0, "repetition_penalty": 1});
-        assert_eq!(applied(named), (Some(0.), Some(1.), None, Some(0.), Some(1.)));
+        assert_eq!(applied(named), (0., Some(1.), None, Some(0.), Some(1.)));
     }
 
     #[test]
@@ -240,7 +242,7 @@ mod tests {
     #[test]
     fn a_nucleus_of_nothing_is_the_likeliest_token() {
         let request = applied(json!({"top_p": 0, "temperature": 1.5})).unwrap();
-        assert_eq!((request.sampling.temperature, request.sampling.top_p), (Some(0.), None));
+        assert_eq!((request.sampling.temperature, request.sampling.top_p), (0., None));
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{anyhow, Context, Result};
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::header;
@@ -18,7 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use super::error::Refusal;
 use super::{router, ServeOptions};
-use crate::{Engine, RequestError};
+use crate::{Engine, Error, Result};
 
 /// How long the engine may take to end the answers, once the server ends.
 const ENGINE_GRACE: Duration = Duration::from_secs(2);
@@ -26,19 +25,23 @@ const ENGINE_GRACE: Duration = Duration::from_secs(2);
 /// How long clients may then take to receive what is on its way.
 const CLIENT_GRACE: Duration = Duration::from_secs(3);
 
-/// Serves `engine` at `host`, a name or an address, and `port` until a signal: Ctrl-C or SIGTERM.
+/// Serves `engine` at `host`, a name or an address, and `port` until a signal: Ctrl-C or SIGTERM. Port 0 is any free
+/// port. Writes the address and the model ids to stderr.
 ///
-/// A signal ends the answers in progress; clients have 5 s to receive them. A second one ends the server
-/// at once. Says on stderr where it listens and which model ids it knows. Port 0 is any free one.
+/// A signal ends the answers in progress, and clients have 5 s to receive them. A second signal ends the server at
+/// once.
+///
+/// # Errors
+/// If the server cannot listen, or if `options` do not fit the model.
 pub async fn serve(engine: Engine, host: &str, port: u16, mut options: ServeOptions) -> Result<()> {
     let listener = listen(host, port).await?;
-    let address = listener.local_addr().context("cannot tell the address listened on")?;
+    let address = listener.local_addr().map_err(serve_error)?;
     options.guard.loopback = address.ip().is_loopback();
     let (cut, cut_off) = watch::channel(false);
     let router =
         router(&engine, options)?.layer(from_fn_with_state(CutOff(cut_off), end_if_cut_off));
     let mut signals = Signals::new()?;
-    let (name, chains) = (engine.name(), engine.chains());
+    let (name, chains) = (engine.name(), engine.loaded_chains());
     say(&format!(
         "Serving the OpenAI API at http://{address}/v1, its description at http://{address}/docs\n\
          Models: {name} (all {chains} chains), {name}@1 to {name}@{chains}; or \"chains\": k"
@@ -49,13 +52,13 @@ pub async fn serve(engine: Engine, host: &str, port: u16, mut options: ServeOpti
     });
     let mut serving = std::pin::pin!(serving.into_future());
     tokio::select! {
-        ended = &mut serving => return Ok(ended?),
+        ended = &mut serving => return ended.map_err(serve_error),
         () = signals.next() => {}
     }
     say("Stopping");
     let _ = stop.send(());
     tokio::select! {
-        ended = &mut serving => ended?,
+        ended = &mut serving => ended.map_err(serve_error)?,
         () = end_answers(&engine, &cut) => say("Some connections are cut off"),
         () = signals.next() => {}
     }
@@ -64,25 +67,33 @@ pub async fn serve(engine: Engine, host: &str, port: u16, mut options: ServeOpti
 
 /// The first address of `host` that can be listened on.
 async fn listen(host: &str, port: u16) -> Result<TcpListener> {
+    let invalid = |option, value, problem: String| Error::InvalidOption { option, value, problem };
+    let invalid_host = |problem: String| invalid("host", host.to_string(), problem);
     let addresses = lookup_host((host, port)).await;
-    let addresses = addresses.with_context(|| format!("--host {host}: no such host or address"))?;
+    let addresses =
+        addresses.map_err(|error| invalid_host(format!("no such host or address: {error}")))?;
     let mut addresses: Vec<SocketAddr> = addresses.collect();
     // `localhost` is both; clients try the older one first.
     addresses.sort_by_key(SocketAddr::is_ipv6);
-    let mut refused = anyhow!("--host {host} has no address");
+    let mut refused = invalid_host("it has no address".into());
     for address in addresses {
         refused = match TcpListener::bind(address).await {
             Ok(listener) => return Ok(listener),
             Err(error) if error.kind() == ErrorKind::AddrInUse => {
-                return Err(anyhow!("port {port} of {host} is in use: choose another with --port"));
+                let problem = format!("{address} is in use: expected another port");
+                return Err(invalid("port", port.to_string(), problem));
             }
-            Err(error) => anyhow::Error::new(error).context(format!("cannot listen on {address}")),
+            Err(error) => invalid_host(format!("cannot listen on {address}: {error}")),
         };
     }
     Err(refused)
 }
 
-/// A line on stderr, if it can be written.
+fn serve_error(error: std::io::Error) -> Error {
+    Error::Serve { source: error.into() }
+}
+
+/// Writes a line to stderr, if that is possible.
 fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
@@ -124,7 +135,7 @@ async fn end_if_cut_off(
 ) -> Result<Response, Refusal> {
     let response = tokio::select! {
         biased;
-        () = cut_off.clone().wait() => return Err(RequestError::Stopped.into()),
+        () = cut_off.clone().wait() => return Err(Error::Stopped.into()),
         response = next.run(request) => response,
     };
     let kind = response.headers().get(header::CONTENT_TYPE);
@@ -149,7 +160,7 @@ fn ended_if_cut_off(body: Body, cut_off: CutOff) -> Body {
 
 /// An error as streams have it.
 fn stopped_event() -> Bytes {
-    let body = Refusal::from(RequestError::Stopped).body();
+    let body = Refusal::from(Error::Stopped).body();
     let data = serde_json::to_string(&body).unwrap_or_default();
     format!("data: {data}\n\n").into()
 }
@@ -166,7 +177,7 @@ impl Signals {
     #[cfg(unix)]
     fn new() -> Result<Self> {
         use tokio::signal::unix::{signal, SignalKind};
-        let of = |kind| signal(kind).context("cannot wait for signals");
+        let of = |kind| signal(kind).map_err(serve_error);
         Ok(Self {
             terminate: of(SignalKind::terminate())?,
             interrupt: of(SignalKind::interrupt())?,

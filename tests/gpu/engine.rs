@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use colm::{Engine, EngineOptions, Message, Prompt, Request};
-use mistralrs_core::ModelDType;
+use colm::{Dtype, Engine, EngineBuilder, Message, Request};
 use serde_json::Value;
 
-use crate::common::{engine, options, shipped};
+use crate::common::{chain_count, engine, options, shipped};
 use crate::models::{air_64, colm_32};
 use crate::random_model::{self, VOCAB};
 
@@ -16,19 +15,19 @@ const NEW_TOKENS: usize = 12;
 /// bf16 moves them by some hundredths of that.
 const MARGIN: f32 = 0.25;
 
-fn on_gpu(folder: &Path) -> EngineOptions {
-    EngineOptions { dtype: Some(ModelDType::BF16), block_size: 16, ..options(folder) }
+fn on_gpu(folder: &Path) -> EngineBuilder {
+    options(folder).dtype(Dtype::BF16).block_size(16)
 }
 
 /// Computes everything anew, in f32.
 async fn reference(folder: &Path) -> Engine {
-    let options = EngineOptions { cpu: true, prefix_cache: false, ..options(folder) };
-    engine(&EngineOptions { dtype: Some(ModelDType::F32), ..options }).await
+    let options = options(folder).cpu(true).prefix_cache(false);
+    engine(&options.dtype(Dtype::F32)).await
 }
 
 /// The tokens of the greedy continuation of `prompt` at `k` chains.
 async fn answer(engine: &Engine, prompt: &[u32], k: usize) -> Vec<u32> {
-    let request = Request::greedy(Prompt::Tokens(prompt.to_vec())).at(k).max_tokens(NEW_TOKENS);
+    let request = Request::tokens(prompt.to_vec()).chains(chain_count(k)).max_tokens(NEW_TOKENS);
     let answer = engine.answer(request).await.unwrap_or_else(|error| panic!("{error:#}"));
     assert_eq!(answer.tokens.len(), answer.usage.completion_tokens, "{answer:?}");
     answer.tokens.iter().map(|token| token.id).collect()
@@ -45,7 +44,8 @@ fn prompt(client: usize) -> Vec<u32> {
 /// Every token of the answer is one that the reference, given what was before it, might have chosen.
 async fn assert_greedy(reference: &Engine, prompt: &[u32], answer: &[u32], k: usize) {
     let tokens = [prompt, answer].concat();
-    let logits = reference.logits(tokens.clone(), k).await.unwrap().to_vec2::<f32>().unwrap();
+    let logits =
+        reference.logits(tokens.clone(), chain_count(k)).await.unwrap().to_vec2::<f32>().unwrap();
     for at in prompt.len()..tokens.len() {
         let row = &logits[at - 1];
         let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -105,10 +105,10 @@ async fn a_prefix_hit_with_one_new_token() {
 async fn the_shipped_model_answers_as_on_the_cpu() {
     let folder = PathBuf::from(shipped("tiny-colm-air"));
     let reference = reference(&folder).await;
-    let options = EngineOptions { dtype: Some(ModelDType::F16), drafts: 4, ..on_gpu(&folder) };
+    let options = on_gpu(&folder).dtype(Dtype::F16).max_drafts(4);
     let engine = engine(&options).await;
     for (k, question) in [(4, "What is 27 + 58?"), (2, "Sort 93 3 71 18."), (1, "Copy: blue fox")] {
-        let request = Request::greedy(Prompt::Chat(vec![Message::user(question)])).at(k);
+        let request = Request::chat(vec![Message::user(question)]).chains(chain_count(k));
         let expected = reference.answer(request.clone()).await.unwrap();
         let found = engine.answer(request).await.unwrap();
         assert_eq!(found.text, expected.text, "{question} at {k} chains");
@@ -127,8 +127,8 @@ async fn what_the_kernels_do_not_take_is_refused() {
     for (field, value, reason) in changes {
         let config = random_model::with(air_64(), |json| json[field] = value);
         let parent = random_model::folder(&config);
-        let error = Engine::start(&on_gpu(&parent.path().join("model"))).await.err().unwrap();
-        let error = format!("{error:#}");
-        assert!(error.contains(reason) && error.contains("--cpu"), "{error}");
+        let error = on_gpu(&parent.path().join("model")).start().await.err().unwrap();
+        let error = format!("{:#}", anyhow::Error::new(error));
+        assert!(error.contains(reason) && error.contains("`cpu`"), "{error}");
     }
 }

@@ -3,18 +3,15 @@
 use std::fs;
 use std::path::Path;
 
-use colm::{Engine, EngineOptions, FinishReason, Prompt, Request};
+use colm::{Engine, EngineBuilder, FinishReason, Prompt, Request};
 use serde_json::{json, Value};
 use tempfile::TempDir;
 
-use crate::common::{engine, golden, model_folder, options};
+use crate::common::{chain_count, engine, golden, model_folder, options, start_error};
 use crate::random_model::{self, with};
 
-async fn refused(options: &EngineOptions, names: &[&str]) {
-    let error = match Engine::start(options).await {
-        Ok(_) => panic!("started with {options:?}"),
-        Err(error) => format!("{error:#}"),
-    };
+async fn refused(options: &EngineBuilder, names: &[&str]) {
+    let error = start_error(options).await;
     for name in names {
         assert!(error.contains(name), "`{name}` is missing in: {error}");
     }
@@ -63,11 +60,11 @@ async fn files() {
     refused(&options(&folder), &["model-chain-00002-of-00004.safetensors"]).await;
     fs::remove_file(&second).unwrap();
     refused(&options(&folder), &["model-chain-00002-of-00004.safetensors"]).await;
-    let first = EngineOptions { max_chains: Some(1), ..options(&folder) };
-    engine(&first).await.logits(vec![1, 2, 3], 1).await.unwrap();
+    let first = options(&folder).max_chains(1);
+    engine(&first).await.logits(vec![1, 2, 3], chain_count(1)).await.unwrap();
 
-    let no_such = EngineOptions { max_chains: Some(5), ..options(&folder) };
-    refused(&no_such, &["--max-chains 5", "1 to 4"]).await;
+    let no_such = options(&folder).max_chains(5);
+    refused(&no_such, &["`max_chains` 5", "1 to 4"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,8 +101,7 @@ async fn a_nonzero_block_above_the_diagonal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_that_is_none() {
-    refused(&EngineOptions::new("no-such-folder"), &["no-such-folder", "folder", "owner/name"])
-        .await;
+    refused(&Engine::builder("no-such-folder"), &["no-such-folder", "folder", "owner/name"]).await;
     let empty = tempfile::tempdir().unwrap();
     refused(&options(empty.path()), &[&*empty.path().to_string_lossy()]).await;
 }
@@ -116,18 +112,18 @@ async fn a_kv_pool_too_small_for_anything() {
         json["num_hidden_layers"] = 8.into();
         json["head_dim"] = 256.into();
     }));
-    let options = EngineOptions { kv_cache_mb: 1, ..options(&folder.path().join("model")) };
-    refused(&options, &["--kv-cache-mb 1", "2 or more"]).await;
+    let options = options(&folder.path().join("model")).kv_cache_mib(1);
+    refused(&options, &["`kv_cache_mib` 1", "2 or more"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn room_for_no_sequence() {
     let folder = model();
-    let options = EngineOptions { max_seqs: 0, ..options(&folder.path().join("model")) };
-    refused(&options, &["--max-seqs 0", "1 or more"]).await;
+    let options = options(&folder.path().join("model")).max_seqs(0);
+    refused(&options, &["`max_seqs` 0", "1 or more"]).await;
 }
 
-fn started(folder: &Path) -> EngineOptions {
+fn started(folder: &Path) -> EngineBuilder {
     options(&folder.join("model"))
 }
 
@@ -136,18 +132,20 @@ async fn requests() {
     let folder = model();
     let engine = engine(&started(folder.path())).await;
     let refused = |prompt: Prompt, k: usize| {
-        let request = Request::greedy(prompt).at(k).max_tokens(2);
+        let request = Request::new(prompt).chains(chain_count(k)).max_tokens(2);
         async { format!("{:#}", engine.answer(request).await.unwrap_err()) }
     };
     let error = refused(Prompt::Tokens(vec![]), 1).await;
     assert!(error.contains("the prompt is empty"), "{error}");
     let error = refused(Prompt::Tokens(vec![1; 600]), 1).await;
     assert!(error.contains("512"), "the context is named: {error}");
+    let error = refused(Prompt::Tokens(vec![1, 2]), 5).await;
+    assert!(error.contains("chains 5: expected 1 to 4"), "{error}");
     for k in [0, 5] {
-        let error = refused(Prompt::Tokens(vec![1, 2]), k).await;
-        assert!(error.contains("from 1 to 4"), "{error}");
+        let error = engine.chain_count(k).unwrap_err().to_string();
+        assert!(error.contains("expected 1 to 4"), "{error}");
     }
-    engine.answer(Request::greedy(Prompt::Tokens(vec![1, 2])).max_tokens(2)).await.unwrap();
+    engine.answer(Request::tokens(vec![1, 2]).max_tokens(2)).await.unwrap();
 }
 
 /// Prompt and answer together never outgrow the context.
@@ -159,7 +157,7 @@ async fn an_answer_ends_where_the_context_ends() {
     let engine = engine(&started(folder.path())).await;
     let mut lengths = Vec::new();
     for first in 1..8 {
-        let request = Request::greedy(Prompt::Tokens(vec![first; 50]));
+        let request = Request::tokens(vec![first; 50]);
         let answer = engine.answer(request).await.unwrap();
         assert!(
             answer.usage.prompt_tokens + answer.usage.completion_tokens <= 64,

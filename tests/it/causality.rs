@@ -3,19 +3,19 @@
 use std::fs;
 use std::path::Path;
 
-use colm::EngineOptions;
+use colm::EngineBuilder;
 use serde_json::Value;
 
-use crate::common::{engine, options};
+use crate::common::{chain_count, engine, options};
 use crate::random_model::{self, VOCAB};
 
 fn tokens() -> Vec<u32> {
     (0..40).map(|at| (1 + at * 11 % (VOCAB - 1)) as u32).collect()
 }
 
-async fn logits(options: &EngineOptions, k: usize) -> Vec<f32> {
-    let options = EngineOptions { prefix_cache: false, ..options.clone() };
-    let logits = engine(&options).await.logits(tokens(), k).await.unwrap();
+async fn logits(options: &EngineBuilder, k: usize) -> Vec<f32> {
+    let options = options.clone().prefix_cache(false);
+    let logits = engine(&options).await.logits(tokens(), chain_count(k)).await.unwrap();
     logits.flatten_all().unwrap().to_vec1().unwrap()
 }
 
@@ -32,7 +32,7 @@ async fn upper_chains_do_not_matter(config: &Value) {
         assert_ne!(logits(&options(&scrambled), 4).await, all, "scrambling changes the whole");
 
         remove_chains_above(&scrambled, k);
-        let first = EngineOptions { max_chains: Some(k), ..options(&scrambled) };
+        let first = options(&scrambled).max_chains(k);
         assert_eq!(logits(&first, k).await, expected, "{k} chains, others removed");
     }
 }

@@ -4,11 +4,10 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
-use colm::EngineOptions;
 use serde_json::{json, Value};
 use tempfile::TempDir;
 
-use crate::common::{engine, golden, model_folder, options};
+use crate::common::{chain_count, engine, golden, model_folder, options};
 use crate::random_model;
 
 fn colm(arguments: &[&str]) -> Output {
@@ -91,7 +90,7 @@ async fn a_stride_scores_every_token_of_a_long_text_once() {
     const CONTEXT: usize = 64;
     const STRIDE: usize = 20;
     let folder = model_folder(&golden().join("colm-2-1-1-gqa"));
-    let options = EngineOptions { prefix_cache: false, ..options(folder.path()) };
+    let options = options(folder.path()).prefix_cache(false);
     let engine = engine(&options).await;
     let text: String = ('a'..='z').cycle().step_by(7).take(2 * CONTEXT + 5).collect();
     let tokens = engine.tokenize(&text).await.unwrap();
@@ -101,7 +100,7 @@ async fn a_stride_scores_every_token_of_a_long_text_once() {
     let (mut sum, mut scored) = (0., 1);
     for start in (0..).step_by(STRIDE).take_while(|start| start + CONTEXT < tokens.len() + STRIDE) {
         let end = tokens.len().min(start + CONTEXT);
-        let logits = engine.logits(tokens[start..end].to_vec(), 2).await.unwrap();
+        let logits = engine.logits(tokens[start..end].to_vec(), chain_count(2)).await.unwrap();
         for (at, &token) in tokens.iter().enumerate().take(end).skip(scored) {
             let row = logits.narrow(0, at - 1 - start, 1).unwrap();
             sum += super::golden::nll(&row, &[0, token]);

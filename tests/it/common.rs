@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::Device;
-use colm::{Engine, EngineOptions};
+use colm::{ChainCount, Engine, EngineBuilder};
 use mistralrs_core::{
     DeviceMapMetadata, DeviceMapSetting, Loader, ModelDType, PagedAttentionConfig, Pipeline,
     TokenSource,
@@ -38,13 +38,27 @@ pub fn model_folder(case: &Path) -> TempDir {
 }
 
 /// The defaults for a folder, with a KV cache that suits tests.
-pub fn options(folder: &Path) -> EngineOptions {
-    EngineOptions { kv_cache_mb: 16, ..EngineOptions::new(folder.to_string_lossy()) }
+pub fn options(folder: &Path) -> EngineBuilder {
+    Engine::builder(folder.to_string_lossy()).kv_cache_mib(16)
+}
+
+/// k chains of a model that has at least as many.
+pub fn chain_count(k: usize) -> ChainCount {
+    ChainCount::new(k, k).unwrap()
 }
 
 /// A running engine.
-pub async fn engine(options: &EngineOptions) -> Engine {
-    Engine::start(options).await.unwrap_or_else(|error| panic!("{error:#}"))
+pub async fn engine(options: &EngineBuilder) -> Engine {
+    let started = options.clone().start().await;
+    started.unwrap_or_else(|error| panic!("{:#}", anyhow::Error::new(error)))
+}
+
+/// Why no engine starts with `options`.
+pub async fn start_error(options: &EngineBuilder) -> String {
+    match options.clone().start().await {
+        Ok(_) => panic!("started with {options:?}"),
+        Err(error) => format!("{:#}", anyhow::Error::new(error)),
+    }
 }
 
 /// Loads what `loader` was built for as the host does: in f32 on the CPU, every layer on one device.

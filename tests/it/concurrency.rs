@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use colm::{Engine, EngineOptions, Prompt, Request};
+use colm::{Engine, EngineBuilder, Request};
 use serde_json::Value;
 
-use crate::common::{engine, options};
+use crate::common::{chain_count, engine, options};
 use crate::random_model::{self, with, VOCAB};
 
 const CLIENTS: usize = 32;
@@ -20,16 +20,15 @@ fn requests() -> Vec<Request> {
         let shared = [3, 40, 64, 71][group];
         let own = (client * 13) % 27;
         let prompt = (0..shared).map(|at| token(group, at));
-        let prompt = prompt.chain((0..own).map(|at| token(client + 10, at))).collect();
-        Request::greedy(Prompt::Tokens(prompt)).at(1 + client / 2 % 4).max_tokens(NEW_TOKENS)
+        let prompt: Vec<u32> = prompt.chain((0..own).map(|at| token(client + 10, at))).collect();
+        Request::tokens(prompt).chains(chain_count(1 + client / 2 % 4)).max_tokens(NEW_TOKENS)
     };
     (0..CLIENTS).map(request).collect()
 }
 
 /// The answers of an engine that gets one request at a time and reuses nothing.
-async fn alone(options: &EngineOptions) -> Vec<String> {
-    let options =
-        EngineOptions { prefix_cache: false, drafts: 0, kv_cache_mb: 64, ..options.clone() };
+async fn alone(options: &EngineBuilder) -> Vec<String> {
+    let options = options.clone().prefix_cache(false).max_drafts(0).kv_cache_mib(64);
     let engine = engine(&options).await;
     let mut answers = Vec::new();
     for request in requests() {
@@ -53,7 +52,7 @@ async fn answers_are_the_solo_ones(
 ) -> Engine {
     let folder = random_model::folder(config);
     let options = options(&folder.path().join("model"));
-    let options = EngineOptions { kv_cache_mb, block_size, drafts, ..options };
+    let options = options.kv_cache_mib(kv_cache_mb).block_size(block_size).max_drafts(drafts);
     let expected = alone(&options).await;
     let distinct: HashMap<_, _> = expected.iter().map(|answer| (answer, ())).collect();
     assert!(distinct.len() > CLIENTS / 2, "answers tell requests apart: {distinct:?}");
@@ -122,7 +121,7 @@ async fn a_client_that_leaves_disturbs_nobody() {
     let folder = random_model::folder(&random_model::air());
     let engine = engine(&options(&folder.path().join("model"))).await;
     let request =
-        |tokens: usize| Request::greedy(Prompt::Tokens(vec![1, 2, 3])).at(2).max_tokens(tokens);
+        |tokens: usize| Request::tokens(vec![1, 2, 3]).chains(chain_count(2)).max_tokens(tokens);
     let alone = engine.answer(request(200)).await.unwrap().text;
     let mut leaving = Box::pin(engine.answer(request(400)));
     // Sent, and waiting for its answer.

@@ -1,8 +1,8 @@
 //! A conversation that switches its chain count at every turn.
 
-use colm::{EngineOptions, Prompt, Request};
+use colm::Request;
 
-use crate::common::{engine, options};
+use crate::common::{chain_count, engine, options};
 use crate::random_model::{self, VOCAB};
 
 const BLOCK_SIZE: usize = 16;
@@ -17,13 +17,13 @@ fn turn(index: usize) -> Vec<u32> {
 #[tokio::test(flavor = "multi_thread")]
 async fn air_prefills_only_new_tokens_at_every_switch() {
     let folder = random_model::folder(&random_model::air());
-    let options = EngineOptions { block_size: BLOCK_SIZE, ..options(&folder.path().join("model")) };
+    let options = options(&folder.path().join("model")).block_size(BLOCK_SIZE);
     let engine_ = engine(&options).await;
     let mut tokens = Vec::new();
     for (index, k) in [4, 1, 3, 2, 4, 1, 2].into_iter().enumerate() {
         let known = tokens.len();
         tokens.extend(turn(index));
-        let request = Request::greedy(Prompt::Tokens(tokens.clone())).at(k).max_tokens(12);
+        let request = Request::tokens(tokens.clone()).chains(chain_count(k)).max_tokens(12);
         let before = engine_.counts();
         let answer = engine_.answer(request.clone()).await.unwrap();
         let counts = engine_.counts().since(before);
@@ -43,10 +43,10 @@ async fn air_prefills_only_new_tokens_at_every_switch() {
 #[tokio::test(flavor = "multi_thread")]
 async fn colm_reuses_a_prefix_at_its_own_chain_count_only() {
     let folder = random_model::folder(&random_model::colm());
-    let options = EngineOptions { block_size: BLOCK_SIZE, ..options(&folder.path().join("model")) };
+    let options = options(&folder.path().join("model")).block_size(BLOCK_SIZE);
     let engine_ = engine(&options).await;
     let prompt: Vec<u32> = (0..50).map(|at| (1 + at * 7 % (VOCAB - 1)) as u32).collect();
-    let request = |k: usize| Request::greedy(Prompt::Tokens(prompt.clone())).at(k).max_tokens(8);
+    let request = |k: usize| Request::tokens(prompt.clone()).chains(chain_count(k)).max_tokens(8);
     let mut fresh = Vec::new();
     for k in 1..=4 {
         fresh.push(engine(&options).await.answer(request(k)).await.unwrap().text);

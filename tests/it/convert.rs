@@ -3,12 +3,11 @@
 use std::path::Path;
 
 use candle_core::Tensor;
-use colm::EngineOptions;
 use colm_checkpoint::convert::{as_llama, expand, extract, pack, unpack, Init};
 use colm_checkpoint::{Chains, Layout, Plan, Source};
 use serde_json::{json, Value};
 
-use crate::common::{engine, options};
+use crate::common::{chain_count, engine, options};
 use crate::host_llama;
 use crate::llama::host_logits;
 use crate::random_model::{self, with, VOCAB};
@@ -23,11 +22,11 @@ fn numbers(logits: &Tensor) -> Vec<f32> {
 
 /// The logits of every row at `k` chains.
 async fn logits(folder: &Path, chains: impl IntoIterator<Item = usize>) -> Vec<Vec<f32>> {
-    let options = EngineOptions { prefix_cache: false, ..options(folder) };
+    let options = options(folder).prefix_cache(false);
     let engine = engine(&options).await;
     let mut all = Vec::new();
     for k in chains {
-        all.push(numbers(&engine.logits(tokens(), k).await.unwrap()));
+        all.push(numbers(&engine.logits(tokens(), chain_count(k)).await.unwrap()));
     }
     all
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use colm::{EngineOptions, Message, Prompt, Request};
+use colm::{EngineBuilder, Message, Request};
 use serde_json::Value;
 
 use crate::common::{engine, options, shipped};
@@ -30,8 +30,9 @@ async fn stream_chat_prints_the_answer() {
     let engine = engine(&options(Path::new(&model))).await;
     let mut answers = Vec::new();
     for k in ["1", "4"] {
-        let prompt = Prompt::Chat(vec![Message::user(question)]);
-        let answer = engine.answer(Request::greedy(prompt).at(k.parse().unwrap())).await.unwrap();
+        let request = Request::chat([Message::user(question)]);
+        let k_chains = engine.chain_count(k.parse().unwrap()).unwrap();
+        let answer = engine.answer(request.chains(k_chains)).await.unwrap();
         let found = printed("stream_chat", &[&model, k, question]);
         assert_eq!(found, format!("{} [stop]\n", answer.text));
         answers.push(found);
@@ -51,7 +52,7 @@ fn prompts(output: &str) -> Vec<(usize, usize)> {
 
 #[test]
 fn switching_chains_computes_what_is_new_in_air_and_everything_in_colm() {
-    let block = EngineOptions::new("").block_size;
+    let block = EngineBuilder::DEFAULT_BLOCK_SIZE;
     let air = prompts(&printed("switch_chains", &[&shipped("tiny-colm-air")]));
     assert_eq!(air.len(), 4);
     for turn in air.windows(2) {

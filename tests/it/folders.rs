@@ -5,11 +5,11 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use colm::{Engine, EngineOptions, FinishReason, Message, Prompt, Request};
+use colm::{FinishReason, Message, Prompt, Quantization, Request};
 use serde_json::{json, Value};
 use tempfile::TempDir;
 
-use crate::common::{engine, options, shipped};
+use crate::common::{engine, options, shipped, start_error};
 
 const MODEL: &str = "tiny-colm-air";
 const QUESTION: &str = "What is the remainder of 47 divided by 6?";
@@ -73,16 +73,13 @@ impl Folder {
     pub async fn answer(&self) -> String {
         let engine = engine(&options(self.0.path())).await;
         let prompt = Prompt::Chat(vec![Message::user(QUESTION)]);
-        let answer = engine.answer(Request::greedy(prompt).max_tokens(12)).await.unwrap();
+        let answer = engine.answer(Request::new(prompt).max_tokens(12)).await.unwrap();
         assert_eq!(answer.finish_reason, FinishReason::Stop, "{}", answer.text);
         answer.text
     }
 
     pub async fn refused(&self, names: &[&str]) {
-        let error = match Engine::start(&options(self.0.path())).await {
-            Ok(_) => panic!("started; expected an error with {names:?}"),
-            Err(error) => format!("{error:#}"),
-        };
+        let error = start_error(&options(self.0.path())).await;
         for name in names {
             assert!(error.contains(name), "`{name}` is missing in: {error}");
         }
@@ -217,7 +214,7 @@ async fn a_template_that_writes_the_first_token_gets_no_second() {
     for post_processor in [false, true] {
         let engine = engine(&options(folder(post_processor).0.path())).await;
         let tokens = |prompt: Prompt| {
-            let request = Request::greedy(prompt).max_tokens(1);
+            let request = Request::new(prompt).max_tokens(1);
             async { engine.answer(request).await.unwrap().usage.prompt_tokens }
         };
         let chat = tokens(Prompt::Chat(vec![Message::user(QUESTION)])).await;
@@ -333,7 +330,7 @@ async fn the_sampling_of_generation_config_counts_unless_it_is_turned_off() {
     let auto = options(folder.0.path());
     let defaults = engine(&auto).await.sampling_defaults().clone();
     assert_eq!((defaults.temperature, defaults.top_k), (Some(0.6), Some(20)));
-    let none = EngineOptions { generation_config: false, ..auto };
+    let none = auto.clone().generation_config(false);
     assert_eq!(*engine(&none).await.sampling_defaults(), colm::SamplingDefaults::default());
 }
 
@@ -352,18 +349,17 @@ async fn a_context_longer_than_memory_takes_none() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_fit_into_memory_is_refused_before_it_is_read() {
-    let options = EngineOptions { kv_cache_mb: 1 << 30, ..options(Path::new(&shipped(MODEL))) };
-    let error = Engine::start(&options).await.err().unwrap();
-    let error = format!("{error:#}");
-    assert!(error.contains("--kv-cache-mb") && error.contains("MiB are available"), "{error}");
+    let options = options(Path::new(&shipped(MODEL))).kv_cache_mib(1 << 30);
+    let error = start_error(&options).await;
+    assert!(error.contains("`kv_cache_mib`") && error.contains("MiB are available"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quantization_that_cannot_answer_is_refused() {
-    let isq = Some(mistralrs_core::IsqType::F8E4M3);
-    let options = EngineOptions { isq, ..options(Path::new(&shipped(MODEL))) };
-    let error = format!("{:#}", Engine::start(&options).await.err().unwrap());
-    assert!(error.contains("--isq fp8") && error.contains("f32"), "{error}");
+    let fp8: Quantization = "fp8".parse().unwrap();
+    let options = options(Path::new(&shipped(MODEL))).quantization(fp8);
+    let error = start_error(&options).await;
+    assert!(error.contains("`quantization` fp8") && error.contains("f32"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -385,9 +381,7 @@ async fn weights_that_are_not_quantized_are_not_taken_for_quantized_ones() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_folder_is_said_for_what_it_is() {
     let parent = tempfile::tempdir().unwrap();
-    let refused = |model: PathBuf| async move {
-        format!("{:#}", Engine::start(&options(&model)).await.err().unwrap())
-    };
+    let refused = |model: PathBuf| async move { start_error(&options(&model)).await };
     let gguf = parent.path().join("model.gguf");
     fs::write(&gguf, "GGUF").unwrap();
     assert!(refused(gguf).await.contains("is a GGUF file"));

@@ -6,10 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use colm::EngineOptions;
 use serde::Deserialize;
 
-use crate::common::{engine, golden, model_folder, options};
+use crate::common::{chain_count, engine, golden, model_folder, options};
 
 #[derive(Deserialize)]
 struct Expected {
@@ -46,11 +45,15 @@ async fn check(case: &Path) {
         serde_json::from_str(&fs::read_to_string(case.join("expected.json")).unwrap()).unwrap();
     let logits =
         candle_core::safetensors::load(case.join("expected.safetensors"), &Device::Cpu).unwrap();
-    let options = EngineOptions { prefix_cache: false, ..options(folder.path()) };
+    let options = options(folder.path()).prefix_cache(false);
     let engine = engine(&options).await;
-    assert_eq!(expected.nll.len(), engine.chains(), "{name}: a number per chain count");
+    assert_eq!(
+        expected.nll.len(),
+        engine.loaded_chains().get(),
+        "{name}: a number per chain count"
+    );
     for (k, expected_nll) in &expected.nll {
-        let found = engine.logits(expected.tokens.clone(), *k).await.unwrap();
+        let found = engine.logits(expected.tokens.clone(), chain_count(*k)).await.unwrap();
         let difference = (&found - &logits[&format!("logits.{k}")]).unwrap().abs().unwrap();
         let difference =
             difference.flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();

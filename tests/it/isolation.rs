@@ -2,20 +2,19 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
 use axum::body::{to_bytes, Body};
 use axum::http::{Request as HttpRequest, StatusCode};
 use candle_core::{Result as TensorResult, Tensor};
 use colm::serve::ServeOptions;
-use colm::{Engine, EngineOptions, Grammar, Message, Prompt, Request, RequestError};
+use colm::{Engine, Error, Grammar, LogitsProcessor, Message, Request};
 use futures::future::join_all;
-use mistralrs_core::CustomLogitsProcessor;
+use futures::TryStreamExt;
 use serde_json::{json, Value};
 use tempfile::TempDir;
 use tower::ServiceExt;
 
-use crate::common::{engine, options, shipped};
+use crate::common::{chain_count, engine, options, shipped};
 
 /// Requests that run while another fails.
 const OTHERS: usize = 32;
@@ -39,7 +38,7 @@ struct Failing {
     after: usize,
 }
 
-impl CustomLogitsProcessor for Failing {
+impl LogitsProcessor for Failing {
     fn apply(&self, logits: &Tensor, context: &[u32]) -> TensorResult<Tensor> {
         if context.len() < self.prompt + self.after {
             // Nor may the model end the answer.
@@ -57,7 +56,7 @@ impl CustomLogitsProcessor for Failing {
 }
 
 async fn started(model: &str) -> Engine {
-    engine(&EngineOptions { max_seqs: 40, ..options(Path::new(&shipped(model))) }).await
+    engine(&options(Path::new(&shipped(model))).max_seqs(40)).await
 }
 
 fn other(index: usize) -> Request {
@@ -67,13 +66,12 @@ fn other(index: usize) -> Request {
         2 => "Reverse: blue fox river".to_string(),
         _ => format!("What is the remainder of {} divided by 6?", 30 + index),
     };
-    let mut request = Request::greedy(Prompt::Chat(vec![Message::user(question)]));
+    let mut request = Request::chat(vec![Message::user(question)]);
     if index.is_multiple_of(3) {
-        request.sampling.temperature = Some(0.9);
-        request.sampling.top_k = None;
+        request.sampling.temperature = 0.9;
         request.seed = Some(index as u64);
     }
-    request.at(1 + index % 4).max_tokens(40)
+    request.chains(chain_count(1 + index % 4)).max_tokens(40)
 }
 
 /// The text and the number of tokens of an answer, read piece by piece or whole.
@@ -81,14 +79,14 @@ async fn answered(
     engine: &Engine,
     request: Request,
     streamed: bool,
-) -> Result<(String, usize), RequestError> {
+) -> Result<(String, usize), Error> {
     if !streamed {
         let answer = engine.answer(request).await?;
         return Ok((answer.text, answer.usage.completion_tokens));
     }
     let mut stream = engine.stream(request).await?;
     let (mut text, mut tokens) = (String::new(), 0);
-    while let Some(piece) = stream.next().await? {
+    while let Some(piece) = stream.try_next().await? {
         text += &piece.text;
         tokens = piece.usage.map_or(tokens, |usage| usage.completion_tokens);
     }
@@ -96,7 +94,7 @@ async fn answered(
 }
 
 /// Runs `fail` among the others, which must not notice.
-async fn among_others(engine: &Engine, alone: &[(String, usize)], fail: Request) -> RequestError {
+async fn among_others(engine: &Engine, alone: &[(String, usize)], fail: Request) -> Error {
     let others = join_all((0..OTHERS).map(|index| answered(engine, other(index), index % 2 == 0)));
     let whole = answered(engine, fail.clone(), false);
     let (others, failed, failed_whole) =
@@ -122,14 +120,13 @@ async fn a_failure_of_sampling_ends_its_own_answer_only() {
         let engine = started(model).await;
         let alone = solo_answers(&engine).await;
         for failure in [Failure::Sampling, Failure::Panic, Failure::NotANumber, Failure::NoToken] {
-            for (after, temperature) in [(0, None), (3, Some(0.7))] {
+            for (after, temperature) in [(0, 0.), (3, 0.7)] {
                 let prompt = vec![1, 2, 3, 4, 5];
                 let failing = Failing { failure, prompt: prompt.len(), after };
-                let mut request = Request::greedy(Prompt::Tokens(prompt)).max_tokens(50);
-                request.sampling.temperature = temperature.or(Some(0.));
-                request.logits_processors.push(Arc::new(failing));
+                let request = Request::tokens(prompt).max_tokens(50).temperature(temperature);
+                let request = request.logits_processor(failing);
                 let error = among_others(&engine, &alone, request).await;
-                assert!(matches!(error, RequestError::Failed(_)), "{failure:?}: {error:?}");
+                assert!(matches!(error, Error::Failed(_)), "{failure:?}: {error:?}");
                 assert!(!error.to_string().contains('\n'), "{error}");
                 if matches!(failure, Failure::NotANumber | Failure::NoToken) {
                     assert!(error.to_string().contains("not finite numbers"), "{error}");
@@ -146,22 +143,22 @@ async fn a_failure_of_sampling_ends_its_own_answer_only() {
 async fn a_bad_request_is_refused_beside_the_others() {
     let engine = started("tiny-colm-air").await;
     let alone = solo_answers(&engine).await;
-    let tokens = |tokens: Vec<u32>| Request::greedy(Prompt::Tokens(tokens));
-    let grammar = |grammar: Grammar| Request { grammar: Some(grammar), ..tokens(vec![1, 2]) };
+    let tokens = |tokens: Vec<u32>| Request::tokens(tokens);
+    let grammar = |grammar: Grammar| tokens(vec![1, 2]).grammar(grammar);
     let refused = [
         tokens(Vec::new()),
         tokens(vec![1, 768]),
         tokens(vec![1; 100_000]),
-        tokens(vec![1]).at(5),
+        tokens(vec![1]).chains(chain_count(5)),
         grammar(Grammar::Regex("(".into())),
         grammar(Grammar::JsonSchema(
             serde_json::json!({"type": "string", "minLength": 3, "maxLength": 2}),
         )),
-        Request::greedy(Prompt::Text("x".repeat(10_000_000))),
+        Request::text("x".repeat(10_000_000)),
     ];
     for request in refused {
         let error = among_others(&engine, &alone, request).await;
-        assert!(!matches!(error, RequestError::Failed(_)), "{error:?}");
+        assert!(!matches!(error, Error::Failed(_)), "{error:?}");
     }
 }
 
@@ -170,11 +167,9 @@ async fn a_bad_request_is_refused_beside_the_others() {
 async fn half_characters_are_text_like_any_other() {
     let engine = started("tiny-colm-air").await;
     let alone = solo_answers(&engine).await;
-    let request = Request {
-        grammar: Some(Grammar::Lark("start: <[226]> /aaebb/".into())),
-        stop: vec!["a".into()],
-        ..Request::greedy(Prompt::Tokens(vec![1, 2]))
-    };
+    let request = Request::tokens(vec![1, 2])
+        .grammar(Grammar::Lark("start: <[226]> /aaebb/".into()))
+        .stop(["a"]);
     let others = join_all((0..OTHERS).map(|index| answered(&engine, other(index), index % 2 == 0)));
     let (others, half) = futures::join!(others, answered(&engine, request, false));
     assert_eq!(others.into_iter().map(Result::unwrap).collect::<Vec<_>>(), alone);
@@ -203,12 +198,12 @@ fn with_a_strict_template() -> TempDir {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_chat_template_refuses_is_refused_alone() {
     let folder = with_a_strict_template();
-    let engine = engine(&EngineOptions { max_seqs: 40, ..options(folder.path()) }).await;
+    let engine = engine(&options(folder.path()).max_seqs(40)).await;
     let alone = solo_answers(&engine).await;
     for question in ["boom", "qqq"] {
-        let refused = Request::greedy(Prompt::Chat(vec![Message::user(question)]));
+        let refused = Request::chat(vec![Message::user(question)]);
         let error = among_others(&engine, &alone, refused).await;
-        assert!(matches!(error, RequestError::ChatTemplate(_)), "{error:?}");
+        assert!(matches!(error, Error::ChatTemplate(_)), "{error:?}");
         assert!(!error.to_string().contains('\n'), "{error}");
     }
     let router = colm::serve::router(&engine, ServeOptions::default()).unwrap();
@@ -231,12 +226,11 @@ async fn a_grammar_that_does_not_end_is_ended() {
     for model in ["tiny-colm-air", "tiny-colm"] {
         let engine = started(model).await;
         let alone = solo_answers(&engine).await;
-        let request = Request {
-            grammar: Some(Grammar::Lark("start: /[0-9]{100}/ /a+/ \"ab\"".into())),
-            ..Request::greedy(Prompt::Tokens(vec![1, 2])).max_tokens(300)
-        };
+        let request = Request::tokens(vec![1, 2])
+            .max_tokens(300)
+            .grammar(Grammar::Lark("start: /[0-9]{100}/ /a+/ \"ab\"".into()));
         let error = among_others(&engine, &alone, request).await;
-        assert!(matches!(error, RequestError::Refused(_)), "{error:?}");
+        assert!(matches!(error, Error::Refused(_)), "{error:?}");
     }
 }
 
@@ -244,10 +238,8 @@ async fn a_grammar_that_does_not_end_is_ended() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_answer_follows_its_grammar() {
     let engine = started("tiny-colm-air").await;
-    let request = Request {
-        grammar: Some(Grammar::Regex("[a-z ]{5000}".into())),
-        ..Request::greedy(Prompt::Tokens(vec![1, 2])).max_tokens(800)
-    };
+    let request =
+        Request::tokens(vec![1, 2]).max_tokens(800).grammar(Grammar::Regex("[a-z ]{5000}".into()));
     let answer = engine.answer(request).await.unwrap();
     assert!(answer.text.chars().all(|c| c == ' ' || c.is_ascii_lowercase()), "{}", answer.text);
     assert!(answer.usage.completion_tokens > 500, "{}", answer.usage.completion_tokens);

@@ -4,32 +4,29 @@ use std::path::Path;
 use std::time::Duration;
 
 use colm::serve::ServeOptions;
-use colm::{Engine, EngineOptions, Message, Prompt, Request};
+use colm::{Engine, Message, Request};
 use futures::future::join_all;
+use futures::TryStreamExt;
 use rand::{rngs::StdRng, Rng, SeedableRng};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::common::{engine, options, shipped};
+use crate::common::{chain_count, engine, options, shipped};
 
 async fn started(model: &str, drafts: usize) -> Engine {
-    let options = EngineOptions { drafts, max_seqs: 16, ..options(Path::new(&shipped(model))) };
+    let options = options(Path::new(&shipped(model))).max_drafts(drafts).max_seqs(16);
     engine(&options).await
 }
 
 /// A request that would be answered for long.
 fn long() -> Request {
-    let mut request = Request::greedy(Prompt::Tokens(vec![7, 8, 9])).max_tokens(900);
-    request.sampling.stop_toks = None;
     // Keeps the model from ending its answer.
-    request.logits_processors.push(std::sync::Arc::new(
-        |logits: &candle_core::Tensor, _: &[u32]| {
-            let mut values = logits.to_vec1::<f32>()?;
-            values[0] = f32::NEG_INFINITY;
-            candle_core::Tensor::from_vec(values, logits.shape(), logits.device())
-        },
-    ));
-    request
+    let never_end = |logits: &candle_core::Tensor, _: &[u32]| {
+        let mut values = logits.to_vec1::<f32>()?;
+        values[0] = f32::NEG_INFINITY;
+        candle_core::Tensor::from_vec(values, logits.shape(), logits.device())
+    };
+    Request::tokens([7, 8, 9]).max_tokens(900).logits_processor(never_end)
 }
 
 /// The engine's decode steps until it is idle.
@@ -55,7 +52,7 @@ async fn an_answer_that_nobody_waits_for_is_not_computed() {
     assert!(steps_until_idle(&engine).await < 400, "it was computed to the end");
     // Streamed: after the first piece.
     let mut stream = engine.stream(long()).await.unwrap();
-    stream.next().await.unwrap().unwrap();
+    stream.try_next().await.unwrap().unwrap();
     drop(stream);
     assert!(steps_until_idle(&engine).await < 400, "it was computed to the end");
 }
@@ -66,7 +63,7 @@ async fn a_request_that_waits_in_the_queue_leaves_it() {
     let mut running = Vec::new();
     for _ in 0..16 {
         let mut stream = engine.stream(long()).await.unwrap();
-        stream.next().await.unwrap().unwrap();
+        stream.try_next().await.unwrap().unwrap();
         running.push(stream);
     }
     let before = engine.counts().prompt;
@@ -90,12 +87,12 @@ async fn who_stays_gets_his_solo_answer() {
         let mut rng = StdRng::seed_from_u64(3);
         let request = |index: usize| {
             let question = format!("What is {} + {}?", 10 + index % 20, 30 + index);
-            let mut request = Request::greedy(Prompt::Chat(vec![Message::user(question)]));
+            let mut request = Request::chat(vec![Message::user(question)]);
             if index.is_multiple_of(2) {
-                (request.sampling.temperature, request.sampling.top_k) = (Some(0.8), None);
+                request.sampling.temperature = 0.8;
                 request.seed = Some(index as u64);
             }
-            request.at(1 + index % 4).max_tokens(30)
+            request.chains(chain_count(1 + index % 4)).max_tokens(30)
         };
         let mut alone = Vec::new();
         for index in 0..64 {

@@ -1,13 +1,12 @@
 //! One chain is a Llama: the same weights in the host's own Llama give the same logits.
 
 use candle_core::{DType, Tensor};
-use colm::EngineOptions;
 use mistralrs_core::{
     Constraint, MistralRs, NormalRequest, Request, RequestMessage, Response, SamplingParams,
 };
 use serde_json::{json, Value};
 
-use crate::common::{engine, options};
+use crate::common::{chain_count, engine, options};
 use crate::host_llama;
 use crate::random_model::{self, with, VOCAB};
 
@@ -38,8 +37,8 @@ async fn one_chain_is_the_hosts_llama(config: Value) {
     let tokens: Vec<u32> = (0..100).map(|at| (1 + at * 11 % (VOCAB - 1)) as u32).collect();
     let llama = host_llama::engine(&folder.path().join("llama"), 1).await;
     let expected = host_logits(&llama, tokens.clone()).await;
-    let options = EngineOptions { prefix_cache: false, ..options(&folder.path().join("colm")) };
-    let found = engine(&options).await.logits(tokens, 1).await.unwrap();
+    let options = options(&folder.path().join("colm")).prefix_cache(false);
+    let found = engine(&options).await.logits(tokens, chain_count(1)).await.unwrap();
     let difference = (expected.to_dtype(DType::F32).unwrap() - found).unwrap().abs().unwrap();
     let difference = difference.flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
     assert!(difference <= 1e-4, "logits differ by {difference}");

@@ -9,7 +9,7 @@ use colm::serve::ServeOptions;
 use serde_json::{json, Value};
 use tower::ServiceExt;
 
-use crate::common::{engine, options, shipped};
+use crate::common::{chain_count, engine, options, shipped};
 use crate::random_model::with;
 
 const CHAT: &str = "/v1/chat/completions";
@@ -204,7 +204,7 @@ async fn prompts_are_scored_with_echo() {
             let found = choice["logprobs"]["token_logprobs"].as_array().unwrap();
             assert_eq!(found.len(), prompt.len() + max_tokens);
             assert_eq!(found[0], Value::Null);
-            let expected = engine.score(prompt.clone(), 2).await.unwrap();
+            let expected = engine.score(prompt.clone(), chain_count(2)).await.unwrap();
             for (found, expected) in found[1..].iter().zip(expected) {
                 assert!((found.as_f64().unwrap() - expected).abs() < 1e-9);
             }

@@ -350,7 +350,9 @@ fn where_the_server_cannot_listen_is_named() {
     let port = taken.local_addr().unwrap().port().to_string();
     for host in ["127.0.0.1", "localhost"] {
         let ended = colm(PLAIN, &["serve", "-m", MODEL, "--host", host, "-p", &port]);
-        ended.refused_with(&format!("port {port} of {host} is in use"));
+        ended.refused_with(&format!(
+            "--port {port}: 127.0.0.1:{port} is in use: expected another port"
+        ));
     }
     for host in ["no-such-host.invalid", "", "1.2.3.4.5"] {
         let ended = colm(PLAIN, &["serve", "-m", MODEL, "--host", host, "-p", "0"]);

@@ -1,19 +1,19 @@
 //! In-situ quantization: one quantized matrix per chain block, at every chain count.
 
 use candle_core::{DType, Tensor};
-use colm::EngineOptions;
+use colm::{EngineBuilder, Quantization};
 use mistralrs_core::{IsqType, Request};
 use serde_json::Value;
 
-use crate::common::{engine, options};
+use crate::common::{chain_count, engine, options};
 use crate::random_model::{self, with, VOCAB};
 
-async fn logits(options: &EngineOptions) -> Vec<Tensor> {
+async fn logits(options: &EngineBuilder) -> Vec<Tensor> {
     let tokens: Vec<u32> = (0..48).map(|at| (1 + at * 11 % (VOCAB - 1)) as u32).collect();
-    let options = EngineOptions { prefix_cache: false, ..options.clone() };
+    let options = options.clone().prefix_cache(false);
     let engine = engine(&options).await;
     let mut logits = Vec::new();
-    for k in 1..=engine.chains() {
+    for k in engine.chain_counts() {
         logits.push(engine.logits(tokens.clone(), k).await.unwrap());
     }
     logits
@@ -38,7 +38,8 @@ async fn quantized_stays_close(config: &Value, isq: IsqType, bound: f64) {
     let folder = random_model::folder(config);
     let options = options(&folder.path().join("model"));
     let expected = logits(&options).await;
-    let quantized = logits(&EngineOptions { isq: Some(isq), ..options }).await;
+    let quantized =
+        logits(&options.quantization(isq.to_string().parse::<Quantization>().unwrap())).await;
     for (k, (expected, found)) in expected.iter().zip(&quantized).enumerate() {
         let error = relative(expected, found);
         assert!(error > 0., "{isq:?} at {} chains: nothing was quantized", k + 1);
@@ -107,12 +108,12 @@ async fn k_quants_of_whole_blocks() {
 #[tokio::test(flavor = "multi_thread")]
 async fn quantized_while_it_serves() {
     let folder = random_model::folder(&widths_of_whole_q8_blocks(random_model::air()));
-    let options = EngineOptions { prefix_cache: false, ..options(&folder.path().join("model")) };
+    let options = options(&folder.path().join("model")).prefix_cache(false);
     let engine = engine(&options).await;
     let tokens: Vec<u32> = (0..20).collect();
-    let before = engine.logits(tokens.clone(), 3).await.unwrap();
+    let before = engine.logits(tokens.clone(), chain_count(3)).await.unwrap();
     engine.host().get_sender(None).unwrap().send(Request::ReIsq(IsqType::Q8_0)).await.unwrap();
-    let after = engine.logits(tokens, 3).await.unwrap();
+    let after = engine.logits(tokens, chain_count(3)).await.unwrap();
     let error = relative(&before, &after);
     assert!(error > 0. && error < 0.05, "relative error {error}");
 }

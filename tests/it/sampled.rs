@@ -2,23 +2,24 @@
 
 use std::path::Path;
 
-use colm::{Engine, EngineOptions, FinishReason, Message, Prompt, Request};
+use colm::{Engine, FinishReason, Message, Request};
 use futures::future::join_all;
+use futures::TryStreamExt;
 
-use crate::common::{engine, options, shipped};
+use crate::common::{chain_count, engine, options, shipped};
 
 async fn started(model: &str, drafts: usize) -> Engine {
-    engine(&EngineOptions { drafts, ..options(Path::new(&shipped(model))) }).await
+    engine(&options(Path::new(&shipped(model))).max_drafts(drafts)).await
 }
 
 fn chat(question: &str) -> Request {
-    Request::greedy(Prompt::Chat(vec![Message::user(question)])).max_tokens(40)
+    Request::chat(vec![Message::user(question)]).max_tokens(40)
 }
 
 fn warm(seed: Option<u64>) -> Request {
-    let mut request = Request::greedy(Prompt::Tokens(vec![7, 8, 9])).max_tokens(40);
-    (request.sampling.temperature, request.sampling.top_k) = (Some(1.5), None);
-    Request { seed, ..request }
+    let mut request = Request::tokens([7, 8, 9]).max_tokens(40).temperature(1.5);
+    request.seed = seed;
+    request
 }
 
 /// The text of the whole answer.
@@ -63,13 +64,13 @@ async fn logprobs_are_of_the_softmax_of_the_models_logits() {
     let rendered = "<|user|>Sort 93 3 71 18.<|end|><|assistant|>";
     let mut tokens = engine.tokenize(rendered).await.unwrap();
     let prompt = tokens.len();
-    let mut request = Request::greedy(Prompt::Tokens(tokens.clone())).max_tokens(20);
-    (request.sampling.temperature, request.sampling.frequency_penalty) = (Some(1.2), Some(1.));
+    let mut request = Request::tokens(tokens.clone()).max_tokens(20);
+    (request.sampling.temperature, request.sampling.frequency_penalty) = (1.2, Some(1.));
     (request.logprobs, request.seed) = (Some(3), Some(5));
     let answer = engine.answer(request).await.unwrap();
     assert!(answer.tokens.len() > 4);
     tokens.extend(answer.tokens.iter().map(|token| token.id));
-    let logits = engine.logits(tokens.clone(), engine.chains()).await.unwrap();
+    let logits = engine.logits(tokens.clone(), engine.loaded_chains()).await.unwrap();
     for (index, token) in answer.tokens.iter().enumerate() {
         let row: Vec<f32> = logits.get(prompt - 1 + index).unwrap().to_vec1().unwrap();
         let sum: f64 = row.iter().map(|&logit| f64::from(logit).exp()).sum();
@@ -91,7 +92,7 @@ async fn scores_are_those_of_the_logits_and_pass_the_prefix_cache_by() {
     for model in ["tiny-colm-air", "tiny-colm"] {
         let engine = started(model, 0).await;
         let tokens: Vec<u32> = (0..300).map(|at| (at * 37 + 11) % 700).collect();
-        for k in 1..=engine.chains() {
+        for k in engine.chain_counts() {
             let logits = engine.logits(tokens.clone(), k).await.unwrap();
             let scores = engine.score(tokens.clone(), k).await.unwrap();
             assert_eq!(scores.len(), tokens.len() - 1);
@@ -104,9 +105,9 @@ async fn scores_are_those_of_the_logits_and_pass_the_prefix_cache_by() {
         }
         assert_eq!(engine.counts().reused, 0);
         // Beside others, whose prompts are in the same steps.
-        let alone = engine.score(tokens.clone(), 3).await.unwrap();
+        let alone = engine.score(tokens.clone(), chain_count(3)).await.unwrap();
         let others = join_all((0..8).map(|at| engine.answer(chat(&format!("What is 1{at} + 5?")))));
-        let scoring = join_all((0..4).map(|_| engine.score(tokens.clone(), 3)));
+        let scoring = join_all((0..4).map(|_| engine.score(tokens.clone(), chain_count(3))));
         let (_, scores) = futures::join!(others, scoring);
         assert!(scores.into_iter().all(|scores| scores.unwrap() == alone));
     }
@@ -125,13 +126,13 @@ async fn an_answer_ends_before_the_earliest_stop() {
             let later: String = characters[characters.len() - 2..].iter().collect();
             let stops = vec!["zzz".to_string(), later.clone(), stop.clone()];
             let at = whole.find(&stop).unwrap().min(whole.find(&later).unwrap());
-            let request = Request { stop: stops, ..chat(question) };
+            let request = chat(question).stop(stops);
             let answer = engine.answer(request.clone()).await.unwrap();
             assert_eq!(answer.text, whole[..at], "{stop:?}");
             assert_eq!(answer.finish_reason, FinishReason::Stop);
             let mut stream = engine.stream(request).await.unwrap();
             let mut streamed = String::new();
-            while let Some(piece) = stream.next().await.unwrap() {
+            while let Some(piece) = stream.try_next().await.unwrap() {
                 streamed += &piece.text;
             }
             assert_eq!(streamed, answer.text, "{stop:?}");
@@ -143,7 +144,7 @@ async fn an_answer_ends_before_the_earliest_stop() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_at_the_last_token_is_a_stop() {
     let engine = started("tiny-colm-air", 0).await;
-    let request = Request { stop: vec!["18".into()], ..chat("Sort 93 3 71 18.") };
+    let request = chat("Sort 93 3 71 18.").stop(["18"]);
     let answer = engine.answer(request.clone().max_tokens(4)).await.unwrap();
     assert_eq!((answer.text.as_str(), answer.finish_reason), ("3 ", FinishReason::Stop));
     let answer = engine.answer(request.max_tokens(3)).await.unwrap();
@@ -162,7 +163,7 @@ async fn no_tokens_are_no_tokens() {
 #[tokio::test(flavor = "multi_thread")]
 async fn min_p_holds_without_top_p() {
     let engine = started("tiny-colm-air", 0).await;
-    let greedy = text(&engine, Request::greedy(warm(None).prompt).max_tokens(40)).await;
+    let greedy = text(&engine, Request::new(warm(None).prompt).max_tokens(40)).await;
     for seed in 0..8 {
         let mut request = warm(Some(seed));
         request.sampling.min_p = Some(0.999);

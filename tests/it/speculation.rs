@@ -2,26 +2,26 @@
 
 use std::path::Path;
 
-use colm::{Engine, EngineOptions, Message, Prompt, Request};
+use colm::{Engine, Message, Request};
 use colm_train::evaluate::held_out;
 
-use crate::common::{engine, options, shipped};
+use crate::common::{chain_count, engine, options, shipped};
 
 async fn with_drafts(model: &str, drafts: usize) -> Engine {
-    engine(&EngineOptions { drafts, block_size: 8, ..options(Path::new(&shipped(model))) }).await
+    engine(&options(Path::new(&shipped(model))).max_drafts(drafts).block_size(8)).await
 }
 
 fn question(text: &str) -> Request {
-    Request::greedy(Prompt::Chat(vec![Message::user(text)])).max_tokens(60)
+    Request::chat(vec![Message::user(text)]).max_tokens(60)
 }
 
 /// The shipped models on questions that their first chain answers right, wrong and in part.
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_are_the_same_and_drafts_come() {
+async fn answers_are_the_same_and_drafts_are_accepted() {
     for model in ["tiny-colm-air", "tiny-colm"] {
         let (plain, drafting) = (with_drafts(model, 0).await, with_drafts(model, 6).await);
         for (index, dialogue) in held_out(7, 2).into_iter().enumerate() {
-            let request = question(&dialogue.prompt).at(2 + index % 3);
+            let request = question(&dialogue.prompt).chains(chain_count(2 + index % 3));
             let expected = plain.answer(request.clone()).await.unwrap();
             let found = drafting.answer(request).await.unwrap();
             assert_eq!(found.text, expected.text, "{model}: {}", dialogue.prompt);
@@ -40,11 +40,10 @@ async fn answers_are_the_same_and_drafts_come() {
 async fn sampled_answers_are_the_same() {
     let (plain, drafting) =
         (with_drafts("tiny-colm-air", 0).await, with_drafts("tiny-colm-air", 4).await);
-    for index in 0..8 {
+    for index in 0..8u32 {
         let mut request = question("Reverse: river window train bridge paper").max_tokens(30);
-        request.sampling.temperature = Some(0.5 + f64::from(index) / 4.);
-        request.sampling.top_k = None;
-        request.seed = Some(index as u64);
+        request.sampling.temperature = 0.5 + f64::from(index) / 4.;
+        request.seed = Some(index.into());
         let expected = plain.answer(request.clone()).await.unwrap();
         let found = drafting.answer(request).await.unwrap();
         assert_eq!(found.text, expected.text, "answer {index}");
@@ -69,7 +68,7 @@ async fn a_conversation_goes_on_from_what_drafts_have_cached() {
     {
         messages.push(Message::user(text));
         let request =
-            Request::greedy(Prompt::Chat(messages.clone())).at(4 - turn % 2).max_tokens(60);
+            Request::chat(messages.clone()).chains(chain_count(4 - turn % 2)).max_tokens(60);
         let before = drafting.counts();
         let answer = drafting.answer(request.clone()).await.unwrap();
         let reused = drafting.counts().since(before).reused;
@@ -85,6 +84,6 @@ async fn a_conversation_goes_on_from_what_drafts_have_cached() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_chain_alone_drafts_nothing() {
     let drafting = with_drafts("tiny-colm-air", 6).await;
-    drafting.answer(question("Sort 93 3 71 18.").at(1)).await.unwrap();
+    drafting.answer(question("Sort 93 3 71 18.").chains(chain_count(1))).await.unwrap();
     assert_eq!(drafting.counts().drafted, 0);
 }

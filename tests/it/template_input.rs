@@ -132,7 +132,7 @@ async fn parts_are_shown_to_templates_that_know_them() {
             vec![json!({"role": "user", "content": content}).as_object().unwrap().clone()];
         let conversation = colm::Conversation { messages, ..colm::Conversation::default() };
         let prompt = colm::Prompt::Conversation(Box::new(conversation));
-        let request = colm::Request::greedy(prompt).max_tokens(1);
+        let request = colm::Request::new(prompt).max_tokens(1);
         async { engine.answer(request).await.unwrap().usage.prompt_tokens }
     };
     let part = |text: &str| json!({"type": "text", "text": text});

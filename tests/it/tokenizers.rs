@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use colm::{Prompt, Request, RequestError};
+use colm::{Error, Request};
 use serde_json::{json, Map, Value};
 
 use crate::common::{engine, options};
@@ -55,9 +55,9 @@ async fn a_text_that_the_tokenizer_panics_on_is_an_error_of_its_request() {
     });
     let folder = tokenizer(|json| json["pre_tokenizer"] = split);
     let engine = engine(&options(&folder.path(""))).await;
-    let text = |text: String| Request::greedy(Prompt::Text(text)).max_tokens(2);
+    let text = |text: String| Request::text(text).max_tokens(2);
     let error = engine.answer(text(format!("{}c", "a".repeat(2000)))).await.unwrap_err();
-    assert!(matches!(error, RequestError::Tokenizer(_)), "{error:?}");
+    assert!(matches!(error, Error::Tokenizer(_)), "{error:?}");
     assert!(!error.to_string().contains("panicked"), "{error}");
     engine.answer(text("a".into())).await.unwrap();
 }
@@ -87,7 +87,7 @@ async fn special_tokens_in_a_text_are_text_if_the_tokenizer_splits_them() {
     let tokens = |folder: Folder| async move {
         let path = folder.path("");
         let engine = engine(&options(Path::new(&path))).await;
-        let request = Request::greedy(Prompt::Text("<|end|>".into())).max_tokens(1);
+        let request = Request::text("<|end|>").max_tokens(1);
         engine.answer(request).await.unwrap().usage.prompt_tokens
     };
     let split = |value: bool| {

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use colm::{EngineOptions, Message, Prompt, Request};
+use colm::{Message, Request};
 use colm_train::evaluate::held_out;
 use colm_train::save;
 use futures::future::join_all;
@@ -21,10 +21,10 @@ async fn equals_the_trainers_model(folder: &Path, tokens: Vec<u32>, bound: f32) 
     let reference = save::load(folder).unwrap();
     let input = Tensor::new(tokens.as_slice(), &Device::Cpu).unwrap().unsqueeze(0).unwrap();
     let hidden = reference.forward(&input).unwrap();
-    let options = EngineOptions { prefix_cache: false, ..options(folder) };
+    let options = options(folder).prefix_cache(false);
     let engine = engine(&options).await;
-    for k in 1..=engine.chains() {
-        let expected = reference.logits_at(&hidden, k).unwrap().squeeze(0).unwrap();
+    for k in engine.chain_counts() {
+        let expected = reference.logits_at(&hidden, k.get()).unwrap().squeeze(0).unwrap();
         let found = engine.logits(tokens.clone(), k).await.unwrap();
         let difference = (expected - found).unwrap().abs().unwrap().flatten_all().unwrap();
         let difference = difference.max(0).unwrap().to_scalar::<f32>().unwrap();
@@ -57,13 +57,13 @@ async fn the_shipped_model_equals_the_trainers() {
 /// Held-out questions, through the chat template and the engine's own decoding.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_shipped_model_is_as_good_as_the_readme_says() {
-    let engine = engine(&EngineOptions { kv_cache_mb: 64, ..options(&shipped()) }).await;
+    let engine = engine(&options(&shipped()).kv_cache_mib(64)).await;
     let questions = held_out(11, 40);
     let mut shares = Vec::new();
-    for k in 1..=engine.chains() {
+    for k in engine.chain_counts() {
         let answers = join_all(questions.iter().map(|question| {
             let messages = vec![Message::user(&question.prompt)];
-            engine.answer(Request::greedy(Prompt::Chat(messages)).at(k).max_tokens(64))
+            engine.answer(Request::chat(messages).chains(k).max_tokens(64))
         }));
         let answers = answers.await.into_iter().zip(&questions);
         let right =

@@ -9,10 +9,10 @@ use mistralrs_core::llguidance::{Matcher, ParserFactory};
 use serde_json::{json, Value};
 use tokio::runtime::{Builder, Runtime};
 
-use super::{Grammar, GrammarCompiler, GrammarRefused};
+use super::{Grammar, GrammarCompiler, GrammarError};
 
 /// Compiles within a minute, for tokens of one byte each.
-pub(super) fn compile(grammar: Grammar) -> Result<Matcher, GrammarRefused> {
+pub(super) fn compile(grammar: Grammar) -> Result<Matcher, GrammarError> {
     runtime().block_on(compiler(Duration::from_secs(60)).compile(&grammar))
 }
 
@@ -36,15 +36,12 @@ fn compiler(time: Duration) -> GrammarCompiler {
 
 fn too_large(grammar: Grammar) {
     let refused = compile(grammar.clone()).err();
-    assert!(
-        matches!(refused, Some(GrammarRefused::TooLarge { .. })),
-        "{grammar:.99?}: {refused:?}"
-    );
+    assert!(matches!(refused, Some(GrammarError::TooLarge { .. })), "{grammar:.99?}: {refused:?}");
 }
 
 fn invalid(grammar: Grammar) -> String {
     match compile(grammar.clone()) {
-        Err(GrammarRefused::Invalid(told)) if !told.contains("trace") => told,
+        Err(GrammarError::Invalid(told)) if !told.contains("trace") => told,
         refused => panic!("{grammar:.99?}: {:?}", refused.map(|_| "compiled")),
     }
 }
@@ -95,7 +92,7 @@ fn large_schemas_are_refused() {
     too_large(schema(json!({"enum": [vec![1; 100_000]]})));
     too_large(schema(json!({"const": "a".repeat(100_000)})));
     let deep = (0..1_000).fold(json!({}), |schema, _| json!({"items": schema}));
-    assert!(matches!(compile(schema(deep)), Err(GrammarRefused::TooDeep { limit: 100 })));
+    assert!(matches!(compile(schema(deep)), Err(GrammarError::TooDeep { limit: 100 })));
     let optional = json!({"type": "object", "properties": properties(1_000, &json!({}))});
     assert!(invalid(schema(optional)).contains("items"));
 }
@@ -277,9 +274,9 @@ fn a_thread_counts_until_it_ends() {
     let slow = regex(&"(a|b)?".repeat(5_000));
     for _ in 0..2 {
         let refused = runtime.block_on(quick.compile(&slow)).err();
-        assert!(matches!(refused, Some(GrammarRefused::TookTooLong { .. })), "{refused:?}");
+        assert!(matches!(refused, Some(GrammarError::TookTooLong { .. })), "{refused:?}");
     }
-    assert_eq!(runtime.block_on(quick.compile(&slow)).err(), Some(GrammarRefused::Busy));
+    assert_eq!(runtime.block_on(quick.compile(&slow)).err(), Some(GrammarError::Busy));
     let patient = GrammarCompiler { time: Duration::from_secs(60), ..quick };
     assert!(runtime.block_on(patient.compile(&Grammar::JsonObject)).is_ok());
 }
@@ -291,7 +288,7 @@ fn what_goes_on_for_ever_is_cancelled() {
     // After an `a` only another may come: the first takes all there are.
     for text in ["start: /a+/ \"ab\"", "start: /a+/ b\nb: b"] {
         let refused = runtime.block_on(quick.compile(&lark(text))).err();
-        assert!(matches!(refused, Some(GrammarRefused::TookTooLong { .. })), "{refused:?}");
+        assert!(matches!(refused, Some(GrammarError::TookTooLong { .. })), "{refused:?}");
     }
     let patient = GrammarCompiler { time: Duration::from_secs(60), ..quick };
     let (one, two) = (patient.compile(&Grammar::JsonObject), patient.compile(&Grammar::JsonObject));

@@ -2,7 +2,7 @@
 
 use serde_json::{Deserializer, Value};
 
-use super::GrammarRefused;
+use super::GrammarError;
 
 /// Of all texts, and of all keys and strings of schemas but their titles and descriptions.
 const MAX_BYTES: usize = 64 << 10;
@@ -17,13 +17,9 @@ const MAX_DEPTH: usize = 100;
 /// Each may take some milliseconds.
 const MAX_CASELESS_CLASSES: usize = 100;
 
-pub(super) fn at_most(
-    what: &'static str,
-    found: usize,
-    limit: usize,
-) -> Result<(), GrammarRefused> {
+pub(super) fn at_most(what: &'static str, found: usize, limit: usize) -> Result<(), GrammarError> {
     match found > limit {
-        true => Err(GrammarRefused::TooLarge { what, found, limit }),
+        true => Err(GrammarError::TooLarge { what, found, limit }),
         false => Ok(()),
     }
 }
@@ -38,20 +34,20 @@ pub(super) struct Size {
 
 impl Size {
     /// Adds a schema.
-    pub(super) fn schema(&mut self, schema: &Value) -> Result<(), GrammarRefused> {
+    pub(super) fn schema(&mut self, schema: &Value) -> Result<(), GrammarError> {
         // With these a parser can be forced to go on for ever with the same byte.
         for option in ["whitespace_pattern", "item_separator", "key_separator"] {
             if schema["x-guidance"].get(option).is_some() {
                 let told = format!("x-guidance has {option}: expected whitespace_flexible or none");
-                return Err(GrammarRefused::Invalid(told));
+                return Err(GrammarError::Invalid(told));
             }
         }
         self.value(schema, 0)
     }
 
-    fn value(&mut self, value: &Value, depth: usize) -> Result<(), GrammarRefused> {
+    fn value(&mut self, value: &Value, depth: usize) -> Result<(), GrammarError> {
         if depth > MAX_DEPTH {
-            return Err(GrammarRefused::TooDeep { limit: MAX_DEPTH });
+            return Err(GrammarError::TooDeep { limit: MAX_DEPTH });
         }
         self.values += 1;
         at_most("values", self.values, MAX_VALUES)?;
@@ -70,7 +66,7 @@ impl Size {
     }
 
     /// Adds a regular expression, a Lark grammar, or a string that may be one.
-    pub(super) fn text(&mut self, text: &str) -> Result<(), GrammarRefused> {
+    pub(super) fn text(&mut self, text: &str) -> Result<(), GrammarError> {
         self.bytes += text.len();
         at_most("bytes in one string", text.len(), MAX_STRING)?;
         at_most("bytes", self.bytes, MAX_BYTES)?;
@@ -93,12 +89,12 @@ fn ignores_case(text: &str) -> bool {
 }
 
 /// The schemas in a Lark grammar.
-pub(super) fn embedded_schemas(mut text: &str) -> Result<Vec<Value>, GrammarRefused> {
+pub(super) fn embedded_schemas(mut text: &str) -> Result<Vec<Value>, GrammarError> {
     let mut schemas = Vec::new();
     while let Some((_, after)) = text.split_once("%json") {
         let mut values = Deserializer::from_str(after).into_iter();
         let Some(Ok(schema)) = values.next() else {
-            return Err(GrammarRefused::Invalid("%json without JSON after it".into()));
+            return Err(GrammarError::Invalid("%json without JSON after it".into()));
         };
         schemas.push(schema);
         text = &after[values.byte_offset()..];

@@ -3,21 +3,21 @@
 use mistralrs_core::llguidance::toktrie::TokTrie;
 use serde_json::Value;
 
-use super::GrammarRefused;
+use super::GrammarError;
 
 /// Refuses schemas and texts that ask for the name of a special token as text: where no other text is possible, the
 /// tokenizer makes the token itself of it, which the grammar then does not take.
 pub(super) fn refuse_names(
     (schemas, texts): (Vec<&Value>, Vec<&str>),
     tokens: &TokTrie,
-) -> Result<(), GrammarRefused> {
+) -> Result<(), GrammarError> {
     let special = (0..tokens.vocab_size() as u32).filter(|&token| tokens.is_special_token(token));
     let names = special.filter_map(|token| std::str::from_utf8(tokens.token(token).get(1..)?).ok());
     let names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
     let found = schemas.into_iter().find_map(|schema| in_schema(schema, &names));
     let found = found.or_else(|| texts.into_iter().find_map(|text| in_text(text, &names)));
     match found {
-        Some(name) => Err(GrammarRefused::Invalid(format!(
+        Some(name) => Err(GrammarError::Invalid(format!(
             "the grammar has the name of the special token {name} as text: expected other text"
         ))),
         None => Ok(()),

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use serde_json::Value;
 
 use super::size::at_most;
-use super::GrammarRefused;
+use super::GrammarError;
 
 /// In schemas: each takes some 15 microseconds and a kilobyte or two.
 const MAX_WEIGHT: usize = 100_000;
@@ -20,14 +20,14 @@ const NOTES: &str = "title description default examples $comment $anchor readOnl
 const LOTS: f64 = 1e100;
 
 /// Fails if too much would become of a schema. Goes as deep as references go: for a thread with stack.
-pub(super) fn weigh(schema: &Value) -> Result<(), GrammarRefused> {
+pub(super) fn weigh(schema: &Value) -> Result<(), GrammarError> {
     let (text, references) = (schema.to_string(), HashMap::new());
     let counted = text.contains("minProperties") || text.contains("maxProperties");
     let mut scale = Scale { root: schema, references, counted, total: 0.0, endless: false };
     scale.schema(schema);
     if scale.endless {
         let told = "a schema that refers to itself is merged with one that has the same properties";
-        return Err(GrammarRefused::Invalid(format!("{told}: expected no such allOf or $ref")));
+        return Err(GrammarError::Invalid(format!("{told}: expected no such allOf or $ref")));
     }
     at_most("schemas once they are multiplied out", scale.total as usize, MAX_WEIGHT)
 }
@@ -281,7 +281,7 @@ mod tests {
         }});
         assert_eq!(weigh(&schema), Ok(()));
         schema["allOf"] = json!([{"$ref": "#/$defs/node"}, {"$ref": "#/$defs/tree"}]);
-        assert!(matches!(weigh(&schema), Err(GrammarRefused::Invalid(_))));
+        assert!(matches!(weigh(&schema), Err(GrammarError::Invalid(_))));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::super::usage::UsageBody;
 use super::parts::PartStream;
 use crate::host::vocabulary::Vocabulary;
 use crate::text::Part;
-use crate::{AnswerStream, AnswerToken, FinishReason, RequestError, Usage};
+use crate::{AnswerStream, AnswerToken, Error, FinishReason, Usage};
 
 /// A whole answer: `chat.completion`.
 #[derive(Debug, Serialize, ToSchema)]
@@ -102,7 +102,7 @@ impl ChoiceStream {
     }
 
     /// What is new; None after the end.
-    async fn next(&mut self, vocabulary: &Vocabulary) -> Result<Option<ChunkChoice>, RequestError> {
+    async fn next(&mut self, vocabulary: &Vocabulary) -> Result<Option<ChunkChoice>, Error> {
         while let Some(new) = self.parts.next().await? {
             let delta = self.delta(new.parts);
             let logprobs = self.logprobs(&new.tokens, vocabulary);
@@ -147,7 +147,7 @@ impl ChoiceStream {
     }
 
     /// The whole answer.
-    pub async fn whole(mut self, vocabulary: &Vocabulary) -> Result<(Choice, Usage), RequestError> {
+    pub async fn whole(mut self, vocabulary: &Vocabulary) -> Result<(Choice, Usage), Error> {
         let mut choice = Choice { index: self.index, ..Choice::default() };
         choice.message.role = "assistant";
         let mut usage = Usage::default();
@@ -171,7 +171,7 @@ impl ChoiceStream {
     pub fn pieces(
         self,
         vocabulary: std::sync::Arc<Vocabulary>,
-    ) -> impl Stream<Item = Result<ChunkChoice, RequestError>> + Send {
+    ) -> impl Stream<Item = Result<ChunkChoice, Error>> + Send {
         let first = ChunkChoice {
             index: self.index,
             delta: Delta {

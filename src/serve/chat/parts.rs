@@ -1,8 +1,10 @@
 //! An answer as text and calls of functions.
 
+use futures::TryStreamExt;
+
 use super::super::tools::{CallFinder, Tools};
 use crate::text::Part;
-use crate::{AnswerStream, AnswerToken, FinishReason, RequestError, Usage};
+use crate::{AnswerStream, AnswerToken, Error, FinishReason, Usage};
 
 /// An answer in which calls are looked for, as it comes.
 pub struct PartStream {
@@ -27,11 +29,11 @@ impl PartStream {
     }
 
     /// What is new; None after the end.
-    pub async fn next(&mut self) -> Result<Option<NewParts>, RequestError> {
+    pub async fn next(&mut self) -> Result<Option<NewParts>, Error> {
         if self.ended {
             return Ok(None);
         }
-        let Some(piece) = self.answer.next().await? else { return Ok(None) };
+        let Some(piece) = self.answer.try_next().await? else { return Ok(None) };
         let mut parts = self.calls.push(piece.text);
         let mut end = piece.finish_reason.zip(piece.usage);
         if self.calls.is_full() && end.is_none() {

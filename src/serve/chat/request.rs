@@ -20,7 +20,7 @@ use super::super::template_message::{
     template_message, template_role, with_parsed_arguments, TemplateMessage,
 };
 use super::super::tools::{Choice, FunctionTool, Tools};
-use crate::{Prompt, Request, SamplingDefaults};
+use crate::{ChainCount, Prompt, Request, SamplingDefaults};
 
 /// The body, for its description.
 #[derive(Deserialize, ToSchema)]
@@ -162,7 +162,7 @@ impl Chat {
     /// of the model for what the fields leave out.
     pub fn of(
         fields: &mut Fields,
-        k: usize,
+        k: ChainCount,
         longest: usize,
         defaults: &SamplingDefaults,
     ) -> Result<Self, Refusal> {
@@ -192,9 +192,9 @@ impl Chat {
             )?,
             add_generation_prompt: true,
         };
-        let mut request = Request::greedy(Prompt::Conversation(Box::new(conversation))).at(k);
+        let mut request = Request::new(Prompt::Conversation(Box::new(conversation))).chains(k);
         sampling.apply(&mut request, defaults)?;
-        request.sampling.max_len = max_tokens.map(|tokens| tokens as usize);
+        request.max_tokens = max_tokens.map(|tokens| tokens as usize);
         request.stop = Stop::strings(chat.stop)?;
         tools.check_stop(&request.stop)?;
         request.grammar = given.or(forced);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures::{stream, Stream};
+use futures::{stream, Stream, TryStreamExt};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -10,7 +10,7 @@ use super::super::usage::UsageBody;
 use super::logprobs::CompletionLogprobs;
 use crate::host::vocabulary::Vocabulary;
 use crate::text::AnswerText;
-use crate::{AnswerStream, RequestError, Usage};
+use crate::{AnswerStream, Error, Usage};
 
 /// A whole answer, or a piece of one: `text_completion`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -98,11 +98,8 @@ impl ChoiceStream {
     }
 
     /// What is new; None after the end.
-    async fn next(
-        &mut self,
-        vocabulary: &Vocabulary,
-    ) -> Result<Option<CompletionChoice>, RequestError> {
-        let Some(piece) = self.answer.next().await? else { return Ok(None) };
+    async fn next(&mut self, vocabulary: &Vocabulary) -> Result<Option<CompletionChoice>, Error> {
+        let Some(piece) = self.answer.try_next().await? else { return Ok(None) };
         let mut choice = match self.echo.take() {
             Some(echo) => self.prompt(&echo, vocabulary),
             None => CompletionChoice::default(),
@@ -139,7 +136,7 @@ impl ChoiceStream {
     pub async fn whole(
         mut self,
         vocabulary: &Vocabulary,
-    ) -> Result<(CompletionChoice, f64), RequestError> {
+    ) -> Result<(CompletionChoice, f64), Error> {
         let mut whole = CompletionChoice { index: self.index, ..Default::default() };
         while let Some(piece) = self.next(vocabulary).await? {
             whole.text += &piece.text;
@@ -156,7 +153,7 @@ impl ChoiceStream {
     pub fn pieces(
         self,
         vocabulary: Arc<Vocabulary>,
-    ) -> impl Stream<Item = Result<CompletionChoice, RequestError>> + Send {
+    ) -> impl Stream<Item = Result<CompletionChoice, Error>> + Send {
         stream::unfold((self, vocabulary), |(mut choice, vocabulary)| async move {
             let piece = choice.next(&vocabulary).await.transpose()?;
             Some((piece, (choice, vocabulary)))

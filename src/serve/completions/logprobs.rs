@@ -3,12 +3,12 @@
 use std::fmt::Write;
 
 use indexmap::IndexMap;
-use mistralrs_core::ext::TokenLogprobs;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::super::logprobs::finite;
 use crate::host::vocabulary::Vocabulary;
+use crate::Logprobs;
 
 /// Those of the tokens of a text, in lists of equal length.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
@@ -30,7 +30,7 @@ impl CompletionLogprobs {
         &mut self,
         id: u32,
         offset: usize,
-        logprobs: Option<&TokenLogprobs>,
+        logprobs: Option<&Logprobs>,
         vocabulary: &Vocabulary,
     ) {
         let name = |id: u32| token_text(vocabulary.bytes(id));

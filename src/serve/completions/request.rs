@@ -11,7 +11,7 @@ use super::super::labels::Labels;
 use super::super::limits::{check_choices, MOST_TOP_LOGPROBS};
 use super::super::model_choice::ModelFields;
 use super::super::sampling::{in_range, SamplingFields, Stop};
-use crate::{Prompt, Request, SamplingDefaults};
+use crate::{ChainCount, Prompt, Request, SamplingDefaults};
 
 /// As many tokens as OpenAI's endpoint answers with unless asked.
 const MAX_TOKENS: u32 = 16;
@@ -97,7 +97,7 @@ impl Completions {
     /// model for what the fields leave out.
     pub fn of(
         fields: &mut Fields,
-        k: usize,
+        k: ChainCount,
         longest: usize,
         defaults: &SamplingDefaults,
     ) -> Result<Self, Refusal> {
@@ -118,9 +118,9 @@ impl Completions {
         let options = completion.stream_options.unwrap_or_default();
         check_stream_options(&options)?;
 
-        let mut request = Request::greedy(Prompt::Tokens(Vec::new())).at(k);
+        let mut request = Request::tokens([]).chains(k);
         sampling.apply(&mut request, defaults)?;
-        request.sampling.max_len = Some(max_tokens as usize);
+        request.max_tokens = Some(max_tokens as usize);
         request.stop = Stop::strings(completion.stop)?;
         request.grammar = grammar(completion.response_format, completion.grammar)?;
         request.logprobs = top.or((best_of > n).then_some(0));

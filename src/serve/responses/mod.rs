@@ -22,7 +22,7 @@ use super::logprobs::TokenLogprob;
 use super::sse::{self, ServerEvent};
 use super::Served;
 use crate::host::vocabulary::Vocabulary;
-use crate::RequestError;
+use crate::Error;
 use answer::ResponseBody;
 use body::ResponseRequest;
 use events::ResponseEvent;
@@ -73,7 +73,7 @@ struct Answering {
 
 impl Answering {
     /// The events since the last ones; None after the end.
-    async fn next(&mut self) -> Result<Option<Vec<ResponseEvent>>, RequestError> {
+    async fn next(&mut self) -> Result<Option<Vec<ResponseEvent>>, Error> {
         let Some(new) = self.parts.next().await? else { return Ok(None) };
         let tokens = new.tokens.iter();
         let logprobs = tokens.filter_map(|token| TokenLogprob::of(token, &self.vocabulary));
@@ -85,7 +85,7 @@ impl Answering {
     }
 
     /// The whole answer.
-    async fn whole(mut self) -> Result<ResponseBody, RequestError> {
+    async fn whole(mut self) -> Result<ResponseBody, Error> {
         while self.next().await?.is_some() {}
         Ok(self.progress.whole())
     }

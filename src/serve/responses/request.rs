@@ -17,7 +17,7 @@ use super::body::{
 };
 use super::input::messages;
 use super::nested::{object, Kind};
-use crate::{Grammar, Prompt, Request, SamplingDefaults};
+use crate::{ChainCount, Grammar, Prompt, Request, SamplingDefaults};
 
 /// What `include` may ask for.
 const LOGPROBS: &str = "message.output_text.logprobs";
@@ -34,7 +34,11 @@ pub struct Asked {
 
 impl Asked {
     /// What `fields` ask for at `k` chains. `defaults` are those of the model for what the fields leave out.
-    pub fn of(fields: &mut Fields, k: usize, defaults: &SamplingDefaults) -> Result<Self, Refusal> {
+    pub fn of(
+        fields: &mut Fields,
+        k: ChainCount,
+        defaults: &SamplingDefaults,
+    ) -> Result<Self, Refusal> {
         fields.take::<StateFields>()?.check()?;
         let asked: ResponseFields = fields.take()?;
         let mut echoed: EchoedFields = fields.take()?;
@@ -55,9 +59,9 @@ impl Asked {
             variables: Map::from_iter(effort),
             add_generation_prompt: true,
         };
-        let mut request = Request::greedy(Prompt::Conversation(Box::new(conversation))).at(k);
+        let mut request = Request::new(Prompt::Conversation(Box::new(conversation))).chains(k);
         sampling.apply(&mut request, defaults)?;
-        request.sampling.max_len = echoed.max_output_tokens.map(|tokens| tokens as usize);
+        request.max_tokens = echoed.max_output_tokens.map(|tokens| tokens as usize);
         request.stop = Stop::strings(asked.stop)?;
         tools.check_stop(&request.stop)?;
         request.grammar = form(&echoed.text, asked.grammar, &tools)?;
@@ -152,7 +156,7 @@ mod tests {
     /// The body with these fields, read.
     fn read(body: &Value) -> Result<Asked, Refusal> {
         let mut fields = Fields::of(body.to_string().as_bytes())?;
-        let asked = Asked::of(&mut fields, 1, &SamplingDefaults::default())?;
+        let asked = Asked::of(&mut fields, ChainCount::ONE, &SamplingDefaults::default())?;
         fields.finish()?;
         Ok(asked)
     }
@@ -248,7 +252,7 @@ mod tests {
             "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}},
         });
         let asked = read(&with(body.clone())).unwrap();
-        assert_eq!((asked.request.logprobs, asked.request.sampling.max_len), (Some(2), Some(5)));
+        assert_eq!((asked.request.logprobs, asked.request.max_tokens), (Some(2), Some(5)));
         assert!(matches!(asked.request.grammar, Some(Grammar::JsonSchema(_))));
         let echoed = json!(asked.echoed);
         for field in

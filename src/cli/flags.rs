@@ -1,0 +1,48 @@
+//! Options of the library as flags of the command line.
+
+/// The library's names of options, as its errors quote them, and the flags that set them.
+const FLAGS: [(&str, &str); 12] = [
+    ("`max_chains`", "--max-chains"),
+    ("`max_seqs`", "--max-seqs"),
+    ("`kv_cache_mib`", "--kv-cache-mb"),
+    ("`cpu`", "--cpu"),
+    ("`dtype`", "--dtype"),
+    ("`quantization`", "--isq"),
+    ("`max_drafts`", "--drafts"),
+    ("`prefix_cache`", "--no-prefix-cache"),
+    ("`elastic`", "--elastic"),
+    ("`allow_origins`", "--allow-origin"),
+    ("`host`", "--host"),
+    ("`port`", "--port"),
+];
+
+/// `message` of an error of the library, in the terms of the command line.
+pub fn with_flags(message: &str) -> String {
+    let message = message.to_string();
+    FLAGS.iter().fold(message, |message, (option, flag)| message.replace(option, flag))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    #[test]
+    fn every_flag_exists() {
+        let mut cli = Cli::command();
+        cli.build();
+        let serve = cli.find_subcommand("serve").unwrap();
+        for (_, flag) in FLAGS {
+            let long = flag.strip_prefix("--").unwrap();
+            assert!(serve.get_arguments().any(|arg| arg.get_long() == Some(long)), "{flag}");
+        }
+    }
+
+    #[test]
+    fn options_become_flags_and_fields_of_files_stay() {
+        let message = "`kv_cache_mib` 1: too small; config.json: `chains`";
+        assert_eq!(with_flags(message), "--kv-cache-mb 1: too small; config.json: `chains`");
+    }
+}

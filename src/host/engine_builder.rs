@@ -1,0 +1,351 @@
+//! Starts the mistral.rs engine around a CoLM checkpoint.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use anyhow::{anyhow, Context};
+use candle_core::Device;
+use colm_checkpoint::{files_for, ColmConfig};
+use colm_prompt::panics::catch;
+use colm_prompt::SamplingDefaults;
+use mistralrs_core::{
+    parse_isq_value, AdapterPaths, DeviceMapMetadata, DeviceMapSetting, IsqType, LocalModelPaths,
+    MemoryGpuConfig, MistralRsBuilder, ModelDType, ModelPaths, NormalLoaderBuilder,
+    NormalSpecificConfig, PagedAttentionConfig, PagedCacheType, Pipeline, SchedulerConfig,
+};
+use thiserror::Error as ThisError;
+use tokio::sync::Mutex;
+
+use super::chain_choice::model_id_at;
+use super::engine::Engine;
+use super::find::find_model;
+use super::gpu;
+use super::grammar::GrammarCompiler;
+use super::kv_pool::KvPool;
+use super::loaded::Loaded;
+use super::loader::{chains_to_load, ColmLoader};
+use super::prompt::Prompts;
+use super::vocabulary::Vocabulary;
+use crate::error::{Error, Result};
+
+/// The dtype of weights and KV cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Dtype {
+    /// 32-bit floats on the CPU. On a GPU, bf16 if it has it, else f16.
+    #[default]
+    Auto,
+    /// 32-bit floats.
+    F32,
+    /// bfloat16.
+    BF16,
+    /// 16-bit floats.
+    F16,
+}
+
+/// A text that is not the name of a [`Dtype`] or a [`Quantization`].
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[error("{0}")]
+pub struct ParseTypeError(String);
+
+impl FromStr for Dtype {
+    type Err = ParseTypeError;
+
+    fn from_str(text: &str) -> Result<Self, ParseTypeError> {
+        match text.to_lowercase().as_str() {
+            "auto" => Ok(Self::Auto),
+            "f32" => Ok(Self::F32),
+            "bf16" => Ok(Self::BF16),
+            "f16" => Ok(Self::F16),
+            _ => Err(ParseTypeError("expected f32, bf16, f16 or auto".into())),
+        }
+    }
+}
+
+/// A type that the engine quantizes the linear layers to while it loads them, such as `q8_0` or `q4k`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quantization(pub(super) IsqType);
+
+impl FromStr for Quantization {
+    type Err = ParseTypeError;
+
+    fn from_str(text: &str) -> Result<Self, ParseTypeError> {
+        parse_isq_value(text, None).map(Self).map_err(ParseTypeError)
+    }
+}
+
+impl fmt::Display for Quantization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The options of an [`Engine`]. See [`Engine::builder`].
+#[derive(Clone, Debug)]
+#[must_use = "an engine is only started by `start`"]
+pub struct EngineBuilder {
+    pub(super) model: String,
+    pub(super) max_chains: Option<usize>,
+    max_seqs: usize,
+    kv_cache_mib: usize,
+    block_size: usize,
+    cpu: bool,
+    dtype: Dtype,
+    quantization: Option<Quantization>,
+    max_drafts: usize,
+    generation_config: bool,
+    prefix_cache: bool,
+    reserve_kv_cache: bool,
+    ignore_eos: bool,
+}
+
+impl EngineBuilder {
+    /// Positions per KV block, unless [`Self::block_size`] is called.
+    pub const DEFAULT_BLOCK_SIZE: usize = 32;
+
+    pub(super) fn new(model: String) -> Self {
+        Self {
+            model,
+            max_chains: None,
+            max_seqs: 32,
+            kv_cache_mib: 512,
+            block_size: Self::DEFAULT_BLOCK_SIZE,
+            cpu: false,
+            dtype: Dtype::Auto,
+            quantization: None,
+            max_drafts: 0,
+            generation_config: true,
+            prefix_cache: true,
+            reserve_kv_cache: false,
+            ignore_eos: false,
+        }
+    }
+
+    /// Reads and holds only the first `k` chains. Default: all.
+    pub fn max_chains(mut self, k: impl Into<Option<usize>>) -> Self {
+        self.max_chains = k.into();
+        self
+    }
+
+    /// How many sequences run at once, at least 1. Default: 32.
+    pub fn max_seqs(mut self, sequences: usize) -> Self {
+        self.max_seqs = sequences;
+        self
+    }
+
+    /// The size of the KV cache in MiB. Default: 512.
+    pub fn kv_cache_mib(mut self, mib: usize) -> Self {
+        self.kv_cache_mib = mib;
+        self
+    }
+
+    /// Positions per KV block: 8, 16 or 32; 16 or 32 on a GPU. Default: 32.
+    pub fn block_size(mut self, positions: usize) -> Self {
+        self.block_size = positions;
+        self
+    }
+
+    /// Runs on the CPU, although this build could run on a GPU. Default: false.
+    pub fn cpu(mut self, cpu: bool) -> Self {
+        self.cpu = cpu;
+        self
+    }
+
+    /// The dtype of weights and KV cache. Default: [`Dtype::Auto`].
+    pub fn dtype(mut self, dtype: Dtype) -> Self {
+        self.dtype = dtype;
+        self
+    }
+
+    /// Quantizes the linear layers while loading. Default: no.
+    pub fn quantization(mut self, quantization: impl Into<Option<Quantization>>) -> Self {
+        self.quantization = quantization.into();
+        self
+    }
+
+    /// Self-speculation: the first chain drafts up to so many tokens, and all chains verify them in one step. Answers
+    /// do not change. Default: 0, no drafts.
+    pub fn max_drafts(mut self, tokens: usize) -> Self {
+        self.max_drafts = tokens;
+        self
+    }
+
+    /// Whether [`Engine::sampling_defaults`] come from the model's generation_config.json. Default: true.
+    pub fn generation_config(mut self, used: bool) -> Self {
+        self.generation_config = used;
+        self
+    }
+
+    /// Whether prompts reuse KV blocks of earlier prompts that begin with the same tokens. Default: true.
+    pub fn prefix_cache(mut self, used: bool) -> Self {
+        self.prefix_cache = used;
+        self
+    }
+
+    /// Whether all memory of the KV cache is taken at the start, so that a server cannot run out of it later. If
+    /// not, the system provides it as blocks are used. Default: false.
+    pub fn reserve_kv_cache(mut self, reserved: bool) -> Self {
+        self.reserve_kv_cache = reserved;
+        self
+    }
+
+    /// Whether answers continue after the model's end-of-text tokens, for measurements of a fixed length. Default:
+    /// false.
+    pub fn ignore_eos(mut self, ignored: bool) -> Self {
+        self.ignore_eos = ignored;
+        self
+    }
+
+    /// Loads the model and starts the engine's thread. Needs a multi-threaded tokio runtime.
+    ///
+    /// # Errors
+    /// If an option has a value that cannot work, or if the model folder, its config or its weights are wrong.
+    pub async fn start(self) -> Result<Engine> {
+        if self.max_seqs == 0 {
+            return Err(Error::InvalidOption {
+                option: "max_seqs",
+                value: "0".into(),
+                problem: "no request could ever run, expected 1 or more".into(),
+            });
+        }
+        let model = self.model.clone();
+        self.load_and_start().await.map_err(|error| match error.downcast::<Error>() {
+            Ok(error) => error,
+            Err(error) => Error::Load { model, source: error.into() },
+        })
+    }
+
+    async fn load_and_start(self) -> anyhow::Result<Engine> {
+        let (name, folder) = find_model(&self)?;
+        let device = self.device()?;
+        gpu::check_block_size(self.block_size, &device)?;
+        let loaded = Arc::new(Loaded::named(&name));
+        let load = || self.load(&name, &folder, &device, loaded.clone());
+        let pipeline = tokio::task::block_in_place(load)?;
+        let metadata = pipeline.lock().await.get_metadata();
+        let mut cache = metadata.cache_config.clone();
+        let cache = cache.as_mut().context("the engine has not paged the KV cache")?;
+        cache.ragged_batches = true;
+        if self.reserve_kv_cache {
+            let cache = metadata.cache_engine.as_ref();
+            let cache = cache.context("the engine has not paged the KV cache")?;
+            for (keys, values) in cache.get_kv_cache().iter() {
+                // The system provides memory when it is written for the first time.
+                keys.zero_set()?;
+                values.zero_set()?;
+            }
+        }
+        let folder = loaded.prompt_folder().context("the loader has read no folder")?.clone();
+        let tokens = metadata.tok_env().context("the tokenizer has no tokens")?;
+        let vocabulary = Vocabulary::new(folder.clone(), tokens);
+        let sampling_defaults = if self.generation_config {
+            folder.sampling_defaults.clone()
+        } else {
+            SamplingDefaults::default()
+        };
+        let prompts = Prompts::new(vocabulary, folder, metadata.max_seq_len);
+        let grammars = metadata.llg_factory.clone().context("the tokenizer has no grammars")?;
+        let grammars = Arc::new(GrammarCompiler::new(grammars));
+        let scheduler = SchedulerConfig::PagedAttentionMeta {
+            max_num_seqs: self.max_seqs,
+            config: cache.clone(),
+        };
+        let host = MistralRsBuilder::new(pipeline, scheduler, false, None)
+            .with_model_id(&name)
+            .with_no_prefix_cache(!self.prefix_cache)
+            .with_disable_eos_stop(self.ignore_eos)
+            .build()
+            .await;
+        let engine = Engine { host, name, loaded, prompts, sampling_defaults, grammars };
+        engine.register_aliases()?;
+        Ok(engine)
+    }
+
+    fn load(
+        &self,
+        name: &str,
+        folder: &Path,
+        device: &Device,
+        loaded: Arc<Loaded>,
+    ) -> anyhow::Result<Arc<Mutex<dyn Pipeline + Send + Sync>>> {
+        let isq = self.quantization.map(|quantization| quantization.0);
+        let kv_pool = KvPool { mib: self.kv_cache_mib, block_size: self.block_size };
+        let loader = ColmLoader {
+            max_chains: self.max_chains,
+            kv_pool: Some(kv_pool),
+            isq,
+            max_drafts: self.max_drafts,
+            loaded,
+        };
+        let loader = NormalLoaderBuilder::new(
+            NormalSpecificConfig::default(),
+            None,
+            None,
+            Some(name.to_string()),
+            false,
+            None,
+        )
+        .build_with(Box::new(loader));
+        let dtype = match (self.dtype, device) {
+            (Dtype::F32, _) | (Dtype::Auto, Device::Cpu) => ModelDType::F32,
+            (Dtype::BF16, _) => ModelDType::BF16,
+            (Dtype::F16, _) => ModelDType::F16,
+            (Dtype::Auto, _) => ModelDType::Auto,
+        };
+        let paging = PagedAttentionConfig::new(
+            Some(self.block_size),
+            MemoryGpuConfig::MbAmount(self.kv_cache_mib),
+            PagedCacheType::Auto,
+        )?;
+        let paths = paths(folder, self.max_chains)?;
+        let device_map = DeviceMapSetting::Map(DeviceMapMetadata::dummy());
+        let load = || {
+            loader.load_model_from_path(&paths, &dtype, device, true, device_map, isq, Some(paging))
+        };
+        let pipeline = catch(load);
+        // The host leaves the quantization in a thread-local variable, where the next load would find it.
+        mistralrs_quant::clear_immediate_isq();
+        pipeline.unwrap_or_else(|panic| Err(anyhow!("the engine has failed: {panic}")))
+    }
+
+    /// The first GPU in a build with CUDA, else the CPU.
+    fn device(&self) -> anyhow::Result<Device> {
+        if self.cpu || cfg!(not(feature = "cuda")) {
+            return Ok(Device::Cpu);
+        }
+        Device::new_cuda(0)
+            .context("this build runs on a GPU and found none; `cpu` runs the model on the CPU")
+    }
+}
+
+impl Engine {
+    /// Makes `NAME@k` a model id of the host, for each k.
+    fn register_aliases(&self) -> anyhow::Result<()> {
+        for k in self.chain_counts() {
+            let alias = model_id_at(&self.name, k);
+            let registered = self.host.register_model_alias(&alias, &self.name);
+            registered.map_err(anyhow::Error::msg).with_context(|| format!("model id {alias}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// The files of the model in `folder`. The host reads config.json; the loader reads the others.
+fn paths(folder: &Path, max_chains: Option<usize>) -> anyhow::Result<Box<dyn ModelPaths>> {
+    let config_file = folder.join("config.json");
+    let config = ColmConfig::read(&config_file)?;
+    let k = chains_to_load(&config, max_chains)?;
+    Ok(Box::new(LocalModelPaths::new(
+        folder.join("tokenizer.json"),
+        config_file,
+        folder.join("tokenizer_config.json"),
+        files_for(folder, &config, k)?,
+        AdapterPaths::None,
+        None,
+        None,
+        None,
+        None,
+    )))
+}

@@ -1,0 +1,45 @@
+//! What is known about a model once it is loaded.
+
+use std::sync::{Arc, OnceLock};
+
+use colm_checkpoint::{ChainCount, ColmConfig};
+use colm_prompt::PromptFolder;
+
+use super::counters::Counters;
+
+/// What is known about a model once it is loaded.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// The name that the engine serves it under; None if a front end of the host loads it.
+    name: Option<String>,
+    pub(super) config: OnceLock<(ColmConfig, ChainCount)>,
+    pub(super) prompt_folder: OnceLock<Arc<PromptFolder>>,
+    counters: Arc<Counters>,
+}
+
+impl Loaded {
+    /// A model that is going to be served as `name`.
+    pub fn named(name: &str) -> Self {
+        Self { name: Some(name.into()), ..Self::default() }
+    }
+
+    /// The name that the engine serves it under.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// The config, and the number of chains loaded. None before a model is loaded.
+    pub fn model(&self) -> Option<(&ColmConfig, ChainCount)> {
+        self.config.get().map(|(config, chains)| (config, *chains))
+    }
+
+    /// The tokenizer, the chat template and the sampling defaults. None before a model is loaded.
+    pub fn prompt_folder(&self) -> Option<&Arc<PromptFolder>> {
+        self.prompt_folder.get()
+    }
+
+    /// The running totals of the model's work.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
