@@ -33,3 +33,10 @@ fn the_hosts_loader_finds_registered_architectures() {
     let error = load(&folder, false).unwrap_err();
     assert!(error.contains("PagedAttention"), "{error}");
 }
+
+/// The host's build script does not take the revision of this repository for its own. If it did, each commit would
+/// rebuild the host.
+#[test]
+fn the_host_is_built_without_a_git_revision() {
+    assert_eq!(mistralrs_core::MISTRALRS_GIT_REVISION, "unknown");
+}

@@ -1,4 +1,4 @@
-//! An engine around an echo model.
+//! An engine that runs an echo model.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -13,26 +13,29 @@ use mistralrs_core::{
     RequestMessage, Response, SamplingParams, SchedulerConfig,
 };
 use serde_json::json;
-use tokio::sync::mpsc::channel;
+use tokio::sync::mpsc::{channel, Receiver, Sender};
 
 use super::loader::{EchoConfig, EchoLoader};
 use super::model::Seen;
 use crate::common::load_with_host;
 
-/// Tokens `t0;` to `t96;`.
+/// Tokens `t0;` to `t95;` and [`HALF_CHARACTER`].
 pub const VOCAB_SIZE: usize = 97;
+
+/// A token whose text is one byte, the first of a UTF-8 character of two bytes.
+pub const HALF_CHARACTER: u32 = 96;
 
 /// Positions per block.
 const BLOCK_SIZE: usize = 8;
 
-/// How an engine pages.
+/// Paging of an engine.
 #[derive(Clone, Copy, Debug)]
 pub struct Pool {
-    /// Blocks of the pool; one of them the engine keeps for itself.
+    /// Blocks of the pool. The engine reserves one of them.
     pub blocks: usize,
     /// Whether sequences of unequal length run in one batch.
     pub ragged_batches: bool,
-    /// The model's context.
+    /// The model's context length.
     pub context: usize,
 }
 
@@ -41,25 +44,25 @@ impl Pool {
         Self { blocks, ragged_batches: true, context: 2048 }
     }
 
-    /// The most tokens a sequence may have: the context, or what the pool holds.
+    /// The largest number of tokens of a sequence: the context length or the size of the pool.
     pub fn longest(&self) -> usize {
         self.context.min((self.blocks - 1) * BLOCK_SIZE)
     }
 
-    /// So many numbers per key that 1 MiB of keys and values is the pool.
+    /// The key size at which a pool of 1 MiB has `self.blocks` blocks.
     fn head_dim(&self) -> usize {
         let numbers = 1024 * 1024 / size_of::<f32>() / (self.blocks * BLOCK_SIZE);
-        // The engine cuts a key into pieces of 16 bytes.
+        // The cache layout splits a key into parts of 16 bytes.
         numbers / 2 / 4 * 4
     }
 }
 
-/// A request, and which of the model's variants is to answer it.
+/// A request to one of the model's variants.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub prompt: Vec<u32>,
     pub variant: usize,
-    /// No limit of its own if None.
+    /// `None`: as many as fit.
     pub new_tokens: Option<usize>,
 }
 
@@ -109,19 +112,58 @@ impl EchoEngine {
         self.seen.lock().unwrap().clone()
     }
 
-    /// Lets the `step`-th forward pass from now on fail, with an error or a panic.
+    /// Makes the `step`-th forward pass from now fail, with an error or a panic.
     pub fn fail_at(&self, step: usize, panics: bool) {
         let mut seen = self.seen.lock().unwrap();
         (seen.fails, seen.panics) = (Some(seen.steps + step), panics);
     }
 
-    /// The answer, or what the engine says instead.
+    /// The answer, or the engine's error message.
     pub async fn ask(&self, request: &Request) -> Result<Answer, String> {
         let (response, mut responses) = channel(1);
+        self.send(request, false, response).await;
+        match next(&mut responses).await? {
+            Response::CompletionDone(mut done) => {
+                let choice = done.choices.remove(0);
+                Ok(Answer { tokens: tokens_of(&choice.text), finish_reason: choice.finish_reason })
+            }
+            Response::ValidationError(error) => Err(error.to_string()),
+            Response::CompletionModelError(error, _) => Err(error),
+            _ => Err("a response of another kind".into()),
+        }
+    }
+
+    /// The answer as a stream.
+    pub async fn stream(&self, request: &Request) -> Result<Answer, String> {
+        let (response, mut responses) = channel(1);
+        self.send(request, true, response).await;
+        let mut text = String::new();
+        loop {
+            let Response::CompletionChunk(mut chunk) = next(&mut responses).await? else {
+                return Err("a response of another kind".into());
+            };
+            let choice = chunk.choices.remove(0);
+            text += &choice.text;
+            if let Some(finish_reason) = choice.finish_reason {
+                return Ok(Answer { tokens: tokens_of(&text), finish_reason });
+            }
+        }
+    }
+
+    /// Sends a request whose client disconnects during the `step`-th forward pass from now, which fails.
+    pub async fn disconnect_in_failing_step(&self, request: &Request, step: usize) {
+        let (response, responses) = channel(1);
+        self.seen.lock().unwrap().disconnecting = Arc::new(Mutex::new(Some(responses)));
+        self.fail_at(step, false);
+        self.send(request, false, response).await;
+    }
+
+    async fn send(&self, request: &Request, is_streaming: bool, response: Sender<Response>) {
         let sampling =
             SamplingParams { max_len: request.new_tokens, ..SamplingParams::deterministic() };
         let engine_request = NormalRequest {
             model_id: Some(format!("echo@{}", request.variant)),
+            is_streaming,
             ..NormalRequest::new_simple(
                 RequestMessage::CompletionTokens(request.prompt.clone()),
                 sampling,
@@ -133,22 +175,18 @@ impl EchoEngine {
         };
         let sender = self.host.get_sender(None).unwrap();
         sender.send(EngineRequest::Normal(Box::new(engine_request))).await.unwrap();
-        // An engine that answers nobody any more must fail a test, not stop it.
-        let response = tokio::time::timeout(Duration::from_secs(60), responses.recv()).await;
-        match response.map_err(|_| "no answer within a minute".to_string())? {
-            Some(Response::CompletionDone(mut done)) => {
-                let choice = done.choices.remove(0);
-                Ok(Answer { tokens: tokens_of(&choice.text), finish_reason: choice.finish_reason })
-            }
-            Some(Response::ValidationError(error)) => Err(error.to_string()),
-            Some(Response::CompletionModelError(error, _)) => Err(error),
-            Some(_) => Err("a response of another kind".into()),
-            None => Err("no response".into()),
-        }
     }
 }
 
+/// The next response. An engine that stops answering fails the test instead of blocking it.
+async fn next(responses: &mut Receiver<Response>) -> Result<Response, String> {
+    let response = tokio::time::timeout(Duration::from_secs(60), responses.recv()).await;
+    let response = response.map_err(|_| "no answer within a minute".to_string())?;
+    response.ok_or_else(|| "no response".into())
+}
+
 fn tokens_of(text: &str) -> Vec<u32> {
+    let text = text.replace('\u{fffd}', &format!("t{HALF_CHARACTER};"));
     let tokens = text.split_terminator(';');
     tokens.map(|token| token.strip_prefix('t').unwrap().parse().unwrap()).collect()
 }
@@ -160,8 +198,10 @@ fn write_model(folder: &Path, pool: &Pool) {
         max_position_embeddings: pool.context,
         head_dim: pool.head_dim(),
     };
-    let vocab: BTreeMap<String, usize> =
-        (0..VOCAB_SIZE).map(|id| (format!("t{id};"), id)).collect();
+    let mut vocab: BTreeMap<String, u32> =
+        (0..HALF_CHARACTER).map(|id| (format!("t{id};"), id)).collect();
+    // The byte-level decoder writes this character as the byte 0xc3.
+    vocab.insert("\u{c3}".into(), HALF_CHARACTER);
     let tokenizer = json!({
         "version": "1.0",
         "added_tokens": [],
@@ -172,7 +212,7 @@ fn write_model(folder: &Path, pool: &Pool) {
     for (name, contents) in files.into_iter().chain([("tokenizer_config.json", json!({}))]) {
         fs::write(folder.join(name), contents.to_string()).unwrap();
     }
-    // The engine wants weights, the model does not.
+    // The engine requires a weight file. The model has no weights.
     let unused = Tensor::new(&[0f32], &Device::Cpu).unwrap();
     let weights = HashMap::from([("unused", unused)]);
     candle_core::safetensors::save(&weights, folder.join("model.safetensors")).unwrap();

@@ -1,4 +1,4 @@
-//! How the engine comes by an [`EchoModel`].
+//! The loader of [`EchoModel`].
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -18,13 +18,13 @@ use serde::{Deserialize, Serialize};
 
 use super::model::{EchoModel, Seen};
 
-/// config.json
+/// Contents of `config.json`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct EchoConfig {
     pub architectures: Vec<String>,
     pub vocab_size: usize,
     pub max_position_embeddings: usize,
-    /// Numbers in a key: only the first is used, the others make blocks as large as a test wants.
+    /// Key size. The model uses the first element only; the others set the size of a block.
     pub head_dim: usize,
 }
 
@@ -48,7 +48,7 @@ fn metadata(json: &str) -> Result<ModelConfigMetadata> {
     Ok(serde_json::from_str::<EchoConfig>(json)?.metadata())
 }
 
-/// Gives the model `seen` to write into.
+/// Loads a model that records into `seen`.
 pub struct EchoLoader {
     pub seen: Arc<Mutex<Seen>>,
 }

@@ -1,4 +1,4 @@
-//! A model without weights: it writes every token it is given into the KV cache and answers from what
+//! A model without weights. It writes each input token into the KV cache and computes its answer from the slots
 //! it reads back.
 
 use std::sync::{Arc, Mutex};
@@ -9,18 +9,19 @@ use mistralrs_core::ext::{
     ModelConfigMetadata, NonGranularState, NormalModel, PagedAttentionInputMetadata,
     Sequence as EngineSequence,
 };
+use mistralrs_core::Response;
 use mistralrs_quant::QuantMethod;
+use tokio::sync::mpsc::Receiver;
 
-/// What a slot holds: the key and the value of one token.
+/// The contents of a slot: the key and the value of one token.
 type Kv = (f32, f32);
 
-/// The KV of `token` at `position`. As in a model whose KV depends on the request, each variant's
-/// is its own.
+/// The KV of `token` at `position`. It differs between variants, as in a model whose KV depends on the request.
 fn kv(token: u32, position: usize, variant: usize) -> Kv {
     (token as f32, (variant * 10_000 + position) as f32)
 }
 
-/// The token after a sequence with these KV: every one of them counts.
+/// The token after a sequence with these KV. It depends on each of them.
 fn next_token(sequence: impl IntoIterator<Item = Kv>, vocab_size: usize) -> u32 {
     // FNV-1a
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
@@ -29,11 +30,11 @@ fn next_token(sequence: impl IntoIterator<Item = Kv>, vocab_size: usize) -> u32 
             hash = (hash ^ u64::from(bits)).wrapping_mul(0x0000_0100_0000_01b3);
         }
     }
-    // The low bits of the product see only the low bits of what went in.
+    // The low bits of the product depend only on the low bits of the input.
     ((hash >> 32) % vocab_size as u64) as u32
 }
 
-/// What the model answers to `prompt`, found without an engine.
+/// The answer to `prompt` by the definition of the model, computed without an engine.
 pub fn answer(prompt: &[u32], variant: usize, new_tokens: usize, vocab_size: usize) -> Vec<u32> {
     let mut tokens = prompt.to_vec();
     for _ in 0..new_tokens {
@@ -44,36 +45,43 @@ pub fn answer(prompt: &[u32], variant: usize, new_tokens: usize, vocab_size: usi
     tokens.split_off(prompt.len())
 }
 
-/// The variant a model id such as `echo@2` asks for; 1 if it names none.
+/// A variant whose requests make the model panic when the engine admits them.
+pub const PANICS_AT_ADMISSION: usize = 0;
+
+/// The variant in a model id such as `echo@2`; 1 if there is none.
 fn variant_of(model_id: Option<&str>) -> usize {
     let variant = model_id.and_then(|id| id.rsplit_once('@')?.1.parse().ok());
     variant.unwrap_or(1)
 }
 
-/// What the model has seen so far.
+/// What the model has seen so far, and the failures to inject.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     /// Forward passes.
     pub steps: usize,
-    /// Which of them, counted from 1, is to fail; it writes nothing.
+    /// The forward pass to fail, counted from 1. It writes nothing.
     pub fails: Option<usize>,
-    /// Whether it panics.
+    /// Whether it panics instead of returning an error.
     pub panics: bool,
-    /// Sequences of the largest forward pass.
+    /// The receiver of a client that disconnects during the failing pass.
+    pub disconnecting: Arc<Mutex<Option<Receiver<Response>>>>,
+    /// How often the engine asked for the layers to quantize.
+    pub layers_requested: usize,
+    /// Number of sequences in the largest forward pass.
     pub largest_batch: usize,
-    /// Rows computed: tokens, less those taken from the prefix cache.
+    /// Rows computed: tokens without those from the prefix cache.
     pub rows: usize,
-    /// Rows that found in the cache something else than the tokens up to theirs.
+    /// Rows for which the cache did not hold the tokens up to their own.
     pub wrong_rows: usize,
-    /// What the first wrong row found.
+    /// Description of the first wrong row.
     pub first_wrong: Option<String>,
     /// Tokens of prompts that came from the prefix cache.
     pub reused: usize,
-    /// How often a sequence that had new tokens already was preempted and prefilled again.
+    /// How often a sequence was preempted after it had new tokens, and prefilled again.
     pub resumed: usize,
 }
 
-/// A sequence of the coming forward pass, as the engine knows it.
+/// A sequence of the next forward pass, as `begin_step` announced it.
 struct Announced {
     tokens: Vec<u32>,
     variant: usize,
@@ -99,7 +107,7 @@ impl EchoModel {
         Self { vocab_size, metadata, mapper, unused_cache, announced: Mutex::default(), seen }
     }
 
-    /// Whether row `position` finds what it should; the slots `found` are those of positions 0 to its own.
+    /// Compares the slots of positions 0 to `position` with the sequence.
     fn check(&self, sequence: &Announced, position: usize, found: &[Kv]) {
         let mut seen = self.seen.lock().unwrap();
         seen.rows += 1;
@@ -118,9 +126,9 @@ impl EchoModel {
     }
 }
 
-/// The tables and slots of a forward pass on the CPU.
+/// Block tables and slots of a forward pass on the CPU.
 struct Paging {
-    /// Per sequence, a slot per row; negative where there is none.
+    /// Per sequence, the slot of each row; negative for padding.
     slots: Vec<Vec<i64>>,
     /// Per sequence, its blocks.
     tables: Vec<Vec<u32>>,
@@ -141,7 +149,7 @@ impl Paging {
     }
 }
 
-/// The one layer's blocks. Of each slot's keys and values only the first number is used.
+/// The KV blocks of the only layer. The model uses the first element of each key and value.
 struct Blocks<'a> {
     /// `[blocks, 1, head_dim / 4, block_size, 4]`
     keys: &'a Tensor,
@@ -161,7 +169,7 @@ impl Blocks<'_> {
         put(self.values, block + offset, value)
     }
 
-    /// By block, the KV of its slots.
+    /// Per block, the KV of its slots.
     fn read(&self) -> Result<Vec<Vec<Kv>>> {
         let keys = self.keys.i((.., 0, 0, .., 0))?.to_vec2::<f32>()?;
         let values = self.values.i((.., 0, 0, ..))?.to_vec2::<f32>()?;
@@ -176,9 +184,10 @@ impl NormalModel for EchoModel {
         seen.steps += 1;
         seen.largest_batch = seen.largest_batch.max(sequences.len());
         let announce = |sequence: &&mut EngineSequence| {
-            match sequence.get_toks().len() > sequence.prompt_tokens() {
-                true => seen.resumed += usize::from(is_prompt),
-                false => seen.reused += sequence.prefix_cache_len(),
+            if sequence.get_toks().len() > sequence.prompt_tokens() {
+                seen.resumed += usize::from(is_prompt);
+            } else {
+                seen.reused += sequence.prefix_cache_len();
             }
             Announced {
                 tokens: sequence.get_toks().to_vec(),
@@ -189,7 +198,9 @@ impl NormalModel for EchoModel {
     }
 
     fn cache_salt(&self, requested_model_id: Option<&str>) -> Option<String> {
-        Some(format!("variant={}", variant_of(requested_model_id)))
+        let variant = variant_of(requested_model_id);
+        assert_ne!(variant, PANICS_AT_ADMISSION, "a panic at admission");
+        Some(format!("variant={variant}"))
     }
 
     fn forward(
@@ -206,6 +217,7 @@ impl NormalModel for EchoModel {
         };
         let seen = self.seen.lock().unwrap().clone();
         if seen.fails == Some(seen.steps) {
+            drop(seen.disconnecting.lock().unwrap().take());
             assert!(!seen.panics, "this step was to fail");
             bail!("this step was to fail");
         }
@@ -284,6 +296,7 @@ impl IsqModel for EchoModel {
     fn get_layers(
         &mut self,
     ) -> (Vec<(&mut Arc<dyn QuantMethod>, Option<usize>)>, &dyn DeviceMapper) {
+        self.seen.lock().unwrap().layers_requested += 1;
         (Vec::new(), &*self.mapper)
     }
 
