@@ -1,5 +1,5 @@
-# Every target lays out the patched host first (host/apply, a no-op when it is there); after that plain
-# cargo works as well.
+# Each target first runs host/apply, which creates the patched host and does nothing if it is up to date. After that,
+# plain cargo works as well.
 
 MODEL ?= models/tiny-colm-air
 PROMPT ?= What is the remainder of 47 divided by 6?
