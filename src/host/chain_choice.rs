@@ -30,10 +30,20 @@ pub fn parse_chain_count(
     k.ok_or_else(|| ParseChainCountError { text: text.into(), loaded })
 }
 
-/// k of `id` if it is `NAME@k` for this `name`, and k a number of the chains loaded.
-pub fn chain_count_of(id: &str, name: &str, loaded: ChainCount) -> Option<ChainCount> {
-    let k = id.strip_prefix(name)?.strip_prefix('@')?;
-    parse_chain_count(k, loaded).ok()
+/// The chain count that the model id `id` asks for, if the model is served as `name`: k of `NAME@k`, and all loaded
+/// chains for any other id.
+///
+/// # Errors
+/// If `id` is `NAME@` and not followed by a number of chains that are loaded.
+pub fn chain_count_of(
+    id: &str,
+    name: &str,
+    loaded: ChainCount,
+) -> Result<ChainCount, ParseChainCountError> {
+    match id.strip_prefix(name).and_then(|rest| rest.strip_prefix('@')) {
+        Some(k) => parse_chain_count(k, loaded),
+        None => Ok(loaded),
+    }
 }
 
 #[cfg(test)]
@@ -48,10 +58,10 @@ mod tests {
     fn an_alias_carries_its_chain_count() {
         let name = "org/tiny@3";
         let of = |id: &str| chain_count_of(id, name, k(4));
-        assert_eq!(of(&model_id_at(name, k(2))), Some(k(2)));
-        assert_eq!(of(name), None);
-        assert_eq!(of("org/tiny@3@5"), None);
-        assert_eq!(of("other@3"), None);
+        assert_eq!(of(&model_id_at(name, k(2))), Ok(k(2)));
+        assert_eq!(of(name), Ok(k(4)));
+        assert_eq!(of("other@3"), Ok(k(4)));
+        assert!(of("org/tiny@3@5").is_err());
     }
 
     #[test]

@@ -247,7 +247,7 @@ impl NormalModelLoader for ColmLoader {
         };
         let colm = Colm::load(
             &config,
-            k.get(),
+            k,
             max_tokens,
             &quantization,
             &WeightSource {

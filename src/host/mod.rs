@@ -25,6 +25,7 @@ pub mod prepared;
 pub mod prompt;
 mod prompt_files;
 pub mod prompt_probe;
+mod request_options;
 mod sampling;
 mod token_env;
 pub mod vocabulary;

@@ -2,20 +2,21 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use candle_core::{bail, Device, Result, Tensor};
+use candle_core::{bail, Device, Error, Result, Tensor};
 use colm_checkpoint::{ChainCount, ColmConfig, Part, Projection};
 use colm_kernels::KvBlocks;
 use mistralrs_core::ext::{
-    AnyMoeBaseModelMixin, Cache, DeviceMapper, EitherCache, FlashParams, IsqModel,
+    AnyMoeBaseModelMixin, Cache, DeviceMapper, EitherCache, Extension, FlashParams, IsqModel,
     ModelConfigMetadata, NonGranularState, NormalModel, PagedAttentionInputMetadata,
     Sequence as EngineSequence, UnVarBuilder,
 };
 use mistralrs_quant::QuantMethod;
 
 use super::batch::{decode_rows, padded, scratch_blocks, Batch, Paging};
-use super::chain_choice::chain_count_of;
+use super::chain_choice::{chain_count_of, ParseChainCountError};
 use super::loaded::Loaded;
 use super::prompt_probe::{PromptProbe, ROWS_AT_ONCE};
+use super::request_options::RequestOptions;
 use crate::model::speculation::{DecodeRow, ForwardContext, Speculation};
 use crate::model::{Colm, SequenceInput, Step};
 
@@ -39,13 +40,16 @@ pub struct HostedColm {
     speculation: Speculation,
 }
 
+/// The chain count of a request, or why it has none.
+type RequestedChains = std::result::Result<ChainCount, ParseChainCountError>;
+
 /// What the next forward pass needs to know of a sequence, beside what the engine passes to it.
 #[derive(Clone)]
 struct SequencePlan {
     /// The engine's id of the sequence, if it decodes.
     decoding: Option<usize>,
     /// k
-    chain_count: usize,
+    chain_count: RequestedChains,
     /// Collects what the request wants to know about its prompt.
     probe: Option<Arc<PromptProbe>>,
 }
@@ -65,12 +69,21 @@ impl HostedColm {
         Self { config, colm, metadata, mapper, loaded, unused_cache, plans, speculation }
     }
 
-    /// The chain count that a model id asks for: k of `NAME@k`, if the engine serves the model as NAME. Any other id
-    /// means all loaded chains.
-    fn chain_count_of(&self, requested_model_id: Option<&str>) -> usize {
-        let k = requested_model_id.zip(self.loaded.name()).zip(self.loaded.model());
-        let k = k.and_then(|((id, name), (_, loaded))| chain_count_of(id, name, loaded));
-        k.map_or(self.colm.chain_count(), ChainCount::get)
+    /// The chain count of a request: that of its options, or, for requests of the host's own front ends, that of its
+    /// model id.
+    fn chain_count_of(
+        &self,
+        requested_model_id: Option<&str>,
+        extension: Option<&Extension>,
+    ) -> RequestedChains {
+        if let Some(options) = RequestOptions::of(extension) {
+            return Ok(options.k);
+        }
+        let (id, name) = (requested_model_id, self.loaded.name());
+        match id.zip(name) {
+            Some((id, name)) => chain_count_of(id, name, self.colm.chain_count()),
+            None => Ok(self.colm.chain_count()),
+        }
     }
 
     /// The plans of this forward pass. A pass without `begin_step` (calibration) runs all chains.
@@ -78,7 +91,7 @@ impl HostedColm {
         let plans = std::mem::take(&mut *locked(&self.plans));
         match plans.len() {
             0 => {
-                let chain_count = self.colm.chain_count();
+                let chain_count = Ok(self.colm.chain_count());
                 Ok(vec![SequencePlan { decoding: None, chain_count, probe: None }; sequences])
             }
             count if count == sequences => Ok(plans),
@@ -150,8 +163,8 @@ impl HostedColm {
 
 /// The probe of the request of `sequence`, if it still misses rows.
 fn probe_of(sequence: &EngineSequence) -> Option<Arc<PromptProbe>> {
-    let probe = sequence.extension()?.clone().downcast::<PromptProbe>().ok()?;
-    probe.is_open().then_some(probe)
+    let probe = RequestOptions::of(sequence.extension())?.probe.clone();
+    probe.filter(|probe| probe.is_open())
 }
 
 /// A poisoned lock is safe to reuse: the value is only ever replaced as a whole.
@@ -163,7 +176,7 @@ impl NormalModel for HostedColm {
     fn begin_step(&self, sequences: &[&mut EngineSequence], is_prompt: bool) {
         let plans = sequences.iter().map(|sequence| SequencePlan {
             decoding: (!is_prompt).then(|| *sequence.id()),
-            chain_count: self.chain_count_of(sequence.requested_model_id()),
+            chain_count: self.chain_count_of(sequence.requested_model_id(), sequence.extension()),
             probe: is_prompt.then(|| probe_of(sequence)).flatten(),
         });
         *locked(&self.plans) = plans.collect();
@@ -183,10 +196,16 @@ impl NormalModel for HostedColm {
 
     /// A CoLM at k chains writes keys and values of chains 1 to k only, so requests share cached blocks with requests
     /// of the same chain count only. The keys and values of an Air are the same at every chain count.
-    fn cache_salt(&self, requested_model_id: Option<&str>) -> Option<String> {
-        let k = self.chain_count_of(requested_model_id);
+    fn cache_salt(
+        &self,
+        requested_model_id: Option<&str>,
+        extension: Option<&Extension>,
+    ) -> Option<String> {
+        // A request without a valid chain count fails in its first step, and leaves nothing in the cache.
+        let k =
+            self.chain_count_of(requested_model_id, extension).unwrap_or(self.colm.chain_count());
         let kv_heads = &self.config.kv_heads;
-        let depends = (1..self.colm.chain_count()).any(|chain| kv_heads.of(chain) > 0);
+        let depends = (1..self.colm.chain_count().get()).any(|chain| kv_heads.of(chain) > 0);
         depends.then(|| format!("chains={k}"))
     }
 
@@ -200,7 +219,9 @@ impl NormalModel for HostedColm {
         _flash_params: &FlashParams,
     ) -> Result<Tensor> {
         let plans = self.take_plans(input_ids.dim(0)?)?;
-        let chain_counts: Vec<usize> = plans.iter().map(|plan| plan.chain_count).collect();
+        let chain_counts = plans.iter().map(|plan| plan.chain_count.clone());
+        let chain_counts = chain_counts.map(|k| k.map(ChainCount::get).map_err(Error::wrap));
+        let chain_counts = chain_counts.collect::<Result<Vec<usize>>>()?;
         let all_logits: Vec<bool> = plans.iter().map(|plan| plan.probe.is_some()).collect();
         let (kv, paging) = match metadata {
             Some((cache, metadata)) => {
@@ -289,7 +310,7 @@ impl IsqModel for HostedColm {
 
     /// The names of calibration statistics, in the order of `get_layers`: the head has none.
     fn imatrix_names(&self) -> Result<Vec<Option<String>>> {
-        let chains = self.colm.chain_count();
+        let chains = self.colm.chain_count().get();
         let mut names = vec![None; chains];
         for layer in 0..self.metadata.num_layers {
             for projection in Projection::ALL {

@@ -9,10 +9,10 @@ use mistralrs_core::llguidance::Matcher;
 use mistralrs_core::{CustomLogitsProcessor, Request as EngineRequest};
 
 use super::answer_stream::AnswerStream;
-use super::chain_choice::model_id_at;
 use super::engine::Engine;
 use super::logit_bias::LogitBias;
 use super::prompt_probe::PromptProbe;
+use super::request_options::RequestOptions;
 use super::sampling::sampling_params;
 use crate::answer::Answer;
 use crate::error::{Error, Result};
@@ -109,6 +109,8 @@ impl Engine {
         let probe = probe.map(|probe| Arc::new(probe.of(prompt.len())));
         let (stream, tokens, response) =
             AnswerStream::of(request, prompt.len(), vocabulary, probe.clone());
+        let prefix_cache = probe.is_none();
+        let options = RequestOptions { k: *k, probe };
         let engine_request = TokenRequest {
             prompt: prompt.clone(),
             sampling_params: sampling_params(&request.sampling, request.max_tokens, stop_tokens),
@@ -116,9 +118,9 @@ impl Engine {
             grammar: grammar.clone(),
             logits_processors: logits_processors.clone(),
             logprobs: request.logprobs,
-            prefix_cache: probe.is_none(),
-            model_id: Some(model_id_at(self.name(), *k)),
-            extension: probe.map(|probe| probe as _),
+            prefix_cache,
+            model_id: None,
+            extension: Some(Arc::new(options)),
             tokens,
             response,
         };

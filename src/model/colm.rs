@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::{bail, DType, Device, Result, Tensor};
-use colm_checkpoint::ColmConfig;
+use colm_checkpoint::{ChainCount, ColmConfig};
 use colm_kernels::{KvBlocks, Llama3Scaling, Rope};
 use mistralrs_quant::QuantizedConfig;
 
@@ -27,7 +27,7 @@ pub struct Colm {
     pub norm: ChainRmsNorm,
     /// U.
     pub lm_head: ChainHead,
-    chain_count: usize,
+    chain_count: ChainCount,
     device: Device,
     dtype: DType,
 }
@@ -36,11 +36,13 @@ impl Colm {
     /// Loads the first `k` chains from `source`, for sequences of up to `max_tokens` tokens.
     pub fn load(
         config: &ColmConfig,
-        k: usize,
+        k: ChainCount,
         max_tokens: usize,
         quantization: &Option<QuantizedConfig>,
         source: &WeightSource<'_>,
     ) -> Result<Self> {
+        let chain_count = k;
+        let k = k.get();
         let root = (source.others)(None);
         let pack = colm_kernels::runs_on(root.device()) && !source.quantized_later;
         let mut embed_tokens = ChainEmbedding::load(config, k, &root.pp("model.embed_tokens"))?;
@@ -63,7 +65,7 @@ impl Colm {
             norm: ChainRmsNorm::load(config, k, &root.pp("model.norm"))?,
             embed_tokens,
             lm_head,
-            chain_count: k,
+            chain_count,
             device: root.device().clone(),
             dtype: root.dtype(),
         };
@@ -82,7 +84,7 @@ impl Colm {
     }
 
     /// The number of chains loaded.
-    pub fn chain_count(&self) -> usize {
+    pub fn chain_count(&self) -> ChainCount {
         self.chain_count
     }
 
@@ -109,7 +111,7 @@ impl Colm {
     /// [`Self::forward`].
     pub fn hidden(&self, step: &Step, kv: &[KvBlocks]) -> Result<(Representation, ActiveRows)> {
         let rows = &step.active;
-        if rows.chain_count() > self.chain_count {
+        if rows.chain_count() > self.chain_count.get() {
             let needed = rows.chain_count();
             bail!("the step needs {needed} chains; {} are loaded", self.chain_count);
         }

@@ -14,7 +14,8 @@ impl Colm {
     /// Computes the logits after one token, at all chains, on a KV cache of one block. An error here is the error
     /// that every request would get.
     pub fn try_a_step(&self, config: &ColmConfig) -> Result<()> {
-        let (heads, dim) = (config.kv_heads.first(self.chain_count()), config.head_dim);
+        let k = self.chain_count().get();
+        let (heads, dim) = (config.kv_heads.first(k), config.head_dim);
         let zeros = |shape: &[usize]| Tensor::zeros(shape, self.dtype(), self.device());
         let layer = |_| {
             let keys = zeros(&[1, heads, dim / 4, BLOCK_SIZE, 4])?;
@@ -26,7 +27,7 @@ impl Colm {
             tokens: vec![0],
             first_position: 0,
             logits: 0..1,
-            chain_count: self.chain_count(),
+            chain_count: k,
             blocks: vec![0],
         };
         let step = Step::new(vec![sequence], BLOCK_SIZE, &config.kv_heads)?;

@@ -57,9 +57,9 @@ impl Alone {
     pub fn load(folder: &Path, place: &Place, sequences: usize, longest: usize) -> Self {
         let Place { device, dtype, block_size } = place;
         let config = ColmConfig::read(&folder.join("config.json")).unwrap();
-        let k = config.chains.count();
+        let k = config.all_chains();
         let mut tensors = HashMap::new();
-        for file in files_for(folder, &config, config.chain_count(k).unwrap()).unwrap() {
+        for file in files_for(folder, &config, k).unwrap() {
             tensors.extend(candle_core::safetensors::load(file, device).unwrap());
         }
         let vb = ShardedSafeTensors::wrap(Box::new(tensors), *dtype, device.clone());

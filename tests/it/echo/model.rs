@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use candle_core::{bail, Device, IndexOp, Result, Tensor};
 use mistralrs_core::ext::{
-    AnyMoeBaseModelMixin, Cache, DeviceMapper, EitherCache, FlashParams, IsqModel,
+    AnyMoeBaseModelMixin, Cache, DeviceMapper, EitherCache, Extension, FlashParams, IsqModel,
     ModelConfigMetadata, NonGranularState, NormalModel, PagedAttentionInputMetadata,
     Sequence as EngineSequence,
 };
@@ -197,7 +197,11 @@ impl NormalModel for EchoModel {
         *self.announced.lock().unwrap() = sequences.iter().map(announce).collect();
     }
 
-    fn cache_salt(&self, requested_model_id: Option<&str>) -> Option<String> {
+    fn cache_salt(
+        &self,
+        requested_model_id: Option<&str>,
+        _extension: Option<&Extension>,
+    ) -> Option<String> {
         let variant = variant_of(requested_model_id);
         assert_ne!(variant, PANICS_AT_ADMISSION, "a panic at admission");
         Some(format!("variant={variant}"))

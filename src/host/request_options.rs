@@ -1,0 +1,24 @@
+//! What a request passes to the model through the engine.
+
+use std::sync::Arc;
+
+use colm_checkpoint::ChainCount;
+use mistralrs_core::ext::Extension;
+
+use super::prompt_probe::PromptProbe;
+
+/// The options of a request that only the model understands. The engine carries them as its
+/// [`Extension`](mistralrs_core::ext::Extension).
+pub struct RequestOptions {
+    /// The chain count, checked against the number of chains loaded.
+    pub k: ChainCount,
+    /// Collects what the request wants to know about its prompt.
+    pub probe: Option<Arc<PromptProbe>>,
+}
+
+impl RequestOptions {
+    /// The options in `extension`; None for a request that does not come from [`Engine`](crate::Engine).
+    pub fn of(extension: Option<&Extension>) -> Option<&Self> {
+        extension?.downcast_ref()
+    }
+}
