@@ -1,4 +1,4 @@
-//! What the answers of all endpoints share.
+//! Code shared by the endpoints that generate answers.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,13 +7,14 @@ use uuid::Uuid;
 use crate::host::prepared::Prepared;
 use crate::{AnswerStream, Engine};
 
-/// A shorter prompt is computed as fast again as it is shared.
-const LONG_PROMPT: usize = 64;
+/// Prompts of at least this many tokens are computed once and shared through the prefix cache. Computing a shorter one
+/// again takes no longer.
+const MIN_SHARED_PROMPT: usize = 64;
 
-/// Starts `choices` answers to one request; that at index i from seed + i.
+/// Starts `choices` answers to one request. The answer at index i uses seed + i.
 ///
-/// The first computes the prompt, the others find it in the prefix cache.
-pub async fn start_all(
+/// The first answer computes the prompt; the others reuse it from the prefix cache.
+pub async fn start_answers(
     engine: &Engine,
     prepared: &Prepared,
     choices: usize,
@@ -23,7 +24,7 @@ pub async fn start_all(
     let mut answers = Vec::with_capacity(choices);
     for index in 0..choices {
         let mut answer = engine.start_answer(prepared, seed(index)).await?;
-        if index == 0 && choices > 1 && prepared.prompt().len() >= LONG_PROMPT {
+        if index == 0 && choices > 1 && prepared.prompt().len() >= MIN_SHARED_PROMPT {
             answer.begun().await;
         }
         answers.push(answer);
@@ -31,17 +32,17 @@ pub async fn start_all(
     Ok(answers)
 }
 
-/// An id that no other answer has: `KIND-..`.
+/// A unique id, `KIND-..`.
 pub fn new_id(kind: &str) -> String {
     format!("{kind}-{}", Uuid::new_v4().simple())
 }
 
 /// Seconds since 1970.
-pub fn now() -> u64 {
+pub fn unix_time() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
-/// Which program has answered.
-pub fn fingerprint() -> &'static str {
+/// The `system_fingerprint` of every answer: name and version of the program.
+pub fn system_fingerprint() -> &'static str {
     concat!("colm-", env!("CARGO_PKG_VERSION"))
 }

@@ -1,5 +1,5 @@
-//! Elastic inference by load: the more requests are in progress, the fewer chains answer a request that does not
-//! name a chain count.
+//! Elastic inference: the more requests are active, the fewer chains answer a request that does not name a chain
+//! count.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,29 +14,29 @@ use crate::ChainCount;
 /// by default, all loaded chains answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Elastic {
-    /// (requests in progress, k): the former increase, the latter decrease.
+    /// (active requests, k): requests increase, k decreases.
     thresholds: Vec<(usize, usize)>,
 }
 
 /// Why load thresholds are invalid.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ElasticError {
-    /// Not two whole numbers of at least 1.
-    #[error("{0:?} is not REQUESTS:K, two whole numbers of at least 1, such as 8:2")]
+    /// A threshold is not two positive integers.
+    #[error("{0:?} is not a threshold: expected REQUESTS:K, two positive integers, such as 8:2")]
     NotAThreshold(String),
-    /// More requests do not get fewer chains.
-    #[error("{later} after {earlier}: expected more requests and fewer chains")]
+    /// The thresholds are not in order.
+    #[error("{later} follows {earlier}: expected more requests and fewer chains")]
     NotInOrder {
         /// A threshold.
         earlier: String,
-        /// The next.
+        /// The next threshold.
         later: String,
     },
-    /// More chains than are loaded.
-    #[error("it asks for {asked} chains, and {loaded} are loaded: expected at most {loaded}")]
+    /// A threshold asks for more chains than are loaded.
+    #[error("a threshold asks for {requested} chains, but {loaded} are loaded: expected at most {loaded}")]
     NotLoaded {
-        /// The most chains of any threshold.
-        asked: usize,
+        /// The largest chain count of all thresholds.
+        requested: usize,
         /// The number of chains loaded.
         loaded: ChainCount,
     },
@@ -46,10 +46,10 @@ impl FromStr for Elastic {
     type Err = ElasticError;
 
     fn from_str(text: &str) -> Result<Self, ElasticError> {
-        let thresholds = text.split(',').map(threshold).collect::<Result<Vec<_>, _>>()?;
+        let thresholds = text.split(',').map(parse_threshold).collect::<Result<Vec<_>, _>>()?;
         for pair in thresholds.windows(2) {
             if pair[0].0 >= pair[1].0 || pair[0].1 <= pair[1].1 {
-                let (earlier, later) = (written(&pair[0]), written(&pair[1]));
+                let (earlier, later) = (format_threshold(&pair[0]), format_threshold(&pair[1]));
                 return Err(ElasticError::NotInOrder { earlier, later });
             }
         }
@@ -57,77 +57,77 @@ impl FromStr for Elastic {
     }
 }
 
-fn written((requests, k): &(usize, usize)) -> String {
+fn format_threshold((requests, k): &(usize, usize)) -> String {
     format!("{requests}:{k}")
 }
 
 impl fmt::Display for Elastic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.thresholds.iter().map(written).collect::<Vec<_>>().join(","))
+        f.write_str(&self.thresholds.iter().map(format_threshold).collect::<Vec<_>>().join(","))
     }
 }
 
-fn threshold(text: &str) -> Result<(usize, usize), ElasticError> {
+fn parse_threshold(text: &str) -> Result<(usize, usize), ElasticError> {
     let number = |text: &str| text.trim().parse().ok().filter(|&number: &usize| number > 0);
     let numbers = text.split_once(':').and_then(|(requests, k)| number(requests).zip(number(k)));
     numbers.ok_or_else(|| ElasticError::NotAThreshold(text.into()))
 }
 
 impl Elastic {
-    /// Fails if a threshold asks for more chains than are `loaded`.
+    /// Fails if a threshold asks for more than the `loaded` chains.
     pub(super) fn check(&self, loaded: ChainCount) -> Result<(), ElasticError> {
         match self.thresholds.first() {
-            Some(&(_, asked)) if asked > loaded.get() => {
-                Err(ElasticError::NotLoaded { asked, loaded })
+            Some(&(_, requested)) if requested > loaded.get() => {
+                Err(ElasticError::NotLoaded { requested, loaded })
             }
             _ => Ok(()),
         }
     }
 
-    /// k while so many requests are in progress, of `loaded` chains.
-    fn chains(&self, in_progress: usize, loaded: ChainCount) -> ChainCount {
-        let reached = self.thresholds.iter().take_while(|(requests, _)| *requests <= in_progress);
+    /// The chain count at `active` requests, of `loaded` chains.
+    fn chains(&self, active: usize, loaded: ChainCount) -> ChainCount {
+        let reached = self.thresholds.iter().take_while(|(requests, _)| *requests <= active);
         reached.last().and_then(|(_, k)| ChainCount::new(*k, loaded.get()).ok()).unwrap_or(loaded)
     }
 }
 
-/// The requests in progress, and the chains that answer the next one.
+/// Counts the active requests and chooses the chain count of the next one.
 #[derive(Clone, Debug)]
 pub(super) struct Load {
     elastic: Elastic,
-    in_progress: Arc<AtomicUsize>,
+    active: Arc<AtomicUsize>,
 }
 
 impl Load {
     pub(super) fn new(elastic: Elastic) -> Self {
-        Self { elastic, in_progress: Arc::default() }
+        Self { elastic, active: Arc::default() }
     }
 
-    /// Counts a request as in progress until what this returns is dropped.
-    pub(super) fn enter(&self) -> InProgress {
-        InProgress {
-            with_this: self.in_progress.fetch_add(1, Ordering::Relaxed) + 1,
-            in_progress: self.in_progress.clone(),
+    /// Counts a request as active until the returned guard is dropped.
+    pub(super) fn enter(&self) -> ActiveRequest {
+        ActiveRequest {
+            at_arrival: self.active.fetch_add(1, Ordering::Relaxed) + 1,
+            active: self.active.clone(),
         }
     }
 
-    /// k for a request that does not name one, of `loaded` chains.
-    pub(super) fn chains(&self, request: &InProgress, loaded: ChainCount) -> ChainCount {
-        self.elastic.chains(request.with_this, loaded)
+    /// The chain count of a request that does not name one, of `loaded` chains.
+    pub(super) fn chains(&self, request: &ActiveRequest, loaded: ChainCount) -> ChainCount {
+        self.elastic.chains(request.at_arrival, loaded)
     }
 }
 
-/// A request in progress.
+/// Guard of an active request.
 #[derive(Debug)]
-pub(super) struct InProgress {
-    /// How many there were when it came, with itself.
-    with_this: usize,
-    in_progress: Arc<AtomicUsize>,
+pub(super) struct ActiveRequest {
+    /// The number of active requests when it arrived, including itself.
+    at_arrival: usize,
+    active: Arc<AtomicUsize>,
 }
 
-impl Drop for InProgress {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        self.in_progress.fetch_sub(1, Ordering::Relaxed);
+        self.active.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(elastic.to_string(), "8:3,16:1");
         assert_eq!(elastic.check(k(3)), Ok(()));
         let error = elastic.check(k(2)).unwrap_err().to_string();
-        assert!(error.contains("3 chains, and 2 are loaded: expected at most 2"), "{error}");
+        assert!(error.contains("3 chains, but 2 are loaded: expected at most 2"), "{error}");
     }
 
     #[test]
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_in_progress_until_it_is_dropped() {
+    fn a_request_is_active_until_its_guard_is_dropped() {
         let load = Load::new("2:1".parse().unwrap());
         let first = load.enter();
         let second = load.enter();

@@ -1,4 +1,4 @@
-//! Errors as OpenAI's clients know them: `{"error": {"message", "type", "param", "code"}}`.
+//! Errors in OpenAI's format: `{"error": {"message", "type", "param", "code"}}`.
 
 use std::fmt::Display;
 
@@ -10,142 +10,145 @@ use utoipa::{IntoResponses, ToSchema};
 
 use crate::{Error, GrammarError};
 
-/// Why a request is not answered.
+/// An error.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Error)]
-pub struct Refusal {
+pub struct ApiError {
     /// The HTTP status.
     #[serde(skip)]
     pub status: StatusCode,
-    /// What is wrong, in words.
+    /// What is wrong, and what is expected.
     pub message: String,
-    /// `invalid_request_error`, or `server_error` where the request is not at fault.
+    /// `invalid_request_error` if the request is at fault, else `server_error`.
     #[serde(rename = "type")]
     kind: &'static str,
-    /// The field it is about.
+    /// The field that is at fault.
     pub param: Option<String>,
-    /// For programs.
+    /// A machine-readable code.
     pub code: Option<&'static str>,
 }
 
-/// The body of an error.
+/// The body of an error response.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ErrorBody {
-    error: Refusal,
+    error: ApiError,
 }
 
-/// The statuses of the errors of every endpoint that answers.
+/// The error responses of the endpoints that generate answers.
 #[derive(IntoResponses)]
 #[allow(dead_code, reason = "describes the responses")]
-pub enum Errors {
-    /// The request cannot be answered.
+pub enum ErrorResponses {
+    /// The request is invalid.
     #[response(status = 400)]
     BadRequest(#[to_schema] ErrorBody),
-    /// A page of an origin that is not allowed, or a host name that is not this machine's.
+    /// The request comes from a web page whose origin is not allowed, or its Host header does not name this machine.
     #[response(status = 403)]
     Forbidden(#[to_schema] ErrorBody),
-    /// The model is not served.
+    /// The model does not exist.
     #[response(status = 404)]
     NotFound(#[to_schema] ErrorBody),
-    /// The body has not arrived.
+    /// The body was not received in time.
     #[response(status = 408)]
-    Timeout(#[to_schema] ErrorBody),
-    /// The body is too long.
+    RequestTimeout(#[to_schema] ErrorBody),
+    /// The body is too large.
     #[response(status = 413)]
-    TooLong(#[to_schema] ErrorBody),
-    /// The body is not announced as JSON.
+    PayloadTooLarge(#[to_schema] ErrorBody),
+    /// The Content-Type is not application/json.
     #[response(status = 415)]
-    NotJson(#[to_schema] ErrorBody),
-    /// The server has failed in this request.
+    UnsupportedMediaType(#[to_schema] ErrorBody),
+    /// The server failed to process the request.
     #[response(status = 500)]
-    Failed(#[to_schema] ErrorBody),
-    /// The server is being stopped, or is too busy.
+    InternalServerError(#[to_schema] ErrorBody),
+    /// The server is shutting down or too busy.
     #[response(status = 503)]
-    Unavailable(#[to_schema] ErrorBody),
+    ServiceUnavailable(#[to_schema] ErrorBody),
 }
 
-impl Refusal {
-    /// A bad request.
+impl ApiError {
+    /// A bad request (status 400).
     pub fn new(message: impl Into<String>) -> Self {
-        let refusal = Self {
+        let error = Self {
             status: StatusCode::BAD_REQUEST,
             message: message.into(),
             kind: "",
             param: None,
             code: None,
         };
-        refusal.with_status(StatusCode::BAD_REQUEST)
+        error.with_status(StatusCode::BAD_REQUEST)
     }
 
-    /// A field of a value that cannot be answered.
-    pub fn value(param: impl Into<String>, message: impl Into<String>) -> Self {
-        Self::new(message).of(param).coded("invalid_value")
+    /// A field has an invalid value.
+    pub fn invalid_value(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::new(message).with_param(param).with_code("invalid_value")
     }
 
-    /// A field that colm does not have, or does not have in this form.
+    /// A field, or this value of it, is not supported.
     pub fn unsupported(param: impl Into<String>, message: impl Into<String>) -> Self {
-        Self::new(message).of(param).coded("unsupported_parameter")
+        Self::new(message).with_param(param).with_code("unsupported_parameter")
     }
 
-    /// A request for a model that is not served.
-    pub fn not_found(message: impl Into<String>) -> Self {
-        Self::new(message).with_status(StatusCode::NOT_FOUND).of("model").coded("model_not_found")
+    /// The model does not exist.
+    pub fn model_not_found(message: impl Into<String>) -> Self {
+        Self::new(message)
+            .with_status(StatusCode::NOT_FOUND)
+            .with_param("model")
+            .with_code("model_not_found")
     }
 
-    /// A failure that is not the request's.
+    /// The server failed; the request is not at fault.
     pub fn internal(error: impl Display) -> Self {
         Self::new(error.to_string()).with_status(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// With another status, and the type that goes with it.
+    /// Sets the status, and the error type that belongs to it.
     pub fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self.kind = if status.is_client_error() { "invalid_request_error" } else { "server_error" };
         self
     }
 
-    /// About the field `param`.
-    pub fn of(mut self, param: impl Into<String>) -> Self {
+    /// Sets the field that is at fault.
+    pub fn with_param(mut self, param: impl Into<String>) -> Self {
         self.param = Some(param.into());
         self
     }
 
-    /// With a code that programs understand.
-    pub fn coded(mut self, code: &'static str) -> Self {
+    /// Sets the machine-readable code.
+    pub fn with_code(mut self, code: &'static str) -> Self {
         self.code = Some(code);
         self
     }
 
-    /// The body.
+    /// The body of the response.
     pub fn body(self) -> ErrorBody {
         ErrorBody { error: self }
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         (self.status, Json(self.body())).into_response()
     }
 }
 
-impl From<Error> for Refusal {
+impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         let message = error.to_string();
         match error {
-            Error::ChainCount(_) => Self::value("chains", message),
+            Error::ChainCount(_) => Self::invalid_value("chains", message),
             Error::ContextLength { .. } | Error::TextLength { .. } => {
-                Self::new(message).coded("context_length_exceeded")
+                Self::new(message).with_code("context_length_exceeded")
             }
             Error::EmptyPrompt
             | Error::UnknownToken { .. }
             | Error::NoChatTemplate
             | Error::ChatTemplate(_)
             | Error::Tokenizer(_)
-            | Error::Refused(_) => Self::new(message).coded("invalid_value"),
+            | Error::Refused(_) => Self::new(message).with_code("invalid_value"),
             Error::Grammar(GrammarError::Busy) | Error::Stopped => {
                 Self::new(message).with_status(StatusCode::SERVICE_UNAVAILABLE)
             }
-            Error::Grammar(_) => Self::new(message).coded("invalid_grammar"),
+            Error::Grammar(_) => Self::new(message).with_code("invalid_grammar"),
             Error::Failed(_)
             | Error::Load { .. }
             | Error::InvalidOption { .. }

@@ -1,5 +1,5 @@
-//! The body of a request: a JSON object whose fields are taken, one group after the other, by the types that
-//! know them. What nobody takes is refused by name.
+//! The body of a request: a JSON object. Each group of fields is taken out of it by the type that describes the group;
+//! a field that no type has taken is an error that names the field.
 
 use std::time::Duration;
 
@@ -13,61 +13,63 @@ use serde::forward_to_deserialize_any;
 use serde_json::value::RawValue;
 use serde_json::Value;
 
-use super::error::Refusal;
-use super::json_shape::{self, BadShape};
+use super::error::ApiError;
+use super::json_shape::{self, ShapeError};
 use super::Served;
 
-/// How long nothing of a body may arrive before it is given up.
-const SILENCE: Duration = Duration::from_secs(8);
+/// Reading a body fails if no data arrives for this long.
+const BODY_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// How much of a body that is too long is read before its connection is closed.
-const MOST_DISCARDED: usize = 64 * 1024 * 1024;
+/// How many bytes beyond the limit are read and discarded before the connection is closed.
+const MAX_DISCARDED_BYTES: usize = 64 * 1024 * 1024;
 
-/// The fields of a body. Those that are null count as absent.
+/// The fields of a body. A field that is null counts as absent.
 #[derive(Debug)]
 pub struct Fields {
     fields: IndexMap<String, Box<RawValue>>,
-    /// The names that some type has taken.
+    /// The names of the fields taken so far.
     taken: Vec<&'static str>,
 }
 
 impl Fields {
-    /// The fields of the JSON object `body`.
-    pub fn of(body: &[u8]) -> Result<Self, Refusal> {
-        let no_object = |error: String| {
+    /// Parses the JSON object `body`.
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        let not_an_object = |error: String| {
             if error.contains("recursion limit") {
-                Refusal::new("the body has lists and objects more than 127 levels deep")
+                ApiError::new("the body has more than 127 levels of nesting")
             } else {
-                Refusal::new(format!("the body is not a JSON object: {error}"))
+                ApiError::new(format!("the body is not a JSON object: {error}"))
             }
         };
         let mut fields: IndexMap<String, Box<RawValue>> =
-            serde_json::from_slice(body).map_err(|error| no_object(error.to_string()))?;
+            serde_json::from_slice(body).map_err(|error| not_an_object(error.to_string()))?;
         json_shape::check(body).map_err(|bad| match bad {
-            BadShape::Json(error) => no_object(error),
-            BadShape::List(place) => Refusal::new(format!("{place}: a list: expected an object"))
-                .of(place)
-                .coded("invalid_type"),
+            ShapeError::Json(error) => not_an_object(error),
+            ShapeError::Array(place) => {
+                ApiError::new(format!("{place}: expected an object, not an array"))
+                    .with_param(place)
+                    .with_code("invalid_type")
+            }
         })?;
         fields.retain(|_, value| value.get() != "null");
         Ok(Self { fields, taken: Vec::new() })
     }
 
-    /// Takes the fields that the struct `T` has.
-    pub fn take<T: DeserializeOwned>(&mut self) -> Result<T, Refusal> {
+    /// Takes the fields of the struct `T`.
+    pub fn take<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
         let mut track = serde_path_to_error::Track::new();
-        let taking = Taking { fields: &self.fields, taken: &mut self.taken };
-        let taking = serde_path_to_error::Deserializer::new(taking, &mut track);
-        T::deserialize(taking).map_err(|error| bad_field(&track.path().to_string(), &error))
+        let deserializer = FieldsDeserializer { fields: &self.fields, taken: &mut self.taken };
+        let deserializer = serde_path_to_error::Deserializer::new(deserializer, &mut track);
+        T::deserialize(deserializer).map_err(|error| field_error(&track.path().to_string(), &error))
     }
 
-    /// A field as it was sent, with its fields in their order.
+    /// The value of a field as it was sent, with the order of its keys.
     pub fn sent(&self, field: &str) -> Option<Value> {
         self.fields.get(field).and_then(|value| serde_json::from_str(value.get()).ok())
     }
 
-    /// Refuses what nobody has taken.
-    pub fn finish(self) -> Result<(), Refusal> {
+    /// Fails if a field is left that no type has taken.
+    pub fn finish(self) -> Result<(), ApiError> {
         match self.fields.keys().find(|field| !self.taken.contains(&field.as_str())) {
             None => Ok(()),
             Some(field) => {
@@ -75,60 +77,61 @@ impl Fields {
                     "the field \"{}\" is not supported: leave it out (docs/openai.md lists the fields)",
                     shortened(field)
                 );
-                Err(Refusal::unsupported(shortened(field), message))
+                Err(ApiError::unsupported(shortened(field), message))
             }
         }
     }
 }
 
 impl FromRequest<Served> for Fields {
-    type Rejection = Refusal;
+    type Rejection = ApiError;
 
-    async fn from_request(request: Request, served: &Served) -> Result<Self, Refusal> {
+    async fn from_request(request: Request, served: &Served) -> Result<Self, ApiError> {
         if !is_json(request.headers()) {
-            let message = "expected a body with the header Content-Type: application/json";
-            return Err(Refusal::new(message).with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+            let message = "expected the header Content-Type: application/json";
+            return Err(ApiError::new(message).with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
         }
-        Self::of(&read(request, served.most_body_bytes).await?)
+        Self::parse(&read(request, served.max_body_bytes).await?)
     }
 }
 
-/// The body of `request`, of at most `most` bytes.
-async fn read(request: Request, most: usize) -> Result<Vec<u8>, Refusal> {
+/// Reads the body of `request`, which may have `limit` bytes.
+async fn read(request: Request, limit: usize) -> Result<Vec<u8>, ApiError> {
     let mut pieces = request.into_body().into_data_stream();
-    let (mut body, mut arrived) = (Vec::new(), 0);
-    // A client that still sends would not see its refusal: what is too much is read, and not kept.
-    while arrived <= most + MOST_DISCARDED {
-        let piece = tokio::time::timeout(SILENCE, pieces.next()).await.map_err(|_| {
-            let message = format!("nothing of the body has arrived for {} s", SILENCE.as_secs());
-            Refusal::new(message).with_status(StatusCode::REQUEST_TIMEOUT)
+    let (mut body, mut received) = (Vec::new(), 0);
+    // A client that is still sending would not read the error response. The excess is therefore read and discarded.
+    while received <= limit + MAX_DISCARDED_BYTES {
+        let piece = tokio::time::timeout(BODY_TIMEOUT, pieces.next()).await.map_err(|_| {
+            let message =
+                format!("no data of the body was received for {} s", BODY_TIMEOUT.as_secs());
+            ApiError::new(message).with_status(StatusCode::REQUEST_TIMEOUT)
         })?;
         let Some(piece) = piece else { break };
         let piece =
-            piece.map_err(|error| Refusal::new(format!("the body cannot be read: {error}")))?;
-        arrived += piece.len();
-        if arrived <= most {
+            piece.map_err(|error| ApiError::new(format!("the body cannot be read: {error}")))?;
+        received += piece.len();
+        if received <= limit {
             body.extend_from_slice(&piece);
         } else {
             body = Vec::new();
         }
     }
-    if arrived <= most {
+    if received <= limit {
         return Ok(body);
     }
-    let refusal = Refusal::new(format!("the body is longer than {most} bytes"));
-    Err(refusal.with_status(StatusCode::PAYLOAD_TOO_LARGE))
+    let error = ApiError::new(format!("the body is larger than {limit} bytes"));
+    Err(error.with_status(StatusCode::PAYLOAD_TOO_LARGE))
 }
 
-/// Whether the headers announce JSON.
+/// Whether the Content-Type is JSON.
 fn is_json(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default();
     kind.trim().eq_ignore_ascii_case("application/json")
 }
 
-/// What is wrong with the field at `path`.
-fn bad_field(path: &str, error: &serde_json::Error) -> Refusal {
+/// The error of a field, at `path` in the body.
+fn field_error(path: &str, error: &serde_json::Error) -> ApiError {
     let error = error.to_string();
     let missing = error.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
     let param = match (path, missing) {
@@ -136,27 +139,29 @@ fn bad_field(path: &str, error: &serde_json::Error) -> Refusal {
         (path, Some(missing)) => format!("{path}.{missing}"),
         (path, None) => path.to_string(),
     };
-    // Positions are those within the field, of which clients know nothing.
+    // serde_json gives the position within the field, which means nothing to the client.
     let message = error.split(" at line ").next().unwrap_or(&error);
-    Refusal::new(format!("{param}: {}", shortened(message))).of(param).coded("invalid_type")
+    ApiError::new(format!("{param}: {}", shortened(message)))
+        .with_param(param)
+        .with_code("invalid_type")
 }
 
-/// Values that clients send appear in messages, but not megabytes of them.
+/// Messages quote values that clients send. Long values are shortened.
 fn shortened(text: &str) -> String {
-    const LONGEST: usize = 300;
-    match text.char_indices().nth(LONGEST) {
+    const MAX_CHARS: usize = 300;
+    match text.char_indices().nth(MAX_CHARS) {
         Some((at, _)) => format!("{}..", &text[..at]),
         None => text.into(),
     }
 }
 
-/// Gives a struct those of the fields that it knows.
-struct Taking<'de> {
+/// Deserializes a struct from the fields that it has, and records them as taken.
+struct FieldsDeserializer<'de> {
     fields: &'de IndexMap<String, Box<RawValue>>,
     taken: &'de mut Vec<&'static str>,
 }
 
-impl<'de> Deserializer<'de> for Taking<'de> {
+impl<'de> Deserializer<'de> for FieldsDeserializer<'de> {
     type Error = serde_json::Error;
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -207,22 +212,22 @@ mod tests {
     }
 
     fn refused<T: DeserializeOwned + fmt::Debug>(body: &str) -> (String, String) {
-        let taken = Fields::of(body.as_bytes()).and_then(|mut fields| fields.take::<T>());
-        let refusal = taken.unwrap_err();
-        (refusal.param.unwrap_or_default(), refusal.message)
+        let taken = Fields::parse(body.as_bytes()).and_then(|mut fields| fields.take::<T>());
+        let error = taken.unwrap_err();
+        (error.param.unwrap_or_default(), error.message)
     }
 
     #[test]
     fn each_type_takes_its_fields_and_null_is_absent() {
         let body = br#"{"d": "x", "b": [{"c": true}], "a": null, "e": null}"#;
-        let mut fields = Fields::of(body).unwrap();
+        let mut fields = Fields::parse(body).unwrap();
         assert_eq!(fields.take::<First>().unwrap(), First { a: None, b: vec![Inner { c: true }] });
         assert_eq!(fields.take::<Second>().unwrap(), Second { d: Some("x".into()) });
         fields.finish().unwrap();
     }
 
     #[test]
-    fn what_is_wrong_is_named_by_its_path() {
+    fn errors_name_the_path_of_the_field() {
         let (param, message) = refused::<First>(r#"{"b": [{"c": true}, {"c": 5}]}"#);
         assert_eq!(param, "b[1].c");
         assert!(message.contains("expected a boolean"), "{message}");
@@ -235,30 +240,30 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_takes_is_refused_by_name() {
-        let mut fields = Fields::of(br#"{"b": [], "logit_bais": {}}"#).unwrap();
+    fn an_unknown_field_is_refused_by_name() {
+        let mut fields = Fields::parse(br#"{"b": [], "logit_bais": {}}"#).unwrap();
         fields.take::<First>().unwrap();
         assert_eq!(fields.finish().unwrap_err().param.unwrap(), "logit_bais");
     }
 
     #[test]
-    fn what_is_no_object_is_refused() {
+    fn a_body_that_is_not_an_object_is_refused() {
         let deep = "[".repeat(10_000);
         let deeper = format!("{{\"a\": {deep}");
         for body in ["", "[]", "5", "{\"a\": 1", "{\"a\": 1, \"a\": 2}", "{'a': 1}", &deep, &deeper]
         {
-            assert!(Fields::of(body.as_bytes()).is_err(), "{body}");
+            assert!(Fields::parse(body.as_bytes()).is_err(), "{body}");
         }
-        assert!(Fields::of(b"{\"a\": \"\xff\"}").is_err());
+        assert!(Fields::parse(b"{\"a\": \"\xff\"}").is_err());
     }
 
     #[test]
-    fn a_body_that_is_too_deep_is_said_to_be() {
+    fn a_body_that_is_too_deep_has_its_own_message() {
         let (open, close) = ("[".repeat(200), "]".repeat(200));
         let message =
-            Fields::of(format!("{{\"a\": {open}{close}}}").as_bytes()).unwrap_err().message;
+            Fields::parse(format!("{{\"a\": {open}{close}}}").as_bytes()).unwrap_err().message;
         assert!(message.contains("127 levels"), "{message}");
-        let message = Fields::of(b"[1]").unwrap_err().message;
+        let message = Fields::parse(b"[1]").unwrap_err().message;
         assert!(message.contains("not a JSON object"), "{message}");
     }
 }

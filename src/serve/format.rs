@@ -1,10 +1,10 @@
-//! The fields that say what form an answer has.
+//! The fields that constrain the form of an answer.
 
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::error::Refusal;
+use super::error::ApiError;
 use crate::{Grammar, LlguidanceGrammar};
 
 /// OpenAI's `response_format`.
@@ -15,7 +15,7 @@ pub enum ResponseFormat {
     Text {},
     /// Any JSON object.
     JsonObject {},
-    /// JSON of this schema.
+    /// JSON that matches a schema.
     JsonSchema { json_schema: JsonSchema },
 }
 
@@ -23,52 +23,54 @@ pub enum ResponseFormat {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JsonSchema {
-    #[allow(dead_code, reason = "OpenAI's clients send it; it changes nothing")]
+    #[allow(dead_code, reason = "sent by OpenAI's clients, has no effect")]
     name: Option<String>,
-    #[allow(dead_code, reason = "OpenAI's clients send it; it changes nothing")]
+    #[allow(dead_code, reason = "sent by OpenAI's clients, has no effect")]
     description: Option<String>,
     #[schema(value_type = Option<Object>)]
     schema: Option<Value>,
-    /// Answers always match the schema.
+    /// Has no effect: answers always match the schema.
     #[allow(dead_code, reason = "every schema is strict")]
     strict: Option<bool>,
 }
 
-/// What an answer must match, in a language of one's choice.
+/// A grammar that the answer must match.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(tag = "type", content = "value", rename_all = "snake_case", deny_unknown_fields)]
 pub enum GrammarField {
+    /// A regular expression.
     Regex(String),
+    /// A JSON schema.
     #[schema(value_type = Object)]
     JsonSchema(Value),
-    /// Lark, as llguidance reads it.
+    /// A grammar in llguidance's variant of Lark.
     Lark(String),
     /// A grammar of llguidance in its JSON form.
     #[schema(value_type = Object)]
     Llguidance(Box<LlguidanceGrammar>),
 }
 
-/// What an answer must match; the two fields exclude each other.
+/// The grammar of the answer, from either field. Fails if both are given.
 pub fn grammar(
     format: Option<ResponseFormat>,
     grammar: Option<GrammarField>,
-) -> Result<Option<Grammar>, Refusal> {
-    let of_format = match format {
+) -> Result<Option<Grammar>, ApiError> {
+    let from_format = match format {
         None | Some(ResponseFormat::Text {}) => None,
         Some(ResponseFormat::JsonObject {}) => Some(Grammar::JsonObject),
         Some(ResponseFormat::JsonSchema { json_schema }) => {
             Some(json_schema.schema.map_or(Grammar::JsonObject, Grammar::JsonSchema))
         }
     };
-    let of_grammar = grammar.map(|grammar| match grammar {
+    let from_grammar = grammar.map(|grammar| match grammar {
         GrammarField::Regex(regex) => Grammar::Regex(regex),
         GrammarField::JsonSchema(schema) => Grammar::JsonSchema(schema),
         GrammarField::Lark(lark) => Grammar::Lark(lark),
         GrammarField::Llguidance(grammar) => Grammar::Llguidance(grammar),
     });
-    if of_format.is_some() && of_grammar.is_some() {
-        let message = "grammar and response_format exclude each other: give one of them";
-        return Err(Refusal::value("grammar", message));
+    if from_format.is_some() && from_grammar.is_some() {
+        let message = "grammar and response_format are mutually exclusive: expected one of them";
+        return Err(ApiError::invalid_value("grammar", message));
     }
-    Ok(of_format.or(of_grammar))
+    Ok(from_format.or(from_grammar))
 }

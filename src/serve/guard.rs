@@ -1,4 +1,5 @@
-//! Who may talk to the server: no page of another site, and no site that claims this machine's address.
+//! Protects a local server from web pages: checks the Origin header (cross-origin requests) and the Host header (DNS
+//! rebinding).
 
 use std::net::IpAddr;
 
@@ -8,20 +9,20 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use super::error::Refusal;
+use super::error::ApiError;
 use crate::Error;
 
-/// Which origins and hosts are let in.
+/// Which origins and host names may use the server.
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
     /// Origins of web pages that may use the API, such as `https://example.org`.
     pub allow_origins: Vec<String>,
-    /// Whether the server listens on this machine only, so that no other host name is its own.
+    /// Whether the server listens on a loopback address only. Then the Host header must name a loopback host.
     pub loopback: bool,
 }
 
 impl Guard {
-    /// What browsers are told of the origins that are let in.
+    /// The CORS headers for the allowed origins.
     pub(super) fn cors(&self) -> crate::Result<CorsLayer> {
         let origins = self.allow_origins.iter().map(|origin| {
             let whole = origin.split_once("://").is_some_and(|(scheme, host)| {
@@ -37,18 +38,18 @@ impl Guard {
         Ok(CorsLayer::new()
             .allow_origin(AllowOrigin::list(origins.collect::<crate::Result<Vec<_>>>()?))
             .allow_methods([Method::GET, Method::POST])
-            // OpenAI's JavaScript client sends a dozen of its own.
+            // OpenAI's JavaScript client sends a dozen headers of its own.
             .allow_headers(AllowHeaders::mirror_request()))
     }
 
-    fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    fn check(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         let host = text(headers, header::HOST);
-        if let Some(host) = host.filter(|host| self.loopback && !is_this_machine(host)) {
+        if let Some(host) = host.filter(|host| self.loopback && !is_loopback(host)) {
             let host: String = host.chars().take(100).collect();
             let message = format!(
-                "the host {host} is not this server's: it listens on this machine only, as localhost"
+                "the Host header {host} does not name this server: it listens on localhost only"
             );
-            return Err(Refusal::new(message).with_status(StatusCode::FORBIDDEN));
+            return Err(ApiError::new(message).with_status(StatusCode::FORBIDDEN));
         }
         let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
         let origin = origin.to_str().unwrap_or("(not text)");
@@ -59,18 +60,19 @@ impl Guard {
             return Ok(());
         }
         let origin: String = origin.chars().take(100).collect();
-        let message =
-            format!("pages of {origin} may not use this server: see `colm serve --allow-origin`");
-        Err(Refusal::new(message).with_status(StatusCode::FORBIDDEN))
+        let message = format!(
+            "web pages of {origin} may not use this server: see `colm serve --allow-origin`"
+        );
+        Err(ApiError::new(message).with_status(StatusCode::FORBIDDEN))
     }
 }
 
-/// Middleware: refuses what the guard does not let in.
+/// Middleware: rejects requests that the guard does not allow.
 pub async fn guard(
     State(guard): State<Guard>,
     request: Request,
     next: Next,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     guard.check(request.headers())?;
     Ok(next.run(request).await)
 }
@@ -79,8 +81,8 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers.get(name).map(|value| value.to_str().unwrap_or("(not text)"))
 }
 
-/// Whether `host`, with or without a port, is this machine.
-fn is_this_machine(host: &str) -> bool {
+/// Whether `host`, with or without a port, is a loopback host.
+fn is_loopback(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),
@@ -95,38 +97,38 @@ fn is_this_machine(host: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn let_in(guard: &Guard, headers: &[(header::HeaderName, &str)]) -> bool {
+    fn allowed_by(guard: &Guard, headers: &[(header::HeaderName, &str)]) -> bool {
         let headers = headers.iter().map(|(name, value)| (name.clone(), value.parse().unwrap()));
         guard.check(&headers.collect()).is_ok()
     }
 
     #[test]
-    fn a_server_of_this_machine_has_no_other_name() {
+    fn a_loopback_server_accepts_loopback_host_names_only() {
         let guard = Guard { loopback: true, ..Guard::default() };
         for own in
             ["localhost", "localhost:1234", "127.0.0.1:80", "[::1]:80", "127.1.2.3", "LOCALHOST."]
         {
-            assert!(let_in(&guard, &[(header::HOST, own)]), "{own}");
+            assert!(allowed_by(&guard, &[(header::HOST, own)]), "{own}");
         }
         for other in
             ["example.org", "localhost.example.org", "10.0.0.1", "[2001:db8::1]:80", "evil"]
         {
-            assert!(!let_in(&guard, &[(header::HOST, other)]), "{other}");
-            assert!(let_in(&Guard::default(), &[(header::HOST, other)]), "{other}");
+            assert!(!allowed_by(&guard, &[(header::HOST, other)]), "{other}");
+            assert!(allowed_by(&Guard::default(), &[(header::HOST, other)]), "{other}");
         }
-        assert!(let_in(&guard, &[]));
+        assert!(allowed_by(&guard, &[]));
     }
 
     #[test]
-    fn pages_of_other_sites_are_not_let_in_unless_allowed() {
+    fn other_origins_are_rejected_unless_allowed() {
         let guard = Guard { allow_origins: vec!["https://a.org".into()], loopback: true };
         let host = (header::HOST, "localhost:1234");
-        assert!(let_in(&guard, &[host.clone(), (header::ORIGIN, "http://localhost:1234")]));
-        assert!(let_in(&guard, &[host.clone(), (header::ORIGIN, "https://a.org")]));
+        assert!(allowed_by(&guard, &[host.clone(), (header::ORIGIN, "http://localhost:1234")]));
+        assert!(allowed_by(&guard, &[host.clone(), (header::ORIGIN, "https://a.org")]));
         for origin in
             ["https://b.org", "http://a.org", "null", "http://localhost:5", "https://a.org.b"]
         {
-            assert!(!let_in(&guard, &[host.clone(), (header::ORIGIN, origin)]), "{origin}");
+            assert!(!allowed_by(&guard, &[host.clone(), (header::ORIGIN, origin)]), "{origin}");
         }
     }
 

@@ -1,13 +1,13 @@
-//! What JSON readers let pass: keys that come twice, of which one counts, and lists in the place of objects, whose
-//! items are taken for fields in their order.
+//! Checks that serde does not make: duplicate keys, of which serde uses one, and arrays in place of objects, whose items
+//! serde reads as the fields in declaration order.
 
 use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-/// Where no list may stand; `[]` stands for an item of a list.
-const NO_LISTS: [&str; 14] = [
+/// The paths at which an array is rejected because an object is expected. `[]` is any item of an array.
+const OBJECT_PATHS: [&str; 14] = [
     "grammar",
     "input[]",
     "input[].content[]",
@@ -24,41 +24,41 @@ const NO_LISTS: [&str; 14] = [
     "tools[].function",
 ];
 
-/// Why a body is refused.
-pub enum BadShape {
-    /// It is no JSON, or has a key twice.
+/// Why a body is rejected.
+pub enum ShapeError {
+    /// It is not valid JSON, or an object has a duplicate key.
     Json(String),
-    /// A list stands where an object is expected.
-    List(&'static str),
+    /// There is an array where an object is expected, at this path.
+    Array(&'static str),
 }
 
-/// Refuses `body` if it is no JSON, has a key twice in one object, or a list in the place of an object.
-pub fn check(body: &[u8]) -> Result<(), BadShape> {
+/// Fails if `body` is not valid JSON, has a duplicate key, or has an array in place of an object.
+pub fn check(body: &[u8]) -> Result<(), ShapeError> {
     let mut json = serde_json::Deserializer::from_slice(body);
-    let mut list = None;
-    let checked = Value { path: Some(String::new()), list: &mut list }.deserialize(&mut json);
-    match (checked.and_then(|()| json.end()), list) {
+    let mut array = None;
+    let checked = Value { path: Some(String::new()), array: &mut array }.deserialize(&mut json);
+    match (checked.and_then(|()| json.end()), array) {
         (Ok(()), _) => Ok(()),
-        (Err(_), Some(place)) => Err(BadShape::List(place)),
-        (Err(error), None) => Err(BadShape::Json(error.to_string())),
+        (Err(_), Some(place)) => Err(ShapeError::Array(place)),
+        (Err(error), None) => Err(ShapeError::Json(error.to_string())),
     }
 }
 
-/// A value, and where it stands, unless that is within nothing that is in [`NO_LISTS`].
+/// A value to be checked. `path` is its path if it is, or contains, one of the [`OBJECT_PATHS`].
 struct Value<'a> {
     path: Option<String>,
-    list: &'a mut Option<&'static str>,
+    array: &'a mut Option<&'static str>,
 }
 
 impl Value<'_> {
-    fn within(&mut self, key: &str) -> Value<'_> {
+    fn child(&mut self, key: &str) -> Value<'_> {
         let path = self.path.as_ref().map(|path| match (path.as_str(), key) {
             ("", key) => key.to_string(),
             (path, "[]") => format!("{path}[]"),
             (path, key) => format!("{path}.{key}"),
         });
-        let path = path.filter(|path| NO_LISTS.iter().any(|place| place.starts_with(path)));
-        Value { path, list: self.list }
+        let path = path.filter(|path| OBJECT_PATHS.iter().any(|place| place.starts_with(path)));
+        Value { path, array: self.array }
     }
 }
 
@@ -80,7 +80,7 @@ impl<'de> Visitor<'de> for Value<'_> {
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
         let mut seen = HashSet::new();
         while let Some(key) = map.next_key::<String>()? {
-            map.next_value_seed(self.within(&key))?;
+            map.next_value_seed(self.child(&key))?;
             if let Some(key) = seen.replace(key) {
                 let key: String = key.chars().take(100).collect();
                 return Err(A::Error::custom(format!("duplicate field `{key}`")));
@@ -90,12 +90,12 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<(), A::Error> {
-        let place = NO_LISTS.iter().find(|&&place| self.path.as_deref() == Some(place));
+        let place = OBJECT_PATHS.iter().find(|&&place| self.path.as_deref() == Some(place));
         if let Some(place) = place {
-            *self.list = Some(place);
-            return Err(A::Error::custom("a list in the place of an object"));
+            *self.array = Some(place);
+            return Err(A::Error::custom("an array in place of an object"));
         }
-        while items.next_element_seed(self.within("[]"))?.is_some() {}
+        while items.next_element_seed(self.child("[]"))?.is_some() {}
         Ok(())
     }
 
@@ -131,20 +131,20 @@ mod tests {
     fn refused(body: &str) -> String {
         match check(body.as_bytes()) {
             Ok(()) => String::new(),
-            Err(BadShape::Json(error)) => error,
-            Err(BadShape::List(place)) => place.into(),
+            Err(ShapeError::Json(error)) => error,
+            Err(ShapeError::Array(place)) => place.into(),
         }
     }
 
     #[test]
-    fn a_key_comes_once_in_each_object() {
+    fn duplicate_keys_are_rejected() {
         assert!(refused(r#"{"a": {"b": 1, "b": 2}}"#).contains("duplicate field `b`"));
         assert!(refused(r#"{"a": [{"b": 1}, {"b": 2, "c": [{"d": 1, "d": 1}]}]}"#).contains("`d`"));
         assert_eq!(refused(r#"{"a": {"b": 1}, "b": [1.5, -2, "x", null, true]}"#), "");
     }
 
     #[test]
-    fn a_list_is_no_object() {
+    fn arrays_in_place_of_objects_are_rejected() {
         for (body, place) in [
             (r#"{"response_format": ["json_object"]}"#, "response_format"),
             (r#"{"response_format": {"json_schema": []}}"#, "response_format.json_schema"),

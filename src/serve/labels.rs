@@ -1,13 +1,13 @@
-//! Fields that label a request and change no answer.
+//! Fields that label a request and do not affect the answer.
 
 use std::collections::HashMap;
 
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::error::Refusal;
+use super::error::ApiError;
 
-/// Labels that OpenAI's clients send. None of them is kept: nothing of a request is.
+/// Labels that OpenAI's clients send. They are checked and not stored.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct Labels {
     #[allow(dead_code, reason = "its type is checked")]
@@ -27,18 +27,18 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// Refuses what would have to change something.
-    pub fn check(&self) -> Result<(), Refusal> {
+    /// Fails if a value asks for a behaviour that the server does not have.
+    pub fn check(&self) -> Result<(), ApiError> {
         if self.store == Some(true) {
-            return Err(Refusal::unsupported("store", "answers are not stored: leave store out"));
+            return Err(ApiError::unsupported("store", "expected false: answers are not stored"));
         }
         if self.service_tier.as_deref().is_some_and(|tier| !["auto", "default"].contains(&tier)) {
-            let message = "there is one service tier: leave service_tier out";
-            return Err(Refusal::unsupported("service_tier", message));
+            let message = "expected auto or default: there is one service tier";
+            return Err(ApiError::unsupported("service_tier", message));
         }
         if self.modalities.as_ref().is_some_and(|modalities| *modalities != ["text"]) {
-            let message = "answers are text: leave modalities out";
-            return Err(Refusal::unsupported("modalities", message));
+            let message = "expected [\"text\"]: answers are text";
+            return Err(ApiError::unsupported("modalities", message));
         }
         Ok(())
     }

@@ -1,51 +1,51 @@
-//! How much one request may ask for.
+//! Limits of one request.
 
-use super::error::Refusal;
+use super::error::ApiError;
 
 /// The most answers to one request: OpenAI's limit.
-pub const MOST_CHOICES: u32 = 128;
+pub const MAX_CHOICES: u32 = 128;
 
-/// The most tokens whose log-probabilities are told beside the chosen one's: OpenAI's limit.
-pub const MOST_TOP_LOGPROBS: u32 = 20;
+/// The most alternative tokens per position whose log-probabilities are returned: OpenAI's limit.
+pub const MAX_TOP_LOGPROBS: u32 = 20;
 
-/// All answers to one request together may have the tokens of so many contexts.
-pub const MOST_CONTEXTS: usize = 16;
+/// All answers to one request together may have at most this many times the tokens of the model's context.
+pub const MAX_CONTEXTS: usize = 16;
 
-/// The number of answers to `prompts` prompts, `n` to each of at most `max_tokens` tokens, of a model with
-/// a context of `longest` tokens.
+/// The number of answers to `prompts` prompts with `n` answers each, of at most `max_tokens` tokens. `context` is the
+/// longest sequence, in tokens. Fails if the request asks for too many answers or tokens.
 pub fn check_choices(
     n: u32,
     prompts: usize,
     max_tokens: Option<u32>,
-    longest: usize,
-) -> Result<usize, Refusal> {
+    context: usize,
+) -> Result<usize, ApiError> {
     let choices = (n as usize).saturating_mul(prompts);
-    if choices == 0 || choices > MOST_CHOICES as usize {
+    if choices == 0 || choices > MAX_CHOICES as usize {
         let message = match prompts {
-            1 => format!("n is {n}: expected 1 to {MOST_CHOICES}"),
+            1 => format!("n is {n}: expected 1 to {MAX_CHOICES}"),
             _ => format!(
-                "n is {n} for {prompts} prompts: expected 1 to {MOST_CHOICES} answers in all"
+                "n is {n} for {prompts} prompts: expected 1 to {MAX_CHOICES} answers in total"
             ),
         };
-        return Err(Refusal::value("n", message));
+        return Err(ApiError::invalid_value("n", message));
     }
-    let tokens = max_tokens.map_or(longest, |tokens| longest.min(tokens as usize));
-    let most = MOST_CONTEXTS * longest;
-    if choices * tokens > most {
+    let tokens = max_tokens.map_or(context, |tokens| context.min(tokens as usize));
+    let limit = MAX_CONTEXTS * context;
+    if choices * tokens > limit {
         let message = format!(
-            "{choices} answers of up to {tokens} tokens: expected at most {most} tokens in all; lower n or \
+            "{choices} answers of up to {tokens} tokens: expected at most {limit} tokens in total; reduce n or \
              max_tokens"
         );
-        return Err(Refusal::value("n", message));
+        return Err(ApiError::invalid_value("n", message));
     }
     Ok(choices)
 }
 
-/// The longest body: so many bytes for any model, and more for a long context.
-pub fn most_body_bytes(longest: usize) -> usize {
-    const ANY: usize = 2 * 1024 * 1024;
+/// The largest body, in bytes, for a model whose longest sequence is `context` tokens.
+pub fn max_body_bytes(context: usize) -> usize {
+    const BASE: usize = 2 * 1024 * 1024;
     const PER_TOKEN: usize = 64;
-    ANY + longest.saturating_mul(PER_TOKEN)
+    BASE + context.saturating_mul(PER_TOKEN)
 }
 
 #[cfg(test)]
@@ -60,8 +60,8 @@ mod tests {
         for (n, prompts, max_tokens) in
             [(0, 1, None), (129, 1, Some(1)), (2, 65, Some(1)), (17, 1, None), (128, 1, Some(129))]
         {
-            let refusal = check_choices(n, prompts, max_tokens, 1024).unwrap_err();
-            assert_eq!(refusal.param.as_deref(), Some("n"), "{n} {prompts} {max_tokens:?}");
+            let error = check_choices(n, prompts, max_tokens, 1024).unwrap_err();
+            assert_eq!(error.param.as_deref(), Some("n"), "{n} {prompts} {max_tokens:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Log-probabilities as the chat endpoint writes them.
+//! Log-probabilities in the format of OpenAI's chat endpoint.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -6,25 +6,25 @@ use utoipa::ToSchema;
 use crate::host::vocabulary::Vocabulary;
 use crate::{AnswerToken, Logprobs};
 
-/// Those of an answer's tokens.
+/// The log-probabilities of an answer's tokens.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ChatLogprobs {
     content: Vec<TokenLogprob>,
     refusal: Option<Vec<TokenLogprob>>,
 }
 
-/// That of a token.
+/// The log-probability of a token.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct TokenLogprob {
     token: String,
-    /// The natural logarithm of its probability, before penalties and temperature.
+    /// The natural logarithm of the probability, before penalties and temperature.
     logprob: f64,
-    /// What the token stands for: it may be half a character.
+    /// The bytes of the token, which may be part of a UTF-8 character.
     bytes: Vec<u8>,
     top_logprobs: Vec<TopLogprob>,
 }
 
-/// That of one of the likeliest tokens.
+/// The log-probability of one of the most likely tokens.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct TopLogprob {
     token: String,
@@ -37,15 +37,15 @@ impl ChatLogprobs {
         Self { content, refusal: None }
     }
 
-    /// Adds those of the next tokens.
+    /// Appends the log-probabilities of the next tokens.
     pub fn extend(&mut self, more: Self) {
         self.content.extend(more.content);
     }
 }
 
 impl TokenLogprob {
-    /// That of `token`, if it has one and is part of the text.
-    pub fn of(token: &AnswerToken, vocabulary: &Vocabulary) -> Option<Self> {
+    /// The log-probability of `token`. None if it has none, or if the token ends the text.
+    pub fn from_token(token: &AnswerToken, vocabulary: &Vocabulary) -> Option<Self> {
         if token.ends_text {
             return None;
         }
@@ -68,7 +68,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// JSON has no infinity; OpenAI writes -9999 for what cannot come.
+/// JSON has no infinity. OpenAI writes -9999 for a token that cannot be sampled.
 pub fn finite(logprob: f64) -> f64 {
     logprob.max(-9999.)
 }

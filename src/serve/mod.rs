@@ -1,9 +1,8 @@
 //! The OpenAI API over HTTP.
 //!
-//! `POST /v1/chat/completions`, `/v1/completions` and `/v1/responses` take the model id `NAME@k` or
-//! a field `"chains": k`; what names neither gets all loaded chains, or what [`Elastic`] says at the
-//! load of the moment. Every body is read into types of this module, and whatever they do not have is
-//! refused by name. `routes.rs` has all routes.
+//! `POST /v1/chat/completions`, `/v1/completions` and `/v1/responses` take the chain count from the model id `NAME@k` or
+//! from the field `"chains": k`. A request with neither is answered by all loaded chains, or by fewer under load
+//! ([`Elastic`]). Unknown fields fail with an error that names the field. `routes.rs` lists the routes.
 
 mod answers;
 mod chat;
@@ -37,27 +36,27 @@ pub use guard::Guard;
 pub use routes::router;
 pub use shutdown::serve;
 
-/// How to serve.
+/// Options of the server.
 #[derive(Clone, Debug, Default)]
 pub struct ServeOptions {
-    /// Chain counts by load.
+    /// The chain count at high load.
     pub elastic: Elastic,
-    /// Who may talk to the server.
+    /// Which web pages and host names may use the server.
     pub guard: Guard,
 }
 
-/// The model that is served.
+/// The state that the handlers share.
 #[derive(Clone)]
 struct Served {
     engine: Engine,
-    /// NAME, its id at all loaded chains.
+    /// NAME, the model id at all loaded chains.
     name: Arc<str>,
-    /// The number of chains loaded: `NAME@1` to `NAME@loaded` are its ids at k chains.
+    /// The number of chains loaded. `NAME@1` to `NAME@loaded` are the model ids at k chains.
     loaded: ChainCount,
-    /// When it was loaded, in seconds since 1970.
+    /// When the model was loaded, in seconds since 1970.
     created: u64,
-    /// The requests in progress.
+    /// The active requests.
     load: elastic::Load,
-    /// The longest body that is read.
-    most_body_bytes: usize,
+    /// The largest request body, in bytes.
+    max_body_bytes: usize,
 }

@@ -1,18 +1,18 @@
-//! Which chain count a request asks for: as the model id `NAME@k`, as the field `"chains": k`, or
-//! neither, which leaves it to the server.
+//! Chooses the chain count of a request: from the model id `NAME@k`, from the field `"chains": k`, or, with neither, by
+//! the server.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::elastic::InProgress;
-use super::error::Refusal;
+use super::elastic::ActiveRequest;
+use super::error::ApiError;
 use super::fields::Fields;
 use super::Served;
 use crate::{model_id_at, parse_chain_count, ChainCount};
 
-/// The model id that stands for whichever model is served.
-pub const DEFAULT: &str = "default";
+/// A model id that always refers to the model that is served.
+pub const DEFAULT_MODEL: &str = "default";
 
 /// The fields that choose the model.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -20,61 +20,61 @@ pub struct ModelFields {
     /// NAME, NAME@k for its first k chains, or `default`.
     #[schema(example = "default")]
     model: Option<String>,
-    /// How many chains answer: fewer are faster, more are more accurate. If absent, all, or what the server
-    /// chooses by its load.
+    /// How many chains answer: fewer chains are faster, more are more accurate. Default: all loaded chains, or fewer
+    /// under load.
     #[schema(value_type = Option<u32>, minimum = 1)]
     chains: Option<Box<RawValue>>,
 }
 
-/// The model a request is answered by.
-pub struct Chosen {
-    /// k
+/// The model id and chain count that answer a request.
+pub struct ModelChoice {
+    /// k.
     pub chains: ChainCount,
-    /// NAME@k
+    /// NAME@k.
     pub id: String,
-    /// The request counts as in progress until this is dropped.
+    /// The request counts as active until this is dropped.
     #[allow(dead_code, reason = "held, not read")]
-    pub in_progress: InProgress,
+    pub active: ActiveRequest,
 }
 
 impl Served {
-    /// The model that `fields` choose.
-    pub fn choose(&self, fields: &mut Fields) -> Result<Chosen, Refusal> {
-        let asked = self.asked_chains(&fields.take()?)?;
-        let in_progress = self.load.enter();
-        let chains = asked.unwrap_or_else(|| self.load.chains(&in_progress, self.loaded));
-        Ok(Chosen { chains, id: model_id_at(&self.name, chains), in_progress })
+    /// The model that `fields` ask for.
+    pub fn choose(&self, fields: &mut Fields) -> Result<ModelChoice, ApiError> {
+        let requested = self.requested_chains(&fields.take()?)?;
+        let active = self.load.enter();
+        let chains = requested.unwrap_or_else(|| self.load.chains(&active, self.loaded));
+        Ok(ModelChoice { chains, id: model_id_at(&self.name, chains), active })
     }
 
-    /// The chain count asked for, from 1 to all loaded; None if it is left open.
-    fn asked_chains(&self, fields: &ModelFields) -> Result<Option<ChainCount>, Refusal> {
-        let of_model = match &fields.model {
+    /// The chain count that the request names, if any.
+    fn requested_chains(&self, fields: &ModelFields) -> Result<Option<ChainCount>, ApiError> {
+        let from_model = match &fields.model {
             Some(id) => self.chain_count_of_model(id)?,
             None => None,
         };
-        let of_field = match &fields.chains {
+        let from_field = match &fields.chains {
             Some(chains) => Some(
                 parse_chain_count(chains.get(), self.loaded)
-                    .map_err(|refused| Refusal::value("chains", refused.to_string()))?,
+                    .map_err(|refused| ApiError::invalid_value("chains", refused.to_string()))?,
             ),
             None => None,
         };
-        match (of_model, of_field) {
+        match (from_model, from_field) {
             (Some(model), Some(field)) if model != field => {
                 let message = format!(
-                    "the model id asks for {model} chains but the field \"chains\" for {field}: \
-                     give one of them, or the same from 1 to {}",
+                    "the model id asks for {model} chains, the field \"chains\" for {field}: \
+                     expected one of them, or the same number from 1 to {}",
                     self.loaded
                 );
-                Err(Refusal::value("chains", message))
+                Err(ApiError::invalid_value("chains", message))
             }
-            (of_model, of_field) => Ok(of_field.or(of_model)),
+            (from_model, from_field) => Ok(from_field.or(from_model)),
         }
     }
 
-    /// k of `NAME@k`; None for an id that leaves it open.
-    fn chain_count_of_model(&self, id: &str) -> Result<Option<ChainCount>, Refusal> {
-        if id == DEFAULT || *id == *self.name {
+    /// k of the model id `NAME@k`. None for an id without k.
+    fn chain_count_of_model(&self, id: &str) -> Result<Option<ChainCount>, ApiError> {
+        if id == DEFAULT_MODEL || *id == *self.name {
             return Ok(None);
         }
         let chains = id.strip_prefix(&*self.name).and_then(|rest| rest.strip_prefix('@'));
@@ -82,17 +82,17 @@ impl Served {
         match parse_chain_count(chains, self.loaded) {
             Ok(k) => Ok(Some(k)),
             Err(refused) => {
-                Err(Refusal::not_found(format!("the model {id} does not exist: {refused}")))
+                Err(ApiError::model_not_found(format!("the model {id} does not exist: {refused}")))
             }
         }
     }
 
-    /// Why the model id `id` is refused.
-    pub fn unknown_model(&self, id: &str) -> Refusal {
+    /// The error for an unknown model id.
+    pub fn unknown_model(&self, id: &str) -> ApiError {
         let Self { name, loaded, .. } = self;
         let id: String = id.chars().take(200).collect();
-        Refusal::not_found(format!(
-            "the model {id} does not exist: {name} is served, or {name}@k with k from 1 to {loaded}"
+        ApiError::model_not_found(format!(
+            "the model {id} does not exist: expected {name}, or {name}@k with k from 1 to {loaded}"
         ))
     }
 }

@@ -5,12 +5,12 @@ use axum::Json;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::error::{ErrorBody, Refusal};
-use super::model_choice::DEFAULT;
+use super::error::{ApiError, ErrorBody};
+use super::model_choice::DEFAULT_MODEL;
 use super::Served;
 use crate::model_id_at;
 
-/// A model id, as OpenAI's clients know it, and how many chains answer under it.
+/// A model id, and the number of chains that answer requests for it.
 #[derive(Serialize, ToSchema)]
 pub struct Model {
     id: String,
@@ -26,37 +26,37 @@ impl Model {
     }
 }
 
-/// All model ids.
+/// The model ids.
 #[derive(Serialize, ToSchema)]
 pub struct Models {
     object: &'static str,
     data: Vec<Model>,
 }
 
-/// The model ids.
+/// List the model ids.
 #[utoipa::path(get, path = "/v1/models", responses((status = 200, body = Models)))]
 pub async fn list(State(served): State<Served>) -> Json<Models> {
     Json(Models { object: "list", data: served.models().collect() })
 }
 
-/// A model id.
+/// Get one model id.
 #[utoipa::path(
     get,
     path = "/v1/models/{*id}",
-    params(("id" = String, Path, description = "A model id, which may have a slash")),
+    params(("id" = String, Path, description = "A model id. It may contain slashes.")),
     responses((status = 200, body = Model), (status = 404, body = ErrorBody)),
 )]
 pub async fn retrieve(
     State(served): State<Served>,
     Path(id): Path<String>,
-) -> Result<Json<Model>, Refusal> {
+) -> Result<Json<Model>, ApiError> {
     let found = served.models().find(|model| model.id == id);
     found.map(Json).ok_or_else(|| served.unknown_model(&id))
 }
 
 impl Served {
     pub fn models(&self) -> impl Iterator<Item = Model> + '_ {
-        let all = [DEFAULT.to_string(), self.name.to_string()].map(|id| (id, self.loaded));
+        let all = [DEFAULT_MODEL.to_string(), self.name.to_string()].map(|id| (id, self.loaded));
         let each = self.engine.chain_counts().map(|k| (model_id_at(&self.name, k), k));
         all.into_iter().chain(each).map(|(id, chains)| Model {
             id,

@@ -1,4 +1,4 @@
-//! All routes of the server, and their description. There are no others.
+//! The routes of the server, and the OpenAPI document that describes them.
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -15,27 +15,27 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::elastic::Load;
-use super::error::Refusal;
+use super::error::ApiError;
 use super::guard::guard;
-use super::limits::most_body_bytes;
+use super::limits::max_body_bytes;
 use super::{chat, completions, models, responses, ServeOptions, Served};
 use crate::{Engine, Error, Result};
 
-/// The description of the API, without its routes.
+/// The OpenAPI document, without the routes.
 #[derive(OpenApi)]
 #[openapi(info(
     title = "colm",
-    description = "The OpenAI API of a model whose first k chains are models of their own: the model id \
-                   NAME@k or the field \"chains\" chooses k."
+    description = "The OpenAI API for a Chain-of-Language-Models checkpoint. A request chooses its chain \
+                   count k by the model id NAME@k or by the field \"chains\"."
 ))]
 struct Api;
 
-/// The routes, with Swagger's pages at `/docs`.
+/// The routes of the server, with Swagger UI at `/docs`.
 ///
-/// Errors have the body that OpenAI's clients know: `{"error": {"message", "type", "param", "code"}}`.
+/// Errors have OpenAI's format: `{"error": {"message", "type", "param", "code"}}`.
 ///
-/// # Errors
-/// If `options` ask for more chains than are loaded, or name an origin that is none.
+/// # ErrorResponses
+/// If `options` ask for more chains than are loaded, or contain an invalid origin.
 pub fn router(engine: &Engine, options: ServeOptions) -> Result<Router> {
     let ServeOptions { elastic, guard: guarded } = options;
     elastic.check(engine.loaded_chains()).map_err(|error| Error::InvalidOption {
@@ -49,7 +49,7 @@ pub fn router(engine: &Engine, options: ServeOptions) -> Result<Router> {
         loaded: engine.loaded_chains(),
         created: engine.host().get_creation_time(),
         load: Load::new(elastic),
-        most_body_bytes: most_body_bytes(engine.max_tokens()),
+        max_body_bytes: max_body_bytes(engine.max_tokens()),
     };
     let (router, mut document) = OpenApiRouter::with_openapi(Api::openapi())
         .routes(routes!(chat::create))
@@ -59,28 +59,28 @@ pub fn router(engine: &Engine, options: ServeOptions) -> Result<Router> {
         .routes(routes!(models::retrieve))
         .routes(routes!(health))
         .split_for_parts();
-    name_paths(&mut document);
-    name_models(&mut document, &served)?;
+    strip_wildcards(&mut document);
+    add_model_ids(&mut document, &served)?;
     let cors = guarded.cors()?;
     Ok(router
         .with_state(served)
         .merge(SwaggerUi::new("/docs").url("/api-doc/openapi.json", document))
-        .fallback(no_route)
-        .method_not_allowed_fallback(no_method)
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(cors)
         .layer(from_fn_with_state(guarded, guard)))
 }
 
-/// Model ids may have slashes: the router says so in the name of the path, which a document cannot.
-fn name_paths(document: &mut Document) {
+/// Removes the router's wildcard syntax `{*id}`, which OpenAPI does not have.
+fn strip_wildcards(document: &mut Document) {
     let paths = std::mem::take(&mut document.paths.paths);
     let named = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item));
     document.paths.paths = named.collect();
 }
 
-/// The model ids and the range of the field `chains`, which the model decides.
-fn name_models(document: &mut Document, served: &Served) -> Result<()> {
+/// Adds the model ids and the range of the field `chains`, which depend on the model.
+fn add_model_ids(document: &mut Document, served: &Served) -> Result<()> {
     let schemas = document.components.as_mut().map(|components| &mut components.schemas);
     let fields = schemas.and_then(|schemas| schemas.get_mut("ModelFields"));
     let Some(RefOr::T(Schema::Object(fields))) = fields else {
@@ -99,42 +99,42 @@ fn name_models(document: &mut Document, served: &Served) -> Result<()> {
     Ok(())
 }
 
-/// That the server answers.
+/// The state of the server.
 #[derive(Serialize, ToSchema)]
 struct Health {
-    /// ok
+    /// `ok`.
     status: &'static str,
 }
 
-/// Whether the engine takes requests.
+/// Check whether the engine accepts requests.
 #[utoipa::path(
     get,
     path = "/health",
-    responses((status = 200, body = Health), (status = 503, description = "It does not")),
+    responses((status = 200, body = Health), (status = 503, description = "The engine does not accept requests")),
 )]
-async fn health(State(served): State<Served>) -> Result<Json<Health>, Refusal> {
+async fn health(State(served): State<Served>) -> Result<Json<Health>, ApiError> {
     match served.engine.host().get_sender(None) {
         Ok(sender) if !sender.is_closed() => Ok(Json(Health { status: "ok" })),
         _ => {
-            let refusal = Refusal::internal("the engine takes no requests");
-            Err(refusal.with_status(StatusCode::SERVICE_UNAVAILABLE))
+            let error = ApiError::internal("the engine does not accept requests");
+            Err(error.with_status(StatusCode::SERVICE_UNAVAILABLE))
         }
     }
 }
 
-async fn no_route(request: Request) -> Refusal {
+async fn not_found(request: Request) -> ApiError {
     let path: String = request.uri().path().chars().take(200).collect();
-    Refusal::new(format!("there is no route {path}; /docs lists them"))
+    ApiError::new(format!("{path} does not exist: /docs lists the routes"))
         .with_status(StatusCode::NOT_FOUND)
 }
 
-async fn no_method(request: Request) -> Refusal {
+async fn method_not_allowed(request: Request) -> ApiError {
     let path: String = request.uri().path().chars().take(200).collect();
     let method: String = request.method().as_str().chars().take(20).collect();
-    Refusal::new(format!("{path} does not take {method}; /docs lists what it takes"))
+    ApiError::new(format!("{path} does not support {method}: /docs lists the methods"))
         .with_status(StatusCode::METHOD_NOT_ALLOWED)
 }
 
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
-    Refusal::internal("the server has failed in this request").into_response()
+    ApiError::internal("the server failed to process this request").into_response()
 }

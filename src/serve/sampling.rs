@@ -6,15 +6,15 @@ use std::ops::RangeInclusive;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::error::Refusal;
+use super::error::ApiError;
 use crate::{Dry, Request, Sampling, SamplingDefaults};
 
 /// The most stop strings, and the longest of them in bytes.
-const MOST_STOPS: usize = 16;
-const LONGEST_STOP: usize = 1024;
+const MAX_STOPS: usize = 16;
+const MAX_STOP_BYTES: usize = 1024;
 
 /// The most tokens with a bias of their own.
-const MOST_BIASES: usize = 1024;
+const MAX_LOGIT_BIASES: usize = 1024;
 
 /// How tokens are chosen, in every endpoint.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -64,7 +64,7 @@ pub enum Stop {
 
 impl SamplingFields {
     /// Puts what the fields say into `request`; `defaults` for what they leave out.
-    pub fn apply(self, request: &mut Request, defaults: &SamplingDefaults) -> Result<(), Refusal> {
+    pub fn apply(self, request: &mut Request, defaults: &SamplingDefaults) -> Result<(), ApiError> {
         in_range("temperature", self.temperature, 0. ..=2.)?;
         in_range("top_p", self.top_p, 0. ..=1.)?;
         in_range("min_p", self.min_p, 0. ..=1.)?;
@@ -93,21 +93,21 @@ impl SamplingFields {
         Ok(())
     }
 
-    fn dry(&self) -> Result<Option<Dry>, Refusal> {
+    fn dry(&self) -> Result<Option<Dry>, ApiError> {
         in_range("dry_multiplier", self.dry_multiplier, 0. ..=100.)?;
         in_range("dry_base", self.dry_base, 1. ..=10.)?;
         let breakers = self.dry_sequence_breakers.clone();
         let bytes = breakers.iter().flatten().map(String::len).sum::<usize>();
-        if bytes > LONGEST_STOP {
-            let message = format!("{bytes} bytes: expected at most {LONGEST_STOP} in all");
-            return Err(Refusal::value("dry_sequence_breakers", message));
+        if bytes > MAX_STOP_BYTES {
+            let message = format!("{bytes} bytes: expected at most {MAX_STOP_BYTES} in all");
+            return Err(ApiError::invalid_value("dry_sequence_breakers", message));
         }
         let Some(multiplier) = self.dry_multiplier else {
             let alone = self.dry_base.is_some() || self.dry_allowed_length.is_some();
             if alone || breakers.is_some() {
                 let message =
                     "the dry_ fields have no effect without dry_multiplier: give it, or none";
-                return Err(Refusal::value("dry_multiplier", message));
+                return Err(ApiError::invalid_value("dry_multiplier", message));
             }
             return Ok(None);
         };
@@ -124,21 +124,23 @@ impl SamplingFields {
 
 impl Stop {
     /// The stop strings, none of them empty.
-    pub fn strings(stop: Option<Self>) -> Result<Vec<String>, Refusal> {
+    pub fn strings(stop: Option<Self>) -> Result<Vec<String>, ApiError> {
         let stops = match stop {
             None => return Ok(Vec::new()),
             Some(Self::One(stop)) => vec![stop],
             Some(Self::Several(stops)) => stops,
         };
-        if stops.len() > MOST_STOPS {
-            let message = format!("{} stop strings: expected at most {MOST_STOPS}", stops.len());
-            return Err(Refusal::value("stop", message));
+        if stops.len() > MAX_STOPS {
+            let message = format!("{} stop strings: expected at most {MAX_STOPS}", stops.len());
+            return Err(ApiError::invalid_value("stop", message));
         }
-        match stops.iter().find(|stop| stop.is_empty() || stop.len() > LONGEST_STOP) {
+        match stops.iter().find(|stop| stop.is_empty() || stop.len() > MAX_STOP_BYTES) {
             Some(stop) => {
-                let message =
-                    format!("a stop string of {} bytes: expected 1 to {LONGEST_STOP}", stop.len());
-                Err(Refusal::value("stop", message))
+                let message = format!(
+                    "a stop string of {} bytes: expected 1 to {MAX_STOP_BYTES}",
+                    stop.len()
+                );
+                Err(ApiError::invalid_value("stop", message))
             }
             None => Ok(stops),
         }
@@ -150,22 +152,22 @@ pub fn in_range<T: PartialOrd + std::fmt::Display + Copy>(
     field: &str,
     value: Option<T>,
     range: RangeInclusive<T>,
-) -> Result<(), Refusal> {
+) -> Result<(), ApiError> {
     match value {
         Some(value) if !range.contains(&value) => {
             let (least, most) = range.into_inner();
             let message = format!("{field} is {value}: expected {least} to {most}");
-            Err(Refusal::value(field, message))
+            Err(ApiError::invalid_value(field, message))
         }
         _ => Ok(()),
     }
 }
 
 /// OpenAI's `logit_bias` by ids of tokens.
-fn logit_bias(bias: HashMap<String, f32>) -> Result<Vec<(u32, f32)>, Refusal> {
-    if bias.len() > MOST_BIASES {
-        let message = format!("{} tokens: expected at most {MOST_BIASES}", bias.len());
-        return Err(Refusal::value("logit_bias", message));
+fn logit_bias(bias: HashMap<String, f32>) -> Result<Vec<(u32, f32)>, ApiError> {
+    if bias.len() > MAX_LOGIT_BIASES {
+        let message = format!("{} tokens: expected at most {MAX_LOGIT_BIASES}", bias.len());
+        return Err(ApiError::invalid_value("logit_bias", message));
     }
     let bias = bias.into_iter().map(|(token, bias)| {
         in_range("logit_bias", Some(bias), -100. ..=100.)?;
@@ -173,7 +175,7 @@ fn logit_bias(bias: HashMap<String, f32>) -> Result<Vec<(u32, f32)>, Refusal> {
         let id = token.parse().ok().filter(|id: &u32| id.to_string() == token);
         let id = id.ok_or_else(|| {
             let token: String = token.chars().take(50).collect();
-            Refusal::value("logit_bias", format!("{token:?} is not the id of a token"))
+            ApiError::invalid_value("logit_bias", format!("{token:?} is not the id of a token"))
         })?;
         Ok((id, bias))
     });
@@ -186,7 +188,7 @@ mod tests {
 
     use super::*;
 
-    fn applied(fields: Value) -> Result<Request, Refusal> {
+    fn applied(fields: Value) -> Result<Request, ApiError> {
         let mut request = Request::tokens([0]);
         let fields = serde_json::from_value::<SamplingFields>(fields).unwrap();
         fields.apply(&mut request, &SamplingDefaults::default())?;
@@ -229,9 +231,9 @@ mod tests {
             ("dry_multiplier", vec![-1., 1e9]),
         ] {
             for value in values {
-                let refusal = applied(json!({field: value})).err().unwrap();
-                assert_eq!(refusal.param.as_deref(), Some(field), "{value}");
-                assert!(refusal.message.contains("expected"), "{}", refusal.message);
+                let error = applied(json!({field: value})).err().unwrap();
+                assert_eq!(error.param.as_deref(), Some(field), "{value}");
+                assert!(error.message.contains("expected"), "{}", error.message);
             }
         }
         assert!(applied(json!({"dry_base": 2})).is_err());

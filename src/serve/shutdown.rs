@@ -15,7 +15,7 @@ use tokio::net::{lookup_host, TcpListener};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
 
-use super::error::Refusal;
+use super::error::ApiError;
 use super::{router, ServeOptions};
 use crate::{Engine, Error, Result};
 
@@ -31,7 +31,7 @@ const CLIENT_GRACE: Duration = Duration::from_secs(3);
 /// A signal ends the answers in progress, and clients have 5 s to receive them. A second signal ends the server at
 /// once.
 ///
-/// # Errors
+/// # ErrorResponses
 /// If the server cannot listen, or if `options` do not fit the model.
 pub async fn serve(engine: Engine, host: &str, port: u16, mut options: ServeOptions) -> Result<()> {
     let listener = listen(host, port).await?;
@@ -39,7 +39,7 @@ pub async fn serve(engine: Engine, host: &str, port: u16, mut options: ServeOpti
     options.guard.loopback = address.ip().is_loopback();
     let (cut, cut_off) = watch::channel(false);
     let router =
-        router(&engine, options)?.layer(from_fn_with_state(CutOff(cut_off), end_if_cut_off));
+        router(&engine, options)?.layer(from_fn_with_state(Abort(cut_off), end_if_cut_off));
     let mut signals = Signals::new()?;
     let (name, chains) = (engine.name(), engine.loaded_chains());
     say(&format!(
@@ -116,9 +116,9 @@ async fn end_in_engine(engine: &Engine) {
 
 /// Whether requests are cut off.
 #[derive(Clone)]
-struct CutOff(watch::Receiver<bool>);
+struct Abort(watch::Receiver<bool>);
 
-impl CutOff {
+impl Abort {
     /// Waits until they are.
     async fn wait(mut self) {
         // A server that is gone has cut them off as well.
@@ -129,10 +129,10 @@ impl CutOff {
 /// Middleware: ends requests that have not ended when they are cut off, such as those that still wait for
 /// their turn or have sent half a body.
 async fn end_if_cut_off(
-    State(cut_off): State<CutOff>,
+    State(cut_off): State<Abort>,
     request: Request,
     next: Next,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     let response = tokio::select! {
         biased;
         () = cut_off.clone().wait() => return Err(Error::Stopped.into()),
@@ -146,7 +146,7 @@ async fn end_if_cut_off(
 }
 
 /// The events of `body`; an error is the last of them if they are cut off.
-fn ended_if_cut_off(body: Body, cut_off: CutOff) -> Body {
+fn ended_if_cut_off(body: Body, cut_off: Abort) -> Body {
     let state = (body.into_data_stream(), Box::pin(cut_off.wait()));
     Body::from_stream(stream::unfold(Some(state), |state| async {
         let (mut events, mut cut_off) = state?;
@@ -160,7 +160,7 @@ fn ended_if_cut_off(body: Body, cut_off: CutOff) -> Body {
 
 /// An error as streams have it.
 fn stopped_event() -> Bytes {
-    let body = Refusal::from(Error::Stopped).body();
+    let body = ApiError::from(Error::Stopped).body();
     let data = serde_json::to_string(&body).unwrap_or_default();
     format!("data: {data}\n\n").into()
 }

@@ -9,7 +9,7 @@ use futures::future::ready;
 use futures::{stream, Stream, StreamExt};
 use serde::Serialize;
 
-use super::error::Refusal;
+use super::error::ApiError;
 use super::usage::UsageBody;
 use crate::Usage;
 
@@ -25,8 +25,8 @@ pub struct ServerEvent {
 
 impl ServerEvent {
     /// An event without a name whose data is the JSON of `data`.
-    pub fn of(data: &impl Serialize) -> Result<Self, Refusal> {
-        let data = serde_json::to_string(data).map_err(Refusal::internal)?;
+    pub fn of(data: &impl Serialize) -> Result<Self, ApiError> {
+        let data = serde_json::to_string(data).map_err(ApiError::internal)?;
         Ok(Self { name: None, data })
     }
 
@@ -43,7 +43,7 @@ impl ServerEvent {
 
 /// `events` as they come. The first error is the last event: a stream that was cut is not taken for whole.
 pub fn respond(
-    events: impl Stream<Item = Result<ServerEvent, Refusal>> + Send + 'static,
+    events: impl Stream<Item = Result<ServerEvent, ApiError>> + Send + 'static,
 ) -> Response {
     let ended = stream::unfold((Box::pin(events), false), |(mut events, failed)| async move {
         if failed {
@@ -51,7 +51,7 @@ pub fn respond(
         }
         let (event, failed) = match events.next().await? {
             Ok(event) => (event, false),
-            Err(refusal) => (error_event(refusal), true),
+            Err(error) => (error_event(error), true),
         };
         Some((Ok::<_, Infallible>(event.into()), (events, failed)))
     });
@@ -61,20 +61,20 @@ pub fn respond(
 /// `pieces` as events, each in a chunk that `chunk` makes, then a chunk with the tokens used if asked for,
 /// and `[DONE]`. With the last piece of an answer come the index of its prompt and what the answer took.
 pub fn chunks<P: Send + 'static, C: Serialize>(
-    pieces: impl Stream<Item = Result<(P, Option<(usize, Usage)>), Refusal>> + Send + 'static,
+    pieces: impl Stream<Item = Result<(P, Option<(usize, Usage)>), ApiError>> + Send + 'static,
     include_usage: bool,
     chunk: impl Fn(Option<P>, Option<UsageBody>) -> C + Send + 'static,
-) -> impl Stream<Item = Result<ServerEvent, Refusal>> + Send + 'static {
+) -> impl Stream<Item = Result<ServerEvent, ApiError>> + Send + 'static {
     let ends = if include_usage { vec![End::Usage, End::Done] } else { vec![End::Done] };
     let events = pieces.map(Item::Piece).chain(stream::iter(ends).map(Item::End));
     events.scan(UsageBody::default(), move |total, event| {
         let event = match event {
             Item::Piece(Ok((piece, usage))) => {
                 usage.into_iter().for_each(|(prompt, usage)| total.add(prompt, usage));
-                ServerEvent::of(&chunk(Some(piece), None))
+                ServerEvent::json(&chunk(Some(piece), None))
             }
-            Item::Piece(Err(refusal)) => Err(refusal),
-            Item::End(End::Usage) => ServerEvent::of(&chunk(None, Some(total.clone()))),
+            Item::Piece(Err(error)) => Err(error),
+            Item::End(End::Usage) => ServerEvent::json(&chunk(None, Some(total.clone()))),
             Item::End(End::Done) => Ok(ServerEvent::done()),
         };
         ready(Some(event))
@@ -92,8 +92,8 @@ enum End {
     Done,
 }
 
-fn error_event(refusal: Refusal) -> ServerEvent {
-    let data = serde_json::to_string(&refusal.body());
+fn error_event(error: ApiError) -> ServerEvent {
+    let data = serde_json::to_string(&error.body());
     let data = data.unwrap_or_else(|_| r#"{"error": {"message": "internal error"}}"#.into());
     ServerEvent { name: None, data }
 }

@@ -8,13 +8,13 @@ use serde_json::{json, Map, Value};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::error::Refusal;
+use super::error::ApiError;
 use crate::host::grammar::tool_call;
 use crate::text::{Part, ToolCall, ToolParser, MARKERS};
 use crate::{FinishReason, Grammar};
 
-const MOST_TOOLS: usize = 128;
-const LONGEST_NAME: usize = 64;
+const MAX_TOOLS: usize = 128;
+const MAX_NAME_LENGTH: usize = 64;
 
 /// A function that the model may call.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -49,7 +49,7 @@ impl FunctionTool {
 
 /// Which functions are called.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Choice {
+pub enum ToolChoice {
     /// None.
     None,
     /// Those the model calls by itself.
@@ -60,14 +60,14 @@ pub enum Choice {
     Named(String),
 }
 
-impl Choice {
+impl ToolChoice {
     /// What `tool_choice` says in one word.
-    pub fn of_mode(mode: &str) -> Result<Self, Refusal> {
+    pub fn from_mode(mode: &str) -> Result<Self, ApiError> {
         match mode {
             "none" => Ok(Self::None),
             "auto" => Ok(Self::Auto),
             "required" => Ok(Self::Required),
-            _ => Err(Refusal::value("tool_choice", "expected none, auto or required")),
+            _ => Err(ApiError::invalid_value("tool_choice", "expected none, auto or required")),
         }
     }
 }
@@ -78,7 +78,7 @@ pub struct Tools {
     functions: Vec<FunctionTool>,
     /// The same as templates see them: `{"type": "function", "function": ..}`.
     shown: Vec<Value>,
-    choice: Choice,
+    choice: ToolChoice,
     /// Whether one answer may hold several calls.
     parallel: bool,
 }
@@ -89,57 +89,60 @@ impl Tools {
     pub fn new(
         functions: Vec<FunctionTool>,
         shown: Vec<Value>,
-        choice: Option<Choice>,
+        choice: Option<ToolChoice>,
         parallel: Option<bool>,
-    ) -> Result<Self, Refusal> {
-        if functions.len() > MOST_TOOLS {
-            let message = format!("{} tools: expected at most {MOST_TOOLS}", functions.len());
-            return Err(Refusal::value("tools", message));
+    ) -> Result<Self, ApiError> {
+        if functions.len() > MAX_TOOLS {
+            let message = format!("{} tools: expected at most {MAX_TOOLS}", functions.len());
+            return Err(ApiError::invalid_value("tools", message));
         }
         let mut names = HashSet::new();
         for (index, FunctionTool { name, parameters, .. }) in functions.iter().enumerate() {
             let of_a_name = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
-            if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(of_a_name) {
+            if name.is_empty() || name.len() > MAX_NAME_LENGTH || !name.chars().all(of_a_name) {
                 let message = format!(
-                    "tools[{index}] has a name that is not 1 to {LONGEST_NAME} letters, digits, _ and -"
+                    "tools[{index}] has a name that is not 1 to {MAX_NAME_LENGTH} letters, digits, _ and -"
                 );
-                return Err(Refusal::value("tools", message));
+                return Err(ApiError::invalid_value("tools", message));
             }
             if !names.insert(name.as_str()) {
-                return Err(Refusal::value("tools", format!("two tools are called {name}")));
+                return Err(ApiError::invalid_value(
+                    "tools",
+                    format!("two tools are called {name}"),
+                ));
             }
             let kind = parameters.as_ref().and_then(|parameters| parameters.get("type"));
             if let Some(kind) = kind.filter(|kind| *kind != "object") {
-                let kind: String = kind.to_string().chars().take(LONGEST_NAME).collect();
+                let kind: String = kind.to_string().chars().take(MAX_NAME_LENGTH).collect();
                 let message =
                     format!("the parameters of {name} are of type {kind}: expected \"object\"");
-                return Err(Refusal::value("tools", message));
+                return Err(ApiError::invalid_value("tools", message));
             }
         }
         let choice = match choice {
-            Some(Choice::Named(name)) if !names.contains(name.as_str()) => {
-                let name: String = name.chars().take(LONGEST_NAME).collect();
+            Some(ToolChoice::Named(name)) if !names.contains(name.as_str()) => {
+                let name: String = name.chars().take(MAX_NAME_LENGTH).collect();
                 let message = format!("tool_choice names {name}, which is not among the tools");
-                return Err(Refusal::value("tool_choice", message));
+                return Err(ApiError::invalid_value("tool_choice", message));
             }
-            Some(Choice::Required) if functions.is_empty() => {
+            Some(ToolChoice::Required) if functions.is_empty() => {
                 let message = "tool_choice requires a call, and there are no tools";
-                return Err(Refusal::value("tool_choice", message));
+                return Err(ApiError::invalid_value("tool_choice", message));
             }
-            choice => choice.unwrap_or(Choice::Auto),
+            choice => choice.unwrap_or(ToolChoice::Auto),
         };
         Ok(Self { functions, shown, choice, parallel: parallel.unwrap_or(true) })
     }
 
     /// What the chat template shows of them: nothing where none may be called.
     pub fn for_template(&self) -> Option<Vec<Value>> {
-        let hidden = self.choice == Choice::None || self.shown.is_empty();
+        let hidden = self.choice == ToolChoice::None || self.shown.is_empty();
         (!hidden).then(|| self.shown.clone())
     }
 
     /// The special tokens that an answer shows: the markers of calls, where there may be some.
     pub fn shown_tokens(&self) -> &'static [&'static str] {
-        if self.functions.is_empty() || self.choice == Choice::None {
+        if self.functions.is_empty() || self.choice == ToolChoice::None {
             &[]
         } else {
             &MARKERS
@@ -149,9 +152,11 @@ impl Tools {
     /// What an answer must match where a call is forced.
     pub fn grammar(&self) -> Option<Grammar> {
         let forced: Vec<&FunctionTool> = match &self.choice {
-            Choice::None | Choice::Auto => return None,
-            Choice::Required => self.functions.iter().collect(),
-            Choice::Named(name) => self.functions.iter().filter(|one| one.name == *name).collect(),
+            ToolChoice::None | ToolChoice::Auto => return None,
+            ToolChoice::Required => self.functions.iter().collect(),
+            ToolChoice::Named(name) => {
+                self.functions.iter().filter(|one| one.name == *name).collect()
+            }
         };
         let schema = |one: &FunctionTool| {
             let parameters = one.parameters.clone().unwrap_or_default();
@@ -161,10 +166,10 @@ impl Tools {
     }
 
     /// Refuses stop strings where a call is forced: its end is the call's.
-    pub fn check_stop(&self, stop: &[String]) -> Result<(), Refusal> {
-        if !stop.is_empty() && matches!(self.choice, Choice::Required | Choice::Named(_)) {
+    pub fn check_stop(&self, stop: &[String]) -> Result<(), ApiError> {
+        if !stop.is_empty() && matches!(self.choice, ToolChoice::Required | ToolChoice::Named(_)) {
             let message = "a forced tool call ends where the call does: leave stop out";
-            return Err(Refusal::value("stop", message));
+            return Err(ApiError::invalid_value("stop", message));
         }
         Ok(())
     }
@@ -172,20 +177,20 @@ impl Tools {
     /// Looks for calls in an answer.
     pub fn finder(&self) -> CallFinder {
         match self.choice {
-            Choice::None => CallFinder::Off,
-            Choice::Auto if self.functions.is_empty() => CallFinder::Off,
-            Choice::Auto => {
+            ToolChoice::None => CallFinder::Off,
+            ToolChoice::Auto if self.functions.is_empty() => CallFinder::Off,
+            ToolChoice::Auto => {
                 let names = self.functions.iter().map(|function| function.name.clone()).collect();
                 let most = if self.parallel { usize::MAX } else { 1 };
                 CallFinder::InText(ToolParser::new(names, most))
             }
-            Choice::Required | Choice::Named(_) => CallFinder::Forced(String::new()),
+            ToolChoice::Required | ToolChoice::Named(_) => CallFinder::Forced(String::new()),
         }
     }
 
     /// Whether the answer is one call of one function, as OpenAI counts it: then it ends with `stop`.
     pub fn is_named(&self) -> bool {
-        matches!(self.choice, Choice::Named(_))
+        matches!(self.choice, ToolChoice::Named(_))
     }
 }
 

@@ -134,7 +134,7 @@ impl ChoiceStream {
     }
 
     fn logprobs(&self, tokens: &[AnswerToken], vocabulary: &Vocabulary) -> Option<ChatLogprobs> {
-        let tokens = tokens.iter().filter_map(|token| TokenLogprob::of(token, vocabulary));
+        let tokens = tokens.iter().filter_map(|token| TokenLogprob::from_token(token, vocabulary));
         let content: Vec<TokenLogprob> = tokens.collect();
         (self.with_logprobs && !content.is_empty()).then_some(ChatLogprobs::new(content))
     }

@@ -10,10 +10,10 @@ use axum::Json;
 use futures::future::try_join_all;
 use futures::{stream, StreamExt};
 
-use super::answers::{fingerprint, new_id, now, start_all};
-use super::error::{Errors, Refusal};
+use super::answers::{new_id, start_answers, system_fingerprint, unix_time};
+use super::error::{ApiError, ErrorResponses};
 use super::fields::Fields;
-use super::model_choice::Chosen;
+use super::model_choice::ModelChoice;
 use super::sse;
 use super::usage::UsageBody;
 use super::Served;
@@ -31,19 +31,22 @@ use request::{Chat, ChatCompletionRequest};
             description = "The answer; with \"stream\": true, pieces of it as server-sent events",
             content((ChatCompletion = "application/json"), (ChatCompletionChunk = "text/event-stream")),
         ),
-        Errors,
+        ErrorResponses,
     ),
 )]
-pub async fn create(State(served): State<Served>, mut fields: Fields) -> Result<Response, Refusal> {
+pub async fn create(
+    State(served): State<Served>,
+    mut fields: Fields,
+) -> Result<Response, ApiError> {
     let chosen = served.choose(&mut fields)?;
     let engine = &served.engine;
     let defaults = engine.sampling_defaults();
-    let chat = Chat::of(&mut fields, chosen.chains, engine.max_tokens(), defaults)?;
+    let chat = Chat::from_fields(&mut fields, chosen.chains, engine.max_tokens(), defaults)?;
     fields.finish()?;
     let with_logprobs = chat.request.logprobs.is_some();
     let seed = chat.request.seed;
     let prepared = served.engine.prepare(chat.request).await?;
-    let answers = start_all(&served.engine, &prepared, chat.choices, seed).await?;
+    let answers = start_answers(&served.engine, &prepared, chat.choices, seed).await?;
     let answers = answers.into_iter().enumerate();
     let choices: Vec<ChoiceStream> = answers
         .map(|(index, answer)| ChoiceStream::new(index, answer, &chat.tools, with_logprobs))
@@ -57,8 +60,8 @@ pub async fn create(State(served): State<Served>, mut fields: Fields) -> Result<
 async fn whole(
     served: &Served,
     choices: Vec<ChoiceStream>,
-    chosen: Chosen,
-) -> Result<Response, Refusal> {
+    chosen: ModelChoice,
+) -> Result<Response, ApiError> {
     let vocabulary = served.engine.vocabulary();
     let choices = try_join_all(choices.into_iter().map(|choice| choice.whole(vocabulary))).await?;
     let (choices, usages): (Vec<_>, Vec<_>) = choices.into_iter().unzip();
@@ -67,9 +70,9 @@ async fn whole(
     let completion = ChatCompletion {
         id: new_id("chatcmpl"),
         object: "chat.completion",
-        created: now(),
+        created: unix_time(),
         model: chosen.id,
-        system_fingerprint: fingerprint(),
+        system_fingerprint: system_fingerprint(),
         choices,
         usage,
     };
@@ -79,7 +82,7 @@ async fn whole(
 fn streamed(
     served: &Served,
     choices: Vec<ChoiceStream>,
-    chosen: Chosen,
+    chosen: ModelChoice,
     include_usage: bool,
 ) -> Response {
     let vocabulary = served.engine.vocabulary();
@@ -89,14 +92,14 @@ fn streamed(
     };
     let pieces = choices.into_iter().map(|choice| {
         let pieces = choice.pieces(vocabulary.clone());
-        pieces.map(move |piece| piece.map(used).map_err(Refusal::from)).boxed()
+        pieces.map(move |piece| piece.map(used).map_err(ApiError::from)).boxed()
     });
     let chunk = ChatCompletionChunk {
         id: new_id("chatcmpl"),
         object: "chat.completion.chunk",
-        created: now(),
+        created: unix_time(),
         model: chosen.id.clone(),
-        system_fingerprint: fingerprint(),
+        system_fingerprint: system_fingerprint(),
         choices: Vec::new(),
         usage: None,
     };

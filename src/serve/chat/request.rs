@@ -9,17 +9,17 @@ use serde::Deserialize;
 use serde_json::{json, Map, Value};
 use utoipa::ToSchema;
 
-use super::super::error::Refusal;
+use super::super::error::ApiError;
 use super::super::fields::Fields;
 use super::super::format::{grammar, GrammarField, ResponseFormat};
 use super::super::labels::Labels;
-use super::super::limits::{check_choices, MOST_TOP_LOGPROBS};
+use super::super::limits::{check_choices, MAX_TOP_LOGPROBS};
 use super::super::model_choice::ModelFields;
 use super::super::sampling::{in_range, SamplingFields, Stop};
 use super::super::template_message::{
     template_message, template_role, with_parsed_arguments, TemplateMessage,
 };
-use super::super::tools::{Choice, FunctionTool, Tools};
+use super::super::tools::{FunctionTool, ToolChoice, Tools};
 use crate::{ChainCount, Prompt, Request, SamplingDefaults};
 
 /// The body, for its description.
@@ -165,7 +165,7 @@ impl Chat {
         k: ChainCount,
         longest: usize,
         defaults: &SamplingDefaults,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, ApiError> {
         let chat: ChatFields = fields.take()?;
         let sampling: SamplingFields = fields.take()?;
         fields.take::<Labels>()?.check()?;
@@ -180,7 +180,7 @@ impl Chat {
         let forced = tools.grammar();
         if given.is_some() && forced.is_some() {
             let message = "a forced tool call and another form of the answer exclude each other";
-            return Err(Refusal::value("tool_choice", message));
+            return Err(ApiError::invalid_value("tool_choice", message));
         }
         let conversation = Conversation {
             messages: messages(chat.messages)?,
@@ -209,21 +209,21 @@ impl Chat {
 }
 
 /// Refuses options of a stream that colm does not have.
-pub fn check_stream_options(options: &StreamOptions) -> Result<(), Refusal> {
+pub fn check_stream_options(options: &StreamOptions) -> Result<(), ApiError> {
     if options.include_obfuscation == Some(true) {
         let message = "streams are not obfuscated: leave include_obfuscation out";
-        return Err(Refusal::unsupported("stream_options.include_obfuscation", message));
+        return Err(ApiError::unsupported("stream_options.include_obfuscation", message));
     }
     Ok(())
 }
 
-fn logprobs(asked: Option<bool>, top: Option<u32>) -> Result<Option<usize>, Refusal> {
-    in_range("top_logprobs", top, 0..=MOST_TOP_LOGPROBS)?;
+fn logprobs(asked: Option<bool>, top: Option<u32>) -> Result<Option<usize>, ApiError> {
+    in_range("top_logprobs", top, 0..=MAX_TOP_LOGPROBS)?;
     match (asked, top) {
         (Some(true), top) => Ok(Some(top.unwrap_or(0) as usize)),
         (_, None | Some(0)) => Ok(None),
         (_, Some(_)) => {
-            Err(Refusal::value("top_logprobs", "top_logprobs needs \"logprobs\": true"))
+            Err(ApiError::invalid_value("top_logprobs", "top_logprobs needs \"logprobs\": true"))
         }
     }
 }
@@ -233,12 +233,12 @@ fn variables(
     enable_thinking: Option<bool>,
     effort: Option<String>,
     others: Option<Map<String, Value>>,
-) -> Result<Map<String, Value>, Refusal> {
+) -> Result<Map<String, Value>, ApiError> {
     const OTHERS: &str = "chat_template_kwargs";
     let mut variables = others.unwrap_or_default();
     if let Some(name) = OWN_VARIABLES.into_iter().find(|name| variables.contains_key(*name)) {
         let message = format!("{name} is set by the server: leave it out");
-        return Err(Refusal::value(format!("{OTHERS}.{name}"), message));
+        return Err(ApiError::invalid_value(format!("{OTHERS}.{name}"), message));
     }
     let fields = [
         ("enable_thinking", enable_thinking.map(Value::from)),
@@ -248,7 +248,7 @@ fn variables(
         let Some(value) = value else { continue };
         if variables.insert(name.into(), value).is_some() {
             let message = format!("{name} is given twice: leave one out");
-            return Err(Refusal::value(format!("{OTHERS}.{name}"), message));
+            return Err(ApiError::invalid_value(format!("{OTHERS}.{name}"), message));
         }
     }
     Ok(variables)
@@ -258,10 +258,10 @@ fn variables(
 const OWN_VARIABLES: [&str; 4] = ["messages", "tools", "add_generation_prompt", "strftime_now"];
 
 /// The effort that templates are shown.
-pub fn reasoning_effort(effort: String) -> Result<String, Refusal> {
+pub fn reasoning_effort(effort: String) -> Result<String, ApiError> {
     match effort.as_str() {
         "low" | "medium" | "high" => Ok(effort),
-        _ => Err(Refusal::value("reasoning_effort", "expected low, medium or high")),
+        _ => Err(ApiError::invalid_value("reasoning_effort", "expected low, medium or high")),
     }
 }
 
@@ -271,21 +271,21 @@ fn tools(
     sent: Option<Value>,
     choice: Option<ToolChoiceField>,
     parallel: Option<bool>,
-) -> Result<Tools, Refusal> {
+) -> Result<Tools, ApiError> {
     let tools = tools.unwrap_or_default();
     if let Some(index) = tools.iter().position(|tool| tool.kind != "function") {
         let message = "expected a tool of type function: colm has no tools of its own";
-        return Err(Refusal::unsupported(format!("tools[{index}].type"), message));
+        return Err(ApiError::unsupported(format!("tools[{index}].type"), message));
     }
     let choice = match choice {
         None => None,
         Some(ToolChoiceField::Named(tool)) if tool.kind == "function" => {
-            Some(Choice::Named(tool.function.name))
+            Some(ToolChoice::Named(tool.function.name))
         }
-        Some(ToolChoiceField::Mode(mode)) => Some(Choice::of_mode(&mode)?),
+        Some(ToolChoiceField::Mode(mode)) => Some(ToolChoice::from_mode(&mode)?),
         Some(ToolChoiceField::Named(_)) => {
             let message = "expected a tool_choice of type function";
-            return Err(Refusal::unsupported("tool_choice.type", message));
+            return Err(ApiError::unsupported("tool_choice.type", message));
         }
     };
     let shown = match sent {
@@ -295,20 +295,20 @@ fn tools(
     Tools::new(tools.into_iter().map(|tool| tool.function).collect(), shown, choice, parallel)
 }
 
-fn messages(messages: Vec<ChatMessage>) -> Result<Vec<TemplateMessage>, Refusal> {
+fn messages(messages: Vec<ChatMessage>) -> Result<Vec<TemplateMessage>, ApiError> {
     if messages.is_empty() {
-        return Err(Refusal::value("messages", "expected at least one message"));
+        return Err(ApiError::invalid_value("messages", "expected at least one message"));
     }
     messages.into_iter().enumerate().map(|(index, message)| shown_message(index, message)).collect()
 }
 
 /// The message as chat templates see it.
-fn shown_message(index: usize, message: ChatMessage) -> Result<TemplateMessage, Refusal> {
+fn shown_message(index: usize, message: ChatMessage) -> Result<TemplateMessage, ApiError> {
     let at = |field: &str| format!("messages[{index}].{field}");
     let role = message.role.as_str();
     if !["system", "developer", "user", "assistant", "tool"].contains(&role) {
         let message = "expected system, developer, user, assistant or tool";
-        return Err(Refusal::value(at("role"), message));
+        return Err(ApiError::invalid_value(at("role"), message));
     }
     let content = match message.content {
         Some(Content::Text(text)) => Value::from(text),
@@ -329,13 +329,13 @@ fn shown_message(index: usize, message: ChatMessage) -> Result<TemplateMessage, 
     shown.retain(|field, value| !value.is_null() && !no_calls(field, value));
     if !shown.contains_key("content") && !shown.contains_key("tool_calls") {
         let message = format!("messages[{index}] has neither content nor tool_calls");
-        return Err(Refusal::value(at("content"), message));
+        return Err(ApiError::invalid_value(at("content"), message));
     }
     Ok(shown)
 }
 
 /// Parts, all of them texts.
-fn text_parts(parts: Vec<TextPart>, at: &str) -> Result<Value, Refusal> {
+fn text_parts(parts: Vec<TextPart>, at: &str) -> Result<Value, ApiError> {
     let texts = parts.into_iter().enumerate().map(|(index, part)| match part.text {
         Some(text) if part.kind == "text" && part.others.is_empty() => {
             Ok(json!({"type": "text", "text": text}))
@@ -345,14 +345,14 @@ fn text_parts(parts: Vec<TextPart>, at: &str) -> Result<Value, Refusal> {
             let message = format!(
                 "a part of type {kind}: expected {{\"type\": \"text\", \"text\": ..}}, and nothing else"
             );
-            Err(Refusal::unsupported(format!("{at}[{index}]"), message))
+            Err(ApiError::unsupported(format!("{at}[{index}]"), message))
         }
     });
     texts.collect()
 }
 
 /// The calls of an earlier answer.
-fn tool_calls(calls: Value, at: &str) -> Result<Value, Refusal> {
+fn tool_calls(calls: Value, at: &str) -> Result<Value, ApiError> {
     #[derive(Deserialize)]
     #[allow(dead_code, reason = "its types are checked")]
     struct Call {
@@ -369,7 +369,7 @@ fn tool_calls(calls: Value, at: &str) -> Result<Value, Refusal> {
         let message = format!(
             "expected [{{\"id\", \"type\", \"function\": {{\"name\", \"arguments\"}}}}]: {error}"
         );
-        Refusal::value(at, message)
+        ApiError::invalid_value(at, message)
     })?;
     let calls = calls.as_array().cloned().unwrap_or_default();
     Ok(calls.into_iter().map(with_parsed_arguments).collect())

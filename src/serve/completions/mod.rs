@@ -12,8 +12,8 @@ use axum::Json;
 use futures::future::try_join_all;
 use futures::{stream, StreamExt};
 
-use super::answers::{fingerprint, new_id, now, start_all};
-use super::error::{Errors, Refusal};
+use super::answers::{new_id, start_answers, system_fingerprint, unix_time};
+use super::error::{ApiError, ErrorResponses};
 use super::fields::Fields;
 use super::sse;
 use super::usage::UsageBody;
@@ -34,21 +34,25 @@ use request::{CompletionRequest, Completions};
             description = "The answer; with \"stream\": true, pieces of it as server-sent events",
             content((Completion = "application/json"), (Completion = "text/event-stream")),
         ),
-        Errors,
+        ErrorResponses,
     ),
 )]
-pub async fn create(State(served): State<Served>, mut fields: Fields) -> Result<Response, Refusal> {
+pub async fn create(
+    State(served): State<Served>,
+    mut fields: Fields,
+) -> Result<Response, ApiError> {
     let chosen = served.choose(&mut fields)?;
     let engine = &served.engine;
     let defaults = engine.sampling_defaults();
-    let completions = Completions::of(&mut fields, chosen.chains, engine.max_tokens(), defaults)?;
+    let completions =
+        Completions::from_fields(&mut fields, chosen.chains, engine.max_tokens(), defaults)?;
     fields.finish()?;
     let completion = Completion {
         id: new_id("cmpl"),
         object: "text_completion",
-        created: now(),
+        created: unix_time(),
         model: chosen.id.clone(),
-        system_fingerprint: fingerprint(),
+        system_fingerprint: system_fingerprint(),
         choices: Vec::new(),
         usage: None,
     };
@@ -69,7 +73,7 @@ pub async fn create(State(served): State<Served>, mut fields: Fields) -> Result<
             let usage = piece.usage.map(|usage| (prompt, usage));
             (piece, usage)
         };
-        pieces.map(move |piece| piece.map(used).map_err(Refusal::from)).boxed()
+        pieces.map(move |piece| piece.map(used).map_err(ApiError::from)).boxed()
     });
     let chunk = move |piece: Option<CompletionChoice>, usage| Completion {
         choices: piece.into_iter().collect(),
@@ -91,7 +95,7 @@ struct Started {
 }
 
 /// Has the engine answer every prompt.
-async fn start(served: &Served, completions: Completions) -> Result<Vec<Started>, Refusal> {
+async fn start(served: &Served, completions: Completions) -> Result<Vec<Started>, ApiError> {
     let Completions { requests, n, best_of, echo, logprobs, .. } = completions;
     let engine = &served.engine;
     let prompt = |(prompt, request): (usize, Request)| async move {
@@ -101,12 +105,12 @@ async fn start(served: &Served, completions: Completions) -> Result<Vec<Started>
         };
         let seed = request.seed;
         let prepared = engine.prepare(request).await?;
-        let shown = echo.then(|| Arc::new(Echo::of(prepared.prompt(), text, engine.vocabulary())));
-        let answers = start_all(engine, &prepared, best_of, seed).await?;
+        let shown = echo.then(|| Arc::new(Echo::new(prepared.prompt(), text, engine.vocabulary())));
+        let answers = start_answers(engine, &prepared, best_of, seed).await?;
         let answers = answers.into_iter().enumerate().map(|(index, answer)| {
             ChoiceStream::new(prompt * n + index, answer, shown.clone(), logprobs)
         });
-        Ok::<_, Refusal>(Started { answers: answers.collect(), n })
+        Ok::<_, ApiError>(Started { answers: answers.collect(), n })
     };
     try_join_all(requests.into_iter().enumerate().map(prompt)).await
 }
@@ -115,7 +119,7 @@ async fn start(served: &Served, completions: Completions) -> Result<Vec<Started>
 async fn whole(
     started: Vec<Started>,
     vocabulary: &Vocabulary,
-) -> Result<(Vec<CompletionChoice>, UsageBody), Refusal> {
+) -> Result<(Vec<CompletionChoice>, UsageBody), ApiError> {
     let prompts =
         started.into_iter().enumerate().map(|(prompt, Started { answers, n })| async move {
             let answers = answers.into_iter().map(|answer| answer.whole(vocabulary));
@@ -129,7 +133,7 @@ async fn whole(
             let choices = answers.into_iter().enumerate().map(|(index, (choice, _))| {
                 CompletionChoice { index: prompt * n + index, ..choice }
             });
-            Ok::<_, Refusal>((choices.collect::<Vec<_>>(), usages))
+            Ok::<_, ApiError>((choices.collect::<Vec<_>>(), usages))
         });
     let mut total = UsageBody::default();
     let mut choices = Vec::new();

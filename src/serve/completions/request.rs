@@ -4,11 +4,11 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::super::chat::request::{check_stream_options, StreamOptions};
-use super::super::error::Refusal;
+use super::super::error::ApiError;
 use super::super::fields::Fields;
 use super::super::format::{grammar, GrammarField, ResponseFormat};
 use super::super::labels::Labels;
-use super::super::limits::{check_choices, MOST_TOP_LOGPROBS};
+use super::super::limits::{check_choices, MAX_TOP_LOGPROBS};
 use super::super::model_choice::ModelFields;
 use super::super::sampling::{in_range, SamplingFields, Stop};
 use crate::{ChainCount, Prompt, Request, SamplingDefaults};
@@ -100,19 +100,19 @@ impl Completions {
         k: ChainCount,
         longest: usize,
         defaults: &SamplingDefaults,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, ApiError> {
         let completion: CompletionFields = fields.take()?;
         let sampling: SamplingFields = fields.take()?;
         fields.take::<Labels>()?.check()?;
         let stream = completion.stream.unwrap_or(false);
         let prompts = completion.prompt.prompts();
         if prompts.is_empty() {
-            return Err(Refusal::value("prompt", "expected at least one prompt"));
+            return Err(ApiError::invalid_value("prompt", "expected at least one prompt"));
         }
         let (n, best_of) = choices(completion.n, completion.best_of, stream)?;
         let max_tokens = completion.max_tokens.unwrap_or(MAX_TOKENS);
         check_choices(best_of, prompts.len(), Some(max_tokens), longest)?;
-        in_range("logprobs", completion.logprobs, 0..=MOST_TOP_LOGPROBS)?;
+        in_range("logprobs", completion.logprobs, 0..=MAX_TOP_LOGPROBS)?;
         let top = completion.logprobs.map(|top| top as usize);
         let echo = completion.echo.unwrap_or(false);
         let options = completion.stream_options.unwrap_or_default();
@@ -138,16 +138,16 @@ impl Completions {
     }
 }
 
-fn choices(n: Option<u32>, best_of: Option<u32>, stream: bool) -> Result<(u32, u32), Refusal> {
+fn choices(n: Option<u32>, best_of: Option<u32>, stream: bool) -> Result<(u32, u32), ApiError> {
     let n = n.unwrap_or(1);
     let best_of = best_of.unwrap_or(n);
     if best_of < n {
         let message = format!("best_of is {best_of}: expected at least n, which is {n}");
-        return Err(Refusal::value("best_of", message));
+        return Err(ApiError::invalid_value("best_of", message));
     }
     if stream && best_of > n {
         let message = "the best of several answers are known at their end: best_of does not stream";
-        return Err(Refusal::value("best_of", message));
+        return Err(ApiError::invalid_value("best_of", message));
     }
     Ok((n, best_of))
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::super::answers::now;
+use super::super::answers::unix_time;
 use super::super::logprobs::TokenLogprob;
 use super::body::{EchoedFields, ResponseTool};
 use crate::Usage;
@@ -131,7 +131,7 @@ impl ResponseBody {
         Self {
             id: new_id("resp"),
             object: "response",
-            created_at: now(),
+            created_at: unix_time(),
             status: Status::InProgress,
             error: None,
             incomplete_details: None,

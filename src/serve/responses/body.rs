@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::super::chat::request::{check_stream_options, reasoning_effort, StreamOptions};
-use super::super::error::Refusal;
+use super::super::error::ApiError;
 use super::super::format::GrammarField;
 use super::super::labels::Labels;
 use super::super::model_choice::ModelFields;
@@ -198,7 +198,7 @@ impl Default for TextFormat {
 }
 
 impl StateFields {
-    pub fn check(&self) -> Result<(), Refusal> {
+    pub fn check(&self) -> Result<(), ApiError> {
         let stored = "nothing is stored: send the conversation as input";
         for (field, given, message) in [
             ("previous_response_id", self.previous_response_id.is_some(), stored),
@@ -206,7 +206,7 @@ impl StateFields {
             ("prompt", self.prompt.is_some(), "no prompts are stored: send the text as input"),
         ] {
             if given {
-                return Err(Refusal::unsupported(field, format!("{message}; leave {field} out")));
+                return Err(ApiError::unsupported(field, format!("{message}; leave {field} out")));
             }
         }
         Ok(())
@@ -214,14 +214,14 @@ impl StateFields {
 }
 
 impl ResponseFields {
-    pub fn check(&self) -> Result<(), Refusal> {
+    pub fn check(&self) -> Result<(), ApiError> {
         if self.truncation.as_deref().is_some_and(|truncation| truncation != "disabled") {
             let message = "input is never truncated: leave truncation out";
-            return Err(Refusal::unsupported("truncation", message));
+            return Err(ApiError::unsupported("truncation", message));
         }
         if self.background == Some(true) {
             let message = "answers are given while one waits: leave background out";
-            return Err(Refusal::unsupported("background", message));
+            return Err(ApiError::unsupported("background", message));
         }
         let include_obfuscation =
             self.stream_options.as_ref().and_then(|options| options.include_obfuscation);
@@ -230,22 +230,22 @@ impl ResponseFields {
 }
 
 impl TextField {
-    pub fn check(&self) -> Result<(), Refusal> {
+    pub fn check(&self) -> Result<(), ApiError> {
         if self.verbosity.is_some() {
             let message = "the model has no switch for it: leave verbosity out";
-            return Err(Refusal::unsupported("text.verbosity", message));
+            return Err(ApiError::unsupported("text.verbosity", message));
         }
         Ok(())
     }
 }
 
 impl ReasoningField {
-    pub fn effort(&self) -> Result<Option<String>, Refusal> {
+    pub fn effort(&self) -> Result<Option<String>, ApiError> {
         if self.summary.is_some() {
             let message = "reasoning is not summarized: leave summary out";
-            return Err(Refusal::unsupported("reasoning.summary", message));
+            return Err(ApiError::unsupported("reasoning.summary", message));
         }
         let effort = self.effort.clone().map(reasoning_effort).transpose();
-        effort.map_err(|refusal| Refusal::unsupported("reasoning.effort", refusal.message))
+        effort.map_err(|error| ApiError::unsupported("reasoning.effort", error.message))
     }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::super::error::Refusal;
+use super::super::error::ApiError;
 use super::super::logprobs::TokenLogprob;
 use super::answer::{OutputItem, OutputText, ResponseBody};
 
@@ -64,9 +64,9 @@ pub struct PartPlace {
     pub content_index: usize,
 }
 
-impl From<Refusal> for EventData {
-    fn from(refusal: Refusal) -> Self {
-        let Refusal { code, message, param, .. } = refusal;
+impl From<ApiError> for EventData {
+    fn from(error: ApiError) -> Self {
+        let ApiError { code, message, param, .. } = error;
         Self::Error { code, message, param }
     }
 }

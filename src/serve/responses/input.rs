@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use serde_json::{json, Value};
 use utoipa::ToSchema;
 
-use super::super::error::Refusal;
+use super::super::error::ApiError;
 use super::super::fields::Fields;
 use super::super::template_message::{
     template_message, template_role, with_parsed_arguments, TemplateMessage,
@@ -98,13 +98,13 @@ pub struct InputPart {
 pub fn messages(
     instructions: Option<&str>,
     input: &RawValue,
-) -> Result<Vec<TemplateMessage>, Refusal> {
+) -> Result<Vec<TemplateMessage>, ApiError> {
     let instructions = instructions.map(|text| template_message("system", text));
     let mut messages = Vec::from_iter(instructions);
-    match TextOrList::of(input, "input")? {
+    match TextOrList::parse(input, "input")? {
         TextOrList::Text(text) => messages.push(template_message("user", text)),
         TextOrList::List(items) if items.is_empty() => {
-            return Err(Refusal::value("input", "expected at least one item"));
+            return Err(ApiError::invalid_value("input", "expected at least one item"));
         }
         TextOrList::List(items) => {
             for (index, value) in items.into_iter().enumerate() {
@@ -125,7 +125,7 @@ enum Item {
 }
 
 /// The item with these fields.
-fn item(kind: Kind, fields: &mut Fields) -> Result<Item, Refusal> {
+fn item(kind: Kind, fields: &mut Fields) -> Result<Item, ApiError> {
     fields.take::<ItemLabels>()?;
     match kind.kind.as_deref() {
         None | Some("message") => message(&fields.take()?).map(Item::Message),
@@ -144,22 +144,25 @@ fn item(kind: Kind, fields: &mut Fields) -> Result<Item, Refusal> {
         Some(_) => {
             let expected = "expected message, function_call or function_call_output";
             let message = format!("an item of type {}: {expected}", kind.shown());
-            Err(Refusal::unsupported("type", message))
+            Err(ApiError::unsupported("type", message))
         }
     }
 }
 
-fn message(message: &InputMessage) -> Result<TemplateMessage, Refusal> {
+fn message(message: &InputMessage) -> Result<TemplateMessage, ApiError> {
     let role = message.role.as_str();
     if !["system", "developer", "user", "assistant"].contains(&role) {
-        return Err(Refusal::value("role", "expected system, developer, user or assistant"));
+        return Err(ApiError::invalid_value(
+            "role",
+            "expected system, developer, user or assistant",
+        ));
     }
     Ok(template_message(template_role(role), content(&message.content, "content")?))
 }
 
 /// The text or the parts of `content`, which stands at `at`.
-fn content(content: &RawValue, at: &str) -> Result<Value, Refusal> {
-    match TextOrList::of(content, at)? {
+fn content(content: &RawValue, at: &str) -> Result<Value, ApiError> {
+    match TextOrList::parse(content, at)? {
         TextOrList::Text(text) => Ok(text.into()),
         TextOrList::List(parts) => {
             let parts = parts.into_iter().enumerate();
@@ -169,15 +172,15 @@ fn content(content: &RawValue, at: &str) -> Result<Value, Refusal> {
 }
 
 /// The part with these fields.
-fn part(kind: Kind, fields: &mut Fields) -> Result<Value, Refusal> {
+fn part(kind: Kind, fields: &mut Fields) -> Result<Value, ApiError> {
     if !matches!(kind.kind.as_deref(), Some("input_text" | "output_text" | "text")) {
         let kind = kind.shown();
         let message = format!("a part of type {kind}: expected input_text, output_text or text");
-        return Err(Refusal::unsupported("type", message));
+        return Err(ApiError::unsupported("type", message));
     }
     let part: InputPart = fields.take()?;
     if part.annotations.is_some_and(|annotations| !annotations.is_empty()) {
-        return Err(Refusal::unsupported("annotations", "the model sees no annotations"));
+        return Err(ApiError::unsupported("annotations", "the model sees no annotations"));
     }
     Ok(json!({"type": "text", "text": part.text}))
 }
@@ -200,7 +203,7 @@ mod tests {
 
     use super::*;
 
-    fn read(input: Value) -> Result<Vec<TemplateMessage>, Refusal> {
+    fn read(input: Value) -> Result<Vec<TemplateMessage>, ApiError> {
         let input = serde_json::value::to_raw_value(&input).unwrap();
         messages(Some("be brief"), &input)
     }
@@ -278,8 +281,8 @@ mod tests {
                 "input[0].content[0].annotations",
             ),
         ] {
-            let refusal = read(input.clone()).unwrap_err();
-            assert_eq!(refusal.param.as_deref(), Some(param), "{input}: {}", refusal.message);
+            let error = read(input.clone()).unwrap_err();
+            assert_eq!(error.param.as_deref(), Some(param), "{input}: {}", error.message);
         }
     }
 }

@@ -16,7 +16,7 @@ use axum::Json;
 use futures::{stream, Stream, StreamExt};
 
 use super::chat::parts::PartStream;
-use super::error::{Errors, Refusal};
+use super::error::{ApiError, ErrorResponses};
 use super::fields::Fields;
 use super::logprobs::TokenLogprob;
 use super::sse::{self, ServerEvent};
@@ -27,7 +27,7 @@ use answer::ResponseBody;
 use body::ResponseRequest;
 use events::ResponseEvent;
 use progress::Progress;
-use request::Asked;
+use request::ResponsesRequest;
 
 /// Answers a text or a conversation.
 #[utoipa::path(
@@ -40,12 +40,19 @@ use request::Asked;
             description = "The answer; with \"stream\": true, server-sent events that tell of it",
             content((ResponseBody = "application/json"), (ResponseEvent = "text/event-stream")),
         ),
-        Errors,
+        ErrorResponses,
     ),
 )]
-pub async fn create(State(served): State<Served>, mut fields: Fields) -> Result<Response, Refusal> {
+pub async fn create(
+    State(served): State<Served>,
+    mut fields: Fields,
+) -> Result<Response, ApiError> {
     let chosen = served.choose(&mut fields)?;
-    let asked = Asked::of(&mut fields, chosen.chains, served.engine.sampling_defaults())?;
+    let asked = ResponsesRequest::from_fields(
+        &mut fields,
+        chosen.chains,
+        served.engine.sampling_defaults(),
+    )?;
     fields.finish()?;
     let answer = served.engine.stream(asked.request).await?;
     let body = ResponseBody::begin(chosen.id.clone(), asked.echoed, asked.shown_tools);
@@ -57,7 +64,7 @@ pub async fn create(State(served): State<Served>, mut fields: Fields) -> Result<
     if !asked.stream {
         return Ok(Json(answering.whole().await?).into_response());
     }
-    let events = answering.events().map(|event| Ok(ServerEvent::of(&event)?.named(event.kind)));
+    let events = answering.events().map(|event| Ok(ServerEvent::json(&event)?.named(event.kind)));
     Ok(sse::respond(events.inspect(move |_| {
         // The request is in progress until its stream is dropped.
         let _ = &chosen;
@@ -76,7 +83,7 @@ impl Answering {
     async fn next(&mut self) -> Result<Option<Vec<ResponseEvent>>, Error> {
         let Some(new) = self.parts.next().await? else { return Ok(None) };
         let tokens = new.tokens.iter();
-        let logprobs = tokens.filter_map(|token| TokenLogprob::of(token, &self.vocabulary));
+        let logprobs = tokens.filter_map(|token| TokenLogprob::from_token(token, &self.vocabulary));
         self.progress.add(new.parts, logprobs.collect());
         if let Some((reason, usage)) = new.end {
             self.progress.end(reason, usage);

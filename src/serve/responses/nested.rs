@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::super::error::Refusal;
+use super::super::error::ApiError;
 use super::super::fields::Fields;
 
 /// The type of an object.
@@ -25,18 +25,18 @@ impl Kind {
 pub fn object<T>(
     value: &RawValue,
     at: &str,
-    read: impl FnOnce(Kind, &mut Fields) -> Result<T, Refusal>,
-) -> Result<T, Refusal> {
+    read: impl FnOnce(Kind, &mut Fields) -> Result<T, ApiError>,
+) -> Result<T, ApiError> {
     if !value.get().starts_with('{') {
         return Err(bad_type(at, "an object"));
     }
     let read = || {
-        let mut fields = Fields::of(value.get().as_bytes())?;
+        let mut fields = Fields::parse(value.get().as_bytes())?;
         let object = read(fields.take()?, &mut fields)?;
         fields.finish()?;
         Ok(object)
     };
-    read().map_err(|refusal| within(at, refusal))
+    read().map_err(|error| within(at, error))
 }
 
 /// A text, or a list.
@@ -47,7 +47,7 @@ pub enum TextOrList<'a> {
 
 impl<'a> TextOrList<'a> {
     /// What `value` is, which stands at `at`.
-    pub fn of(value: &'a RawValue, at: &str) -> Result<Self, Refusal> {
+    pub fn of(value: &'a RawValue, at: &str) -> Result<Self, ApiError> {
         if let Ok(text) = serde_json::from_str(value.get()) {
             return Ok(Self::Text(text));
         }
@@ -56,16 +56,16 @@ impl<'a> TextOrList<'a> {
     }
 }
 
-fn bad_type(at: &str, expected: &str) -> Refusal {
-    Refusal::value(at, format!("{at}: expected {expected}")).coded("invalid_type")
+fn bad_type(at: &str, expected: &str) -> ApiError {
+    ApiError::invalid_value(at, format!("{at}: expected {expected}")).with_code("invalid_type")
 }
 
-/// `refusal` of what the object at `at` has.
-fn within(at: &str, mut refusal: Refusal) -> Refusal {
-    let param = match &refusal.param {
+/// `error` of what the object at `at` has.
+fn within(at: &str, mut error: ApiError) -> ApiError {
+    let param = match &error.param {
         Some(field) => format!("{at}.{field}"),
         None => at.into(),
     };
-    refusal.message = format!("in {at}: {}", refusal.message);
-    refusal.of(param)
+    error.message = format!("in {at}: {}", error.message);
+    error.of(param)
 }

@@ -2,7 +2,7 @@
 
 use serde::de::IgnoredAny;
 
-use super::super::error::Refusal;
+use super::super::error::ApiError;
 use super::super::logprobs::TokenLogprob;
 use super::answer::{
     IncompleteDetails, OutputCall, OutputItem, OutputMessage, OutputText, ResponseBody, Status,
@@ -65,8 +65,8 @@ impl Progress {
     }
 
     /// The answer has failed.
-    pub fn fail(&mut self, refusal: Refusal) {
-        self.tell("error", refusal.into());
+    pub fn fail(&mut self, error: ApiError) {
+        self.tell("error", error.into());
     }
 
     /// The events since the last time.
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     fn begun() -> Progress {
-        let echoed = Fields::of(b"{}").unwrap().take().unwrap();
+        let echoed = Fields::parse(b"{}").unwrap().take().unwrap();
         Progress::begin(ResponseBody::begin("m@1".into(), echoed, Vec::new()))
     }
 
@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn a_failure_is_an_event() {
         let mut progress = begun();
-        progress.fail(Refusal::value("input", "no"));
+        progress.fail(ApiError::invalid_value("input", "no"));
         let event = json!(progress.events().pop());
         let expected = json!({
             "type": "error", "sequence_number": 2,

@@ -4,13 +4,13 @@ use colm_prompt::Conversation;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::super::error::Refusal;
+use super::super::error::ApiError;
 use super::super::fields::Fields;
 use super::super::format::{grammar, GrammarField};
 use super::super::labels::Labels;
-use super::super::limits::MOST_TOP_LOGPROBS;
+use super::super::limits::MAX_TOP_LOGPROBS;
 use super::super::sampling::{in_range, SamplingFields, Stop};
-use super::super::tools::{Choice, FunctionTool, Tools};
+use super::super::tools::{FunctionTool, ToolChoice, Tools};
 use super::body::{
     EchoedFields, NamedSchema, NamedTool, ResponseFields, ResponseTool, ResponseToolChoice,
     StateFields, TextField, TextFormat,
@@ -23,7 +23,7 @@ use crate::{ChainCount, Grammar, Prompt, Request, SamplingDefaults};
 const LOGPROBS: &str = "message.output_text.logprobs";
 
 /// A request, checked and in the engine's terms.
-pub struct Asked {
+pub struct ResponsesRequest {
     pub request: Request,
     pub tools: Tools,
     pub stream: bool,
@@ -32,13 +32,13 @@ pub struct Asked {
     pub shown_tools: Vec<ResponseTool>,
 }
 
-impl Asked {
+impl ResponsesRequest {
     /// What `fields` ask for at `k` chains. `defaults` are those of the model for what the fields leave out.
     pub fn of(
         fields: &mut Fields,
         k: ChainCount,
         defaults: &SamplingDefaults,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, ApiError> {
         fields.take::<StateFields>()?.check()?;
         let asked: ResponseFields = fields.take()?;
         let mut echoed: EchoedFields = fields.take()?;
@@ -72,20 +72,20 @@ impl Asked {
 }
 
 /// How many of the likeliest tokens have log-probabilities; None if no tokens have.
-fn logprobs(include: &[String], top: u32) -> Result<Option<usize>, Refusal> {
-    in_range("top_logprobs", Some(top), 0..=MOST_TOP_LOGPROBS)?;
+fn logprobs(include: &[String], top: u32) -> Result<Option<usize>, ApiError> {
+    in_range("top_logprobs", Some(top), 0..=MAX_TOP_LOGPROBS)?;
     if let Some(index) = include.iter().position(|included| included != LOGPROBS) {
         let message = format!("expected {LOGPROBS}, and nothing else");
-        return Err(Refusal::unsupported(format!("include[{index}]"), message));
+        return Err(ApiError::unsupported(format!("include[{index}]"), message));
     }
     if top > 0 && include.is_empty() {
         let message = format!("top_logprobs needs \"include\": [\"{LOGPROBS}\"]");
-        return Err(Refusal::value("top_logprobs", message));
+        return Err(ApiError::invalid_value("top_logprobs", message));
     }
     Ok((!include.is_empty()).then_some(top as usize))
 }
 
-fn shown_tools(tools: &[Box<RawValue>]) -> Result<Vec<ResponseTool>, Refusal> {
+fn shown_tools(tools: &[Box<RawValue>]) -> Result<Vec<ResponseTool>, ApiError> {
     let function = |kind: Kind, fields: &mut Fields| {
         if kind.kind.as_deref() == Some("function") {
             return fields.take();
@@ -93,22 +93,22 @@ fn shown_tools(tools: &[Box<RawValue>]) -> Result<Vec<ResponseTool>, Refusal> {
         let kind = kind.shown();
         let message =
             format!("a tool of type {kind}: expected function, for colm has no tools of its own");
-        Err(Refusal::unsupported("type", message))
+        Err(ApiError::unsupported("type", message))
     };
     let tools = tools.iter().enumerate();
     tools.map(|(index, tool)| object(tool, &format!("tools[{index}]"), function)).collect()
 }
 
-fn tools(tools: &[ResponseTool], echoed: &EchoedFields) -> Result<Tools, Refusal> {
+fn tools(tools: &[ResponseTool], echoed: &EchoedFields) -> Result<Tools, ApiError> {
     let choice = match &echoed.tool_choice {
         ResponseToolChoice::Named(NamedTool { kind, name }) if kind == "function" => {
-            Choice::Named(name.clone())
+            ToolChoice::Named(name.clone())
         }
         ResponseToolChoice::Named(_) => {
             let message = "expected a tool_choice of type function";
-            return Err(Refusal::unsupported("tool_choice.type", message));
+            return Err(ApiError::unsupported("tool_choice.type", message));
         }
-        ResponseToolChoice::Mode(mode) => Choice::of_mode(mode)?,
+        ResponseToolChoice::Mode(mode) => ToolChoice::from_mode(mode)?,
     };
     let functions = tools.iter().cloned().map(|tool| {
         let ResponseTool { name, description, parameters, strict, .. } = tool;
@@ -124,7 +124,7 @@ fn form(
     text: &TextField,
     field: Option<GrammarField>,
     tools: &Tools,
-) -> Result<Option<Grammar>, Refusal> {
+) -> Result<Option<Grammar>, ApiError> {
     let of_text = match &text.format {
         None | Some(TextFormat::Text {}) => None,
         Some(TextFormat::JsonObject {}) => Some(Grammar::JsonObject),
@@ -141,7 +141,7 @@ fn form(
     match (given.next(), given.next()) {
         (Some((one, _)), Some((other, _))) => {
             let message = format!("{one} and {other} exclude each other: give one of them");
-            Err(Refusal::value(other, message))
+            Err(ApiError::invalid_value(other, message))
         }
         (form, _) => Ok(form.map(|(_, form)| form)),
     }
@@ -154,9 +154,13 @@ mod tests {
     use super::*;
 
     /// The body with these fields, read.
-    fn read(body: &Value) -> Result<Asked, Refusal> {
-        let mut fields = Fields::of(body.to_string().as_bytes())?;
-        let asked = Asked::of(&mut fields, ChainCount::ONE, &SamplingDefaults::default())?;
+    fn read(body: &Value) -> Result<ResponsesRequest, ApiError> {
+        let mut fields = Fields::parse(body.to_string().as_bytes())?;
+        let asked = ResponsesRequest::from_fields(
+            &mut fields,
+            ChainCount::ONE,
+            &SamplingDefaults::default(),
+        )?;
         fields.finish()?;
         Ok(asked)
     }
@@ -193,8 +197,8 @@ mod tests {
             (json!({"tools": [{"type": "function", "name": "f", "x": 1}]}), "tools[0].x"),
             (json!({"max_tokens": 5}), "max_tokens"),
         ] {
-            let refusal = read(&with(body.clone())).err().unwrap();
-            let found = (refusal.param.as_deref(), refusal.code);
+            let error = read(&with(body.clone())).err().unwrap();
+            let found = (error.param.as_deref(), error.code);
             assert_eq!(found, (Some(param), Some("unsupported_parameter")), "{body}");
         }
     }
@@ -226,8 +230,8 @@ mod tests {
                 "tool_choice",
             ),
         ] {
-            let refusal = read(&with(body.clone())).err().unwrap();
-            assert_eq!(refusal.param.as_deref(), Some(param), "{body}: {}", refusal.message);
+            let error = read(&with(body.clone())).err().unwrap();
+            assert_eq!(error.param.as_deref(), Some(param), "{body}: {}", error.message);
         }
     }
 
