@@ -1,4 +1,4 @@
-//! The fields that say how tokens are chosen, and the ranges of their values.
+//! The sampling fields and the ranges of their values.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -9,52 +9,57 @@ use utoipa::ToSchema;
 use super::error::ApiError;
 use crate::{Dry, Request, Sampling, SamplingDefaults};
 
-/// The most stop strings, and the longest of them in bytes.
+/// The most stop strings.
 const MAX_STOPS: usize = 16;
+
+/// The longest stop string, in bytes.
 const MAX_STOP_BYTES: usize = 1024;
 
-/// The most tokens with a bias of their own.
+/// The most entries of `logit_bias`.
 const MAX_LOGIT_BIASES: usize = 1024;
 
-/// How tokens are chosen, in every endpoint.
+/// The sampling parameters of all endpoints.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct SamplingFields {
-    /// 0: always the likeliest token.
+    /// The sampling temperature. 0 is greedy.
     #[schema(minimum = 0, maximum = 2, default = 1)]
     temperature: Option<f64>,
-    /// Of the likeliest tokens, only those that together have this probability.
+    /// Nucleus sampling: keep the most likely tokens whose probabilities add up to this value.
     #[schema(minimum = 0, maximum = 1, default = 1)]
     top_p: Option<f64>,
-    /// Only so many of the likeliest tokens; 0: all.
+    /// Keep the k most likely tokens. 0 keeps all.
     #[schema(minimum = 0)]
     top_k: Option<u32>,
-    /// Only tokens with at least this share of the likeliest one's probability.
+    /// Keep tokens whose probability is at least this fraction of the highest probability.
     #[schema(minimum = 0, maximum = 1)]
     min_p: Option<f64>,
+    /// Subtract this from the logit of a token for each of its occurrences.
     #[schema(minimum = -2, maximum = 2)]
     frequency_penalty: Option<f32>,
+    /// Subtract this from the logit of a token that has occurred.
     #[schema(minimum = -2, maximum = 2)]
     presence_penalty: Option<f32>,
-    /// Logits of tokens that have come are divided by this.
+    /// Divide the logit of a token that has occurred by this, or multiply it if it is negative.
     #[schema(minimum = 0.01, maximum = 10)]
     repetition_penalty: Option<f32>,
-    /// Equal requests with equal seeds get equal answers. Choice i of n uses seed + i.
+    /// Requests with the same seed and parameters get the same answer. Choice i of n uses seed + i.
     seed: Option<i64>,
-    /// Added to the logits of tokens, by their ids.
+    /// A map from token ids to values that are added to the logits, from -100 to 100.
     #[schema(value_type = Option<HashMap<String, f32>>)]
     logit_bias: Option<HashMap<String, f32>>,
-    /// "Don't repeat yourself": how much a token loses that would go on with a repetition.
+    /// DRY sampling ("don't repeat yourself"): the strength of the penalty on tokens that continue a repetition.
     #[schema(minimum = 0, maximum = 100)]
     dry_multiplier: Option<f32>,
+    /// The base of the penalty, which grows exponentially with the length of the repetition.
     #[schema(minimum = 1, maximum = 10)]
     dry_base: Option<f32>,
-    /// The longest repetition that loses nothing.
+    /// The longest repetition without a penalty, in tokens.
     dry_allowed_length: Option<u32>,
-    /// Texts at which a repetition ends.
+    /// Strings that end a repetition.
     dry_sequence_breakers: Option<Vec<String>>,
 }
 
-/// One stop string or several.
+/// A stop string, or a list of stop strings.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "expected a string or a list of strings")]
 pub enum Stop {
@@ -63,7 +68,7 @@ pub enum Stop {
 }
 
 impl SamplingFields {
-    /// Puts what the fields say into `request`; `defaults` for what they leave out.
+    /// Sets the sampling parameters of `request`. `defaults` apply to omitted fields.
     pub fn apply(self, request: &mut Request, defaults: &SamplingDefaults) -> Result<(), ApiError> {
         in_range("temperature", self.temperature, 0. ..=2.)?;
         in_range("top_p", self.top_p, 0. ..=1.)?;
@@ -73,7 +78,7 @@ impl SamplingFields {
         in_range("repetition_penalty", self.repetition_penalty, 0.01..=10.)?;
         let top_p = self.top_p.or(defaults.top_p);
         let top_k = self.top_k.or(defaults.top_k);
-        // A nucleus of nothing is the likeliest token, as a temperature of 0 says it.
+        // An empty nucleus is greedy sampling, which is a temperature of 0.
         let greedy = top_p == Some(0.);
         let temperature = self.temperature.or(defaults.temperature).unwrap_or(1.);
         request.sampling = Sampling {
@@ -99,14 +104,13 @@ impl SamplingFields {
         let breakers = self.dry_sequence_breakers.clone();
         let bytes = breakers.iter().flatten().map(String::len).sum::<usize>();
         if bytes > MAX_STOP_BYTES {
-            let message = format!("{bytes} bytes: expected at most {MAX_STOP_BYTES} in all");
+            let message = format!("{bytes} bytes: expected at most {MAX_STOP_BYTES} in total");
             return Err(ApiError::invalid_value("dry_sequence_breakers", message));
         }
         let Some(multiplier) = self.dry_multiplier else {
             let alone = self.dry_base.is_some() || self.dry_allowed_length.is_some();
             if alone || breakers.is_some() {
-                let message =
-                    "the dry_ fields have no effect without dry_multiplier: give it, or none";
+                let message = "the dry_ fields have no effect without it: expected dry_multiplier";
                 return Err(ApiError::invalid_value("dry_multiplier", message));
             }
             return Ok(None);
@@ -123,7 +127,7 @@ impl SamplingFields {
 }
 
 impl Stop {
-    /// The stop strings, none of them empty.
+    /// The stop strings. Fails if there are too many, or if one is empty or too long.
     pub fn strings(stop: Option<Self>) -> Result<Vec<String>, ApiError> {
         let stops = match stop {
             None => return Ok(Vec::new()),
@@ -147,7 +151,7 @@ impl Stop {
     }
 }
 
-/// Refuses a value outside `range`.
+/// Fails if `value` is outside `range`.
 pub fn in_range<T: PartialOrd + std::fmt::Display + Copy>(
     field: &str,
     value: Option<T>,
@@ -155,15 +159,15 @@ pub fn in_range<T: PartialOrd + std::fmt::Display + Copy>(
 ) -> Result<(), ApiError> {
     match value {
         Some(value) if !range.contains(&value) => {
-            let (least, most) = range.into_inner();
-            let message = format!("{field} is {value}: expected {least} to {most}");
+            let (min, max) = range.into_inner();
+            let message = format!("{field} is {value}: expected {min} to {max}");
             Err(ApiError::invalid_value(field, message))
         }
         _ => Ok(()),
     }
 }
 
-/// OpenAI's `logit_bias` by ids of tokens.
+/// Parses the keys of OpenAI's `logit_bias` as token ids.
 fn logit_bias(bias: HashMap<String, f32>) -> Result<Vec<(u32, f32)>, ApiError> {
     if bias.len() > MAX_LOGIT_BIASES {
         let message = format!("{} tokens: expected at most {MAX_LOGIT_BIASES}", bias.len());
@@ -171,11 +175,11 @@ fn logit_bias(bias: HashMap<String, f32>) -> Result<Vec<(u32, f32)>, ApiError> {
     }
     let bias = bias.into_iter().map(|(token, bias)| {
         in_range("logit_bias", Some(bias), -100. ..=100.)?;
-        // `+5` and `05` would be `5` once more.
+        // `+5` and `05` would be duplicates of `5`.
         let id = token.parse().ok().filter(|id: &u32| id.to_string() == token);
         let id = id.ok_or_else(|| {
             let token: String = token.chars().take(50).collect();
-            ApiError::invalid_value("logit_bias", format!("{token:?} is not the id of a token"))
+            ApiError::invalid_value("logit_bias", format!("{token:?} is not a token id"))
         })?;
         Ok((id, bias))
     });
@@ -196,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_model_s_defaults_fill_what_is_left_out_and_nothing_else() {
+    fn the_defaults_of_the_model_apply_to_omitted_fields_only() {
         let defaults = SamplingDefaults {
             temperature: Some(0.6),
             top_p: Some(0.9),
@@ -212,8 +216,8 @@ mod tests {
                 request.sampling;
             (temperature, top_p, top_k, min_p, repetition_penalty)
         };
-        let left_out = (0.6, Some(0.9), Some(40), Some(0.1), Some(1.1));
-        assert_eq!(applied(json!({})), left_out);
+        let omitted = (0.6, Some(0.9), Some(40), Some(0.1), Some(1.1));
+        assert_eq!(applied(json!({})), omitted);
         let named =
             json!({"temperature": 0, "top_p": 1, "top_k": 0, "min_p": 0, "repetition_penalty": 1});
         assert_eq!(applied(named), (0., Some(1.), None, Some(0.), Some(1.)));
@@ -242,13 +246,13 @@ mod tests {
     }
 
     #[test]
-    fn a_nucleus_of_nothing_is_the_likeliest_token() {
+    fn a_top_p_of_0_is_greedy() {
         let request = applied(json!({"top_p": 0, "temperature": 1.5})).unwrap();
         assert_eq!((request.sampling.temperature, request.sampling.top_p), (0., None));
     }
 
     #[test]
-    fn a_bias_is_of_the_id_of_a_token() {
+    fn the_keys_of_logit_bias_are_token_ids() {
         assert_eq!(applied(json!({"logit_bias": {"1": 5}})).unwrap().logit_bias, [(1, 5.)]);
         for token in ["a", "01", "+1", "-1", "1.0", "4294967296"] {
             assert!(applied(json!({"logit_bias": {token: 1}})).is_err(), "{token}");
@@ -256,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn stops_are_few_and_not_empty() {
+    fn stop_strings_are_limited_and_not_empty() {
         let strings = |stop: Value| Stop::strings(Some(serde_json::from_value(stop).unwrap()));
         assert_eq!(strings(json!("a")).unwrap(), ["a"]);
         assert_eq!(strings(json!(["a", "b"])).unwrap(), ["a", "b"]);

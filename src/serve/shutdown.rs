@@ -1,4 +1,4 @@
-//! Listening, and ending in good order.
+//! Listening and graceful shutdown.
 
 use std::future::IntoFuture;
 use std::io::{ErrorKind, Write};
@@ -19,10 +19,10 @@ use super::error::ApiError;
 use super::{router, ServeOptions};
 use crate::{Engine, Error, Result};
 
-/// How long the engine may take to end the answers, once the server ends.
+/// How long the engine may take to end the answers after a signal.
 const ENGINE_GRACE: Duration = Duration::from_secs(2);
 
-/// How long clients may then take to receive what is on its way.
+/// How long clients may then take to receive the rest of their responses.
 const CLIENT_GRACE: Duration = Duration::from_secs(3);
 
 /// Serves `engine` at `host`, a name or an address, and `port` until a signal: Ctrl-C or SIGTERM. Port 0 is any free
@@ -37,14 +37,14 @@ pub async fn serve(engine: Engine, host: &str, port: u16, mut options: ServeOpti
     let listener = listen(host, port).await?;
     let address = listener.local_addr().map_err(serve_error)?;
     options.guard.loopback = address.ip().is_loopback();
-    let (cut, cut_off) = watch::channel(false);
+    let (abort, aborted) = watch::channel(false);
     let router =
-        router(&engine, options)?.layer(from_fn_with_state(Abort(cut_off), end_if_cut_off));
+        router(&engine, options)?.layer(from_fn_with_state(Abort(aborted), abort_requests));
     let mut signals = Signals::new()?;
     let (name, chains) = (engine.name(), engine.loaded_chains());
-    say(&format!(
-        "Serving the OpenAI API at http://{address}/v1, its description at http://{address}/docs\n\
-         Models: {name} (all {chains} chains), {name}@1 to {name}@{chains}; or \"chains\": k"
+    print_stderr(&format!(
+        "Serving the OpenAI API at http://{address}/v1, documentation at http://{address}/docs\n\
+         Models: {name} (all {chains} chains), {name}@1 to {name}@{chains}; or use the field \"chains\": k"
     ));
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = axum::serve(listener, router).with_graceful_shutdown(async {
@@ -55,17 +55,17 @@ pub async fn serve(engine: Engine, host: &str, port: u16, mut options: ServeOpti
         ended = &mut serving => return ended.map_err(serve_error),
         () = signals.next() => {}
     }
-    say("Stopping");
+    print_stderr("Stopping");
     let _ = stop.send(());
     tokio::select! {
         ended = &mut serving => ended.map_err(serve_error)?,
-        () = end_answers(&engine, &cut) => say("Some connections are cut off"),
+        () = end_answers(&engine, &abort) => print_stderr("Closing connections that are still open"),
         () = signals.next() => {}
     }
     Ok(())
 }
 
-/// The first address of `host` that can be listened on.
+/// Listens on the first address of `host` that works.
 async fn listen(host: &str, port: u16) -> Result<TcpListener> {
     let invalid = |option, value, problem: String| Error::InvalidOption { option, value, problem };
     let invalid_host = |problem: String| invalid("host", host.to_string(), problem);
@@ -73,9 +73,9 @@ async fn listen(host: &str, port: u16) -> Result<TcpListener> {
     let addresses =
         addresses.map_err(|error| invalid_host(format!("no such host or address: {error}")))?;
     let mut addresses: Vec<SocketAddr> = addresses.collect();
-    // `localhost` is both; clients try the older one first.
+    // `localhost` has an IPv4 and an IPv6 address. Clients try IPv4 first.
     addresses.sort_by_key(SocketAddr::is_ipv6);
-    let mut refused = invalid_host("it has no address".into());
+    let mut refused = invalid_host("the host has no address".into());
     for address in addresses {
         refused = match TcpListener::bind(address).await {
             Ok(listener) => return Ok(listener),
@@ -93,72 +93,72 @@ fn serve_error(error: std::io::Error) -> Error {
     Error::Serve { source: error.into() }
 }
 
-/// Writes a line to stderr, if that is possible.
-fn say(line: &str) {
+/// Writes a line to stderr and ignores errors: stderr may be closed.
+fn print_stderr(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Ends all answers and waits for the clients to receive that.
-async fn end_answers(engine: &Engine, cut: &watch::Sender<bool>) {
+/// Ends all answers, then waits for the clients to receive their responses.
+async fn end_answers(engine: &Engine, abort: &watch::Sender<bool>) {
     let _ = timeout(ENGINE_GRACE, end_in_engine(engine)).await;
-    cut.send_replace(true);
+    abort.send_replace(true);
     sleep(CLIENT_GRACE).await;
 }
 
-/// Ends all answers as their endpoints end them.
+/// Stops the answers in the engine, so that their endpoints respond with an error.
 async fn end_in_engine(engine: &Engine) {
-    // Where answers have ended, those that waited for them begin.
+    // Answers that were waiting start when others end, and must be stopped as well.
     const PAUSE: Duration = Duration::from_millis(20);
     while let Ok(()) = engine.stop_answers().await {
         sleep(PAUSE).await;
     }
 }
 
-/// Whether requests are cut off.
+/// Signals that all requests must end now.
 #[derive(Clone)]
 struct Abort(watch::Receiver<bool>);
 
 impl Abort {
-    /// Waits until they are.
+    /// Waits for the signal.
     async fn wait(mut self) {
-        // A server that is gone has cut them off as well.
-        let _ = self.0.wait_for(|cut_off| *cut_off).await;
+        // An error means that the sender is gone with the server, which is a signal, too.
+        let _ = self.0.wait_for(|aborted| *aborted).await;
     }
 }
 
-/// Middleware: ends requests that have not ended when they are cut off, such as those that still wait for
-/// their turn or have sent half a body.
-async fn end_if_cut_off(
-    State(cut_off): State<Abort>,
+/// Middleware: on the signal, ends requests that are still running, such as those that wait in the queue or have sent
+/// half a body.
+async fn abort_requests(
+    State(abort): State<Abort>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
     let response = tokio::select! {
         biased;
-        () = cut_off.clone().wait() => return Err(Error::Stopped.into()),
+        () = abort.clone().wait() => return Err(Error::Stopped.into()),
         response = next.run(request) => response,
     };
     let kind = response.headers().get(header::CONTENT_TYPE);
     if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream")) {
-        return Ok(response.map(|body| ended_if_cut_off(body, cut_off)));
+        return Ok(response.map(|body| abortable(body, abort)));
     }
     Ok(response)
 }
 
-/// The events of `body`; an error is the last of them if they are cut off.
-fn ended_if_cut_off(body: Body, cut_off: Abort) -> Body {
-    let state = (body.into_data_stream(), Box::pin(cut_off.wait()));
+/// The server-sent events of `body`. On the signal, an error is the last event.
+fn abortable(body: Body, abort: Abort) -> Body {
+    let state = (body.into_data_stream(), Box::pin(abort.wait()));
     Body::from_stream(stream::unfold(Some(state), |state| async {
-        let (mut events, mut cut_off) = state?;
+        let (mut events, mut aborted) = state?;
         tokio::select! {
             biased;
-            () = &mut cut_off => Some((Ok(stopped_event()), None)),
-            event = events.next() => Some((event?, Some((events, cut_off)))),
+            () = &mut aborted => Some((Ok(stopped_event()), None)),
+            event = events.next() => Some((event?, Some((events, aborted)))),
         }
     }))
 }
 
-/// An error as streams have it.
+/// The error event of a stopped engine.
 fn stopped_event() -> Bytes {
     let body = ApiError::from(Error::Stopped).body();
     let data = serde_json::to_string(&body).unwrap_or_default();
@@ -177,10 +177,10 @@ impl Signals {
     #[cfg(unix)]
     fn new() -> Result<Self> {
         use tokio::signal::unix::{signal, SignalKind};
-        let of = |kind| signal(kind).map_err(serve_error);
+        let listen = |kind| signal(kind).map_err(serve_error);
         Ok(Self {
-            terminate: of(SignalKind::terminate())?,
-            interrupt: of(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
         })
     }
 

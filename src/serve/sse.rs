@@ -1,4 +1,4 @@
-//! Streams as server-sent events.
+//! Server-sent events.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::error::ApiError;
 use super::usage::UsageBody;
 use crate::Usage;
 
-/// Comments keep a connection open while a long prompt is read.
+/// The interval of comments that keep a connection open during a long prefill.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// An event of a stream.
@@ -24,24 +24,25 @@ pub struct ServerEvent {
 }
 
 impl ServerEvent {
-    /// An event without a name whose data is the JSON of `data`.
-    pub fn of(data: &impl Serialize) -> Result<Self, ApiError> {
+    /// An event without a name. Its data is `data` as JSON.
+    pub fn json(data: &impl Serialize) -> Result<Self, ApiError> {
         let data = serde_json::to_string(data).map_err(ApiError::internal)?;
         Ok(Self { name: None, data })
     }
 
-    /// With a name.
+    /// Sets the name.
     pub fn named(self, name: &'static str) -> Self {
         Self { name: Some(name), ..self }
     }
 
-    /// What ends the streams of the chat and completions endpoints.
+    /// The last event of the chat and completions endpoints.
     pub fn done() -> Self {
         Self { name: None, data: "[DONE]".into() }
     }
 }
 
-/// `events` as they come. The first error is the last event: a stream that was cut is not taken for whole.
+/// Streams `events`. The stream ends after the first error, which is sent as an event, so that clients can tell an
+/// interrupted answer from a complete one.
 pub fn respond(
     events: impl Stream<Item = Result<ServerEvent, ApiError>> + Send + 'static,
 ) -> Response {
@@ -58,8 +59,8 @@ pub fn respond(
     Sse::new(ended).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
 }
 
-/// `pieces` as events, each in a chunk that `chunk` makes, then a chunk with the tokens used if asked for,
-/// and `[DONE]`. With the last piece of an answer come the index of its prompt and what the answer took.
+/// Turns `pieces` into events, each a chunk made by `chunk`. A chunk with the usage follows if `include_usage`, then
+/// `[DONE]`. The last piece of an answer carries the index of its prompt and the usage.
 pub fn chunks<P: Send + 'static, C: Serialize>(
     pieces: impl Stream<Item = Result<(P, Option<(usize, Usage)>), ApiError>> + Send + 'static,
     include_usage: bool,
@@ -81,7 +82,7 @@ pub fn chunks<P: Send + 'static, C: Serialize>(
     })
 }
 
-/// A piece of an answer, or what follows all of them.
+/// A piece of an answer, or an event after the last piece.
 enum Item<P> {
     Piece(P),
     End(End),

@@ -1,11 +1,11 @@
-//! Messages as chat templates see them.
+//! Messages as the input of chat templates.
 
 use serde_json::{Map, Value};
 
-/// A message: `role`, `content` and whatever else the template shows.
+/// A message: `role`, `content` and other fields that the template uses.
 pub type TemplateMessage = Map<String, Value>;
 
-/// A message with a text or parts.
+/// A message whose content is a text or a list of parts.
 pub fn template_message(role: &str, content: impl Into<Value>) -> TemplateMessage {
     TemplateMessage::from_iter([
         ("role".to_string(), Value::from(role)),
@@ -13,7 +13,7 @@ pub fn template_message(role: &str, content: impl Into<Value>) -> TemplateMessag
     ])
 }
 
-/// Templates know the role of a developer under its older name.
+/// The role in the template: `developer` is the newer name of `system`, which templates expect.
 pub fn template_role(role: &str) -> &str {
     match role {
         "developer" => "system",
@@ -21,8 +21,8 @@ pub fn template_role(role: &str) -> &str {
     }
 }
 
-/// A call of an earlier answer. Templates write arguments as JSON themselves: they get the object that the text of
-/// `function.arguments` is.
+/// A tool call of an earlier answer, with `function.arguments` parsed from JSON text to an object: templates serialize
+/// the arguments themselves.
 pub fn with_parsed_arguments(mut call: Value) -> Value {
     if let Some(arguments) = call.pointer_mut("/function/arguments") {
         let parsed = arguments.as_str().and_then(|text| serde_json::from_str(text).ok());

@@ -1,4 +1,4 @@
-//! Functions that the model may call, and the calls in its answers.
+//! Tools: the functions that the model may call, and the calls in its answers.
 
 use std::collections::HashSet;
 
@@ -13,26 +13,28 @@ use crate::host::grammar::tool_call;
 use crate::text::{Part, ToolCall, ToolParser, MARKERS};
 use crate::{FinishReason, Grammar};
 
+/// The most tools of a request.
 const MAX_TOOLS: usize = 128;
+/// The longest name of a function, in bytes.
 const MAX_NAME_LENGTH: usize = 64;
 
 /// A function that the model may call.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FunctionTool {
-    /// Letters, digits, `_` and `-`.
+    /// 1 to 64 letters, digits, `_` and `-`.
     #[schema(max_length = 64)]
     pub name: String,
     pub description: Option<String>,
-    /// A JSON schema.
+    /// A JSON schema of the arguments.
     #[schema(value_type = Option<Object>)]
     pub parameters: Option<Map<String, Value>>,
-    /// Arguments of a forced call always match the schema.
+    /// Has no effect: the arguments of a forced call always match the schema.
     pub strict: Option<bool>,
 }
 
 impl FunctionTool {
-    /// As OpenAI's chat writes it, without what is left out.
+    /// The tool in the format of OpenAI's chat endpoint, without omitted fields.
     pub fn as_json(&self) -> Value {
         let mut function = Map::from_iter([("name".to_string(), Value::from(self.name.as_str()))]);
         let optional = [
@@ -47,21 +49,21 @@ impl FunctionTool {
     }
 }
 
-/// Which functions are called.
+/// Which functions the model may or must call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToolChoice {
-    /// None.
+    /// No function.
     None,
-    /// Those the model calls by itself.
+    /// The model decides.
     Auto,
-    /// At least one.
+    /// At least one function.
     Required,
-    /// This one.
+    /// This function.
     Named(String),
 }
 
 impl ToolChoice {
-    /// What `tool_choice` says in one word.
+    /// Parses the string form of `tool_choice`.
     pub fn from_mode(mode: &str) -> Result<Self, ApiError> {
         match mode {
             "none" => Ok(Self::None),
@@ -72,23 +74,23 @@ impl ToolChoice {
     }
 }
 
-/// The functions of a request, checked.
+/// The validated tools of a request.
 #[derive(Clone, Debug)]
 pub struct Tools {
     functions: Vec<FunctionTool>,
-    /// The same as templates see them: `{"type": "function", "function": ..}`.
-    shown: Vec<Value>,
+    /// The tools as the chat template gets them: `{"type": "function", "function": ..}`.
+    template_tools: Vec<Value>,
     choice: ToolChoice,
-    /// Whether one answer may hold several calls.
+    /// Whether an answer may contain several calls.
     parallel: bool,
 }
 
 impl Tools {
-    /// Refuses names that are no names and choices that cannot be met. `shown` are the functions as templates see
-    /// them.
+    /// Validates the names of the functions, their schemas and the choice. `template_tools` are the tools as the chat
+    /// template gets them.
     pub fn new(
         functions: Vec<FunctionTool>,
-        shown: Vec<Value>,
+        template_tools: Vec<Value>,
         choice: Option<ToolChoice>,
         parallel: Option<bool>,
     ) -> Result<Self, ApiError> {
@@ -98,17 +100,17 @@ impl Tools {
         }
         let mut names = HashSet::new();
         for (index, FunctionTool { name, parameters, .. }) in functions.iter().enumerate() {
-            let of_a_name = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
-            if name.is_empty() || name.len() > MAX_NAME_LENGTH || !name.chars().all(of_a_name) {
+            let is_name_char = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+            if name.is_empty() || name.len() > MAX_NAME_LENGTH || !name.chars().all(is_name_char) {
                 let message = format!(
-                    "tools[{index}] has a name that is not 1 to {MAX_NAME_LENGTH} letters, digits, _ and -"
+                    "tools[{index}] has an invalid name: expected 1 to {MAX_NAME_LENGTH} letters, digits, _ and -"
                 );
                 return Err(ApiError::invalid_value("tools", message));
             }
             if !names.insert(name.as_str()) {
                 return Err(ApiError::invalid_value(
                     "tools",
-                    format!("two tools are called {name}"),
+                    format!("two tools have the name {name}"),
                 ));
             }
             let kind = parameters.as_ref().and_then(|parameters| parameters.get("type"));
@@ -122,25 +124,26 @@ impl Tools {
         let choice = match choice {
             Some(ToolChoice::Named(name)) if !names.contains(name.as_str()) => {
                 let name: String = name.chars().take(MAX_NAME_LENGTH).collect();
-                let message = format!("tool_choice names {name}, which is not among the tools");
+                let message =
+                    format!("there is no tool {name}: expected the name of one of the tools");
                 return Err(ApiError::invalid_value("tool_choice", message));
             }
             Some(ToolChoice::Required) if functions.is_empty() => {
-                let message = "tool_choice requires a call, and there are no tools";
+                let message = "a call is required, but there are no tools";
                 return Err(ApiError::invalid_value("tool_choice", message));
             }
             choice => choice.unwrap_or(ToolChoice::Auto),
         };
-        Ok(Self { functions, shown, choice, parallel: parallel.unwrap_or(true) })
+        Ok(Self { functions, template_tools, choice, parallel: parallel.unwrap_or(true) })
     }
 
-    /// What the chat template shows of them: nothing where none may be called.
+    /// The tools for the chat template. None if no function may be called.
     pub fn for_template(&self) -> Option<Vec<Value>> {
-        let hidden = self.choice == ToolChoice::None || self.shown.is_empty();
-        (!hidden).then(|| self.shown.clone())
+        let hidden = self.choice == ToolChoice::None || self.template_tools.is_empty();
+        (!hidden).then(|| self.template_tools.clone())
     }
 
-    /// The special tokens that an answer shows: the markers of calls, where there may be some.
+    /// The special tokens that become text: the markers of tool calls, if calls are allowed.
     pub fn shown_tokens(&self) -> &'static [&'static str] {
         if self.functions.is_empty() || self.choice == ToolChoice::None {
             &[]
@@ -149,7 +152,7 @@ impl Tools {
         }
     }
 
-    /// What an answer must match where a call is forced.
+    /// The grammar of a forced call. None if no call is forced.
     pub fn grammar(&self) -> Option<Grammar> {
         let forced: Vec<&FunctionTool> = match &self.choice {
             ToolChoice::None | ToolChoice::Auto => return None,
@@ -165,47 +168,47 @@ impl Tools {
         Some(tool_call(&forced.into_iter().map(schema).collect::<Vec<_>>()))
     }
 
-    /// Refuses stop strings where a call is forced: its end is the call's.
+    /// Fails if a call is forced and there are stop strings.
     pub fn check_stop(&self, stop: &[String]) -> Result<(), ApiError> {
         if !stop.is_empty() && matches!(self.choice, ToolChoice::Required | ToolChoice::Named(_)) {
-            let message = "a forced tool call ends where the call does: leave stop out";
+            let message = "a forced tool call ends with the call: expected no stop strings";
             return Err(ApiError::invalid_value("stop", message));
         }
         Ok(())
     }
 
-    /// Looks for calls in an answer.
+    /// A parser of the calls in an answer.
     pub fn finder(&self) -> CallFinder {
         match self.choice {
             ToolChoice::None => CallFinder::Off,
             ToolChoice::Auto if self.functions.is_empty() => CallFinder::Off,
             ToolChoice::Auto => {
                 let names = self.functions.iter().map(|function| function.name.clone()).collect();
-                let most = if self.parallel { usize::MAX } else { 1 };
-                CallFinder::InText(ToolParser::new(names, most))
+                let max_calls = if self.parallel { usize::MAX } else { 1 };
+                CallFinder::InText(ToolParser::new(names, max_calls))
             }
             ToolChoice::Required | ToolChoice::Named(_) => CallFinder::Forced(String::new()),
         }
     }
 
-    /// Whether the answer is one call of one function, as OpenAI counts it: then it ends with `stop`.
+    /// Whether a named function is forced. OpenAI then reports the finish reason `stop`, not `tool_calls`.
     pub fn is_named(&self) -> bool {
         matches!(self.choice, ToolChoice::Named(_))
     }
 }
 
-/// Finds the calls in one answer.
+/// Finds the calls in an answer.
 pub enum CallFinder {
-    /// All is text.
+    /// There are no calls.
     Off,
-    /// Calls stand between text, in the ways models write them.
+    /// Calls are mixed with text, in the formats of the models.
     InText(ToolParser),
-    /// The answer is one call, by its grammar; its text so far.
+    /// The answer is one call, which matches the grammar. Contains the text so far.
     Forced(String),
 }
 
 impl CallFinder {
-    /// What is certain with `text`.
+    /// Adds text and returns the parts that are now complete.
     pub fn push(&mut self, text: String) -> Vec<Part> {
         match self {
             Self::Off => vec![Part::Text(text)],
@@ -217,7 +220,7 @@ impl CallFinder {
         }
     }
 
-    /// What is left at the end.
+    /// Ends the answer and returns the remaining parts.
     pub fn finish(&mut self, reason: FinishReason) -> Vec<Part> {
         match self {
             Self::Off => Vec::new(),
@@ -229,13 +232,13 @@ impl CallFinder {
         }
     }
 
-    /// Whether all calls that the request takes have come.
+    /// Whether all calls that the request allows have been found.
     pub fn is_full(&self) -> bool {
         matches!(self, Self::InText(parser) if parser.is_full())
     }
 }
 
-/// The call in `text`, whose arguments may be cut off where the answer was.
+/// Parses a forced call. If the answer was cut off at its maximum length, so are the arguments.
 fn forced_call(text: &str, reason: FinishReason) -> Option<ToolCall> {
     #[derive(Deserialize)]
     struct Call<'a> {
@@ -249,15 +252,15 @@ fn forced_call(text: &str, reason: FinishReason) -> Option<ToolCall> {
     if reason != FinishReason::Length {
         return None;
     }
-    // As the grammar of forced calls has it.
+    // The grammar of forced calls allows only this form, without whitespace.
     let (name, arguments) = text.strip_prefix("{\"name\":\"")?.split_once("\",\"arguments\":")?;
     Some(ToolCall { name: name.into(), arguments: arguments.into() })
 }
 
-/// A call in an answer, as OpenAI's chat writes it.
+/// A call in an answer, in the format of OpenAI's chat endpoint.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct FunctionCall {
-    /// Of the call in its answer; in streams only.
+    /// The index of the call in the answer. In streams only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<usize>,
     pub id: String,
@@ -270,12 +273,12 @@ pub struct FunctionCall {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct CalledFunction {
     pub name: String,
-    /// JSON.
+    /// The arguments as JSON text.
     pub arguments: String,
 }
 
 impl FunctionCall {
-    /// `call` with an id of its own.
+    /// `call` with a new id.
     pub fn new(call: ToolCall) -> Self {
         let ToolCall { name, arguments } = call;
         Self {

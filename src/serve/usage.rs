@@ -1,34 +1,33 @@
-//! What an answer took, as OpenAI writes it.
+//! Token counts in OpenAI's format.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::Usage;
 
-/// Tokens of a request and its answers.
+/// The token counts of a request.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct UsageBody {
-    /// Of the prompt, counted once for all answers to it.
+    /// Tokens of the prompts. A prompt counts once, even if it has several answers.
     pub prompt_tokens: usize,
-    /// Of all answers.
+    /// Tokens of all answers.
     pub completion_tokens: usize,
     pub total_tokens: usize,
     pub prompt_tokens_details: PromptTokensDetails,
-    /// The prompts that are counted.
+    /// The indices of the prompts counted so far.
     #[serde(skip)]
     prompts: Vec<usize>,
 }
 
-/// Of the prompt.
+/// Details of the prompt tokens.
 #[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
 pub struct PromptTokensDetails {
-    /// Found in the prefix cache.
+    /// Tokens found in the prefix cache.
     pub cached_tokens: usize,
 }
 
 impl UsageBody {
-    /// Adds that of an answer to the prompt at index `prompt`; the answers to a prompt come one after
-    /// the other in no order.
+    /// Adds an answer to the prompt at index `prompt`. Answers may be added in any order.
     pub fn add(&mut self, prompt: usize, usage: Usage) {
         if !self.prompts.contains(&prompt) {
             self.prompts.push(prompt);
