@@ -30,14 +30,17 @@ impl Labels {
     /// Fails if a value asks for a behaviour that the server does not have.
     pub fn check(&self) -> Result<(), ApiError> {
         if self.store == Some(true) {
-            return Err(ApiError::unsupported("store", "expected false: answers are not stored"));
+            return Err(ApiError::unsupported(
+                "store",
+                "store: expected false, answers are not stored",
+            ));
         }
         if self.service_tier.as_deref().is_some_and(|tier| !["auto", "default"].contains(&tier)) {
-            let message = "expected auto or default: there is one service tier";
+            let message = "service_tier: expected auto or default, there is only one service tier";
             return Err(ApiError::unsupported("service_tier", message));
         }
         if self.modalities.as_ref().is_some_and(|modalities| *modalities != ["text"]) {
-            let message = "expected [\"text\"]: answers are text";
+            let message = "modalities: expected [\"text\"]";
             return Err(ApiError::unsupported("modalities", message));
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! The OpenAI API over HTTP.
 //!
-//! `POST /v1/chat/completions`, `/v1/completions` and `/v1/responses` take the chain count from the model id `NAME@k` or
-//! from the field `"chains": k`. A request with neither is answered by all loaded chains, or by fewer under load
+//! `POST /v1/chat/completions`, `/v1/completions` and `/v1/responses` take the chain count from the model id `NAME@k`
+//! or from the field `"chains": k`. A request with neither is answered by all loaded chains, or by fewer under load
 //! ([`Elastic`]). Unknown fields fail with an error that names the field. `routes.rs` lists the routes.
 
 mod answers;

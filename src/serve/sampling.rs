@@ -104,13 +104,16 @@ impl SamplingFields {
         let breakers = self.dry_sequence_breakers.clone();
         let bytes = breakers.iter().flatten().map(String::len).sum::<usize>();
         if bytes > MAX_STOP_BYTES {
-            let message = format!("{bytes} bytes: expected at most {MAX_STOP_BYTES} in total");
+            let message = format!(
+                "dry_sequence_breakers have {bytes} bytes: expected at most {MAX_STOP_BYTES} in total"
+            );
             return Err(ApiError::invalid_value("dry_sequence_breakers", message));
         }
         let Some(multiplier) = self.dry_multiplier else {
             let alone = self.dry_base.is_some() || self.dry_allowed_length.is_some();
             if alone || breakers.is_some() {
-                let message = "the dry_ fields have no effect without it: expected dry_multiplier";
+                let message =
+                    "the other dry_ fields have no effect without dry_multiplier: expected both";
                 return Err(ApiError::invalid_value("dry_multiplier", message));
             }
             return Ok(None);
@@ -170,7 +173,8 @@ pub fn in_range<T: PartialOrd + std::fmt::Display + Copy>(
 /// Parses the keys of OpenAI's `logit_bias` as token ids.
 fn logit_bias(bias: HashMap<String, f32>) -> Result<Vec<(u32, f32)>, ApiError> {
     if bias.len() > MAX_LOGIT_BIASES {
-        let message = format!("{} tokens: expected at most {MAX_LOGIT_BIASES}", bias.len());
+        let message =
+            format!("logit_bias has {} tokens: expected at most {MAX_LOGIT_BIASES}", bias.len());
         return Err(ApiError::invalid_value("logit_bias", message));
     }
     let bias = bias.into_iter().map(|(token, bias)| {
@@ -179,7 +183,10 @@ fn logit_bias(bias: HashMap<String, f32>) -> Result<Vec<(u32, f32)>, ApiError> {
         let id = token.parse().ok().filter(|id: &u32| id.to_string() == token);
         let id = id.ok_or_else(|| {
             let token: String = token.chars().take(50).collect();
-            ApiError::invalid_value("logit_bias", format!("{token:?} is not a token id"))
+            ApiError::invalid_value(
+                "logit_bias",
+                format!("logit_bias: {token:?} is not a token id"),
+            )
         })?;
         Ok((id, bias))
     });

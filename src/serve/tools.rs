@@ -125,11 +125,11 @@ impl Tools {
             Some(ToolChoice::Named(name)) if !names.contains(name.as_str()) => {
                 let name: String = name.chars().take(MAX_NAME_LENGTH).collect();
                 let message =
-                    format!("there is no tool {name}: expected the name of one of the tools");
+                    format!("tool_choice names {name}: expected the name of one of the tools");
                 return Err(ApiError::invalid_value("tool_choice", message));
             }
             Some(ToolChoice::Required) if functions.is_empty() => {
-                let message = "a call is required, but there are no tools";
+                let message = "tool_choice requires a call, but there are no tools";
                 return Err(ApiError::invalid_value("tool_choice", message));
             }
             choice => choice.unwrap_or(ToolChoice::Auto),
@@ -171,7 +171,7 @@ impl Tools {
     /// Fails if a call is forced and there are stop strings.
     pub fn check_stop(&self, stop: &[String]) -> Result<(), ApiError> {
         if !stop.is_empty() && matches!(self.choice, ToolChoice::Required | ToolChoice::Named(_)) {
-            let message = "a forced tool call ends with the call: expected no stop strings";
+            let message = "stop: expected no stop strings, a forced tool call ends with the call";
             return Err(ApiError::invalid_value("stop", message));
         }
         Ok(())

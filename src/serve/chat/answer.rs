@@ -1,4 +1,4 @@
-//! Answers to a chat, whole or streamed: both are the same pieces.
+//! Answers to a chat, complete or streamed. A complete answer is made from the pieces of the stream.
 
 use futures::{stream, Stream, StreamExt};
 use serde::Serialize;
@@ -12,14 +12,14 @@ use crate::host::vocabulary::Vocabulary;
 use crate::text::Part;
 use crate::{AnswerStream, AnswerToken, Error, FinishReason, Usage};
 
-/// A whole answer: `chat.completion`.
+/// A complete answer: `chat.completion`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ChatCompletion {
     pub id: String,
     pub object: &'static str,
     /// In seconds since 1970.
     pub created: u64,
-    /// NAME@k: the chains that have answered.
+    /// NAME@k, where k is the number of chains that answered.
     pub model: String,
     pub system_fingerprint: &'static str,
     pub choices: Vec<Choice>,
@@ -32,11 +32,11 @@ pub struct Choice {
     pub index: usize,
     pub message: Message,
     pub logprobs: Option<ChatLogprobs>,
-    /// stop, length or tool_calls.
+    /// `stop`, `length` or `tool_calls`.
     pub finish_reason: &'static str,
 }
 
-/// What the model says.
+/// The message of the model.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub struct Message {
     pub role: &'static str,
@@ -53,22 +53,22 @@ pub struct ChatCompletionChunk {
     pub object: &'static str,
     /// In seconds since 1970.
     pub created: u64,
-    /// NAME@k: the chains that answer.
+    /// NAME@k, where k is the number of chains that answer.
     pub model: String,
     pub system_fingerprint: &'static str,
     pub choices: Vec<ChunkChoice>,
-    /// In the last chunk, if asked for.
+    /// In the last chunk, with `include_usage`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<UsageBody>,
 }
 
-/// What is new in one of the answers.
+/// A piece of one of the answers.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ChunkChoice {
     pub index: usize,
     pub delta: Delta,
     pub logprobs: Option<ChatLogprobs>,
-    /// With the last piece of the answer: stop, length or tool_calls.
+    /// In the last piece of the answer: `stop`, `length` or `tool_calls`.
     pub finish_reason: Option<&'static str>,
     #[serde(skip)]
     pub usage: Option<Usage>,
@@ -85,29 +85,31 @@ pub struct Delta {
     pub tool_calls: Vec<FunctionCall>,
 }
 
-/// One of the answers to a chat, as it comes.
+/// The stream of one of the answers to a chat.
 pub struct ChoiceStream {
     index: usize,
     parts: PartStream,
-    found: usize,
+    /// The number of tool calls so far.
+    calls: usize,
+    /// Whether a named function is forced.
     named: bool,
     with_logprobs: bool,
 }
 
 impl ChoiceStream {
-    /// The answer at `index`, in which calls of `tools` are looked for.
+    /// The answer at `index`, in which calls of `tools` are parsed.
     pub fn new(index: usize, answer: AnswerStream, tools: &Tools, with_logprobs: bool) -> Self {
         let (parts, named) = (PartStream::new(answer, tools), tools.is_named());
-        Self { index, parts, found: 0, named, with_logprobs }
+        Self { index, parts, calls: 0, named, with_logprobs }
     }
 
-    /// What is new; None after the end.
+    /// The next piece. None after the end.
     async fn next(&mut self, vocabulary: &Vocabulary) -> Result<Option<ChunkChoice>, Error> {
         while let Some(new) = self.parts.next().await? {
             let delta = self.delta(new.parts);
             let logprobs = self.logprobs(&new.tokens, vocabulary);
-            let something = delta.content.is_some() || !delta.tool_calls.is_empty();
-            if something || new.end.is_some() || logprobs.is_some() {
+            let has_content = delta.content.is_some() || !delta.tool_calls.is_empty();
+            if has_content || new.end.is_some() || logprobs.is_some() {
                 let (reason, usage) = new.end.unzip();
                 let finish_reason = reason.map(|reason| self.finish_reason(reason));
                 let index = self.index;
@@ -124,8 +126,8 @@ impl ChoiceStream {
                 Part::Text(text) if text.is_empty() => {}
                 Part::Text(text) => delta.content.get_or_insert_default().push_str(&text),
                 Part::Call(call) => {
-                    let call = FunctionCall { index: Some(self.found), ..FunctionCall::new(call) };
-                    self.found += 1;
+                    let call = FunctionCall { index: Some(self.calls), ..FunctionCall::new(call) };
+                    self.calls += 1;
                     delta.tool_calls.push(call);
                 }
             }
@@ -141,12 +143,12 @@ impl ChoiceStream {
 
     fn finish_reason(&self, reason: FinishReason) -> &'static str {
         match reason {
-            FinishReason::Stop if self.found > 0 && !self.named => "tool_calls",
+            FinishReason::Stop if self.calls > 0 && !self.named => "tool_calls",
             reason => reason.as_str(),
         }
     }
 
-    /// The whole answer.
+    /// Waits for the complete answer.
     pub async fn whole(mut self, vocabulary: &Vocabulary) -> Result<(Choice, Usage), Error> {
         let mut choice = Choice { index: self.index, ..Choice::default() };
         choice.message.role = "assistant";
@@ -167,7 +169,7 @@ impl ChoiceStream {
         Ok((choice, usage))
     }
 
-    /// The answer piece by piece, after one that says who speaks.
+    /// The pieces of the answer. The first one contains only the role.
     pub fn pieces(
         self,
         vocabulary: std::sync::Arc<Vocabulary>,

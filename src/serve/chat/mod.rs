@@ -20,7 +20,7 @@ use super::Served;
 use answer::{ChatCompletion, ChatCompletionChunk, ChoiceStream, ChunkChoice};
 use request::{Chat, ChatCompletionRequest};
 
-/// Answers a conversation.
+/// Answer a conversation.
 #[utoipa::path(
     post,
     path = "/v1/chat/completions",
@@ -28,7 +28,7 @@ use request::{Chat, ChatCompletionRequest};
     responses(
         (
             status = 200,
-            description = "The answer; with \"stream\": true, pieces of it as server-sent events",
+            description = "The answer, or, with \"stream\": true, its pieces as server-sent events",
             content((ChatCompletion = "application/json"), (ChatCompletionChunk = "text/event-stream")),
         ),
         ErrorResponses,
@@ -66,7 +66,7 @@ async fn whole(
     let choices = try_join_all(choices.into_iter().map(|choice| choice.whole(vocabulary))).await?;
     let (choices, usages): (Vec<_>, Vec<_>) = choices.into_iter().unzip();
     let mut usage = UsageBody::default();
-    usages.into_iter().for_each(|of_choice| usage.add(0, of_choice));
+    usages.into_iter().for_each(|answer| usage.add(0, answer));
     let completion = ChatCompletion {
         id: new_id("chatcmpl"),
         object: "chat.completion",
@@ -86,13 +86,13 @@ fn streamed(
     include_usage: bool,
 ) -> Response {
     let vocabulary = served.engine.vocabulary();
-    let used = |piece: ChunkChoice| {
+    let with_usage = |piece: ChunkChoice| {
         let usage = piece.usage.map(|usage| (0, usage));
         (piece, usage)
     };
     let pieces = choices.into_iter().map(|choice| {
         let pieces = choice.pieces(vocabulary.clone());
-        pieces.map(move |piece| piece.map(used).map_err(ApiError::from)).boxed()
+        pieces.map(move |piece| piece.map(with_usage).map_err(ApiError::from)).boxed()
     });
     let chunk = ChatCompletionChunk {
         id: new_id("chatcmpl"),
@@ -110,7 +110,7 @@ fn streamed(
     };
     let chunks = sse::chunks(stream::select_all(pieces), include_usage, chunk);
     sse::respond(chunks.inspect(move |_| {
-        // The request is in progress until its stream is dropped.
+        // The request is active until its stream is dropped.
         let _ = &chosen;
     }))
 }

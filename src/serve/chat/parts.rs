@@ -1,4 +1,4 @@
-//! An answer as text and calls of functions.
+//! An answer as text and tool calls.
 
 use futures::TryStreamExt;
 
@@ -6,29 +6,29 @@ use super::super::tools::{CallFinder, Tools};
 use crate::text::Part;
 use crate::{AnswerStream, AnswerToken, Error, FinishReason, Usage};
 
-/// An answer in which calls are looked for, as it comes.
+/// The stream of an answer in which tool calls are parsed.
 pub struct PartStream {
     answer: AnswerStream,
     calls: CallFinder,
     ended: bool,
 }
 
-/// What is new in an answer.
+/// The next piece of an answer.
 pub struct NewParts {
     pub parts: Vec<Part>,
-    /// The tokens that have come.
+    /// The tokens of the piece.
     pub tokens: Vec<AnswerToken>,
-    /// At the end: why it ends, and what the answer took.
+    /// In the last piece: the finish reason and the usage.
     pub end: Option<(FinishReason, Usage)>,
 }
 
 impl PartStream {
-    /// `answer`, in which calls of `tools` are looked for.
+    /// `answer`, in which calls of `tools` are parsed.
     pub fn new(answer: AnswerStream, tools: &Tools) -> Self {
         Self { answer, calls: tools.finder(), ended: false }
     }
 
-    /// What is new; None after the end.
+    /// The next piece. None after the end.
     pub async fn next(&mut self) -> Result<Option<NewParts>, Error> {
         if self.ended {
             return Ok(None);

@@ -22,7 +22,7 @@ use super::super::template_message::{
 use super::super::tools::{FunctionTool, ToolChoice, Tools};
 use crate::{ChainCount, Prompt, Request, SamplingDefaults};
 
-/// The body, for its description.
+/// The body, for the OpenAPI document.
 #[derive(Deserialize, ToSchema)]
 #[allow(dead_code, reason = "describes the body")]
 pub struct ChatCompletionRequest {
@@ -39,20 +39,21 @@ pub struct ChatCompletionRequest {
 pub struct ChatFields {
     #[schema(min_items = 1)]
     messages: Vec<ChatMessage>,
-    /// The most tokens of an answer; by default what fits the context.
+    /// The maximum number of tokens of an answer. Default: as many as fit the context.
     max_tokens: Option<u32>,
-    /// The same; if both are given, the smaller counts.
+    /// The same as `max_tokens`. If both are given, the smaller value applies.
     max_completion_tokens: Option<u32>,
-    /// How many answers.
+    /// The number of answers.
     #[schema(minimum = 1, maximum = 128, default = 1)]
     n: Option<u32>,
     stop: Option<Stop>,
+    /// Send the answer as server-sent events.
     #[schema(default = false)]
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
-    /// Log-probabilities of the answer's tokens.
+    /// Return the log-probabilities of the answer's tokens.
     logprobs: Option<bool>,
-    /// And of so many of the likeliest tokens in their places.
+    /// Also return the log-probabilities of this many most likely tokens at each position.
     #[schema(minimum = 0, maximum = 20)]
     top_logprobs: Option<u32>,
     response_format: Option<ResponseFormat>,
@@ -60,10 +61,11 @@ pub struct ChatFields {
     #[schema(max_items = 128)]
     tools: Option<Vec<ToolField>>,
     tool_choice: Option<ToolChoiceField>,
+    /// Whether an answer may contain several calls. Default: true.
     parallel_tool_calls: Option<bool>,
-    /// For chat templates that have a switch for it.
+    /// A variable of the chat template.
     enable_thinking: Option<bool>,
-    /// For chat templates that show it: low, medium or high.
+    /// A variable of the chat template: `low`, `medium` or `high`.
     reasoning_effort: Option<String>,
     /// Further variables of the chat template.
     #[schema(value_type = Option<Object>)]
@@ -74,7 +76,7 @@ pub struct ChatFields {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StreamOptions {
-    /// Send a last chunk with the tokens used.
+    /// Send a last chunk with the usage.
     pub include_usage: Option<bool>,
     /// Only `false`.
     pub include_obfuscation: Option<bool>,
@@ -83,15 +85,15 @@ pub struct StreamOptions {
 /// A message.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ChatMessage {
-    /// system, developer (the same), user, assistant or tool.
+    /// `system`, `developer` (a synonym of `system`), `user`, `assistant` or `tool`.
     role: String,
     content: Option<Content>,
-    /// Whatever else the chat template shows: name, tool_calls, tool_call_id, reasoning_content, ..
+    /// Other fields that the chat template uses, such as name, tool_calls, tool_call_id and reasoning_content.
     #[serde(flatten)]
     others: IndexMap<String, Value>,
 }
 
-/// A text, or several. They are joined by newlines where the chat template does not know parts.
+/// A text, or a list of text parts. Parts are joined by newlines if the chat template supports only texts.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "expected a string or a list of parts of type text")]
 pub enum Content {
@@ -102,7 +104,7 @@ pub enum Content {
 /// A part of a message.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct TextPart {
-    /// text
+    /// `text`.
     #[serde(rename = "type")]
     kind: String,
     text: Option<String>,
@@ -111,17 +113,17 @@ pub struct TextPart {
     others: HashMap<String, IgnoredAny>,
 }
 
-/// A tool of a chat.
+/// A tool.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ToolField {
-    /// function
+    /// `function`.
     #[serde(rename = "type")]
     kind: String,
     function: FunctionTool,
 }
 
-/// Which functions are called.
+/// Which functions the model may or must call.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(
     untagged,
@@ -132,11 +134,11 @@ pub enum ToolChoiceField {
     Named(NamedTool),
 }
 
-/// A tool by its name.
+/// The tool that must be called.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NamedTool {
-    /// function
+    /// `function`.
     #[serde(rename = "type")]
     kind: String,
     function: NamedFunction,
@@ -148,7 +150,7 @@ pub struct NamedFunction {
     name: String,
 }
 
-/// A chat, checked and in the engine's terms.
+/// A validated request of the chat endpoint.
 pub struct Chat {
     pub request: Request,
     pub choices: usize,
@@ -158,12 +160,12 @@ pub struct Chat {
 }
 
 impl Chat {
-    /// The chat that `fields` ask for at `k` chains of a model with a context of `longest` tokens. `defaults` are those
-    /// of the model for what the fields leave out.
-    pub fn of(
+    /// Validates `fields` for an answer at `k` chains. `context` is the longest sequence, in tokens. `defaults` are the
+    /// model's sampling defaults.
+    pub fn from_fields(
         fields: &mut Fields,
         k: ChainCount,
-        longest: usize,
+        context: usize,
         defaults: &SamplingDefaults,
     ) -> Result<Self, ApiError> {
         let chat: ChatFields = fields.take()?;
@@ -173,13 +175,14 @@ impl Chat {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
-        let choices = check_choices(chat.n.unwrap_or(1), 1, max_tokens, longest)?;
+        let choices = check_choices(chat.n.unwrap_or(1), 1, max_tokens, context)?;
         let sent = fields.sent("tools");
         let tools = tools(chat.tools, sent, chat.tool_choice, chat.parallel_tool_calls)?;
-        let given = grammar(chat.response_format, chat.grammar)?;
+        let requested = grammar(chat.response_format, chat.grammar)?;
         let forced = tools.grammar();
-        if given.is_some() && forced.is_some() {
-            let message = "a forced tool call and another form of the answer exclude each other";
+        if requested.is_some() && forced.is_some() {
+            let message =
+                "a forced tool call excludes response_format and grammar: expected one of them";
             return Err(ApiError::invalid_value("tool_choice", message));
         }
         let conversation = Conversation {
@@ -197,7 +200,7 @@ impl Chat {
         request.max_tokens = max_tokens.map(|tokens| tokens as usize);
         request.stop = Stop::strings(chat.stop)?;
         tools.check_stop(&request.stop)?;
-        request.grammar = given.or(forced);
+        request.grammar = requested.or(forced);
         request.logprobs = logprobs(chat.logprobs, chat.top_logprobs)?;
         request.shown_tokens = tools.shown_tokens();
         let options = chat.stream_options.unwrap_or_default();
@@ -208,27 +211,27 @@ impl Chat {
     }
 }
 
-/// Refuses options of a stream that colm does not have.
+/// Fails if an option of the stream is not supported.
 pub fn check_stream_options(options: &StreamOptions) -> Result<(), ApiError> {
     if options.include_obfuscation == Some(true) {
-        let message = "streams are not obfuscated: leave include_obfuscation out";
+        let message = "include_obfuscation: expected false, streams are not obfuscated";
         return Err(ApiError::unsupported("stream_options.include_obfuscation", message));
     }
     Ok(())
 }
 
-fn logprobs(asked: Option<bool>, top: Option<u32>) -> Result<Option<usize>, ApiError> {
+fn logprobs(enabled: Option<bool>, top: Option<u32>) -> Result<Option<usize>, ApiError> {
     in_range("top_logprobs", top, 0..=MAX_TOP_LOGPROBS)?;
-    match (asked, top) {
+    match (enabled, top) {
         (Some(true), top) => Ok(Some(top.unwrap_or(0) as usize)),
         (_, None | Some(0)) => Ok(None),
         (_, Some(_)) => {
-            Err(ApiError::invalid_value("top_logprobs", "top_logprobs needs \"logprobs\": true"))
+            Err(ApiError::invalid_value("top_logprobs", "top_logprobs requires \"logprobs\": true"))
         }
     }
 }
 
-/// What the template sees besides messages and tools: only what the request says.
+/// The variables of the chat template other than messages and tools. They are defined only if the request sets them.
 fn variables(
     enable_thinking: Option<bool>,
     effort: Option<String>,
@@ -237,7 +240,7 @@ fn variables(
     const OTHERS: &str = "chat_template_kwargs";
     let mut variables = others.unwrap_or_default();
     if let Some(name) = OWN_VARIABLES.into_iter().find(|name| variables.contains_key(*name)) {
-        let message = format!("{name} is set by the server: leave it out");
+        let message = format!("{name} is set by the server: expected other variables only");
         return Err(ApiError::invalid_value(format!("{OTHERS}.{name}"), message));
     }
     let fields = [
@@ -247,17 +250,17 @@ fn variables(
     for (name, value) in fields {
         let Some(value) = value else { continue };
         if variables.insert(name.into(), value).is_some() {
-            let message = format!("{name} is given twice: leave one out");
+            let message = format!("{name} is given twice: expected it once");
             return Err(ApiError::invalid_value(format!("{OTHERS}.{name}"), message));
         }
     }
     Ok(variables)
 }
 
-/// Variables of templates that no request sets directly.
+/// Template variables that the server sets itself.
 const OWN_VARIABLES: [&str; 4] = ["messages", "tools", "add_generation_prompt", "strftime_now"];
 
-/// The effort that templates are shown.
+/// Validates `reasoning_effort`.
 pub fn reasoning_effort(effort: String) -> Result<String, ApiError> {
     match effort.as_str() {
         "low" | "medium" | "high" => Ok(effort),
@@ -265,7 +268,7 @@ pub fn reasoning_effort(effort: String) -> Result<String, ApiError> {
     }
 }
 
-/// The tools, which templates see as they are `sent`.
+/// Validates the tools. The chat template gets them as they were `sent`.
 fn tools(
     tools: Option<Vec<ToolField>>,
     sent: Option<Value>,
@@ -274,7 +277,7 @@ fn tools(
 ) -> Result<Tools, ApiError> {
     let tools = tools.unwrap_or_default();
     if let Some(index) = tools.iter().position(|tool| tool.kind != "function") {
-        let message = "expected a tool of type function: colm has no tools of its own";
+        let message = "expected a tool of type function: there are no built-in tools";
         return Err(ApiError::unsupported(format!("tools[{index}].type"), message));
     }
     let choice = match choice {
@@ -288,22 +291,27 @@ fn tools(
             return Err(ApiError::unsupported("tool_choice.type", message));
         }
     };
-    let shown = match sent {
+    let template_tools = match sent {
         Some(Value::Array(sent)) => sent,
         _ => Vec::new(),
     };
-    Tools::new(tools.into_iter().map(|tool| tool.function).collect(), shown, choice, parallel)
+    Tools::new(
+        tools.into_iter().map(|tool| tool.function).collect(),
+        template_tools,
+        choice,
+        parallel,
+    )
 }
 
 fn messages(messages: Vec<ChatMessage>) -> Result<Vec<TemplateMessage>, ApiError> {
     if messages.is_empty() {
         return Err(ApiError::invalid_value("messages", "expected at least one message"));
     }
-    messages.into_iter().enumerate().map(|(index, message)| shown_message(index, message)).collect()
+    messages.into_iter().enumerate().map(|(index, message)| chat_message(index, message)).collect()
 }
 
-/// The message as chat templates see it.
-fn shown_message(index: usize, message: ChatMessage) -> Result<TemplateMessage, ApiError> {
+/// The message as the chat template gets it.
+fn chat_message(index: usize, message: ChatMessage) -> Result<TemplateMessage, ApiError> {
     let at = |field: &str| format!("messages[{index}].{field}");
     let role = message.role.as_str();
     if !["system", "developer", "user", "assistant", "tool"].contains(&role) {
@@ -315,26 +323,26 @@ fn shown_message(index: usize, message: ChatMessage) -> Result<TemplateMessage, 
         Some(Content::Parts(parts)) => text_parts(parts, &at("content"))?,
         None => Value::Null,
     };
-    let mut shown = template_message(template_role(role), content);
+    let mut converted = template_message(template_role(role), content);
     for (field, value) in message.others {
         let value = match field.as_str() {
             "tool_calls" if !value.is_null() => tool_calls(value, &at("tool_calls"))?,
             _ => value,
         };
-        shown.insert(field, value);
+        converted.insert(field, value);
     }
     let no_calls = |field: &str, value: &Value| {
         field == "tool_calls" && value.as_array().is_some_and(Vec::is_empty)
     };
-    shown.retain(|field, value| !value.is_null() && !no_calls(field, value));
-    if !shown.contains_key("content") && !shown.contains_key("tool_calls") {
-        let message = format!("messages[{index}] has neither content nor tool_calls");
+    converted.retain(|field, value| !value.is_null() && !no_calls(field, value));
+    if !converted.contains_key("content") && !converted.contains_key("tool_calls") {
+        let message = format!("messages[{index}] has no content: expected content or tool_calls");
         return Err(ApiError::invalid_value(at("content"), message));
     }
-    Ok(shown)
+    Ok(converted)
 }
 
-/// Parts, all of them texts.
+/// Converts text parts. Fails if a part is not a text.
 fn text_parts(parts: Vec<TextPart>, at: &str) -> Result<Value, ApiError> {
     let texts = parts.into_iter().enumerate().map(|(index, part)| match part.text {
         Some(text) if part.kind == "text" && part.others.is_empty() => {
@@ -343,7 +351,7 @@ fn text_parts(parts: Vec<TextPart>, at: &str) -> Result<Value, ApiError> {
         _ => {
             let kind: String = part.kind.chars().take(50).collect();
             let message = format!(
-                "a part of type {kind}: expected {{\"type\": \"text\", \"text\": ..}}, and nothing else"
+                "a part of type {kind}: expected only {{\"type\": \"text\", \"text\": ..}}"
             );
             Err(ApiError::unsupported(format!("{at}[{index}]"), message))
         }
@@ -351,16 +359,16 @@ fn text_parts(parts: Vec<TextPart>, at: &str) -> Result<Value, ApiError> {
     texts.collect()
 }
 
-/// The calls of an earlier answer.
+/// Validates the tool calls of an earlier answer.
 fn tool_calls(calls: Value, at: &str) -> Result<Value, ApiError> {
     #[derive(Deserialize)]
-    #[allow(dead_code, reason = "its types are checked")]
+    #[allow(dead_code, reason = "only its types are checked")]
     struct Call {
         id: Option<String>,
         function: Function,
     }
     #[derive(Deserialize)]
-    #[allow(dead_code, reason = "its types are checked")]
+    #[allow(dead_code, reason = "only its types are checked")]
     struct Function {
         name: String,
         arguments: Value,

@@ -1,4 +1,4 @@
-//! Answers to a prompt, whole or streamed: both are the same pieces.
+//! Answers to a prompt, complete or streamed. A complete answer is made from the pieces of the stream.
 
 use std::sync::Arc;
 
@@ -12,48 +12,48 @@ use crate::host::vocabulary::Vocabulary;
 use crate::text::AnswerText;
 use crate::{AnswerStream, Error, Usage};
 
-/// A whole answer, or a piece of one: `text_completion`.
+/// A complete answer, or a piece of a streamed one: `text_completion`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Completion {
     pub id: String,
     pub object: &'static str,
     /// In seconds since 1970.
     pub created: u64,
-    /// NAME@k: the chains that have answered.
+    /// NAME@k, where k is the number of chains that answered.
     pub model: String,
     pub system_fingerprint: &'static str,
     pub choices: Vec<CompletionChoice>,
-    /// Of a stream in its last chunk, if asked for.
+    /// In a stream only in the last chunk, with `include_usage`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<UsageBody>,
 }
 
-/// One of the answers, or what is new in it.
+/// One of the answers, or a piece of it.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct CompletionChoice {
     pub text: String,
-    /// The answers to each prompt stand together, prompt by prompt.
+    /// The position of the answer. Answers are ordered by prompt.
     pub index: usize,
     pub logprobs: Option<CompletionLogprobs>,
-    /// At the end: stop or length.
+    /// In the last piece: `stop` or `length`.
     pub finish_reason: Option<&'static str>,
     #[serde(skip)]
     pub usage: Option<Usage>,
 }
 
-/// A prompt as an answer shows it.
+/// A prompt that is repeated before its answer.
 pub struct Echo {
     text: String,
-    /// The tokens, and where in the text each begins.
+    /// Each token, with the offset in the text at which it begins, in characters.
     tokens: Vec<(usize, u32)>,
 }
 
 impl Echo {
-    /// The prompt `tokens`; its text, if it was given as text.
-    pub fn of(tokens: &[u32], text: Option<String>, vocabulary: &Vocabulary) -> Self {
+    /// The prompt with these tokens, and its text if it was given as text.
+    pub fn new(tokens: &[u32], text: Option<String>, vocabulary: &Vocabulary) -> Self {
         let without_names = Self::decoded(tokens, |token| vocabulary.text_bytes(token, &[]));
         let Some(text) = text else { return without_names };
-        // A text may have the names of special tokens.
+        // A text may contain the names of special tokens.
         let with_names = Self::decoded(tokens, |token| vocabulary.bytes(token));
         let decoded = if with_names.text == text { with_names } else { without_names };
         Self { text, ..decoded }
@@ -74,19 +74,19 @@ impl Echo {
     }
 }
 
-/// One of the answers to a prompt, as it comes.
+/// The stream of one of the answers to a prompt.
 pub struct ChoiceStream {
     index: usize,
     answer: AnswerStream,
-    /// What the next piece begins with.
+    /// The prompt to repeat before the first piece.
     echo: Option<Arc<Echo>>,
-    /// Where the answer begins in the text.
+    /// The offset in the text at which the answer begins, in characters.
     begins: usize,
     with_logprobs: bool,
 }
 
 impl ChoiceStream {
-    /// The answer at `index`, after its prompt if there is an `echo`.
+    /// The answer at `index`, after the prompt `echo` if there is one.
     pub fn new(
         index: usize,
         answer: AnswerStream,
@@ -97,7 +97,7 @@ impl ChoiceStream {
         Self { index, answer, echo, begins, with_logprobs }
     }
 
-    /// What is new; None after the end.
+    /// The next piece. None after the end.
     async fn next(&mut self, vocabulary: &Vocabulary) -> Result<Option<CompletionChoice>, Error> {
         let Some(piece) = self.answer.try_next().await? else { return Ok(None) };
         let mut choice = match self.echo.take() {
@@ -123,7 +123,7 @@ impl ChoiceStream {
         if self.with_logprobs {
             let found = self.answer.prompt_logprobs();
             let logprobs = choice.logprobs.get_or_insert_default();
-            // Nothing predicts the first token.
+            // The first token is not predicted.
             let found = std::iter::once(None).chain(found.iter().map(Some));
             for (&(offset, token), found) in echo.tokens.iter().zip(found) {
                 logprobs.push(token, offset, found, vocabulary);
@@ -132,7 +132,7 @@ impl ChoiceStream {
         choice
     }
 
-    /// The whole answer, and the mean log-probability of its tokens, if it has any.
+    /// Waits for the complete answer. Also returns the mean log-probability of its tokens.
     pub async fn whole(
         mut self,
         vocabulary: &Vocabulary,
@@ -149,7 +149,7 @@ impl ChoiceStream {
         Ok((whole, self.answer.mean_logprob()))
     }
 
-    /// The answer piece by piece.
+    /// The pieces of the answer.
     pub fn pieces(
         self,
         vocabulary: Arc<Vocabulary>,

@@ -1,4 +1,4 @@
-//! Log-probabilities as the completions endpoint writes them.
+//! Log-probabilities in the format of OpenAI's completions endpoint.
 
 use std::fmt::Write;
 
@@ -10,22 +10,23 @@ use super::super::logprobs::finite;
 use crate::host::vocabulary::Vocabulary;
 use crate::Logprobs;
 
-/// Those of the tokens of a text, in lists of equal length.
+/// The log-probabilities of the tokens of a text, as lists of equal length.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct CompletionLogprobs {
-    /// The tokens' texts; `bytes:\xNN..` for what is no whole character.
+    /// The text of each token, or `bytes:\xNN..` if it is not valid UTF-8.
     pub tokens: Vec<String>,
-    /// Natural logarithms; null for a prompt's first token, which nothing predicts.
+    /// The natural logarithm of the probability of each token. null for the first token of a prompt, which is not
+    /// predicted.
     pub token_logprobs: Vec<Option<f64>>,
-    /// The likeliest tokens in each place, and the one that stands there.
+    /// The most likely tokens at each position, and the token at that position.
     #[schema(value_type = Vec<Option<Object>>)]
     pub top_logprobs: Vec<Option<IndexMap<String, f64>>>,
-    /// Where in the text each token begins, in characters.
+    /// The offset of each token in the text, in characters.
     pub text_offset: Vec<usize>,
 }
 
 impl CompletionLogprobs {
-    /// Adds the token `id` that begins at `offset`.
+    /// Appends the token `id`, which begins at `offset`.
     pub fn push(
         &mut self,
         id: u32,
@@ -46,7 +47,7 @@ impl CompletionLogprobs {
         self.text_offset.push(offset);
     }
 
-    /// Adds those of the text that follows.
+    /// Appends the log-probabilities of the text that follows.
     pub fn extend(&mut self, more: Self) {
         self.tokens.extend(more.tokens);
         self.token_logprobs.extend(more.token_logprobs);
@@ -55,7 +56,7 @@ impl CompletionLogprobs {
     }
 }
 
-/// The text of a token, in a form that no other token has.
+/// The text of a token, unique even if the token is not valid UTF-8.
 fn token_text(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.into(),
@@ -71,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_that_are_no_characters_have_different_texts() {
+    fn invalid_utf8_is_written_as_bytes() {
         assert_eq!(token_text("né".as_bytes()), "né");
         assert_eq!(token_text(&[0xe2, 0x80]), "bytes:\\xe2\\x80");
     }

@@ -23,7 +23,7 @@ use crate::{Prompt, Request, Usage};
 use answer::{ChoiceStream, Completion, CompletionChoice, Echo};
 use request::{CompletionRequest, Completions};
 
-/// Goes on from a text, or from several.
+/// Complete one or more prompts.
 #[utoipa::path(
     post,
     path = "/v1/completions",
@@ -31,7 +31,7 @@ use request::{CompletionRequest, Completions};
     responses(
         (
             status = 200,
-            description = "The answer; with \"stream\": true, pieces of it as server-sent events",
+            description = "The answer, or, with \"stream\": true, its pieces as server-sent events",
             content((Completion = "application/json"), (Completion = "text/event-stream")),
         ),
         ErrorResponses,
@@ -69,11 +69,11 @@ pub async fn create(
         pieces.map(move |answer| (prompt, answer.pieces(vocabulary.clone())))
     });
     let pieces = pieces.map(|(prompt, pieces)| {
-        let used = move |piece: CompletionChoice| {
+        let with_usage = move |piece: CompletionChoice| {
             let usage = piece.usage.map(|usage| (prompt, usage));
             (piece, usage)
         };
-        pieces.map(move |piece| piece.map(used).map_err(ApiError::from)).boxed()
+        pieces.map(move |piece| piece.map(with_usage).map_err(ApiError::from)).boxed()
     });
     let chunk = move |piece: Option<CompletionChoice>, usage| Completion {
         choices: piece.into_iter().collect(),
@@ -82,7 +82,7 @@ pub async fn create(
     };
     let chunks = sse::chunks(stream::select_all(pieces), include_usage, chunk);
     Ok(sse::respond(chunks.inspect(move |_| {
-        // The request is in progress until its stream is dropped.
+        // The request is active until its stream is dropped.
         let _ = &chosen;
     })))
 }
@@ -90,11 +90,11 @@ pub async fn create(
 /// The answers to one prompt.
 struct Started {
     answers: Vec<ChoiceStream>,
-    /// How many of them are wanted: the best.
+    /// How many of them, the best ones, are returned.
     n: usize,
 }
 
-/// Has the engine answer every prompt.
+/// Starts the answers to every prompt.
 async fn start(served: &Served, completions: Completions) -> Result<Vec<Started>, ApiError> {
     let Completions { requests, n, best_of, echo, logprobs, .. } = completions;
     let engine = &served.engine;
@@ -105,17 +105,18 @@ async fn start(served: &Served, completions: Completions) -> Result<Vec<Started>
         };
         let seed = request.seed;
         let prepared = engine.prepare(request).await?;
-        let shown = echo.then(|| Arc::new(Echo::new(prepared.prompt(), text, engine.vocabulary())));
+        let echoed =
+            echo.then(|| Arc::new(Echo::new(prepared.prompt(), text, engine.vocabulary())));
         let answers = start_answers(engine, &prepared, best_of, seed).await?;
         let answers = answers.into_iter().enumerate().map(|(index, answer)| {
-            ChoiceStream::new(prompt * n + index, answer, shown.clone(), logprobs)
+            ChoiceStream::new(prompt * n + index, answer, echoed.clone(), logprobs)
         });
         Ok::<_, ApiError>(Started { answers: answers.collect(), n })
     };
     try_join_all(requests.into_iter().enumerate().map(prompt)).await
 }
 
-/// The whole answers, and what they took.
+/// Waits for the complete answers. Also returns the usage.
 async fn whole(
     started: Vec<Started>,
     vocabulary: &Vocabulary,
@@ -137,8 +138,8 @@ async fn whole(
         });
     let mut total = UsageBody::default();
     let mut choices = Vec::new();
-    for (prompt, (of_prompt, usages)) in try_join_all(prompts).await?.into_iter().enumerate() {
-        choices.extend(of_prompt);
+    for (prompt, (answers, usages)) in try_join_all(prompts).await?.into_iter().enumerate() {
+        choices.extend(answers);
         usages.into_iter().for_each(|usage| total.add(prompt, usage));
     }
     Ok((choices, total))

@@ -13,10 +13,10 @@ use super::super::model_choice::ModelFields;
 use super::super::sampling::{in_range, SamplingFields, Stop};
 use crate::{ChainCount, Prompt, Request, SamplingDefaults};
 
-/// As many tokens as OpenAI's endpoint answers with unless asked.
+/// The default of `max_tokens`: OpenAI's.
 const MAX_TOKENS: u32 = 16;
 
-/// The body, for its description.
+/// The body, for the OpenAPI document.
 #[derive(Deserialize, ToSchema)]
 #[allow(dead_code, reason = "describes the body")]
 pub struct CompletionRequest {
@@ -32,30 +32,31 @@ pub struct CompletionRequest {
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct CompletionFields {
     prompt: PromptField,
-    /// The most tokens of an answer.
+    /// The maximum number of tokens of an answer. 0 only processes the prompt.
     #[schema(default = 16)]
     max_tokens: Option<u32>,
-    /// How many answers to each prompt.
+    /// The number of answers to each prompt.
     #[schema(minimum = 1, maximum = 128, default = 1)]
     n: Option<u32>,
-    /// Of so many answers to each prompt, the n of the highest mean log-probability.
+    /// Generate this many answers to each prompt, and return the n with the highest mean log-probability.
     #[schema(minimum = 1, maximum = 128)]
     best_of: Option<u32>,
     stop: Option<Stop>,
+    /// Send the answer as server-sent events.
     #[schema(default = false)]
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
-    /// Log-probabilities of tokens, and of so many of the likeliest in their places.
+    /// Return the log-probabilities of the tokens, and of this many most likely tokens at each position.
     #[schema(minimum = 0, maximum = 20)]
     logprobs: Option<u32>,
-    /// Begin each answer with its prompt.
+    /// Repeat the prompt before the answer. With `logprobs`, its log-probabilities are returned as well.
     #[schema(default = false)]
     echo: Option<bool>,
     response_format: Option<ResponseFormat>,
     grammar: Option<GrammarField>,
 }
 
-/// One prompt or several, each a text or tokens.
+/// One or more prompts, as texts or as tokens.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(
     untagged,
@@ -79,12 +80,13 @@ impl PromptField {
     }
 }
 
-/// Completions, checked and in the engine's terms.
+/// A validated request of the completions endpoint.
 pub struct Completions {
     /// One per prompt.
     pub requests: Vec<Request>,
-    /// Answers to each prompt, and from how many they are chosen.
+    /// The number of answers returned for each prompt.
     pub n: usize,
+    /// The number of answers generated for each prompt.
     pub best_of: usize,
     pub echo: bool,
     pub logprobs: bool,
@@ -93,12 +95,12 @@ pub struct Completions {
 }
 
 impl Completions {
-    /// What `fields` ask for at `k` chains of a model with a context of `longest` tokens. `defaults` are those of the
-    /// model for what the fields leave out.
-    pub fn of(
+    /// Validates `fields` for answers at `k` chains. `context` is the longest sequence, in tokens. `defaults` are the
+    /// model's sampling defaults.
+    pub fn from_fields(
         fields: &mut Fields,
         k: ChainCount,
-        longest: usize,
+        context: usize,
         defaults: &SamplingDefaults,
     ) -> Result<Self, ApiError> {
         let completion: CompletionFields = fields.take()?;
@@ -111,7 +113,7 @@ impl Completions {
         }
         let (n, best_of) = choices(completion.n, completion.best_of, stream)?;
         let max_tokens = completion.max_tokens.unwrap_or(MAX_TOKENS);
-        check_choices(best_of, prompts.len(), Some(max_tokens), longest)?;
+        check_choices(best_of, prompts.len(), Some(max_tokens), context)?;
         in_range("logprobs", completion.logprobs, 0..=MAX_TOP_LOGPROBS)?;
         let top = completion.logprobs.map(|top| top as usize);
         let echo = completion.echo.unwrap_or(false);
@@ -142,11 +144,11 @@ fn choices(n: Option<u32>, best_of: Option<u32>, stream: bool) -> Result<(u32, u
     let n = n.unwrap_or(1);
     let best_of = best_of.unwrap_or(n);
     if best_of < n {
-        let message = format!("best_of is {best_of}: expected at least n, which is {n}");
+        let message = format!("best_of is {best_of}: expected at least n = {n}");
         return Err(ApiError::invalid_value("best_of", message));
     }
     if stream && best_of > n {
-        let message = "the best of several answers are known at their end: best_of does not stream";
+        let message = "best_of cannot be streamed: expected best_of = n or no stream";
         return Err(ApiError::invalid_value("best_of", message));
     }
     Ok((n, best_of))

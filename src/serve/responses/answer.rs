@@ -1,4 +1,4 @@
-//! The answer: an object with what was asked, and the items that the model has said.
+//! The answer: an object with the output items and the parameters of the request.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -17,44 +17,44 @@ pub struct ResponseBody {
     /// In seconds since 1970.
     pub created_at: u64,
     pub status: Status,
-    /// null: requests that fail are answered with an error.
+    /// Always null: a request that fails gets an error response.
     pub error: Option<String>,
-    /// Why the answer is incomplete, if it is.
+    /// The reason, if the answer is incomplete.
     pub incomplete_details: Option<IncompleteDetails>,
-    /// NAME@k: the chains that answer.
+    /// NAME@k, where k is the number of chains that answer.
     pub model: String,
     pub output: Vec<OutputItem>,
-    /// At the end.
+    /// Set when the answer is complete.
     pub usage: Option<ResponseUsage>,
     pub tools: Vec<ResponseTool>,
     #[serde(flatten)]
     pub echoed: EchoedFields,
-    /// null: answers are not stored.
+    /// Always null: answers are not stored.
     pub previous_response_id: Option<String>,
-    /// false
+    /// Always false.
     pub store: bool,
-    /// false
+    /// Always false.
     pub background: bool,
-    /// disabled
+    /// Always `disabled`.
     pub truncation: &'static str,
-    /// default
+    /// Always `default`.
     pub service_tier: &'static str,
 }
 
-/// How far an answer or an item has come.
+/// The status of an answer or an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     InProgress,
     Completed,
-    /// It was cut.
+    /// It was cut off at the maximum length.
     Incomplete,
 }
 
 /// Why an answer is incomplete.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct IncompleteDetails {
-    /// max_output_tokens: they have come, or the context is full.
+    /// `max_output_tokens`: the maximum number of tokens was reached, or the context is full.
     pub reason: &'static str,
 }
 
@@ -66,42 +66,42 @@ pub enum OutputItem {
     FunctionCall(OutputCall),
 }
 
-/// What the model says.
+/// A message of the model.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct OutputMessage {
     pub id: String,
     pub status: Status,
-    /// assistant
+    /// `assistant`.
     pub role: &'static str,
-    /// One part, once it has begun.
+    /// One part. Empty in the event that adds the message.
     pub content: Vec<OutputText>,
 }
 
-/// A text.
+/// The text of a message.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct OutputText {
-    /// output_text
+    /// `output_text`.
     #[serde(rename = "type")]
     pub kind: &'static str,
     pub text: String,
-    /// There are none.
+    /// Always empty.
     pub annotations: Vec<String>,
-    /// Of its tokens, if asked for.
+    /// The log-probabilities of the tokens, if `include` asks for them.
     pub logprobs: Vec<TokenLogprob>,
 }
 
-/// A function that the model calls.
+/// A function call of the model.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct OutputCall {
     pub id: String,
     pub call_id: String,
     pub name: String,
-    /// JSON.
+    /// The arguments as JSON text.
     pub arguments: String,
     pub status: Status,
 }
 
-/// What an answer took.
+/// The token counts of a request.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct ResponseUsage {
     pub input_tokens: usize,
@@ -111,22 +111,22 @@ pub struct ResponseUsage {
     pub total_tokens: usize,
 }
 
-/// Of the input.
+/// Details of the input tokens.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct InputTokensDetails {
-    /// Found in the prefix cache.
+    /// Tokens found in the prefix cache.
     pub cached_tokens: usize,
 }
 
-/// Of the answer.
+/// Details of the output tokens.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct OutputTokensDetails {
-    /// 0: they are not told apart.
+    /// Always 0: reasoning tokens are not counted separately.
     pub reasoning_tokens: usize,
 }
 
 impl ResponseBody {
-    /// An answer that has not begun, by the chains that `model` names.
+    /// An empty answer in progress. `model` is NAME@k.
     pub fn begin(model: String, echoed: EchoedFields, tools: Vec<ResponseTool>) -> Self {
         Self {
             id: new_id("resp"),
@@ -150,7 +150,7 @@ impl ResponseBody {
 }
 
 impl OutputMessage {
-    /// A message in which nothing is said yet.
+    /// An empty message in progress.
     pub fn begin() -> Self {
         let (id, status) = (new_id("msg"), Status::InProgress);
         Self { id, status, role: "assistant", content: Vec::new() }
@@ -165,7 +165,7 @@ impl Default for OutputText {
 }
 
 impl OutputCall {
-    /// A call of `name` without its arguments.
+    /// A call of the function `name` in progress, without arguments.
     pub fn begin(name: String) -> Self {
         Self {
             id: new_id("fc"),
@@ -190,7 +190,7 @@ impl From<Usage> for ResponseUsage {
     }
 }
 
-/// An id that nothing else has: `KIND_..`.
+/// A unique id, `KIND_..`.
 fn new_id(kind: &str) -> String {
     format!("{kind}_{}", Uuid::new_v4().simple())
 }

@@ -15,7 +15,7 @@ use super::super::model_choice::ModelFields;
 use super::super::sampling::{SamplingFields, Stop};
 use super::input::InputField;
 
-/// The body, for its description.
+/// The body, for the OpenAPI document.
 #[derive(Deserialize, ToSchema)]
 #[allow(dead_code, reason = "describes the body")]
 pub struct ResponseRequest {
@@ -31,16 +31,17 @@ pub struct ResponseRequest {
     labels: Labels,
 }
 
-/// The fields that only requests have.
+/// The fields that the answer does not repeat.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ResponseFields {
     #[schema(value_type = InputField)]
     pub input: Box<RawValue>,
     pub stop: Option<Stop>,
+    /// Send the answer as server-sent events.
     #[schema(default = false)]
     pub stream: Option<bool>,
     pub stream_options: Option<ResponseStreamOptions>,
-    /// Only `message.output_text.logprobs`: log-probabilities of the answer's tokens.
+    /// Only `message.output_text.logprobs`: return the log-probabilities of the answer's tokens.
     pub include: Option<Vec<String>>,
     #[schema(value_type = Option<Vec<ResponseTool>>, max_items = 128)]
     pub tools: Option<Vec<Box<RawValue>>>,
@@ -57,16 +58,16 @@ pub struct ResponseFields {
 pub struct EchoedFields {
     /// A system message before the input.
     pub instructions: Option<String>,
-    /// The most tokens of an answer; by default what fits the context.
+    /// The maximum number of tokens of an answer. Default: as many as fit the context.
     pub max_output_tokens: Option<u32>,
     #[serde(default)]
     pub text: TextField,
     #[serde(default)]
     pub tool_choice: ResponseToolChoice,
-    /// Whether one answer may hold several calls.
+    /// Whether an answer may contain several calls. Default: true.
     #[serde(default = "parallel")]
     pub parallel_tool_calls: bool,
-    /// Log-probabilities of so many of the likeliest tokens in the place of each.
+    /// Return the log-probabilities of this many most likely tokens at each position.
     #[serde(default)]
     #[schema(minimum = 0, maximum = 20)]
     pub top_logprobs: u32,
@@ -87,7 +88,7 @@ fn parallel() -> bool {
     true
 }
 
-/// What would need something that is kept.
+/// Fields that refer to stored data. They are not supported.
 #[derive(Debug, Deserialize)]
 pub struct StateFields {
     previous_response_id: Option<IgnoredAny>,
@@ -103,17 +104,17 @@ pub struct ResponseStreamOptions {
     include_obfuscation: Option<bool>,
 }
 
-/// What form the text of an answer has.
+/// Options of the text of an answer.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TextField {
     pub format: Option<TextFormat>,
-    /// Only null.
+    /// Only `null`.
     #[serde(skip_serializing)]
     pub verbosity: Option<String>,
 }
 
-/// The form of a text.
+/// The format of a text.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum TextFormat {
@@ -121,7 +122,7 @@ pub enum TextFormat {
     Text {},
     /// Any JSON object.
     JsonObject {},
-    /// JSON of this schema.
+    /// JSON that matches a schema.
     JsonSchema(NamedSchema),
 }
 
@@ -133,28 +134,28 @@ pub struct NamedSchema {
     pub description: Option<String>,
     #[schema(value_type = Object)]
     pub schema: Map<String, Value>,
-    /// Answers always match the schema.
+    /// Has no effect: answers always match the schema.
     pub strict: Option<bool>,
 }
 
 /// A function that the model may call.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct ResponseTool {
-    /// function
+    /// `function`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Letters, digits, `_` and `-`.
+    /// 1 to 64 letters, digits, `_` and `-`.
     #[schema(max_length = 64)]
     pub name: String,
     pub description: Option<String>,
-    /// A JSON schema.
+    /// A JSON schema of the arguments.
     #[schema(value_type = Option<Object>)]
     pub parameters: Option<Map<String, Value>>,
-    /// Arguments of a forced call always match the schema.
+    /// Has no effect: the arguments of a forced call always match the schema.
     pub strict: Option<bool>,
 }
 
-/// Which functions are called.
+/// Which functions the model may or must call.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(
     untagged,
@@ -165,23 +166,23 @@ pub enum ResponseToolChoice {
     Named(NamedTool),
 }
 
-/// The one function that is called.
+/// The function that must be called.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NamedTool {
-    /// function
+    /// `function`.
     #[serde(rename = "type")]
     pub kind: String,
     pub name: String,
 }
 
-/// For chat templates that show it.
+/// Options of reasoning.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReasoningField {
-    /// low, medium or high.
+    /// `low`, `medium` or `high`: the variable `reasoning_effort` of the chat template.
     effort: Option<String>,
-    /// Only null.
+    /// Only `null`.
     summary: Option<String>,
 }
 
@@ -198,15 +199,16 @@ impl Default for TextFormat {
 }
 
 impl StateFields {
+    /// Fails if the request refers to stored data.
     pub fn check(&self) -> Result<(), ApiError> {
-        let stored = "nothing is stored: send the conversation as input";
+        let not_stored = "conversations are not stored, expected the whole conversation as input";
         for (field, given, message) in [
-            ("previous_response_id", self.previous_response_id.is_some(), stored),
-            ("conversation", self.conversation.is_some(), stored),
-            ("prompt", self.prompt.is_some(), "no prompts are stored: send the text as input"),
+            ("previous_response_id", self.previous_response_id.is_some(), not_stored),
+            ("conversation", self.conversation.is_some(), not_stored),
+            ("prompt", self.prompt.is_some(), "prompts are not stored, expected the text as input"),
         ] {
             if given {
-                return Err(ApiError::unsupported(field, format!("{message}; leave {field} out")));
+                return Err(ApiError::unsupported(field, format!("{field}: {message}")));
             }
         }
         Ok(())
@@ -214,13 +216,14 @@ impl StateFields {
 }
 
 impl ResponseFields {
+    /// Fails if a value is not supported.
     pub fn check(&self) -> Result<(), ApiError> {
         if self.truncation.as_deref().is_some_and(|truncation| truncation != "disabled") {
-            let message = "input is never truncated: leave truncation out";
+            let message = "truncation: expected disabled, input is never truncated";
             return Err(ApiError::unsupported("truncation", message));
         }
         if self.background == Some(true) {
-            let message = "answers are given while one waits: leave background out";
+            let message = "background: expected false, requests do not run in the background";
             return Err(ApiError::unsupported("background", message));
         }
         let include_obfuscation =
@@ -230,9 +233,10 @@ impl ResponseFields {
 }
 
 impl TextField {
+    /// Fails if a value is not supported.
     pub fn check(&self) -> Result<(), ApiError> {
         if self.verbosity.is_some() {
-            let message = "the model has no switch for it: leave verbosity out";
+            let message = "verbosity: expected null, the model has no verbosity setting";
             return Err(ApiError::unsupported("text.verbosity", message));
         }
         Ok(())
@@ -240,9 +244,10 @@ impl TextField {
 }
 
 impl ReasoningField {
+    /// The validated effort.
     pub fn effort(&self) -> Result<Option<String>, ApiError> {
         if self.summary.is_some() {
-            let message = "reasoning is not summarized: leave summary out";
+            let message = "summary: expected null, reasoning is not summarized";
             return Err(ApiError::unsupported("reasoning.summary", message));
         }
         let effort = self.effort.clone().map(reasoning_effort).transpose();

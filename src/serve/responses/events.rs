@@ -7,19 +7,19 @@ use super::super::error::ApiError;
 use super::super::logprobs::TokenLogprob;
 use super::answer::{OutputItem, OutputText, ResponseBody};
 
-/// An event of a stream. Its name is its type.
+/// An event of a stream. The name of the event is its type.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ResponseEvent {
-    /// response.created, response.output_text.delta, ..
+    /// The type, such as `response.created` or `response.output_text.delta`.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// From 0 on.
+    /// Starts at 0.
     pub sequence_number: usize,
     #[serde(flatten)]
     pub data: EventData,
 }
 
-/// What an event tells.
+/// The data of an event.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum EventData {
@@ -55,12 +55,12 @@ pub enum EventData {
     Error { code: Option<&'static str>, message: String, param: Option<String> },
 }
 
-/// Where a part of a message stands.
+/// The position of a part of a message.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct PartPlace {
     pub item_id: String,
     pub output_index: usize,
-    /// 0: a message has one part.
+    /// Always 0: a message has one part.
     pub content_index: usize,
 }
 

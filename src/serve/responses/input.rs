@@ -1,4 +1,4 @@
-//! The field `input`: a text, or the items of a conversation.
+//! The field `input`: a text or the items of a conversation.
 
 use serde::de::IgnoredAny;
 use serde::Deserialize;
@@ -13,7 +13,7 @@ use super::super::template_message::{
 };
 use super::nested::{object, Kind, TextOrList};
 
-/// What the user says, or a conversation.
+/// A message of the user, or a conversation.
 #[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
 #[allow(dead_code, reason = "describes the field")]
@@ -22,8 +22,7 @@ pub enum InputField {
     Items(Vec<InputItem>),
 }
 
-/// An item of a conversation; one without a type is a message. Those of answers may be sent back as they
-/// are, with id and status.
+/// An item of a conversation. An item without a type is a message. The items of an answer may be sent back unchanged.
 #[derive(Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[allow(dead_code, reason = "describes the field")]
@@ -36,31 +35,31 @@ pub enum InputItem {
 /// A message.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct InputMessage {
-    /// system, developer (the same), user or assistant.
+    /// `system`, `developer` (a synonym of `system`), `user` or `assistant`.
     role: String,
     #[schema(value_type = InputContent)]
     content: Box<RawValue>,
 }
 
-/// A call in an earlier answer.
+/// A function call of an earlier answer.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct InputCall {
     call_id: String,
     name: String,
-    /// JSON.
+    /// The arguments as JSON text.
     arguments: String,
 }
 
-/// What a function has returned.
+/// The result of a function call.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct InputCallOutput {
-    /// That of the call.
+    /// The `call_id` of the call.
     call_id: String,
     #[schema(value_type = InputContent)]
     output: Box<RawValue>,
 }
 
-/// What items of answers have beside; it changes nothing.
+/// Further fields of output items. They have no effect.
 #[derive(Debug, Deserialize)]
 #[allow(dead_code, reason = "its types are checked")]
 struct ItemLabels {
@@ -68,7 +67,7 @@ struct ItemLabels {
     status: Option<String>,
 }
 
-/// A text, or several. They are joined by newlines where the chat template does not know parts.
+/// A text, or a list of text parts. Parts are joined by newlines if the chat template supports only texts.
 #[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
 #[allow(dead_code, reason = "describes the field")]
@@ -80,7 +79,7 @@ pub enum InputContent {
 /// A part of a message.
 #[derive(Deserialize, ToSchema)]
 pub struct InputPart {
-    /// input_text, output_text or text.
+    /// `input_text`, `output_text` or `text`.
     #[serde(rename = "type")]
     #[allow(dead_code, reason = "describes the field")]
     kind: String,
@@ -88,13 +87,13 @@ pub struct InputPart {
     /// Only `[]`.
     #[schema(value_type = Option<Vec<Object>>)]
     annotations: Option<Vec<IgnoredAny>>,
-    /// As parts of answers have them; they change nothing.
+    /// Has no effect: output parts may be sent back unchanged.
     #[schema(value_type = Option<Vec<Object>>)]
     #[allow(dead_code, reason = "its type is checked")]
     logprobs: Option<Vec<IgnoredAny>>,
 }
 
-/// The conversation of `input`, after a system message with the `instructions`, as chat templates see it.
+/// Converts `input` to messages for the chat template, after a system message with the `instructions`.
 pub fn messages(
     instructions: Option<&str>,
     input: &RawValue,
@@ -118,13 +117,13 @@ pub fn messages(
     Ok(messages)
 }
 
-/// An item as chat templates see it.
+/// An item, converted for the chat template.
 enum Item {
     Message(TemplateMessage),
     Call(Value),
 }
 
-/// The item with these fields.
+/// Converts an item.
 fn item(kind: Kind, fields: &mut Fields) -> Result<Item, ApiError> {
     fields.take::<ItemLabels>()?;
     match kind.kind.as_deref() {
@@ -143,7 +142,7 @@ fn item(kind: Kind, fields: &mut Fields) -> Result<Item, ApiError> {
         }
         Some(_) => {
             let expected = "expected message, function_call or function_call_output";
-            let message = format!("an item of type {}: {expected}", kind.shown());
+            let message = format!("an item of type {}: {expected}", kind.type_name());
             Err(ApiError::unsupported("type", message))
         }
     }
@@ -160,7 +159,7 @@ fn message(message: &InputMessage) -> Result<TemplateMessage, ApiError> {
     Ok(template_message(template_role(role), content(&message.content, "content")?))
 }
 
-/// The text or the parts of `content`, which stands at `at`.
+/// Converts a text or a list of parts. `at` is its path in the body.
 fn content(content: &RawValue, at: &str) -> Result<Value, ApiError> {
     match TextOrList::parse(content, at)? {
         TextOrList::Text(text) => Ok(text.into()),
@@ -171,21 +170,25 @@ fn content(content: &RawValue, at: &str) -> Result<Value, ApiError> {
     }
 }
 
-/// The part with these fields.
+/// Converts a part.
 fn part(kind: Kind, fields: &mut Fields) -> Result<Value, ApiError> {
     if !matches!(kind.kind.as_deref(), Some("input_text" | "output_text" | "text")) {
-        let kind = kind.shown();
+        let kind = kind.type_name();
         let message = format!("a part of type {kind}: expected input_text, output_text or text");
         return Err(ApiError::unsupported("type", message));
     }
     let part: InputPart = fields.take()?;
     if part.annotations.is_some_and(|annotations| !annotations.is_empty()) {
-        return Err(ApiError::unsupported("annotations", "the model sees no annotations"));
+        return Err(ApiError::unsupported(
+            "annotations",
+            "annotations: expected [], the model does not get them",
+        ));
     }
     Ok(json!({"type": "text", "text": part.text}))
 }
 
-/// Adds a call to the answer that the last message is, for an answer is one message; else as one of its own.
+/// Adds a call to the last message if the assistant wrote it, because an answer is one message. Otherwise adds a new
+/// message.
 fn add_call(messages: &mut Vec<TemplateMessage>, call: Value) {
     const CALLS: &str = "tool_calls";
     if messages.last().is_none_or(|last| last["role"] != "assistant") {
@@ -209,19 +212,19 @@ mod tests {
     }
 
     /// The messages after the instructions, as JSON.
-    fn shown(input: Value) -> Value {
+    fn converted(input: Value) -> Value {
         json!(read(input).unwrap()[1..])
     }
 
     #[test]
-    fn a_text_is_what_the_user_says_after_the_instructions() {
+    fn a_text_is_a_user_message_after_the_instructions() {
         let messages = read(json!("hi")).unwrap();
         assert_eq!(json!(messages[0]), json!({"role": "system", "content": "be brief"}));
-        assert_eq!(shown(json!("hi")), json!([{"role": "user", "content": "hi"}]));
+        assert_eq!(converted(json!("hi")), json!([{"role": "user", "content": "hi"}]));
     }
 
     #[test]
-    fn parts_are_texts_and_developers_are_the_system() {
+    fn parts_are_texts_and_the_developer_role_is_system() {
         let input = json!([
             {"role": "developer",
              "content": [{"type": "input_text", "text": "a"}, {"type": "text", "text": "b"}]},
@@ -233,7 +236,7 @@ mod tests {
             {"role": "system", "content": [text("a"), text("b")]},
             {"role": "assistant", "content": [text("c")]},
         ]);
-        assert_eq!(shown(input), expected);
+        assert_eq!(converted(input), expected);
     }
 
     #[test]
@@ -257,11 +260,11 @@ mod tests {
             {"role": "tool", "content": "y", "tool_call_id": "1"},
             {"role": "assistant", "tool_calls": [in_template("3", json!({}))]},
         ]);
-        assert_eq!(shown(input), expected);
+        assert_eq!(converted(input), expected);
     }
 
     #[test]
-    fn what_is_no_item_is_refused_by_its_path() {
+    fn errors_name_the_path_of_the_item() {
         let user = |content: Value| json!([{"role": "user", "content": content}]);
         for (input, param) in [
             (json!(5), "input"),

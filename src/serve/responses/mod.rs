@@ -1,4 +1,4 @@
-//! `POST /v1/responses`, without state: nothing of a request or an answer is kept.
+//! `POST /v1/responses`, stateless: requests and answers are not stored.
 
 mod answer;
 mod body;
@@ -29,7 +29,7 @@ use events::ResponseEvent;
 use progress::Progress;
 use request::ResponsesRequest;
 
-/// Answers a text or a conversation.
+/// Answer a text or a conversation.
 #[utoipa::path(
     post,
     path = "/v1/responses",
@@ -37,7 +37,7 @@ use request::ResponsesRequest;
     responses(
         (
             status = 200,
-            description = "The answer; with \"stream\": true, server-sent events that tell of it",
+            description = "The answer, or, with \"stream\": true, its events as server-sent events",
             content((ResponseBody = "application/json"), (ResponseEvent = "text/event-stream")),
         ),
         ErrorResponses,
@@ -48,38 +48,38 @@ pub async fn create(
     mut fields: Fields,
 ) -> Result<Response, ApiError> {
     let chosen = served.choose(&mut fields)?;
-    let asked = ResponsesRequest::from_fields(
+    let parsed = ResponsesRequest::from_fields(
         &mut fields,
         chosen.chains,
         served.engine.sampling_defaults(),
     )?;
     fields.finish()?;
-    let answer = served.engine.stream(asked.request).await?;
-    let body = ResponseBody::begin(chosen.id.clone(), asked.echoed, asked.shown_tools);
-    let answering = Answering {
-        parts: PartStream::new(answer, &asked.tools),
+    let answer = served.engine.stream(parsed.request).await?;
+    let body = ResponseBody::begin(chosen.id.clone(), parsed.echoed, parsed.echoed_tools);
+    let running = RunningAnswer {
+        parts: PartStream::new(answer, &parsed.tools),
         progress: Progress::begin(body),
         vocabulary: served.engine.vocabulary().clone(),
     };
-    if !asked.stream {
-        return Ok(Json(answering.whole().await?).into_response());
+    if !parsed.stream {
+        return Ok(Json(running.whole().await?).into_response());
     }
-    let events = answering.events().map(|event| Ok(ServerEvent::json(&event)?.named(event.kind)));
+    let events = running.events().map(|event| Ok(ServerEvent::json(&event)?.named(event.kind)));
     Ok(sse::respond(events.inspect(move |_| {
-        // The request is in progress until its stream is dropped.
+        // The request is active until its stream is dropped.
         let _ = &chosen;
     })))
 }
 
-/// An answer that the engine is giving.
-struct Answering {
+/// An answer in progress.
+struct RunningAnswer {
     parts: PartStream,
     progress: Progress,
     vocabulary: Arc<Vocabulary>,
 }
 
-impl Answering {
-    /// The events since the last ones; None after the end.
+impl RunningAnswer {
+    /// The next events. None after the end.
     async fn next(&mut self) -> Result<Option<Vec<ResponseEvent>>, Error> {
         let Some(new) = self.parts.next().await? else { return Ok(None) };
         let tokens = new.tokens.iter();
@@ -91,22 +91,22 @@ impl Answering {
         Ok(Some(self.progress.events()))
     }
 
-    /// The whole answer.
+    /// Waits for the complete answer.
     async fn whole(mut self) -> Result<ResponseBody, Error> {
         while self.next().await?.is_some() {}
         Ok(self.progress.whole())
     }
 
-    /// The answer event by event. An error is the last of them.
+    /// The events of the answer. If the answer fails, an error is the last event.
     fn events(mut self) -> impl Stream<Item = ResponseEvent> + Send {
         let first = self.progress.events();
-        let others = stream::unfold(Some(self), |answering| async move {
-            let mut answering = answering?;
-            match answering.next().await {
-                Ok(events) => Some((events?, Some(answering))),
+        let others = stream::unfold(Some(self), |running| async move {
+            let mut running = running?;
+            match running.next().await {
+                Ok(events) => Some((events?, Some(running))),
                 Err(error) => {
-                    answering.progress.fail(error.into());
-                    Some((answering.progress.events(), None))
+                    running.progress.fail(error.into());
+                    Some((running.progress.events(), None))
                 }
             }
         });

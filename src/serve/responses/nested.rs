@@ -1,4 +1,4 @@
-//! Values within a body that have several forms.
+//! Values in a body that have several forms.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::super::error::ApiError;
 use super::super::fields::Fields;
 
-/// The type of an object.
+/// The field `type` of an object.
 #[derive(Debug, Deserialize)]
 pub struct Kind {
     #[serde(rename = "type")]
@@ -14,14 +14,14 @@ pub struct Kind {
 }
 
 impl Kind {
-    /// The type as messages show it.
-    pub fn shown(&self) -> String {
+    /// The type for error messages.
+    pub fn type_name(&self) -> String {
         self.kind.as_deref().unwrap_or("null").chars().take(50).collect()
     }
 }
 
-/// The object `value`, which stands at `at`, read by `read`. Fields that are null count as absent; those that
-/// `read` does not take are refused by name.
+/// Parses the object `value` with `read`. `at` is its path in the body. A field that is null counts as absent. A field
+/// that `read` does not take is an error.
 pub fn object<T>(
     value: &RawValue,
     at: &str,
@@ -36,18 +36,18 @@ pub fn object<T>(
         fields.finish()?;
         Ok(object)
     };
-    read().map_err(|error| within(at, error))
+    read().map_err(|error| in_object(at, error))
 }
 
-/// A text, or a list.
+/// A text or a list.
 pub enum TextOrList<'a> {
     Text(String),
     List(Vec<&'a RawValue>),
 }
 
 impl<'a> TextOrList<'a> {
-    /// What `value` is, which stands at `at`.
-    pub fn of(value: &'a RawValue, at: &str) -> Result<Self, ApiError> {
+    /// Parses `value`. `at` is its path in the body.
+    pub fn parse(value: &'a RawValue, at: &str) -> Result<Self, ApiError> {
         if let Ok(text) = serde_json::from_str(value.get()) {
             return Ok(Self::Text(text));
         }
@@ -60,12 +60,12 @@ fn bad_type(at: &str, expected: &str) -> ApiError {
     ApiError::invalid_value(at, format!("{at}: expected {expected}")).with_code("invalid_type")
 }
 
-/// `error` of what the object at `at` has.
-fn within(at: &str, mut error: ApiError) -> ApiError {
+/// Prefixes the field of `error` with the path `at`.
+fn in_object(at: &str, mut error: ApiError) -> ApiError {
     let param = match &error.param {
         Some(field) => format!("{at}.{field}"),
         None => at.into(),
     };
     error.message = format!("in {at}: {}", error.message);
-    error.of(param)
+    error.with_param(param)
 }

@@ -1,4 +1,4 @@
-//! An answer as it comes: the items so far, and the events that tell of them.
+//! An answer in progress: the items so far, and the events that describe them.
 
 use serde::de::IgnoredAny;
 
@@ -11,30 +11,30 @@ use super::events::{EventData, PartPlace, ResponseEvent};
 use crate::text::{Part, ToolCall};
 use crate::{FinishReason, Usage};
 
-/// An answer as it comes.
+/// An answer in progress.
 pub struct Progress {
     body: ResponseBody,
     /// The message that is being written, and its text so far.
     open: Option<(OutputMessage, OutputText)>,
-    /// Of tokens whose text has not come.
+    /// The log-probabilities of tokens whose text is not complete.
     logprobs: Vec<TokenLogprob>,
-    /// What has happened since the last [`Self::events`].
+    /// The events since the last call of [`Self::events`].
     events: Vec<ResponseEvent>,
-    /// How many events there were.
-    told: usize,
+    /// The sequence number of the next event.
+    sequence_number: usize,
 }
 
 impl Progress {
-    /// The answer `body`, which has not begun.
+    /// Starts the answer `body`.
     pub fn begin(body: ResponseBody) -> Self {
         let mut progress =
-            Self { body, open: None, logprobs: Vec::new(), events: Vec::new(), told: 0 };
-        progress.tell_all("response.created");
-        progress.tell_all("response.in_progress");
+            Self { body, open: None, logprobs: Vec::new(), events: Vec::new(), sequence_number: 0 };
+        progress.emit_response("response.created");
+        progress.emit_response("response.in_progress");
         progress
     }
 
-    /// What is new, and the log-probabilities of the tokens that have come.
+    /// Adds parts, and the log-probabilities of their tokens.
     pub fn add(&mut self, parts: Vec<Part>, logprobs: Vec<TokenLogprob>) {
         self.logprobs.extend(logprobs);
         for part in parts {
@@ -46,9 +46,9 @@ impl Progress {
         }
     }
 
-    /// The answer has ended.
+    /// Ends the answer.
     pub fn end(&mut self, reason: FinishReason, usage: Usage) {
-        // An answer has an item, and its tokens log-probabilities, also where there is no text.
+        // An answer has at least one item, and its tokens have log-probabilities, even without text.
         if self.open.is_some() || self.body.output.is_empty() {
             self.write(String::new());
         }
@@ -61,25 +61,25 @@ impl Progress {
         self.body.incomplete_details = (reason == FinishReason::Length)
             .then_some(IncompleteDetails { reason: "max_output_tokens" });
         self.body.usage = Some(usage.into());
-        self.tell_all(kind);
+        self.emit_response(kind);
     }
 
-    /// The answer has failed.
+    /// Ends the answer with an error.
     pub fn fail(&mut self, error: ApiError) {
-        self.tell("error", error.into());
+        self.emit("error", error.into());
     }
 
-    /// The events since the last time.
+    /// The events since the last call.
     pub fn events(&mut self) -> Vec<ResponseEvent> {
         std::mem::take(&mut self.events)
     }
 
-    /// The answer.
+    /// The complete answer.
     pub fn whole(self) -> ResponseBody {
         self.body
     }
 
-    /// Goes on with the message, or begins one.
+    /// Continues the message, or starts one.
     fn write(&mut self, delta: String) {
         let (message, mut part) = match self.open.take() {
             Some(open) => open,
@@ -90,17 +90,17 @@ impl Progress {
         part.logprobs.extend_from_slice(&logprobs);
         if !delta.is_empty() || !logprobs.is_empty() {
             let at = self.place(&message);
-            self.tell("response.output_text.delta", EventData::TextDelta { at, delta, logprobs });
+            self.emit("response.output_text.delta", EventData::TextDelta { at, delta, logprobs });
         }
         self.open = Some((message, part));
     }
 
-    /// A message that begins.
+    /// Starts a message.
     fn open(&mut self) -> (OutputMessage, OutputText) {
         let (message, part) = (OutputMessage::begin(), OutputText::default());
-        self.tell_item("response.output_item.added", OutputItem::Message(message.clone()));
+        self.emit_item("response.output_item.added", OutputItem::Message(message.clone()));
         let added = EventData::Part { at: self.place(&message), part: part.clone() };
-        self.tell("response.content_part.added", added);
+        self.emit("response.content_part.added", added);
         (message, part)
     }
 
@@ -110,8 +110,8 @@ impl Progress {
         let at = self.place(&message);
         let (text, logprobs) = (part.text.clone(), part.logprobs.clone());
         let done = EventData::TextDone { at: at.clone(), text, logprobs };
-        self.tell("response.output_text.done", done);
-        self.tell("response.content_part.done", EventData::Part { at, part: part.clone() });
+        self.emit("response.output_text.done", done);
+        self.emit("response.content_part.done", EventData::Part { at, part: part.clone() });
         self.add_item(OutputItem::Message(OutputMessage {
             status,
             content: vec![part],
@@ -121,17 +121,17 @@ impl Progress {
 
     fn call(&mut self, ToolCall { name, arguments }: ToolCall) {
         self.close(Status::Completed);
-        // Calls have no place for log-probabilities.
+        // Calls have no field for log-probabilities.
         self.logprobs.clear();
         let call = OutputCall::begin(name);
-        self.tell_item("response.output_item.added", OutputItem::FunctionCall(call.clone()));
+        self.emit_item("response.output_item.added", OutputItem::FunctionCall(call.clone()));
         let (item_id, output_index) = (call.id.clone(), self.body.output.len());
         let delta = arguments.clone();
         let delta = EventData::ArgumentsDelta { item_id: item_id.clone(), output_index, delta };
-        self.tell("response.function_call_arguments.delta", delta);
+        self.emit("response.function_call_arguments.delta", delta);
         let (name, done) = (call.name.clone(), arguments.clone());
         let done = EventData::ArgumentsDone { item_id, output_index, name, arguments: done };
-        self.tell("response.function_call_arguments.done", done);
+        self.emit("response.function_call_arguments.done", done);
         let status = match serde_json::from_str::<IgnoredAny>(&arguments) {
             Ok(_) => Status::Completed,
             Err(_) => Status::Incomplete,
@@ -139,28 +139,28 @@ impl Progress {
         self.add_item(OutputItem::FunctionCall(OutputCall { arguments, status, ..call }));
     }
 
-    /// Where the text of the last message stands.
+    /// The position of the text of the last message.
     fn place(&self, message: &OutputMessage) -> PartPlace {
         let (item_id, output_index) = (message.id.clone(), self.body.output.len());
         PartPlace { item_id, output_index, content_index: 0 }
     }
 
     fn add_item(&mut self, item: OutputItem) {
-        self.tell_item("response.output_item.done", item.clone());
+        self.emit_item("response.output_item.done", item.clone());
         self.body.output.push(item);
     }
 
-    fn tell_item(&mut self, kind: &'static str, item: OutputItem) {
-        self.tell(kind, EventData::Item { output_index: self.body.output.len(), item });
+    fn emit_item(&mut self, kind: &'static str, item: OutputItem) {
+        self.emit(kind, EventData::Item { output_index: self.body.output.len(), item });
     }
 
-    fn tell_all(&mut self, kind: &'static str) {
-        self.tell(kind, EventData::Response { response: Box::new(self.body.clone()) });
+    fn emit_response(&mut self, kind: &'static str) {
+        self.emit(kind, EventData::Response { response: Box::new(self.body.clone()) });
     }
 
-    fn tell(&mut self, kind: &'static str, data: EventData) {
-        self.events.push(ResponseEvent { kind, sequence_number: self.told, data });
-        self.told += 1;
+    fn emit(&mut self, kind: &'static str, data: EventData) {
+        self.events.push(ResponseEvent { kind, sequence_number: self.sequence_number, data });
+        self.sequence_number += 1;
     }
 }
 
@@ -185,7 +185,7 @@ mod tests {
     }
 
     /// All events, and the answer.
-    fn told(parts: Vec<Vec<Part>>, reason: FinishReason) -> (Vec<Value>, Value) {
+    fn run(parts: Vec<Vec<Part>>, reason: FinishReason) -> (Vec<Value>, Value) {
         let mut progress = begun();
         let mut events = progress.events();
         for parts in parts {
@@ -197,7 +197,7 @@ mod tests {
         (events.iter().map(|event| json!(event)).collect(), json!(progress.whole()))
     }
 
-    /// The types of events, the answer's own left out.
+    /// The types of the events without those of the whole answer.
     fn kinds(events: &[Value]) -> Vec<&str> {
         let kinds = events.iter().map(|event| event["type"].as_str().unwrap());
         kinds
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn events_are_numbered_and_name_the_items_of_the_answer() {
         let parts = vec![vec![text("a"), call("{}")], vec![text("b")], vec![text("c")]];
-        let (events, answer) = told(parts, FinishReason::Stop);
+        let (events, answer) = run(parts, FinishReason::Stop);
         for (index, event) in events.iter().enumerate() {
             assert_eq!(event["sequence_number"], index);
             let item = &answer["output"][event["output_index"].as_u64().unwrap_or(9) as usize];
@@ -235,21 +235,21 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_nothing_is_an_empty_message() {
-        let (events, answer) = told(vec![vec![text("")]], FinishReason::Stop);
+    fn an_empty_answer_is_an_empty_message() {
+        let (events, answer) = run(vec![vec![text("")]], FinishReason::Stop);
         assert_eq!(kinds(&events), ["added", "added", "done", "done", "done"]);
         assert_eq!(answer["output"].as_array().unwrap().len(), 1);
         assert_eq!(answer["output"][0]["content"][0]["text"], "");
     }
 
     #[test]
-    fn what_was_cut_is_incomplete() {
-        let (events, answer) = told(vec![vec![text("a")]], FinishReason::Length);
+    fn an_answer_that_was_cut_off_is_incomplete() {
+        let (events, answer) = run(vec![vec![text("a")]], FinishReason::Length);
         assert_eq!(events[events.len() - 1]["type"], "response.incomplete");
         assert_eq!(answer["status"], "incomplete");
         assert_eq!(answer["incomplete_details"], json!({"reason": "max_output_tokens"}));
         assert_eq!(answer["output"][0]["status"], "incomplete");
-        let (_, answer) = told(vec![vec![call("{}"), call("{\"a")]], FinishReason::Length);
+        let (_, answer) = run(vec![vec![call("{}"), call("{\"a")]], FinishReason::Length);
         let statuses = [0, 1].map(|index| &answer["output"][index]["status"]);
         assert_eq!(statuses, ["completed", "incomplete"]);
     }

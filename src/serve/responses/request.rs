@@ -1,4 +1,4 @@
-//! What a body asks for, checked and in the engine's terms.
+//! Validates a request of the responses endpoint.
 
 use colm_prompt::Conversation;
 use serde_json::value::RawValue;
@@ -19,42 +19,43 @@ use super::input::messages;
 use super::nested::{object, Kind};
 use crate::{ChainCount, Grammar, Prompt, Request, SamplingDefaults};
 
-/// What `include` may ask for.
+/// The only supported value of `include`.
 const LOGPROBS: &str = "message.output_text.logprobs";
 
-/// A request, checked and in the engine's terms.
+/// A validated request of the responses endpoint.
 pub struct ResponsesRequest {
     pub request: Request,
     pub tools: Tools,
     pub stream: bool,
-    /// What the answer repeats.
+    /// The fields that the answer repeats.
     pub echoed: EchoedFields,
-    pub shown_tools: Vec<ResponseTool>,
+    /// The tools that the answer repeats.
+    pub echoed_tools: Vec<ResponseTool>,
 }
 
 impl ResponsesRequest {
-    /// What `fields` ask for at `k` chains. `defaults` are those of the model for what the fields leave out.
-    pub fn of(
+    /// Validates `fields` for an answer at `k` chains. `defaults` are the model's sampling defaults.
+    pub fn from_fields(
         fields: &mut Fields,
         k: ChainCount,
         defaults: &SamplingDefaults,
     ) -> Result<Self, ApiError> {
         fields.take::<StateFields>()?.check()?;
-        let asked: ResponseFields = fields.take()?;
+        let body: ResponseFields = fields.take()?;
         let mut echoed: EchoedFields = fields.take()?;
         let sampling: SamplingFields = fields.take()?;
         fields.take::<Labels>()?.check()?;
         echoed.temperature.get_or_insert(defaults.temperature.unwrap_or(1.));
         echoed.top_p.get_or_insert(defaults.top_p.unwrap_or(1.));
-        asked.check()?;
+        body.check()?;
         echoed.text.check()?;
         echoed.text.format.get_or_insert_default();
-        let shown_tools = shown_tools(&asked.tools.unwrap_or_default())?;
-        let tools = tools(&shown_tools, &echoed)?;
+        let echoed_tools = parse_tools(&body.tools.unwrap_or_default())?;
+        let tools = tools(&echoed_tools, &echoed)?;
         let effort = echoed.reasoning.effort()?;
         let effort = effort.map(|effort| ("reasoning_effort".to_string(), effort.into()));
         let conversation = Conversation {
-            messages: messages(echoed.instructions.as_deref(), &asked.input)?,
+            messages: messages(echoed.instructions.as_deref(), &body.input)?,
             tools: tools.for_template(),
             variables: Map::from_iter(effort),
             add_generation_prompt: true,
@@ -62,37 +63,37 @@ impl ResponsesRequest {
         let mut request = Request::new(Prompt::Conversation(Box::new(conversation))).chains(k);
         sampling.apply(&mut request, defaults)?;
         request.max_tokens = echoed.max_output_tokens.map(|tokens| tokens as usize);
-        request.stop = Stop::strings(asked.stop)?;
+        request.stop = Stop::strings(body.stop)?;
         tools.check_stop(&request.stop)?;
-        request.grammar = form(&echoed.text, asked.grammar, &tools)?;
-        request.logprobs = logprobs(&asked.include.unwrap_or_default(), echoed.top_logprobs)?;
+        request.grammar = answer_grammar(&echoed.text, body.grammar, &tools)?;
+        request.logprobs = logprobs(&body.include.unwrap_or_default(), echoed.top_logprobs)?;
         request.shown_tokens = tools.shown_tokens();
-        Ok(Self { request, tools, stream: asked.stream.unwrap_or(false), echoed, shown_tools })
+        Ok(Self { request, tools, stream: body.stream.unwrap_or(false), echoed, echoed_tools })
     }
 }
 
-/// How many of the likeliest tokens have log-probabilities; None if no tokens have.
+/// For how many most likely tokens log-probabilities are returned. None: no log-probabilities.
 fn logprobs(include: &[String], top: u32) -> Result<Option<usize>, ApiError> {
     in_range("top_logprobs", Some(top), 0..=MAX_TOP_LOGPROBS)?;
     if let Some(index) = include.iter().position(|included| included != LOGPROBS) {
-        let message = format!("expected {LOGPROBS}, and nothing else");
+        let message = format!("expected only {LOGPROBS}");
         return Err(ApiError::unsupported(format!("include[{index}]"), message));
     }
     if top > 0 && include.is_empty() {
-        let message = format!("top_logprobs needs \"include\": [\"{LOGPROBS}\"]");
+        let message = format!("top_logprobs requires \"include\": [\"{LOGPROBS}\"]");
         return Err(ApiError::invalid_value("top_logprobs", message));
     }
     Ok((!include.is_empty()).then_some(top as usize))
 }
 
-fn shown_tools(tools: &[Box<RawValue>]) -> Result<Vec<ResponseTool>, ApiError> {
+fn parse_tools(tools: &[Box<RawValue>]) -> Result<Vec<ResponseTool>, ApiError> {
     let function = |kind: Kind, fields: &mut Fields| {
         if kind.kind.as_deref() == Some("function") {
             return fields.take();
         }
-        let kind = kind.shown();
+        let kind = kind.type_name();
         let message =
-            format!("a tool of type {kind}: expected function, for colm has no tools of its own");
+            format!("a tool of type {kind}: expected function, there are no built-in tools");
         Err(ApiError::unsupported("type", message))
     };
     let tools = tools.iter().enumerate();
@@ -115,17 +116,17 @@ fn tools(tools: &[ResponseTool], echoed: &EchoedFields) -> Result<Tools, ApiErro
         FunctionTool { name, description, parameters, strict }
     });
     let functions: Vec<FunctionTool> = functions.collect();
-    let shown = functions.iter().map(FunctionTool::as_json).collect();
-    Tools::new(functions, shown, Some(choice), Some(echoed.parallel_tool_calls))
+    let template_tools = functions.iter().map(FunctionTool::as_json).collect();
+    Tools::new(functions, template_tools, Some(choice), Some(echoed.parallel_tool_calls))
 }
 
-/// What the answer must match. At most one of the fields may say it.
-fn form(
+/// The grammar that the answer must match. Fails if more than one field gives one.
+fn answer_grammar(
     text: &TextField,
     field: Option<GrammarField>,
     tools: &Tools,
 ) -> Result<Option<Grammar>, ApiError> {
-    let of_text = match &text.format {
+    let from_text = match &text.format {
         None | Some(TextFormat::Text {}) => None,
         Some(TextFormat::JsonObject {}) => Some(Grammar::JsonObject),
         Some(TextFormat::JsonSchema(NamedSchema { schema, .. })) => {
@@ -133,14 +134,14 @@ fn form(
         }
     };
     let forms = [
-        ("text.format", of_text),
+        ("text.format", from_text),
         ("grammar", grammar(None, field)?),
         ("tool_choice", tools.grammar()),
     ];
     let mut given = forms.into_iter().filter_map(|(param, form)| Some((param, form?)));
     match (given.next(), given.next()) {
         (Some((one, _)), Some((other, _))) => {
-            let message = format!("{one} and {other} exclude each other: give one of them");
+            let message = format!("{one} and {other} are mutually exclusive: expected one of them");
             Err(ApiError::invalid_value(other, message))
         }
         (form, _) => Ok(form.map(|(_, form)| form)),
@@ -153,16 +154,16 @@ mod tests {
 
     use super::*;
 
-    /// The body with these fields, read.
+    /// Parses a body with these fields.
     fn read(body: &Value) -> Result<ResponsesRequest, ApiError> {
         let mut fields = Fields::parse(body.to_string().as_bytes())?;
-        let asked = ResponsesRequest::from_fields(
+        let parsed = ResponsesRequest::from_fields(
             &mut fields,
             ChainCount::ONE,
             &SamplingDefaults::default(),
         )?;
         fields.finish()?;
-        Ok(asked)
+        Ok(parsed)
     }
 
     fn with(mut body: Value) -> Value {
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_effect_is_refused_by_name() {
+    fn unsupported_fields_are_refused_by_name() {
         for (body, param) in [
             (json!({"store": true}), "store"),
             (json!({"background": true}), "background"),
@@ -236,29 +237,29 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_nothing_may_be_said() {
+    fn values_without_effect_are_accepted() {
         for body in [
             json!({"store": false, "background": false, "previous_response_id": null, "include": []}),
             json!({"truncation": "disabled", "text": {"format": null, "verbosity": null}}),
             json!({"reasoning": {"effort": null, "summary": null}, "tools": null, "tool_choice": null}),
             json!({"stream_options": {"include_obfuscation": false}, "service_tier": "auto"}),
         ] {
-            let asked = read(&with(body)).unwrap();
-            assert!(asked.request.grammar.is_none() && asked.request.logprobs.is_none());
+            let parsed = read(&with(body)).unwrap();
+            assert!(parsed.request.grammar.is_none() && parsed.request.logprobs.is_none());
         }
     }
 
     #[test]
-    fn the_answer_repeats_what_was_asked() {
+    fn the_answer_repeats_the_parameters() {
         let body = json!({
             "instructions": "be brief", "max_output_tokens": 5, "temperature": 0.5, "metadata": {"a": "b"},
             "include": [LOGPROBS], "top_logprobs": 2, "reasoning": {"effort": "low"},
             "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}},
         });
-        let asked = read(&with(body.clone())).unwrap();
-        assert_eq!((asked.request.logprobs, asked.request.max_tokens), (Some(2), Some(5)));
-        assert!(matches!(asked.request.grammar, Some(Grammar::JsonSchema(_))));
-        let echoed = json!(asked.echoed);
+        let parsed = read(&with(body.clone())).unwrap();
+        assert_eq!((parsed.request.logprobs, parsed.request.max_tokens), (Some(2), Some(5)));
+        assert!(matches!(parsed.request.grammar, Some(Grammar::JsonSchema(_))));
+        let echoed = json!(parsed.echoed);
         for field in
             ["instructions", "max_output_tokens", "temperature", "metadata", "top_logprobs"]
         {
