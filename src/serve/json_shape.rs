@@ -1,5 +1,5 @@
-//! Rejects what serde accepts: duplicate keys, of which serde uses one, and arrays in place of objects, whose items serde
-//! reads as the fields in declaration order.
+//! Rejects what serde accepts: duplicate keys, of which serde uses one, and arrays in place of objects, whose items
+//! serde reads as the fields in declaration order.
 
 use std::collections::HashSet;
 use std::fmt;

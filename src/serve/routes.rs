@@ -110,7 +110,10 @@ struct Health {
 #[utoipa::path(
     get,
     path = "/health",
-    responses((status = 200, body = Health), (status = 503, description = "The engine does not accept requests")),
+    responses(
+        (status = 200, body = Health),
+        (status = 503, description = "The engine does not accept requests"),
+    ),
 )]
 async fn health(State(served): State<Served>) -> Result<Json<Health>, ApiError> {
     match served.engine.host().get_sender(None) {

@@ -1,32 +1,33 @@
-//! The text of an answer, token by token.
+//! Builds the text of an answer from its tokens.
 
 use std::collections::VecDeque;
 
 use super::decoder::TextDecoder;
-use super::stop::{Certain, StopMatcher};
+use super::stop::{Released, StopMatcher};
 
-/// Makes the text of an answer of its tokens' bytes, up to the earliest stop string.
+/// Builds the text of an answer from the bytes of its tokens, up to the earliest stop string.
 ///
-/// `T` is whatever is known of a token. It comes out with the text in which the token begins.
+/// `T` is the data of a token. It is returned with the piece of text in which the token begins.
 #[derive(Debug)]
 pub struct AnswerText<T> {
     decoder: TextDecoder,
     stops: StopMatcher,
-    /// Characters decoded and handed out so far.
+    /// Characters decoded so far.
     decoded: usize,
-    handed_out: usize,
-    /// Tokens that have not come out, each with the character it begins at.
-    waiting: VecDeque<(usize, T)>,
+    /// Characters returned so far.
+    returned: usize,
+    /// Tokens that have not been returned, each with the offset at which it begins, in characters.
+    pending: VecDeque<(usize, T)>,
 }
 
 /// A piece of an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TextPiece<T> {
-    /// Its text.
+    /// The text.
     pub text: String,
-    /// The tokens that begin in it, each with where in the whole answer it begins, in characters.
+    /// The tokens that begin in the piece, each with its offset in the answer, in characters.
     pub tokens: Vec<(usize, T)>,
-    /// Whether a stop string follows: there are no more pieces.
+    /// Whether a stop string follows. Then this is the last piece.
     pub stopped: bool,
 }
 
@@ -37,48 +38,48 @@ impl<T> AnswerText<T> {
             decoder: TextDecoder::default(),
             stops: StopMatcher::new(stops),
             decoded: 0,
-            handed_out: 0,
-            waiting: VecDeque::new(),
+            returned: 0,
+            pending: VecDeque::new(),
         }
     }
 
-    /// Adds a token that says `bytes`.
+    /// Adds a token with these bytes.
     pub fn push(&mut self, bytes: &[u8], token: T) -> TextPiece<T> {
-        // After half a character that stays one, the next begins.
-        let after_half = self.decoder.breaks_off_before(bytes);
-        self.waiting.push_back((self.decoded + usize::from(after_half), token));
+        // If `bytes` do not complete a partial character, it becomes a replacement character before this token.
+        let interrupted = self.decoder.is_interrupted_by(bytes);
+        self.pending.push_back((self.decoded + usize::from(interrupted), token));
         let text = self.decoder.push(bytes);
         self.decoded += text.chars().count();
-        let certain = self.stops.push(&text);
-        self.piece(certain)
+        let released = self.stops.push(&text);
+        self.piece(released)
     }
 
-    /// How many characters there are so far.
+    /// The number of characters so far.
     pub fn characters(&self) -> usize {
         self.decoded
     }
 
-    /// The last piece.
+    /// Ends the answer and returns the last piece.
     pub fn finish(&mut self) -> TextPiece<T> {
         let text = self.decoder.finish();
-        let mut certain = self.stops.push(&text);
-        if !certain.stopped {
+        let mut released = self.stops.push(&text);
+        if !released.stopped {
             let rest = self.stops.finish();
-            certain.text += &rest.text;
-            certain.stopped = rest.stopped;
+            released.text += &rest.text;
+            released.stopped = rest.stopped;
         }
-        let mut piece = self.piece(certain);
+        let mut piece = self.piece(released);
         if !piece.stopped {
-            piece.tokens.extend(self.waiting.drain(..));
+            piece.tokens.extend(self.pending.drain(..));
         }
         piece
     }
 
-    fn piece(&mut self, certain: Certain) -> TextPiece<T> {
-        self.handed_out += certain.text.chars().count();
-        let begun = self.waiting.partition_point(|(begins, _)| *begins < self.handed_out);
-        let tokens = self.waiting.drain(..begun).collect();
-        TextPiece { text: certain.text, tokens, stopped: certain.stopped }
+    fn piece(&mut self, released: Released) -> TextPiece<T> {
+        self.returned += released.text.chars().count();
+        let begun = self.pending.partition_point(|(offset, _)| *offset < self.returned);
+        let tokens = self.pending.drain(..begun).collect();
+        TextPiece { text: released.text, tokens, stopped: released.stopped }
     }
 }
 
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_come_with_the_text_they_begin_in() {
+    fn tokens_are_returned_with_the_text_in_which_they_begin() {
         let mut answer = AnswerText::new(vec!["stop".into()]);
         let piece = answer.push(b"a s", 1);
         assert_eq!((piece.text.as_str(), piece.tokens), ("a ", vec![(0, 1)]));
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_of_a_stop_do_not_come_out() {
+    fn tokens_of_a_stop_string_are_not_returned() {
         let mut answer = AnswerText::new(vec!["stop".into()]);
         answer.push(b"a ", 1);
         assert_eq!(answer.push(b"st", 2).tokens, []);
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_without_text_comes_out_at_the_end() {
+    fn a_token_without_text_is_returned_at_the_end() {
         let mut answer = AnswerText::new(Vec::new());
         answer.push(b"a", 1);
         assert_eq!(answer.push(b"", 2).tokens, []);
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_after_half_a_character_begins_behind_it() {
+    fn a_token_after_a_partial_character_begins_after_it() {
         let mut answer = AnswerText::new(Vec::new());
         answer.push(&[0xc3], 1);
         let piece = answer.push(b"a", 2);
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_character_at_the_end_is_shown_as_such() {
+    fn a_partial_character_at_the_end_becomes_a_replacement_character() {
         let mut answer = AnswerText::new(Vec::new());
         assert_eq!(answer.push(&[0xc3], 1).text, "");
         let piece = answer.finish();

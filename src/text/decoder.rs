@@ -1,17 +1,16 @@
-//! Bytes to characters, where a character may be spread over several tokens.
+//! Decodes UTF-8 in which a character may be split across tokens.
 
 use std::mem::take;
 
-/// Decodes UTF-8 that comes in pieces. The text of all pieces is that of
-/// [`String::from_utf8_lossy`] over all bytes.
+/// An incremental UTF-8 decoder. The concatenated output equals [`String::from_utf8_lossy`] of all bytes.
 #[derive(Debug, Default)]
 pub struct TextDecoder {
-    /// The beginning of a character.
+    /// The first bytes of an incomplete character.
     incomplete: Vec<u8>,
 }
 
 impl TextDecoder {
-    /// The characters that are complete with `bytes`.
+    /// Adds bytes and returns the characters that are now complete.
     pub fn push(&mut self, bytes: &[u8]) -> String {
         self.incomplete.extend_from_slice(bytes);
         let bytes = take(&mut self.incomplete);
@@ -20,7 +19,7 @@ impl TextDecoder {
         while let Some(chunk) = chunks.next() {
             text.push_str(chunk.valid());
             let invalid = chunk.invalid();
-            if chunks.peek().is_none() && may_be_completed(invalid) {
+            if chunks.peek().is_none() && is_incomplete(invalid) {
                 self.incomplete = invalid.to_vec();
             } else if !invalid.is_empty() {
                 text.push(char::REPLACEMENT_CHARACTER);
@@ -29,20 +28,20 @@ impl TextDecoder {
         text
     }
 
-    /// Whether a character has begun that `bytes` do not go on with.
-    pub fn breaks_off_before(&self, bytes: &[u8]) -> bool {
-        let goes_on = |byte: &u8| (0x80..0xc0).contains(byte);
-        !self.incomplete.is_empty() && !bytes.first().is_none_or(goes_on)
+    /// Whether there is an incomplete character that `bytes` do not continue.
+    pub fn is_interrupted_by(&self, bytes: &[u8]) -> bool {
+        let continues = |byte: &u8| (0x80..0xc0).contains(byte);
+        !self.incomplete.is_empty() && !bytes.first().is_none_or(continues)
     }
 
-    /// What stands for a character that was never completed.
+    /// Returns a replacement character if the last character is incomplete.
     pub fn finish(&mut self) -> String {
         String::from_utf8_lossy(&take(&mut self.incomplete)).into_owned()
     }
 }
 
-/// Whether `bytes` are the beginning of a character.
-fn may_be_completed(bytes: &[u8]) -> bool {
+/// Whether `bytes` are the first bytes of a character.
+fn is_incomplete(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
 }
 
@@ -53,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_make_the_text_of_all_bytes() {
+    fn pieces_decode_like_the_whole() {
         let mut rng = StdRng::seed_from_u64(7);
         for _ in 0..2000 {
             let mut bytes = Vec::new();
@@ -79,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_character_waits_for_its_last_byte_only() {
+    fn a_character_is_returned_with_its_last_byte() {
         let mut decoder = TextDecoder::default();
         assert_eq!(decoder.push(&[b'a', 0xf0, 0x9f]), "a");
         assert_eq!(decoder.push(&[0xa6]), "");

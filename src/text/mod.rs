@@ -1,4 +1,5 @@
-//! From tokens to the text of an answer: bytes to characters, stop strings, tool calls. Knows no engine.
+//! Converts the bytes of tokens to the text of an answer: UTF-8 decoding, stop strings and tool calls. Independent of
+//! the engine.
 
 mod answer_text;
 mod decoder;

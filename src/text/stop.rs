@@ -1,39 +1,39 @@
 //! Stop strings: an answer ends before the earliest of them.
 
-/// Looks for stop strings in a text that comes piece by piece.
+/// Finds stop strings in streamed text.
 ///
-/// The earliest stop is the one that begins first, however the text was cut into pieces. Text that
-/// may be the beginning of a stop is held back until that is decided.
+/// The text ends before the stop string that begins first, regardless of how the text is split into pieces. Text that
+/// may be the beginning of a stop string is held back until this is known.
 #[derive(Debug)]
 pub struct StopMatcher {
     stops: Vec<String>,
-    /// Text that is not certain yet.
+    /// Text that is held back.
     held: String,
 }
 
-/// What is certain after a piece.
+/// The text released after a piece.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Certain {
-    /// Text before any stop.
+pub struct Released {
+    /// Text before any stop string.
     pub text: String,
-    /// Whether a stop follows it.
+    /// Whether a stop string follows.
     pub stopped: bool,
 }
 
 impl StopMatcher {
-    /// Looks for `stops`; empty ones never match.
+    /// A matcher for `stops`. Empty strings never match.
     pub fn new(stops: Vec<String>) -> Self {
         let stops = stops.into_iter().filter(|stop| !stop.is_empty()).collect();
         Self { stops, held: String::new() }
     }
 
     /// Adds a piece.
-    pub fn push(&mut self, text: &str) -> Certain {
+    pub fn push(&mut self, text: &str) -> Released {
         self.held.push_str(text);
         let stop = self.earliest_stop();
-        let candidate = self.earliest_beginning();
+        let candidate = self.earliest_partial_match();
         match (stop, candidate) {
-            // Only what begins before a stop can still be an earlier one.
+            // A partial match before the stop string may still become an earlier one.
             (Some(stop), candidate) if candidate.is_none_or(|candidate| stop <= candidate) => {
                 self.stop_at(stop)
             }
@@ -41,37 +41,37 @@ impl StopMatcher {
         }
     }
 
-    /// The text has ended: what was held back is no beginning any more.
-    pub fn finish(&mut self) -> Certain {
+    /// Ends the text and releases what was held back.
+    pub fn finish(&mut self) -> Released {
         match self.earliest_stop() {
             Some(stop) => self.stop_at(stop),
             None => self.release(self.held.len()),
         }
     }
 
-    fn stop_at(&mut self, at: usize) -> Certain {
-        let certain = Certain { stopped: true, ..self.release(at) };
+    fn stop_at(&mut self, at: usize) -> Released {
+        let released = Released { stopped: true, ..self.release(at) };
         self.held.clear();
-        certain
+        released
     }
 
-    fn release(&mut self, up_to: usize) -> Certain {
-        Certain { text: self.held.drain(..up_to).collect(), stopped: false }
+    fn release(&mut self, up_to: usize) -> Released {
+        Released { text: self.held.drain(..up_to).collect(), stopped: false }
     }
 
-    /// Where the first stop begins.
+    /// The position of the first stop string.
     fn earliest_stop(&self) -> Option<usize> {
         self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min()
     }
 
-    /// Where the first stop may begin whose end has not come yet.
-    fn earliest_beginning(&self) -> Option<usize> {
-        self.stops.iter().filter_map(|stop| beginning_at_the_end(&self.held, stop)).min()
+    /// The position of the first partial match at the end of the text.
+    fn earliest_partial_match(&self) -> Option<usize> {
+        self.stops.iter().filter_map(|stop| partial_match_at_end(&self.held, stop)).min()
     }
 }
 
-/// Where the longest end of `text` begins that is a beginning of `stop`, but not all of it.
-fn beginning_at_the_end(text: &str, stop: &str) -> Option<usize> {
+/// The position of the longest suffix of `text` that is a proper prefix of `stop`.
+fn partial_match_at_end(text: &str, stop: &str) -> Option<usize> {
     let first = text.len().saturating_sub(stop.len() - 1);
     (first..text.len()).find(|&at| {
         text.is_char_boundary(at) && stop.as_bytes().starts_with(&text.as_bytes()[at..])
@@ -84,23 +84,23 @@ mod tests {
 
     use super::*;
 
-    /// The text of `pieces` and whether it was stopped.
+    /// The text of `pieces`, and whether a stop string was found.
     fn matched(stops: &[&str], pieces: &[&str]) -> (String, bool) {
         let mut matcher = StopMatcher::new(stops.iter().map(ToString::to_string).collect());
         let mut text = String::new();
         for piece in pieces {
-            let certain = matcher.push(piece);
-            text += &certain.text;
-            if certain.stopped {
+            let released = matcher.push(piece);
+            text += &released.text;
+            if released.stopped {
                 return (text, true);
             }
         }
-        let certain = matcher.finish();
-        (text + &certain.text, certain.stopped)
+        let released = matcher.finish();
+        (text + &released.text, released.stopped)
     }
 
     #[test]
-    fn text_ends_before_the_stop() {
+    fn text_ends_before_the_stop_string() {
         assert_eq!(matched(&["18"], &["3 ", "18", " 71"]), ("3 ".into(), true));
         assert_eq!(matched(&["18"], &["3 1", "8 71"]), ("3 ".into(), true));
         assert_eq!(matched(&["8 7"], &["3 18 71"]), ("3 1".into(), true));
@@ -111,27 +111,27 @@ mod tests {
     }
 
     #[test]
-    fn of_overlapping_stops_the_one_that_begins_first_counts() {
+    fn the_stop_string_that_begins_first_wins() {
         assert_eq!(matched(&["b", "abc"], &["a", "b", "c"]), (String::new(), true));
         assert_eq!(matched(&["b", "abc"], &["a", "b", "d"]), ("a".into(), true));
         assert_eq!(matched(&["b", "abc"], &["a", "b"]), ("a".into(), true));
     }
 
     #[test]
-    fn text_that_is_no_beginning_of_a_stop_is_not_held_back() {
+    fn only_partial_matches_are_held_back() {
         let mut matcher = StopMatcher::new(vec!["\n\n".into()]);
         assert_eq!(matcher.push("a\nb").text, "a\nb");
         assert_eq!(matcher.push("c\n").text, "c");
         assert_eq!(matcher.push("d").text, "\nd");
     }
 
-    /// Against the definition: the whole text, cut at the smallest position at which a stop is found.
+    /// Compares with the definition: the whole text, cut at the first position at which a stop string is found.
     #[test]
     fn the_result_does_not_depend_on_the_pieces() {
         let mut rng = StdRng::seed_from_u64(11);
         let alphabet = ["a", "b", "é", "🦊", " "];
-        let mut word = |longest: usize| -> String {
-            let length = rng.random_range(0..=longest);
+        let mut word = |max: usize| -> String {
+            let length = rng.random_range(0..=max);
             (0..length).map(|_| alphabet[rng.random_range(0..alphabet.len())]).collect()
         };
         let cases: Vec<(Vec<String>, Vec<String>)> = (0..5000)

@@ -1,4 +1,4 @@
-//! Tool calls in the text of an answer, in the formats of the Llama, Mistral and Qwen families.
+//! Parses tool calls in the text of an answer, in the formats of the Llama, Mistral and Qwen families.
 
 use super::tool_formats::{
     calls, object, Format, Progress, Value, HERMES_END, MISTRAL, MISTRAL_ARGUMENTS, OPENING,
@@ -8,69 +8,70 @@ pub use super::tool_formats::{ToolCall, MARKERS};
 /// A part of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Text outside of calls.
+    /// Text outside calls.
     Text(String),
-    /// A call.
+    /// A tool call.
     Call(ToolCall),
 }
 
-/// Finds tool calls in the text of an answer that comes piece by piece.
+/// Finds tool calls in streamed text.
 ///
-/// Text that may belong to a call is held back until that is decided. What is no call is shown as
-/// the model wrote it. Whitespace next to a call is not shown.
+/// Text that may belong to a call is held back until this is known. Text that turns out not to be a call is returned
+/// unchanged. Whitespace next to a call is dropped.
 #[derive(Debug)]
 pub struct ToolParser {
+    /// The names of the functions.
     names: Vec<String>,
-    most: usize,
+    max_calls: usize,
+    /// The number of calls returned so far.
     found: usize,
     state: State,
-    /// What may belong to a call, from its first character on.
+    /// Text that may belong to a call, from its first character.
     held: String,
-    /// The calls read in `held`.
+    /// The calls parsed in `held`.
     calls: Vec<ToolCall>,
-    /// The whitespace before `held`: shown unless a call follows.
-    spaces: String,
+    /// The whitespace before `held`. It is dropped if a call follows.
+    whitespace: String,
     /// Whether there has been only whitespace since the last call.
     after_call: bool,
-    /// What is certain and not handed out yet.
+    /// Parts that have not been returned.
     parts: Vec<Part>,
 }
 
-/// What comes next. Positions are in the held text.
+/// What the parser expects next. Positions are offsets in the held text.
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// The first character that is not whitespace.
+    /// The first non-whitespace character of the answer.
     Start,
-    /// Text. What is held is the beginning of a marker.
+    /// Text. The held text is a prefix of a marker.
     Text,
-    /// The value with the call.
+    /// The JSON value of a call.
     BeforeValue(Format),
-    /// The rest of the function's name, which begins here.
+    /// The rest of the name of a function, which begins at this position.
     InName(usize),
-    /// The rest of the value.
+    /// The rest of a value.
     InValue(Format, Value),
-    /// What may follow a value and whitespace, which end here.
+    /// Text after a value and whitespace, which end at this position.
     AfterValue(Format, usize),
 }
 
 impl ToolParser {
-    /// Finds calls of the functions `names`. The first `most` calls are handed out, later ones are
-    /// dropped.
-    pub fn new(names: Vec<String>, most: usize) -> Self {
+    /// A parser for calls of the functions `names`. Calls after the first `max_calls` are dropped.
+    pub fn new(names: Vec<String>, max_calls: usize) -> Self {
         Self {
             names,
-            most,
+            max_calls,
             found: 0,
             state: State::Start,
             held: String::new(),
             calls: Vec::new(),
-            spaces: String::new(),
+            whitespace: String::new(),
             after_call: false,
             parts: Vec::new(),
         }
     }
 
-    /// Adds a piece. Returns the parts that are certain now.
+    /// Adds a piece of text and returns the parts that are now complete.
     pub fn push(&mut self, text: &str) -> Vec<Part> {
         for character in text.chars() {
             self.held.push(character);
@@ -79,24 +80,24 @@ impl ToolParser {
         std::mem::take(&mut self.parts)
     }
 
-    /// The answer has ended. Returns what is left.
+    /// Ends the answer and returns the remaining parts.
     pub fn finish(&mut self) -> Vec<Part> {
         match self.state {
-            State::AfterValue(Format::Hermes | Format::Bare, _) => self.hand_out_calls(),
+            State::AfterValue(Format::Hermes | Format::Bare, _) => self.emit_calls(),
             _ => self.release(self.held.len()),
         }
-        let spaces = std::mem::take(&mut self.spaces);
-        self.append(&spaces);
+        let whitespace = std::mem::take(&mut self.whitespace);
+        self.append(&whitespace);
         self.state = State::Text;
         std::mem::take(&mut self.parts)
     }
 
-    /// Whether `most` calls have been found, so that the answer may end.
+    /// Whether `max_calls` calls have been found.
     pub fn is_full(&self) -> bool {
-        self.found >= self.most
+        self.found >= self.max_calls
     }
 
-    /// The state after a character, which is the last of what is held.
+    /// The state after `character`, which is the last one of the held text.
     fn next(&mut self, character: char) -> State {
         let at = self.held.len() - character.len_utf8();
         let space = character.is_whitespace();
@@ -106,11 +107,9 @@ impl ToolParser {
                 self.release(self.held.len());
                 State::Start
             }
-            State::Start if opens_value => State::InValue(Format::Bare, Value::beginning(at)),
+            State::Start if opens_value => State::InValue(Format::Bare, Value::new(at)),
             State::BeforeValue(_) if space => self.state,
-            State::BeforeValue(format) if opens_value => {
-                State::InValue(format, Value::beginning(at))
-            }
+            State::BeforeValue(format) if opens_value => State::InValue(format, Value::new(at)),
             State::BeforeValue(Format::Mistral) => self.in_name(at),
             State::InName(begins) => self.in_name(begins),
             State::InValue(format, value) => self.in_value(format, value, character),
@@ -123,23 +122,23 @@ impl ToolParser {
         }
     }
 
-    /// What is held is no call. Its end may be a marker, or the beginning of one.
+    /// The held text is not a call. Its end may be a marker, or a prefix of one.
     fn in_text(&mut self) -> State {
         self.calls.clear();
-        let markers = OPENING.iter().map(|(marker, _)| marker_at_the_end(&self.held, marker));
+        let markers = OPENING.iter().map(|(marker, _)| marker_at_end(&self.held, marker));
         let at = markers.min().unwrap_or(self.held.len());
         self.release(at);
         let opened = OPENING.iter().find(|(marker, _)| self.held == *marker);
         opened.map_or(State::Text, |(_, format)| State::BeforeValue(*format))
     }
 
-    /// After `[TOOL_CALLS]`, in a name that begins here.
+    /// After `[TOOL_CALLS]`, in a name that begins at `begins`.
     fn in_name(&mut self, begins: usize) -> State {
         let written = &self.held[begins..];
         let rests = self.names.iter().filter_map(|name| written.strip_prefix(name.as_str()));
         let ends_name = |rest: &str| matches!(rest.strip_suffix('{'), Some("" | MISTRAL_ARGUMENTS));
         if rests.clone().any(ends_name) {
-            return State::InValue(Format::Mistral, Value::beginning(self.held.len() - 1));
+            return State::InValue(Format::Mistral, Value::new(self.held.len() - 1));
         }
         let in_a_name = self.names.iter().any(|name| name.starts_with(written));
         if in_a_name || rests.into_iter().any(|rest| MISTRAL_ARGUMENTS.starts_with(rest)) {
@@ -154,12 +153,12 @@ impl ToolParser {
             Progress::Malformed => return self.in_text(),
             Progress::Complete => {}
         }
-        let Some(calls) = self.calls_in(value.begins) else {
+        let Some(calls) = self.calls_in(value.start) else {
             return self.in_text();
         };
         self.calls.extend(calls);
         if matches!(format, Format::Mistral | Format::Python) {
-            self.hand_out_calls();
+            self.emit_calls();
         }
         match format {
             Format::Mistral => State::Text,
@@ -167,11 +166,11 @@ impl ToolParser {
         }
     }
 
-    /// In what follows a Hermes value, from here on.
+    /// After a Hermes value that ends at `end`.
     fn in_end_marker(&mut self, end: usize) -> State {
         let written = &self.held[end..];
         if written == HERMES_END {
-            self.hand_out_calls();
+            self.emit_calls();
             return State::Text;
         }
         if HERMES_END.starts_with(written) {
@@ -180,7 +179,7 @@ impl ToolParser {
         self.in_text()
     }
 
-    /// The calls in the value that begins here, if all are calls of known functions.
+    /// The calls in the value that begins at `begins`. None if one of them is not a call of a known function.
     fn calls_in(&self, begins: usize) -> Option<Vec<ToolCall>> {
         let (before, value) = self.held.split_at(begins);
         let name = before.strip_prefix(MISTRAL).unwrap_or_default().trim_start();
@@ -194,30 +193,30 @@ impl ToolParser {
         (known && !calls.is_empty()).then_some(calls)
     }
 
-    /// Hands out the calls in what is held, and no text.
-    fn hand_out_calls(&mut self) {
+    /// Returns the calls in the held text, and drops that text.
+    fn emit_calls(&mut self) {
         self.held.clear();
-        self.spaces.clear();
+        self.whitespace.clear();
         self.after_call = true;
-        let left = self.most.saturating_sub(self.found);
+        let left = self.max_calls.saturating_sub(self.found);
         let calls = self.calls.drain(..).take(left).map(Part::Call);
         let before = self.parts.len();
         self.parts.extend(calls);
         self.found += self.parts.len() - before;
     }
 
-    /// Hands out the beginning of what is held as text, all but whitespace at its end.
+    /// Releases the first `up_to` bytes of the held text, except for trailing whitespace.
     fn release(&mut self, up_to: usize) {
         let released: String = self.held.drain(..up_to).collect();
         let text = if self.after_call { released.trim_start() } else { &released };
-        let (words, spaces) = text.split_at(text.trim_end().len());
-        if !words.is_empty() {
+        let (text, whitespace) = text.split_at(text.trim_end().len());
+        if !text.is_empty() {
             self.after_call = false;
-            let before = std::mem::take(&mut self.spaces);
+            let before = std::mem::take(&mut self.whitespace);
             self.append(&before);
-            self.append(words);
+            self.append(text);
         }
-        self.spaces += spaces;
+        self.whitespace += whitespace;
     }
 
     fn append(&mut self, text: &str) {
@@ -229,8 +228,8 @@ impl ToolParser {
     }
 }
 
-/// Where the longest end of `text` begins that is `marker` or a beginning of it.
-fn marker_at_the_end(text: &str, marker: &str) -> usize {
+/// The position of the longest suffix of `text` that is a prefix of `marker`, or all of it.
+fn marker_at_end(text: &str, marker: &str) -> usize {
     let first = text.len().saturating_sub(marker.len());
     let begins = |at: &usize| marker.as_bytes().starts_with(&text.as_bytes()[*at..]);
     (first..text.len()).find(begins).unwrap_or(text.len())
@@ -248,12 +247,12 @@ mod tests {
     const FOUND: &str = r#"«f {"a":"}\"é"}»"#;
 
     /// The parts of an answer in these pieces, each call as `«name arguments»`.
-    fn parsed(most: usize, pieces: &[&str]) -> String {
-        let mut parser = ToolParser::new(["f", "fo", "get-x"].map(String::from).into(), most);
+    fn parsed(max_calls: usize, pieces: &[&str]) -> String {
+        let mut parser = ToolParser::new(["f", "fo", "get-x"].map(String::from).into(), max_calls);
         let mut parts: Vec<Part> = pieces.iter().flat_map(|piece| parser.push(piece)).collect();
         parts.extend(parser.finish());
         let calls = parts.iter().filter(|part| matches!(part, Part::Call(_))).count();
-        assert!(calls <= most && parser.is_full() == (calls == most));
+        assert!(calls <= max_calls && parser.is_full() == (calls == max_calls));
         let shown = parts.into_iter().map(|part| match part {
             Part::Text(text) => text,
             Part::Call(call) => format!("«{} {}»", call.name, call.arguments),
@@ -309,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_call_is_shown_as_it_is() {
+    fn text_that_is_not_a_call_is_unchanged() {
         let answers = r#"|<tool_call>|</tool_call>|a <tool_|<<[TOOL_CALLS|<<tool_call>F<b|a F|F a|F;
             |F; {|F F|[]|[1] a|{x|{"a":"<tool_call>F|[F|<tool_call>{"a <tool_call>F</tool_call>
             |<tool_call> {"name":"g","arguments":{}} </tool_call> |<tool_call>F}</tool_call>

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// The markers which tokenizers often have as special tokens. The parser reads them as text.
+/// Markers that are special tokens in many tokenizers. The parser expects them as text.
 pub const MARKERS: [&str; 4] = [HERMES, HERMES_END, MISTRAL, PYTHON];
 
 pub(super) const HERMES: &str = "<tool_call>";
@@ -12,11 +12,11 @@ pub(super) const MISTRAL: &str = "[TOOL_CALLS]";
 pub(super) const MISTRAL_ARGUMENTS: &str = "[ARGS]";
 pub(super) const PYTHON: &str = "<|python_tag|>";
 
-/// The markers that begin a call.
+/// The markers that start a call.
 pub(super) const OPENING: [(&str, Format); 3] =
     [(HERMES, Format::Hermes), (MISTRAL, Format::Mistral), (PYTHON, Format::Python)];
 
-/// A way to write calls.
+/// A format of calls.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Format {
     /// `<tool_call>{..}</tool_call>`
@@ -29,27 +29,27 @@ pub(super) enum Format {
     Bare,
 }
 
-/// A call of a function, as the model wrote it.
+/// A function call written by the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToolCall {
     /// The function's name.
     pub name: String,
-    /// The JSON text of an object.
+    /// The arguments: a JSON object, as text.
     pub arguments: String,
 }
 
-/// A JSON object or array of which a part has come.
+/// An incomplete JSON object or array.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Value {
-    /// Where it begins in the text.
-    pub(super) begins: usize,
+    /// The position at which it begins in the text.
+    pub(super) start: usize,
     /// The number of open braces and brackets.
     depth: usize,
     in_string: bool,
     after_backslash: bool,
 }
 
-/// How much of a value has come.
+/// The state of a value after a character.
 #[derive(Debug)]
 pub(super) enum Progress {
     Incomplete,
@@ -58,12 +58,12 @@ pub(super) enum Progress {
 }
 
 impl Value {
-    /// A value whose first character has come.
-    pub(super) fn beginning(begins: usize) -> Self {
-        Self { begins, depth: 1, in_string: false, after_backslash: false }
+    /// A value that begins at `start`, where its opening bracket has been read.
+    pub(super) fn new(start: usize) -> Self {
+        Self { start, depth: 1, in_string: false, after_backslash: false }
     }
 
-    /// Adds a character. Finds the end of the value and the mistakes that a character shows.
+    /// Adds a character. Detects the end of the value, and errors that show in a single character.
     pub(super) fn add(&mut self, character: char) -> Progress {
         match character {
             '\0'..' ' if self.in_string => return Progress::Malformed,
@@ -85,7 +85,7 @@ impl Value {
     }
 }
 
-/// A call in JSON. Other keys are ignored.
+/// A call in JSON. Unknown keys are ignored.
 #[derive(Deserialize)]
 struct WrittenCall<'a> {
     name: Option<String>,
@@ -97,7 +97,7 @@ struct WrittenCall<'a> {
     function: Option<&'a RawValue>,
 }
 
-/// The calls in a JSON text: of a call, or of an array of calls.
+/// Parses a JSON call, or an array of calls.
 pub(super) fn calls(json: &str) -> Option<Vec<ToolCall>> {
     if !json.starts_with('[') {
         return Some(vec![call(json)?]);
@@ -117,11 +117,11 @@ fn call(json: &str) -> Option<ToolCall> {
 }
 
 fn written_call(json: &str) -> Option<WrittenCall<'_>> {
-    // Serde would read an array as the fields in order.
+    // serde would read an array as the fields in order.
     json.starts_with('{').then(|| serde_json::from_str(json).ok())?
 }
 
-/// The JSON text of an object, from that text or from a JSON string that contains it.
+/// The JSON text of an object, which is either `json` itself or the content of the JSON string `json`.
 pub(super) fn object(json: &str) -> Option<String> {
     let text: Option<String> = serde_json::from_str(json).ok();
     let value: &RawValue = serde_json::from_str(text.as_deref().unwrap_or(json)).ok()?;
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn other_json_is_no_call() {
+    fn other_json_is_not_a_call() {
         for json in [
             r#"{}"#,
             r#"{"name":"f"}"#,
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn the_end_of_a_value_is_not_in_its_strings() {
         for json in [r#"{}"#, r#"[{"a":[1,{}]}]"#, r#"{"}":"\"}\\","é":"]🦊"}"#] {
-            let mut value = Value::beginning(0);
+            let mut value = Value::new(0);
             let progress: Vec<Progress> = json.chars().skip(1).map(|c| value.add(c)).collect();
             let complete = progress.iter().position(|it| matches!(it, Progress::Complete));
             assert_eq!(complete, Some(progress.len() - 1), "{json}");
