@@ -4,17 +4,17 @@ mod cli;
 
 use std::process::ExitCode;
 
-use cli::output::{in_words, tell, StdoutError};
+use cli::output::{error_message, print_stderr, StdoutError};
 
 fn main() -> ExitCode {
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
-        // As in `colm run .. | head`: who reads the answer has what it wants.
-        Err(error) if StdoutError::of(&error).is_some_and(StdoutError::nobody_reads) => {
+        // As in `colm run .. | head`, where the reader closes the pipe early.
+        Err(error) if StdoutError::find(&error).is_some_and(StdoutError::is_broken_pipe) => {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            tell(format!("colm: error: {}", in_words(&error)));
+            print_stderr(format!("colm: error: {}", error_message(&error)));
             ExitCode::FAILURE
         }
     }

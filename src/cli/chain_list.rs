@@ -1,8 +1,8 @@
-//! `--chains 1,2,4` and `--chains all`.
+//! Parses lists of chain counts: `--chains 1,2,4` and `--chains all`.
 
 use colm::{parse_chain_count, ChainCount, Engine, ParseChainCountError};
 
-/// The chain counts in `list`, in the same order; `all` is 1 to the number of chains that `engine` has loaded.
+/// Parses `list`. The order is kept; `all` means every chain count from 1 to the number of loaded chains.
 pub fn parse_chain_list(
     list: &str,
     engine: &Engine,
@@ -32,7 +32,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_out_of_range_is_refused_by_name() {
+    fn errors_name_the_invalid_count() {
         for (list, text) in [("1,9", "9"), ("0", "0"), ("1,,2", ""), ("", ""), ("1,two", "two")] {
             let error = parse_list(list, k(4)).unwrap_err();
             assert_eq!(error, ParseChainCountError { text: text.into(), loaded: k(4) });

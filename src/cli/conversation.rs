@@ -1,4 +1,4 @@
-//! A conversation with the model, answered piece by piece.
+//! A conversation with streamed answers.
 
 use std::future::Future;
 use std::io::Write;
@@ -9,22 +9,22 @@ use futures::TryStreamExt;
 
 use super::speed::Speed;
 
-/// The messages so far, and how the next one is answered.
+/// The messages so far, and the parameters of the next answer.
 pub struct Conversation<'a> {
     pub engine: &'a Engine,
     /// The chain count of the next answer.
     pub chains: ChainCount,
-    /// The most tokens of an answer.
+    /// The maximum number of tokens of an answer.
     pub max_tokens: Option<usize>,
     pub sampling: Sampling,
     pub messages: Vec<Message>,
 }
 
 impl Conversation<'_> {
-    /// Writes the answer to `question` as it comes, until it ends or `stop` is ready.
+    /// Streams the answer to `question` to `out`, until the answer ends or `stop` is ready.
     ///
-    /// Both stay part of the conversation, a stopped answer as far as it was written; after an error
-    /// neither does.
+    /// Adds the question and the answer to the conversation. A stopped answer is added as far as it was written. After
+    /// an error, neither is added.
     pub async fn ask(
         &mut self,
         question: String,
@@ -57,7 +57,7 @@ impl Conversation<'_> {
         let mut pieces = self.engine.stream(request).await?;
         tokio::pin!(stop);
         loop {
-            // Dropping the stream makes the engine stop.
+            // Dropping the stream stops the answer in the engine.
             let piece = tokio::select! {
                 piece = pieces.try_next() => piece?,
                 () = &mut stop => break,
@@ -68,7 +68,7 @@ impl Conversation<'_> {
             text.push_str(&piece.text);
         }
         writeln!(out)?;
-        // The times of the engine: this process may read its tokens later.
+        // The engine measures the times, because this process may read the tokens later.
         let usage = pieces.usage();
         let speed = Speed {
             counts: self.engine.counts().since(before),

@@ -1,6 +1,6 @@
-//! Options of the library as flags of the command line.
+//! Translates names of library options to flags of the command line.
 
-/// The library's names of options, as its errors quote them, and the flags that set them.
+/// The options of the library as quoted in its errors, and the flags that set them.
 const FLAGS: [(&str, &str); 12] = [
     ("`max_chains`", "--max-chains"),
     ("`max_seqs`", "--max-seqs"),
@@ -16,7 +16,7 @@ const FLAGS: [(&str, &str); 12] = [
     ("`port`", "--port"),
 ];
 
-/// `message` of an error of the library, in the terms of the command line.
+/// Replaces the options in an error message of the library by flags.
 pub fn with_flags(message: &str) -> String {
     let message = message.to_string();
     FLAGS.iter().fold(message, |message, (option, flag)| message.replace(option, flag))
@@ -41,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn options_become_flags_and_fields_of_files_stay() {
+    fn options_are_replaced_and_fields_of_files_are_not() {
         let message = "`kv_cache_mib` 1: too small; config.json: `chains`";
         assert_eq!(with_flags(message), "--kv-cache-mb 1: too small; config.json: `chains`");
     }

@@ -1,54 +1,49 @@
-//! What to load and how: the arguments that all commands share.
+//! Arguments that the commands share: the model and the engine.
 
 use clap::{Args, ValueEnum};
 use colm::{Dtype, Engine, EngineBuilder, Quantization, Result};
 
-/// The model and the engine around it.
+/// The model and the options of the engine.
 #[derive(Args)]
 #[command(next_help_heading = "Model and engine")]
 pub struct LoadArgs {
-    /// A model folder, or a Hugging Face model id such as owner/name or owner/name@revision.
+    /// Model folder, or Hugging Face model id such as `owner/name` or `owner/name@revision`.
     #[arg(short, long, value_name = "DIR")]
     pub model: String,
-    /// Read and hold only the first K chains [default: all].
+    /// Load only the first K chains [default: all].
     #[arg(long, value_name = "K")]
     pub max_chains: Option<usize>,
-    /// The most sequences that run at once.
+    /// Maximum number of sequences that run at once.
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub max_seqs: usize,
-    /// MiB of KV cache.
+    /// Size of the KV cache in MiB.
     #[arg(long, value_name = "MIB", default_value_t = 512)]
     pub kv_cache_mb: usize,
-    /// Quantize the linear layers while loading: q8_0, q4k, q6k, ...
+    /// Quantize the linear layers while loading, to a type such as `q8_0`, `q6k` or `q4k`.
     #[arg(long, value_name = "TYPE")]
     pub isq: Option<Quantization>,
-    /// The dtype of weights and KV cache: f32, bf16, f16 or auto [default: f32 on the CPU, else auto].
+    /// Dtype of the weights and the KV cache: `f32`, `bf16`, `f16` or `auto` [default: f32 on the CPU, else auto].
     #[arg(long, default_value = "auto", hide_default_value = true)]
     pub dtype: Dtype,
-    /// Self-speculation: draft up to N tokens with the first chain and verify them with all chains in one step.
-    /// Answers do not change; they are faster if many drafts are accepted.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub drafts: usize,
-    /// Run on the CPU, although this build could run on a GPU.
+    /// Run on the CPU even if this build supports a GPU.
     #[arg(long)]
     pub cpu: bool,
-    /// Compute every prompt from its first token, even if the KV cache holds the beginning.
+    /// Disable the prefix cache: compute every prompt from its first token.
     #[arg(long)]
     pub no_prefix_cache: bool,
-    /// Show the engine's log on stderr (the variable RUST_LOG selects what is shown).
+    /// Write the log of the engine to stderr. The environment variable `RUST_LOG` filters it.
     #[arg(short, long)]
     pub verbose: bool,
 }
 
 impl LoadArgs {
-    /// The options for the engine.
+    /// An engine with these options.
     pub fn builder(&self) -> EngineBuilder {
         Engine::builder(&self.model)
             .max_chains(self.max_chains)
             .max_seqs(self.max_seqs)
             .kv_cache_mib(self.kv_cache_mb)
             .cpu(self.cpu)
-            .max_drafts(self.drafts)
             .dtype(self.dtype)
             .quantization(self.isq)
             .prefix_cache(!self.no_prefix_cache)
@@ -60,11 +55,21 @@ impl LoadArgs {
     }
 }
 
-/// Whether the model's own sampling defaults are used.
+/// Self-speculation.
+#[derive(Args)]
+#[command(next_help_heading = "Model and engine")]
+pub struct DraftArgs {
+    /// Self-speculation: draft up to N tokens with the first chain, and verify them with all chains in one step.
+    /// Answers do not change. They are faster if most drafts are accepted.
+    #[arg(long = "drafts", value_name = "N", default_value_t = 0)]
+    pub max_drafts: usize,
+}
+
+/// Whether to use the model's sampling defaults.
 #[derive(Args)]
 pub struct GenerationConfigArgs {
-    /// auto: sampling parameters that a request omits come from the model's generation_config.json (temperature,
-    /// top_p, top_k, min_p, repetition_penalty); none: they do not.
+    /// Defaults of the sampling parameters: `auto` takes temperature, top_p, top_k, min_p and repetition_penalty from
+    /// the model's generation_config.json, `none` ignores that file.
     #[arg(long, value_enum, value_name = "WHICH", default_value_t = GenerationConfig::Auto)]
     generation_config: GenerationConfig,
 }
@@ -76,14 +81,9 @@ enum GenerationConfig {
 }
 
 impl GenerationConfigArgs {
-    /// Whether they are used.
+    /// Whether the defaults are used.
     pub fn is_used(&self) -> bool {
         self.generation_config == GenerationConfig::Auto
-    }
-
-    /// Loads the model that `load` says.
-    pub async fn engine(&self, load: &LoadArgs) -> Result<Engine> {
-        load.builder().generation_config(self.is_used()).start().await
     }
 }
 

@@ -1,4 +1,4 @@
-//! The command line, shaped like the host's own. Results go to stdout, everything else to stderr.
+//! The command line. Results are written to stdout, everything else to stderr.
 
 mod bench;
 mod chain_list;
@@ -24,12 +24,12 @@ use clap::{Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
-use output::{of_stdout, tell, Stdout};
+use output::{print_stderr, stdout_error, Stdout};
 
 /// Chain-of-Language-Models (CoLM, CoLM-Air): one checkpoint, n models of growing size.
 ///
-/// A checkpoint of n chains answers at every chain count k from 1 to n: small k is fast, large k is
-/// good. It is loaded once; k is chosen per request.
+/// A checkpoint of n chains answers at every chain count k from 1 to n: fewer chains are faster, more are more
+/// accurate. It is loaded once, and each request chooses its k.
 #[derive(Parser)]
 #[command(name = "colm", version, after_help = EXAMPLES)]
 struct Cli {
@@ -39,13 +39,13 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  colm run -m models/tiny-colm-air                        chat; /chains 2 switches
+  colm run -m models/tiny-colm-air                        chat; /chains 2 switches to 2 chains
   colm run -m models/tiny-colm-air --chains 1 -i 'Once'   one answer
-  colm serve -m models/tiny-colm-air -p 1234              the OpenAI API, models NAME and NAME@k
-  colm perplexity -m models/tiny-colm-air -f text.txt     how good each chain count is
-  colm bench -m models/tiny-colm-air -p 512 -n 128        how fast each chain count is";
+  colm serve -m models/tiny-colm-air -p 1234              serve the OpenAI API, models NAME and NAME@k
+  colm perplexity -m models/tiny-colm-air -f text.txt     measure the accuracy of each chain count
+  colm bench -m models/tiny-colm-air -p 512 -n 128        measure the speed of each chain count";
 
-/// Each described where its arguments are.
+/// The commands. Their help texts are the doc comments of their arguments.
 #[derive(Subcommand)]
 enum Command {
     Run(run::RunArgs),
@@ -65,16 +65,16 @@ impl Command {
     }
 }
 
-/// Does what the arguments of this process ask for.
+/// Parses the arguments of the process and runs the command.
 pub fn run() -> Result<()> {
     let command = match Cli::try_parse() {
         Ok(Cli { command }) => command,
-        Err(refused) if refused.use_stderr() => refused.exit(),
-        Err(help) => return show(&help),
+        Err(error) if error.use_stderr() => error.exit(),
+        Err(help) => return print_help(&help),
     };
     log_to_stderr(command.verbose());
     let runtime = process::runtime()?;
-    let done = runtime.block_on(async {
+    let result = runtime.block_on(async {
         match command {
             Command::Run(args) => run::run(args).await,
             Command::Serve(args) => serve::run(args).await,
@@ -82,30 +82,30 @@ pub fn run() -> Result<()> {
             Command::Bench(args) => bench::run(args).await,
         }
     });
-    // Nobody waits for what is still being computed.
+    // Do not wait for computations that are still running.
     runtime.shutdown_background();
-    done
+    result
 }
 
-/// What `--help` and `--version` ask for.
-fn show(help: &clap::Error) -> Result<()> {
-    help.print().map_err(of_stdout)?;
+/// Prints the output of `--help` and `--version`.
+fn print_help(help: &clap::Error) -> Result<()> {
+    help.print().map_err(stdout_error)?;
     Ok(Stdout.flush()?)
 }
 
-/// Before the host sets up its own logging, which writes to stdout.
+/// Sets up logging to stderr. Must run before the host sets up its own logging, which writes to stdout.
 fn log_to_stderr(verbose: bool) {
     let level = if verbose { LevelFilter::INFO } else { LevelFilter::WARN };
     let filter = EnvFilter::builder().with_default_directive(level.into());
     let filter = filter.from_env().unwrap_or_else(|error| {
-        tell(format!("RUST_LOG is ignored: {error}"));
+        print_stderr(format!("RUST_LOG is ignored: {error}"));
         EnvFilter::default().add_directive(level.into())
     });
     let colours = io::stderr().is_terminal();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
-        // It would say on stderr, and insist, that stderr cannot be written.
+        // Otherwise it would report to stderr that stderr cannot be written.
         .log_internal_errors(false)
         .with_ansi(colours)
         .init();

@@ -1,27 +1,27 @@
-//! Negative log-likelihood of tokens.
+//! Negative log-likelihood.
 
-/// The negative log-likelihoods of several tokens.
+/// The accumulated negative log-likelihood of tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Nll {
-    /// Tokens predicted.
+    /// The number of tokens.
     pub tokens: usize,
     /// The sum, in nats.
     pub sum: f64,
 }
 
 impl Nll {
-    /// Adds tokens of these log-probabilities.
+    /// Adds tokens with these log-probabilities.
     pub fn add(&mut self, logprobs: &[f64]) {
         self.tokens += logprobs.len();
         self.sum -= logprobs.iter().sum::<f64>();
     }
 
-    /// Nats per token.
+    /// The mean, in nats per token.
     pub fn mean(&self) -> f64 {
         self.sum / self.tokens as f64
     }
 
-    /// exp of the mean: among how many equally likely tokens the model is as unsure.
+    /// The perplexity: exp of the mean.
     pub fn perplexity(&self) -> f64 {
         self.mean().exp()
     }
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn agrees_with_hand_numbers() {
+    fn agrees_with_hand_computed_values() {
         let mut nll = Nll::default();
         // Token 1 of softmax([0, ln 3]), token 0 of softmax([ln 7, 0])
         nll.add(&[(3. / 4f64).ln(), (7. / 8f64).ln()]);

@@ -1,4 +1,4 @@
-//! `colm perplexity`: how well each chain count predicts a text.
+//! `colm perplexity`: measures how well each chain count predicts a text.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -11,29 +11,28 @@ use serde::Serialize;
 use super::chain_list::parse_chain_list;
 use super::load::LoadArgs;
 use super::nll::Nll;
-use super::output::{tell, Stdout};
+use super::output::{print_stderr, Stdout};
 use super::progress::progress;
 use super::windows::{windows, Window};
 
 /// Measure how well each chain count predicts a text.
 ///
-/// Prints the mean negative log-likelihood in nats per token and its exponential, the perplexity.
-/// Every token but the first is predicted from those before it, by the engine's own forward pass. The
-/// tokenizer adds what it adds to every text (a BOS token, for some models) and nothing else.
+/// Print the mean negative log-likelihood in nats per token and its exponential, the perplexity. Every token except the
+/// first is predicted from the tokens before it. The tokenizer adds its usual special tokens, such as a BOS token.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct PerplexityArgs {
-    /// The text: a file in UTF-8.
+    /// Text file in UTF-8.
     #[arg(short, long)]
     file: PathBuf,
-    /// Chain counts, such as 1,2,4, or all.
+    /// Chain counts to measure, such as `1,2,4`, or `all`.
     #[arg(long, value_name = "LIST", default_value = "all", allow_negative_numbers = true)]
     chains: String,
-    /// Score the whole file, in windows of the model's context that move on by TOKENS each and score
-    /// those only; without it, only the first window.
+    /// Score the whole file with a sliding window: each window is as long as the model's context, starts TOKENS later
+    /// than the one before it, and scores only its new tokens. By default, only the first window is scored.
     #[arg(long, value_name = "TOKENS")]
     stride: Option<usize>,
-    /// Print JSON: [{"chains":1,"tokens":N,"nll":x,"ppl":y},..].
+    /// Print JSON: an array of objects with the keys `chains`, `tokens`, `nll` and `ppl`.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -60,12 +59,14 @@ pub async fn run(args: PerplexityArgs) -> Result<()> {
     let engine = args.load.engine().await?;
     let counts = parse_chain_list(&args.chains, &engine).context("--chains")?;
     let tokens = engine.tokenize(&text).await?;
-    let longest = engine.max_tokens();
-    let windows = windows(tokens.len(), longest, args.stride)
+    let context = engine.max_tokens();
+    let windows = windows(tokens.len(), context, args.stride)
         .with_context(|| args.file.display().to_string())?;
-    if args.stride.is_none() && tokens.len() > longest {
+    if args.stride.is_none() && tokens.len() > context {
         let all = tokens.len();
-        tell(format!("scores the first {longest} of {all} tokens; --stride scores all"));
+        print_stderr(format!(
+            "scoring the first {context} of {all} tokens; use --stride to score all of them"
+        ));
     }
     let mut scores = Vec::with_capacity(counts.len());
     let bar = progress(counts.len() * windows.len());
@@ -74,7 +75,7 @@ pub async fn run(args: PerplexityArgs) -> Result<()> {
         let mut nll = Nll::default();
         for Window { tokens: seen, scored } in &windows {
             let logprobs = engine.score(tokens[seen.clone()].to_vec(), k).await?;
-            // The first token of the window has none.
+            // The first token of the window has no log-probability.
             nll.add(&logprobs[scored.start - seen.start - 1..]);
             bar.inc(1);
         }
@@ -89,22 +90,22 @@ pub async fn run(args: PerplexityArgs) -> Result<()> {
     print(&scores, args.json)
 }
 
-/// The largest file, in bytes.
-const LARGEST_FILE: u64 = 256 * 1024 * 1024;
+/// The largest text file, in bytes.
+const MAX_FILE_BYTES: u64 = 256 * 1024 * 1024;
 
 fn read(file: &Path) -> Result<String> {
     let unreadable = || format!("cannot read {}", file.display());
     let mut bytes = Vec::new();
     let opened = File::open(file).with_context(unreadable)?;
-    opened.take(LARGEST_FILE + 1).read_to_end(&mut bytes).with_context(unreadable)?;
-    if bytes.len() as u64 > LARGEST_FILE {
-        bail!("{}: more than {LARGEST_FILE} bytes; expected a smaller text", file.display());
+    opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).with_context(unreadable)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        bail!("{} has more than {MAX_FILE_BYTES} bytes: expected a smaller file", file.display());
     }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(text),
         Err(error) => {
             let at = error.utf8_error().valid_up_to();
-            bail!("{}: not UTF-8 at byte {at}; expected a text in UTF-8", file.display())
+            bail!("{}: byte {at} is not valid UTF-8: expected a text file in UTF-8", file.display())
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What colm needs of the system. Libraries panic where it is missing, so it is looked for first.
+//! Checks what the process needs from the operating system. Libraries panic if it is missing.
 
 use std::sync::Mutex;
 use std::thread;
@@ -6,32 +6,32 @@ use std::thread;
 use anyhow::{bail, Context, Result};
 use tokio::runtime::{Builder, Runtime};
 
-/// As many open files as colm needs, with room for some connections.
-const FEWEST_FILES: u64 = 64;
+/// The number of open files that colm needs, including some connections.
+const MIN_OPEN_FILES: u64 = 64;
 
-/// A runtime, in a process that has what the engine needs.
+/// Checks the limits of the process and starts the async runtime.
 pub fn runtime() -> Result<Runtime> {
     raise_file_limit()?;
     check_threads()?;
     check_home()?;
-    Builder::new_multi_thread().enable_all().build().context("cannot wait for the system's events")
+    Builder::new_multi_thread().enable_all().build().context("cannot start the async runtime")
 }
 
-/// Allows as many open files as the system lets us have. Each connection to the server is one.
+/// Raises the limit of open files to the maximum. Each connection to the server is an open file.
 fn raise_file_limit() -> Result<()> {
     match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(limit) if limit < FEWEST_FILES => bail!(
-            "at most {limit} files may be open, and colm needs {FEWEST_FILES}: see `ulimit -n`"
+        Ok(limit) if limit < MIN_OPEN_FILES => bail!(
+            "the process may open {limit} files: expected at least {MIN_OPEN_FILES} (see `ulimit -n`)"
         ),
-        // A limit that cannot be told may be large enough.
+        // A limit that cannot be read may be large enough.
         _ => Ok(()),
     }
 }
 
-/// Starts as many threads at once as the engine does, and lets them end.
+/// Checks that the process can start as many threads as the engine does.
 fn check_threads() -> Result<()> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    // One per core in two runtimes and in the kernels' pool; the others are few.
+    // One thread per core in two async runtimes and in the thread pool of the kernels, and a few others.
     let count = 3 * cores + 8;
     let gate = Mutex::new(());
     let started = thread::scope(|scope| {
@@ -45,10 +45,10 @@ fn check_threads() -> Result<()> {
         .with_context(|| format!("cannot start {count} threads: see `ulimit -u` and `ulimit -v`"))
 }
 
-/// Models of the Hugging Face hub are kept there.
+/// Checks that there is a home folder, which contains the cache of the Hugging Face hub.
 fn check_home() -> Result<()> {
     match dirs::home_dir() {
         Some(_) => Ok(()),
-        None => bail!("this user has no home folder: set the variable HOME to a folder"),
+        None => bail!("cannot find the home folder: expected the environment variable HOME"),
     }
 }

@@ -1,4 +1,4 @@
-//! `colm run`: a chat in the terminal, or one answer.
+//! `colm run`: a chat in the terminal, or a single answer.
 
 use std::future::pending;
 
@@ -9,38 +9,40 @@ use console::style;
 
 use super::conversation::Conversation;
 use super::lines::Lines;
-use super::load::{at_least_1, GenerationConfigArgs, LoadArgs};
-use super::output::{in_words, tell, Stdout, StdoutError};
+use super::load::{at_least_1, DraftArgs, GenerationConfigArgs, LoadArgs};
+use super::output::{error_message, print_stderr, Stdout, StdoutError};
 use super::slash::{parse_slash, Slash, HELP};
 use super::speed::Speed;
 
-/// Chat in the terminal, or give one answer.
+/// Chat in the terminal, or answer a single prompt.
 ///
-/// Without -i, every line of stdin is a question; /help lists what else a line can be. In a terminal the lines are
-/// one conversation, and ctrl-c stops an answer. From a pipe or a file each line is answered by itself, unless
-/// --conversation is given. Answers go to stdout; tokens and speeds, after each answer, to stderr.
+/// Without -i, every line of stdin is a message or a command; /help lists the commands. In a terminal, all lines are
+/// one conversation, and ctrl-c stops an answer. Each line of a pipe or a file is answered independently, unless
+/// --conversation is given. Answers are written to stdout, token counts and speeds to stderr.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RunArgs {
-    /// Answer with the model's first K chains [default: all that are loaded].
+    /// Answer with the first K chains [default: all loaded chains].
     #[arg(long, value_name = "K", allow_negative_numbers = true)]
     chains: Option<String>,
     /// Answer PROMPT once and exit.
     #[arg(short = 'i', long = "prompt", value_name = "PROMPT")]
     prompt: Option<String>,
-    /// Make one conversation of the lines of a pipe or a file, as in a terminal.
+    /// Treat the lines of a pipe or a file as one conversation, as in a terminal.
     #[arg(long, conflicts_with = "prompt")]
     conversation: bool,
-    /// Sampling temperature; 0 is greedy and deterministic [default: that of generation_config.json, or 0].
+    /// Sampling temperature; 0 is greedy [default: from generation_config.json, else 0].
     #[arg(long, value_parser = temperature, allow_negative_numbers = true)]
     temperature: Option<f64>,
-    /// The most tokens of an answer [default: what fits the model's context].
+    /// Maximum number of tokens of an answer [default: as many as fit the context].
     #[arg(long, value_name = "N", value_parser = at_least_1)]
     max_tokens: Option<usize>,
     #[command(flatten)]
     generation: GenerationConfigArgs,
     #[command(flatten)]
     pub load: LoadArgs,
+    #[command(flatten)]
+    draft: DraftArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -49,9 +51,10 @@ Examples:
   colm run -m models/tiny-colm-air --chains 1 --max-tokens 64 -i 'Tell me a story.'
   colm run -m models/tiny-colm-air --temperature 0.8 < questions.txt > answers.txt";
 
-/// Answers until there is no more question.
+/// Answers the prompt, or the lines of stdin until they end.
 pub async fn run(args: RunArgs) -> Result<()> {
-    let engine = args.generation.engine(&args.load).await?;
+    let builder = args.load.builder().max_drafts(args.draft.max_drafts);
+    let engine = builder.generation_config(args.generation.is_used()).start().await?;
     let chains = match &args.chains {
         Some(text) => parse_chain_count(text, engine.loaded_chains()).context("--chains")?,
         None => engine.loaded_chains(),
@@ -71,12 +74,12 @@ async fn one_answer(mut conversation: Conversation<'_>, prompt: String) -> Resul
     Ok(())
 }
 
-/// Answers the lines of stdin. Those of a person are one conversation; others only if `one_conversation`.
+/// Answers the lines of stdin. The lines of a terminal are one conversation, others only if `one_conversation`.
 async fn chat(mut conversation: Conversation<'_>, one_conversation: bool) -> Result<()> {
-    let mut lines = Lines::of_stdin()?;
+    let mut lines = Lines::from_stdin()?;
     let mut total = Speed::default();
-    let one_conversation = one_conversation || lines.terminal();
-    if lines.terminal() {
+    let one_conversation = one_conversation || lines.is_interactive();
+    if lines.is_interactive() {
         note(&format!("{}: /help lists the commands", conversation.engine.name()));
     }
     loop {
@@ -85,36 +88,44 @@ async fn chat(mut conversation: Conversation<'_>, one_conversation: bool) -> Res
         if line.trim().is_empty() {
             continue;
         }
-        let done = match parse_slash(&line) {
+        let result = match parse_slash(&line) {
             Some(Ok(Slash::Exit)) => break,
-            Some(Ok(command)) => obey(command, &mut conversation, &total),
+            Some(Ok(command)) => run_command(command, &mut conversation, &total),
             Some(Err(unknown)) => Err(unknown.into()),
             None => {
-                say(line, &mut conversation, &mut total, lines.terminal(), one_conversation).await
+                answer(
+                    line,
+                    &mut conversation,
+                    &mut total,
+                    lines.is_interactive(),
+                    one_conversation,
+                )
+                .await
             }
         };
-        match done {
-            // A person corrects the line; a script must not go on as if it had worked.
-            Err(error) if lines.terminal() && StdoutError::of(&error).is_none() => {
-                tell(in_words(&error))
+        match result {
+            // A user can correct the line. A script must not continue after an error.
+            Err(error) if lines.is_interactive() && StdoutError::find(&error).is_none() => {
+                print_stderr(error_message(&error))
             }
-            done => done?,
+            result => result?,
         }
         if !one_conversation {
             conversation.messages.clear();
         }
     }
-    note(&format!("in all: {total}"));
+    note(&format!("total: {total}"));
     Ok(())
 }
 
-fn obey(command: Slash, conversation: &mut Conversation<'_>, total: &Speed) -> Result<()> {
+/// Runs a command of the chat.
+fn run_command(command: Slash, conversation: &mut Conversation<'_>, total: &Speed) -> Result<()> {
     match command {
         Slash::Chains(text) => {
             let loaded = conversation.engine.loaded_chains();
             conversation.chains = parse_chain_count(&text, loaded).context("/chains")?;
         }
-        Slash::Stats => note(&format!("in all: {total}")),
+        Slash::Stats => note(&format!("total: {total}")),
         Slash::Reset => conversation.messages.clear(),
         Slash::Help => note(HELP),
         Slash::Exit => (),
@@ -122,7 +133,8 @@ fn obey(command: Slash, conversation: &mut Conversation<'_>, total: &Speed) -> R
     Ok(())
 }
 
-async fn say(
+/// Answers a line of the chat.
+async fn answer(
     line: String,
     conversation: &mut Conversation<'_>,
     total: &mut Speed,
@@ -132,10 +144,10 @@ async fn say(
     let answer = if terminal {
         conversation.ask(line, &mut Stdout, ctrl_c()).await
     } else {
-        // Ctrl-C ends a process that reads from a pipe, as it ends any other.
+        // If stdin is a pipe, ctrl-c ends the process.
         conversation.ask(line, &mut Stdout, pending()).await
     };
-    let speed = answer.map_err(|error| match StdoutError::of(&error) {
+    let speed = answer.map_err(|error| match StdoutError::find(&error) {
         Some(_) => error,
         None if one_conversation => error.context("no answer (/reset starts a new conversation)"),
         None => error.context("no answer"),
@@ -147,7 +159,7 @@ async fn say(
 
 async fn ctrl_c() {
     if let Err(error) = tokio::signal::ctrl_c().await {
-        tracing::warn!("ctrl-c does not stop answers: {error}");
+        tracing::warn!("cannot handle ctrl-c, which will not stop answers: {error}");
         pending().await
     }
 }
@@ -156,12 +168,12 @@ fn at_chains(speed: &Speed, chains: ChainCount) -> String {
     format!("k = {chains}: {speed}")
 }
 
-/// Beside the answers, dim.
+/// Writes a dimmed line to stderr.
 fn note(text: &str) {
-    tell(style(text).for_stderr().dim());
+    print_stderr(style(text).for_stderr().dim());
 }
 
-/// The sampling parameters; `defaults`, those of the model, apply to what the options leave out.
+/// The sampling parameters: the option, the defaults of the model, or greedy.
 fn sampling(temperature: Option<f64>, defaults: &SamplingDefaults) -> Sampling {
     let mut sampling = Sampling::default();
     sampling.temperature = temperature.or(defaults.temperature).unwrap_or(0.);
@@ -184,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_greedy_unless_the_model_or_the_user_says_otherwise() {
+    fn sampling_is_greedy_by_default() {
         let defaults = SamplingDefaults::default();
         assert_eq!(sampling(None, &defaults), Sampling::default());
         assert_eq!(sampling(None, &defaults).temperature, 0.);
@@ -192,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_of_the_model_apply_to_what_is_left_out() {
+    fn the_defaults_of_the_model_apply_to_omitted_options() {
         let defaults = SamplingDefaults {
             temperature: Some(0.6),
             top_p: Some(0.9),
@@ -200,9 +212,9 @@ mod tests {
             repetition_penalty: Some(1.1),
             ..SamplingDefaults::default()
         };
-        let left_out = sampling(None, &defaults);
-        assert_eq!((left_out.temperature, left_out.top_p), (0.6, Some(0.9)));
-        assert_eq!((left_out.top_k, left_out.repetition_penalty), (None, Some(1.1)));
+        let omitted = sampling(None, &defaults);
+        assert_eq!((omitted.temperature, omitted.top_p), (0.6, Some(0.9)));
+        assert_eq!((omitted.top_k, omitted.repetition_penalty), (None, Some(1.1)));
         assert_eq!(sampling(Some(0.7), &defaults).temperature, 0.7);
         assert_eq!(sampling(Some(0.), &defaults).temperature, 0.);
     }

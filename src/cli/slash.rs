@@ -1,36 +1,36 @@
-//! What a line that starts with `/` asks for in a chat.
+//! The commands of the chat: lines that start with `/`.
 
 use thiserror::Error;
 
-/// A command to the chat itself.
+/// A command of the chat.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Slash {
-    /// Go on at another chain count, as written.
+    /// Continue at another chain count, which is not parsed yet.
     Chains(String),
-    /// Show the speeds so far.
+    /// Show the token counts and speeds so far.
     Stats,
-    /// Forget the conversation.
+    /// Start a new conversation.
     Reset,
     /// List the commands.
     Help,
-    /// Leave.
+    /// Exit.
     Exit,
 }
 
-/// The commands, one per line.
+/// The list of commands.
 pub const HELP: &str = "\
-/chains k   go on at k chains, with the conversation so far
-/stats      tokens and speeds so far
+/chains k   continue the conversation at k chains
+/stats      show the token counts and speeds so far
 /reset      start a new conversation
-/help       this list
-/exit       leave (as does ctrl-d)";
+/help       show this list
+/exit       exit (or press ctrl-d)";
 
-/// What is wrong with a command.
+/// The line is not a valid command.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("{0:?} is not a command; expected one of\n{HELP}")]
+#[error("{0:?} is not a command: expected one of\n{HELP}")]
 pub struct UnknownSlash(String);
 
-/// The command in `line`; None if the line is said to the model.
+/// Parses a command. None if the line is a message to the model.
 pub fn parse_slash(line: &str) -> Option<Result<Slash, UnknownSlash>> {
     let line = line.trim();
     if !line.starts_with('/') {
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_command_gets_the_list() {
+    fn the_error_lists_the_commands() {
         for line in ["/chain 2", "/chains", "/chains 1 2", "/", "/exit now"] {
             let refused = parse_slash(line).unwrap().unwrap_err().to_string();
             assert!(refused.contains(line) && refused.contains("/reset"), "{refused}");

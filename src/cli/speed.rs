@@ -1,4 +1,4 @@
-//! How much an answer took, and how fast it came.
+//! Token counts and speeds of answers.
 
 use std::fmt;
 use std::ops::AddAssign;
@@ -6,22 +6,22 @@ use std::time::Duration;
 
 use colm::Counts;
 
-/// Tokens and times of one answer, or of several together.
+/// The token counts and times of one or more answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Speed {
-    /// What the model has computed and reused.
+    /// The work of the model.
     pub counts: Counts,
-    /// Tokens of the answers. Each answer's first comes from its prompt's step, the others from one
-    /// decode step each.
+    /// Tokens of the answers. The first token of each answer is sampled from the prefill step, the others from decode
+    /// steps.
     pub answer_tokens: usize,
-    /// Until the first token came.
+    /// The time until the first token.
     pub prompt_time: Duration,
-    /// From the first token to the last.
+    /// The time from the first to the last token.
     pub decode_time: Duration,
 }
 
-/// Of fewer decode steps the time says more about when their tokens were read than about their speed.
-const FEWEST: usize = 8;
+/// The fewest decoded tokens for which a speed is shown. With fewer, the time depends on when the tokens were read.
+const MIN_DECODED: usize = 8;
 
 impl AddAssign for Speed {
     fn add_assign(&mut self, other: Self) {
@@ -40,12 +40,13 @@ impl AddAssign for Speed {
 impl fmt::Display for Speed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Counts { prompt, reused, decoded, drafted, accepted, .. } = self.counts;
-        write!(f, "prompt {} tokens, {reused} of them reused", prompt + reused)?;
+        write!(f, "prompt {} tokens ({reused} reused", prompt + reused)?;
         if let Some(rate) = per_second(prompt, self.prompt_time) {
-            write!(f, ", the others at {rate:.1} tok/s")?;
+            write!(f, ", {prompt} computed at {rate:.1} tok/s")?;
         }
-        write!(f, "; answer {} tokens", self.answer_tokens)?;
-        if let Some(rate) = per_second(decoded, self.decode_time).filter(|_| decoded >= FEWEST) {
+        write!(f, "); answer {} tokens", self.answer_tokens)?;
+        if let Some(rate) = per_second(decoded, self.decode_time).filter(|_| decoded >= MIN_DECODED)
+        {
             write!(f, " at {rate:.1} tok/s")?;
         }
         if drafted > 0 {
@@ -55,7 +56,7 @@ impl fmt::Display for Speed {
     }
 }
 
-/// Tokens per second; None where nothing was measured.
+/// Tokens per second. None if there are no tokens or no time.
 pub fn per_second(tokens: usize, time: Duration) -> Option<f64> {
     (tokens > 0 && !time.is_zero()).then(|| tokens as f64 / time.as_secs_f64())
 }
@@ -74,19 +75,19 @@ mod tests {
         speed += speed;
         assert_eq!(
             speed.to_string(),
-            "prompt 104 tokens, 64 of them reused, the others at 10.0 tok/s; answer 20 tokens at 3.0 tok/s; \
+            "prompt 104 tokens (64 reused, 40 computed at 10.0 tok/s); answer 20 tokens at 3.0 tok/s; \
              6 of 8 drafted tokens accepted"
         );
     }
 
     #[test]
-    fn what_was_not_measured_has_no_speed() {
+    fn a_speed_that_was_not_measured_is_not_shown() {
         let counts = Counts { reused: 32, steps: 1, ..Counts::default() };
         let speed = Speed { counts, answer_tokens: 1, ..Speed::default() };
-        assert_eq!(speed.to_string(), "prompt 32 tokens, 32 of them reused; answer 1 tokens");
+        assert_eq!(speed.to_string(), "prompt 32 tokens (32 reused); answer 1 tokens");
         let counts = Counts { decoded: 2, ..counts };
         let speed =
             Speed { counts, answer_tokens: 3, decode_time: Duration::from_micros(1), ..speed };
-        assert_eq!(speed.to_string(), "prompt 32 tokens, 32 of them reused; answer 3 tokens");
+        assert_eq!(speed.to_string(), "prompt 32 tokens (32 reused); answer 3 tokens");
     }
 }
