@@ -1,11 +1,11 @@
-//! Running totals of the model's work.
+//! Counters of the model's work.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use crate::model::speculation::DraftCounters;
 
-/// Running totals since the model was loaded.
+/// Counters since the model was loaded.
 #[derive(Debug, Default)]
 pub struct Counters {
     prompt: AtomicUsize,
@@ -15,7 +15,7 @@ pub struct Counters {
     pub(super) drafts: Arc<DraftCounters>,
 }
 
-/// The totals of a model's work at one moment. Tokens are counted once per sequence.
+/// A snapshot of the counters of the model's work. Tokens are counted once per sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Prompt tokens computed.
@@ -46,7 +46,7 @@ impl Counters {
         self.steps.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The totals now.
+    /// A snapshot of the counters.
     pub fn now(&self) -> Counts {
         Counts {
             prompt: self.prompt.load(Ordering::Relaxed),
@@ -60,7 +60,7 @@ impl Counters {
 }
 
 impl Counts {
-    /// What was added since `earlier`.
+    /// The difference from the snapshot `earlier`.
     pub fn since(self, earlier: Self) -> Self {
         Self {
             prompt: self.prompt - earlier.prompt,

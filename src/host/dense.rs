@@ -1,4 +1,4 @@
-//! The dense layout read as if it were the chain layout (docs/spec.md#tensors).
+//! Reads the dense layout as the chain layout (docs/spec.md#tensors).
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,8 +9,8 @@ use candle_nn::Init;
 use colm_checkpoint::{ChainTensor, ColmConfig};
 use mistralrs_quant::{ShardedSafeTensors, ShardedVarBuilder};
 
-/// Answers chain-layout names with blocks of the dense tensors in `vb`. That the blocks above the
-/// diagonal are zero has been checked before ([`colm_checkpoint::Checkpoint::check_zero_blocks`]).
+/// A var builder that returns blocks of the dense tensors in `vb` for the names of the chain layout. The caller must
+/// have checked that the blocks above the diagonal are zero ([`colm_checkpoint::Checkpoint::check_zero_blocks`]).
 pub fn as_chain_layout(config: &ColmConfig, vb: ShardedVarBuilder) -> ShardedVarBuilder {
     let tensors = config.tensors(config.all_chains());
     let blocks = tensors.map(|tensor| (tensor.name(), tensor)).collect();
@@ -22,7 +22,7 @@ pub fn as_chain_layout(config: &ColmConfig, vb: ShardedVarBuilder) -> ShardedVar
 struct DenseBlocks {
     vb: ShardedVarBuilder,
     blocks: HashMap<String, ChainTensor>,
-    /// The dense tensor read last: its other chains' blocks are asked for next.
+    /// The dense tensor read last. The blocks of its other chains are read next.
     last: Mutex<Option<(String, Tensor)>>,
 }
 
@@ -67,7 +67,7 @@ impl SimpleBackend for DenseBlocks {
             Some(columns) => rows.narrow(1, columns.start, columns.len())?,
             None => rows,
         };
-        // A copy of its own, so that the dense tensor can go.
+        // Copy the block, so that the dense tensor can be freed.
         block.force_contiguous()
     }
 

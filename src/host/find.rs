@@ -8,7 +8,7 @@ use colm_checkpoint::check_model_folder;
 use super::engine_builder::EngineBuilder;
 use super::hub::{self, HubId};
 
-/// The name under which the model is served, and its folder. A model of the hub is fetched if it is not cached.
+/// Returns the name under which the model is served, and its folder. Fetches a model of the hub if it is not cached.
 pub fn find_model(options: &EngineBuilder) -> Result<(String, PathBuf)> {
     let model = options.model.as_str();
     let path = Path::new(model);
@@ -18,10 +18,10 @@ pub fn find_model(options: &EngineBuilder) -> Result<(String, PathBuf)> {
     }
     let Some(id) = HubId::parse(model) else {
         bail!(
-            "{model} is neither a folder nor a Hugging Face id such as owner/name or owner/name@revision"
+            "{model} does not exist: expected a folder, or a Hugging Face id such as owner/name or owner/name@revision"
         );
     };
-    let fetch = || hub::folder_of(&id, options.max_chains);
+    let fetch = || hub::fetch_folder(&id, options.max_chains);
     let folder = tokio::task::block_in_place(fetch)?;
     Ok((id.name, folder))
 }

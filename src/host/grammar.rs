@@ -1,12 +1,12 @@
-//! Grammars: what an answer must match.
+//! Grammars that an answer must match.
 //!
-//! Clients write them, and a few hundred bytes can ask for hours or for gigabytes. So a grammar is measured, compiled
-//! on a thread of its own with much stack, and tried on a few tokens: what is wrong with it becomes an error.
+//! Clients write grammars, and a few hundred bytes can take hours or gigabytes to compile. A grammar is therefore
+//! checked for its size, compiled on a separate thread with a large stack, and tried on a few tokens. Any problem is an error.
 
+mod expansion;
 mod size;
 mod special;
 mod tool_call;
-mod weight;
 
 #[cfg(test)]
 mod attacks;
@@ -34,72 +34,73 @@ pub use tool_call::tool_call;
 pub use mistralrs_core::llguidance::api::TopLevelGrammar as LlguidanceGrammar;
 
 /// How many grammars are compiled at once.
-const AT_ONCE: usize = 2;
-/// For waiting and compiling.
-const TIME: Duration = Duration::from_secs(5);
-/// More than ten times what any grammar of the allowed size was seen to use. Unused, it takes no memory.
-const STACK: usize = 256 << 20;
-/// The most grammars in one.
+const MAX_CONCURRENT: usize = 2;
+/// The time limit for waiting and compiling.
+const COMPILE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The stack of the compiling thread, in bytes: more than ten times the stack that any grammar of the allowed size used
+/// in tests. Unused stack takes no memory.
+const STACK_BYTES: usize = 256 << 20;
+/// The most grammars in one llguidance grammar.
 const MAX_GRAMMARS: usize = 100;
-/// The most bytes that follow from each other: they are tokenized anew for each token.
-const MAX_FORCED: usize = 32 << 10;
-/// How many tokens a grammar is tried on.
-const TRIAL: usize = 16;
-/// For each of them.
-const TRIAL_TIME: Duration = Duration::from_millis(500);
+/// The most forced bytes, which are the only possible continuation. They are tokenized again for each token.
+const MAX_FORCED_BYTES: usize = 32 << 10;
+/// The number of tokens on which a grammar is tried.
+const TRIAL_TOKENS: usize = 16;
+/// The time limit of each of these tokens.
+const TRIAL_TOKEN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What an answer must match.
+/// A grammar that an answer must match.
 #[derive(Clone, Debug)]
 pub enum Grammar {
-    /// JSON of this schema.
+    /// JSON that matches this schema.
     JsonSchema(Value),
     /// Any JSON object.
     JsonObject,
-    /// This regular expression, from beginning to end.
+    /// A regular expression, which the whole answer must match.
     Regex(String),
-    /// This grammar in llguidance's variant of Lark.
+    /// A grammar in llguidance's variant of Lark.
     Lark(String),
-    /// The first of these, with those it refers to. Their `max_tokens` is not looked at.
+    /// An llguidance grammar: a list whose first grammar is the start. `max_tokens` is ignored.
     Llguidance(Box<TopLevelGrammar>),
 }
 
-/// Why a grammar is not used.
+/// Why a grammar is rejected.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum GrammarError {
-    /// There is too much of something.
+    /// The grammar exceeds a limit.
     #[error("the grammar has {found} {what}: expected at most {limit}")]
     TooLarge {
-        /// Of what.
+        /// What the limit applies to.
         what: &'static str,
-        /// How much there is, or how much was counted before counting ended.
+        /// The amount found, at least: counting stops above the limit.
         found: usize,
-        /// The most there may be.
+        /// The limit.
         limit: usize,
     },
-    /// Too many objects and arrays are within each other.
+    /// Objects and arrays are nested too deeply.
     #[error("the schema has more than {limit} levels of nesting: expected at most {limit}")]
     TooDeep {
-        /// The most there may be.
+        /// The limit.
         limit: usize,
     },
-    /// It was not compiled in time, or a token of it takes too long.
+    /// Compiling the grammar, or computing a token, takes too long.
     #[error("{what} takes more than {} ms: expected a simpler grammar", limit.as_millis())]
     TookTooLong {
-        /// What did.
+        /// The step that takes too long.
         what: &'static str,
-        /// The time it had.
+        /// The time limit.
         limit: Duration,
     },
-    /// Other grammars were being compiled all the time.
-    #[error("the server is busy compiling other grammars: expected to be asked again later")]
+    /// Other grammars are being compiled.
+    #[error("the server is busy compiling other grammars: expected a retry later")]
     Busy,
-    /// It is no grammar, nothing matches it, or it asks for what is not supported.
+    /// The grammar has a syntax error, cannot be matched, or uses an unsupported feature.
     #[error("{0}")]
     Invalid(String),
 }
 
 impl Grammar {
-    /// Its schemas and its texts.
+    /// The JSON schemas and the texts of the grammar.
     fn parts(&self) -> (Vec<&Value>, Vec<&str>) {
         match self {
             Self::JsonObject => (vec![], vec![]),
@@ -113,8 +114,8 @@ impl Grammar {
         }
     }
 
-    /// Fails if it is too large as it is written.
-    fn measure(&self) -> Result<(), GrammarError> {
+    /// Fails if the source of the grammar is too large.
+    fn check_size(&self) -> Result<(), GrammarError> {
         if let Self::Llguidance(all) = self {
             at_most("grammars in it", all.grammars.len(), MAX_GRAMMARS)?;
         }
@@ -124,15 +125,15 @@ impl Grammar {
         texts.into_iter().try_for_each(|text| size.text(text))
     }
 
-    /// Fails if too much would become of it.
-    fn weigh(&self) -> Result<(), GrammarError> {
+    /// Fails if the expanded grammar would be too large.
+    fn check_expansion(&self) -> Result<(), GrammarError> {
         let (schemas, texts) = self.parts();
-        schemas.into_iter().try_for_each(weight::weigh)?;
+        schemas.into_iter().try_for_each(expansion::check)?;
         let mut size = Size::default();
         for text in texts {
             for schema in embedded_schemas(text)? {
                 size.schema(&schema)?;
-                weight::weigh(&schema)?;
+                expansion::check(&schema)?;
             }
         }
         Ok(())
@@ -148,19 +149,19 @@ impl Grammar {
         })
     }
 
-    /// What bounds the time of a token and the memory of an answer.
+    /// The limits on the time per token and on the memory of an answer.
     fn limits(&self) -> ParserLimits {
         let json = self.parts().1.is_empty();
         ParserLimits {
-            // So many has a JSON object with 250 optional properties.
+            // A JSON object with 250 optional properties has this many items.
             max_items_in_row: 1_000,
             initial_lexer_fuel: 300_000,
             step_lexer_fuel: 200_000,
-            // A grammar of JavaScript takes 30,000.
+            // A JavaScript grammar needs 30,000.
             step_max_items: if json { 20_000 } else { 50_000 },
-            // Of about a kilobyte.
+            // Each state takes about a kilobyte.
             max_lexer_states: 50_000,
-            // The compiler panics at 65,525.
+            // The compiler panics at a size of 65,525.
             max_grammar_size: 60_000,
             precompute_large_lexemes: true,
             verbose_errors: false,
@@ -168,53 +169,57 @@ impl Grammar {
     }
 }
 
-/// Compiles grammars, a few at a time, each on a thread of its own.
+/// Compiles grammars on separate threads, a few at a time.
 pub struct GrammarCompiler {
     factory: Arc<ParserFactory>,
     permits: Arc<Semaphore>,
-    time: Duration,
+    timeout: Duration,
 }
 
 impl GrammarCompiler {
-    /// For the tokens of this factory.
+    /// A compiler for the vocabulary of `factory`.
     pub fn new(factory: Arc<ParserFactory>) -> Self {
-        Self { factory, permits: Arc::new(Semaphore::new(AT_ONCE)), time: TIME }
+        Self {
+            factory,
+            permits: Arc::new(Semaphore::new(MAX_CONCURRENT)),
+            timeout: COMPILE_TIMEOUT,
+        }
     }
 
-    /// What tells which tokens may come next, at the beginning of an answer: each answer needs a clone of its own.
+    /// Compiles a grammar to a matcher in its initial state. Each answer needs its own clone.
     ///
-    /// A token of a Lark grammar can take for ever, even though the first ones did not. So whoever works with a clone
-    /// has to end what takes too long, with its [`CancellationHandle`].
+    /// A token of a Lark grammar can take forever even if the first ones were fast. The user of a clone must cancel it
+    /// after a timeout, with its [`CancellationHandle`].
     pub async fn compile(&self, grammar: &Grammar) -> Result<Matcher, GrammarError> {
-        grammar.measure()?;
+        grammar.check_size()?;
         special::refuse_names(grammar.parts(), self.factory.tok_env().tok_trie())?;
-        let deadline = Deadline::now() + self.time;
+        let deadline = Deadline::now() + self.timeout;
         let permit = timeout_at(deadline, self.permits.clone().acquire_owned()).await;
         let permit = permit.ok().and_then(Result::ok).ok_or(GrammarError::Busy)?;
-        let (answer, compiled) = oneshot::channel();
-        let waiting = Waiting::default();
+        let (sender, compiled) = oneshot::channel();
+        let waiting = CancelOnDrop::default();
         let (factory, grammar, trial) = (self.factory.clone(), grammar.clone(), waiting.0.clone());
         let work = move || {
             let work = AssertUnwindSafe(|| Ok(build(&factory, grammar, &trial)));
-            let _ = answer.send(catch_unwind(work).map_err(invalid).and_then(|built| built));
-            // Only now: a thread counts as long as it runs, whether or not someone still waits for it.
+            let _ = sender.send(catch_unwind(work).map_err(invalid).and_then(|built| built));
+            // Hold the permit until the thread ends, even if the caller has stopped waiting.
             drop(permit);
         };
-        let thread = thread::Builder::new().name("grammar".into()).stack_size(STACK);
+        let thread = thread::Builder::new().name("grammar".into()).stack_size(STACK_BYTES);
         thread.spawn(work).map_err(|_| GrammarError::Busy)?;
         let what = "compiling the grammar";
-        let late = GrammarError::TookTooLong { what, limit: self.time };
+        let late = GrammarError::TookTooLong { what, limit: self.timeout };
         timeout_at(deadline, compiled)
             .await
             .map_or(Err(late), |it| it.unwrap_or(Err(GrammarError::Busy)))
     }
 }
 
-/// Someone who waits for a grammar. When they leave, its trial ends or does not begin.
+/// Cancels the trial of a grammar, or prevents its start, when the caller stops waiting.
 #[derive(Default)]
-struct Waiting(Arc<OnceLock<CancellationHandle>>);
+struct CancelOnDrop(Arc<OnceLock<CancellationHandle>>);
 
-impl Drop for Waiting {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         if self.0.set(CancellationHandle::default()).is_err() {
             self.0.get().into_iter().for_each(CancellationHandle::cancel);
@@ -222,16 +227,17 @@ impl Drop for Waiting {
     }
 }
 
+/// Compiles a grammar and tries it.
 fn build(
     factory: &ParserFactory,
     grammar: Grammar,
     cancel: &OnceLock<CancellationHandle>,
 ) -> Result<Matcher, GrammarError> {
-    grammar.weigh()?;
+    grammar.check_expansion()?;
     let limits = grammar.limits();
     let init = grammar.into_init().to_internal(Some(factory.tok_env().clone()), limits.clone());
     let (grammar, lexer) = init.map_err(invalid)?;
-    begin(&lexer, limits.clone())?;
+    check_first_bytes(&lexer, limits.clone())?;
     let (init, log) = (GrammarInit::Internal(grammar, lexer), Logger::new(0, 0));
     let abilities = InferenceCapabilities::default();
     let parser = factory.create_parser_from_init_ext(init, log, abilities, limits);
@@ -241,13 +247,14 @@ fn build(
     if !awaited {
         return Err(GrammarError::Busy);
     }
-    at_most("bytes that leave no choice", trial.compute_ff_bytes().len(), MAX_FORCED)?;
+    at_most("forced bytes", trial.compute_ff_bytes().len(), MAX_FORCED_BYTES)?;
     try_out(&mut trial)?;
     Ok(matcher)
 }
 
-/// Goes from the lexer's first state by each byte, as the parser does when it is made, but not without limits.
-fn begin(lexer: &LexerSpec, mut limits: ParserLimits) -> Result<(), GrammarError> {
+/// Computes the lexer's transitions from its initial state for all bytes, with limits. The parser does the same without
+/// limits when it is created.
+fn check_first_bytes(lexer: &LexerSpec, mut limits: ParserLimits) -> Result<(), GrammarError> {
     let mut states = lexer.to_regex_vec(&mut limits).map_err(invalid)?;
     states.set_fuel(limits.initial_lexer_fuel);
     let first = states.initial_state(&lexer.all_lexemes());
@@ -257,16 +264,16 @@ fn begin(lexer: &LexerSpec, mut limits: ParserLimits) -> Result<(), GrammarError
     states.get_error().map_or(Ok(()), |error| Err(invalid(error)))
 }
 
-/// Goes through the first tokens of one answer: whether there are any, and how long each takes.
+/// Generates the first tokens of an answer. Fails if there are none or if one takes too long.
 fn try_out(matcher: &mut Matcher) -> Result<(), GrammarError> {
     let tokens = matcher.tok_env().map_err(invalid)?;
-    for step in 0..TRIAL {
+    for step in 0..TRIAL_TOKENS {
         if matcher.is_stopped() {
             break;
         }
         let start = Instant::now();
         let mask = matcher.compute_mask().map_err(invalid)?;
-        // Bytes show each place of a grammar, longer tokens get further.
+        // Alternate between single bytes, which visit more states of the grammar, and longer tokens, which get further.
         let allowed = || mask.iter().filter(|&token| tokens.tok_trie().token_len(token) == 1);
         let (bytes, all) = (allowed().count(), mask.num_set().max(1));
         let token = if step % 2 == 0 && bytes > 0 {
@@ -275,22 +282,22 @@ fn try_out(matcher: &mut Matcher) -> Result<(), GrammarError> {
             mask.iter().nth((7919 * step + 13) % all)
         };
         token.map_or(Ok(()), |token| matcher.consume_token(token)).map_err(invalid)?;
-        if start.elapsed() > TRIAL_TIME {
-            let what = "a token of the grammar";
-            return Err(GrammarError::TookTooLong { what, limit: TRIAL_TIME });
+        if start.elapsed() > TRIAL_TOKEN_TIMEOUT {
+            let what = "computing a token of the grammar";
+            return Err(GrammarError::TookTooLong { what, limit: TRIAL_TOKEN_TIMEOUT });
         }
     }
     Ok(())
 }
 
-/// The first lines of an error of llguidance, without the state or the backtrace that may follow.
+/// Converts an error of llguidance. Keeps its first lines, without the state or the backtrace that may follow.
 fn invalid(error: impl Display) -> GrammarError {
     let error = error.to_string();
-    let told = error.split("\n<").next().unwrap_or_default();
-    let told = match told.strip_prefix("panic: ") {
+    let message = error.split("\n<").next().unwrap_or_default();
+    let message = match message.strip_prefix("panic: ") {
         Some(panic) => format!("the grammar is not supported ({panic})"),
-        None if told == "NoExtensionBias" => "nothing can match the grammar".into(),
-        None => told.lines().take(6).collect::<Vec<_>>().join("\n"),
+        None if message == "NoExtensionBias" => "nothing can match the grammar".into(),
+        None => message.lines().take(6).collect::<Vec<_>>().join("\n"),
     };
-    GrammarError::Invalid(told.chars().take(500).collect())
+    GrammarError::Invalid(message.chars().take(500).collect())
 }

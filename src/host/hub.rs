@@ -1,4 +1,4 @@
-//! A model of the Hugging Face hub: of its weights only the files of the chains asked for are fetched.
+//! Fetches a model from the Hugging Face hub. Of the weights, only the files of the requested chains are fetched.
 
 use std::path::{Path, PathBuf};
 use std::{env, fmt};
@@ -10,8 +10,8 @@ use hf_hub::{Cache, Repo, RepoType};
 
 const CONFIG: &str = "config.json";
 
-/// What a model may have besides its config and its weights.
-const BESIDES: [&str; 7] = [
+/// The optional files of a model, other than its weights.
+const OPTIONAL_FILES: [&str; 7] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "generation_config.json",
@@ -21,20 +21,20 @@ const BESIDES: [&str; 7] = [
     "chat_template.jinja",
 ];
 
-/// The folder of further chat templates.
+/// The folder of additional chat templates.
 const CHAT_TEMPLATES: &str = "additional_chat_templates/";
 
-/// A model of the hub, at a revision: a branch, a tag or a commit.
+/// A model of the hub at a revision, which is a branch, a tag or a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubId {
     /// `owner/name`.
     pub name: String,
-    /// `main` if none is named.
+    /// Default: `main`.
     pub revision: String,
 }
 
 impl HubId {
-    /// `owner/name` or `owner/name@revision`; None if `text` is neither.
+    /// Parses `owner/name` or `owner/name@revision`. None if `text` is neither.
     pub fn parse(text: &str) -> Option<Self> {
         let (name, revision) = text.split_once('@').unwrap_or((text, "main"));
         let part = |part: &str| !part.is_empty() && !part.starts_with('.');
@@ -59,35 +59,35 @@ impl fmt::Display for HubId {
     }
 }
 
-/// The folder in the hub's cache that holds the first `max_chains` chains of the model `id`; what is missing
-/// there is fetched.
+/// Fetches the files of the first `max_chains` chains of the model `id` that are not in the cache. Returns the folder
+/// in the cache. If the hub cannot be reached, uses the files in the cache.
 ///
-/// The variables `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` mean what they mean
-/// to the hub's own tools. If the hub cannot be reached, what is in the cache has to do.
-pub fn folder_of(id: &HubId, max_chains: Option<usize>) -> Result<PathBuf> {
+/// Reads the environment variables `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE`, as the
+/// hub's own tools do.
+pub fn fetch_folder(id: &HubId, max_chains: Option<usize>) -> Result<PathBuf> {
     let cache = mistralrs_core::hf_hub_cache_dir().map(Cache::new).unwrap_or_else(Cache::from_env);
     let token = env::var("HF_TOKEN").ok().or_else(|| Cache::from_env().token());
     let api = ApiBuilder::from_env().with_cache_dir(cache.path().clone()).with_token(token);
     let repo = api.build()?.repo(id.repo());
     match listing(&repo) {
         Ok(names) => {
-            Remote { repo, names }.fetch(max_chains).with_context(|| format!("fetching {id}"))
+            RemoteModel { repo, names }.fetch(max_chains).with_context(|| format!("fetching {id}"))
         }
         Err(reason) => {
             let config = cache.repo(id.repo()).get(CONFIG).with_context(|| {
                 format!(
-                    "{id} is not a local folder, is not in the cache at {}, and the Hugging Face hub does not \
-                     have it: {reason}",
+                    "{id} is not a local folder, is not in the cache at {}, and cannot be fetched from the \
+                     Hugging Face hub: {reason}",
                     cache.path().display()
                 )
             })?;
-            tracing::warn!("running {id} as it is in the cache; the hub does not answer: {reason}");
+            tracing::warn!("using {id} from the cache, because the hub does not answer: {reason}");
             parent(&config)
         }
     }
 }
 
-/// The files of a model on the hub, or why they are not known.
+/// The names of the files of a model on the hub, or the reason why they cannot be listed.
 fn listing(repo: &ApiRepo) -> Result<Vec<String>, String> {
     let offline = env::var("HF_HUB_OFFLINE").unwrap_or_default().to_lowercase();
     if ["1", "on", "yes", "true"].contains(&offline.as_str()) {
@@ -98,13 +98,13 @@ fn listing(repo: &ApiRepo) -> Result<Vec<String>, String> {
 }
 
 /// A model on the hub.
-struct Remote {
+struct RemoteModel {
     repo: ApiRepo,
-    /// Its files.
+    /// The names of its files.
     names: Vec<String>,
 }
 
-impl Remote {
+impl RemoteModel {
     fn has(&self, name: &str) -> bool {
         self.names.iter().any(|known| known == name)
     }
@@ -118,7 +118,7 @@ impl Remote {
             self.get(INDEX_FILE, &folder)?;
         }
         let k = config.chain_count(max_chains.unwrap_or(config.chains.count()))?;
-        for name in BESIDES.into_iter().filter(|name| self.has(name)) {
+        for name in OPTIONAL_FILES.into_iter().filter(|name| self.has(name)) {
             self.get(name, &folder)?;
         }
         let is_template =
@@ -132,13 +132,13 @@ impl Remote {
         Ok(folder)
     }
 
-    /// Fetches the file `name`, which must be in `folder`: another folder belongs to another commit.
+    /// Fetches the file `name`. Fails if it is not in `folder`, because then it belongs to another commit.
     fn get(&self, name: &str, folder: &Path) -> Result<()> {
         let path = self.repo.get(name).with_context(|| name.to_string())?;
         if path != folder.join(name) {
             bail!(
-                "{name} is of another commit than what is in {}: the model has changed; delete that folder \
-                 and run again",
+                "{name} belongs to another commit than the files in {}: the model has changed; delete that \
+                 folder and run again",
                 folder.display()
             );
         }
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_have_an_owner_a_name_and_perhaps_a_revision() {
+    fn ids_have_an_owner_a_name_and_an_optional_revision() {
         let id = HubId::parse("owner/name@refs/pr/1").unwrap();
         assert_eq!((id.name.as_str(), id.revision.as_str()), ("owner/name", "refs/pr/1"));
         assert_eq!(id.to_string(), "owner/name@refs/pr/1");

@@ -1,4 +1,4 @@
-//! Loads CoLM checkpoints into the host: the host calls this loader for their `architectures` in config.json.
+//! Loads CoLM checkpoints into the host, which selects this loader by `architectures` in config.json.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -32,8 +32,8 @@ use super::weight_sizes::{weight_sizes, WeightSizes};
 use crate::error::{first_line, Error};
 use crate::model::{Colm, WeightSource};
 
-/// Registers CoLM and CoLM-Air in the host, so that its own model selection loads such checkpoints, with all their
-/// chains. [`Engine`](crate::Engine) does not need it.
+/// Registers CoLM and CoLM-Air in the host, so that its own model selection loads such checkpoints with all chains.
+/// [`Engine`](crate::Engine) does not need it.
 pub fn register() {
     for architecture in [Architecture::Colm, Architecture::ColmAir] {
         register_architecture(architecture.name(), || Box::new(ColmLoader::default()));
@@ -43,15 +43,15 @@ pub fn register() {
 /// Loads the first chains of a checkpoint, in either layout.
 #[derive(Debug, Default)]
 pub struct ColmLoader {
-    /// How many chains to read, open and hold; all if None.
+    /// How many chains to load. None: all.
     pub max_chains: Option<usize>,
-    /// The KV cache that the engine is going to allocate, if its size is known. It is checked against the model.
+    /// The KV cache that the engine will allocate, if its size is known. It is checked against the model.
     pub kv_pool: Option<KvPool>,
     /// The type that the engine quantizes the linear layers to.
     pub isq: Option<IsqType>,
-    /// The most tokens that the first chain drafts at once; 0 turns speculation off.
+    /// The maximum number of tokens that the first chain drafts at once. 0 turns speculation off.
     pub max_drafts: usize,
-    /// Filled while loading.
+    /// Set while loading.
     pub loaded: Arc<Loaded>,
 }
 
@@ -62,7 +62,7 @@ impl ColmLoader {
         Ok((config, k))
     }
 
-    /// The longest sequence, in tokens: the model's context, or what fits the KV cache, or the memory of a CPU.
+    /// The longest sequence, in tokens: limited by the model's context, and by the KV cache or, on the CPU, the memory.
     fn max_tokens(
         &self,
         config: &ColmConfig,
@@ -70,25 +70,25 @@ impl ColmLoader {
         device: &Device,
         dtype: DType,
     ) -> usize {
-        let held = match &self.kv_pool {
+        let cached = match &self.kv_pool {
             Some(pool) => pool.tokens(config, k, dtype),
             None if device.is_cpu() => {
                 memory::total() / kv_bytes_per_token(config, k, dtype).max(1)
             }
             None => usize::MAX,
         };
-        config.file.max_position_embeddings.min(held)
+        config.file.max_position_embeddings.min(cached)
     }
 
-    /// `error` in the context of the quantization, if there is one.
-    fn named_quantization(&self, error: candle_core::Error) -> anyhow::Error {
+    /// Adds the quantization, if there is one, to `error`.
+    fn with_quantization(&self, error: candle_core::Error) -> anyhow::Error {
         match self.isq {
             Some(isq) => anyhow::Error::from(error).context(format!("`quantization` {isq}")),
             None => error.into(),
         }
     }
 
-    /// Refuses a model that needs more memory than there is, before its weights are read.
+    /// Fails if the model needs more memory than is available. Runs before the weights are read.
     fn check_memory(
         &self,
         config: &ColmConfig,
@@ -98,7 +98,7 @@ impl ColmLoader {
     ) -> Result<()> {
         let pack_factor = match (self.isq, quantization) {
             (Some(isq), _) => isq.pack_factor(dtype),
-            // It panics on numbers of bits that it does not know, which loading refuses.
+            // `pack_factor` panics on unknown numbers of bits. Loading rejects them later.
             (None, Some(quantization)) => catch(|| quantization.pack_factor(dtype)).unwrap_or(1),
             (None, None) => 1,
         };
@@ -109,7 +109,7 @@ impl ColmLoader {
     }
 }
 
-/// How many chains of the model are read, opened and held.
+/// The number of chains to load.
 pub(super) fn chains_to_load(
     config: &ColmConfig,
     max_chains: Option<usize>,
@@ -123,7 +123,7 @@ pub(super) fn chains_to_load(
     })
 }
 
-/// What the engine's cache and device mapping need to know about the first `k` chains.
+/// The metadata of the first `k` chains for the engine's KV cache and device mapping.
 fn metadata(config: &ColmConfig, k: ChainCount) -> ModelConfigMetadata {
     let k = k.get();
     ModelConfigMetadata {
@@ -140,12 +140,12 @@ fn metadata(config: &ColmConfig, k: ChainCount) -> ModelConfigMetadata {
 }
 
 fn quantization(config: &ColmConfig) -> Result<Option<QuantizedConfig>> {
-    let written = config.file.other.get("quantization_config").filter(|value| !value.is_null());
-    let parsed = written.map(|value| serde_json::from_value(value.clone()));
+    let field = config.file.other.get("quantization_config").filter(|value| !value.is_null());
+    let parsed = field.map(|value| serde_json::from_value(value.clone()));
     parsed.transpose().context("config.json: `quantization_config`")
 }
 
-/// The checkpoint in `folder`, with every header checked; None if its weights are quantized, in the host's formats.
+/// Opens the checkpoint in `folder` and checks every header. None if its weights are quantized, in the host's formats.
 fn plain_checkpoint(
     folder: &Path,
     config: &ColmConfig,
@@ -157,25 +157,25 @@ fn plain_checkpoint(
     }
     match opened {
         Ok(_) => bail!(
-            "config.json: `quantization_config`: the weights are not quantized; expected no such field"
+            "config.json: `quantization_config`: the weights are not quantized: expected no such field"
         ),
         Err(_) => Ok(None),
     }
 }
 
-/// Refuses a quantization with which the model cannot answer.
+/// Fails if the engine cannot run the model with its quantization.
 fn try_a_step(colm: &Colm, config: &ColmConfig, isq: Option<IsqType>) -> Result<()> {
-    let tried = catch(|| colm.try_a_step(config));
-    let why = match tried {
+    let result = catch(|| colm.try_a_step(config));
+    let reason = match result {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(error)) => first_line(&error.to_string()),
         Err(panic) => panic,
     };
     let dtype = colm.dtype().as_str();
     match isq {
-        Some(isq) => bail!("`quantization` {isq}: the engine cannot compute with it in {dtype}: {why}"),
+        Some(isq) => bail!("`quantization` {isq}: the engine does not support it in {dtype}: {reason}"),
         None => bail!(
-            "config.json: `quantization_config`: the engine cannot compute with it in {dtype}: {why}"
+            "config.json: `quantization_config`: the engine does not support it in {dtype}: {reason}"
         ),
     }
 }
@@ -186,8 +186,7 @@ fn folder_of(files: &[PathBuf]) -> Result<&Path> {
 }
 
 impl NormalModelLoader for ColmLoader {
-    /// The files of the first chains, after a check of every header and, in the dense layout, of the blocks that must
-    /// be zero.
+    /// The files of the first chains. Checks every header and, in the dense layout, the blocks that must be zero.
     fn weight_files(&self, json: &str, found: &[PathBuf]) -> Result<Vec<PathBuf>> {
         let (config, k) = self.config(json)?;
         let folder = folder_of(found)?;
@@ -199,7 +198,7 @@ impl NormalModelLoader for ColmLoader {
 
     fn prompt_files(&self, json: &str, folder: &Path) -> Result<Option<PromptFiles>> {
         let (config, k) = self.config(json)?;
-        // The shapes of the tensors come first: `vocab_size` is the length of the tables of tokens.
+        // Check the shapes of the tensors first: `vocab_size` is the length of the token tables.
         plain_checkpoint(folder, &config, k)?;
         let facts = ModelFacts {
             vocab_size: config.file.vocab_size,
@@ -208,7 +207,7 @@ impl NormalModelLoader for ColmLoader {
         };
         let prompt_folder = Arc::new(PromptFolder::read(folder, &facts)?);
         let files = prompt_files(&prompt_folder)?;
-        // Set once per loader; an engine that is rebooted keeps its model.
+        // Set once per loader: an engine that is rebooted keeps its model.
         let _ = self.loaded.prompt_folder.set(prompt_folder);
         Ok(Some(files))
     }
@@ -221,7 +220,7 @@ impl NormalModelLoader for ColmLoader {
         attention: AttentionImplementation,
     ) -> Result<Box<dyn NormalModel + Send + Sync>> {
         if attention != AttentionImplementation::PagedAttention {
-            bail!("CoLM runs on the paged KV cache only; do not disable PagedAttention");
+            bail!("CoLM supports only the paged KV cache: do not disable PagedAttention");
         }
         let (config, k) = self.config(json)?;
         if let Some(pool) = &self.kv_pool {
@@ -256,12 +255,12 @@ impl NormalModelLoader for ColmLoader {
                 quantized_later: loading_isq,
             },
         )
-        .map_err(|error| self.named_quantization(error))?;
+        .map_err(|error| self.with_quantization(error))?;
         if self.isq.is_some() || quantization.is_some() {
             try_a_step(&colm, &config, self.isq)?;
         }
         let metadata = metadata(&config, k);
-        // Set once per loader; an engine that is rebooted keeps its model.
+        // Set once per loader: an engine that is rebooted keeps its model.
         let _ = self.loaded.config.set((config.clone(), k));
         let loaded = self.loaded.clone();
         Ok(Box::new(HostedColm::new(config, colm, metadata, mapper, loaded, self.max_drafts)))
@@ -277,7 +276,7 @@ impl NormalModelLoader for ColmLoader {
         _normal_loading_metadata: NormalLoadingMetadata,
         _preload_adapters: &Option<HashMap<String, (ShardedVarBuilder, LoraConfig)>>,
     ) -> Result<Box<dyn NormalModel + Send + Sync>> {
-        bail!("CoLM has no X-LoRA")
+        bail!("CoLM does not support X-LoRA")
     }
 
     fn is_gptx(&self, _config: &str) -> Result<bool> {
@@ -311,7 +310,7 @@ impl IsqModelLoader for ColmLoader {
 impl DeviceMappedModelLoader for ColmLoader {
     fn mapped_max_act_size_elems(&self, json: &str, params: &AutoDeviceMapParams) -> Result<usize> {
         let AutoDeviceMapParams::Text { max_seq_len, max_batch_size } = params else {
-            bail!("CoLM is a text model; its device map wants text parameters");
+            bail!("CoLM is a text model: expected text parameters for its device map");
         };
         let (config, k) = self.config(json)?;
         // The widest tensors of a block: gate, up and their product, of every row.
@@ -325,7 +324,7 @@ impl DeviceMappedModelLoader for ColmLoader {
     ) -> Result<usize> {
         let (config, _) = self.config(json)?;
         let AutoDeviceMapParams::Text { max_batch_size, .. } = params else {
-            bail!("CoLM is a text model; its device map wants text parameters");
+            bail!("CoLM is a text model: expected text parameters for its device map");
         };
         Ok(max_batch_size * config.file.vocab_size)
     }

@@ -1,9 +1,9 @@
-//! What is added to the logits of some tokens.
+//! Logit bias: values that are added to the logits of some tokens.
 
 use candle_core::{Result, Tensor};
 use mistralrs_core::CustomLogitsProcessor;
 
-/// Adds to logits; the host has no such thing of its own.
+/// Adds a bias to the logits of tokens. The host does not support this itself.
 pub(super) struct LogitBias(pub Vec<(u32, f32)>);
 
 impl CustomLogitsProcessor for LogitBias {

@@ -1,4 +1,4 @@
-//! The engine: the only module that names types of `mistralrs-core`.
+//! The engine: the only module that uses types of `mistralrs-core`.
 //!
 //! [`engine_builder`] starts the host's engine with [`loader`], which loads the model as [`normal_model`]. A request
 //! goes through [`prepared`] (and [`prompt`], [`grammar`]) to the engine; [`normal_model`] computes its steps, from

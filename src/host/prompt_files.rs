@@ -1,4 +1,4 @@
-//! What a model's folder says of prompts and answers, in the host's terms.
+//! Converts the tokenizer, chat template and sampling defaults of a model folder to the types of the host.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use mistralrs_core::ModelGenerationDefaults;
 
 use super::token_env::token_env;
 
-/// For the engine, and for front ends of the host, which render conversations themselves.
+/// The prompt files for the engine, and for front ends of the host, which render conversations themselves.
 pub fn prompt_files(folder: &PromptFolder) -> Result<PromptFiles> {
     let token = |name: &str| {
         folder.special_tokens.get(name).map(|text| BeginEndUnkPadTok(Either::Left(text.into())))
@@ -38,7 +38,7 @@ pub fn prompt_files(folder: &PromptFolder) -> Result<PromptFiles> {
     })
 }
 
-/// The chat template as the host takes it: alone, or with its name beside others.
+/// The chat template in the form of the host: a single template, or a list of named templates.
 fn template_value(folder: &PromptFolder) -> Option<ChatTemplateValue> {
     let sources = &folder.chat_template_sources;
     let default = sources.get("default")?;

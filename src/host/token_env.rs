@@ -1,4 +1,4 @@
-//! The tokens as the engine's grammars know them.
+//! The vocabulary in the form that the grammar engine uses.
 
 use std::sync::Arc;
 
@@ -10,16 +10,16 @@ use mistralrs_core::llguidance::toktrie::{
 };
 use tokenizers::Tokenizer;
 
-/// The longest token in bytes that a trie holds.
-const LONGEST: usize = 1000;
+/// The longest token that the trie stores, in bytes.
+const MAX_TOKEN_BYTES: usize = 1000;
 
-/// The tokens of the model in `folder`.
+/// The vocabulary of the model in `folder`.
 pub fn token_env(folder: &PromptFolder) -> Result<TokEnv> {
-    let words: Vec<Vec<u8>> = folder.token_texts.iter().enumerate().map(word).collect();
+    let entries: Vec<Vec<u8>> = folder.token_texts.iter().enumerate().map(trie_entry).collect();
     let eos = folder.eos_tokens.first().copied().unwrap_or(INVALID_TOKEN);
-    let info = TokRxInfo::new(words.len() as u32, eos);
-    // It panics if the trie has 4,194,304 nodes or more.
-    let trie = catch(|| TokTrie::from(&info, &words));
+    let info = TokRxInfo::new(entries.len() as u32, eos);
+    // `from` panics if the trie has 4,194,304 nodes or more.
+    let trie = catch(|| TokTrie::from(&info, &entries));
     let mut trie = trie.ok().context("the vocabulary is too large for the engine's grammars")?;
     if folder.eos_tokens.len() > 1 {
         trie = trie.with_eos_tokens(&folder.eos_tokens);
@@ -27,20 +27,20 @@ pub fn token_env(folder: &PromptFolder) -> Result<TokEnv> {
     Ok(Arc::new(Tokens { trie, tokenizer: folder.continuing_tokenizer() }))
 }
 
-/// What the trie holds of a token. Special ones have a mark, so that no text is one of them.
-fn word((id, text): (usize, &TokenText)) -> Vec<u8> {
+/// The entry of a token in the trie. Special tokens have a marker byte, so that no text matches them.
+fn trie_entry((id, text): (usize, &TokenText)) -> Vec<u8> {
     let marked = |name: &str| [&[TokTrie::SPECIAL_TOKEN_MARKER], name.as_bytes()].concat();
     match text {
-        TokenText::Bytes(bytes) if bytes.len() <= LONGEST => bytes.clone(),
-        TokenText::Special(name) if name.len() <= LONGEST => marked(name),
-        // No grammar allows it: the tokenizer does not know it, or the trie has no place for it.
+        TokenText::Bytes(bytes) if bytes.len() <= MAX_TOKEN_BYTES => bytes.clone(),
+        TokenText::Special(name) if name.len() <= MAX_TOKEN_BYTES => marked(name),
+        // No grammar allows this token: the tokenizer does not have it, or it is too long for the trie.
         _ => marked(&format!("<[{id}]>")),
     }
 }
 
 struct Tokens {
     trie: TokTrie,
-    /// For text within an answer.
+    /// The tokenizer for text in the middle of an answer.
     tokenizer: Tokenizer,
 }
 

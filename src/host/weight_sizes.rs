@@ -1,17 +1,17 @@
-//! How many bytes the weights of a model take.
+//! The size of the weights of a model.
 
 use candle_core::DType;
 use colm_checkpoint::{ChainCount, ColmConfig, Part};
 
-/// Bytes of weights: per layer, and of the parts outside the layers.
+/// The sizes of the weights in bytes.
 pub struct WeightSizes {
-    /// Per layer.
+    /// The size of each layer.
     pub layers: Vec<usize>,
-    /// Of embedding, final norm and head.
+    /// The size of the embedding, the final norm and the head together.
     pub others: usize,
 }
 
-/// The sizes of the weights of the first `k` chains in `dtype`. Quantized matrices take `1 / pack_factor` of that.
+/// The sizes of the weights of the first `k` chains in `dtype`. Quantized matrices have `1 / pack_factor` of that size.
 pub fn weight_sizes(
     config: &ColmConfig,
     k: ChainCount,

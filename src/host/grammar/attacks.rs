@@ -1,4 +1,4 @@
-//! What clients may send: all of it ends, and soon.
+//! Tests with grammars that are hostile or at the limits: each compiles or fails in a short time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::{Grammar, GrammarCompiler, GrammarError};
 
-/// Compiles within a minute, for tokens of one byte each.
+/// Compiles with a timeout of a minute, for a vocabulary of single bytes.
 pub(super) fn compile(grammar: Grammar) -> Result<Matcher, GrammarError> {
     runtime().block_on(compiler(Duration::from_secs(60)).compile(&grammar))
 }
 
-/// Whether a text is a whole answer.
+/// Whether a text is a complete answer.
 pub(super) fn matches(grammar: &Matcher, text: &str) -> bool {
     let mut matcher = grammar.clone();
     let tokens: Vec<u32> = text.bytes().map(u32::from).collect();
@@ -29,9 +29,9 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().build().unwrap()
 }
 
-fn compiler(time: Duration) -> GrammarCompiler {
+fn compiler(timeout: Duration) -> GrammarCompiler {
     let factory = ParserFactory::new_simple(&ApproximateTokEnv::single_byte_env()).unwrap();
-    GrammarCompiler { time, ..GrammarCompiler::new(Arc::new(factory)) }
+    GrammarCompiler { timeout, ..GrammarCompiler::new(Arc::new(factory)) }
 }
 
 fn too_large(grammar: Grammar) {
@@ -41,7 +41,7 @@ fn too_large(grammar: Grammar) {
 
 fn invalid(grammar: Grammar) -> String {
     match compile(grammar.clone()) {
-        Err(GrammarError::Invalid(told)) if !told.contains("trace") => told,
+        Err(GrammarError::Invalid(message)) if !message.contains("trace") => message,
         refused => panic!("{grammar:.99?}: {:?}", refused.map(|_| "compiled")),
     }
 }
@@ -62,7 +62,7 @@ fn lark(text: impl Into<String>) -> Grammar {
     Grammar::Lark(text.into())
 }
 
-/// Lark grammars of the names g0, g1 and so on.
+/// Lark grammars with the names g0, g1 and so on.
 fn several(texts: &[&str]) -> Grammar {
     let named = |(at, text): (usize, &&str)| {
         let name = Some(format!("g{at}"));
@@ -72,12 +72,12 @@ fn several(texts: &[&str]) -> Grammar {
     Grammar::Llguidance(Box::new(TopLevelGrammar { grammars, max_tokens: None }))
 }
 
-/// So many properties of a schema.
+/// `count` properties with the same schema.
 fn properties(count: usize, schema: &Value) -> Value {
     (0..count).map(|at| (format!("key{at}"), schema.clone())).collect()
 }
 
-/// A chain of definitions, each made of a reference to the next.
+/// A chain of `count` definitions, each built from a reference to the next.
 fn chain(count: usize, last: Value, link: impl Fn(Value) -> Value) -> Value {
     let next = |at: usize| link(json!({"$ref": format!("#/$defs/{at}")}));
     let all: Vec<Value> = (1..count).map(next).chain([last]).collect();
@@ -114,7 +114,7 @@ fn schemas_of_the_largest_size_are_compiled() {
 }
 
 #[test]
-fn what_nothing_matches_is_refused() {
+fn grammars_that_match_nothing_are_refused() {
     for unsatisfiable in [
         json!(false),
         json!({"type": "string", "minLength": 5, "maxLength": 2}),
@@ -137,7 +137,7 @@ fn what_nothing_matches_is_refused() {
 }
 
 #[test]
-fn references_multiply_nothing() {
+fn references_are_not_expanded() {
     let text = json!({"type": "string"});
     let both = |next: Value| json!({"type": "object", "properties": {"a": next, "b": next}});
     compiles(schema(chain(20, text.clone(), both)));
@@ -166,7 +166,7 @@ fn numbers_and_repetitions_end() {
         invalid(schema(json!({"type": "number", "multipleOf": divisor})));
     }
     invalid(schema(json!({"type": "number", "minimum": -1e308, "maximum": 1e308})));
-    // Where there is no check for overflow, there may be a grammar.
+    // These compile in builds without overflow checks.
     let _ = compile(schema(json!({"type": "integer", "minimum": -1e308, "maximum": 1e308})));
     let _ = compile(schema(json!({"type": "integer", "multipleOf": u32::MAX})));
     let range = |at: u32| json!({"minimum": f64::from(at) * 1.234567891e9, "maximum": 9e16});
@@ -241,7 +241,7 @@ fn grammars_of_several_end() {
 }
 
 #[test]
-fn each_clone_starts_anew_and_stops_when_no_more_can_come() {
+fn each_clone_has_its_own_state_and_stops_at_its_end() {
     let object = compiles(Grammar::JsonObject);
     assert!(matches(&object, "{ \"a\": [1, {}] }") && !matches(&object, "[]"));
     let mut first = object.clone();
@@ -277,20 +277,20 @@ fn a_thread_counts_until_it_ends() {
         assert!(matches!(refused, Some(GrammarError::TookTooLong { .. })), "{refused:?}");
     }
     assert_eq!(runtime.block_on(quick.compile(&slow)).err(), Some(GrammarError::Busy));
-    let patient = GrammarCompiler { time: Duration::from_secs(60), ..quick };
+    let patient = GrammarCompiler { timeout: Duration::from_secs(60), ..quick };
     assert!(runtime.block_on(patient.compile(&Grammar::JsonObject)).is_ok());
 }
 
 #[test]
-fn what_goes_on_for_ever_is_cancelled() {
+fn endless_compilation_is_cancelled() {
     let runtime = runtime();
     let quick = compiler(Duration::from_millis(500));
-    // After an `a` only another may come: the first takes all there are.
+    // Only an `a` may follow an `a`, because the first lexeme is greedy.
     for text in ["start: /a+/ \"ab\"", "start: /a+/ b\nb: b"] {
         let refused = runtime.block_on(quick.compile(&lark(text))).err();
         assert!(matches!(refused, Some(GrammarError::TookTooLong { .. })), "{refused:?}");
     }
-    let patient = GrammarCompiler { time: Duration::from_secs(60), ..quick };
+    let patient = GrammarCompiler { timeout: Duration::from_secs(60), ..quick };
     let (one, two) = (patient.compile(&Grammar::JsonObject), patient.compile(&Grammar::JsonObject));
     assert!(runtime.block_on(async { one.await.is_ok() && two.await.is_ok() }));
 }

@@ -1,30 +1,31 @@
-//! How large a grammar may be, as it is written.
+//! Limits on the size of the source of a grammar.
 
 use serde_json::{Deserializer, Value};
 
 use super::GrammarError;
 
-/// Of all texts, and of all keys and strings of schemas but their titles and descriptions.
+/// Total bytes of all texts, and of the keys and strings of schemas except titles and descriptions.
 const MAX_BYTES: usize = 64 << 10;
-/// Of one of them: it may be a regular expression.
-const MAX_STRING: usize = 32 << 10;
-/// Objects, arrays, strings, numbers and so on.
+/// Bytes of one string, which may be a regular expression.
+const MAX_STRING_BYTES: usize = 32 << 10;
+/// JSON values of all kinds.
 const MAX_VALUES: usize = 10_000;
-/// Of one object.
+/// Keys of one object.
 const MAX_KEYS: usize = 1_000;
-/// Objects and arrays within each other.
+/// Levels of nested objects and arrays.
 const MAX_DEPTH: usize = 100;
-/// Each may take some milliseconds.
+/// Character classes that ignore case. Each may take some milliseconds.
 const MAX_CASELESS_CLASSES: usize = 100;
 
+/// Fails if `found` exceeds `limit`.
 pub(super) fn at_most(what: &'static str, found: usize, limit: usize) -> Result<(), GrammarError> {
-    match found > limit {
-        true => Err(GrammarError::TooLarge { what, found, limit }),
-        false => Ok(()),
+    if found > limit {
+        return Err(GrammarError::TooLarge { what, found, limit });
     }
+    Ok(())
 }
 
-/// The size of the parts of a grammar together.
+/// The total size of the parts of a grammar.
 #[derive(Default)]
 pub(super) struct Size {
     bytes: usize,
@@ -35,11 +36,13 @@ pub(super) struct Size {
 impl Size {
     /// Adds a schema.
     pub(super) fn schema(&mut self, schema: &Value) -> Result<(), GrammarError> {
-        // With these a parser can be forced to go on for ever with the same byte.
+        // These options can make a grammar that matches the same byte forever.
         for option in ["whitespace_pattern", "item_separator", "key_separator"] {
             if schema["x-guidance"].get(option).is_some() {
-                let told = format!("x-guidance has {option}: expected whitespace_flexible or none");
-                return Err(GrammarError::Invalid(told));
+                let message = format!(
+                    "x-guidance has {option}: expected whitespace_flexible or no whitespace option"
+                );
+                return Err(GrammarError::Invalid(message));
             }
         }
         self.value(schema, 0)
@@ -68,7 +71,7 @@ impl Size {
     /// Adds a regular expression, a Lark grammar, or a string that may be one.
     pub(super) fn text(&mut self, text: &str) -> Result<(), GrammarError> {
         self.bytes += text.len();
-        at_most("bytes in one string", text.len(), MAX_STRING)?;
+        at_most("bytes in one string", text.len(), MAX_STRING_BYTES)?;
         at_most("bytes", self.bytes, MAX_BYTES)?;
         if ignores_case(text) {
             self.caseless_classes += text.matches(['[', '\\']).count();
@@ -94,7 +97,9 @@ pub(super) fn embedded_schemas(mut text: &str) -> Result<Vec<Value>, GrammarErro
     while let Some((_, after)) = text.split_once("%json") {
         let mut values = Deserializer::from_str(after).into_iter();
         let Some(Ok(schema)) = values.next() else {
-            return Err(GrammarError::Invalid("%json without JSON after it".into()));
+            return Err(GrammarError::Invalid(
+                "%json is not followed by JSON: expected a schema".into(),
+            ));
         };
         schemas.push(schema);
         text = &after[values.byte_offset()..];
@@ -113,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_limited_in_each_way() {
+    fn every_limit_is_checked() {
         assert_eq!(Size::default().schema(&json!({"enum": vec![1; 9_000]})), Ok(()));
         let many = json!({"enum": vec![1; 100_000]});
         assert_eq!(refused(&many), "the grammar has 10001 values: expected at most 10000");
@@ -128,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn descriptions_are_free() {
+    fn descriptions_do_not_count() {
         let described = json!({"description": "x".repeat(70_000), "title": "x".repeat(70_000)});
         assert_eq!(Size::default().schema(&described), Ok(()));
         let named = json!({"properties": {"description": {"const": "x".repeat(70_000)}}});
@@ -136,13 +141,13 @@ mod tests {
     }
 
     #[test]
-    fn whitespace_may_be_left_out_but_not_made_up() {
+    fn whitespace_patterns_are_refused() {
         assert_eq!(Size::default().schema(&json!({"x-guidance": {"lenient": true}})), Ok(()));
         assert!(refused(&json!({"x-guidance": {"whitespace_pattern": " +"}})).contains("pattern"));
     }
 
     #[test]
-    fn few_classes_may_ignore_case() {
+    fn classes_that_ignore_case_are_limited() {
         let caseless = |text: &str| Size::default().text(text).is_err();
         let classes = "[^a]".repeat(101);
         assert!(!caseless(&classes) && !caseless(&format!("(?:s)(?P<sit>{classes})")));

@@ -1,12 +1,12 @@
-//! Names of special tokens that an answer would have to spell.
+//! Rejects grammars that contain names of special tokens as text.
 
 use mistralrs_core::llguidance::toktrie::TokTrie;
 use serde_json::Value;
 
 use super::GrammarError;
 
-/// Refuses schemas and texts that ask for the name of a special token as text: where no other text is possible, the
-/// tokenizer makes the token itself of it, which the grammar then does not take.
+/// Fails if a schema or a text contains the name of a special token as text. Where that text is forced, the tokenizer
+/// would convert it to the special token, which the grammar does not allow.
 pub(super) fn refuse_names(
     (schemas, texts): (Vec<&Value>, Vec<&str>),
     tokens: &TokTrie,
@@ -18,7 +18,7 @@ pub(super) fn refuse_names(
     let found = found.or_else(|| texts.into_iter().find_map(|text| in_text(text, &names)));
     match found {
         Some(name) => Err(GrammarError::Invalid(format!(
-            "the grammar has the name of the special token {name} as text: expected other text"
+            "the grammar contains the name of the special token {name} as text: expected other text"
         ))),
         None => Ok(()),
     }
@@ -36,7 +36,7 @@ fn in_schema<'a>(schema: &Value, names: &[&'a str]) -> Option<&'a str> {
     }
 }
 
-/// Of a regular expression, or of the quoted parts of a Lark grammar: there a name without quotes is the token.
+/// Searches a regular expression, or the quoted parts of a Lark grammar, where a name without quotes is the token.
 fn in_text<'a>(text: &str, names: &[&'a str]) -> Option<&'a str> {
     let plain = text.replace('\\', "");
     if !text.contains("start:") {

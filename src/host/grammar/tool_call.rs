@@ -4,9 +4,9 @@ use serde_json::{json, Value};
 
 use super::Grammar;
 
-/// A call of one of these tools, each given as name and schema of its arguments:
-/// `{"name":"...","arguments":{...}}`, without whitespace. A schema of null stands for any object. What llguidance
-/// does not support in a schema is left out.
+/// The grammar of a call of one of `tools`, each a name and the schema of its arguments:
+/// `{"name":"...","arguments":{...}}`, without whitespace. The schema null matches any object. Keywords that llguidance
+/// does not support are ignored.
 pub fn tool_call(tools: &[(String, Value)]) -> Grammar {
     let calls = tools.iter().enumerate().map(|(at, (name, schema))| {
         let place = format!("#/anyOf/{at}/properties/arguments");
@@ -22,7 +22,7 @@ pub fn tool_call(tools: &[(String, Value)]) -> Grammar {
     Grammar::JsonSchema(json!({"x-guidance": options, "anyOf": calls}))
 }
 
-/// The schema of a tool's arguments, an object, moved to a place in another schema.
+/// The schema of a tool's arguments, which must be an object, moved to the path `place` in another schema.
 fn arguments(schema: &Value, place: &str) -> Value {
     match moved(schema, place) {
         Value::Null => json!({"type": "object"}),
@@ -37,10 +37,10 @@ fn arguments(schema: &Value, place: &str) -> Value {
     }
 }
 
-/// The keywords whose values are schemas by names of their own.
+/// The keywords whose values are objects of named schemas.
 const NAMED_SCHEMAS: [&str; 4] = ["properties", "patternProperties", "$defs", "definitions"];
 
-/// A schema whose references to itself lead to a place in another.
+/// The schema with its internal references adjusted to the path `place` in another schema.
 fn moved(schema: &Value, place: &str) -> Value {
     match schema {
         Value::Array(items) => items.iter().map(|item| moved(item, place)).collect(),
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_call_of_any_of_the_tools_matches() {
+    fn a_call_of_any_tool_matches() {
         let place = json!({
             "$defs": {"city": {"type": "string", "minLength": 2}},
             "properties": {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_in_a_schema_is_left_out() {
+    fn unsupported_keywords_are_ignored() {
         let schema = json!({"properties": {"a": {"type": "array", "uniqueItems": true}}, "if": {}});
         let call = compile(tool_call(&[("f".into(), schema)])).unwrap();
         assert!(matches(&call, r#"{"name":"f","arguments":{"a":[1,1]}}"#));
