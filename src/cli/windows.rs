@@ -15,9 +15,9 @@ pub struct Window {
 
 /// Windows of at most `context` tokens over `count` tokens. Each token except the first is scored at most once.
 ///
-/// Without a stride, there is one window at the start. With stride s, each window starts s tokens after the previous one
-/// and scores only its new tokens, each predicted from at least `context - s` tokens. This is the sliding window of the
-/// Hugging Face documentation of perplexity.
+/// Without a stride, there is one window at the start. With stride s, each window starts s tokens after the previous
+/// one and scores only its new tokens, each predicted from at least `context - s` tokens. This is the sliding window of
+/// the Hugging Face documentation of perplexity.
 pub fn windows(count: usize, context: usize, stride: Option<usize>) -> Result<Vec<Window>> {
     if count < 2 {
         bail!("the text has {count} tokens: expected at least 2");

@@ -1,7 +1,8 @@
 //! Grammars that an answer must match.
 //!
 //! Clients write grammars, and a few hundred bytes can take hours or gigabytes to compile. A grammar is therefore
-//! checked for its size, compiled on a separate thread with a large stack, and tried on a few tokens. Any problem is an error.
+//! checked for its size, compiled on a separate thread with a large stack, and tried on a few tokens. Any problem is an
+//! error.
 
 mod expansion;
 mod size;

@@ -74,7 +74,7 @@ impl Fields {
             None => Ok(()),
             Some(field) => {
                 let message = format!(
-                    "the field \"{}\" is not supported: leave it out (docs/openai.md lists the fields)",
+                    "the field \"{}\" is not supported (docs/openai.md lists the fields)",
                     shortened(field)
                 );
                 Err(ApiError::unsupported(shortened(field), message))

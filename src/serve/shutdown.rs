@@ -121,7 +121,7 @@ struct Abort(watch::Receiver<bool>);
 impl Abort {
     /// Waits for the signal.
     async fn wait(mut self) {
-        // An error means that the sender is gone with the server, which is a signal, too.
+        // An error means that the server has dropped the sender, which is a signal as well.
         let _ = self.0.wait_for(|aborted| *aborted).await;
     }
 }

@@ -1,9 +1,9 @@
 //! Limits the size of a schema after expansion.
 //!
 //! If several schemas apply to one value, as with `allOf`, or with `anyOf` next to other keywords, the compiler
-//! multiplies their alternatives: a few kilobytes can expand to gigabytes. The compiler limits how many schemas it merges, but not
-//! their size. The expanded size is therefore estimated before compiling, with estimates that are too high rather than
-//! too low.
+//! multiplies their alternatives: a few kilobytes can expand to gigabytes. The compiler limits how many schemas it
+//! merges, but not their size. The expanded size is therefore estimated before compiling, with estimates that are too
+//! high rather than too low.
 
 use std::collections::{BTreeSet, HashMap};
 
