@@ -70,9 +70,9 @@ pub fn fetch_folder(id: &HubId, max_chains: Option<usize>) -> Result<PathBuf> {
     let api = ApiBuilder::from_env().with_cache_dir(cache.path().clone()).with_token(token);
     let repo = api.build()?.repo(id.repo());
     match listing(&repo) {
-        Ok(names) => {
-            RemoteModel { repo, names }.fetch(max_chains).with_context(|| format!("fetching {id}"))
-        }
+        Ok(names) => RemoteModel { repo, names }
+            .fetch(max_chains)
+            .with_context(|| format!("cannot fetch {id}")),
         Err(reason) => {
             let config = cache.repo(id.repo()).get(CONFIG).with_context(|| {
                 format!(

@@ -34,7 +34,7 @@ struct Api;
 ///
 /// Errors have OpenAI's format: `{"error": {"message", "type", "param", "code"}}`.
 ///
-/// # ErrorResponses
+/// # Errors
 /// If `options` ask for more chains than are loaded, or contain an invalid origin.
 pub fn router(engine: &Engine, options: ServeOptions) -> Result<Router> {
     let ServeOptions { elastic, guard: guarded } = options;

@@ -31,7 +31,7 @@ const CLIENT_GRACE: Duration = Duration::from_secs(3);
 /// A signal ends the answers in progress, and clients have 5 s to receive them. A second signal ends the server at
 /// once.
 ///
-/// # ErrorResponses
+/// # Errors
 /// If the server cannot listen, or if `options` do not fit the model.
 pub async fn serve(engine: Engine, host: &str, port: u16, mut options: ServeOptions) -> Result<()> {
     let listener = listen(host, port).await?;

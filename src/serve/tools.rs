@@ -69,7 +69,10 @@ impl ToolChoice {
             "none" => Ok(Self::None),
             "auto" => Ok(Self::Auto),
             "required" => Ok(Self::Required),
-            _ => Err(ApiError::invalid_value("tool_choice", "expected none, auto or required")),
+            _ => Err(ApiError::invalid_value(
+                "tool_choice",
+                "tool_choice: expected none, auto or required",
+            )),
         }
     }
 }

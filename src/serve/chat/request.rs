@@ -264,7 +264,10 @@ const OWN_VARIABLES: [&str; 4] = ["messages", "tools", "add_generation_prompt", 
 pub fn reasoning_effort(effort: String) -> Result<String, ApiError> {
     match effort.as_str() {
         "low" | "medium" | "high" => Ok(effort),
-        _ => Err(ApiError::invalid_value("reasoning_effort", "expected low, medium or high")),
+        _ => Err(ApiError::invalid_value(
+            "reasoning_effort",
+            "reasoning effort: expected low, medium or high",
+        )),
     }
 }
 
@@ -287,7 +290,7 @@ fn tools(
         }
         Some(ToolChoiceField::Mode(mode)) => Some(ToolChoice::from_mode(&mode)?),
         Some(ToolChoiceField::Named(_)) => {
-            let message = "expected a tool_choice of type function";
+            let message = "tool_choice: expected type function";
             return Err(ApiError::unsupported("tool_choice.type", message));
         }
     };
@@ -305,7 +308,7 @@ fn tools(
 
 fn messages(messages: Vec<ChatMessage>) -> Result<Vec<TemplateMessage>, ApiError> {
     if messages.is_empty() {
-        return Err(ApiError::invalid_value("messages", "expected at least one message"));
+        return Err(ApiError::invalid_value("messages", "messages: expected at least one message"));
     }
     messages.into_iter().enumerate().map(|(index, message)| chat_message(index, message)).collect()
 }
@@ -315,7 +318,7 @@ fn chat_message(index: usize, message: ChatMessage) -> Result<TemplateMessage, A
     let at = |field: &str| format!("messages[{index}].{field}");
     let role = message.role.as_str();
     if !["system", "developer", "user", "assistant", "tool"].contains(&role) {
-        let message = "expected system, developer, user, assistant or tool";
+        let message = "role: expected system, developer, user, assistant or tool";
         return Err(ApiError::invalid_value(at("role"), message));
     }
     let content = match message.content {

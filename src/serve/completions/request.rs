@@ -109,7 +109,7 @@ impl Completions {
         let stream = completion.stream.unwrap_or(false);
         let prompts = completion.prompt.prompts();
         if prompts.is_empty() {
-            return Err(ApiError::invalid_value("prompt", "expected at least one prompt"));
+            return Err(ApiError::invalid_value("prompt", "prompt: expected at least one prompt"));
         }
         let (n, best_of) = choices(completion.n, completion.best_of, stream)?;
         let max_tokens = completion.max_tokens.unwrap_or(MAX_TOKENS);

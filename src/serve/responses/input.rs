@@ -103,7 +103,7 @@ pub fn messages(
     match TextOrList::parse(input, "input")? {
         TextOrList::Text(text) => messages.push(template_message("user", text)),
         TextOrList::List(items) if items.is_empty() => {
-            return Err(ApiError::invalid_value("input", "expected at least one item"));
+            return Err(ApiError::invalid_value("input", "input: expected at least one item"));
         }
         TextOrList::List(items) => {
             for (index, value) in items.into_iter().enumerate() {
@@ -153,7 +153,7 @@ fn message(message: &InputMessage) -> Result<TemplateMessage, ApiError> {
     if !["system", "developer", "user", "assistant"].contains(&role) {
         return Err(ApiError::invalid_value(
             "role",
-            "expected system, developer, user or assistant",
+            "role: expected system, developer, user or assistant",
         ));
     }
     Ok(template_message(template_role(role), content(&message.content, "content")?))

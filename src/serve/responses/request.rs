@@ -76,7 +76,7 @@ impl ResponsesRequest {
 fn logprobs(include: &[String], top: u32) -> Result<Option<usize>, ApiError> {
     in_range("top_logprobs", Some(top), 0..=MAX_TOP_LOGPROBS)?;
     if let Some(index) = include.iter().position(|included| included != LOGPROBS) {
-        let message = format!("expected only {LOGPROBS}");
+        let message = format!("include: expected only {LOGPROBS}");
         return Err(ApiError::unsupported(format!("include[{index}]"), message));
     }
     if top > 0 && include.is_empty() {
@@ -106,7 +106,7 @@ fn tools(tools: &[ResponseTool], echoed: &EchoedFields) -> Result<Tools, ApiErro
             ToolChoice::Named(name.clone())
         }
         ResponseToolChoice::Named(_) => {
-            let message = "expected a tool_choice of type function";
+            let message = "tool_choice: expected type function";
             return Err(ApiError::unsupported("tool_choice.type", message));
         }
         ResponseToolChoice::Mode(mode) => ToolChoice::from_mode(mode)?,
