@@ -1,4 +1,4 @@
-//! How fast chain attention is, in multiply-adds a row sees (masked work does not count).
+//! The speed of chain attention, in FLOP/s (masked keys do not count) and in bytes of the cache per second.
 //!
 //! `cargo bench -p colm-kernels --bench attention`; `RAYON_NUM_THREADS=1` for one core.
 
@@ -47,7 +47,7 @@ fn report(what: &str, range: QueryRange, heads: usize, dtype: DType) -> Result<(
 fn seconds_per_call(range: QueryRange, heads: usize, dtype: DType) -> Result<f64> {
     let positions = range.visible();
     let blocks = positions.div_ceil(BLOCK_SIZE);
-    // Several layers in turn, as in a model: together they do not stay in the cache.
+    // Several layers in turn, as in a model. Together they exceed the cache of the processor.
     let bytes = 2 * blocks * BLOCK_SIZE * KV_HEADS * HEAD_DIM * dtype.size_in_bytes();
     let layers = (128 << 20) / bytes.max(4 << 20);
     let layers = (0..layers).map(|_| layer(positions, dtype)).collect::<Result<Vec<_>>>()?;
@@ -64,7 +64,7 @@ fn seconds_per_call(range: QueryRange, heads: usize, dtype: DType) -> Result<f64
     Ok(fastest)
 }
 
-/// The cache of one layer.
+/// The KV cache of one layer.
 fn layer(positions: usize, dtype: DType) -> Result<KvBlocks> {
     let (cpu, blocks) = (&Device::Cpu, positions.div_ceil(BLOCK_SIZE));
     let x = 16 / dtype.size_in_bytes();

@@ -1,8 +1,8 @@
-//! How fast the linear layers are: multiply-adds of a prompt, bytes of weights of a decoded row. Of
-//! quantized weights also how fast candle's own product is.
+//! The speed of the linear layers, in FLOP/s and in bytes of weights per second. For quantized weights
+//! also that of candle's own product.
 //!
-//! `cargo bench -p colm-kernels --bench linear`; `RAYON_NUM_THREADS=1` for one core; `-- Q4K` for what
-//! has that in its line.
+//! `cargo bench -p colm-kernels --bench linear`; `RAYON_NUM_THREADS=1` for one core; `-- Q4K` for the
+//! cases whose line contains that text.
 
 use std::borrow::Cow;
 use std::time::Instant;
@@ -14,17 +14,17 @@ use colm_kernels::{chain_gated, chain_linear, ChainRows, ChainWeights};
 fn main() -> Result<()> {
     println!("{} threads", rayon::current_num_threads());
     let wanted = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
-    let floats = [DType::F32, DType::BF16, DType::F16].map(Held::Float);
+    let floats = [DType::F32, DType::BF16, DType::F16].map(Format::Float);
     let quantized = [GgmlDType::Q8_0, GgmlDType::Q4K, GgmlDType::Q5K, GgmlDType::Q6K];
-    let quantized = quantized.map(Held::Quantized);
-    for held in floats.into_iter().chain(quantized) {
+    let quantized = quantized.map(Format::Quantized);
+    for format in floats.into_iter().chain(quantized) {
         for (outputs, inputs) in [(1024, 1024), (4096, 1024), (1024, 4096), (256, 256), (1024, 256)]
         {
-            let name = |rows| format!("{held:?} [{outputs:4}, {inputs:4}] x {rows:4} rows");
+            let name = |rows| format!("{format:?} [{outputs:4}, {inputs:4}] x {rows:4} rows");
             let rows = [1, 4, 32, 512, 2048].into_iter();
             let rows: Vec<_> = rows.filter(|&rows| name(rows).contains(&wanted)).collect();
             if !rows.is_empty() {
-                let layers = Layers::new(outputs, inputs, held)?;
+                let layers = Layers::new(outputs, inputs, format)?;
                 for rows in rows {
                     println!("{}: {}", name(rows), layers.report(rows)?);
                 }
@@ -34,14 +34,14 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// What a weight is in memory.
+/// How weights are stored.
 #[derive(Clone, Copy, Debug)]
-enum Held {
+enum Format {
     Float(DType),
     Quantized(GgmlDType),
 }
 
-impl Held {
+impl Format {
     /// Bytes of `weights` weights.
     fn bytes(self, weights: usize) -> usize {
         match self {
@@ -51,29 +51,29 @@ impl Held {
     }
 }
 
-/// Several layers that are used in turn, as in a model: together they do not stay in the cache.
+/// Several layers that are used in turn, as in a model. Together they exceed the cache of the processor.
 struct Layers {
     outputs: usize,
     inputs: usize,
-    held: Held,
+    format: Format,
     packed: Vec<ChainWeights>,
-    /// The same, quantized, for candle.
+    /// The same quantized weights for candle.
     candle: Vec<QMatMul>,
 }
 
 impl Layers {
-    fn new(outputs: usize, inputs: usize, held: Held) -> Result<Self> {
-        let count = (256 << 20) / held.bytes(outputs * inputs).max(1 << 20);
+    fn new(outputs: usize, inputs: usize, format: Format) -> Result<Self> {
+        let count = (256 << 20) / format.bytes(outputs * inputs).max(1 << 20);
         let weight = Tensor::randn(0f32, 1f32, (outputs, inputs), &Device::Cpu)?;
         let (mut packed, mut candle) = (Vec::new(), Vec::new());
-        match held {
-            Held::Float(dtype) => {
+        match format {
+            Format::Float(dtype) => {
                 let weight = weight.to_dtype(dtype)?;
                 for _ in 0..count.min(64) {
                     packed.push(ChainWeights::pack(&[(weight.clone(), None)])?);
                 }
             }
-            Held::Quantized(dtype) => {
+            Format::Quantized(dtype) => {
                 let bytes = QTensor::quantize(&weight, dtype)?.data()?.to_vec();
                 for _ in 0..count.min(64) {
                     let bytes = Cow::Borrowed(&bytes[..]);
@@ -84,7 +84,7 @@ impl Layers {
                 }
             }
         }
-        Ok(Self { outputs, inputs, held, packed, candle })
+        Ok(Self { outputs, inputs, format, packed, candle })
     }
 
     fn report(&self, rows: usize) -> Result<String> {
@@ -93,7 +93,7 @@ impl Layers {
         let plain = fastest(&self.packed, |w| chain_linear(&x, &chain_rows, &[w]).map(drop))?;
         let gated = fastest(&self.packed, |w| chain_gated(&x, &chain_rows, w, w).map(drop))?;
         let flops = (2 * self.outputs * self.inputs * rows) as f64;
-        let bytes = self.held.bytes(self.outputs * self.inputs) as f64;
+        let bytes = self.format.bytes(self.outputs * self.inputs) as f64;
         let mut report = format!(
             "{:8.1} us, {:6.1} GFLOP/s, {:5.1} GB/s; gated {:6.1} GFLOP/s",
             plain * 1e6,

@@ -1,4 +1,4 @@
-// The plan of a step's attention: host code only.
+// Plans the attention of a step. Host code only.
 #include <algorithm>
 #include <vector>
 
@@ -14,13 +14,13 @@ struct Items {
     int partials = 0;
 };
 
-// The position of the row of a slot.
-int position_of(const ColmAttentionItem& item, int group, int slot) {
-    return item.first_position + slot / group;
+// The position of a query's row.
+int position_of(const ColmAttentionItem& item, int group, int query) {
+    return item.first_position + query / group;
 }
 
 int last_position(const ColmAttentionItem& item, int group) {
-    return position_of(item, group, item.first_slot + item.slots - 1);
+    return position_of(item, group, item.first_query + item.queries - 1);
 }
 
 void add_decode_tile(ColmAttentionItem tile, int group, Items& items) {
@@ -39,18 +39,18 @@ void add_decode_tile(ColmAttentionItem tile, int group, Items& items) {
 
 void add_range(const ColmQueryRange& range, const ColmChainHeads& heads, Items& items) {
     const int group = heads.heads / heads.kv_heads;
-    const int slots = range.rows * group;
-    const bool decode = slots <= MOST_DECODE_SLOTS;
-    const int tile_slots = decode ? DECODE_SLOTS : PREFILL_SLOTS;
+    const int queries = range.rows * group;
+    const bool decode = queries <= MAX_DECODE_QUERIES;
+    const int tile_queries = decode ? COLM_DECODE_QUERIES : PREFILL_QUERIES;
     for (int head = 0; head < heads.kv_heads; ++head) {
-        for (int first = 0; first < slots; first += tile_slots) {
+        for (int first = 0; first < queries; first += tile_queries) {
             const ColmAttentionItem tile{range.chain,
                                          range.sequence,
                                          range.first_position,
                                          range.first_row,
                                          heads.first_kv_head + head,
                                          first,
-                                         std::min(tile_slots, slots - first),
+                                         std::min(tile_queries, queries - first),
                                          0,
                                          -1};
             if (decode) {
@@ -79,8 +79,8 @@ int check(const ColmChainHeads* chains, int chain_count, const ColmQueryRange& r
 
 }  // namespace colm
 
-// Plans the attention of `ranges`. Writes the numbers of items to `plan`, and the items to `items`
-// if it has room for all of them; with `capacity` 0 `items` may be null.
+// Plans the attention of `ranges`. Writes the counts to `plan`, and the items to `items` if
+// `capacity` is enough for all of them. With a capacity of 0 `items` may be null.
 extern "C" int colm_attention_plan(const ColmChainHeads* chains, int chain_count,
                                    const ColmQueryRange* ranges, int range_count,
                                    ColmAttentionItem* items, int capacity,
@@ -88,10 +88,10 @@ extern "C" int colm_attention_plan(const ColmChainHeads* chains, int chain_count
     using namespace colm;
     Items planned;
     for (int i = 0; i < range_count; ++i) {
-        if (const int refused = check(chains, chain_count, ranges[i])) return refused;
+        if (const int status = check(chains, chain_count, ranges[i])) return status;
         add_range(ranges[i], chains[ranges[i].chain], planned);
     }
-    // The longest first: what starts last then ends soon.
+    // The longest first, so that the last to start are short.
     std::stable_sort(planned.prefill.begin(), planned.prefill.end(),
                      [&](const ColmAttentionItem& a, const ColmAttentionItem& b) {
                          const auto last = [&](const ColmAttentionItem& item) {

@@ -1,58 +1,59 @@
-// How the attention of a step is cut into pieces of work. Depends on the rows of the step only, so
-// the host plans once per step and every layer uses the plan.
+// The plan: how the attention of a step is divided into thread blocks. It depends only on the rows
+// of the step, so the host plans once per step, and every layer uses the plan.
 //
-// Query heads that share a key/value head are stacked: a range of rows has, per key/value head,
-// rows x group *query slots*, and slot s is query head s % group of row s / group. So the keys and
-// values are read once for the whole group, and one row still fills a tile.
+// A *query* is one head of one row. Query heads that share a key/value head are stacked: per
+// key/value head, a range has rows x group queries, and query q is head q % group of row q / group.
+// The keys and values are thus read once for the whole group, and a single row can fill a tile.
 //
-// - A range with many slots is cut into *prefill* tiles of 128 slots, each going over all keys its
-//   last row sees.
-// - A range with few slots is cut into *decode* tiles of 16 slots, and those along the keys into
-// splits
-//   of 256 keys. If there is more than one split, each leaves a partial result, and a *combine*
-//   item merges them.
+// - A range with many queries is divided into *prefill* tiles of 128 queries. A tile covers all
+//   keys that its last row sees.
+// - A range with few queries is divided into *decode* tiles of 16 queries, and these into splits of
+//   256 keys. If there is more than one split, each writes a partial result, and a *combine* item
+//   merges them.
 //
-// All of it follows from the range itself, so a row is computed the same way whatever else is in
+// The division depends only on the range, so a row is computed in the same way whatever else is in
 // the step.
 #pragma once
 
 #include <cstdint>
 
-// How many of its own and the shared heads a chain has.
+#include "limits.h"
+
+// The heads of one chain.
 struct ColmChainHeads {
     int heads;
-    int first_kv_head;  // of the cache
+    int first_kv_head;  // in the cache
     int kv_heads;       // divides `heads`
 };
 
-// Consecutive rows of one sequence that one chain is active on: row j stands at position
+// Consecutive rows of one sequence that one chain is active on. Row j has the position
 // `first_position` + j and attends to all positions up to its own.
 struct ColmQueryRange {
     int chain;
-    int sequence;  // row of the block tables
+    int sequence;  // row in the block tables
     int first_position;
     int rows;
-    int first_row;  // of the chain's queries
+    int first_row;  // in the chain's q
 };
 
-// One tile of query slots of one key/value head; in decode of one split of the keys. `range` fields
-// as above.
+// One tile of queries of one key/value head; in decode, one split of its keys. The first four
+// fields are those of the range.
 struct ColmAttentionItem {
     int chain;
     int sequence;
     int first_position;
     int first_row;
-    int kv_head;     // of the cache
-    int first_slot;  // of the range
-    int slots;
+    int kv_head;      // in the cache
+    int first_query;  // in the range
+    int queries;
     int first_key;
-    // Decode: where the partial result goes; -1: this is the whole result. Combine: the first
-    // partial.
+    // Decode: the index of the partial result, or -1 if the only split writes the result itself.
+    // Combine: the index of the first partial result.
     int partial;
 };
 
-// The items of a step: `prefill`, then `decode`, then `combine`. The partial results of the decode
-// items are 16 slots x (head_dim + 2) f32 each.
+// The counts of a step's items, which are in this order: prefill, decode, combine. A partial result
+// is COLM_DECODE_QUERIES x (head_dim + 2) f32.
 struct ColmAttentionPlan {
     int prefill;
     int decode;
@@ -62,10 +63,9 @@ struct ColmAttentionPlan {
 
 namespace colm {
 
-constexpr int PREFILL_SLOTS = 128;
-constexpr int DECODE_SLOTS = 16;
-// Up to this many slots a range is decoded.
-constexpr int MOST_DECODE_SLOTS = 64;
+constexpr int PREFILL_QUERIES = 128;
+// Up to this many queries a range is divided into decode tiles.
+constexpr int MAX_DECODE_QUERIES = 64;
 constexpr int SPLIT_KEYS = 256;
 
 }  // namespace colm

@@ -1,8 +1,8 @@
-// What one warp computes of attention: rows of query slots against a tile of keys and values in
-// shared memory, with the softmax kept online.
+// The attention of one warp: rows of queries against a tile of keys and values in shared memory,
+// with an online softmax.
 //
-// This is the part that knows mma.sync. The kernels around it only load tiles and call `attend` and
-// `finish`, so another instruction (wgmma) can take its place behind the same two calls.
+// Only this file uses mma.sync. The kernels around it load tiles and call `attend` and `finish`, so
+// an implementation with wgmma can replace it behind the same two functions.
 #pragma once
 
 #include "instructions.cuh"
@@ -10,13 +10,13 @@
 
 namespace colm {
 
-// A tile of rows of HEAD_DIM numbers in shared memory. The 16-byte vectors of a row are permuted by
-// where the row stands, so that the eight rows an ldmatrix reads at one column lie in different
-// banks: 128 bytes, all banks once, are one row or several.
+// A tile of rows of HEAD_DIM numbers in shared memory. The 16-byte vectors of a row are permuted
+// depending on the row index, so that the eight rows that ldmatrix reads at one column are in
+// different banks. 128 bytes, one access to each bank, are one row or several.
 template <class T, int HEAD_DIM>
 struct SharedRows {
     static constexpr int VECTORS = HEAD_DIM / VECTOR;
-    // Rows this far apart are permuted alike.
+    // Rows at this distance have the same permutation.
     static constexpr int PERIOD = 8;
     static constexpr int PERMUTED = VECTORS < PERIOD ? VECTORS : PERIOD;
 
@@ -28,7 +28,7 @@ struct SharedRows {
     }
 };
 
-// The largest over, and the sum over, the four lanes that hold a row of an mma result.
+// The maximum and the sum over the four lanes that hold a row of an mma result.
 __device__ __forceinline__ float row_max(float x) {
     x = fmaxf(x, __shfl_xor_sync(ALL_LANES, x, 1));
     return fmaxf(x, __shfl_xor_sync(ALL_LANES, x, 2));
@@ -39,20 +39,20 @@ __device__ __forceinline__ float row_sum(float x) {
     return x + __shfl_xor_sync(ALL_LANES, x, 2);
 }
 
-// The maximum of a row that has seen no key: below any score, and finite, so that the difference of
+// The maximum of a row before its first key: below any score, but finite, so that the difference of
 // two maxima is a number.
 constexpr float NO_MAXIMUM = -1e38f;
 
-// Attention of 16 ROW_TILES slots over keys that come KEYS at a time. Within a 16 x 8 result of mma
-// a lane holds two columns of the rows lane / 4 (half 0) and lane / 4 + 8 (half 1).
+// Attention of 16 ROW_TILES queries over KEYS keys at a time. In a 16 x 8 result of mma, a lane
+// holds two columns of the rows lane / 4 (half 0) and lane / 4 + 8 (half 1).
 template <class T, int HEAD_DIM, int ROW_TILES, int KEYS>
 struct WarpAttention {
     static constexpr int KEY_TILES = KEYS / 8;
     static constexpr int DIM_TILES = HEAD_DIM / 8;
     using Rows = SharedRows<T, HEAD_DIM>;
 
-    // Of each of this lane's rows: its maximum so far, in base 2, and this lane's part of the sum
-    // of weights.
+    // Per row of this lane: the maximum so far, in base 2, and this lane's part of the sum of
+    // weights.
     float maximum[ROW_TILES][2];
     float sum[ROW_TILES][2];
     float out[ROW_TILES][DIM_TILES][4];
@@ -73,23 +73,23 @@ struct WarpAttention {
         }
     }
 
-    // Attends to the keys `first_key ..` that stand in the rows from `key_row` on of `keys` and
-    // `values`. The slots stand in the rows from `slot_row` on of `queries`. `scale` is the
-    // softmax's times log2(e). `positions` has the last position each row sees; null if they see
-    // all keys.
-    __device__ __forceinline__ void attend(Rows queries, int slot_row, Rows keys, Rows values,
+    // Attends to the keys from `first_key` on, which are in `keys` and `values` from row `key_row`
+    // on. The queries are in `queries` from row `query_row` on. `scale` is the softmax scale times
+    // log2(e). `positions` has the last position that each row sees, or is null if all rows see all
+    // keys.
+    __device__ __forceinline__ void attend(Rows queries, int query_row, Rows keys, Rows values,
                                            int key_row, int first_key, const int* positions,
                                            float scale) {
         float scores[ROW_TILES][KEY_TILES][4];
-        multiply_keys(queries, slot_row, keys, key_row, scores);
-        if (positions) mask(positions + slot_row, first_key, scores);
+        multiply_keys(queries, query_row, keys, key_row, scores);
+        if (positions) mask(positions + query_row, first_key, scores);
         uint32_t weights[ROW_TILES][KEYS / 16][4];
-        raise_maxima(scale, scores);
-        soften(scale, scores, weights);
+        update_maxima(scale, scores);
+        compute_weights(scale, scores, weights);
         multiply_values(values, key_row, weights);
     }
 
-    // Ends the sums; after this `out / sum` is the result.
+    // Completes the sums; after this `out / sum` is the result.
     __device__ __forceinline__ void finish() {
 #pragma unroll
         for (int r = 0; r < ROW_TILES; ++r) {
@@ -100,11 +100,11 @@ struct WarpAttention {
 
   private:
     // scores = queries keys^T
-    __device__ __forceinline__ void multiply_keys(Rows queries, int slot_row, Rows keys,
+    __device__ __forceinline__ void multiply_keys(Rows queries, int query_row, Rows keys,
                                                   int key_row,
                                                   float (&scores)[ROW_TILES][KEY_TILES][4]) {
         const int lane = threadIdx.x % WARP;
-        // ldmatrix takes the address of row lane % 8 of matrix lane / 8 from each lane.
+        // Each lane gives ldmatrix the address of row lane % 8 of matrix lane / 8.
         const int low = lane / 8 % 2, high = lane / 16, row = lane % 8;
 #pragma unroll
         for (int r = 0; r < ROW_TILES; ++r) {
@@ -120,7 +120,7 @@ struct WarpAttention {
 #pragma unroll
             for (int r = 0; r < ROW_TILES; ++r) {
                 ldmatrix_x4(q[r],
-                            queries.vector(slot_row + 16 * r + 8 * low + row, 2 * step + high));
+                            queries.vector(query_row + 16 * r + 8 * low + row, 2 * step + high));
             }
 #pragma unroll
             for (int k = 0; k < KEY_TILES; k += 2) {
@@ -152,10 +152,10 @@ struct WarpAttention {
         }
     }
 
-    // Takes the scores into the rows' maxima, and what was summed before along.
-    __device__ __forceinline__ void raise_maxima(float scale,
-                                                 const float (&scores)[ROW_TILES][KEY_TILES][4]) {
-        float shrink[ROW_TILES][2];
+    // Includes the scores in the rows' maxima, and rescales the previous sums to them.
+    __device__ __forceinline__ void update_maxima(float scale,
+                                                  const float (&scores)[ROW_TILES][KEY_TILES][4]) {
+        float rescale[ROW_TILES][2];
         bool raised = false;
 #pragma unroll
         for (int r = 0; r < ROW_TILES; ++r) {
@@ -169,8 +169,8 @@ struct WarpAttention {
                 }
                 const float before = maximum[r][half];
                 maximum[r][half] = fmaxf(before, row_max(largest) * scale);
-                shrink[r][half] = exp2_approx(before - maximum[r][half]);
-                sum[r][half] *= shrink[r][half];
+                rescale[r][half] = exp2_approx(before - maximum[r][half]);
+                sum[r][half] *= rescale[r][half];
                 raised |= maximum[r][half] > before;
             }
         }
@@ -181,16 +181,16 @@ struct WarpAttention {
 #pragma unroll
             for (int d = 0; d < DIM_TILES; ++d) {
 #pragma unroll
-                for (int i = 0; i < 4; ++i) out[r][d][i] *= shrink[r][i / 2];
+                for (int i = 0; i < 4; ++i) out[r][d][i] *= rescale[r][i / 2];
             }
         }
     }
 
-    // Turns scores into weights relative to the rows' maxima, as multiply_values wants them: a
-    // lane's part of two neighbouring results of mma is its part of an operand.
-    __device__ __forceinline__ void soften(float scale,
-                                           const float (&scores)[ROW_TILES][KEY_TILES][4],
-                                           uint32_t (&weights)[ROW_TILES][KEYS / 16][4]) {
+    // Computes the weights exp2(score - maximum), packed as the operand of multiply_values: a
+    // lane's part of two adjacent mma results is its part of an mma operand.
+    __device__ __forceinline__ void compute_weights(float scale,
+                                                    const float (&scores)[ROW_TILES][KEY_TILES][4],
+                                                    uint32_t (&weights)[ROW_TILES][KEYS / 16][4]) {
 #pragma unroll
         for (int r = 0; r < ROW_TILES; ++r) {
 #pragma unroll

@@ -1,5 +1,5 @@
-//! With the feature `cuda`: compiles every kernel with nvcc, machine code for sm_80 and sm_90a and PTX for
-//! what comes after, into one static library. Without it: nothing.
+//! With the feature `cuda`, compiles all kernels with nvcc into one static library: machine code for sm_80 and
+//! sm_90a, and PTX for later GPUs. Without the feature it does nothing.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -36,7 +36,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The compiler of `$CUDA_HOME`, or that of the PATH.
+/// nvcc of `$CUDA_HOME`, or of the PATH.
 fn nvcc() -> PathBuf {
     match env::var_os("CUDA_HOME") {
         Some(home) => Path::new(&home).join("bin/nvcc"),
@@ -44,7 +44,7 @@ fn nvcc() -> PathBuf {
     }
 }
 
-/// The kernels' sources, in order.
+/// The sources of the kernels, sorted.
 fn sources() -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(".").map_err(|error| format!("kernels/cuda: {error}"))?;
     let paths =
@@ -59,7 +59,7 @@ fn run(command: &mut Command) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     match command.status() {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("{program}: {status}; its messages are above")),
+        Ok(status) => Err(format!("{program}: {status}; see its output above")),
         Err(error) => Err(format!(
             "cannot run {program}: {error}; set CUDA_HOME to a CUDA 12 or 13 toolkit, or build without the \
              feature `cuda`"

@@ -1,6 +1,6 @@
-// Causal softmax attention of all chains of a layer over the paged cache, after FlashAttention-2:
-// the keys pass through shared memory tile by tile, the softmax is kept online, and no score ever
-// reaches global memory. attention_plan.cuh says how the work is cut.
+// Causal softmax attention of all chains of a layer over the paged KV cache, after
+// FlashAttention-2: tiles of keys pass through shared memory, the softmax is computed online, and
+// scores are never written to global memory. attention_plan.cuh describes the division of the work.
 #include "attention_decode.cuh"
 #include "attention_prefill.cuh"
 
@@ -39,8 +39,8 @@ int launch_plan(AttentionParameters<T> parameters, const ColmAttentionPlan& plan
     }
     if (plan.combine > 0 && status == COLM_OK) {
         constexpr size_t SHARED_BYTES = ATTENTION_WARPS * (HEAD_DIM + 2) * sizeof(float);
-        status = launch(combine_attention<T, HEAD_DIM>, dim3(plan.combine, DECODE_SLOTS), threads,
-                        SHARED_BYTES, stream, parameters);
+        status = launch(combine_attention<T, HEAD_DIM>, dim3(plan.combine, COLM_DECODE_QUERIES),
+                        threads, SHARED_BYTES, stream, parameters);
     }
     return status;
 }
@@ -49,22 +49,23 @@ int launch_plan(AttentionParameters<T> parameters, const ColmAttentionPlan& plan
 
 }  // namespace colm
 
-// Attention of `chains` (at most 32, arrays on the host) as planned by colm_attention_plan, at one
-// layer. On the device: `tables`, [sequences, max_blocks] of blocks in order of position; `items`;
-// `partials`, room for plan->partials x 16 x (head_dim + 2) floats, not used by anything else until
-// this is done. `scale` is positive, as a rule 1 / sqrt(head_dim).
+// The attention of `chains` chains of one layer, as planned by colm_attention_plan. `heads` and
+// `tensors` are arrays on the host of at most COLM_MAX_CHAINS. On the device are `tables`,
+// [sequences, max_blocks], the KV blocks of each sequence in order of position; `items`; and
+// `partials`, plan->partials x COLM_DECODE_QUERIES x (head_dim + 2) floats that nothing else may
+// use until the work is done. `scale` is positive, usually 1 / sqrt(head_dim).
 extern "C" int colm_chain_attention(int dtype, int head_dim, const ColmChainHeads* heads,
                                     const ColmChainTensors* tensors, int chains,
                                     const ColmKvBlocks* kv, const uint32_t* tables, int max_blocks,
                                     const ColmAttentionItem* items, const ColmAttentionPlan* plan,
                                     float* partials, float scale, void* stream) {
     using namespace colm;
-    if (chains < 0 || chains > MAX_CHAINS || max_blocks < 0 || !(scale > 0.0f))
-        return COLM_BAD_SHAPE;
-    if (const int refused = check_blocks(*kv)) return refused;
+    if (chains < 0 || chains > COLM_MAX_CHAINS) return COLM_BAD_CHAIN_COUNT;
+    if (max_blocks < 0 || !(scale > 0.0f)) return COLM_BAD_SHAPE;
+    if (const int status = check_blocks(*kv)) return status;
     if (!aligned16(partials)) return COLM_BAD_ALIGNMENT;
     for (int i = 0; i < chains; ++i) {
-        if (const int refused = check_chain(heads[i], tensors[i], head_dim, *kv)) return refused;
+        if (const int status = check_chain(heads[i], tensors[i], head_dim, *kv)) return status;
     }
     return for_dtype_and_head_dim(dtype, head_dim, [&](auto number, auto dim) {
         using T = decltype(number);

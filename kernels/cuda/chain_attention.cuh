@@ -1,20 +1,19 @@
-// What the kernels of chain_attention are given, and how they move tiles of it to shared memory.
+// The parameters of the attention kernels, and the copies of tiles to shared memory.
 #pragma once
 
 #include "attention_plan.cuh"
 #include "attention_tile.cuh"
 #include "kv_blocks.cuh"
 
-// One chain's queries and result, on the device.
+// The queries and the result of one chain, on the device.
 struct ColmChainTensors {
-    const void* q;  // [active rows, heads, head_dim], rows `q_stride` numbers apart
+    const void* q;  // [active rows, heads, head_dim], with a row stride of `q_stride` numbers
     void* out;      // [active rows, heads, head_dim], contiguous
     int64_t q_stride;
 };
 
 namespace colm {
 
-constexpr int MAX_CHAINS = 32;
 constexpr int TILE_KEYS = 64;
 constexpr int ATTENTION_THREADS = 128;
 constexpr int ATTENTION_WARPS = ATTENTION_THREADS / WARP;
@@ -29,56 +28,56 @@ struct AttentionChain {
     int group;
 };
 
-// Parameters of all three kernels.
+// The parameters of all three kernels.
 template <class T>
 struct AttentionParameters {
-    AttentionChain<T> chains[MAX_CHAINS];
+    AttentionChain<T> chains[COLM_MAX_CHAINS];
     KvBlocks<T> kv;
     const uint32_t* tables;  // [sequences, max_blocks]
     int max_blocks;
     const ColmAttentionItem* items;
     float* partials;
-    float scale;  // the softmax's times log2(e)
+    float scale;  // the softmax scale times log2(e)
 };
 
-// The query slots of one item, numbered from 0 within it.
+// The queries of one item, counted from 0.
 template <class T, int HEAD_DIM>
-struct TileSlots {
+struct TileQueries {
     const AttentionChain<T>& chain;
     const ColmAttentionItem& item;
 
-    __device__ __forceinline__ int row(int slot) const {
-        return (item.first_slot + slot) / chain.group;
+    __device__ __forceinline__ int row(int query) const {
+        return (item.first_query + query) / chain.group;
     }
 
-    __device__ __forceinline__ int head(int slot) const {
+    __device__ __forceinline__ int head(int query) const {
         return (item.kv_head - chain.first_kv_head) * chain.group +
-               (item.first_slot + slot) % chain.group;
+               (item.first_query + query) % chain.group;
     }
 
-    // Slots past the last stand where the last does.
-    __device__ __forceinline__ int position(int slot) const {
-        return item.first_position + row(min(slot, item.slots - 1));
+    // Queries past the last have its position.
+    __device__ __forceinline__ int position(int query) const {
+        return item.first_position + row(min(query, item.queries - 1));
     }
 
-    __device__ __forceinline__ int last_position() const { return position(item.slots - 1); }
+    __device__ __forceinline__ int last_position() const { return position(item.queries - 1); }
 
-    __device__ __forceinline__ const T* q(int slot) const {
-        return chain.q + (item.first_row + row(slot)) * chain.q_stride + head(slot) * HEAD_DIM;
+    __device__ __forceinline__ const T* q(int query) const {
+        return chain.q + (item.first_row + row(query)) * chain.q_stride + head(query) * HEAD_DIM;
     }
 
-    __device__ __forceinline__ T* out(int slot) const {
-        const int64_t row_start = static_cast<int64_t>(item.first_row + row(slot)) * chain.heads;
-        return chain.out + (row_start + head(slot)) * HEAD_DIM;
+    __device__ __forceinline__ T* out(int query) const {
+        const int64_t row_start = static_cast<int64_t>(item.first_row + row(query)) * chain.heads;
+        return chain.out + (row_start + head(query)) * HEAD_DIM;
     }
 };
 
-// The queries of a tile in shared memory, and the last position each slot sees.
-template <class T, int HEAD_DIM, int SLOTS>
+// The queries of a tile in shared memory, and the last position that each of them sees.
+template <class T, int HEAD_DIM, int QUERIES>
 struct QueryTile {
     using Rows = SharedRows<T, HEAD_DIM>;
-    static constexpr int ROW_BYTES = SLOTS * HEAD_DIM * sizeof(T);
-    static constexpr int SHARED_BYTES = ROW_BYTES + SLOTS * sizeof(int);
+    static constexpr int ROW_BYTES = QUERIES * HEAD_DIM * sizeof(T);
+    static constexpr int SHARED_BYTES = ROW_BYTES + QUERIES * sizeof(int);
 
     unsigned char* shared;
 
@@ -87,21 +86,21 @@ struct QueryTile {
         return reinterpret_cast<int*>(shared + ROW_BYTES);
     }
 
-    // Starts the copy of the queries; rows past the last slot become 0.
-    __device__ __forceinline__ void load(const TileSlots<T, HEAD_DIM>& slots) const {
+    // Starts the copy of the queries. Rows past the last query are zeroed.
+    __device__ __forceinline__ void load(const TileQueries<T, HEAD_DIM>& queries) const {
         const int vector = threadIdx.x % Rows::VECTORS;
-        for (int slot = threadIdx.x / Rows::VECTORS; slot < SLOTS;
-             slot += ATTENTION_THREADS / Rows::VECTORS) {
-            const bool valid = slot < slots.item.slots;
-            const T* from = valid ? slots.q(slot) + vector * VECTOR : slots.chain.q;
-            cp_async16(rows().vector(slot, vector), from, valid);
+        for (int query = threadIdx.x / Rows::VECTORS; query < QUERIES;
+             query += ATTENTION_THREADS / Rows::VECTORS) {
+            const bool valid = query < queries.item.queries;
+            const T* from = valid ? queries.q(query) + vector * VECTOR : queries.chain.q;
+            cp_async16(rows().vector(query, vector), from, valid);
         }
-        if (threadIdx.x < SLOTS) positions()[threadIdx.x] = slots.position(threadIdx.x);
+        if (threadIdx.x < QUERIES) positions()[threadIdx.x] = queries.position(threadIdx.x);
     }
 };
 
-// The keys and values of one sequence and head, KEYS at a time through two stages of shared memory:
-// one is computed on while the other is filled.
+// The keys and values of one sequence and head, KEYS at a time, double-buffered in shared memory:
+// one stage is computed on while the other is filled.
 template <class T, int HEAD_DIM, int KEYS>
 struct KeyTiles {
     using Rows = SharedRows<T, HEAD_DIM>;
@@ -112,7 +111,7 @@ struct KeyTiles {
     const uint32_t* table;
     int head;
     unsigned char* shared;
-    int end_key;  // what is cached from here on is not read, and counts as 0
+    int end_key;  // keys and values from here on are not read, and count as 0
 
     __device__ __forceinline__ Rows keys(int stage) const {
         return {reinterpret_cast<T*>(shared + 2 * stage * TILE_BYTES)};
@@ -121,25 +120,25 @@ struct KeyTiles {
         return {reinterpret_cast<T*>(shared + (2 * stage + 1) * TILE_BYTES)};
     }
 
-    // Starts the copy of the tile from `first_key` on, a multiple of KEYS.
+    // Starts the copy of the tile at `first_key`, a multiple of KEYS.
     __device__ __forceinline__ void load(int stage, int first_key) const {
         constexpr int ROWS_AT_ONCE = ATTENTION_THREADS / Rows::VECTORS;
         static_assert(ROWS_AT_ONCE % Rows::PERIOD == 0,
-                      "a thread's vectors have one place in a row");
+                      "a thread's vectors have the same place in every row");
         constexpr bool SEVERAL_GROUPS = ROWS_AT_ONCE > POSITION_GROUP;
         constexpr int STEP = SEVERAL_GROUPS ? ROWS_AT_ONCE : POSITION_GROUP;
         const int own = threadIdx.x / Rows::VECTORS, vector = threadIdx.x % Rows::VECTORS;
         const int own_group = SEVERAL_GROUPS ? own / POSITION_GROUP * POSITION_GROUP : 0;
         T* const to_keys = keys(stage).vector(own, vector);
         T* const to_values = values(stage).vector(own, vector);
-        // Two at a time: the addresses of all would take registers that the accumulators need.
+        // Unrolled by 2 only: more addresses would take registers that the accumulators need.
 #pragma unroll 2
         for (int start = 0; start < KEYS; start += STEP) {
             const int group = first_key + start + own_group;
-            const int place = kv.block_of(group);
-            const uint32_t block = group < end_key ? __ldg(table + place) : 0;
+            const int table_index = kv.table_index(group);
+            const uint32_t block = group < end_key ? __ldg(table + table_index) : 0;
             const size_t from =
-                kv.template row<HEAD_DIM>(block, head, group - place * kv.block_size) +
+                kv.template row<HEAD_DIM>(block, head, group - table_index * kv.block_size) +
                 (own - own_group) * HEAD_DIM + vector * VECTOR;
 #pragma unroll
             for (int pass = 0; pass < STEP; pass += ROWS_AT_ONCE) {
@@ -151,15 +150,15 @@ struct KeyTiles {
         }
     }
 
-    // Calls `attend(keys, values, first_key)` for every tile from `first_key` to the end. What the
-    // threads copied or stored before is there in the first call.
+    // Calls `attend(keys, values, first_key)` for every tile from `first_key` to the end. Earlier
+    // copies and stores of all threads are visible from the first call on.
     template <class Attend>
     __device__ __forceinline__ void for_each(int first_key, Attend attend) const {
         load(0, first_key);
         cp_async_commit();
         for (int stage = 0; first_key < end_key; first_key += KEYS, stage ^= 1) {
             cp_async_wait<0>();
-            // The tile is there, and nobody reads the other stage any more.
+            // All copies of the tile have arrived, and no thread reads the other stage any more.
             __syncthreads();
             if (first_key + KEYS < end_key) load(stage ^ 1, first_key + KEYS);
             cp_async_commit();

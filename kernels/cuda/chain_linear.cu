@@ -1,9 +1,8 @@
-// All chains of one linear layer, or of several that read the same x, in one launch: a grouped
-// matrix product that visits the used blocks of the block-lower-triangular weights and nothing
-// else.
+// All chains of one linear layer, or of several that read the same x, in one launch: a grouped GEMM
+// that computes only the nonzero blocks of the block-lower-triangular weights.
 //
-// Every product (a chain of a layer) is cut into tiles, and the tiles of all products are the
-// blocks of one grid: no chain waits for another.
+// Every product (one chain of one layer) is divided into tiles, and the tiles of all products are
+// the thread blocks of one grid, so all chains run concurrently.
 #include "chain_linear_mma.cuh"
 #include "chain_linear_tiles.cuh"
 
@@ -34,7 +33,7 @@ extern "C" int colm_chain_linear(const ColmChainLinear* linear, void* stream) {
     const int status = colm::check(*linear);
     if (status != COLM_OK) return status;
     if (linear->products == 0) return COLM_OK;
-    if (linear->inputs[0].rows <= COLM_MAX_THIN_ROWS)
+    if (linear->inputs[0].rows <= COLM_MAX_SKINNY_ROWS)
         return colm_chain_linear_decode(linear, stream);
     return colm::for_dtype_and_gating(*linear, [&](auto number, auto gated) {
         return colm::launch_tiles<decltype(number), gated>(*linear, stream);

@@ -1,38 +1,31 @@
-/* The arguments of the linear layers and of the norms, in plain C: SPEC 2's ChainLinear and
- * ChainRmsNorm for all chains of a step at once.
+/* The launchers of the linear layers and of the norms: ChainLinear and ChainRmsNorm
+ * (docs/spec.md#layers) for all chains of a step in one launch.
  *
- * A chain has rows, and every chain its own: those of chain i are among those of the chains below
- * it, which it reads. Tensors are dense, row after row, of one dtype (ColmDtype) and start at
- * multiples of 16 bytes; widths are multiples of 8. Chains are counted from 0. The structures are
- * read before the launchers return; what they point to is on the device. */
+ * Every chain has its own rows. Those of chain i are among those of every lower chain, which it
+ * reads. Tensors are row-major and contiguous, of one dtype (ColmDtype), and aligned to 16 bytes.
+ * Widths are multiples of COLM_VECTOR. Chains are counted from 0. The structures are on the host
+ * and are read before a launcher returns; the tensors are on the device. */
 #pragma once
 
 #include <stdint.h>
 
-enum {
-    COLM_MAX_CHAINS = 16,
-    /* q, k and v of every chain. */
-    COLM_MAX_PRODUCTS = 3 * COLM_MAX_CHAINS,
-    /* Up to so many rows a chain takes the path of decoding: a row's bits are the same for any
-     * number of rows up to this, and for any number above it. */
-    COLM_MAX_THIN_ROWS = 32,
-};
+#include "limits.h"
 
 /* x of one chain. */
 struct ColmLinearInput {
     const void* x; /* [rows, width] */
-    /* [chain, rows]: row r of this chain is row places[j * rows + r] of chain j. Null: all chains
-     * up to this one have the same rows. */
-    const int32_t* places;
+    /* [chain, rows]: row r of this chain is row row_map[j * rows + r] of chain j. Null if all
+     * chains up to this one have the same rows. */
+    const int32_t* row_map;
     int32_t rows;
     int32_t width;
 };
 
-/* One chain of one layer, x being x_<=chain: y = residual + W x + b, or if the layer is gated
+/* One chain of one layer, with x = x_<=chain: y = residual + W x + b, or, if the layer is gated,
  * y = residual + silu(W x + b) * (U x + c). */
 struct ColmLinearProduct {
     const void* weight;   /* W [outputs, in_<=chain] */
-    const void* up;       /* U of the same shape; null if the layer is not gated */
+    const void* up;       /* U, of the same shape, or null if the layer is not gated */
     const void* bias;     /* b [outputs], or null */
     const void* up_bias;  /* c [outputs], or null */
     const void* residual; /* [rows of the chain, outputs], or null; may be y */
@@ -52,14 +45,11 @@ struct ColmChainLinear {
     struct ColmLinearProduct product[COLM_MAX_PRODUCTS];
 };
 
-/* One chain of a norm: y = weight * h / sqrt(mean(h^2) + eps), the mean over a row of h = x, or of
- * h = x + residual rounded to the dtype, which is then also written to `sum`. */
+/* One chain of a norm: y = weight * x / sqrt(mean(x^2) + eps), with the mean over a row. */
 struct ColmNormChain {
-    const void* x;        /* [rows, width] */
-    const void* residual; /* [rows, width], or null */
-    const void* weight;   /* [width] */
-    void* sum;            /* [rows, width], or null if residual is; may be x or residual */
-    void* y;              /* [rows, width]; may be x or residual, but not sum */
+    const void* x;      /* [rows, width] */
+    const void* weight; /* [width] */
+    void* y;            /* [rows, width]; may be x */
     int32_t rows;
     int32_t width;
 };
@@ -76,15 +66,15 @@ struct ColmChainNorm {
 extern "C" {
 #endif
 
-/* The launchers put the work on `stream` (a cudaStream_t) and return a ColmStatus. */
+/* The launchers enqueue the work on `stream` (a cudaStream_t) and return a ColmStatus. */
 int colm_chain_linear(const struct ColmChainLinear* linear, void* stream);
-/* The same by instructions of Hopper, where the device has them. */
+/* The same with wgmma on Hopper; on other devices it is colm_chain_linear. */
 int colm_chain_linear_wgmma(const struct ColmChainLinear* linear, void* stream);
-/* Refuses chains of more than COLM_MAX_THIN_ROWS rows. `colm_chain_linear` comes here by itself. */
+/* Fails if a chain has more than COLM_MAX_SKINNY_ROWS rows. The other two call it if none has. */
 int colm_chain_linear_decode(const struct ColmChainLinear* linear, void* stream);
 int colm_chain_rms_norm(const struct ColmChainNorm* norm, void* stream);
 
-/* The sizes of the structures, for callers that declare them in another language. */
+/* The sizes of the structures, for checks in callers that declare them in another language. */
 int32_t colm_sizeof_chain_linear(void);
 int32_t colm_sizeof_chain_norm(void);
 

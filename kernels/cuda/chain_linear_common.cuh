@@ -1,5 +1,5 @@
-// What the wide and the thin tiles of a ChainLinear share: their sizes, where a chain finds its
-// inputs, and what is made of a sum before it becomes an output.
+// What the wide and the skinny tiles of a ChainLinear share: tile sizes, the inputs of a chain, and
+// the epilogue.
 #pragma once
 
 #include "chain_linear.h"
@@ -10,24 +10,23 @@ namespace colm {
 constexpr int LINEAR_WARPS = 4;
 constexpr int LINEAR_THREADS = LINEAR_WARPS * WARP;
 
-// A wide tile is 128 rows of a chain times 128 columns: outputs, or in a gated layer half W's and
-// half U's.
+// A wide tile is 128 rows of a chain by 128 columns. The columns are outputs; in a gated layer one
+// half is of W and the other of U.
 constexpr int WIDE_ROWS = 128;
 constexpr int WIDE_COLUMNS = 128;
 template <bool GATED>
 constexpr int WIDE_OUTPUTS = GATED ? WIDE_COLUMNS / 2 : WIDE_COLUMNS;
 
-// A thin tile is all rows of a chain times 16 outputs, of both W and U if there is a U.
-constexpr int THIN_OUTPUTS = 16;
+// A skinny tile is all rows of a chain by 16 outputs, of both W and U in a gated layer.
+constexpr int SKINNY_OUTPUTS = 16;
 
-// Which row of `lower`, a chain up to `chain`, row `row` of `chain` is.
-__device__ __forceinline__ int place_of(const ColmLinearInput& input, int chain, int lower,
-                                        int row) {
-    if (input.places == nullptr || lower == chain) return row;
-    return input.places[static_cast<size_t>(lower) * input.rows + row];
+// The index of row `row` of `chain` among the rows of `lower`, a lower chain or itself.
+__device__ __forceinline__ int row_in(const ColmLinearInput& input, int chain, int lower, int row) {
+    if (input.row_map == nullptr || lower == chain) return row;
+    return input.row_map[static_cast<size_t>(lower) * input.rows + row];
 }
 
-// in_<=chain: how many inputs every output of `chain` has.
+// in_<=chain: the number of inputs of `chain`.
 __host__ __device__ inline int inputs_of(const ColmChainLinear& linear, int chain) {
     int inputs = 0;
     for (int lower = 0; lower <= chain; ++lower) inputs += linear.inputs[lower].width;
@@ -39,7 +38,7 @@ __device__ __forceinline__ float silu(float x) {
     return x / (1.0f + exp2_approx(-x * LOG2_E));
 }
 
-// Calls `launcher(T(), gated)` with the compile-time forms of the dtype and of whether there is a U.
+// Calls `launcher(T(), gated)` with the dtype and whether there is a U as compile-time values.
 template <class Launcher>
 int for_dtype_and_gating(const ColmChainLinear& linear, Launcher launcher) {
     const auto with_dtype = [&](auto number) {

@@ -1,8 +1,8 @@
-// The linear layers while sequences decode: every chain has few rows, and the time is that of
-// reading the used weights once. A kernel of its own, because wide tiles would take the registers
-// and shared memory that keep many reads under way.
+// The linear layers in decoding: every chain has few rows, and the time is bounded by reading the
+// weights once. It is a separate kernel because wide tiles would take registers and shared memory,
+// and fewer loads would be in flight.
 #include "chain_linear_plan.cuh"
-#include "chain_linear_thin.cuh"
+#include "chain_linear_skinny.cuh"
 
 namespace colm {
 namespace {
@@ -12,7 +12,8 @@ __global__ void __launch_bounds__(LINEAR_THREADS)
     chain_linear_decode(const __grid_constant__ TilePlan plan) {
     COLM_SHARED(shared);
     const Tile tile = tile_of_block(plan);
-    thin_tile<T, ROW_MATRICES, GATED>(plan.linear, tile.product, tile.index * THIN_OUTPUTS, shared);
+    skinny_tile<T, ROW_MATRICES, GATED>(plan.linear, tile.product, tile.index * SKINNY_OUTPUTS,
+                                        shared);
 }
 
 template <class T, int ROW_MATRICES, bool GATED>
@@ -21,7 +22,8 @@ int launch_tiles(const ColmChainLinear& linear, void* stream) {
     const int tiles = plan.tiles[linear.products];
     if (tiles == 0) return COLM_OK;
     return launch(chain_linear_decode<T, ROW_MATRICES, GATED>, dim3(tiles), dim3(LINEAR_THREADS),
-                  THIN_SHARED_BYTES<ROW_MATRICES, GATED>, static_cast<cudaStream_t>(stream), plan);
+                  SKINNY_SHARED_BYTES<ROW_MATRICES, GATED>, static_cast<cudaStream_t>(stream),
+                  plan);
 }
 
 }  // namespace
@@ -31,11 +33,11 @@ extern "C" int colm_chain_linear_decode(const ColmChainLinear* linear, void* str
     const int status = colm::check(*linear);
     if (status != COLM_OK) return status;
     if (linear->products == 0) return COLM_OK;
-    if (linear->inputs[0].rows > COLM_MAX_THIN_ROWS) return COLM_BAD_SHAPE;
+    if (linear->inputs[0].rows > COLM_MAX_SKINNY_ROWS) return COLM_BAD_SHAPE;
     return colm::for_dtype_and_gating(*linear, [&](auto number, auto gated) {
         using T = decltype(number);
         return linear->inputs[0].rows <= 8
                    ? colm::launch_tiles<T, 1, gated>(*linear, stream)
-                   : colm::launch_tiles<T, COLM_MAX_THIN_ROWS / 8, gated>(*linear, stream);
+                   : colm::launch_tiles<T, COLM_MAX_SKINNY_ROWS / 8, gated>(*linear, stream);
     });
 }

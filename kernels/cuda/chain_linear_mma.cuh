@@ -1,11 +1,11 @@
-// The sums of a wide tile by mma.sync, which every GPU since Ampere has.
+// The accumulators of a wide tile with mma.sync, which every GPU since Ampere has.
 #pragma once
 
 #include "chain_linear_wide.cuh"
 
 namespace colm {
 
-// Each of 2 x 2 warps has 64 rows and 64 columns.
+// The 2 x 2 warps have 64 rows and 64 columns each.
 template <class T>
 struct MmaSums {
     using Stage = StageLayout<32>;

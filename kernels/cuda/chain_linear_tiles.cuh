@@ -1,26 +1,26 @@
-// One launch for chains of any number of rows: wide tiles, and beside them thin ones for chains of
-// few rows, as the upper ones in Air's prefill.
+// One launch for chains of any number of rows: wide tiles, and skinny tiles for chains of few rows,
+// such as the upper chains in the prefill of CoLM-Air.
 #pragma once
 
 #include "chain_linear_plan.cuh"
-#include "chain_linear_thin.cuh"
+#include "chain_linear_skinny.cuh"
 #include "chain_linear_wide.cuh"
 
 namespace colm {
 
-constexpr int MIXED_ROW_MATRICES = COLM_MAX_THIN_ROWS / 8;
+constexpr int MIXED_ROW_MATRICES = COLM_MAX_SKINNY_ROWS / 8;
 
 template <class T, bool GATED, class Sums>
 constexpr int MIXED_SHARED_BYTES =
-    std::max(Sums::STAGES * Sums::Stage::BYTES, THIN_SHARED_BYTES<MIXED_ROW_MATRICES, GATED>);
+    std::max(Sums::STAGES * Sums::Stage::BYTES, SKINNY_SHARED_BYTES<MIXED_ROW_MATRICES, GATED>);
 
-// Tiles of one row of tiles read the same x, of one column the same weights. So tiles go down 8
-// rows before they go one column to the right: those that run at the same time find both in the
+// Tiles in one row read the same x, tiles in one column the same weights. Tiles are therefore
+// ordered down 8 rows before one column to the right, so that concurrent tiles share both in the L2
 // cache.
-struct Place {
+struct TileIndex {
     int row, column;
 };
-__device__ __forceinline__ Place place_of_tile(int tile, int tile_rows, int tile_columns) {
+__device__ __forceinline__ TileIndex tile_index(int tile, int tile_rows, int tile_columns) {
     constexpr int BAND = 8;
     const int band = tile / (BAND * tile_columns);
     const int within = tile % (BAND * tile_columns);
@@ -28,20 +28,20 @@ __device__ __forceinline__ Place place_of_tile(int tile, int tile_rows, int tile
     return {band * BAND + within % height, within / height};
 }
 
-// What a block does.
+// Computes the tile of this thread block.
 template <class T, bool GATED, class Sums>
 __device__ __forceinline__ void compute_tile(const TilePlan& plan, unsigned char* shared) {
     const Tile tile = tile_of_block(plan);
     const int rows = plan.linear.inputs[tile.product.chain].rows;
-    if (rows <= COLM_MAX_THIN_ROWS) {
-        thin_tile<T, MIXED_ROW_MATRICES, GATED>(plan.linear, tile.product,
-                                                tile.index * THIN_OUTPUTS, shared);
+    if (rows <= COLM_MAX_SKINNY_ROWS) {
+        skinny_tile<T, MIXED_ROW_MATRICES, GATED>(plan.linear, tile.product,
+                                                  tile.index * SKINNY_OUTPUTS, shared);
         return;
     }
-    const Place place = place_of_tile(tile.index, ceil_div(rows, WIDE_ROWS),
-                                      ceil_div(tile.product.outputs, WIDE_OUTPUTS<GATED>));
-    wide_tile<T, GATED, Sums>(plan.linear, tile.product, place.row * WIDE_ROWS,
-                              place.column * WIDE_OUTPUTS<GATED>, shared);
+    const TileIndex at = tile_index(tile.index, ceil_div(rows, WIDE_ROWS),
+                                    ceil_div(tile.product.outputs, WIDE_OUTPUTS<GATED>));
+    wide_tile<T, GATED, Sums>(plan.linear, tile.product, at.row * WIDE_ROWS,
+                              at.column * WIDE_OUTPUTS<GATED>, shared);
 }
 
 }  // namespace colm

@@ -1,5 +1,5 @@
-// chain_linear by Hopper's own tensor core instruction. Not chosen by `colm_chain_linear` before it
-// has been checked and timed on such a GPU: see ../RESULTS.md.
+// chain_linear with wgmma, the tensor core instruction of Hopper. `colm_chain_linear` does not use
+// it until it has been checked and timed on such a GPU: see ../RESULTS.md.
 #include "chain_linear_tiles.cuh"
 #include "wgmma.cuh"
 
@@ -8,7 +8,7 @@ namespace {
 
 #ifdef COLM_HAS_WGMMA
 
-// The block is one warpgroup, which has two matrices of 64 rows and 128 columns.
+// The thread block is one warpgroup, with two accumulator matrices of 64 rows and 128 columns.
 template <class T>
 struct WgmmaSums {
     using Stage = StageLayout<64>;
@@ -97,9 +97,9 @@ extern "C" int colm_chain_linear_wgmma(const ColmChainLinear* linear, void* stre
     const int status = colm::check(*linear);
     if (status != COLM_OK) return status;
     if (linear->products == 0) return COLM_OK;
-    // The other path is right on every device.
+    // mma.sync works on every device.
     if (!colm::has_wgmma()) return colm_chain_linear(linear, stream);
-    if (linear->inputs[0].rows <= COLM_MAX_THIN_ROWS)
+    if (linear->inputs[0].rows <= COLM_MAX_SKINNY_ROWS)
         return colm_chain_linear_decode(linear, stream);
     return colm::for_dtype_and_gating(*linear, [&](auto number, auto gated) {
         return colm::launch_tiles<decltype(number), gated>(*linear, stream);

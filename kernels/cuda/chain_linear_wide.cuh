@@ -1,20 +1,22 @@
-// A wide tile: 128 rows of a chain times 128 columns of its weights (or 64 of W and 64 of U), by
-// the tensor cores, for prompts.
+// A wide tile: 128 rows of a chain by 128 columns of its weights (or 64 of W and 64 of U), on the
+// tensor cores, for prompts.
 //
-// What a block multiplies per step, a *stage*, is some columns of 128 rows of x and the same of 128
-// rows of the weights, in shared memory. `WideSource` copies stages there: it knows chains, places
-// and edges, and fills with zeros what lies beyond them. A class of sums multiplies a stage by one
-// kind of instruction and says how a stage is laid out for it; it knows nothing of chains. There
-// are MmaSums for every GPU and WgmmaSums for Hopper. `write_wide` makes outputs of the sums.
+// A *stage* is what a thread block multiplies per step: some inputs of 128 rows of x and of 128
+// rows of the weights, in shared memory. `WideSource` copies stages there. It handles chains, row
+// maps and edges, and fills in zeros beyond the edges. An accumulator class multiplies stages with
+// one kind of instruction and defines the layout of a stage; it is independent of chains. There are
+// MmaSums for every GPU and WgmmaSums for Hopper. `write_wide` is the epilogue.
 //
-// Sums have
-//     Stage                                   a StageLayout
-//     STAGES                                  how many are in shared memory
-//     sums[HEIGHT][WIDTH][4]                  matrices [16, 8] as mma_m16n8k16 leaves them, the
-//     first row_of(i), first_column()                 row of matrix i, and the first column of the
-//     thread's warp static arrive()                         after a thread has waited for its
-//     copies multiply(stage)                         may return before it is done finish() waits
-//     for that
+// An accumulator class has these members:
+//
+// - Stage: a StageLayout.
+// - STAGES: the number of stages in shared memory.
+// - sums[HEIGHT][WIDTH][4]: matrices [16, 8] in the layout of mma_m16n8k16.
+// - row_of(i): the first row of the matrices sums[i].
+// - first_column(): the first column of the calling warp.
+// - arrive(): called after a thread has waited for its copies.
+// - multiply(stage): adds the products of a stage; may return before it is done.
+// - finish(): waits until `multiply` is done.
 #pragma once
 
 #include "chain_linear_common.cuh"
@@ -22,9 +24,9 @@
 
 namespace colm {
 
-// A stage of DEPTH columns: rows of 16-byte chunks, first those of x, then those of the weights.
-// The chunks of a row are permuted so that 8 rows that are read at once lie in different banks; if
-// a row is 128 bytes, this is the 128-byte swizzle of the hardware.
+// A stage of DEPTH inputs: rows of 16-byte chunks, first those of x, then those of the weights. The
+// chunks of a row are permuted so that 8 rows read at once are in different banks. For rows of 128
+// bytes this is the 128-byte swizzle of the hardware.
 template <int DEPTH_>
 struct StageLayout {
     static constexpr int DEPTH = DEPTH_;
@@ -37,8 +39,8 @@ struct StageLayout {
     }
 };
 
-// Copies the stages of a tile in order. Every thread copies one chunk, always the same, of some
-// rows of x and as many of the weights.
+// Copies the stages of a tile in order. Each thread copies one chunk, always at the same place in a
+// row, of some rows of x and as many of the weights.
 template <class T, bool GATED, class Stage>
 class WideSource {
   public:
@@ -53,7 +55,7 @@ class WideSource {
         enter(0);
     }
 
-    // How many stages the tile has: every chain begins one.
+    // The number of stages of the tile. Every chain begins a new stage.
     __device__ int stages() const {
         int stages = 0;
         for (int lower = 0; lower <= chain_; ++lower) {
@@ -88,9 +90,9 @@ class WideSource {
         return threadIdx.x / Stage::CHUNKS + copy * ROWS_PER_COPY;
     }
 
-    // Where this thread's chunk of a column of the tile begins: columns of a gated layer are 8
-    // outputs of W, the same 8 of U, the next 8 of W and so on, so that one thread gets both sums
-    // of an output.
+    // The first chunk of this thread in a column of the tile. The columns of a gated layer
+    // alternate between 8 outputs of W and the same 8 of U, so that one thread gets both sums of an
+    // output.
     __device__ const T* weight_row(const ColmLinearProduct& product, int first_output, int column,
                                    int inputs) {
         int output = first_output + column;
@@ -109,22 +111,22 @@ class WideSource {
                chunk() * VECTOR;
     }
 
-    // Goes on to the rows of x of chain `lower`; its columns of the weights follow those before.
+    // Continues with the x of chain `lower`. Its weights follow those of the previous chain.
     __device__ void enter(int lower) {
         const ColmLinearInput& own = linear_.inputs[chain_];
         const ColmLinearInput& input = linear_.inputs[lower];
 #pragma unroll
         for (int copy = 0; copy < COPIES; ++copy) {
-            // The last stage of the chain before may have gone beyond its width.
+            // The last stage of the previous chain may have passed its width.
             weight_[copy] -= depth_ - width_;
             const int row = first_row_ + row_of(copy);
-            int place = 0;
+            int lower_row = 0;
             if (row < own.rows) {
                 x_rows_ |= 1 << copy;
-                place = place_of(own, chain_, lower, row);
+                lower_row = row_in(own, chain_, lower, row);
             }
-            x_[copy] = static_cast<const T*>(input.x) + static_cast<size_t>(place) * input.width +
-                       chunk() * VECTOR;
+            x_[copy] = static_cast<const T*>(input.x) +
+                       static_cast<size_t>(lower_row) * input.width + chunk() * VECTOR;
         }
         lower_ = lower;
         depth_ = 0;
@@ -136,17 +138,17 @@ class WideSource {
     const int first_row_;
     const T* x_[COPIES];
     const T* weight_[COPIES];
-    // Bit `copy`: whether that row of x or of the weights exists.
+    // Bit `copy` says whether that row of x or of the weights exists.
     unsigned x_rows_ = 0;
     unsigned weight_rows_ = 0;
-    // The chain that is read, how far, and how wide it is.
+    // The chain that is read, the inputs read so far, and its width.
     int lower_ = 0;
     int depth_ = 0;
     int width_ = 0;
 };
 
-// Among the four lanes that share a row of a matrix: lane t's v[s] becomes lane s's v[t]. So pairs
-// of four matrices become 16 bytes of one, and back.
+// Transposes among the four lanes that share a row of a matrix: v[s] of lane t becomes v[t] of lane
+// s. It converts pairs of four matrices to 16 bytes of one matrix, and back.
 __device__ __forceinline__ void transpose_quad(uint32_t (&v)[4]) {
 #pragma unroll
     for (int distance = 1; distance <= 2; distance *= 2) {
@@ -163,7 +165,7 @@ __device__ __forceinline__ void transpose_quad(uint32_t (&v)[4]) {
     }
 }
 
-// Makes outputs of the sums and writes them, 8 outputs of a row per thread and access.
+// The epilogue. Each thread writes 8 outputs of a row per access.
 template <class T, bool GATED, class Sums>
 __device__ void write_wide(const Sums& tile, const ColmLinearProduct& product, int rows,
                            int first_row, int first_output) {
@@ -172,7 +174,7 @@ __device__ void write_wide(const Sums& tile, const ColmLinearProduct& product, i
     const int output_of_warp = first_output + Sums::first_column() / MATRICES_PER_OUTPUT;
 #pragma unroll
     for (int group = 0; group < Sums::WIDTH / MATRICES_PER_OUTPUT; group += 4) {
-        // This lane sums up the outputs `pairs`, and reads and writes those from `chunk` on.
+        // This lane holds the sums of outputs `pairs`, and reads and writes those from `chunk` on.
         const int pairs = output_of_warp + group * 8 + lane % 4 * 2;
         const int chunk = output_of_warp + group * 8 + lane % 4 * 8;
         float bias[4][2], up_bias[4][2];
@@ -230,7 +232,7 @@ __device__ void write_wide(const Sums& tile, const ColmLinearProduct& product, i
     }
 }
 
-// The tile of `product` whose first row and output are given.
+// Computes the tile of `product` at `first_row` and `first_output`.
 template <class T, bool GATED, class Sums>
 __device__ void wide_tile(const ColmChainLinear& linear, const ColmLinearProduct& product,
                           int first_row, int first_output, unsigned char* shared) {
@@ -238,8 +240,8 @@ __device__ void wide_tile(const ColmChainLinear& linear, const ColmLinearProduct
     constexpr int STAGES = Sums::STAGES;
     WideSource<T, GATED, Stage> source(linear, product, first_row, first_output);
     const int stages = source.stages();
-    // Every turn commits a group, empty at the end, so that the latest STAGES - 2 groups are those
-    // of the stages after the one that is multiplied.
+    // Every iteration commits a group, which is empty at the end, so that the latest STAGES - 2
+    // groups are always those of the stages after the current one.
     for (int stage = 0; stage < STAGES - 1; ++stage) {
         if (stage < stages) source.copy_next(shared + stage * Stage::BYTES);
         cp_async_commit();
@@ -249,8 +251,8 @@ __device__ void wide_tile(const ColmChainLinear& linear, const ColmLinearProduct
         cp_async_wait<STAGES - 2>();
         Sums::arrive();
         tile.finish();
-        // The copies of all threads have arrived, and all have multiplied the stage before, whose
-        // place is filled now.
+        // The copies of all threads have arrived, and all threads have multiplied the previous
+        // stage, whose memory is filled next.
         __syncthreads();
         const int next = stage + STAGES - 1;
         if (next < stages) source.copy_next(shared + next % STAGES * Stage::BYTES);

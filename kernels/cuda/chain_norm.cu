@@ -1,4 +1,4 @@
-// The norms of all chains of a step in one launch, after a residual addition if there is one.
+// RMS norm of all chains of a step in one launch.
 #include "chain_linear.h"
 #include "launch.cuh"
 #include "vector.cuh"
@@ -10,8 +10,8 @@ constexpr int NORM_WARPS = 4;
 constexpr int NORM_THREADS = NORM_WARPS * WARP;
 constexpr int NORM_SHARED_BYTES = NORM_WARPS * sizeof(float);
 
-// A narrow row has a warp, a wide one the block. This depends on the width alone, so the order of a
-// sum, and with it the bits of a row, does too.
+// A narrow row is computed by a warp, a wide one by the thread block. The choice, and so the order
+// of the sum and the bits of a row, depends only on the width.
 __host__ __device__ constexpr int threads_per_row(int width) {
     return width <= WARP * VECTOR * 4 ? WARP : NORM_THREADS;
 }
@@ -19,15 +19,15 @@ __host__ __device__ constexpr int rows_per_block(int width) {
     return NORM_THREADS / threads_per_row(width);
 }
 
-// What the kernel is given: before every chain and after the last, how many blocks there are so
-// far.
+// The parameters of the kernel, with the running total of thread blocks: from 0 before the first
+// chain to that after the last.
 struct NormPlan {
     ColmChainNorm norm;
     int32_t blocks[COLM_MAX_CHAINS + 1];
 };
-static_assert(sizeof(NormPlan) <= 4096, "kernel parameters were limited to 4 KiB for long");
+static_assert(sizeof(NormPlan) <= 4096, "before CUDA 12.1 kernel parameters are limited to 4 KiB");
 
-// The sum over the threads of a row, known to all of them.
+// The sum over the threads of a row, returned to all of them.
 __device__ float sum_of_row(float value, int threads, float* shared) {
 #pragma unroll
     for (int distance = WARP / 2; distance > 0; distance /= 2) {
@@ -42,21 +42,6 @@ __device__ float sum_of_row(float value, int threads, float* shared) {
     return sum;
 }
 
-// 8 numbers of h from `at` on. With a residual they are also written to `sum`.
-template <class T>
-__device__ __forceinline__ void add_residual(const ColmNormChain& chain, size_t at,
-                                             float (&numbers)[VECTOR]) {
-    widen<T>(load_vector(static_cast<const T*>(chain.x) + at), numbers);
-    if (chain.residual == nullptr) return;
-    float residual[VECTOR];
-    widen<T>(load_vector(static_cast<const T*>(chain.residual) + at), residual);
-#pragma unroll
-    for (int i = 0; i < VECTOR; ++i) numbers[i] += residual[i];
-    const uint4 rounded = narrow<T>(numbers);
-    store_vector(static_cast<T*>(chain.sum) + at, rounded);
-    widen<T>(rounded, numbers);
-}
-
 template <class T>
 __global__ void __launch_bounds__(NORM_THREADS)
     chain_rms_norm(const __grid_constant__ NormPlan plan) {
@@ -68,27 +53,27 @@ __global__ void __launch_bounds__(NORM_THREADS)
     const int threads = threads_per_row(width);
     const int block = static_cast<int>(blockIdx.x) - plan.blocks[index];
     const int row = block * rows_per_block(width) + static_cast<int>(threadIdx.x) / threads;
-    // Whole warps are beyond the last row, but they meet the others.
+    // Warps past the last row load nothing, but take part in the barriers.
     const int end = row < chain.rows ? width : 0;
     const int first = static_cast<int>(threadIdx.x) % threads * VECTOR;
     const size_t start = static_cast<size_t>(row) * width;
 
+    const T* const x = static_cast<const T*>(chain.x) + start;
     float squares = 0.0f;
 #pragma unroll 4
     for (int column = first; column < end; column += threads * VECTOR) {
         float numbers[VECTOR];
-        add_residual<T>(chain, start + column, numbers);
+        widen<T>(load_vector(x + column), numbers);
 #pragma unroll
         for (int i = 0; i < VECTOR; ++i) squares += numbers[i] * numbers[i];
     }
     const float mean = sum_of_row(squares, threads, reinterpret_cast<float*>(shared)) / width;
     const float scale = rsqrtf(mean + plan.norm.eps);
 
-    const T* const from = static_cast<const T*>(chain.residual == nullptr ? chain.x : chain.sum);
 #pragma unroll 4
     for (int column = first; column < end; column += threads * VECTOR) {
         float numbers[VECTOR], weights[VECTOR];
-        widen<T>(load_vector(from + start + column), numbers);
+        widen<T>(load_vector(x + column), numbers);
         widen<T>(load_vector(static_cast<const T*>(chain.weight) + column), weights);
 #pragma unroll
         for (int i = 0; i < VECTOR; ++i) numbers[i] *= scale * weights[i];
@@ -98,14 +83,11 @@ __global__ void __launch_bounds__(NORM_THREADS)
 
 int check(const ColmChainNorm& norm) {
     if (norm.dtype != COLM_BF16 && norm.dtype != COLM_F16) return COLM_BAD_DTYPE;
-    if (norm.chains < 0 || norm.chains > COLM_MAX_CHAINS) return COLM_BAD_SHAPE;
+    if (norm.chains < 0 || norm.chains > COLM_MAX_CHAINS) return COLM_BAD_CHAIN_COUNT;
     for (int index = 0; index < norm.chains; ++index) {
         const ColmNormChain& chain = norm.chain[index];
         if (chain.width <= 0 || chain.width % VECTOR != 0 || chain.rows < 0) return COLM_BAD_SHAPE;
-        if ((chain.residual == nullptr) != (chain.sum == nullptr)) return COLM_BAD_SHAPE;
-        if (!aligned16(chain.x, chain.residual, chain.weight, chain.sum, chain.y)) {
-            return COLM_BAD_ALIGNMENT;
-        }
+        if (!aligned16(chain.x, chain.weight, chain.y)) return COLM_BAD_ALIGNMENT;
     }
     return COLM_OK;
 }

@@ -1,8 +1,8 @@
-// The GPU instructions the kernels are made of that CUDA C++ has no portable spelling for.
+// Wrappers of the GPU instructions that the kernels use and CUDA C++ does not offer as functions.
 //
-// Under nvcc they are PTX of compute capability 8.0. Under a plain C++ compiler the CPU twin gives
-// every one of them, and the CUDA names the kernels use, a meaning on the CPU, so the kernel
-// sources are tested without a GPU (see ../twin).
+// Under nvcc they are inline PTX for compute capability 8.0. Under a plain C++ compiler the twin,
+// the CPU emulator in ../twin, defines them and the CUDA names that the kernels use, so the kernels
+// are tested without a GPU.
 #pragma once
 
 #include <cstddef>
@@ -23,48 +23,38 @@ constexpr unsigned ALL_LANES = 0xffffffffu;
 
 #ifdef __CUDACC__
 
-// The dynamic shared memory of the block, as bytes under `name`. Kernels use no other.
+// Declares `name` as the dynamic shared memory of the thread block, in bytes. Kernels use no static
+// shared memory.
 #define COLM_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
 
 __device__ __forceinline__ unsigned shared_address(const void* shared) {
     return static_cast<unsigned>(__cvta_generic_to_shared(shared));
 }
 
-// Starts the copy of 16 bytes from global to shared memory, or of 16 zero bytes if not `valid`;
-// then `global` is not read. Both addresses are multiples of 16. BYPASS_L1 is for what the block
-// reads once.
-template <bool BYPASS_L1 = true>
+// Starts the copy of 16 bytes from global to shared memory, bypassing L1. If not `valid`, zeros are
+// written and `global` is not read. Both addresses are multiples of 16.
 __device__ __forceinline__ void cp_async16(void* shared, const void* global, bool valid) {
     const int bytes = valid ? 16 : 0;
-    if constexpr (BYPASS_L1) {
-        asm volatile(
-            "cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(shared)),
-            "l"(global), "r"(bytes)
-            : "memory");
-    } else {
-        asm volatile(
-            "cp.async.ca.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(shared)),
-            "l"(global), "r"(bytes)
-            : "memory");
-    }
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(shared)),
+                 "l"(global), "r"(bytes)
+                 : "memory");
 }
 
-// Makes the copies this thread started since the last commit a group.
+// Groups the copies that this thread started since the last commit.
 __device__ __forceinline__ void cp_async_commit() {
     asm volatile("cp.async.commit_group;\n" ::: "memory");
 }
 
-// Waits until at most the latest PENDING groups of this thread are still under way. What the other
-// threads of the block copied is there after their wait and a barrier.
+// Waits until at most the latest PENDING groups of this thread are incomplete. The copies of other
+// threads are visible after their wait and a barrier.
 template <int PENDING>
 __device__ __forceinline__ void cp_async_wait() {
     asm volatile("cp.async.wait_group %0;\n" ::"n"(PENDING) : "memory");
 }
 
-// Loads 8x8 matrices of 16-bit numbers: lane 8 m + r gives the address of row r of matrix m, 16
-// bytes at a multiple of 16, and gets in `matrices[m]` the pair (row lane / 4, columns 2 (lane % 4)
-// and
-// + 1). The x2 form reads the addresses of lanes 0..15 only.
+// Loads four 8x8 matrices of 16-bit numbers. Lane 8 m + r passes the address of row r of matrix m,
+// 16 bytes at a multiple of 16. In `matrices[m]` a lane gets the pair at row lane / 4 and columns
+// 2 (lane % 4) and 2 (lane % 4) + 1.
 __device__ __forceinline__ void ldmatrix_x4(uint32_t (&matrices)[4], const void* row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\n"
                  : "=r"(matrices[0]), "=r"(matrices[1]), "=r"(matrices[2]), "=r"(matrices[3])
@@ -72,14 +62,8 @@ __device__ __forceinline__ void ldmatrix_x4(uint32_t (&matrices)[4], const void*
                  : "memory");
 }
 
-__device__ __forceinline__ void ldmatrix_x2(uint32_t (&matrices)[2], const void* row) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];\n"
-                 : "=r"(matrices[0]), "=r"(matrices[1])
-                 : "r"(shared_address(row))
-                 : "memory");
-}
-
-// The same, each matrix transposed: the pair (rows 2 (lane % 4) and + 1, column lane / 4).
+// The same with each matrix transposed: a lane gets the pair at rows 2 (lane % 4) and
+// 2 (lane % 4) + 1 and column lane / 4.
 __device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&matrices)[4], const void* row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];\n"
                  : "=r"(matrices[0]), "=r"(matrices[1]), "=r"(matrices[2]), "=r"(matrices[3])
@@ -87,17 +71,12 @@ __device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&matrices)[4], const
                  : "memory");
 }
 
-__device__ __forceinline__ void ldmatrix_x2_trans(uint32_t (&matrices)[2], const void* row) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];\n"
-                 : "=r"(matrices[0]), "=r"(matrices[1])
-                 : "r"(shared_address(row))
-                 : "memory");
-}
-
-// d += a b of a warp: a [16, 16], b [16, 8], d [16, 8] in f32. With g = lane / 4, t = lane % 4 and
-// pairs of neighbours packed: a = (row g, columns 2t), (g + 8, 2t), (g, 2t + 8), (g + 8, 2t + 8);
-// b = (rows 2t, column g), (rows 2t + 8, column g); d = (g, 2t), (g, 2t + 1), (g + 8, 2t),
-// (g + 8, 2t + 1).
+// d += a b, per warp: a [16, 16], b [16, 8], d [16, 8] in f32. With g = lane / 4 and t = lane % 4,
+// a lane holds, as (row, column), where a and b have packed pairs that begin there:
+//
+// - a: (g, 2t), (g + 8, 2t), (g, 2t + 8), (g + 8, 2t + 8), pairs along the row;
+// - b: (2t, g), (2t + 8, g), pairs along the column;
+// - d: (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
 template <class T>
 __device__ __forceinline__ void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4],
                                              const uint32_t (&b)[2]);
@@ -120,14 +99,14 @@ __device__ __forceinline__ void mma_m16n8k16<__half>(float (&d)[4], const uint32
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-// 2^x, to about 2 units in the last place; 0 for -infinity.
+// 2^x with an error of about 2 units in the last place; 0 for -infinity.
 __device__ __forceinline__ float exp2_approx(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
     return y;
 }
 
-// One number, rounded to nearest even.
+// Rounds to nearest even.
 template <class T>
 __device__ __forceinline__ T from_float(float x);
 template <>
@@ -142,7 +121,7 @@ __device__ __forceinline__ __half from_float(float x) {
 __device__ __forceinline__ float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
 __device__ __forceinline__ float to_float(__half x) { return __half2float(x); }
 
-// Two neighbours in one register, `low` first in memory.
+// Two adjacent numbers in one register; `low` is first in memory.
 template <class T>
 __device__ __forceinline__ uint32_t pack2(float low, float high);
 template <>

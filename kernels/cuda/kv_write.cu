@@ -1,4 +1,4 @@
-// Rotary positions, and the write of new keys and values to the paged cache.
+// RoPE, and the write of new keys and values to the paged KV cache.
 #include "kv_blocks.cuh"
 #include "vector.cuh"
 
@@ -8,22 +8,22 @@ namespace {
 
 constexpr int THREADS = 128;
 
-// Rows of heads: row r, head h starts at `start + r * stride + h * head_dim`.
+// Rows of heads: head h of row r starts at `start + r * stride + h * head_dim`.
 template <class T>
 struct HeadRows {
     T* start;
     int64_t stride;
 };
 
-// The cosines and sines of Llama's half rotation, each [table positions, head_dim / 2], and the
-// position of each row. Null tables turn nothing.
-struct Turns {
+// The cosines and sines of RoPE, each [max_positions, head_dim / 2], and the position of each row.
+// Null tables leave the keys as they are.
+struct Rotation {
     const float* cos;
     const float* sin;
     const int32_t* positions;
 };
 
-// What one thread works on: 8 numbers of the left half of a head and their partners in the right.
+// The numbers of one thread: 8 of the left half of a head, and their partners in the right half.
 template <int HEAD_DIM>
 struct Pairs {
     int row, head, left;
@@ -36,32 +36,33 @@ struct Pairs {
 };
 
 template <class T, int HEAD_DIM>
-__device__ __forceinline__ void turn(const Turns& turns, int row, int left, uint4& x, uint4& y) {
-    if (turns.cos == nullptr) return;
-    const int64_t at = static_cast<int64_t>(turns.positions[row]) * (HEAD_DIM / 2) + left;
-    float cos[VECTOR], sin[VECTOR], a[VECTOR], b[VECTOR], turned_a[VECTOR], turned_b[VECTOR];
-    load_floats(turns.cos + at, cos);
-    load_floats(turns.sin + at, sin);
+__device__ __forceinline__ void rotate(const Rotation& rotation, int row, int left, uint4& x,
+                                       uint4& y) {
+    if (rotation.cos == nullptr) return;
+    const int64_t at = static_cast<int64_t>(rotation.positions[row]) * (HEAD_DIM / 2) + left;
+    float cos[VECTOR], sin[VECTOR], a[VECTOR], b[VECTOR], rotated_a[VECTOR], rotated_b[VECTOR];
+    load_floats(rotation.cos + at, cos);
+    load_floats(rotation.sin + at, sin);
     widen<T>(x, a);
     widen<T>(y, b);
 #pragma unroll
     for (int i = 0; i < VECTOR; ++i) {
-        turned_a[i] = a[i] * cos[i] - b[i] * sin[i];
-        turned_b[i] = b[i] * cos[i] + a[i] * sin[i];
+        rotated_a[i] = a[i] * cos[i] - b[i] * sin[i];
+        rotated_b[i] = b[i] * cos[i] + a[i] * sin[i];
     }
-    x = narrow<T>(turned_a);
-    y = narrow<T>(turned_b);
+    x = narrow<T>(rotated_a);
+    y = narrow<T>(rotated_b);
 }
 
 template <class T, int HEAD_DIM>
 __global__ void __launch_bounds__(THREADS)
-    rope(HeadRows<const T> x, HeadRows<T> out, int rows, int heads, Turns turns) {
+    rope(HeadRows<const T> x, HeadRows<T> out, int rows, int heads, Rotation rotation) {
     const int64_t thread = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x;
     const Pairs<HEAD_DIM> at(thread, heads);
     if (at.row >= rows) return;
     const T* from = x.start + at.row * x.stride + at.head * HEAD_DIM + at.left;
     uint4 left = load_vector(from), right = load_vector(from + HEAD_DIM / 2);
-    turn<T, HEAD_DIM>(turns, at.row, at.left, left, right);
+    rotate<T, HEAD_DIM>(rotation, at.row, at.left, left, right);
     T* to = out.start + at.row * out.stride + at.head * HEAD_DIM + at.left;
     store_vector(to, left);
     store_vector(to + HEAD_DIM / 2, right);
@@ -70,7 +71,7 @@ __global__ void __launch_bounds__(THREADS)
 template <class T, int HEAD_DIM>
 __global__ void __launch_bounds__(THREADS)
     kv_write(HeadRows<const T> k, HeadRows<const T> v, int rows, int first_head, int heads,
-             Turns turns, const int64_t* slots, KvBlocks<T> blocks) {
+             Rotation rotation, const int64_t* slots, KvBlocks<T> blocks) {
     const int64_t thread = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x;
     const Pairs<HEAD_DIM> at(thread, heads);
     if (at.row >= rows) return;
@@ -81,7 +82,7 @@ __global__ void __launch_bounds__(THREADS)
     const T* value = v.start + at.row * v.stride + offset;
     uint4 left = load_vector(key), right = load_vector(key + HEAD_DIM / 2);
     const uint4 value_left = load_vector(value), value_right = load_vector(value + HEAD_DIM / 2);
-    turn<T, HEAD_DIM>(turns, at.row, at.left, left, right);
+    rotate<T, HEAD_DIM>(rotation, at.row, at.left, left, right);
     const size_t to = blocks.template row<HEAD_DIM>(static_cast<uint32_t>(slot / blocks.block_size),
                                                     first_head + at.head,
                                                     static_cast<int>(slot % blocks.block_size)) +
@@ -109,14 +110,15 @@ int check_rows(int rows, int heads, int64_t stride, int head_dim) {
 
 }  // namespace colm
 
-// Turns `x` [rows, heads, head_dim] by the row's position into `out`, which may be `x` itself. Rows
-// lie `x_stride` and `out_stride` numbers apart. `cos`, `sin`: f32 [positions, head_dim / 2].
+// Applies RoPE to `x` [rows, heads, head_dim], row r at `positions[r]`, and writes to `out`, which
+// may be `x`. The row strides are `x_stride` and `out_stride` numbers. `cos` and `sin` are f32
+// [max_positions, head_dim / 2].
 extern "C" int colm_rope(int dtype, int head_dim, const void* x, int64_t x_stride, void* out,
                          int64_t out_stride, int rows, int heads, const float* cos,
                          const float* sin, const int32_t* positions, void* stream) {
     using namespace colm;
     for (const int64_t stride : {x_stride, out_stride}) {
-        if (const int refused = check_rows(rows, heads, stride, head_dim)) return refused;
+        if (const int status = check_rows(rows, heads, stride, head_dim)) return status;
     }
     if (!aligned16(x, out, cos, sin)) return COLM_BAD_ALIGNMENT;
     if (rows == 0) return COLM_OK;
@@ -127,22 +129,22 @@ extern "C" int colm_rope(int dtype, int head_dim, const void* x, int64_t x_strid
                       static_cast<cudaStream_t>(stream),
                       HeadRows<const T>{static_cast<const T*>(x), x_stride},
                       HeadRows<T>{static_cast<T*>(out), out_stride}, rows, heads,
-                      Turns{cos, sin, positions});
+                      Rotation{cos, sin, positions});
     });
 }
 
-// Writes keys and values of [rows, heads, head_dim] to the heads from `first_head` on, row r to
-// slot `slots[r]` = block * block_size + offset, nowhere if that is negative. Keys are turned by
-// the row's position on the way, unless `cos` and `sin` are null.
+// Writes keys and values [rows, heads, head_dim] to the cache's heads from `first_head` on, row r
+// to slot `slots[r]` = block * block_size + offset. Rows with a negative slot are skipped. RoPE is
+// applied to the keys, row r at `positions[r]`, unless `cos` and `sin` are null.
 extern "C" int colm_kv_write(int dtype, int head_dim, const void* k, int64_t k_stride,
                              const void* v, int64_t v_stride, int rows, int first_head, int heads,
                              const float* cos, const float* sin, const int32_t* positions,
                              const int64_t* slots, const ColmKvBlocks* blocks, void* stream) {
     using namespace colm;
     for (const int64_t stride : {k_stride, v_stride}) {
-        if (const int refused = check_rows(rows, heads, stride, head_dim)) return refused;
+        if (const int status = check_rows(rows, heads, stride, head_dim)) return status;
     }
-    if (const int refused = check_blocks(*blocks)) return refused;
+    if (const int status = check_blocks(*blocks)) return status;
     if (first_head < 0 || first_head + heads > blocks->kv_heads) return COLM_BAD_HEADS;
     if (!aligned16(k, v, cos, sin)) return COLM_BAD_ALIGNMENT;
     if (rows == 0) return COLM_OK;
@@ -153,6 +155,6 @@ extern "C" int colm_kv_write(int dtype, int head_dim, const void* k, int64_t k_s
                       static_cast<cudaStream_t>(stream),
                       HeadRows<const T>{static_cast<const T*>(k), k_stride},
                       HeadRows<const T>{static_cast<const T*>(v), v_stride}, rows, first_head,
-                      heads, Turns{cos, sin, positions}, slots, KvBlocks<T>(*blocks));
+                      heads, Rotation{cos, sin, positions}, slots, KvBlocks<T>(*blocks));
     });
 }

@@ -1,12 +1,15 @@
-// How a launcher starts a kernel and what it returns.
+// Kernel launches and status codes.
 #pragma once
 
 #include <type_traits>
+#include <utility>
 
 #include "instructions.cuh"
+#include "limits.h"
 
-// What every `extern "C"` launcher returns: 0, one of the negative refusals below (nothing was
-// launched), or the positive code of the CUDA runtime. `colm_status_text` says it in words.
+// The return value of every `extern "C"` launcher: 0, one of the negative codes below for an
+// invalid argument (nothing was launched), or a positive error code of the CUDA runtime.
+// `colm_status_text` describes it.
 enum ColmStatus : int {
     COLM_OK = 0,
     COLM_BAD_DTYPE = -1,
@@ -15,9 +18,10 @@ enum ColmStatus : int {
     COLM_BAD_HEADS = -4,
     COLM_BAD_SHAPE = -5,
     COLM_BAD_ALIGNMENT = -6,
+    COLM_BAD_CHAIN_COUNT = -7,
 };
 
-// The dtypes of tensors as the launchers take them.
+// The dtypes of tensors in the launchers.
 enum ColmDtype : int { COLM_BF16 = 0, COLM_F16 = 1 };
 
 extern "C" const char* colm_status_text(int status);
@@ -26,7 +30,8 @@ namespace colm {
 
 #ifdef __CUDACC__
 
-// Starts `kernel` on `stream`. `shared_bytes` of dynamic shared memory may pass the default 48 KiB.
+// Starts `kernel` on `stream`. `shared_bytes` of dynamic shared memory may exceed the default limit
+// of 48 KiB.
 template <class... Parameters, class... Arguments>
 int launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
            cudaStream_t stream, Arguments... arguments) {
@@ -49,26 +54,31 @@ int launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_b
 
 #endif
 
-// Whether 16-byte accesses may start at every one of `pointers`.
+// Whether all of `pointers` are multiples of 16 bytes.
 template <class... Pointers>
 bool aligned16(Pointers... pointers) {
     return ((reinterpret_cast<uintptr_t>(pointers) % 16 == 0) && ...);
 }
 
-// Calls `launcher(T(), HEAD_DIM)` with the compile-time forms of `dtype` and `head_dim`.
+// Calls `launcher(number, HEAD_DIM)` with `head_dim`, one of HEAD_DIMS, as a compile-time value.
+template <class T, class Launcher, int... HEAD_DIMS>
+int for_head_dim(int head_dim, T number, Launcher launcher,
+                 std::integer_sequence<int, HEAD_DIMS...>) {
+    int status = COLM_BAD_HEAD_DIM;
+    const auto launch_if = [&](auto candidate) {
+        if (head_dim == candidate) status = launcher(number, candidate);
+    };
+    (launch_if(std::integral_constant<int, HEAD_DIMS>()), ...);
+    return status;
+}
+
+// Calls `launcher(T(), HEAD_DIM)` with `dtype` and `head_dim` as compile-time values.
 template <class Launcher>
 int for_dtype_and_head_dim(int dtype, int head_dim, Launcher launcher) {
-    const auto with_dtype = [&](auto number) {
-        switch (head_dim) {
-            case 32: return launcher(number, std::integral_constant<int, 32>());
-            case 64: return launcher(number, std::integral_constant<int, 64>());
-            case 128: return launcher(number, std::integral_constant<int, 128>());
-            default: return static_cast<int>(COLM_BAD_HEAD_DIM);
-        }
-    };
+    constexpr std::integer_sequence<int, COLM_HEAD_DIMS> supported;
     switch (dtype) {
-        case COLM_BF16: return with_dtype(__nv_bfloat16());
-        case COLM_F16: return with_dtype(__half());
+        case COLM_BF16: return for_head_dim(head_dim, __nv_bfloat16(), launcher, supported);
+        case COLM_F16: return for_head_dim(head_dim, __half(), launcher, supported);
         default: return COLM_BAD_DTYPE;
     }
 }

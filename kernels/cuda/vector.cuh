@@ -1,13 +1,14 @@
-// Sixteen bytes at a time: 8 numbers of 16 bits.
+// 16-byte accesses: 8 numbers of 16 bits.
 #pragma once
 
 #include "instructions.cuh"
+#include "limits.h"
 
 namespace colm {
 
-constexpr int VECTOR = 8;
+constexpr int VECTOR = COLM_VECTOR;
 
-// Both at multiples of 16 bytes.
+// The pointers of both functions are multiples of 16 bytes.
 template <class T>
 __device__ __forceinline__ uint4 load_vector(const T* numbers) {
     return *reinterpret_cast<const uint4*>(numbers);

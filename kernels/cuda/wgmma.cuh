@@ -1,6 +1,6 @@
-// Hopper's matrix product of a warpgroup, four warps: both factors in shared memory, the sums in
-// registers, done while the threads go on. Machine code for sm_90a only; the CPU twin reads the
-// factors through the same descriptors.
+// wgmma, Hopper's asynchronous matrix product of a warpgroup (four warps): both operands are in
+// shared memory, the accumulators in registers. Machine code for sm_90a only. The twin reads the
+// operands through the same descriptors.
 #pragma once
 
 #include "instructions.cuh"
@@ -11,9 +11,9 @@
 
 namespace colm {
 
-// A factor of at least 8 rows of 128 bytes each, [rows, 64] along the sums, at a multiple of 1024
-// bytes of shared memory: bits 4..6 of every address are xor-ed with bits 7..9, and 8 rows take
-// 1024 bytes. 16 columns further on is `+ WGMMA_NEXT_K16`.
+// The descriptor of an operand: at least 8 rows of 128 bytes, [rows, 64] with 64 along k, at a
+// multiple of 1024 bytes of shared memory, with the 128-byte swizzle (bits 4..6 of an address are
+// xor-ed with bits 7..9). 8 rows take 1024 bytes. `+ WGMMA_NEXT_K16` advances by 16 along k.
 constexpr uint64_t WGMMA_NEXT_K16 = 32 >> 4;
 constexpr uint64_t WGMMA_SWIZZLE_128 = uint64_t{1} << 62;
 constexpr int WGMMA_ALIGNMENT = 1024;
@@ -27,14 +27,13 @@ __host__ __device__ constexpr uint64_t wgmma_descriptor(unsigned shared_address)
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-// Makes what this thread wrote or copied to shared memory visible to the tensor cores, once a
-// barrier has been passed.
+// Makes this thread's writes and copies to shared memory visible to the tensor cores after the next
+// barrier.
 __device__ __forceinline__ void fence_for_wgmma() {
     asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
 }
 
-// Around the products that belong together: `begin`, products, `commit`; the sums are there after
-// `wait`.
+// A group of products is `begin`, products, `commit`. The accumulators are valid after `wait`.
 __device__ __forceinline__ void wgmma_begin() {
     asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory");
 }
@@ -61,8 +60,8 @@ __device__ __forceinline__ void wgmma_wait() {
         : "l"(a), "l"(b))
 #define COLM_MATRIX(j) "+f"(d[j][0]), "+f"(d[j][1]), "+f"(d[j][2]), "+f"(d[j][3])
 
-// d += a b^T of a warpgroup: a [64, 16], b [128, 16], d [64, 128] in f32. Warp w has rows 16 w.. of
-// d as 16 matrices [16, 8], each as mma_m16n8k16 leaves it.
+// d += a b^T, per warpgroup: a [64, 16], b [128, 16], d [64, 128] in f32. Warp w holds the rows
+// from 16 w on of d as 16 matrices [16, 8] in the layout of mma_m16n8k16.
 template <class T>
 __device__ __forceinline__ void wgmma_m64n128k16(float (&d)[16][4], uint64_t a, uint64_t b);
 
@@ -88,9 +87,9 @@ inline void wgmma_begin() {}
 inline void wgmma_commit() {}
 inline void wgmma_wait() {}
 
-// Row `row` of a factor, 16 columns, by what its descriptor says.
+// Row `row` of an operand, 16 columns, read through its descriptor.
 template <class T>
-void read_factor(uint64_t descriptor, int row, float (&numbers)[16]) {
+void read_operand(uint64_t descriptor, int row, float (&numbers)[16]) {
     const uint64_t start = (descriptor & 0x3fff) << 4;
     const uint64_t eight_rows = (descriptor >> 32 & 0x3fff) << 4;
     for (int column = 0; column < 16; ++column) {
@@ -105,10 +104,10 @@ void wgmma_m64n128k16(float (&d)[16][4], uint64_t a, uint64_t b) {
     const int lane = threadIdx.x % WARP;
     float x[2][16], y[16];
     for (int low = 0; low < 2; ++low) {
-        read_factor<T>(a, threadIdx.x / WARP * 16 + low * 8 + lane / 4, x[low]);
+        read_operand<T>(a, threadIdx.x / WARP * 16 + low * 8 + lane / 4, x[low]);
     }
     for (int column = 0; column < 32; ++column) {
-        read_factor<T>(b, column / 2 * 8 + lane % 4 * 2 + column % 2, y);
+        read_operand<T>(b, column / 2 * 8 + lane % 4 * 2 + column % 2, y);
         for (int low = 0; low < 2; ++low) {
             for (int k = 0; k < 16; ++k) {
                 d[column / 2][low * 2 + column % 2] += x[low][k] * y[k];

@@ -1,9 +1,9 @@
-"""Times of single kernels against PyTorch and against the memory."""
+"""Times of single kernels against PyTorch and against memory bandwidth."""
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from library import LINEAR_LAUNCHERS, Block, Rows
+from library import LINEAR_LAUNCHERS, Matrix, Rows
 from table import Row
 from timing import captured, medians, per_launch, sets_beyond_cache
 
@@ -17,7 +17,7 @@ def tensor(*shape):
 
 
 def paged(lengths, kv_heads, head_dim):
-    """Random keys and values of sequences of `lengths`, in blocks of random order."""
+    """Random keys and values for sequences of `lengths`, in KV blocks in random order."""
     needed = [-(-length // BLOCK_SIZE) for length in lengths]
     order = torch.randperm(sum(needed), device="cuda").to(torch.int32)
     tables = torch.zeros(len(lengths), max(needed), dtype=torch.int32, device="cuda")
@@ -28,7 +28,7 @@ def paged(lengths, kv_heads, head_dim):
 
 
 def attention_launch(kernels, heads, lengths, computed, head_dim):
-    """`computed[i]`: how many of the last rows of each sequence chain i has."""
+    """`computed[i]` has, per sequence, the number of last rows that chain i computes."""
     kv_heads = max(first + count for _, first, count in heads)
     keys, values, tables = paged(lengths, kv_heads, head_dim)
     ranges, q = [], []
@@ -79,10 +79,10 @@ def ragged_attention(kernels):
 
 
 def square_layer(width, chains, count):
-    """x and a layer [width, width] of equal chains, all on `count` rows."""
+    """x and a layer [width, width] of equal chains, all of `count` rows."""
     part = width // chains
     x = [tensor(count, part) for _ in range(chains)]
-    return x, [Block(tensor(part, part * (chain + 1)) * width**-0.5) for chain in range(chains)]
+    return x, [Matrix(tensor(part, part * (chain + 1)) * width**-0.5) for chain in range(chains)]
 
 
 def linear_against_cublas(kernels):
@@ -111,7 +111,7 @@ def linear_against_cublas(kernels):
 
 
 def copy_rate():
-    """Bytes per second that a copy reads and writes."""
+    """The bytes per second that a copy reads and writes."""
     source = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
     return 2 * source.numel() / medians({"copy": lambda: target.copy_(source)})["copy"] * 1e3

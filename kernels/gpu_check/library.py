@@ -1,24 +1,33 @@
 """The launchers of kernels/cuda, on PyTorch tensors."""
 
 import ctypes
+import re
 from ctypes import Structure, byref, c_char_p, c_float, c_int, c_int32, c_int64, c_void_p
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-MAX_CHAINS = 16
-MAX_PRODUCTS = 3 * MAX_CHAINS
-MAX_THIN_ROWS = 32
+LIMITS = (Path(__file__).resolve().parent.parent / "cuda" / "limits.h").read_text()
+
+
+def limit(name):
+    """The value of a limit of the kernels."""
+    return int(re.search(rf"^#define COLM_{name} (\d+)$", LIMITS, re.MULTILINE).group(1))
+
+
+MAX_CHAINS = limit("MAX_CHAINS")
+MAX_PRODUCTS = limit("MAX_PRODUCTS")
+MAX_SKINNY_ROWS = limit("MAX_SKINNY_ROWS")
+DECODE_QUERIES = limit("DECODE_QUERIES")
 DTYPES = {torch.bfloat16: 0, torch.float16: 1}
-DECODE_SLOTS = 16
 
 
 # chain_linear.h
 
 
 class LinearInput(Structure):
-    _fields_ = [("x", c_void_p), ("places", c_void_p), ("rows", c_int32), ("width", c_int32)]
+    _fields_ = [("x", c_void_p), ("row_map", c_void_p), ("rows", c_int32), ("width", c_int32)]
 
 
 class LinearProduct(Structure):
@@ -32,8 +41,8 @@ class ChainLinear(Structure):
 
 
 class NormChain(Structure):
-    _fields_ = [("x", c_void_p), ("residual", c_void_p), ("weight", c_void_p), ("sum", c_void_p),
-                ("y", c_void_p), ("rows", c_int32), ("width", c_int32)]
+    _fields_ = [("x", c_void_p), ("weight", c_void_p), ("y", c_void_p), ("rows", c_int32),
+                ("width", c_int32)]
 
 
 class ChainNorm(Structure):
@@ -63,7 +72,7 @@ class QueryRange(Structure):
 
 class AttentionItem(Structure):
     _fields_ = [("chain", c_int), ("sequence", c_int), ("first_position", c_int), ("first_row", c_int),
-                ("kv_head", c_int), ("first_slot", c_int), ("slots", c_int), ("first_key", c_int),
+                ("kv_head", c_int), ("first_query", c_int), ("queries", c_int), ("first_key", c_int),
                 ("partial", c_int)]
 
 
@@ -71,8 +80,8 @@ class AttentionCounts(Structure):
     _fields_ = [("prefill", c_int), ("decode", c_int), ("combine", c_int), ("partials", c_int)]
 
 
-# The launchers of a linear layer of any number of rows. The second is the first where the device is not
-# a Hopper.
+# The launchers of linear layers of any number of rows. On devices other than Hopper, the second calls the
+# first.
 LINEAR_LAUNCHERS = ["colm_chain_linear", "colm_chain_linear_wgmma"]
 
 SIZED = [LinearInput, LinearProduct, ChainLinear, NormChain, ChainNorm, ChainHeads, ChainTensors,
@@ -82,17 +91,17 @@ SIZED = [LinearInput, LinearProduct, ChainLinear, NormChain, ChainNorm, ChainHea
 def pointer(tensor):
     if tensor is None:
         return None
-    assert tensor.is_contiguous(), "the launchers take contiguous tensors"
+    assert tensor.is_contiguous(), "the launchers need contiguous tensors"
     return tensor.data_ptr()
 
 
 def poisoned(shape, like):
-    """What a launch leaves unwritten is found: it stays NaN."""
+    """A buffer of NaN, so that numbers a launch does not write are detected."""
     return torch.full(shape, float("nan"), dtype=like.dtype, device=like.device)
 
 
 @dataclass
-class Block:
+class Matrix:
     """One chain of a linear layer: `weight` [outputs, in_<=i]."""
 
     weight: torch.Tensor
@@ -105,11 +114,11 @@ class Block:
 
 @dataclass
 class Rows:
-    """Per chain how many rows it has, and where they stand among those of the chains below:
-    int32 [chain, rows], or None if they are the same rows."""
+    """Per chain the number of rows, and the index of each row among those of the lower chains:
+    int32 [chain, rows], or None if all have the same rows."""
 
     counts: list
-    places: list = field(default_factory=list)
+    row_maps: list = field(default_factory=list)
 
     @staticmethod
     def same(chains, count):
@@ -117,13 +126,13 @@ class Rows:
 
     @staticmethod
     def nested(rows, device):
-        """`rows[i]`: the rows of chain i, as ascending numbers that all chains share."""
-        places = []
+        """`rows[i]` has the rows of chain i, as ascending numbers that all chains share."""
+        row_maps = []
         for chain, own in enumerate(rows):
             below = [[lower.index(row) for row in own] for lower in rows[:chain]]
             same = all(lower == own for lower in rows[:chain])
-            places.append(None if same else torch.tensor(below, dtype=torch.int32, device=device))
-        return Rows([len(own) for own in rows], places)
+            row_maps.append(None if same else torch.tensor(below, dtype=torch.int32, device=device))
+        return Rows([len(own) for own in rows], row_maps)
 
 
 class Kernels:
@@ -148,28 +157,27 @@ class Kernels:
             raise RuntimeError(f"{name}: {self.library.colm_status_text(status).decode()}")
 
     def linear(self, x, rows, layers, launcher="colm_chain_linear"):
-        """A launch of `layers`, lists of a `Block` per chain that has an output. Their results stand
-        in `y` of the blocks, which is made here where it is missing."""
+        """A launch of `layers`, each a list with a `Matrix` per chain that has an output. Results go to
+        `y` of the matrices, which is allocated here if it is None."""
         arguments = ChainLinear(dtype=DTYPES[x[0].dtype], chains=len(x))
         for chain, tensor in enumerate(x):
             arguments.inputs[chain] = LinearInput(
-                pointer(tensor), pointer(rows.places[chain]), rows.counts[chain], tensor.shape[1])
+                pointer(tensor), pointer(rows.row_maps[chain]), rows.counts[chain], tensor.shape[1])
         for layer in layers:
-            for chain, block in enumerate(layer):
-                if block.y is None:
-                    block.y = poisoned((rows.counts[chain], block.weight.shape[0]), x[0])
+            for chain, matrix in enumerate(layer):
+                if matrix.y is None:
+                    matrix.y = poisoned((rows.counts[chain], matrix.weight.shape[0]), x[0])
                 arguments.product[arguments.products] = LinearProduct(
-                    pointer(block.weight), pointer(block.up), pointer(block.bias),
-                    pointer(block.up_bias), pointer(block.residual), pointer(block.y), chain,
-                    block.weight.shape[0])
+                    pointer(matrix.weight), pointer(matrix.up), pointer(matrix.bias),
+                    pointer(matrix.up_bias), pointer(matrix.residual), pointer(matrix.y), chain,
+                    matrix.weight.shape[0])
                 arguments.products += 1
         kept = (arguments, x, rows, layers)
         return lambda: self.call(launcher, byref(kept[0]))
 
-    def norm(self, x, weights, eps, y, residuals=None, sums=None):
+    def norm(self, x, weights, eps, y):
         arguments = ChainNorm(dtype=DTYPES[x[0].dtype], chains=len(x), eps=eps)
-        nothing = [None] * len(x)
-        tensors = list(zip(x, residuals or nothing, weights, sums or nothing, y))
+        tensors = list(zip(x, weights, y))
         for chain, chain_tensors in enumerate(tensors):
             arguments.chain[chain] = NormChain(*map(pointer, chain_tensors), *x[chain].shape)
         kept = (arguments, tensors)
@@ -213,7 +221,7 @@ class Kernels:
         items = (AttentionItem * max(total, 1))()
         plan(items, total)
         on_device = torch.frombuffer(bytearray(items), dtype=torch.uint8).to(self.device)
-        floats = max(counts.partials, 1) * DECODE_SLOTS * (head_dim + 2)
+        floats = max(counts.partials, 1) * DECODE_QUERIES * (head_dim + 2)
         partials = torch.empty(floats, dtype=torch.float32, device=self.device)
         return AttentionPlan(chain_heads, counts, on_device, partials)
 

@@ -2,7 +2,7 @@
 
     measure.py LIBRARY ERRORS.json SANITIZERS OUT.md
 
-ERRORS.json is what correctness.py left, SANITIZERS a line on how the sanitizers ended.
+ERRORS.json is the output of correctness.py --json, SANITIZERS a line with the result of the sanitizers.
 """
 
 import json

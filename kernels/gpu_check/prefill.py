@@ -1,4 +1,4 @@
-"""A whole prefill in the shape of Llama-3.2-1B: CoLM-Air and one chain on our kernels, and the dense
+"""A whole prefill in the shape of Llama-3.2-1B: CoLM-Air and one chain on these kernels, and the dense
 model in PyTorch."""
 
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import reference
-from library import LINEAR_LAUNCHERS, Block, Rows
+from library import LINEAR_LAUNCHERS, Matrix, Rows
 from table import Row
 from timing import captured, medians
 
@@ -34,8 +34,9 @@ def weight(device, outputs, inputs):
 
 
 class AirPrefill:
-    """The launches of one prompt: chain 1 at all tokens, the chains above it at the last one (SPEC 5).
-    With one chain it is Llama. Weights and tensors are random; buffers are made once."""
+    """The launches of one prompt: chain 1 at all tokens, the chains above it at the last one
+    (docs/spec.md#prefix-chain-prefill). With one chain it is Llama. Weights and inputs are random.
+    Buffers are allocated once."""
 
     def __init__(self, kernels, shape, chains, tokens, launcher):
         self.kernels, self.shape, self.chains, self.tokens = kernels, shape, chains, tokens
@@ -69,7 +70,7 @@ class AirPrefill:
     def layer(self, outputs, inputs, y, up=False, residual=None):
         """W_i of every chain of a layer [outputs, inputs]."""
         out, read = outputs // self.chains, inputs // self.chains
-        return [Block(weight(self.device, out, read * (chain + 1)),
+        return [Matrix(weight(self.device, out, read * (chain + 1)),
                       up=weight(self.device, out, read * (chain + 1)) if up else None,
                       residual=residual[chain] if residual else None, y=y[chain])
                 for chain in range(self.chains)]
@@ -84,7 +85,7 @@ class AirPrefill:
         self.tokens_in = torch.randint(vocabulary, (self.tokens,), device=self.device)
 
         def run():
-            # For time it is all one that the chains share their embedding.
+            # The chains share their embedding, which does not affect the time.
             for hidden in self.hidden:
                 last = self.tokens_in[-hidden.shape[0]:]
                 torch.index_select(self.embedding, 0, last, out=hidden)
@@ -99,7 +100,7 @@ class AirPrefill:
         kv_width = shape.kv_heads * shape.head_dim
         k, v = (torch.empty(self.tokens, kv_width, dtype=DTYPE, device=self.device) for _ in range(2))
         read = shape.hidden // self.chains
-        kv = [[Block(weight(self.device, kv_width, read), y=y)] for y in (k, v)]
+        kv = [[Matrix(weight(self.device, kv_width, read), y=y)] for y in (k, v)]
         cache = (self.tables.shape[1], shape.kv_heads, shape.block_size, shape.head_dim)
         keys, values = (torch.empty(cache, dtype=DTYPE, device=self.device) for _ in range(2))
         heads = lambda tensor: tensor.view(tensor.shape[0], -1, shape.head_dim)
@@ -128,14 +129,14 @@ class AirPrefill:
         return launches
 
     def head(self):
-        """Logits at the last token: the sum of U_i z_i is one product over all chains."""
+        """The logits at the last token. The sum of U_i z_i is computed as one product over all chains."""
         part = self.shape.hidden // self.chains
         last = [chain[-1:] for chain in self.hidden]
         z = [torch.empty(1, part, dtype=DTYPE, device=self.device) for _ in last]
         self.logits = torch.empty(1, self.shape.vocabulary, dtype=DTYPE, device=self.device)
         joined = torch.empty(1, self.shape.hidden, dtype=DTYPE, device=self.device)
         unembedding = weight(self.device, self.shape.vocabulary, self.shape.hidden)
-        self.unembedding = Block(unembedding, y=self.logits)
+        self.unembedding = Matrix(unembedding, y=self.logits)
         return [
             self.norm(last, z),
             lambda: torch.cat(z, dim=1, out=joined),
@@ -147,18 +148,18 @@ class AirPrefill:
             launch()
 
     def expected(self):
-        """The logits by the formulas, in float64."""
+        """The logits according to the formulas, in float64."""
         shape, rows = self.shape, self.rows
         heads = lambda x: x.view(x.shape[0], -1, shape.head_dim)
-        turned = lambda x: reference.rope(x, self.cos, self.sin, self.positions[-x.shape[0]:])
+        rotated = lambda x: reference.rope(x, self.cos, self.sin, self.positions[-x.shape[0]:])
         normed = lambda xs: [reference.rms_norm(x, torch.ones_like(x[0]), EPS) for x in xs]
-        products = lambda x, blocks: [
-            reference.linear(x, rows, replace(block, residual=None), chain)
-            for chain, block in enumerate(blocks)]
+        products = lambda x, matrices: [
+            reference.linear(x, rows, replace(matrix, residual=None), chain)
+            for chain, matrix in enumerate(matrices)]
         hidden = [self.embedding[self.tokens_in[-count:]].double() for count in rows.counts]
         for layer in self.layers:
-            q, (k,), (v,) = (products(normed(hidden), blocks) for blocks in layer["qkv"])
-            k, v = turned(heads(k)), heads(v)
+            q, (k,), (v,) = (products(normed(hidden), matrices) for matrices in layer["qkv"])
+            k, v = rotated(heads(k)), heads(v)
             attended = [
                 reference.attention(turned(heads(part)), k, v, self.tokens - part.shape[0],
                                     shape.head_dim**-0.5).flatten(1)
@@ -171,7 +172,7 @@ class AirPrefill:
 
 
 class DensePrefill:
-    """Llama in PyTorch, eager: cuBLAS and flash attention."""
+    """Llama in PyTorch in eager mode, with cuBLAS and flash attention."""
 
     def __init__(self, shape, tokens):
         self.shape, self.tokens, device = shape, tokens, "cuda"
@@ -210,7 +211,7 @@ class DensePrefill:
 
 
 def flops(shape, chains, tokens):
-    """Of chain 1 at all tokens, which is all but a thousandth."""
+    """The FLOPs of chain 1 at all tokens; the rest is about a thousandth of that."""
     hidden, intermediate = shape.hidden // chains, shape.intermediate // chains
     kv = shape.kv_heads * shape.head_dim
     weights = hidden * (2 * hidden + 2 * kv + 3 * intermediate)
@@ -228,7 +229,7 @@ def rows(kernels, tokens=8192):
             times = medians({"air": captured([air.run]), "one": captured([one.run]),
                              "dense": captured([dense.run])}, rounds=10)
         for logits in (air.logits, one.logits):
-            assert logits.isfinite().all(), "a prefill left numbers that are none"
+            assert logits.isfinite().all(), "the logits of a prefill are not finite"
         detail = (f"Air {times['air']:.2f} ms, one chain {times['one']:.2f} ms, "
                   f"PyTorch {times['dense']:.2f} ms; {fewer:.1f} times fewer FLOPs")
         what = (f"prefill of {tokens} tokens, Llama-3.2-1B's shape, Air [8, 8, 8, 8] by "

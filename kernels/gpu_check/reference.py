@@ -1,38 +1,38 @@
-"""What the kernels compute, by the formulas, in float64. See SPEC sections 1 and 2."""
+"""The formulas that the kernels compute, in float64. See docs/spec.md#layers."""
 
 import torch
 
 
 def relative_error(found, expected):
-    """Of the whole tensor, by its norm. NaN where anything was not written."""
+    """The relative error of the whole tensor in the 2-norm; NaN if a number was not written."""
     if expected.numel() == 0:
         return 0.0
     return ((found.double() - expected).norm() / expected.norm()).item()
 
 
 def inputs_of(x, rows, chain):
-    """x_<=chain at the rows of the chain."""
-    count, places = rows.counts[chain], rows.places[chain]
+    """x_<=chain on the rows of the chain."""
+    count, row_map = rows.counts[chain], rows.row_maps[chain]
     parts = []
     for lower in range(chain + 1):
-        if places is None or lower == chain:
+        if row_map is None or lower == chain:
             parts.append(x[lower][:count])
         else:
-            parts.append(x[lower][places[lower].long()])
+            parts.append(x[lower][row_map[lower].long()])
     return torch.cat(parts, dim=1).double()
 
 
-def linear(x, rows, block, chain):
+def linear(x, rows, matrix, chain):
     inputs = inputs_of(x, rows, chain)
 
     def product(weight, bias):
         y = inputs @ weight.double().T
         return y if bias is None else y + bias.double()
 
-    y = product(block.weight, block.bias)
-    if block.up is not None:
-        y = torch.nn.functional.silu(y) * product(block.up, block.up_bias)
-    return y if block.residual is None else y + block.residual.double()
+    y = product(matrix.weight, matrix.bias)
+    if matrix.up is not None:
+        y = torch.nn.functional.silu(y) * product(matrix.up, matrix.up_bias)
+    return y if matrix.residual is None else y + matrix.residual.double()
 
 
 def rms_norm(x, weight, eps):
@@ -47,19 +47,19 @@ def rope_tables(positions, head_dim, theta, device):
 
 
 def rope(x, cos, sin, positions):
-    """Half rotation; `x` [rows, heads, head_dim]."""
+    """RoPE of `x` [rows, heads, head_dim]."""
     cos, sin = cos[positions.long()].double()[:, None], sin[positions.long()].double()[:, None]
     left, right = x.double().chunk(2, dim=2)
     return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=2)
 
 
 def attention(q, k, v, first_position, scale):
-    """Rows `first_position`.. of a sequence: `q` [rows, heads, head_dim], `k`, `v` [positions,
-    kv_heads, head_dim] of all that any of them sees."""
+    """The rows of a sequence from `first_position` on: `q` [rows, heads, head_dim], and `k` and `v`
+    [positions, kv_heads, head_dim] of all positions that a row sees."""
     group = q.shape[1] // k.shape[1]
     k, v = (tensor.double().repeat_interleave(group, dim=1) for tensor in (k, v))
     scores = torch.einsum("rhd,phd->hrp", q.double(), k) * scale
     rows = first_position + torch.arange(q.shape[0], device=q.device)
-    hidden = torch.arange(k.shape[0], device=q.device)[None] > rows[:, None]
-    weights = scores.masked_fill(hidden, float("-inf")).softmax(dim=2)
+    masked = torch.arange(k.shape[0], device=q.device)[None] > rows[:, None]
+    weights = scores.masked_fill(masked, float("-inf")).softmax(dim=2)
     return torch.einsum("hrp,phd->rhd", weights, v)

@@ -1,4 +1,4 @@
-"""What is measured, what it should be, and how it is written down."""
+"""The table of results, with bounds."""
 
 import subprocess
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Row:
 
 
 def first_line(*command):
-    """What a program prints, or nothing where it is missing or fails."""
+    """The first line of output of a command; empty if it is missing or fails."""
     try:
         result = subprocess.run(command, capture_output=True, text=True)
     except OSError:

@@ -1,4 +1,4 @@
-"""Times on the GPU: medians of CUDA events, contenders in turn in every round."""
+"""Times on the GPU: medians of CUDA events. The contenders alternate in every round."""
 
 import random
 import statistics
@@ -7,7 +7,7 @@ import torch
 
 
 def captured(launches):
-    """The launches as one CUDA graph, so that what is timed is the GPU."""
+    """The launches as one CUDA graph, so that launch overhead on the host is not timed."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -22,13 +22,15 @@ def captured(launches):
 
 
 def per_launch(contenders, repeats=10):
-    """`contenders`: name -> one launch. Milliseconds by name, of graphs of `repeats` launches."""
+    """`contenders` maps names to launches. Returns milliseconds per launch by name, timed in graphs of
+    `repeats` launches."""
     graphs = {name: captured([launch] * repeats) for name, launch in contenders.items()}
     return {name: time / repeats for name, time in medians(graphs).items()}
 
 
 def medians(contenders, rounds=30):
-    """`contenders`: name -> what to run. Milliseconds by name, in rounds of random order."""
+    """`contenders` maps names to functions. Returns milliseconds by name. The order is random in every
+    round."""
     for run in contenders.values():
         for _ in range(3):
             run()
@@ -50,6 +52,6 @@ def medians(contenders, rounds=30):
 
 
 def sets_beyond_cache(bytes_per_set):
-    """How many sets of that size no cache holds."""
+    """The number of sets of this size that exceeds the L2 cache."""
     cache = torch.cuda.get_device_properties(0).L2_cache_size
     return max(2, -(-8 * cache // bytes_per_set))

@@ -1,21 +1,23 @@
-//! Where the sequences of a step keep their keys and values.
+//! Where the sequences of a step have their keys and values in the paged KV cache.
 
 use candle_core::{bail, DType, Result, Tensor};
 
-/// Per sequence of the step, the blocks that hold its positions in order.
+/// Per sequence of the step, the KV blocks that hold its positions, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockTables {
     tables: Vec<Vec<u32>>,
 }
 
 impl BlockTables {
-    /// `tables[s][b]` is the block with positions `b * block_size ..` of sequence s.
+    /// `tables[s][b]` is the KV block of positions `b * block_size ..` of sequence s.
     pub fn new(tables: Vec<Vec<u32>>) -> Self {
         Self { tables }
     }
 
-    /// The host's form: `[sequences, max_blocks]` u32, short rows padded with any block, which
-    /// positions a query can see must not reach.
+    /// From the host's form, u32 `[sequences, max_blocks]`. Short rows are padded with any block; no
+    /// query may see the positions of the padding.
+    ///
+    /// Fails for another rank or dtype.
     pub fn from_tensor(tables: &Tensor) -> Result<Self> {
         if tables.rank() != 2 || tables.dtype() != DType::U32 {
             bail!(
@@ -28,17 +30,17 @@ impl BlockTables {
     }
 
     /// The number of sequences.
-    pub fn sequences(&self) -> usize {
+    pub fn sequence_count(&self) -> usize {
         self.tables.len()
     }
 
-    /// The blocks of one sequence; none if there is no such sequence.
+    /// The KV blocks of `sequence`, or `None` if there is no such sequence.
     pub fn blocks(&self, sequence: usize) -> Option<&[u32]> {
         self.tables.get(sequence).map(Vec::as_slice)
     }
 }
 
-/// Per row that is written, the slot it goes to: `block * block_size + offset`. A negative slot
+/// The cache slot that each new row is written to: `block * block_size + offset`. A negative slot
 /// marks a padding row, which is not written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slots {
@@ -51,7 +53,9 @@ impl Slots {
         Self { slots }
     }
 
-    /// The host's form: i64 of any shape, read in row-major order.
+    /// From the host's form, i64 of any shape, in row-major order.
+    ///
+    /// Fails for another dtype.
     pub fn from_tensor(slots: &Tensor) -> Result<Self> {
         if slots.dtype() != DType::I64 {
             bail!("slots must be i64, not {:?}", slots.dtype());
@@ -60,7 +64,7 @@ impl Slots {
     }
 
     /// The number of rows.
-    pub fn rows(&self) -> usize {
+    pub fn row_count(&self) -> usize {
         self.slots.len()
     }
 

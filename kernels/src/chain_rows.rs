@@ -1,73 +1,78 @@
-//! Which rows each chain has.
+//! Which rows of a step each chain is active on.
+
+use std::ops::Range;
 
 use candle_core::{bail, Result};
 
-/// The rows of a step that each chain is active on, nested: a chain's rows are among those of every
-/// chain below it, because it reads them there (SPEC 1).
+/// The rows that each chain is active on. They are nested: a chain's rows are among those of every
+/// lower chain, because it reads the lower chains' values there (`docs/spec.md#chains`).
 #[derive(Clone, Debug)]
 pub struct ChainRows {
-    /// Per chain how many rows it has.
+    /// The number of rows of each chain.
     counts: Vec<usize>,
-    /// `places[i][j]`, j < i: where the rows of chain i stand among those of chain j. None if they are
-    /// the same rows.
-    places: Vec<Vec<Option<Vec<usize>>>>,
+    /// `row_maps[i][j]`, for j < i: the index, among the rows of chain j, of each row of chain i.
+    /// None if the two chains have the same rows.
+    row_maps: Vec<Vec<Option<Vec<usize>>>>,
 }
 
 impl ChainRows {
-    /// `rows[i]`: the rows of chain i, as ascending numbers of any meaning that all chains share.
+    /// `rows[i]` has the rows of chain i in ascending order. They may be any numbers, as long as all
+    /// chains use the same.
     ///
-    /// Fails if they are not ascending or a chain has a row that the chain below it has not.
+    /// Fails if rows are not ascending, or if a chain has a row that a lower chain does not have.
     pub fn new(rows: &[Vec<usize>]) -> Result<Self> {
-        let mut places = Vec::with_capacity(rows.len());
+        let mut row_maps = Vec::with_capacity(rows.len());
         for (chain, own) in rows.iter().enumerate() {
             if own.windows(2).any(|pair| pair[0] >= pair[1]) {
                 bail!("the rows of chain {chain} are not ascending");
             }
-            let below = rows[..chain].iter().enumerate();
-            let below = below.map(|(lower, below)| {
-                places_among(own, below).ok_or_else(|| {
+            let maps = rows[..chain].iter().enumerate().map(|(lower, of_lower)| {
+                row_map(own, of_lower).ok_or_else(|| {
                     candle_core::Error::msg(format!(
-                        "chain {chain} has a row that chain {lower} below it has not"
+                        "chain {chain} has a row that chain {lower} does not have"
                     ))
                 })
             });
-            places.push(below.collect::<Result<Vec<_>>>()?);
+            row_maps.push(maps.collect::<Result<Vec<_>>>()?);
         }
-        Ok(Self { counts: rows.iter().map(Vec::len).collect(), places })
+        Ok(Self { counts: rows.iter().map(Vec::len).collect(), row_maps })
     }
 
-    /// Every chain on the same rows.
+    /// `chains` chains that are all active on the same `rows` rows.
     pub fn same(chains: usize, rows: usize) -> Self {
         Self {
             counts: vec![rows; chains],
-            places: (0..chains).map(|chain| vec![None; chain]).collect(),
+            row_maps: (0..chains).map(|chain| vec![None; chain]).collect(),
         }
     }
 
     /// The number of chains.
-    pub fn chains(&self) -> usize {
+    pub fn chain_count(&self) -> usize {
         self.counts.len()
     }
 
-    /// The number of rows of `chain`, from 0.
+    /// The number of rows of `chain`, counted from 0.
+    ///
+    /// # Panics
+    /// If there is no such chain.
     pub fn count(&self, chain: usize) -> usize {
         self.counts[chain]
     }
 
-    /// Where row `row` of `chain` stands among the rows of `lower`, a chain below it or itself.
-    pub(crate) fn place(&self, chain: usize, lower: usize, row: usize) -> usize {
-        match self.places[chain].get(lower) {
-            Some(Some(places)) => places[row],
+    /// The index of row `row` of `chain` among the rows of `lower`, a lower chain or itself.
+    pub(crate) fn row_in(&self, chain: usize, lower: usize, row: usize) -> usize {
+        match self.row_maps[chain].get(lower) {
+            Some(Some(map)) => map[row],
             _ => row,
         }
     }
 
-    /// The runs of chains that have the same rows.
-    pub(crate) fn groups(&self, chains: usize) -> Vec<std::ops::Range<usize>> {
+    /// The runs of consecutive chains, of the first `chains`, that have the same rows.
+    pub(crate) fn groups(&self, chains: usize) -> Vec<Range<usize>> {
         let mut groups = Vec::new();
         let mut start = 0;
         for chain in 1..=chains {
-            // Nested sets of one size are the same set.
+            // Nested sets of equal size are equal.
             if chain == chains || self.counts[chain] != self.counts[start] {
                 groups.push(start..chain);
                 start = chain;
@@ -77,20 +82,20 @@ impl ChainRows {
     }
 }
 
-/// The places of `own` in `among`, both ascending. The outer None if one is missing, the inner if
-/// they are the same.
+/// The indices of `own` in `lower`, both ascending. `None` if one is missing, `Some(None)` if they
+/// are the same rows.
 #[allow(clippy::option_option)]
-fn places_among(own: &[usize], among: &[usize]) -> Option<Option<Vec<usize>>> {
-    if own == among {
+fn row_map(own: &[usize], lower: &[usize]) -> Option<Option<Vec<usize>>> {
+    if own == lower {
         return Some(None);
     }
-    let mut places = Vec::with_capacity(own.len());
-    let mut rows = among.iter().enumerate();
+    let mut map = Vec::with_capacity(own.len());
+    let mut rows = lower.iter().enumerate();
     for row in own {
-        let (place, _) = rows.find(|(_, candidate)| *candidate == row)?;
-        places.push(place);
+        let (index, _) = rows.find(|(_, candidate)| *candidate == row)?;
+        map.push(index);
     }
-    Some(Some(places))
+    Some(Some(map))
 }
 
 #[cfg(test)]
@@ -98,18 +103,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_found_in_the_chains_below() -> Result<()> {
+    fn rows_are_found_in_the_lower_chains() -> Result<()> {
         let rows = ChainRows::new(&[vec![0, 1, 2, 5, 9], vec![1, 5, 9], vec![1, 5, 9], vec![9]])?;
-        assert_eq!((rows.place(1, 0, 2), rows.place(2, 1, 2), rows.place(3, 0, 0)), (4, 2, 4));
+        assert_eq!((rows.row_in(1, 0, 2), rows.row_in(2, 1, 2), rows.row_in(3, 0, 0)), (4, 2, 4));
         assert_eq!(rows.groups(4), [0..1, 1..3, 3..4]);
         assert_eq!(rows.groups(2), [0..1, 1..2]);
         Ok(())
     }
 
     #[test]
-    fn rows_that_are_not_nested_are_refused() {
-        let refused = ChainRows::new(&[vec![0, 2], vec![1]]).unwrap_err().to_string();
-        assert!(refused.contains("chain 1 has a row that chain 0"), "{refused}");
+    fn rows_that_are_not_nested_are_an_error() {
+        let error = ChainRows::new(&[vec![0, 2], vec![1]]).unwrap_err().to_string();
+        assert!(error.contains("chain 1 has a row that chain 0"), "{error}");
         assert!(ChainRows::new(&[vec![2, 0]]).is_err());
     }
 }

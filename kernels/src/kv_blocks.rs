@@ -1,33 +1,37 @@
-//! One layer's part of the host's paged cache.
+//! One layer of the host's paged KV cache, and its layout on the CPU.
 
 use std::ops::Range;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{bail, CpuStorage, DType, InplaceOp2, Layout, Result, Tensor};
 
-use crate::cpu::outer::COLUMNS;
-use crate::cpu::rows::cpu;
+use crate::cpu::gemm::NR;
+use crate::cpu::tensor_rows::cpu_storage;
 use crate::cpu::{for_dtype, Element};
 use crate::{Rope, Slots};
 
-/// Refuses tensors that are where no kernel of this build runs.
-fn check_place(tensor: &Tensor) -> Result<()> {
+/// Fails for tensors on a device that this build does not compute on.
+fn check_device(tensor: &Tensor) -> Result<()> {
     #[cfg(feature = "gpu")]
-    if crate::cuda::has(tensor) {
+    if crate::cuda::accepts(tensor) {
         return Ok(());
     }
-    cpu(&tensor.storage_and_layout().0).map(|_| ())
+    cpu_storage(&tensor.storage_and_layout().0).map(|_| ())
 }
 
 /// One layer's paged keys and values.
 ///
-/// The host allocates two tensors and never looks inside, so the order of the numbers within a block
-/// is ours: what attention's products read from end to end. For a block and a head stand
+/// The host allocates two tensors and never reads them, so the order of the numbers within a KV
+/// block is up to the backend. On the CPU it is the packed panels that the GEMM micro-kernel reads
+/// sequentially. Per KV block and head:
 ///
-/// - keys: `[block_size / c, head_dim, c]`, c positions side by side, where c is the largest divisor
-///   of the block size up to 32;
-/// - values: per panel of 32 numbers of a head `[block_size, 32]`, the last panel being narrower if
-///   `head_dim` is no multiple of 32.
+/// - keys: `[block_size / c, head_dim, c]`, with c positions interleaved, where c is the largest
+///   divisor of `block_size` up to 32;
+/// - values: per 32 elements of a head, `[block_size, 32]`. The last panel is narrower if `head_dim`
+///   is not a multiple of 32.
+///
+/// This file is the only one that knows the CPU layout. The CUDA kernels use a plain row per
+/// position instead; that layout is defined in `cuda/kv_blocks.cuh`.
 #[derive(Clone, Debug)]
 pub struct KvBlocks {
     keys: Tensor,
@@ -36,17 +40,17 @@ pub struct KvBlocks {
     kv_heads: usize,
     block_size: usize,
     head_dim: usize,
-    /// Keys side by side.
-    key_columns: usize,
+    /// How many positions of keys are interleaved: c above.
+    key_interleave: usize,
 }
 
 impl KvBlocks {
-    /// Views the host's tensors, keys `[blocks, kv_heads, head_dim / x, block_size, x]` and values
-    /// `[blocks, kv_heads, head_dim, block_size]`. Nothing is copied: what is written through the view
-    /// stands in the host's tensors.
+    /// A view of the host's tensors, keys `[blocks, kv_heads, head_dim / x, block_size, x]` and
+    /// values `[blocks, kv_heads, head_dim, block_size]`, both f32, bf16 or f16. Nothing is copied:
+    /// writes go to the host's tensors.
     ///
-    /// Fails if the shapes are not these or do not belong together, if a tensor is not contiguous, or
-    /// if the dtypes differ or are not f32, bf16 or f16.
+    /// Fails if the shapes are not these or do not match, if a tensor is not contiguous, or if the
+    /// dtypes differ or are not supported.
     pub fn from_host(keys: &Tensor, values: &Tensor, head_dim: usize) -> Result<Self> {
         let (blocks, kv_heads, block_size) = match values.dims() {
             &[blocks, kv_heads, dim, block_size] if dim == head_dim => {
@@ -67,7 +71,7 @@ impl KvBlocks {
             ),
         }
         if kv_heads == 0 || block_size == 0 || head_dim == 0 {
-            bail!("key and value blocks of {:?} hold nothing", values.dims());
+            bail!("key and value blocks of {:?} are empty", values.dims());
         }
         if !keys.is_contiguous() || !values.is_contiguous() {
             bail!("key and value blocks must be contiguous");
@@ -79,7 +83,7 @@ impl KvBlocks {
             bail!("key and value blocks must be f32, bf16 or f16, not {:?}", keys.dtype());
         }
         for blocks in [keys, values] {
-            check_place(blocks)?;
+            check_device(blocks)?;
         }
         let view = (blocks, kv_heads, block_size * head_dim);
         Ok(Self {
@@ -89,21 +93,21 @@ impl KvBlocks {
             kv_heads,
             block_size,
             head_dim,
-            key_columns: (1..=COLUMNS.min(block_size))
+            key_interleave: (1..=NR.min(block_size))
                 .rev()
-                .find(|columns| block_size.is_multiple_of(*columns))
+                .find(|positions| block_size.is_multiple_of(*positions))
                 .unwrap_or(1),
         })
     }
 
-    /// Writes the new rows of one chain: `k`, `v` of `[rows, heads, head_dim]` go to the key/value
-    /// heads `heads`, row r to slot `slots[r]`, cast to the dtype of the cache where theirs is another.
+    /// Writes the new rows of one chain: `k` and `v` `[rows, heads.len(), head_dim]` go to the
+    /// key/value heads `heads`, row r to slot `slots[r]`. They are cast to the dtype of the cache.
     ///
     /// Fails, before anything is written, if a shape does not fit or a slot is not in the cache.
     pub fn write(&self, heads: Range<usize>, k: &Tensor, v: &Tensor, slots: &Slots) -> Result<()> {
         self.check_write(&heads, k, v, slots)?;
         #[cfg(feature = "gpu")]
-        if crate::cuda::has(&self.keys) {
+        if crate::cuda::accepts(&self.keys) {
             return crate::cuda::write(self, heads, (k, v), slots);
         }
         let write =
@@ -113,8 +117,11 @@ impl KvBlocks {
         self.values.inplace_op2(&v.to_dtype(dtype)?.contiguous()?, &write(true))
     }
 
-    /// [`write`](Self::write), with the keys turned first: row r by `positions[r]` ([`Rope::apply`]).
-    pub fn write_turned(
+    /// [`write`](Self::write) with RoPE applied to the keys, row r at `positions[r]`
+    /// ([`Rope::apply`]).
+    ///
+    /// Fails as the two do.
+    pub fn write_with_rope(
         &self,
         heads: Range<usize>,
         k: &Tensor,
@@ -124,11 +131,11 @@ impl KvBlocks {
         positions: &[usize],
     ) -> Result<()> {
         #[cfg(feature = "gpu")]
-        if crate::cuda::has(&self.keys) {
+        if crate::cuda::accepts(&self.keys) {
             self.check_write(&heads, k, v, slots)?;
             rope.check(k, positions)?;
-            let table = rope.on_gpu(self.keys.device())?;
-            return crate::cuda::write_turned(self, heads, (k, v), slots, (&table, positions));
+            let table = rope.gpu_table(self.keys.device())?;
+            return crate::cuda::write_with_rope(self, heads, (k, v), slots, (&table, positions));
         }
         self.write(heads, &rope.apply(k, positions)?, v, slots)
     }
@@ -141,14 +148,14 @@ impl KvBlocks {
         slots: &Slots,
     ) -> Result<()> {
         self.check_heads(heads)?;
-        let expected = [slots.rows(), heads.len(), self.head_dim];
+        let expected = [slots.row_count(), heads.len(), self.head_dim];
         for (name, rows) in [("k", k), ("v", v)] {
-            check_place(rows)?;
+            check_device(rows)?;
             if rows.dims() != expected {
                 bail!(
-                    "{name} must be [rows, heads, head_dim] = {expected:?} to fill heads {heads:?} \
+                    "{name} must be [rows, heads, head_dim] = {expected:?} to write heads {heads:?} \
                      at {} slots, not {:?}",
-                    slots.rows(),
+                    slots.row_count(),
                     rows.dims()
                 );
             }
@@ -165,22 +172,22 @@ impl KvBlocks {
         Ok(())
     }
 
-    /// The number of blocks.
-    pub fn blocks(&self) -> usize {
+    /// The number of KV blocks.
+    pub fn block_count(&self) -> usize {
         self.blocks
     }
 
-    /// The number of key/value heads of the layer, of all chains together.
-    pub fn kv_heads(&self) -> usize {
+    /// The number of key/value heads of the layer, of all chains.
+    pub fn kv_head_count(&self) -> usize {
         self.kv_heads
     }
 
-    /// Positions per block.
+    /// Positions per KV block.
     pub fn block_size(&self) -> usize {
         self.block_size
     }
 
-    /// The width of a head.
+    /// Numbers per head.
     pub fn head_dim(&self) -> usize {
         self.head_dim
     }
@@ -200,32 +207,32 @@ impl KvBlocks {
         Ok(())
     }
 
-    /// How many keys stand side by side.
-    pub(crate) fn key_columns(&self) -> usize {
-        self.key_columns
+    /// How many positions of keys are interleaved.
+    pub(crate) fn key_interleave(&self) -> usize {
+        self.key_interleave
     }
 
-    /// Where the key of `head` at `position` of `block` begins; its numbers follow at a distance of
-    /// `key_columns`.
+    /// The index of the first number of a key. `offset` is the position within `block`. The other
+    /// numbers follow at a stride of `key_interleave`.
     #[inline(always)]
-    pub(crate) fn key_start(&self, block: u32, head: usize, position: usize) -> usize {
-        let columns = self.key_columns;
-        let before = position / columns * columns * self.head_dim;
-        self.head_start(block, head) + before + position % columns
+    pub(crate) fn key_start(&self, block: u32, head: usize, offset: usize) -> usize {
+        let interleave = self.key_interleave;
+        let before = offset / interleave * interleave * self.head_dim;
+        self.head_start(block, head) + before + offset % interleave
     }
 
-    /// Where the numbers from `first` on, a multiple of 32, of the value of `head` at `position` of
-    /// `block` stand: those of one panel.
+    /// The indices of one panel of a value: its numbers from `first` on, a multiple of 32. `offset`
+    /// is the position within `block`.
     #[inline(always)]
     pub(crate) fn value_panel(
         &self,
         block: u32,
         head: usize,
-        position: usize,
+        offset: usize,
         first: usize,
     ) -> Range<usize> {
-        let width = COLUMNS.min(self.head_dim - first);
-        let start = self.head_start(block, head) + first * self.block_size + position * width;
+        let width = NR.min(self.head_dim - first);
+        let start = self.head_start(block, head) + first * self.block_size + offset * width;
         start..start + width
     }
 
@@ -235,12 +242,12 @@ impl KvBlocks {
     }
 }
 
-/// Copies checked rows to their slots, in one of the two tensors.
+/// Copies checked rows to their slots in one of the two tensors.
 struct WriteRows<'a> {
     kv: &'a KvBlocks,
     heads: Range<usize>,
     slots: &'a [i64],
-    /// The values, else the keys.
+    /// Whether the rows are values, not keys.
     values: bool,
 }
 
@@ -250,34 +257,34 @@ impl WriteRows<'_> {
         for &slot in self.slots {
             for head in self.heads.clone() {
                 let Some(source) = sources.next() else { return };
-                // A negative slot marks padding.
-                if let Ok(slot) = usize::try_from(slot) {
-                    match self.values {
-                        true => self.copy_value(cache, slot, head, source),
-                        false => self.copy_key(cache, slot, head, source),
-                    }
+                // A negative slot marks a padding row.
+                let Ok(slot) = usize::try_from(slot) else { continue };
+                if self.values {
+                    self.copy_value(cache, slot, head, source);
+                } else {
+                    self.copy_key(cache, slot, head, source);
                 }
             }
         }
     }
 
     fn copy_key<T: Copy>(&self, cache: &mut [T], slot: usize, head: usize, key: &[T]) {
-        let (block, position) = self.split(slot);
-        let start = self.kv.key_start(block, head, position);
-        for (to, &from) in cache[start..].iter_mut().step_by(self.kv.key_columns).zip(key) {
+        let (block, offset) = self.block_and_offset(slot);
+        let start = self.kv.key_start(block, head, offset);
+        for (to, &from) in cache[start..].iter_mut().step_by(self.kv.key_interleave).zip(key) {
             *to = from;
         }
     }
 
     fn copy_value<T: Copy>(&self, cache: &mut [T], slot: usize, head: usize, value: &[T]) {
-        let (block, position) = self.split(slot);
-        for (panel, from) in value.chunks(COLUMNS).enumerate() {
-            let to = self.kv.value_panel(block, head, position, panel * COLUMNS);
+        let (block, offset) = self.block_and_offset(slot);
+        for (panel, from) in value.chunks(NR).enumerate() {
+            let to = self.kv.value_panel(block, head, offset, panel * NR);
             cache[to].copy_from_slice(from);
         }
     }
 
-    fn split(&self, slot: usize) -> (u32, usize) {
+    fn block_and_offset(&self, slot: usize) -> (u32, usize) {
         ((slot / self.kv.block_size) as u32, slot % self.kv.block_size)
     }
 }

@@ -1,41 +1,83 @@
-//! What CoLM computes: linear layers, attention over the paged cache, norms, rotary positions and the
-//! gated activation, chain by chain, on candle tensors.
+//! The computations of CoLM on candle tensors: linear layers, attention over the paged KV cache,
+//! RMS norms, RoPE and the gated activation, each for all chains of a layer in one call. The model
+//! they implement is defined in `docs/spec.md`.
 //!
-//! **The step.** The engine works in steps. One step carries a batch of sequences: prompts of
-//! unequal length, possibly continuing a prefix that is already in the cache, or sequences that
-//! decode one token each. Everything a step computes is flattened to *rows*, and a row is a pair
-//! (sequence, position); there is no padded batch dimension here.
+//! # Example
 //!
-//! **Active rows.** A chain need not be computed on every row of the step. In CoLM-Air's
-//! prefix-chain prefill (SPEC 5) chain 1 is active on all rows of a prompt and the chains above it
-//! only on the rows whose logits are asked for. So the queries of a chain are, per sequence, one run
-//! of consecutive positions, a [`QueryRange`]; rows on which a chain is inactive do not exist in its
-//! tensors. [`chain_attention`] takes all chains of a layer, each with its own ranges, in one call.
+//! A ChainLinear of two chains (`docs/spec.md#layers`): `y_1 = W_1 x_1` and `y_2 = W_2 [x_1, x_2]`.
 //!
-//! **Paging.** Keys and values live in the host's cache: per layer two tensors made of blocks of
-//! `block_size` positions. A sequence's positions `b * block_size ..` stand in the b-th block its row
-//! of the [`BlockTables`] names; a row that is written goes to a slot, `block * block_size +
-//! offset`. [`KvBlocks`] is the view of one layer's two tensors, and the one place that knows how
-//! the bytes of a block are arranged. A chain reads a range of the key/value heads: its own in CoLM,
-//! all of them in CoLM-Air, where every chain reads those of chain 1.
+//! ```
+//! use candle_core::{Device, Result, Tensor};
+//! use colm_kernels::{chain_linear, ChainRows, ChainWeights};
 //!
-//! **Reproducible rows.** On the CPU the result of a row depends on the row's own position, query,
-//! keys and values alone, bit for bit: not on the other rows or sequences of the step, on how a
-//! prompt was cut into chunks, on which blocks hold its cache, or on the number of threads. A greedy
-//! answer is therefore the same alone and in a batch as far as these functions go. (The last bits do
-//! depend on whether the processor has fused multiply-add.)
+//! # fn main() -> Result<()> {
+//! let cpu = &Device::Cpu;
+//! // W_1 [1, 2] reads the 2 inputs of chain 1; W_2 [1, 3] also reads the input of chain 2.
+//! let w1 = Tensor::new(&[[1f32, 10.]], cpu)?;
+//! let w2 = Tensor::new(&[[1f32, 1., 100.]], cpu)?;
+//! let weights = ChainWeights::pack(&[(w1, None), (w2, None)])?;
 //!
-//! **Threads.** On the CPU the functions share their work among threads that stay awake between two of
-//! them: as many as there are cores, or as the environment variable `RAYON_NUM_THREADS` says, or as
-//! [`with_threads`] is told.
+//! // Chain 1 is active on rows 0 and 1, chain 2 on row 1 only.
+//! let rows = ChainRows::new(&[vec![0, 1], vec![1]])?;
+//! let x1 = Tensor::new(&[[1f32, 2.], [3., 4.]], cpu)?;
+//! let x2 = Tensor::new(&[[5f32]], cpu)?;
 //!
-//! Tensors are f32, bf16 or f16 and sums are f32 throughout. Weights may also be quantized as ggml does
-//! ([`ChainWeights::pack_quantized`]).
+//! let y = chain_linear(&[x1, x2], &rows, &[&weights])?.remove(0);
+//! assert_eq!(y[0].to_vec2::<f32>()?, [[21.], [43.]]);
+//! assert_eq!(y[1].to_vec2::<f32>()?, [[507.]]);
+//! # Ok(())
+//! # }
+//! ```
 //!
-//! **On a GPU** (feature `cuda`) the same functions run the kernels of `colm-cuda`, in bf16 and f16, on
-//! widths that are multiples of 8 and heads of 32, 64 or 128 ([`check_gpu`]). There x and y of a linear layer
-//! have the dtype of its weights ([`activations`]), and a row's bits may depend on whether its chain has more
-//! than 32 rows. The feature `twin` runs those kernels on the CPU, for tests.
+//! # Concepts
+//!
+//! **Step and row.** The engine works in steps. A step is a batch of sequences: prompts of different
+//! lengths, possibly continuing a cached prefix, or sequences that decode one token each. All of it
+//! is flattened to *rows*; a row is a pair (sequence, position). There is no padded batch dimension.
+//!
+//! **Active rows.** A chain need not be computed on every row. In prefix-chain prefill
+//! (`docs/spec.md#prefix-chain-prefill`) chain 1 is active on all rows of a prompt, and the chains
+//! above it only on the rows whose logits are asked for. Rows on which a chain is inactive do not
+//! exist in its tensors. [`ChainRows`] says which rows each chain has. For attention, the rows of a
+//! chain are one run of positions per sequence, a [`QueryRange`].
+//!
+//! **Paged KV cache.** Per layer, keys and values are two tensors of *KV blocks* of `block_size`
+//! positions ([`KvBlocks`]). Row b of a sequence's block table ([`BlockTables`]) names the KV block
+//! of positions `b * block_size ..`. A new row is written to a *slot*, `block * block_size +
+//! offset` ([`Slots`]). A chain reads a range of the key/value heads: its own in CoLM, all of them
+//! in CoLM-Air. The order of the numbers within a KV block belongs to the backend: the CPU layout is
+//! defined in `kv_blocks.rs`, the CUDA layout in `cuda/kv_blocks.cuh`. A cache is written and read
+//! by one backend only.
+//!
+//! **Packed weights.** [`ChainWeights`] packs the weights once at load time. Weights are f32, bf16,
+//! f16, or quantized as ggml does. Sums are f32 throughout.
+//!
+//! # Guarantees on the CPU
+//!
+//! The result of a row depends only on its own position, query, keys and values, bit for bit: not on
+//! the other rows or sequences of the step, on how a prompt was cut into chunks, on which KV blocks
+//! hold its cache, or on the number of threads. It does depend on whether the processor has fused
+//! multiply-add.
+//!
+//! Work is shared by a pool of threads, one per core unless the environment variable
+//! `RAYON_NUM_THREADS` or [`with_threads`] says otherwise.
+//!
+//! # GPU
+//!
+//! With the feature `cuda`, the same functions run the kernels of the crate `colm-cuda` on tensors
+//! on a GPU: bf16 and f16, within the limits that [`check_gpu_limits`] checks. There, x and y of a
+//! linear layer have the dtype of its weights ([`activation_dtype`]), and the bits of a row may
+//! depend on whether its chain has more than 32 rows.
+//!
+//! The feature `twin` is for tests. The *twin* is an emulator of the CUDA kernels: their sources,
+//! compiled for the CPU and run thread by thread (see the crate `colm-kernels-twin`). With it,
+//! tensors in host memory that are bf16 or f16 take the path of a GPU.
+//!
+//! # Errors
+//!
+//! All functions return candle errors with a message that names the argument, and the chain,
+//! counted from 0, where one is at fault. Callers do not match on them: every one is a violation of
+//! a documented requirement.
 
 #![warn(missing_docs)]
 
@@ -45,10 +87,10 @@ mod chain_rows;
 mod cpu;
 #[cfg(feature = "gpu")]
 mod cuda;
+mod device;
 mod kv_blocks;
 mod linear;
 mod norm;
-mod place;
 mod rope;
 mod silu;
 mod weights;
@@ -56,11 +98,11 @@ mod weights;
 pub use attention::{chain_attention, ChainQueries, QueryRange};
 pub use block_tables::{BlockTables, Slots};
 pub use chain_rows::ChainRows;
-pub use cpu::team::with_threads;
+pub use cpu::thread_pool::with_threads;
+pub use device::{activation_dtype, check_gpu_limits, supports_device, uses_gpu_kernels};
 pub use kv_blocks::KvBlocks;
 pub use linear::{chain_gated, chain_linear, chain_linear_add};
 pub use norm::chain_rms_norm;
-pub use place::{activations, check_gpu, is_gpu, runs_on};
 pub use rope::{Llama3Scaling, Rope};
 pub use silu::silu_mul;
 pub use weights::{ChainWeights, Unpacked};

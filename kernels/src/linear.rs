@@ -1,27 +1,30 @@
-//! The linear layers: all chains of a layer in one call.
+//! Linear layers: all chains of a layer in one call.
 
 use std::ops::Range;
 
 use candle_core::{bail, Result, Tensor};
 
-use crate::cpu::outer::Right;
-use crate::cpu::panels::outputs_of;
-use crate::cpu::product::{multiply, Product, Unit};
-use crate::cpu::rectangles::Rectangles;
-use crate::cpu::rows::{all_dense, hold, rows_of};
-use crate::cpu::tiles::Tiles;
-use crate::cpu::Rows;
+use crate::cpu::gemm::lhs::LhsPanels;
+use crate::cpu::gemm::macro_kernel::{gemm, Gemm, OutputPanel};
+use crate::cpu::gemm::output::OutputMatrix;
+use crate::cpu::gemm::rhs::panel_outputs;
+use crate::cpu::gemm::PackedRhs;
+use crate::cpu::tensor_rows::{all_dense_rows, read_storages, rows_of};
+use crate::cpu::TensorRows;
 #[cfg(feature = "gpu")]
-use crate::weights::Held;
-use crate::weights::{for_held, Block, ChainWeights};
+use crate::weights::WeightFormat;
+use crate::weights::{for_weight_format, ChainWeights, PackedMatrix};
 use crate::ChainRows;
 
-/// y_i = W_i x_<=i + b_i for every chain i that `x` and the weights have, and for every one of several
-/// layers that read the same `x` (SPEC 2: q, k and v).
+/// ChainLinear (`docs/spec.md#layers`) for several layers that read the same `x`, as q, k and v do:
+/// `y_i = W_i x_<=i + b_i` for every chain i that both `x` and the weights have.
 ///
-/// `x` is per chain `[rows of the chain, width]`, f32 in host memory and of the weights' dtype on a GPU;
-/// `rows` says which rows these are. Returns per layer and chain `[rows of the chain, out_i]` of the
-/// dtype of x.
+/// `x` has per chain `[rows of the chain, in_i]` of the dtype that
+/// [`activation_dtype`](crate::activation_dtype) gives: f32 on the CPU. `rows` says which rows these
+/// are. Returns per layer and chain `[rows of the chain, out_i]` of the same dtype.
+///
+/// Fails if a shape or dtype does not fit, or if the layers store their weights in different formats
+/// ([`ChainWeights::has_same_format`]).
 pub fn chain_linear(
     x: &[Tensor],
     rows: &ChainRows,
@@ -31,8 +34,11 @@ pub fn chain_linear(
     forward(x, rows, &layers)
 }
 
-/// `residual + W x`, chain by chain: [`chain_linear`] of one layer, added to `residual` of the shape
-/// of the result.
+/// [`chain_linear`] of one layer plus a residual: `residual_i + W_i x_<=i + b_i`.
+///
+/// `residual` has per chain the shape and dtype of the result, `[rows of the chain, out_i]`.
+///
+/// Fails as [`chain_linear`] does, or if the residual has another shape.
 pub fn chain_linear_add(
     x: &[Tensor],
     rows: &ChainRows,
@@ -43,8 +49,12 @@ pub fn chain_linear_add(
     Ok(forward(x, rows, &[layer])?.remove(0))
 }
 
-/// `silu(gate x) * up x`, chain by chain: two layers of the same shape, and the activation of SPEC 2's
-/// MLP on what they give.
+/// The gated half of the MLP (`docs/spec.md#layers`): `silu(gate_i) * up_i`, where `gate_i` and
+/// `up_i` are the outputs of two ChainLinear layers of the same shape.
+///
+/// Arguments and result are as for [`chain_linear`].
+///
+/// Fails as [`chain_linear`] does, or if the two layers have different shapes.
 pub fn chain_gated(
     x: &[Tensor],
     rows: &ChainRows,
@@ -62,9 +72,10 @@ pub fn chain_gated(
     Ok(forward(x, rows, &[layer])?.remove(0))
 }
 
-/// A layer, and what becomes of its products.
+/// A layer and its epilogue.
 pub(crate) struct Layer<'a> {
     pub(crate) weights: &'a ChainWeights,
+    /// The up projection, if `weights` is the gate of a gated layer.
     pub(crate) up: Option<&'a ChainWeights>,
     pub(crate) residual: Option<&'a [Tensor]>,
 }
@@ -74,9 +85,9 @@ impl<'a> Layer<'a> {
         Self { weights, up: None, residual: None }
     }
 
-    /// How many of the chains of x have an output.
-    fn chains(&self, of: usize) -> usize {
-        of.min(self.weights.shapes().len())
+    /// The number of chains that have an output, of the `x_chains` chains of x.
+    fn output_chains(&self, x_chains: usize) -> usize {
+        x_chains.min(self.weights.shapes().len())
     }
 
     fn check(&self, widths: &[usize], rows: &ChainRows) -> Result<()> {
@@ -86,13 +97,13 @@ impl<'a> Layer<'a> {
         {
             inputs += width;
             if inputs != expected {
-                bail!("chain {chain} reads {expected} inputs, x_<=i has {inputs}");
+                bail!("chain {chain} reads {expected} inputs, but x_<=i has {inputs}");
             }
             if let Some(residual) = self.residual {
                 let found = residual.get(chain).map(Tensor::dims);
                 if found != Some(&[rows.count(chain), outputs]) {
                     bail!(
-                        "chain {chain} has [rows, outputs] = {:?}, and is to be added to {found:?}",
+                        "chain {chain} needs a residual of [rows, outputs] = {:?}, not {found:?}",
                         [rows.count(chain), outputs]
                     );
                 }
@@ -104,12 +115,13 @@ impl<'a> Layer<'a> {
 
 fn forward(x: &[Tensor], rows: &ChainRows, layers: &[Layer]) -> Result<Vec<Vec<Tensor>>> {
     let Some(first) = layers.first() else { return Ok(Vec::new()) };
-    let expected = first.weights.held().activations();
+    let format = first.weights.format();
+    let expected = format.activation_dtype();
     let widths = x.iter().enumerate().map(|(chain, x)| match x.dims() {
         _ if x.dtype() != expected => {
             bail!("chain {chain} has x of {}, not {}", x.dtype().as_str(), expected.as_str())
         }
-        &[count, width] if chain < rows.chains() && count == rows.count(chain) => Ok(width),
+        &[count, width] if chain < rows.chain_count() && count == rows.count(chain) => Ok(width),
         dims => bail!("chain {chain} has x {dims:?}; expected [its rows, width]"),
     });
     let widths = widths.collect::<Result<Vec<_>>>()?;
@@ -117,59 +129,60 @@ fn forward(x: &[Tensor], rows: &ChainRows, layers: &[Layer]) -> Result<Vec<Vec<T
         layer.check(&widths, rows)?;
     }
     #[cfg(feature = "gpu")]
-    if let Held::Gpu(_) = first.weights.held() {
+    if let WeightFormat::Gpu(_) = format {
         return crate::cuda::chain_linear(x, rows, layers);
     }
-    for_held!(first.weights.held(), W => forward_in::<W>(x, rows, layers))
+    for_weight_format!(format, W => forward_in::<W>(x, rows, layers))
 }
 
-fn forward_in<W: Right + Sync + 'static>(
+fn forward_in<W: PackedRhs + Sync + 'static>(
     x: &[Tensor],
     rows: &ChainRows,
     layers: &[Layer],
 ) -> Result<Vec<Vec<Tensor>>> {
-    let x = all_dense(x)?;
-    let held = hold(&x);
-    let x = rows_of(&held)?;
-    let residuals = layers.iter().map(|layer| all_dense(layer.residual.unwrap_or(&[])));
+    let x = all_dense_rows(x)?;
+    let guards = read_storages(&x);
+    let x = rows_of(&guards)?;
+    let residuals = layers.iter().map(|layer| all_dense_rows(layer.residual.unwrap_or(&[])));
     let residuals = residuals.collect::<Result<Vec<_>>>()?;
-    let held: Vec<_> = residuals.iter().map(|residual| hold(residual)).collect();
-    let residuals = held.iter().map(|held| rows_of(held)).collect::<Result<Vec<_>>>()?;
+    let guards: Vec<_> = residuals.iter().map(|residual| read_storages(residual)).collect();
+    let residuals = guards.iter().map(|guards| rows_of(guards)).collect::<Result<Vec<_>>>()?;
 
-    let chains: Vec<usize> = layers.iter().map(|layer| layer.chains(x.len())).collect();
-    let outs: Vec<Vec<Rectangles>> = layers
+    let chains: Vec<usize> = layers.iter().map(|layer| layer.output_chains(x.len())).collect();
+    let outs: Vec<Vec<OutputMatrix>> = layers
         .iter()
         .zip(&chains)
         .map(|(layer, &chains)| {
             let shapes = layer.weights.shapes()[..chains].iter().enumerate();
-            shapes.map(|(chain, shape)| Rectangles::new(rows.count(chain), shape.0)).collect()
+            shapes.map(|(chain, shape)| OutputMatrix::new(rows.count(chain), shape.0)).collect()
         })
         .collect();
 
-    let most = chains.iter().copied().max().unwrap_or(0);
+    // Chains with the same rows share a packed lhs: that of the highest of them.
+    let max_chains = chains.iter().copied().max().unwrap_or(0);
     let mut products = Vec::new();
-    for group in rows.groups(most) {
-        let mut units = Vec::new();
+    for group in rows.groups(max_chains) {
+        let mut panels = Vec::new();
         let mut last = group.start;
         for (index, layer) in layers.iter().enumerate() {
             let outs = outs[index].iter().enumerate();
             for (chain, out) in outs.take(group.end).skip(group.start) {
                 last = last.max(chain);
-                let plus = residuals[index].get(chain);
-                layer.units::<W>(chain, plus, out, &mut units)?;
+                let residual = residuals[index].get(chain);
+                layer.add_panels::<W>(chain, residual, out, &mut panels)?;
             }
         }
-        products.push(Product { tiles: Tiles::gather(&x, rows, last), units });
+        products.push(Gemm { lhs: LhsPanels::pack(&x, rows, last), panels });
     }
-    multiply(&products);
+    gemm(&products);
     drop(products);
 
     let tensors = outs.into_iter().zip(layers).map(|(outs, layer)| {
         let chains = outs.into_iter().zip(layer.weights.shapes()).enumerate();
         let tensors = chains.map(|(chain, (out, &(outputs, _)))| {
-            // SAFETY: every chain is in a group, all its panels are units, and all units were computed of all
-            // rows.
-            unsafe { out.filled((rows.count(chain), outputs)) }
+            // SAFETY: every chain is in a group, the group has all its panels, and `gemm` computes
+            // every panel for all rows.
+            unsafe { out.into_tensor((rows.count(chain), outputs)) }
         });
         tensors.collect()
     });
@@ -177,26 +190,26 @@ fn forward_in<W: Right + Sync + 'static>(
 }
 
 impl Layer<'_> {
-    /// The panels of `chain`, in order.
-    fn units<'a, W: Right + 'static>(
+    /// Adds the panels of `chain`, in order.
+    fn add_panels<'a, W: PackedRhs + 'static>(
         &'a self,
         chain: usize,
-        plus: Option<&'a Rows<'a, f32>>,
-        out: &'a Rectangles,
-        units: &mut Vec<Unit<'a, W>>,
+        residual: Option<&'a TensorRows<'a, f32>>,
+        out: &'a OutputMatrix,
+        panels: &mut Vec<OutputPanel<'a, W>>,
     ) -> Result<()> {
-        let block = &self.weights.blocks::<W>()?[chain];
-        let up = self.up.map(|up| up.blocks::<W>()).transpose()?.map(|blocks| &blocks[chain]);
+        let matrix = &self.weights.matrices::<W>()?[chain];
+        let up = self.up.map(|up| up.matrices::<W>()).transpose()?.map(|up| &up[chain]);
         let mut up_panels = up.map(|up| up.panels.iter());
-        for (index, panel) in block.panels.iter().enumerate() {
-            let columns = outputs_of(index, block.panels.outputs());
-            let bias = |block: &'a Block<W>| bias_of(&block.bias, &columns);
+        for (index, weights) in matrix.panels.iter().enumerate() {
+            let columns = panel_outputs(index, matrix.panels.outputs());
+            let bias = |matrix: &'a PackedMatrix<W>| panel_bias(&matrix.bias, &columns);
             let up_panel = up_panels.as_mut().and_then(Iterator::next);
-            units.push(Unit {
-                panel,
-                bias: bias(block),
+            panels.push(OutputPanel {
+                weights,
+                bias: bias(matrix),
                 up: up_panel.zip(up.map(bias)),
-                plus,
+                residual,
                 out,
                 columns,
             });
@@ -205,6 +218,7 @@ impl Layer<'_> {
     }
 }
 
-fn bias_of<'a>(bias: &'a [f32], columns: &Range<usize>) -> &'a [f32] {
+/// The bias of a panel's columns; empty without a bias.
+fn panel_bias<'a>(bias: &'a [f32], columns: &Range<usize>) -> &'a [f32] {
     bias.get(columns.clone()).unwrap_or_default()
 }

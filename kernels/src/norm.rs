@@ -1,22 +1,22 @@
-//! The norms of all chains.
+//! RMS norm of all chains.
 
 use candle_core::{bail, DType, Result, Tensor};
 
-use crate::cpu::instructions::{self, LANES};
-use crate::cpu::rows::{cpu, dense_rows, fill_rows};
-use crate::cpu::{for_dtype, Element, Rows};
+use crate::cpu::arch::{self, LANES};
+use crate::cpu::tensor_rows::{cpu_storage, dense_rows, fill_rows};
+use crate::cpu::{for_dtype, Element, TensorRows};
 
-/// ChainRmsNorm of SPEC 2, chain by chain: `y_i = weight_i * x_i / sqrt(mean(x_i^2) + eps)`, the mean
-/// over the chain.
+/// ChainRmsNorm (`docs/spec.md#layers`): `y_i = weight_i * x_i / sqrt(mean(x_i^2) + eps)`, with the
+/// mean over each row of the chain.
 ///
-/// `x` is per chain `[rows of the chain, hidden_i]`, of which the rows may be part of wider ones;
-/// `weights` are `[hidden_i]`, of the same chains and perhaps more. The results are contiguous and of
-/// the dtype of `x`; they are rounded to it once.
+/// `x` has per chain `[rows of the chain, hidden_i]` of f32, bf16 or f16; rows may be strided.
+/// `weights` has `[hidden_i]` for at least as many chains. Returns per chain a contiguous tensor of
+/// the shape and dtype of `x`, computed in f32 and rounded once.
 ///
-/// Fails if a chain has no weight or one of another width.
+/// Fails if a chain has no weight or one of another width, or for another dtype.
 pub fn chain_rms_norm(x: &[Tensor], weights: &[Tensor], eps: f64) -> Result<Vec<Tensor>> {
     if weights.len() < x.len() {
-        bail!("{} chains and norm weights of {}", x.len(), weights.len());
+        bail!("{} chains, but norm weights of {}", x.len(), weights.len());
     }
     for (chain, (x, weight)) in x.iter().zip(weights).enumerate() {
         let (_, hidden) = x.dims2()?;
@@ -29,7 +29,7 @@ pub fn chain_rms_norm(x: &[Tensor], weights: &[Tensor], eps: f64) -> Result<Vec<
         }
     }
     #[cfg(feature = "gpu")]
-    if x.iter().any(crate::cuda::has) {
+    if x.iter().any(crate::cuda::accepts) {
         return crate::cuda::chain_rms_norm(x, weights, eps);
     }
     x.iter().zip(weights).map(|(x, weight)| norm(x, weight, eps)).collect()
@@ -40,7 +40,7 @@ fn norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     let hidden = weight.elem_count();
     let weight = dense_rows(&weight.to_dtype(DType::F32)?)?;
     let (storage, layout) = weight.storage_and_layout();
-    let weight = &cpu(&storage)?.as_slice::<f32>()?[layout.start_offset()..][..hidden];
+    let weight = &cpu_storage(&storage)?.as_slice::<f32>()?[layout.start_offset()..][..hidden];
     for_dtype!(x.dtype(), T => norm_rows::<T>(x, weight, eps))
 }
 
@@ -48,7 +48,7 @@ fn norm_rows<T: Element>(x: &Tensor, weight: &[f32], eps: f64) -> Result<Tensor>
     let hidden = weight.len();
     let x = dense_rows(x)?;
     let (storage, layout) = x.storage_and_layout();
-    let rows = Rows::<T>::new(&storage, layout)?;
+    let rows = TensorRows::<T>::new(&storage, layout)?;
     let mut out = vec![T::zero(); x.elem_count()];
     let scratch = || vec![0.0; hidden];
     fill_rows(&mut out, hidden, scratch, |wide, row, out| {
@@ -62,7 +62,7 @@ fn norm_rows<T: Element>(x: &Tensor, weight: &[f32], eps: f64) -> Result<Tensor>
     Tensor::from_vec(out, x.dims(), x.device())
 }
 
-/// Lane by lane, so that it vectorises and the order is fixed.
+/// Summed lane by lane: it vectorizes, and the order is fixed.
 fn sum_of_squares(x: &[f32]) -> f32 {
     let mut squares = [0.0; LANES];
     for chunk in x.chunks(LANES) {
@@ -70,5 +70,5 @@ fn sum_of_squares(x: &[f32]) -> f32 {
             *square += x * x;
         }
     }
-    instructions::sum(squares)
+    arch::sum(squares)
 }

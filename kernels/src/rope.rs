@@ -1,37 +1,38 @@
-//! Rotary positions.
+//! Rotary position embedding.
 
 use std::f64::consts::PI;
 
 use candle_core::{bail, Result, Tensor};
 
-use crate::cpu::rows::{dense_rows, fill_rows};
-use crate::cpu::{for_dtype, Element, Rows};
+use crate::cpu::tensor_rows::{dense_rows, fill_rows};
+use crate::cpu::{for_dtype, Element, TensorRows};
 
-/// How Llama 3 stretches the rotary frequencies to longer contexts: `rope_scaling` of type "llama3"
-/// in config.json.
+/// Llama 3's scaling of the rotary frequencies for longer contexts: `rope_scaling` of type "llama3"
+/// in config.json (`docs/spec.md#config`).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Llama3Scaling {
-    /// What low frequencies are divided by.
+    /// The divisor of low frequencies.
     pub factor: f64,
-    /// Frequencies that turn fewer times than this over the original context are divided.
+    /// Frequencies with fewer rotations than this over the original context are divided by `factor`.
     pub low_freq_factor: f64,
-    /// Frequencies that turn more often than this over the original context stay.
+    /// Frequencies with more rotations than this over the original context are unchanged. Between
+    /// the two bounds the scaling is interpolated.
     pub high_freq_factor: f64,
-    /// The original context, in positions.
+    /// The length of the original context, in positions.
     pub original_max_position_embeddings: f64,
 }
 
 impl Llama3Scaling {
     fn scaled(&self, frequency: f64) -> f64 {
-        let turns = self.original_max_position_embeddings * frequency / (2.0 * PI);
+        let rotations = self.original_max_position_embeddings * frequency / (2.0 * PI);
         let span = self.high_freq_factor - self.low_freq_factor;
-        let kept = ((turns - self.low_freq_factor) / span).clamp(0.0, 1.0);
+        let kept = ((rotations - self.low_freq_factor) / span).clamp(0.0, 1.0);
         frequency * (kept + (1.0 - kept) / self.factor)
     }
 }
 
-/// Llama's rotary position embedding: within a head, the pair (j, j + head_dim / 2) is turned by
-/// `position * theta^(-2 j / head_dim)`.
+/// Llama's rotary position embedding (`docs/spec.md#layers`): within a head, the pair
+/// (j, j + head_dim / 2) is rotated by the angle `position * theta^(-2 j / head_dim)`.
 #[derive(Clone, Debug)]
 pub struct Rope {
     /// `[max_positions, head_dim / 2]`
@@ -41,13 +42,13 @@ pub struct Rope {
     half: usize,
     max_positions: usize,
     #[cfg(feature = "gpu")]
-    on_gpus: crate::cuda::TablesOnGpus,
+    gpu_tables: crate::cuda::GpuRopeTables,
 }
 
 impl Rope {
-    /// The table for positions `0..max_positions`, computed in f64.
+    /// The table of cosines and sines for positions `0..max_positions`, computed in f64.
     ///
-    /// Fails if `head_dim` is odd or 0, or a number that must be positive is not.
+    /// Fails if `head_dim` is odd or 0, if `theta` is not positive, or if the scaling is invalid.
     pub fn new(
         head_dim: usize,
         theta: f64,
@@ -55,7 +56,7 @@ impl Rope {
         scaling: Option<Llama3Scaling>,
     ) -> Result<Self> {
         if head_dim == 0 || !head_dim.is_multiple_of(2) {
-            bail!("rotary positions turn pairs, so head_dim must be even, not {head_dim}");
+            bail!("RoPE rotates pairs, so head_dim must be even and not 0, not {head_dim}");
         }
         if theta.is_nan() || theta <= 0.0 {
             bail!("rope_theta must be positive, not {theta}");
@@ -98,19 +99,19 @@ impl Rope {
             half,
             max_positions,
             #[cfg(feature = "gpu")]
-            on_gpus: Default::default(),
+            gpu_tables: Default::default(),
         })
     }
 
-    /// Turns `x` of `[rows, heads, head_dim]`, row r standing at `positions[r]`. The result is
-    /// contiguous and of the dtype of `x`; the rows of `x` may be parts of wider ones.
+    /// Rotates `x` `[rows, heads, head_dim]` of f32, bf16 or f16, row r at `positions[r]`. Rows may
+    /// be strided. Returns a contiguous tensor of the same shape and dtype.
     ///
-    /// Fails if the shape does not fit or a position lies beyond the table.
+    /// Fails if the shape does not fit or a position is not below `max_positions`.
     pub fn apply(&self, x: &Tensor, positions: &[usize]) -> Result<Tensor> {
         self.check(x, positions)?;
         #[cfg(feature = "gpu")]
-        if crate::cuda::has(x) {
-            return crate::cuda::turn(x, positions, &self.on_gpu(x.device())?);
+        if crate::cuda::accepts(x) {
+            return crate::cuda::rope(x, positions, &self.gpu_table(x.device())?);
         }
         for_dtype!(x.dtype(), T => self.apply_rows::<T>(x, positions))
     }
@@ -132,14 +133,14 @@ impl Rope {
     }
 
     #[cfg(feature = "gpu")]
-    pub(crate) fn on_gpu(&self, device: &candle_core::Device) -> Result<colm_cuda::RopeTable> {
-        self.on_gpus.get(device, (&self.cos, &self.sin), self.half)
+    pub(crate) fn gpu_table(&self, device: &candle_core::Device) -> Result<colm_cuda::RopeTable> {
+        self.gpu_tables.get(device, (&self.cos, &self.sin), self.half)
     }
 
     fn apply_rows<T: Element>(&self, x: &Tensor, positions: &[usize]) -> Result<Tensor> {
         let x = dense_rows(x)?;
         let (storage, layout) = x.storage_and_layout();
-        let rows = Rows::<T>::new(&storage, layout)?;
+        let rows = TensorRows::<T>::new(&storage, layout)?;
         let head_dim = 2 * self.half;
         let width = (x.dim(1)? * head_dim).max(1);
         let mut out = vec![T::zero(); x.elem_count()];
@@ -148,19 +149,19 @@ impl Rope {
             let heads = rows.row(row).chunks_exact(head_dim);
             for (x, out) in heads.zip(out.chunks_exact_mut(head_dim)) {
                 T::widen(x, wide);
-                self.turn(wide, positions[row], out);
+                self.rotate(wide, positions[row], out);
             }
         });
         Tensor::from_vec(out, x.dims(), x.device())
     }
 
-    fn turn<T: Element>(&self, x: &[f32], position: usize, out: &mut [T]) {
+    fn rotate<T: Element>(&self, x: &[f32], position: usize, out: &mut [T]) {
         let table = position * self.half..(position + 1) * self.half;
-        let turns = self.cos[table.clone()].iter().zip(&self.sin[table]);
+        let angles = self.cos[table.clone()].iter().zip(&self.sin[table]);
         let (left, right) = x.split_at(self.half);
         let (out_left, out_right) = out.split_at_mut(self.half);
         let pairs = left.iter().zip(right).zip(out_left.iter_mut().zip(out_right));
-        for ((&cos, &sin), ((&x, &y), (out_x, out_y))) in turns.zip(pairs) {
+        for ((&cos, &sin), ((&x, &y), (out_x, out_y))) in angles.zip(pairs) {
             *out_x = T::narrow(x * cos - y * sin);
             *out_y = T::narrow(y * cos + x * sin);
         }

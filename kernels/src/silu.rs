@@ -2,15 +2,17 @@
 
 use candle_core::{bail, Result, Tensor};
 
+use crate::cpu::arch::{self, Isa, IsaKernel};
 use crate::cpu::exp::exp;
-use crate::cpu::instructions::{self, Instructions, Kernel};
-use crate::cpu::rows::{dense_rows, fill_rows};
-use crate::cpu::{for_dtype, Element, Rows};
+use crate::cpu::tensor_rows::{dense_rows, fill_rows};
+use crate::cpu::{for_dtype, Element, TensorRows};
 
-/// `silu(gate) * up` of SPEC 2, element by element, in one pass.
+/// `silu(gate) * up`, element by element: the activation of the MLP (`docs/spec.md#layers`).
 ///
-/// Both are `[rows, width]` and of one dtype, which the result has too; their rows may be parts of
-/// wider ones.
+/// `gate` and `up` are `[rows, width]` of the same dtype: f32, bf16 or f16. Rows may be strided.
+/// Returns a contiguous tensor of the same shape and dtype, computed in f32.
+///
+/// Fails if shapes or dtypes differ, or for another dtype.
 pub fn silu_mul(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     if gate.rank() != 2 || gate.dims() != up.dims() || gate.dtype() != up.dtype() {
         bail!(
@@ -22,7 +24,7 @@ pub fn silu_mul(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
         );
     }
     #[cfg(feature = "gpu")]
-    if crate::cuda::has(gate) {
+    if crate::cuda::accepts(gate) {
         return gate.silu()? * up;
     }
     for_dtype!(gate.dtype(), T => silu_mul_rows::<T>(gate, up))
@@ -32,8 +34,8 @@ fn silu_mul_rows<T: Element>(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     let (gate, up) = (dense_rows(gate)?, dense_rows(up)?);
     let (gate_storage, gate_layout) = gate.storage_and_layout();
     let (up_storage, up_layout) = up.storage_and_layout();
-    let gates = Rows::<T>::new(&gate_storage, gate_layout)?;
-    let ups = Rows::<T>::new(&up_storage, up_layout)?;
+    let gates = TensorRows::<T>::new(&gate_storage, gate_layout)?;
+    let ups = TensorRows::<T>::new(&up_storage, up_layout)?;
     let width = gate.dim(1)?.max(1);
     let mut out = vec![T::zero(); gate.elem_count()];
     fill_rows(
@@ -41,7 +43,7 @@ fn silu_mul_rows<T: Element>(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
         width,
         || (),
         |_, row, out| {
-            instructions::run(SiluMul { gate: gates.row(row), up: ups.row(row), out });
+            arch::run(SiluMul { gate: gates.row(row), up: ups.row(row), out });
         },
     );
     Tensor::from_vec(out, gate.dims(), gate.device())
@@ -53,11 +55,11 @@ struct SiluMul<'a, T> {
     out: &'a mut [T],
 }
 
-impl<T: Element> Kernel for SiluMul<'_, T> {
+impl<T: Element> IsaKernel for SiluMul<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<I: Instructions>(self) {
+    fn run<I: Isa>(self) {
         const CHUNK: usize = 64;
         let mut gates = [0.0; CHUNK];
         let mut ups = [0.0; CHUNK];

@@ -1,4 +1,4 @@
-//! Compiles every kernel source as plain C++ against the twin's header.
+//! Compiles every kernel source as plain C++ against `cpp/cuda_twin.h`.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -13,11 +13,11 @@ fn main() -> io::Result<()> {
         .opt_level(2)
         .extra_warnings(true)
         .warnings_into_errors(true)
-        // `#pragma unroll` is nvcc's.
+        // `#pragma unroll` is known to nvcc only.
         .flag("-Wno-unknown-pragmas")
-        // Kernels view rows of 16-bit numbers as vectors, which nvcc allows.
+        // Kernels access 16-bit numbers as vectors of words, which nvcc allows.
         .flag("-fno-strict-aliasing")
-        // The checks of longjmp take a switch of stacks for a mistake.
+        // The checks of longjmp reject a switch between stacks.
         .flag("-U_FORTIFY_SOURCE")
         .include("cpp")
         .include("../cuda")
@@ -27,7 +27,7 @@ fn main() -> io::Result<()> {
         .map_err(io::Error::other)
 }
 
-/// The files of `folder` with `extension`. A change of the folder or any of its files runs this again.
+/// The files of `folder` with `extension`. Cargo reruns this script if any source in it changes.
 fn sources(folder: &str, extension: &str) -> io::Result<Vec<PathBuf>> {
     let mut sources = Vec::new();
     for entry in fs::read_dir(folder)? {

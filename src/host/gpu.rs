@@ -11,7 +11,7 @@ const BLOCK_SIZES: [usize; 2] = [16, 32];
 
 /// Fails if `device` is a GPU whose kernels do not support the first `k` chains with weights of `dtype`.
 pub fn check(config: &ColmConfig, k: ChainCount, device: &Device, dtype: DType) -> Result<()> {
-    if !colm_kernels::is_gpu(device, dtype) {
+    if !colm_kernels::uses_gpu_kernels(device, dtype) {
         return Ok(());
     }
     let k = k.get();
@@ -22,7 +22,7 @@ pub fn check(config: &ColmConfig, k: ChainCount, device: &Device, dtype: DType) 
             (name("intermediate_size"), config.intermediate.of(i)),
         ]
     });
-    colm_kernels::check_gpu(dtype, config.head_dim, k, widths)
+    colm_kernels::check_gpu_limits(dtype, config.head_dim, k, widths)
         .context("this model does not run on the GPU; `cpu` runs it on the CPU")
 }
 

@@ -85,7 +85,7 @@ impl ChainAttention {
         let owners = k.chains().iter().zip(v.chains()).zip(&self.written_heads).zip(step.chains());
         for (((k, v), heads), ChainStep { positions, slots, .. }) in owners {
             let (k, v) = (self.heads(k)?, self.heads(v)?);
-            kv.write_turned(heads.clone(), &k, &v, slots, &self.rope, positions)?;
+            kv.write_with_rope(heads.clone(), &k, &v, slots, &self.rope, positions)?;
         }
         Ok(())
     }

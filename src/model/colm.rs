@@ -44,7 +44,7 @@ impl Colm {
         let chain_count = k;
         let k = k.get();
         let root = (source.others)(None);
-        let pack = colm_kernels::runs_on(root.device()) && !source.quantized_later;
+        let pack = colm_kernels::supports_device(root.device()) && !source.quantized_later;
         let mut embed_tokens = ChainEmbedding::load(config, k, &root.pp("model.embed_tokens"))?;
         let lm_head = if config.file.tie_word_embeddings {
             ChainHead::tied(&mut embed_tokens, pack)?

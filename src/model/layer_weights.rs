@@ -48,7 +48,7 @@ impl LayerWeights<'_> {
 
 /// The dtype of activations in a model with weights like these.
 pub(super) fn computed_in(weights: &Tensor) -> DType {
-    colm_kernels::activations(weights.device(), weights.dtype())
+    colm_kernels::activation_dtype(weights.device(), weights.dtype())
 }
 
 /// `chains.{i}.weight` of the first `k` chains, with the shape that `shape` gives for the chain's width.

@@ -152,7 +152,8 @@ type WeightAndBias = (Tensor, Option<Tensor>);
 pub(super) fn unquantized(linears: &HostLinears) -> Result<Option<Vec<WeightAndBias>>> {
     let plain = |linear: &Arc<dyn QuantMethod>| {
         // For weights that wait to be quantized, `unquant_weight_bias` returns the original ones: check the name.
-        let plain = linear.name() == "unquant-linear" && colm_kernels::runs_on(&device_of(linear)?);
+        let plain =
+            linear.name() == "unquant-linear" && colm_kernels::supports_device(&device_of(linear)?);
         Ok(plain.then(|| linear.unquant_weight_bias()).flatten())
     };
     linears.iter().map(plain).collect()
@@ -170,7 +171,7 @@ pub(super) fn packed(linears: &[Arc<dyn QuantMethod>]) -> Result<Option<ChainWei
     }
     let plain = linears.iter().map(|linear| linear.unquant_weight_bias());
     let plain = plain.collect::<Option<Vec<_>>>();
-    let plain = plain.filter(|_| devices.iter().all(colm_kernels::runs_on));
+    let plain = plain.filter(|_| devices.iter().all(colm_kernels::supports_device));
     plain.map(|plain| ChainWeights::pack(&plain)).transpose()
 }
 
@@ -271,7 +272,7 @@ fn all_packed<const N: usize>(layers: [&ChainLinear; N]) -> Option<[&ChainWeight
         ChainLinear::PackedPerChain(_) | ChainLinear::Host(_) => None,
     });
     let packed: Vec<_> = packed.into_iter().collect::<Option<_>>()?;
-    let alike = packed.iter().all(|weights| weights.held_like(packed[0]));
+    let alike = packed.iter().all(|weights| weights.has_same_format(packed[0]));
     packed.try_into().ok().filter(|_| alike)
 }
 

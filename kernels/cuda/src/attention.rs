@@ -1,21 +1,23 @@
-//! Chain attention over the paged cache, all chains of a layer in one plan (SPEC 2, SPEC 5).
+//! Chain attention over the paged KV cache, all chains of a layer in one plan (`docs/spec.md#layers`,
+//! `docs/spec.md#prefix-chain-prefill`).
 
 use candle_core::{bail, DType, Device, Result, Tensor};
 
 pub use crate::ffi::attention::{ChainHeads, QueryRange};
 
 use crate::ffi::attention::{
-    self as ffi, colm_attention_plan, colm_chain_attention, AttentionItem, PARTIAL_SLOTS,
+    self as ffi, colm_attention_plan, colm_chain_attention, AttentionItem,
 };
-use crate::memory::{address, code_of, empty, int, launched, stream};
+use crate::limits::DECODE_QUERIES;
+use crate::memory::{address, check_chain_count, code_of, empty, int, launched, stream};
 use crate::KvBlocks;
 
-/// How the attention of a step is cut into pieces of work; every layer of the step uses it.
+/// The division of a step's attention into thread blocks. All layers of the step share it.
 #[derive(Clone, Debug)]
 pub struct AttentionPlan {
     chains: Vec<ChainHeads>,
     counts: ffi::AttentionPlan,
-    /// The bits of the items, as u32.
+    /// The items, as u32 words.
     items: Tensor,
     rows: Vec<usize>,
     sequences: usize,
@@ -23,8 +25,13 @@ pub struct AttentionPlan {
 }
 
 impl AttentionPlan {
-    /// `ranges` are those of all chains, each chain's in the order of its query rows.
+    /// Plans the attention of `ranges`, which are those of all chains: each chain's in the order of its query
+    /// rows. `device` is that of the tensors.
+    ///
+    /// Fails if there are more than [`MAX_CHAINS`](crate::limits::MAX_CHAINS) chains, or if heads or ranges are
+    /// invalid.
     pub fn new(chains: &[ChainHeads], ranges: &[QueryRange], device: &Device) -> Result<Self> {
+        check_chain_count(chains.len())?;
         let mut counts = ffi::AttentionPlan::default();
         let plan = |items: &mut [AttentionItem], counts: &mut ffi::AttentionPlan| -> Result<()> {
             let (chain_count, range_count) = (int(chains.len())?, int(ranges.len())?);
@@ -49,7 +56,7 @@ impl AttentionPlan {
         let count = (counts.prefill + counts.decode + counts.combine) as usize;
         let mut items = vec![AttentionItem::default(); count];
         plan(&mut items, &mut counts)?;
-        let bits: Vec<u32> = items.iter().flat_map(AttentionItem::bits).collect();
+        let words: Vec<u32> = items.iter().flat_map(AttentionItem::words).collect();
         let mut rows = vec![0; chains.len()];
         for range in ranges {
             rows[range.chain as usize] += range.rows as usize;
@@ -57,7 +64,7 @@ impl AttentionPlan {
         Ok(Self {
             chains: chains.to_vec(),
             counts,
-            items: Tensor::from_vec(bits, (count, AttentionItem::NUMBERS), device)?,
+            items: Tensor::from_vec(words, (count, AttentionItem::WORDS), device)?,
             rows,
             sequences: ranges.iter().map(|range| range.sequence as usize + 1).max().unwrap_or(0),
             visible: ranges
@@ -69,9 +76,12 @@ impl AttentionPlan {
     }
 }
 
-/// Causal softmax attention of every chain over the cache: `q` and the results are per chain `[rows, heads_i,
-/// head_dim]`. `tables`, u32 `[sequences, max_blocks]`, names each sequence's blocks in order; `scale`
-/// multiplies the products of queries and keys.
+/// Causal softmax attention of every chain over the KV cache. `q` and the results are per chain `[rows,
+/// heads_i, head_dim]` in the dtype of the cache. `tables` is u32 `[sequences, max_blocks]`, the KV blocks of
+/// each sequence in order. `scale` multiplies the products of queries and keys.
+///
+/// Fails if a shape or dtype does not match the plan or the cache. The block numbers in `tables` are not
+/// checked: they must be within the cache as far as the plan's rows see.
 pub fn chain_attention(
     plan: &AttentionPlan,
     q: &[&Tensor],
@@ -91,12 +101,12 @@ pub fn chain_attention(
         })
     });
     let tensors = tensors.collect::<Result<Vec<_>>>()?;
-    let partial = PARTIAL_SLOTS * (kv.head_dim + 2);
-    // At least one, for an address.
+    let partial = DECODE_QUERIES * (kv.head_dim + 2);
+    // At least one, so that there is an address.
     let count = plan.counts.partials.max(1) as usize;
     let partials = empty(&[count * partial], DType::F32, device)?;
-    // SAFETY: the addresses are those of tensors of the shapes and dtypes checked above, freed on the
-    // stream of the work; the plan's ranges lie within the queries and the tables.
+    // SAFETY: the addresses are those of tensors of the shapes and dtypes checked above, which are freed on
+    // the stream of the work. The plan's ranges are within the queries and the tables.
     let status = unsafe {
         colm_chain_attention(
             code_of(dtype)?,
@@ -121,7 +131,7 @@ pub fn chain_attention(
 impl AttentionPlan {
     fn check(&self, q: &[&Tensor], kv: &KvBlocks, tables: &Tensor) -> Result<()> {
         if q.len() != self.chains.len() {
-            bail!("queries of {} chains, a plan for {}", q.len(), self.chains.len());
+            bail!("queries of {} chains, but a plan for {}", q.len(), self.chains.len());
         }
         for (chain, ((q, heads), &rows)) in q.iter().zip(&self.chains).zip(&self.rows).enumerate() {
             let expected = [rows, heads.heads as usize, kv.head_dim];
@@ -140,7 +150,7 @@ impl AttentionPlan {
             || blocks * kv.block_size < self.visible
         {
             bail!(
-                "block tables {:?} {:?} for {} sequences of up to {} positions, {} to a block",
+                "block tables {:?} {:?} are too small for {} sequences of up to {} positions in blocks of {}, or not U32",
                 tables.dtype(),
                 tables.dims(),
                 self.sequences,

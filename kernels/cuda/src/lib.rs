@@ -1,15 +1,18 @@
-//! The CUDA kernels of CoLM as functions on candle tensors: what [`ffi`] declares, with shapes, dtypes and
-//! places checked.
+//! The CUDA kernels of CoLM as functions on candle tensors: the launchers of [`ffi`] with checks of shapes,
+//! dtypes and devices.
 //!
-//! Tensors are bf16 or f16, sums are f32. Every function puts its work on the stream of its tensors' device
-//! and returns at once. On the CPU twin (`kernels/twin`), where the launchers run the same kernels thread for
-//! thread, tensors are in host memory and the work is done on return: so all of this is tested without a GPU.
+//! Tensors are bf16 or f16, sums are f32, and the sizes are limited as [`limits`] says. Every function
+//! enqueues its work on the stream of its tensors' device and returns at once. With the twin, the CPU emulator
+//! in `kernels/twin`, tensors are in host memory and the work is done on return.
+//!
+//! Errors are candle errors that name the argument, and the chain, counted from 0, where one is at fault.
 
 #![warn(missing_docs)]
 
 mod attention;
 pub mod ffi;
 mod kv_cache;
+pub mod limits;
 mod linear;
 mod memory;
 mod norm;

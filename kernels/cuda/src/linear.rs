@@ -1,30 +1,33 @@
-//! The linear layers of all chains in one launch (SPEC 2).
+//! The linear layers of all chains in one launch (`docs/spec.md#layers`).
 
 use candle_core::{bail, DType, Device, Result, Tensor};
 
 use crate::ffi::linear::{self as ffi, colm_chain_linear};
-use crate::memory::{address, address_or_null, code_of, empty, int, launched, stream};
+use crate::limits::MAX_PRODUCTS;
+use crate::memory::{
+    address, address_or_null, check_chain_count, code_of, empty, int, launched, stream,
+};
 
-/// What one chain reads.
+/// The input of one chain.
 #[derive(Clone, Copy, Debug)]
 pub struct LinearInput<'a> {
     /// x_i `[rows of the chain, in_i]`
     pub x: &'a Tensor,
-    /// `[chain, rows]` of u32: where the rows of this chain stand among those of every chain below it. None:
-    /// all have the same rows.
-    pub places: Option<&'a Tensor>,
+    /// u32 `[chain, rows]`: the index of each row of this chain among the rows of every lower chain. None if all
+    /// have the same rows.
+    pub row_map: Option<&'a Tensor>,
 }
 
 /// One chain of one layer: `residual + W x_<=chain + b`, or with `up` `residual + silu(W x + b) * (U x + c)`.
 #[derive(Clone, Copy, Debug)]
 pub struct LinearProduct<'a> {
-    /// From 0.
+    /// The chain, counted from 0.
     pub chain: usize,
     /// W `[outputs, in_<=chain]`
     pub weight: &'a Tensor,
     /// b `[outputs]`
     pub bias: Option<&'a Tensor>,
-    /// U, of the shape of W. All products of a call have one, or none.
+    /// U, of the shape of W. Either all products of a call have one, or none.
     pub up: Option<&'a Tensor>,
     /// c `[outputs]`
     pub up_bias: Option<&'a Tensor>,
@@ -32,20 +35,19 @@ pub struct LinearProduct<'a> {
     pub residual: Option<&'a Tensor>,
 }
 
-/// Every product, `[rows of its chain, outputs]` each. `inputs` are those of chains 1, 2, ..
+/// Computes all products. Returns for each `[rows of its chain, outputs]` in the dtype of x. `inputs` are those
+/// of all chains, the first chain first.
 ///
-/// Widths and outputs are multiples of 8. A row's bits do not depend on how many rows its chain has, up to
-/// 32, and above.
+/// The bits of a row do not depend on the number of rows of its chain as long as that is at most
+/// [`MAX_SKINNY_ROWS`](crate::limits::MAX_SKINNY_ROWS), or always above it.
+///
+/// Fails if a shape or dtype does not fit, if a width or a number of outputs is not a multiple of
+/// [`VECTOR`](crate::limits::VECTOR), or if there are too many chains or products.
 pub fn chain_linear(inputs: &[LinearInput], products: &[LinearProduct]) -> Result<Vec<Tensor>> {
     let (Some(first), false) = (inputs.first(), products.is_empty()) else { return Ok(Vec::new()) };
-    if inputs.len() > ffi::MAX_CHAINS || products.len() > ffi::MAX_PRODUCTS {
-        bail!(
-            "{} chains and {} products; the kernels take up to {} and {}",
-            inputs.len(),
-            products.len(),
-            ffi::MAX_CHAINS,
-            ffi::MAX_PRODUCTS
-        );
+    check_chain_count(inputs.len())?;
+    if products.len() > MAX_PRODUCTS {
+        bail!("{} products: the CUDA kernels support up to {MAX_PRODUCTS}", products.len());
     }
     let (dtype, device) = (first.x.dtype(), first.x.device());
     let mut launch = ffi::ChainLinear::new(code_of(dtype)?);
@@ -60,8 +62,8 @@ pub fn chain_linear(inputs: &[LinearInput], products: &[LinearProduct]) -> Resul
     for (product, out) in products.iter().zip(&outs) {
         launch.push_product(product.ffi(out, device)?);
     }
-    // SAFETY: every address is that of a tensor of the shape and dtype the launcher is told, checked above,
-    // and the tensors outlive the work: they are freed on its stream.
+    // SAFETY: every address is that of a tensor of the shape and dtype passed to the launcher, checked above.
+    // The tensors are freed on the stream of the work. The caller keeps row maps within the rows.
     launched("chain_linear", unsafe { colm_chain_linear(&launch, stream(device)?) })?;
     Ok(outs)
 }
@@ -72,19 +74,19 @@ impl LinearInput<'_> {
         if self.x.dtype() != dtype {
             bail!("chain {chain} has x of {:?}, chain 0 of {dtype:?}", self.x.dtype());
         }
-        if let Some(places) = self.places {
-            if places.dims() != [chain, rows] || places.dtype() != DType::U32 {
+        if let Some(row_map) = self.row_map {
+            if row_map.dims() != [chain, rows] || row_map.dtype() != DType::U32 {
                 bail!(
-                    "the places of chain {chain} must be u32 of {:?}, not {:?} of {:?}",
+                    "the row map of chain {chain} must be u32 of {:?}, not {:?} of {:?}",
                     [chain, rows],
-                    places.dtype(),
-                    places.dims()
+                    row_map.dtype(),
+                    row_map.dims()
                 );
             }
         }
         Ok(ffi::LinearInput {
             x: address(self.x, device)?,
-            places: address_or_null(self.places, device)?.cast(),
+            row_map: address_or_null(self.row_map, device)?.cast(),
             rows: int(rows)?,
             width: int(width)?,
         })
@@ -92,10 +94,10 @@ impl LinearInput<'_> {
 }
 
 impl LinearProduct<'_> {
-    /// Gives the rows of the chain.
+    /// Returns the number of rows of the chain.
     fn check(&self, inputs: &[LinearInput], dtype: DType) -> Result<usize> {
         let Some(upto) = inputs.get(..=self.chain) else {
-            bail!("a product of chain {}, and inputs of {} chains", self.chain, inputs.len());
+            bail!("a product of chain {}, but inputs of {} chains", self.chain, inputs.len());
         };
         let width = upto.iter().map(|input| input.x.dim(1)).sum::<Result<usize>>()?;
         let rows = upto[self.chain].x.dim(0)?;

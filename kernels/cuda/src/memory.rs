@@ -1,12 +1,13 @@
-//! Where a tensor stands in the memory that the kernels reach, and what the launchers say.
+//! Arguments and results of the launchers: addresses, streams, dtypes, statuses.
 
 use std::ffi::{c_void, CStr};
 
 use candle_core::{bail, CpuStorage, DType, Device, Result, Storage, Tensor};
 
 use crate::ffi;
+use crate::limits::MAX_CHAINS;
 
-/// The address of the first number of a dense tensor on `device`.
+/// The address of the first number of a contiguous tensor on `device`.
 pub(crate) fn address(tensor: &Tensor, device: &Device) -> Result<*mut c_void> {
     if !tensor.device().same_device(device) {
         bail!(
@@ -23,12 +24,12 @@ pub(crate) fn address(tensor: &Tensor, device: &Device) -> Result<*mut c_void> {
     Ok(base(&storage, device)?.wrapping_byte_add(start))
 }
 
-/// The address of a tensor that may not be there.
+/// The address of an optional tensor.
 pub(crate) fn address_or_null(tensor: Option<&Tensor>, device: &Device) -> Result<*mut c_void> {
     tensor.map_or(Ok(std::ptr::null_mut()), |tensor| address(tensor, device))
 }
 
-/// The address of a storage's first number.
+/// The address of the first number of a storage.
 fn base(storage: &Storage, device: &Device) -> Result<*mut c_void> {
     match storage {
         Storage::Cpu(storage) if cfg!(not(feature = "cuda")) => Ok(match storage {
@@ -37,11 +38,11 @@ fn base(storage: &Storage, device: &Device) -> Result<*mut c_void> {
             CpuStorage::F32(numbers) => numbers.as_ptr() as *mut c_void,
             CpuStorage::U32(numbers) => numbers.as_ptr() as *mut c_void,
             CpuStorage::I64(numbers) => numbers.as_ptr() as *mut c_void,
-            _ => bail!("the kernels have no tensors of this dtype"),
+            _ => bail!("the CUDA kernels do not support this dtype"),
         }),
         #[cfg(feature = "cuda")]
         Storage::Cuda(storage) => cuda::base(storage, device),
-        _ => bail!("{:?} is not where the kernels run", device.location()),
+        _ => bail!("this build of the CUDA kernels does not run on {:?}", device.location()),
     }
 }
 
@@ -54,14 +55,14 @@ mod cuda {
 
     pub(super) fn base(storage: &CudaStorage, device: &Device) -> Result<*mut c_void> {
         let stream = device.as_cuda_device()?.cuda_stream();
-        // All work is on this one stream, so what the guards would wait for has been waited for.
+        // All work is on this one stream, so the guards have nothing to wait for.
         let address = match &storage.slice {
             CudaStorageSlice::BF16(numbers) => numbers.device_ptr(&stream).0,
             CudaStorageSlice::F16(numbers) => numbers.device_ptr(&stream).0,
             CudaStorageSlice::F32(numbers) => numbers.device_ptr(&stream).0,
             CudaStorageSlice::U32(numbers) => numbers.device_ptr(&stream).0,
             CudaStorageSlice::I64(numbers) => numbers.device_ptr(&stream).0,
-            _ => bail!("the kernels have no tensors of this dtype"),
+            _ => bail!("the CUDA kernels do not support this dtype"),
         };
         Ok(address as *mut c_void)
     }
@@ -71,7 +72,7 @@ mod cuda {
     }
 }
 
-/// The stream of a device's work.
+/// The stream of a device.
 pub(crate) fn stream(device: &Device) -> Result<*mut c_void> {
     #[cfg(feature = "cuda")]
     return cuda::stream(device);
@@ -82,35 +83,43 @@ pub(crate) fn stream(device: &Device) -> Result<*mut c_void> {
     }
 }
 
-/// A tensor for a kernel to fill.
+/// An uninitialized tensor for a kernel to fill.
 pub(crate) fn empty(shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
-    // SAFETY: the numbers are plain floats, and the kernel that gets this writes all of them before
-    // anything on its stream reads one.
+    // SAFETY: the numbers are plain floats, and the kernel writes all of them before anything on its
+    // stream reads them.
     unsafe { Tensor::empty(shape, dtype, device) }
 }
 
-/// A dtype as the launchers take it.
+/// The code of a dtype in the launchers.
 pub(crate) fn code_of(dtype: DType) -> Result<i32> {
     match dtype {
         DType::BF16 => Ok(0),
         DType::F16 => Ok(1),
-        other => bail!("the kernels compute in bf16 or f16, not {other:?}"),
+        other => bail!("the CUDA kernels compute in bf16 or f16, not {other:?}"),
     }
 }
 
-/// A number as the launchers take it.
+/// Converts a size to the type of the launchers.
 pub(crate) fn int(number: usize) -> Result<i32> {
     number
         .try_into()
         .map_err(|_| candle_core::Error::msg(format!("{number} is too large for a kernel")))
 }
 
-/// What a launcher returned.
+/// Fails if a launch of `chains` chains is not supported.
+pub(crate) fn check_chain_count(chains: usize) -> Result<()> {
+    if chains > MAX_CHAINS {
+        bail!("{chains} chains: the CUDA kernels support up to {MAX_CHAINS}");
+    }
+    Ok(())
+}
+
+/// Converts the status of a launcher to a result.
 pub(crate) fn launched(kernel: &str, status: i32) -> Result<()> {
     if status == 0 {
         return Ok(());
     }
-    // SAFETY: the launchers' descriptions are NUL-terminated, and live until this thread's next launch.
+    // SAFETY: the description is NUL-terminated and valid until this thread's next launch.
     let reason = unsafe { CStr::from_ptr(ffi::colm_status_text(status)) };
     bail!("{kernel}: {}", reason.to_string_lossy())
 }

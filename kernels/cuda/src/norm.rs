@@ -1,9 +1,9 @@
-//! ChainRmsNorm of all chains in one launch (SPEC 2).
+//! ChainRmsNorm of all chains in one launch (`docs/spec.md#layers`).
 
 use candle_core::{bail, Result, Tensor};
 
 use crate::ffi::linear::{self as ffi, colm_chain_rms_norm};
-use crate::memory::{address, code_of, empty, int, launched, stream};
+use crate::memory::{address, check_chain_count, code_of, empty, int, launched, stream};
 
 /// One chain of a norm.
 #[derive(Clone, Copy, Debug)]
@@ -14,12 +14,13 @@ pub struct NormChain<'a> {
     pub weight: &'a Tensor,
 }
 
-/// Per chain `weight * x / sqrt(mean(x^2) + eps)`, the mean over the chain.
+/// Returns per chain `weight * x / sqrt(mean(x^2) + eps)` `[rows, hidden_i]`, with the mean over a row.
+///
+/// Fails if a shape or dtype does not fit, if a width is not a multiple of [`VECTOR`](crate::limits::VECTOR), or
+/// if there are too many chains.
 pub fn chain_rms_norm(chains: &[NormChain], eps: f64) -> Result<Vec<Tensor>> {
     let Some(first) = chains.first() else { return Ok(Vec::new()) };
-    if chains.len() > ffi::MAX_CHAINS {
-        bail!("{} chains; the kernels take up to {}", chains.len(), ffi::MAX_CHAINS);
-    }
+    check_chain_count(chains.len())?;
     let (dtype, device) = (first.x.dtype(), first.x.device());
     let mut launch = ffi::ChainNorm::new(code_of(dtype)?, eps as f32);
     let mut outs = Vec::with_capacity(chains.len());
@@ -41,12 +42,11 @@ pub fn chain_rms_norm(chains: &[NormChain], eps: f64) -> Result<Vec<Tensor>> {
             y: address(&out, device)?,
             rows: int(rows)?,
             width: int(width)?,
-            ..Default::default()
         });
         outs.push(out);
     }
-    // SAFETY: every address is that of a tensor of the shape and dtype the launcher is told, checked above,
-    // and the tensors outlive the work: they are freed on its stream.
+    // SAFETY: every address is that of a tensor of the shape and dtype passed to the launcher, checked above.
+    // The tensors are freed on the stream of the work.
     launched("chain_rms_norm", unsafe { colm_chain_rms_norm(&launch, stream(device)?) })?;
     Ok(outs)
 }

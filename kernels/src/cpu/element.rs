@@ -1,31 +1,31 @@
-//! The dtypes a tensor here can have.
+//! The dtypes of tensors: f32, bf16 and f16.
 
 use candle_core::backend::BackendStorage;
 use candle_core::{bail, CpuStorage, Result, WithDType};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use super::register::Register;
+use super::arch::SimdVector;
 
-/// A number as tensors store it; arithmetic is done in f32.
+/// A number in a tensor. Arithmetic is in f32.
 pub(crate) trait Element: WithDType {
-    /// `to[i] = from[i]`, for slices of one length.
+    /// `to[i] = from[i]`, for slices of equal length.
     fn widen(from: &[Self], to: &mut [f32]);
 
-    /// A register full of numbers from `from` on, in f32.
+    /// Loads one vector from `from` on and converts it to f32.
     ///
     /// # Safety
-    /// As [`Register`] demands.
-    unsafe fn load<R: Register>(from: *const Self) -> R;
+    /// The contract of [`SimdVector`].
+    unsafe fn load<V: SimdVector>(from: *const Self) -> V;
 
-    /// The number in f32.
+    /// Converts to f32.
     fn wide(self) -> f32 {
         let mut wide = [0.0];
         Self::widen(&[self], &mut wide);
         wide[0]
     }
 
-    /// The nearest number of this type.
+    /// Rounds to the nearest number of this type.
     fn narrow(value: f32) -> Self;
 
     /// The numbers of a storage of this dtype.
@@ -39,9 +39,9 @@ impl Element for f32 {
     }
 
     #[inline(always)]
-    unsafe fn load<R: Register>(from: *const f32) -> R {
-        // SAFETY: the caller's promise is the same.
-        unsafe { R::load_f32(from) }
+    unsafe fn load<V: SimdVector>(from: *const f32) -> V {
+        // SAFETY: the caller upholds the same contract.
+        unsafe { V::load_f32(from) }
     }
 
     #[inline(always)]
@@ -66,9 +66,9 @@ macro_rules! half_element {
             }
 
             #[inline(always)]
-            unsafe fn load<R: Register>(from: *const $half) -> R {
-                // SAFETY: the caller's promise is the same.
-                unsafe { R::$load(from) }
+            unsafe fn load<V: SimdVector>(from: *const $half) -> V {
+                // SAFETY: the caller upholds the same contract.
+                unsafe { V::$load(from) }
             }
 
             #[inline(always)]
@@ -93,7 +93,8 @@ macro_rules! half_element {
 half_element!(bf16, BF16, widen_bf16, load_bf16);
 half_element!(f16, F16, <[f16]>::convert_to_f32_slice, load_f16);
 
-/// bf16 is the upper half of an f32. `half` treats NaN apart, which keeps it from vectorising.
+/// bf16 is the upper half of an f32. The conversion of `half` handles NaN separately, which prevents
+/// vectorization.
 #[inline(always)]
 fn widen_bf16(from: &[bf16], to: &mut [f32]) {
     for (to, from) in to.iter_mut().zip(from) {
@@ -101,8 +102,8 @@ fn widen_bf16(from: &[bf16], to: &mut [f32]) {
     }
 }
 
-/// `for_dtype!(dtype, T => body)` is `body` with T standing for the Rust type of `dtype`, and an
-/// error for a dtype that is not f32, bf16 or f16.
+/// `for_dtype!(dtype, T => body)` evaluates `body` with `T` as the Rust type of `dtype`. Any dtype
+/// other than f32, bf16 and f16 is an error.
 macro_rules! for_dtype {
     ($dtype:expr, $type:ident => $body:expr) => {
         match $dtype {

@@ -1,17 +1,17 @@
-//! The exponential function, in arithmetic that vectorises.
+//! The exponential function, in arithmetic that vectorizes.
 
-use super::instructions::Instructions;
+use super::arch::Isa;
 
-/// `e^x` to about 1e-7 relative. 0 below -87.3, where the result would leave the normal numbers,
-/// infinite above 88.3; `exp(0)` is exactly 1 and NaN stays NaN.
+/// `e^x` with a relative error of about 1e-7: 0 below -87.3, where the result would be subnormal,
+/// and infinite above 88.3. `exp(0)` is exactly 1, and NaN stays NaN.
 ///
-/// `x = n ln 2 + r` with n whole and `|r| <= ln 2 / 2`; then `e^x = 2^n e^r`, with e^r from its
-/// Taylor series (the first term left out is below 1e-8) and 2^n put together from its bits.
+/// With `x = n ln 2 + r`, n an integer and `|r| <= ln 2 / 2`, `e^x = 2^n e^r`. e^r is its Taylor
+/// series (the first omitted term is below 1e-8), and 2^n is built from its bits.
 #[inline(always)]
-pub(crate) fn exp<I: Instructions>(x: f32) -> f32 {
-    // Adding 1.5 * 2^23 rounds to a whole number, which then stands in the low bits.
+pub(crate) fn exp<I: Isa>(x: f32) -> f32 {
+    // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
     const ROUND: f32 = 12_582_912.0;
-    // ln 2 in two parts: n times the first, which has few bits, is exact.
+    // ln 2 in two parts: the first has so few bits that n times it is exact.
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     let shifted = I::mul_add(x, std::f32::consts::LOG2_E, ROUND);
@@ -35,10 +35,10 @@ pub(crate) fn exp<I: Instructions>(x: f32) -> f32 {
 mod tests {
     use super::*;
     #[cfg(target_arch = "x86_64")]
-    use crate::cpu::instructions::Avx2 as Fused;
+    use crate::cpu::arch::Avx2 as Fused;
     #[cfg(target_arch = "aarch64")]
-    use crate::cpu::instructions::Neon as Fused;
-    use crate::cpu::instructions::Portable;
+    use crate::cpu::arch::Neon as Fused;
+    use crate::cpu::arch::Portable;
 
     fn worst_error(exp: fn(f32) -> f32) -> f64 {
         let steps = 400_000;
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_are_exact() {
+    fn special_values_are_exact() {
         for exp in [exp::<Fused>, exp::<Portable>] {
             assert_eq!(exp(0.0), 1.0);
             assert_eq!(exp(f32::NEG_INFINITY), 0.0);

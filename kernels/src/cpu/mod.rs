@@ -1,27 +1,23 @@
-//! The functions of this crate on the CPU.
+//! The CPU backend.
+//!
+//! | module | contents |
+//! |---|---|
+//! | [`arch`] | instruction sets: SIMD vectors, micro-kernels, dispatch at run time |
+//! | [`gemm`] | matrix products over packed panels |
+//! | [`quant`] | ggml's quantized weights as packed rhs panels |
+//! | [`attention`] | attention over the paged KV cache |
+//! | [`thread_pool`] | the workers that share a step's work |
+//! | [`element`], [`exp`], [`tensor_rows`] | dtypes, the exponential function, tensors as rows |
 
+pub(crate) mod arch;
 pub(crate) mod attention;
 pub(crate) mod element;
 pub(crate) mod exp;
-pub(crate) mod instructions;
-pub(crate) mod k_quants;
-pub(crate) mod key_tile;
-pub(crate) mod outer;
-pub(crate) mod panels;
-pub(crate) mod prefetch;
-pub(crate) mod product;
-pub(crate) mod q4_q5;
-pub(crate) mod q4k_q5k;
-pub(crate) mod q6k;
-pub(crate) mod q8;
-pub(crate) mod quantized;
-pub(crate) mod rectangles;
-pub(crate) mod register;
-pub(crate) mod rows;
-pub(crate) mod sweep;
-pub(crate) mod team;
-pub(crate) mod tiles;
+pub(crate) mod gemm;
+pub(crate) mod quant;
+pub(crate) mod tensor_rows;
+pub(crate) mod thread_pool;
 
 pub(crate) use element::{for_dtype, Element};
-pub(crate) use quantized::{for_quantized, Quantized};
-pub(crate) use rows::Rows;
+pub(crate) use quant::{for_quantized, Quantized};
+pub(crate) use tensor_rows::TensorRows;

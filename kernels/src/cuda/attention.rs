@@ -5,15 +5,15 @@ use std::sync::Arc;
 use candle_core::{Device, Result, Tensor};
 use colm_cuda::{AttentionPlan, ChainHeads, QueryRange};
 
-use super::remembered::{self, Remembered};
+use super::upload_cache::{self, UploadCache};
 use crate::{BlockTables, ChainQueries, KvBlocks};
 
 thread_local! {
-    static PLANS: Remembered<(Vec<ChainHeads>, Vec<QueryRange>), Arc<AttentionPlan>> =
-        const { Remembered::new() };
+    static PLANS: UploadCache<(Vec<ChainHeads>, Vec<QueryRange>), Arc<AttentionPlan>> =
+        const { UploadCache::new() };
 }
 
-/// [`crate::chain_attention`], for arguments it has checked.
+/// [`crate::chain_attention`], with checked arguments.
 pub(crate) fn attend(
     chains: &[ChainQueries],
     kv: &KvBlocks,
@@ -24,9 +24,9 @@ pub(crate) fn attend(
     let plan = plan(chains, device)?;
     let q = chains.iter().map(|chain| chain.q.to_dtype(kv.keys().dtype())?.contiguous());
     let q = q.collect::<Result<Vec<_>>>()?;
-    let tables = on_device(tables, device)?;
+    let tables = upload_tables(tables, device)?;
     let q: Vec<&Tensor> = q.iter().collect();
-    let outs = colm_cuda::chain_attention(&plan, &q, &kv.on_gpu(), &tables, scale)?;
+    let outs = colm_cuda::chain_attention(&plan, &q, &kv.for_gpu(), &tables, scale)?;
     let outs = outs.into_iter().zip(chains).map(|(out, chain)| out.to_dtype(chain.q.dtype()));
     outs.collect()
 }
@@ -34,7 +34,7 @@ pub(crate) fn attend(
 fn plan(chains: &[ChainQueries], device: &Device) -> Result<Arc<AttentionPlan>> {
     let mut heads = Vec::with_capacity(chains.len());
     let mut ranges = Vec::new();
-    for (place, chain) in chains.iter().enumerate() {
+    for (index, chain) in chains.iter().enumerate() {
         heads.push(ChainHeads {
             heads: chain.q.dim(1)? as i32,
             first_kv_head: chain.kv_heads.start as i32,
@@ -43,7 +43,7 @@ fn plan(chains: &[ChainQueries], device: &Device) -> Result<Arc<AttentionPlan>> 
         let mut first_row = 0;
         for range in chain.ranges {
             ranges.push(QueryRange {
-                chain: place as i32,
+                chain: index as i32,
                 sequence: range.sequence as i32,
                 first_position: range.first_position as i32,
                 rows: range.rows as i32,
@@ -53,20 +53,21 @@ fn plan(chains: &[ChainQueries], device: &Device) -> Result<Arc<AttentionPlan>> 
         }
     }
     PLANS.with(|plans| {
-        plans.get(device, (heads, ranges), |(heads, ranges)| {
+        plans.get_or_upload(device, (heads, ranges), |(heads, ranges)| {
             AttentionPlan::new(heads, ranges, device).map(Arc::new)
         })
     })
 }
 
-/// `[sequences, longest]`; a shorter table ends with blocks that nothing reads.
-fn on_device(tables: &BlockTables, device: &Device) -> Result<Tensor> {
-    let rows = (0..tables.sequences()).map(|sequence| tables.blocks(sequence).unwrap_or_default());
+/// `[sequences, longest]`. Shorter tables are padded; the kernels do not read the padding.
+fn upload_tables(tables: &BlockTables, device: &Device) -> Result<Tensor> {
+    let rows =
+        (0..tables.sequence_count()).map(|sequence| tables.blocks(sequence).unwrap_or_default());
     let rows: Vec<&[u32]> = rows.collect();
     let longest = rows.iter().map(|row| row.len()).max().unwrap_or(0);
     let mut blocks = vec![0; rows.len() * longest];
     for (to, from) in blocks.chunks_exact_mut(longest.max(1)).zip(&rows) {
         to[..from.len()].copy_from_slice(from);
     }
-    remembered::counts(blocks, &[rows.len(), longest], device)
+    upload_cache::indices(blocks, &[rows.len(), longest], device)
 }

@@ -1,15 +1,15 @@
-//! The paged cache on a GPU.
+//! Writes to the paged KV cache on a GPU.
 
 use std::ops::Range;
 
 use candle_core::{Result, Tensor};
 use colm_cuda::RopeTable;
 
-use super::remembered;
-use super::rope::on_device;
+use super::rope::upload_positions;
+use super::upload_cache;
 use crate::{KvBlocks, Slots};
 
-/// [`KvBlocks::write`] of keys and values, for arguments it has checked.
+/// [`KvBlocks::write`], with checked arguments.
 pub(crate) fn write(
     kv: &KvBlocks,
     heads: Range<usize>,
@@ -19,15 +19,15 @@ pub(crate) fn write(
     launch(kv, heads, rows, slots, None)
 }
 
-/// [`KvBlocks::write_turned`], for arguments it has checked: keys are turned on their way.
-pub(crate) fn write_turned(
+/// [`KvBlocks::write_with_rope`], with checked arguments.
+pub(crate) fn write_with_rope(
     kv: &KvBlocks,
     heads: Range<usize>,
     rows: (&Tensor, &Tensor),
     slots: &Slots,
     (table, positions): (&RopeTable, &[usize]),
 ) -> Result<()> {
-    let positions = on_device(positions, rows.0.device())?;
+    let positions = upload_positions(positions, rows.0.device())?;
     launch(kv, heads, rows, slots, Some((table, &positions)))
 }
 
@@ -36,21 +36,21 @@ fn launch(
     heads: Range<usize>,
     (k, v): (&Tensor, &Tensor),
     slots: &Slots,
-    turn: Option<(&RopeTable, &Tensor)>,
+    rope: Option<(&RopeTable, &Tensor)>,
 ) -> Result<()> {
     let dtype = kv.keys().dtype();
     let (k, v) = (k.to_dtype(dtype)?.contiguous()?, v.to_dtype(dtype)?.contiguous()?);
-    let slots = remembered::slots(slots.as_slice(), k.device())?;
-    colm_cuda::kv_write(&kv.on_gpu(), heads.start, (&k, &v), &slots, turn)
+    let slots = upload_cache::slots(slots.as_slice(), k.device())?;
+    colm_cuda::kv_write(&kv.for_gpu(), heads.start, (&k, &v), &slots, rope)
 }
 
 impl KvBlocks {
-    /// As the kernels take it.
-    pub(crate) fn on_gpu(&self) -> colm_cuda::KvBlocks<'_> {
+    /// The cache as an argument of the launchers.
+    pub(crate) fn for_gpu(&self) -> colm_cuda::KvBlocks<'_> {
         colm_cuda::KvBlocks {
             keys: self.keys(),
             values: self.values(),
-            kv_heads: self.kv_heads(),
+            kv_heads: self.kv_head_count(),
             block_size: self.block_size(),
             head_dim: self.head_dim(),
         }

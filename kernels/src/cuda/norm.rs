@@ -1,9 +1,9 @@
-//! The norms of all chains on a GPU, in one launch.
+//! RMS norm of all chains on a GPU, in one launch.
 
 use candle_core::{Result, Tensor};
 use colm_cuda::NormChain;
 
-/// [`crate::chain_rms_norm`], for arguments it has checked.
+/// [`crate::chain_rms_norm`], with checked arguments.
 pub(crate) fn chain_rms_norm(x: &[Tensor], weights: &[Tensor], eps: f64) -> Result<Vec<Tensor>> {
     let chains = x
         .iter()

@@ -1,24 +1,25 @@
-//! Rotary positions on a GPU.
+//! RoPE on a GPU.
 
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::{Device, DeviceLocation, Result, Tensor};
 use colm_cuda::RopeTable;
 
-use super::{as_u32, remembered};
+use super::{as_u32, upload_cache};
 
-/// The table in the memory of every GPU that has asked for it.
+/// Copies of the table of cosines and sines, one per GPU that uses it.
 #[derive(Debug, Default)]
-pub(crate) struct TablesOnGpus(Mutex<Vec<(DeviceLocation, RopeTable)>>);
+pub(crate) struct GpuRopeTables(Mutex<Vec<(DeviceLocation, RopeTable)>>);
 
-impl TablesOnGpus {
-    /// The table on `device`, of `cos` and `sin`, `[positions, half]` each.
+impl GpuRopeTables {
+    /// The table on `device`, made from `cos` and `sin` `[positions, half]` on first use.
     pub(crate) fn get(
         &self,
         device: &Device,
         (cos, sin): (&[f32], &[f32]),
         half: usize,
     ) -> Result<RopeTable> {
+        // A poisoned lock is safe to reuse: an entry is added in one step.
         let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, table)) = tables.iter().find(|(at, _)| *at == device.location()) {
             return Ok(table.clone());
@@ -30,21 +31,21 @@ impl TablesOnGpus {
     }
 }
 
-impl Clone for TablesOnGpus {
-    /// A clone asks anew.
+impl Clone for GpuRopeTables {
+    /// An empty set: the clone makes its own copies.
     fn clone(&self) -> Self {
         Self::default()
     }
 }
 
-/// `x` of `[rows, heads, head_dim]` turned by `positions`, all within the table.
-pub(crate) fn turn(x: &Tensor, positions: &[usize], table: &RopeTable) -> Result<Tensor> {
-    colm_cuda::rope(&x.contiguous()?, &on_device(positions, x.device())?, table)
+/// [`crate::Rope::apply`], with checked arguments.
+pub(crate) fn rope(x: &Tensor, positions: &[usize], table: &RopeTable) -> Result<Tensor> {
+    colm_cuda::rope(&x.contiguous()?, &upload_positions(positions, x.device())?, table)
 }
 
-/// Positions as the kernels take them.
-pub(super) fn on_device(positions: &[usize], device: &Device) -> Result<Tensor> {
+/// `positions` as a u32 tensor on `device`.
+pub(super) fn upload_positions(positions: &[usize], device: &Device) -> Result<Tensor> {
     let positions = as_u32(positions.iter().copied())?;
     let count = positions.len();
-    remembered::counts(positions, &[count], device)
+    upload_cache::indices(positions, &[count], device)
 }

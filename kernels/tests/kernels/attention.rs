@@ -10,18 +10,18 @@ fn range(sequence: usize, first_position: usize, rows: usize) -> QueryRange {
     QueryRange { sequence, first_position, rows }
 }
 
-/// Compares with the formula; an output may be off by `relative` of itself, for its own rounding,
-/// and a little for that of the sums.
+/// Compares with the formula. The tolerance is `relative`, for the rounding of the output, plus 1e-5
+/// for that of the sums.
 fn check(step: &Step, chains: &[ChainQueries], scale: f32, relative: f64) -> Result<()> {
     let outs = chain_attention(chains, &step.kv, &step.tables, scale)?;
     assert_eq!(outs.len(), chains.len());
-    for (place, (chain, out)) in chains.iter().zip(&outs).enumerate() {
+    for (index, (chain, out)) in chains.iter().zip(&outs).enumerate() {
         assert_eq!((out.dims(), out.dtype()), (chain.q.dims(), chain.q.dtype()));
         let expected = step.expected(chain, f64::from(scale))?;
         for (at, (&out, &expected)) in numbers(out)?.iter().zip(&expected).enumerate() {
             let error = (f64::from(out) - expected).abs();
             let allowed = 1e-5 + relative * expected.abs();
-            assert!(error <= allowed, "chain {place}, number {at}: {out}, expected {expected}");
+            assert!(error <= allowed, "chain {index}, number {at}: {out}, expected {expected}");
         }
     }
     Ok(())
@@ -42,8 +42,8 @@ fn prompts_of_unequal_length() -> Result<()> {
     Ok(())
 }
 
-/// CoLM-Air's prefix-chain prefill: every chain reads the same heads, the upper ones only at the last
-/// rows, of which one sequence asks for several.
+/// CoLM-Air's prefix-chain prefill: every chain reads the same heads, the upper chains only for the
+/// last rows. One sequence has several last rows.
 #[test]
 fn upper_chains_on_the_last_rows_only() -> Result<()> {
     let mut step = Step::new(2, &[40, 90, 17], PLAIN)?;
@@ -57,7 +57,7 @@ fn upper_chains_on_the_last_rows_only() -> Result<()> {
     check(&step, &[chain(0, &all), chain(1, &last), chain(2, &last)], 0.25, 0.0)
 }
 
-/// CoLM: every chain reads heads of its own, and a chain may be active on no row at all.
+/// CoLM: every chain reads its own heads. One chain has no rows.
 #[test]
 fn each_chain_has_its_own_heads() -> Result<()> {
     let mut step = Step::new(3, &[50, 20], Shape { kv_heads: 5, ..PLAIN })?;
@@ -84,8 +84,8 @@ fn decoding_rows_of_long_and_short_contexts() -> Result<()> {
     check(&step, &[ChainQueries { q: &q, ranges: &ranges, kv_heads: 0..2 }], 0.25, 0.0)
 }
 
-/// Scores in the hundreds, of both signs: the largest, wherever it is, must not overflow, and its
-/// weight is near 1. Scores of this size are themselves off by 1e-4, and so are the results.
+/// Scores in the hundreds, of both signs. The largest must not overflow, wherever it is; its weight is
+/// near 1. Scores of this size have an error of 1e-4, and so do the results.
 #[test]
 fn sharp_softmax() -> Result<()> {
     let mut step = Step::new(5, &[1100], PLAIN)?;
@@ -122,7 +122,7 @@ fn queries_may_be_a_strided_view() -> Result<()> {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_with_its_numbers() -> Result<()> {
+fn errors_name_the_sizes() -> Result<()> {
     let mut step = Step::new(8, &[20], PLAIN)?;
     let ranges = [range(0, 0, 20)];
     let q = step.queries(&ranges, 4, DType::F32)?;
@@ -135,20 +135,20 @@ fn what_does_not_fit_is_refused_with_its_numbers() -> Result<()> {
     type Case<'a> =
         (&'a candle_core::Tensor, QueryRange, std::ops::Range<usize>, &'a BlockTables, &'a str);
     let cases: [Case; 9] = [
-        (&other_dim, ranges[0], 0..2, good, "heads of 8, the cache of 16"),
-        (&three_heads, ranges[0], 0..2, good, "3 query heads cannot share 2"),
+        (&other_dim, ranges[0], 0..2, good, "a head_dim of 8, the cache has 16"),
+        (&three_heads, ranges[0], 0..2, good, "3 query heads are not a multiple of 2"),
         (&q, ranges[0], 1..3, good, "1..3 are not within the cache's 0..2"),
         (&q, ranges[0], 1..1, good, "1..1 are not within"),
-        (&q, range(0, 0, 19), 0..2, good, "19 rows together, the queries 20"),
+        (&q, range(0, 0, 19), 0..2, good, "19 rows in total, the queries 20"),
         (&q, range(1, 0, 20), 0..2, good, "no block table for sequence 1"),
         (&q, range(0, 5, 20), 0..2, good, "up to position 24"),
-        (&q, ranges[0], 0..2, &short, "takes 3 blocks of 8 positions, but its block table has 2"),
+        (&q, ranges[0], 0..2, &short, "needs 3 blocks of 8 positions, but its block table has 2"),
         (&q, ranges[0], 0..2, &unknown, "names block 999"),
     ];
     for (q, range, kv_heads, tables, reason) in cases {
         let chain = ChainQueries { q, ranges: &[range], kv_heads };
-        let refused = chain_attention(&[chain], &step.kv, tables, 0.25).unwrap_err().to_string();
-        assert!(refused.contains(reason) && refused.contains("chain 0"), "{refused}");
+        let error = chain_attention(&[chain], &step.kv, tables, 0.25).unwrap_err().to_string();
+        assert!(error.contains(reason) && error.contains("chain 0"), "{error}");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Writing rows to the cache.
+//! Writes to the KV cache.
 
 use candle_core::{DType, Device, Result, Tensor};
 use colm_kernels::{KvBlocks, Rope, Slots};
@@ -8,7 +8,7 @@ const HEADS: usize = 4;
 const HEAD_DIM: usize = 8;
 const BLOCK_SIZE: usize = 5;
 
-/// The host's two tensors, all -1, and the view of them.
+/// The host's two tensors, filled with -1, and the view of them.
 fn cache(dtype: DType) -> Result<(Tensor, Tensor, KvBlocks)> {
     let filled = |dims: &[usize]| Tensor::full(-1f32, dims, &Device::Cpu)?.to_dtype(dtype);
     let keys = filled(&[BLOCKS, HEADS, HEAD_DIM / 2, BLOCK_SIZE, 2])?;
@@ -17,14 +17,14 @@ fn cache(dtype: DType) -> Result<(Tensor, Tensor, KvBlocks)> {
     Ok((keys, values, kv))
 }
 
-/// `[rows, heads, HEAD_DIM]` counting up from `first`.
+/// `[rows, heads, HEAD_DIM]` of consecutive numbers from `first` on.
 fn counting(first: usize, rows: usize, heads: usize) -> Result<Tensor> {
     let numbers: Vec<f32> = (first..first + rows * heads * HEAD_DIM).map(|n| n as f32).collect();
     Tensor::from_vec(numbers, (rows, heads, HEAD_DIM), &Device::Cpu)
 }
 
-/// What the host's tensor of keys holds for (slot, head), read as [blocks, kv_heads, head_dim,
-/// block_size]: a block of up to 32 positions has them side by side.
+/// The key of a slot and head in the host's tensor. In a block of up to 32 positions all of them are
+/// interleaved, so the layout is [blocks, kv_heads, head_dim, block_size].
 fn key(host: &Tensor, slot: usize, head: usize) -> Result<Vec<f32>> {
     let tiles = host.reshape((BLOCKS, HEADS, HEAD_DIM, BLOCK_SIZE))?.to_dtype(DType::F32)?;
     tiles
@@ -35,15 +35,15 @@ fn key(host: &Tensor, slot: usize, head: usize) -> Result<Vec<f32>> {
         .to_vec1()
 }
 
-/// What the host's tensor of values holds, read as [blocks, kv_heads, block_size, head_dim]: a head
-/// of up to 32 numbers is one panel.
+/// The value of a slot and head in the host's tensor. A head of up to 32 numbers is one panel, so the
+/// layout is [blocks, kv_heads, block_size, head_dim].
 fn value(host: &Tensor, slot: usize, head: usize) -> Result<Vec<f32>> {
     let tiles = host.reshape((BLOCKS, HEADS, BLOCK_SIZE, HEAD_DIM))?.to_dtype(DType::F32)?;
     tiles.get(slot / BLOCK_SIZE)?.get(head)?.get(slot % BLOCK_SIZE)?.to_vec1()
 }
 
 #[test]
-fn rows_stand_in_their_slots_and_heads_and_nowhere_else() -> Result<()> {
+fn rows_are_written_to_their_slots_and_heads_only() -> Result<()> {
     for dtype in [DType::F32, DType::BF16, DType::F16] {
         let (keys, values, kv) = cache(dtype)?;
         let slots = [14, -1, 3, 7];
@@ -80,40 +80,41 @@ fn rows_may_be_strided_views_and_of_another_dtype() -> Result<()> {
 }
 
 #[test]
-fn keys_are_turned_on_their_way() -> Result<()> {
+fn rope_is_applied_to_written_keys() -> Result<()> {
     let (keys, values, kv) = cache(DType::F32)?;
     let rope = Rope::new(HEAD_DIM, 1e4, 100, None)?;
     let (k, v, positions) = (counting(0, 2, 2)?, counting(50, 2, 2)?, [99, 7]);
     let slots = Slots::new(vec![4, 11]);
-    kv.write_turned(1..3, &k, &v, &slots, &rope, &positions)?;
-    let turned = rope.apply(&k, &positions)?;
+    kv.write_with_rope(1..3, &k, &v, &slots, &rope, &positions)?;
+    let rotated = rope.apply(&k, &positions)?;
     for (row, slot) in [4, 11].into_iter().enumerate() {
         for head in 0..2 {
             let expected = |x: &Tensor| x.get(row)?.get(head)?.to_vec1::<f32>();
-            assert_eq!(key(&keys, slot, 1 + head)?, expected(&turned)?);
+            assert_eq!(key(&keys, slot, 1 + head)?, expected(&rotated)?);
             assert_eq!(value(&values, slot, 1 + head)?, expected(&v)?);
         }
     }
-    let beyond = kv.write_turned(1..3, &k, &v, &slots, &rope, &[100, 7]).unwrap_err().to_string();
+    let beyond =
+        kv.write_with_rope(1..3, &k, &v, &slots, &rope, &[100, 7]).unwrap_err().to_string();
     assert!(beyond.contains("position 100"), "{beyond}");
     Ok(())
 }
 
 #[test]
-fn a_refused_write_writes_nothing() -> Result<()> {
+fn a_failed_write_changes_nothing() -> Result<()> {
     let (keys, values, kv) = cache(DType::F32)?;
     let rows = counting(0, 2, 2)?;
     let slots = Slots::new(vec![0, 1]);
-    let refusals = [
+    let failures = [
         (kv.write(0..2, &rows, &rows, &Slots::new(vec![0, 15])), "row 1 has slot 15"),
         (kv.write(0..2, &rows, &rows, &Slots::new(vec![0])), "at 1 slots"),
         (kv.write(0..3, &rows, &rows, &slots), "[2, 3, 8]"),
         (kv.write(3..5, &rows, &rows, &slots), "3..5 are not within the cache's 0..4"),
         (kv.write(0..2, &rows, &rows.narrow(2, 0, 4)?, &slots), "v must be"),
     ];
-    for (refused, reason) in refusals {
-        let refused = refused.unwrap_err().to_string();
-        assert!(refused.contains(reason), "{refused}");
+    for (result, reason) in failures {
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
     }
     for host in [keys, values] {
         assert!(crate::reference::numbers(&host)?.iter().all(|&number| number == -1.0));
@@ -122,7 +123,7 @@ fn a_refused_write_writes_nothing() -> Result<()> {
 }
 
 #[test]
-fn host_tensors_that_do_not_fit_are_refused() -> Result<()> {
+fn host_tensors_of_other_shapes_are_errors() -> Result<()> {
     let new = |dims: &[usize], dtype| Tensor::zeros(dims, dtype, &Device::Cpu);
     let f32 = DType::F32;
     let keys = new(&[3, 4, 2, 5, 4], f32)?;
@@ -137,8 +138,8 @@ fn host_tensors_that_do_not_fit_are_refused() -> Result<()> {
         (new(&[3, 4, 2, 5, 4], DType::U8)?, new(&[3, 4, 8, 5], DType::U8)?, 8, "not U8"),
     ];
     for (keys, values, head_dim, reason) in cases {
-        let refused = KvBlocks::from_host(&keys, &values, head_dim).unwrap_err().to_string();
-        assert!(refused.contains(reason), "{refused}");
+        let error = KvBlocks::from_host(&keys, &values, head_dim).unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
     }
     Ok(())
 }
@@ -150,7 +151,10 @@ fn slots_and_tables_are_read_in_the_hosts_form() -> Result<()> {
     assert!(Slots::from_tensor(&slots.to_dtype(DType::U32)?).is_err());
     let tables = Tensor::new(&[[4u32, 5], [9, 0]], &Device::Cpu)?;
     let read = colm_kernels::BlockTables::from_tensor(&tables)?;
-    assert_eq!((read.sequences(), read.blocks(1), read.blocks(2)), (2, Some(&[9, 0][..]), None));
+    assert_eq!(
+        (read.sequence_count(), read.blocks(1), read.blocks(2)),
+        (2, Some(&[9, 0][..]), None)
+    );
     assert!(colm_kernels::BlockTables::from_tensor(&slots).is_err());
     Ok(())
 }

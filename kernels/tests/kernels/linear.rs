@@ -1,4 +1,4 @@
-//! The linear layers against sums in f64, and that a row's bits are its own.
+//! The linear layers against sums in f64, and the independence of a row's bits from other rows.
 
 use candle_core::{DType, Device, Result, Tensor};
 use colm_kernels::{
@@ -19,28 +19,28 @@ pub(crate) fn random(rng: &mut StdRng, dims: &[usize], dtype: DType) -> Result<T
 }
 
 /// W_i of `[outputs[i], widths[0] + .. + widths[i]]`, and b_i.
-fn blocks(
+fn matrices(
     rng: &mut StdRng,
     outputs: &[usize],
     dtype: DType,
     bias: bool,
 ) -> Result<Vec<(Tensor, Option<Tensor>)>> {
     let mut inputs = 0;
-    let blocks = outputs.iter().zip(WIDTHS).map(|(&outputs, width)| {
+    let matrices = outputs.iter().zip(WIDTHS).map(|(&outputs, width)| {
         inputs += width;
         let weight = random(rng, &[outputs, inputs], dtype)?;
         Ok((weight, bias.then(|| random(rng, &[outputs], dtype)).transpose()?))
     });
-    blocks.collect()
+    matrices.collect()
 }
 
-/// Chain i of `x` has the rows `rows[i]`.
+/// x of chain i has the rows `rows[i]`.
 fn x(rng: &mut StdRng, rows: &[Vec<usize>]) -> Result<Vec<Tensor>> {
     let x = rows.iter().zip(WIDTHS);
     x.map(|(rows, width)| random(rng, &[rows.len(), width], DType::F32)).collect()
 }
 
-/// `[rows of chain, outputs]` by the formula.
+/// The formula: `[rows of chain, outputs]`.
 pub(crate) fn expected(
     x: &[Tensor],
     rows: &[Vec<usize>],
@@ -75,7 +75,7 @@ pub(crate) fn assert_close(found: &Tensor, expected: &[f64], what: &str) -> Resu
     Ok(())
 }
 
-/// A prompt's rows: the upper chains on fewer of them, the last two on the same.
+/// Rows of a prompt. The upper chains have fewer, and the last two have the same.
 pub(crate) fn ragged() -> Vec<Vec<usize>> {
     let upper: Vec<usize> = (0..40).filter(|row| row % 3 == 1).collect();
     vec![(0..40).collect(), upper.clone(), upper]
@@ -88,16 +88,16 @@ fn every_chain_reads_the_chains_below_at_its_own_rows() -> Result<()> {
             for bias in [false, true] {
                 let mut rng = StdRng::seed_from_u64(5);
                 let x = x(&mut rng, &rows)?;
-                let all = blocks(&mut rng, &OUTPUTS, dtype, bias)?;
-                // As in Air's keys: one chain has an output.
-                let first = blocks(&mut rng, &[100], dtype, bias)?;
+                let all = matrices(&mut rng, &OUTPUTS, dtype, bias)?;
+                // Like the keys of CoLM-Air: only one chain has an output.
+                let first = matrices(&mut rng, &[100], dtype, bias)?;
                 let layers = [ChainWeights::pack(&all)?, ChainWeights::pack(&first)?];
                 let found =
                     chain_linear(&x, &ChainRows::new(&rows)?, &layers.each_ref().map(|w| w))?;
                 assert_eq!((found[0].len(), found[1].len()), (3, 1));
-                for (chain, block) in all.iter().enumerate() {
+                for (chain, matrix) in all.iter().enumerate() {
                     let what = format!("{dtype:?}, bias {bias}, chain {chain}");
-                    assert_close(&found[0][chain], &expected(&x, &rows, block, chain)?, &what)?;
+                    assert_close(&found[0][chain], &expected(&x, &rows, matrix, chain)?, &what)?;
                 }
                 assert_close(&found[1][0], &expected(&x, &rows, &first[0], 0)?, "one chain")?;
             }
@@ -111,11 +111,11 @@ fn a_model_of_fewer_chains_reads_the_first_weights() -> Result<()> {
     let mut rng = StdRng::seed_from_u64(6);
     let rows = vec![vec![0, 1, 2]; 2];
     let x = x(&mut rng, &rows)?;
-    let blocks = blocks(&mut rng, &OUTPUTS, DType::F32, false)?;
-    let weights = ChainWeights::pack(&blocks)?;
+    let matrices = matrices(&mut rng, &OUTPUTS, DType::F32, false)?;
+    let weights = ChainWeights::pack(&matrices)?;
     let found = chain_linear(&x, &ChainRows::same(2, 3), &[&weights])?.remove(0);
     assert_eq!(found.len(), 2);
-    assert_close(&found[1], &expected(&x, &rows, &blocks[1], 1)?, "chain 1")
+    assert_close(&found[1], &expected(&x, &rows, &matrices[1], 1)?, "chain 1")
 }
 
 #[test]
@@ -123,14 +123,14 @@ fn the_residual_is_added() -> Result<()> {
     let mut rng = StdRng::seed_from_u64(7);
     let rows = ragged();
     let x = x(&mut rng, &rows)?;
-    let blocks = blocks(&mut rng, &OUTPUTS, DType::BF16, true)?;
+    let matrices = matrices(&mut rng, &OUTPUTS, DType::BF16, true)?;
     let residual = rows.iter().zip(OUTPUTS);
     let residual = residual.map(|(rows, width)| random(&mut rng, &[rows.len(), width], DType::F32));
     let residual = residual.collect::<Result<Vec<_>>>()?;
-    let weights = ChainWeights::pack(&blocks)?;
+    let weights = ChainWeights::pack(&matrices)?;
     let found = chain_linear_add(&x, &ChainRows::new(&rows)?, &weights, &residual)?;
-    for (chain, block) in blocks.iter().enumerate() {
-        let mut expected = expected(&x, &rows, block, chain)?;
+    for (chain, matrix) in matrices.iter().enumerate() {
+        let mut expected = expected(&x, &rows, matrix, chain)?;
         for (number, residual) in expected.iter_mut().zip(numbers(&residual[chain])?) {
             *number += f64::from(residual);
         }
@@ -140,12 +140,12 @@ fn the_residual_is_added() -> Result<()> {
 }
 
 #[test]
-fn gate_and_up_meet_in_silu() -> Result<()> {
+fn gated_layers() -> Result<()> {
     let mut rng = StdRng::seed_from_u64(8);
     let rows = ragged();
     let x = x(&mut rng, &rows)?;
-    let gate = blocks(&mut rng, &OUTPUTS, DType::F16, true)?;
-    let up = blocks(&mut rng, &OUTPUTS, DType::F16, true)?;
+    let gate = matrices(&mut rng, &OUTPUTS, DType::F16, true)?;
+    let up = matrices(&mut rng, &OUTPUTS, DType::F16, true)?;
     let packed = [ChainWeights::pack(&gate)?, ChainWeights::pack(&up)?];
     let found = chain_gated(&x, &ChainRows::new(&rows)?, &packed[0], &packed[1])?;
     for chain in 0..3 {
@@ -153,7 +153,7 @@ fn gate_and_up_meet_in_silu() -> Result<()> {
         let ups = expected(&x, &rows, &up[chain], chain)?;
         let gated: Vec<f64> =
             gates.iter().zip(ups).map(|(gate, up)| gate / (1. + (-gate).exp()) * up).collect();
-        // Products of up to 10 x 10: twice the sums' own tolerance times 10.
+        // The factors are up to 10 in size: 10 times the tolerance of both sums.
         let found = numbers(&found[chain])?;
         for (found, expected) in found.iter().zip(&gated) {
             assert!((f64::from(*found) - expected).abs() < 4e-4, "{found}, not {expected}");
@@ -162,9 +162,9 @@ fn gate_and_up_meet_in_silu() -> Result<()> {
     Ok(())
 }
 
-/// Wide and deep enough that prompts are cut into several tasks and pieces.
+/// Large enough that prompts are split into several tasks and micro-panels.
 #[test]
-fn a_row_is_the_same_alone_and_in_any_company() -> Result<()> {
+fn a_row_does_not_depend_on_the_other_rows() -> Result<()> {
     for dtype in [DType::F32, DType::BF16, DType::F16] {
         let mut rng = StdRng::seed_from_u64(9);
         let weights = ChainWeights::pack(&[(random(&mut rng, &[300, 600], dtype)?, None)])?;
@@ -188,21 +188,21 @@ fn a_row_is_the_same_alone_and_in_any_company() -> Result<()> {
 }
 
 #[test]
-fn packed_weights_come_out_as_they_went_in() -> Result<()> {
+fn unpacking_inverts_packing() -> Result<()> {
     for dtype in [DType::F32, DType::BF16, DType::F16] {
         let mut rng = StdRng::seed_from_u64(10);
-        let blocks = blocks(&mut rng, &OUTPUTS, dtype, true)?;
-        let weights = ChainWeights::pack(&blocks)?;
+        let matrices = matrices(&mut rng, &OUTPUTS, dtype, true)?;
+        let weights = ChainWeights::pack(&matrices)?;
         assert_eq!(weights.shapes(), [(33, 70), (64, 270), (5, 310)]);
         let Unpacked::Floats(unpacked) = weights.unpack()? else { panic!("not floats") };
-        for ((weight, bias), (packed, packed_bias)) in unpacked.iter().zip(&blocks) {
+        for ((weight, bias), (packed, packed_bias)) in unpacked.iter().zip(&matrices) {
             assert_eq!(weight.dtype(), dtype);
             assert_eq!(numbers(weight)?, numbers(packed)?);
             let biases = [bias, packed_bias].map(|bias| numbers(bias.as_ref().unwrap()).unwrap());
             assert_eq!(biases[0], biases[1]);
         }
         let rows = weights.rows(0, &[32, 0, 5])?.to_vec2::<f32>()?;
-        let all = blocks[0].0.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        let all = matrices[0].0.to_dtype(DType::F32)?.to_vec2::<f32>()?;
         assert_eq!(rows, [all[32].clone(), all[0].clone(), all[5].clone()]);
         assert!(weights.rows(0, &[33]).is_err());
     }
@@ -210,7 +210,7 @@ fn packed_weights_come_out_as_they_went_in() -> Result<()> {
 }
 
 #[test]
-fn what_does_not_fit_is_refused() -> Result<()> {
+fn errors_name_the_reason() -> Result<()> {
     let new = |dims: &[usize], dtype| Tensor::zeros(dims, dtype, &Device::Cpu);
     let f32 = DType::F32;
     let packed = |dims: &[usize]| ChainWeights::pack(&[(new(dims, f32)?, None)]);
@@ -232,16 +232,16 @@ fn what_does_not_fit_is_refused() -> Result<()> {
         (chain_linear(&[new(&[2, 8], DType::F16)?], &rows, &[&weights]).err(), "not f32"),
         (
             chain_linear_add(&[new(&[2, 8], f32)?], &rows, &weights, &[new(&[2, 3], f32)?]).err(),
-            "is to be added to",
+            "needs a residual of",
         ),
         (
             chain_gated(&[new(&[2, 8], f32)?], &rows, &weights, &packed(&[5, 8])?).err(),
             "the same shapes",
         ),
     ];
-    for (refused, reason) in cases {
-        let refused = refused.expect(reason).to_string();
-        assert!(refused.contains(reason), "{refused}");
+    for (error, reason) in cases {
+        let error = error.expect(reason).to_string();
+        assert!(error.contains(reason), "{error}");
     }
     Ok(())
 }

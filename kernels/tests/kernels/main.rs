@@ -1,4 +1,4 @@
-//! Every public function of the crate, against its formula in f64 or its promise.
+//! Every public function of the crate, against its formula in f64 or its documented guarantees.
 
 mod attention;
 mod kv_blocks;

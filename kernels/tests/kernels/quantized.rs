@@ -1,4 +1,4 @@
-//! Linear layers of quantized weights: their products are those of the weights that ggml dequantizes.
+//! Linear layers of quantized weights: their products equal those of the weights that ggml dequantizes.
 
 use std::borrow::Cow;
 
@@ -27,7 +27,7 @@ const DTYPES: [GgmlDType; 8] = [
 const WIDTHS: [usize; 3] = [256, 512, 256];
 const OUTPUTS: [usize; 3] = [70, 33, 5];
 
-/// W_i of `[OUTPUTS[i], WIDTHS[0] + .. + WIDTHS[i]]`, small enough that sums of products stay near 1.
+/// W_i of `[OUTPUTS[i], WIDTHS[0] + .. + WIDTHS[i]]`, scaled so that outputs are near 1.
 fn blocks(rng: &mut StdRng, dtype: GgmlDType) -> Result<Vec<QTensor>> {
     let mut inputs = 0;
     let blocks = OUTPUTS.iter().zip(WIDTHS).map(|(&outputs, width)| {
@@ -38,8 +38,8 @@ fn blocks(rng: &mut StdRng, dtype: GgmlDType) -> Result<Vec<QTensor>> {
     blocks.collect()
 }
 
-/// Any bytes make a matrix, but for the numbers of 16 bits: a scale may not be infinite.
-fn of_any_bytes(rng: &mut StdRng, shape: (usize, usize), dtype: GgmlDType) -> Result<QTensor> {
+/// A matrix of random bytes, except that the f16 scales are finite.
+fn random_bytes(rng: &mut StdRng, shape: (usize, usize), dtype: GgmlDType) -> Result<QTensor> {
     let scales: &[usize] = match dtype {
         GgmlDType::Q4_0 | GgmlDType::Q5_0 | GgmlDType::Q8_0 => &[0],
         GgmlDType::Q6K => &[208],
@@ -72,13 +72,13 @@ fn bits(x: &Tensor) -> Result<Vec<u32>> {
     Ok(numbers(x)?.into_iter().map(f32::to_bits).collect())
 }
 
-/// All numbers of rows that a task can have, and chains of unequal ones.
+/// Every row count up to more than a register tile, and chains of different counts.
 fn rows() -> impl Iterator<Item = Vec<Vec<usize>>> {
     let same = (1..=13).map(|rows| vec![(0..rows).collect(); 3]);
     same.chain([ragged(), vec![vec![0, 1], vec![1], vec![]]])
 }
 
-/// Close to sums in f64, and to the last bit those that weights of f32 give.
+/// Close to sums in f64, and bit-identical to products with f32 weights.
 #[test]
 fn products_are_those_of_the_dequantized_weights() -> Result<()> {
     for dtype in DTYPES {
@@ -102,12 +102,12 @@ fn products_are_those_of_the_dequantized_weights() -> Result<()> {
     Ok(())
 }
 
-/// Rows that are zero but for one input pick out the weights: one at a time and all in one prompt.
+/// Rows with a single nonzero input select the weights, both one row at a time and all in one prompt.
 #[test]
-fn any_bytes_are_dequantized_as_ggml_does() -> Result<()> {
+fn random_bytes_are_dequantized_as_ggml_does() -> Result<()> {
     for dtype in DTYPES {
         let mut rng = StdRng::seed_from_u64(21);
-        let block = of_any_bytes(&mut rng, (40, 512), dtype)?;
+        let block = random_bytes(&mut rng, (40, 512), dtype)?;
         let expected = numbers(&block.dequantize(&Device::Cpu)?.t()?)?;
         let weights = ChainWeights::pack_quantized(&[block])?;
         let x = Tensor::eye(512, DType::F32, &Device::Cpu)?;
@@ -123,7 +123,7 @@ fn any_bytes_are_dequantized_as_ggml_does() -> Result<()> {
 }
 
 #[test]
-fn sums_are_gated_and_added_to() -> Result<()> {
+fn gated_layers_and_residuals() -> Result<()> {
     for dtype in DTYPES {
         let mut rng = StdRng::seed_from_u64(22);
         let [gate, up] = [blocks(&mut rng, dtype)?, blocks(&mut rng, dtype)?];
@@ -154,9 +154,9 @@ fn sums_are_gated_and_added_to() -> Result<()> {
     Ok(())
 }
 
-/// Wide and deep enough that prompts are cut into several tasks and pieces.
+/// Large enough that prompts are split into several tasks and micro-panels.
 #[test]
-fn a_row_is_the_same_alone_and_in_any_company() -> Result<()> {
+fn a_row_does_not_depend_on_the_other_rows() -> Result<()> {
     for dtype in DTYPES {
         let mut rng = StdRng::seed_from_u64(23);
         let weight = QTensor::quantize(&random(&mut rng, &[300, 768], DType::F32)?, dtype)?;
@@ -174,11 +174,11 @@ fn a_row_is_the_same_alone_and_in_any_company() -> Result<()> {
 }
 
 #[test]
-fn the_bytes_come_out_as_they_went_in() -> Result<()> {
+fn unpacking_inverts_packing() -> Result<()> {
     for dtype in DTYPES {
         let mut rng = StdRng::seed_from_u64(24);
         let blocks = [(70, 256), (32, 512), (1, 1024)];
-        let blocks = blocks.map(|shape| of_any_bytes(&mut rng, shape, dtype).unwrap());
+        let blocks = blocks.map(|shape| random_bytes(&mut rng, shape, dtype).unwrap());
         let weights = ChainWeights::pack_quantized(&blocks)?;
         assert_eq!(weights.shapes(), [(70, 256), (32, 512), (1, 1024)]);
         let Unpacked::Quantized(unpacked) = weights.unpack()? else { panic!("not quantized") };
@@ -192,7 +192,7 @@ fn the_bytes_come_out_as_they_went_in() -> Result<()> {
 }
 
 #[test]
-fn what_does_not_fit_is_refused() -> Result<()> {
+fn errors_name_the_reason() -> Result<()> {
     let zeros = |shape: (usize, usize), dtype| {
         QTensor::quantize(&Tensor::zeros(shape, DType::F32, &Device::Cpu)?, dtype)
     };
@@ -212,13 +212,13 @@ fn what_does_not_fit_is_refused() -> Result<()> {
         (packed(GgmlDType::Q2K).err(), "Q2K are not supported: Q4_0"),
         (ChainWeights::pack_quantized(&mixed).err(), "weights of Q4K and of Q8_0 in one layer"),
         (ChainWeights::pack_quantized(&narrower).err(), "at least the inputs of the chain below"),
-        (ChainWeights::pack_quantized(&[short]).err(), "of 432 bytes is no matrix of Q4K"),
-        (together(&q8_0), "alike"),
-        (together(&floats), "alike"),
+        (ChainWeights::pack_quantized(&[short]).err(), "of 432 bytes is not a matrix of Q4K"),
+        (together(&q8_0), "in one format"),
+        (together(&floats), "in one format"),
     ];
-    for (refused, reason) in cases {
-        let refused = refused.expect(reason).to_string();
-        assert!(refused.contains(reason), "{refused}");
+    for (error, reason) in cases {
+        let error = error.expect(reason).to_string();
+        assert!(error.contains(reason), "{error}");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Attention as the formula has it, in f64: no tiles, no online softmax, no paging.
+//! The formula of attention in f64: no tiles, no online softmax, no paging.
 
 use candle_core::{DType, Device, Result, Tensor};
 use colm_kernels::{BlockTables, ChainQueries, KvBlocks, QueryRange, Slots};
@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
-/// Some sequences whose keys and values are in a paged cache, and beside it in plain vectors.
+/// Sequences with keys and values in a paged KV cache, and the same in plain vectors.
 pub struct Step {
     pub kv: KvBlocks,
     pub tables: BlockTables,
@@ -14,7 +14,7 @@ pub struct Step {
     pub rng: StdRng,
 }
 
-/// `[positions, kv_heads, head_dim]`, already rounded to the dtype of the cache.
+/// `[positions, kv_heads, head_dim]`, rounded to the dtype of the cache.
 pub struct Sequence {
     keys: Vec<f32>,
     values: Vec<f32>,
@@ -28,14 +28,14 @@ pub struct Shape {
 }
 
 impl Step {
-    /// Sequences of random keys and values from `seed`, in blocks handed out in random order. What is not
-    /// written is NaN, so that reading it shows.
+    /// Sequences with random keys and values, in KV blocks in random order. The cache is NaN where
+    /// nothing was written, so that reading there is detected.
     pub fn new(seed: u64, lengths: &[usize], shape: Shape) -> Result<Self> {
         let Shape { kv_heads, head_dim, block_size, dtype } = shape;
         let mut rng = StdRng::seed_from_u64(seed);
         let needed: usize = lengths.iter().map(|length| length.div_ceil(block_size)).sum();
         let mut free: Vec<u32> = (0..needed as u32 + 3).collect();
-        // Its own generator: the contents are the same whatever the blocks.
+        // A generator of its own: the numbers do not depend on the order of the blocks.
         free.shuffle(&mut StdRng::seed_from_u64(needed as u64));
         let kv = empty_cache(free.len(), &Shape { dtype, ..shape })?;
         let mut tables = Vec::new();
@@ -60,7 +60,7 @@ impl Step {
         random(&mut self.rng, (rows, heads, self.kv.head_dim()), dtype)
     }
 
-    /// `[active rows, heads_i, head_dim]` of one chain, by the formula.
+    /// The formula for one chain: `[active rows, heads_i, head_dim]`.
     pub fn expected(&self, chain: &ChainQueries, scale: f64) -> Result<Vec<f64>> {
         let (_, heads, head_dim) = chain.q.dims3()?;
         let q = numbers(chain.q)?;
@@ -88,7 +88,7 @@ impl Step {
     ) -> Vec<f64> {
         let head_dim = q.len();
         let Sequence { keys, values } = &self.sequences[sequence];
-        let start = |at: usize| (at * self.kv.kv_heads() + kv_head) * head_dim;
+        let start = |at: usize| (at * self.kv.kv_head_count() + kv_head) * head_dim;
         let scores: Vec<f64> = (0..=position)
             .map(|at| &keys[start(at)..][..head_dim])
             .map(|key| q.iter().zip(key).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum::<f64>())
@@ -106,7 +106,7 @@ impl Step {
     }
 }
 
-/// A cache of the host's shapes, all NaN.
+/// A cache in the host's shapes, filled with NaN.
 pub fn empty_cache(blocks: usize, shape: &Shape) -> Result<KvBlocks> {
     let &Shape { kv_heads, head_dim, block_size, dtype } = shape;
     let x = 4;

@@ -1,11 +1,11 @@
-//! A row's attention is the same to the last bit in any company: what makes a greedy answer the same
-//! alone and in a batch.
+//! The bits of a row's attention do not depend on the other rows of the step. This makes a greedy answer
+//! the same alone and in a batch.
 
 use crate::reference::{numbers, Shape, Step};
 use candle_core::{DType, Result, Tensor};
 use colm_kernels::{chain_attention, with_threads, ChainQueries, QueryRange};
 
-/// Longer than what one task sweeps, and no multiple of anything.
+/// Longer than a split, and not a multiple of any tile.
 const LENGTHS: [usize; 3] = [1301, 77, 530];
 const HEADS: usize = 3;
 const HEAD_DIM: usize = 24;
@@ -23,7 +23,7 @@ fn whole(sequence: usize) -> QueryRange {
 }
 
 fn attend(step: &Step, q: &Tensor, ranges: &[QueryRange]) -> Result<Vec<u32>> {
-    let kv_heads = 0..step.kv.kv_heads();
+    let kv_heads = 0..step.kv.kv_head_count();
     let chain = ChainQueries { q, ranges, kv_heads };
     let out = chain_attention(&[chain], &step.kv, &step.tables, 0.2)?;
     Ok(numbers(&out[0])?.into_iter().map(f32::to_bits).collect())
@@ -46,7 +46,7 @@ fn alone_and_in_a_batch() -> Result<()> {
     Ok(())
 }
 
-/// A prompt in one piece, in chunks of several sizes, and every row by itself as decoding would.
+/// A prompt in one piece, in chunks of several sizes, and row by row as in decoding.
 #[test]
 fn in_chunks_of_any_size() -> Result<()> {
     for kv_heads in [1, 3] {
@@ -78,7 +78,7 @@ fn on_any_number_of_threads() -> Result<()> {
     Ok(())
 }
 
-/// The same contents in blocks of another size, handed out in another order.
+/// The same keys and values in KV blocks of another size and order.
 #[test]
 fn in_any_blocks() -> Result<()> {
     let in_blocks_of = |block_size| {
@@ -90,7 +90,7 @@ fn in_any_blocks() -> Result<()> {
     Ok(())
 }
 
-/// Chains that read the same heads at the same rows are attended together.
+/// Chains that read the same heads on the same rows share a query tile.
 #[test]
 fn with_chains_of_several_widths_beside_it() -> Result<()> {
     for kv_heads in [1, 3] {

@@ -1,4 +1,4 @@
-//! The norm, rotary positions and the gated activation against their formulas in f64.
+//! RMS norm, RoPE and the gated activation against their formulas in f64.
 
 use crate::reference::{numbers, random};
 use candle_core::{DType, Device, Result, Tensor};
@@ -6,7 +6,7 @@ use colm_kernels::{chain_rms_norm, silu_mul, Llama3Scaling, Rope};
 use rand::rngs::StdRng;
 use rand::SeedableRng;
 
-/// Dtypes and what rounding to them may do, relatively.
+/// Dtypes and their relative rounding error.
 const DTYPES: [(DType, f64); 3] =
     [(DType::F32, 0.0), (DType::BF16, 1.0 / 256.0), (DType::F16, 1.0 / 2048.0)];
 
@@ -20,7 +20,7 @@ fn check(out: &Tensor, expected: &[f64], rounding: f64) -> Result<()> {
     Ok(())
 }
 
-/// `[rows, width]`, part of something wider.
+/// `[rows, width]`, a slice of a wider tensor.
 fn strided(seed: u64, rows: usize, width: usize, dtype: DType) -> Result<Tensor> {
     let wide = random(&mut StdRng::seed_from_u64(seed), (rows, width + 7, 1), dtype)?;
     wide.squeeze(2)?.narrow(1, 3, width)
@@ -32,7 +32,7 @@ fn norm_is_over_the_chain() -> Result<()> {
         let (rows, hidden, eps) = (40, 515, 1e-2);
         let x = strided(1, rows, hidden, dtype)?;
         let weight = strided(2, 1, hidden, dtype)?.squeeze(0)?;
-        // A chain of another width beside it, and the weight of one that has no rows here.
+        // A second chain of another width, and the weight of a third without rows.
         let (narrow, ones) = (strided(8, 3, 16, dtype)?, strided(9, 1, 16, dtype)?.squeeze(0)?);
         let weights = [weight.clone(), ones.clone(), ones.clone()];
         let outs = chain_rms_norm(&[x.clone(), narrow.clone()], &weights, eps)?;
@@ -54,7 +54,7 @@ fn norm_is_over_the_chain() -> Result<()> {
 }
 
 #[test]
-fn norm_refuses_a_weight_of_another_width() -> Result<()> {
+fn a_norm_weight_of_another_width_is_an_error() -> Result<()> {
     let x = strided(1, 2, 8, DType::F32)?;
     let weight = strided(2, 1, 4, DType::F32)?.squeeze(0)?;
     let right = strided(3, 1, 8, DType::F32)?.squeeze(0)?;
@@ -62,9 +62,9 @@ fn norm_refuses_a_weight_of_another_width() -> Result<()> {
         let own = |tensors: &[&Tensor]| tensors.iter().map(|&x| x.clone()).collect::<Vec<_>>();
         chain_rms_norm(&own(x), &own(weights), 1e-6)
     };
-    let refused = norm(&[&x, &x], &[&right, &weight]).unwrap_err().to_string();
-    assert!(refused.contains("chain 1: ") && refused.contains("[2, 8]"), "{refused}");
-    assert!(refused.contains("[4]"), "{refused}");
+    let error = norm(&[&x, &x], &[&right, &weight]).unwrap_err().to_string();
+    assert!(error.contains("chain 1: ") && error.contains("[2, 8]"), "{error}");
+    assert!(error.contains("[4]"), "{error}");
     assert!(norm(&[&x, &x], &[&right]).is_err());
     assert!(norm(&[&x.to_dtype(DType::F64)?], &[&right]).is_err());
     Ok(())
@@ -94,7 +94,7 @@ fn silu_of_the_extremes() -> Result<()> {
     Ok(())
 }
 
-fn turned(x: &[f32], position: usize, frequency: impl Fn(usize) -> f64) -> Vec<f64> {
+fn rotated(x: &[f32], position: usize, frequency: impl Fn(usize) -> f64) -> Vec<f64> {
     let half = x.len() / 2;
     let mut out = vec![0.0; x.len()];
     for j in 0..half {
@@ -107,7 +107,7 @@ fn turned(x: &[f32], position: usize, frequency: impl Fn(usize) -> f64) -> Vec<f
 }
 
 #[test]
-fn rope_turns_halves_by_position() -> Result<()> {
+fn rope_rotates_pairs_of_halves() -> Result<()> {
     let (heads, head_dim, theta) = (3, 10, 5e5f64);
     let rope = Rope::new(head_dim, theta, 3000, None)?;
     let positions = [0, 1, 2999, 17, 5];
@@ -120,9 +120,9 @@ fn rope_turns_halves_by_position() -> Result<()> {
         let expected: Vec<f64> = numbers(&x)?
             .chunks(head_dim)
             .enumerate()
-            .flat_map(|(row, x)| turned(x, positions[row / heads], frequency))
+            .flat_map(|(row, x)| rotated(x, positions[row / heads], frequency))
             .collect();
-        // A turned number can be small though what it is made of is not.
+        // A rotated number can be small although its inputs are not.
         let out = numbers(&out)?;
         for (&out, &expected) in out.iter().zip(&expected) {
             assert!((f64::from(out) - expected).abs() <= 2e-6 + 2.0 * rounding, "{out} {expected}");
@@ -131,7 +131,7 @@ fn rope_turns_halves_by_position() -> Result<()> {
     Ok(())
 }
 
-/// As transformers computes it: by wavelength, with the stretch between the two bounds interpolated.
+/// As transformers computes it: by wavelength, with interpolation between the two bounds.
 #[test]
 fn rope_with_llama3_scaling() -> Result<()> {
     let scaling = Llama3Scaling {
@@ -155,15 +155,15 @@ fn rope_with_llama3_scaling() -> Result<()> {
         }
     };
     let x = random(&mut StdRng::seed_from_u64(6), (1, 1, head_dim), DType::F32)?;
-    check(&rope.apply(&x, &[199])?, &turned(&numbers(&x)?, 199, frequency), 0.0)
+    check(&rope.apply(&x, &[199])?, &rotated(&numbers(&x)?, 199, frequency), 0.0)
 }
 
 #[test]
-fn rope_refuses_what_it_has_no_table_for() -> Result<()> {
+fn invalid_arguments_of_rope_are_errors() -> Result<()> {
     let rope = Rope::new(8, 1e4, 100, None)?;
     let x = random(&mut StdRng::seed_from_u64(7), (2, 1, 8), DType::F32)?;
-    let refused = rope.apply(&x, &[3, 100]).unwrap_err().to_string();
-    assert!(refused.contains("position 100") && refused.contains("100 positions"), "{refused}");
+    let error = rope.apply(&x, &[3, 100]).unwrap_err().to_string();
+    assert!(error.contains("position 100") && error.contains("100 positions"), "{error}");
     assert!(rope.apply(&x, &[3]).is_err());
     assert!(rope.apply(&x.narrow(2, 0, 4)?, &[3, 4]).is_err());
     assert!(Rope::new(7, 1e4, 100, None).is_err());

@@ -1,21 +1,20 @@
-// CUDA on the CPU, for tests: the kernel sources compile against this header as plain C++.
+// The twin: an emulator of CUDA on the CPU, for tests. The kernel sources compile against this
+// header as plain C++.
 //
-// Each thread of a block is a fiber; the fibers of a block take turns on one CPU thread. A fiber
-// runs until it must meet others: its block at `__syncthreads`, its warp at `__syncwarp`, a
-// shuffle, `ldmatrix` or `mma`. So threads drift as far apart as the kernel's synchronisation
-// allows, and that in several orders (`twin_order`), which makes a missing barrier show as wrong
-// numbers:
+// Each CUDA thread of a block is a fiber; the fibers of a block take turns on one CPU thread. A
+// fiber runs until it reaches a barrier: `__syncthreads` for its block; `__syncwarp`, a shuffle,
+// `ldmatrix` or `mma` for its warp. Threads therefore drift as far apart as the synchronization of
+// the kernel allows, in one of two orders (`twin_order`). This makes errors visible:
 //
-// - shared memory starts as NaN in every 16- and 32-bit format, for every block;
-// - the destination of a `cp.async` is NaN until the thread that issued it has waited for its
-// group;
-// - threads that wait for each other at different places, or for one that has returned, are a fault
-//   with its place in the grid, not a hang;
-// - `cp.async` and `ldmatrix` check alignment and the bounds of shared memory, and what a store
-// puts
-//   past the end of shared memory is found when the block ends.
+// - Shared memory is NaN in every 16- and 32-bit format when a block starts.
+// - The destination of a `cp.async` is NaN until the issuing thread has waited for its group. With
+//   a missing wait or barrier, results are NaN.
+// - Threads that wait at different barriers, or for a thread that has returned, are reported as a
+//   fault with the index of the block, instead of a hang.
+// - `cp.async` and `ldmatrix` check alignment and the bounds of shared memory. A store past the end
+//   of shared memory is detected when the block ends.
 //
-// Not modelled: clusters, atomics, named barriers, time.
+// Not emulated: clusters, atomics, named barriers, timing.
 #pragma once
 
 #include <algorithm>
@@ -39,12 +38,6 @@ struct uint2 {
 struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };
-struct int2 {
-    int x, y;
-};
-struct alignas(16) int4 {
-    int x, y, z, w;
-};
 struct float2 {
     float x, y;
 };
@@ -53,8 +46,6 @@ struct alignas(16) float4 {
 };
 inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
-inline int2 make_int2(int x, int y) { return {x, y}; }
-inline int4 make_int4(int x, int y, int z, int w) { return {x, y, z, w}; }
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
@@ -94,8 +85,6 @@ using std::max;
 using std::min;
 
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
-inline float __expf(float x) { return std::exp(x); }
-inline float __fdividef(float x, float y) { return x / y; }
 template <class T>
 T __ldg(const T* global) {
     return *global;
@@ -103,46 +92,46 @@ T __ldg(const T* global) {
 
 namespace colm::twin {
 
-// Runs every block of a launch, one after the other; 0, or TWIN_FAULT with `fault()` saying what.
+// Runs every block of a launch in sequence. Returns 0, or TWIN_FAULT; `fault()` then describes it.
 int run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& kernel);
 constexpr int TWIN_FAULT = 1000;
 
-// What went wrong in this CPU thread's last launch that failed.
+// The description of this CPU thread's last fault.
 const char* fault();
 
 // Ends the launch with a fault. `what` is a printf format.
 [[noreturn, gnu::format(printf, 1, 2)]] void fail(const char* what, ...);
 
-// What one lane brings to a warp-wide instruction, and takes away.
-struct Mail {
+// The operands and results of one lane in a warp-wide instruction.
+struct LaneData {
     const void* address;
     uint32_t words[10];
 };
 
-// Of the calling thread.
-Mail& mail();
+// Those of the calling CUDA thread.
+LaneData& lane_data();
 
-// The lanes of the warp meet; the last to come lets `act` work on the mail of all 32. Lanes that
-// come to meetings of different names are a fault.
-void meet_warp(const char* name, void (*act)(Mail* lanes));
-void meet_block();
+// A barrier of the warp. The last lane to arrive calls `act` with the data of all 32. Lanes that
+// arrive at barriers of different names are a fault.
+void sync_warp(const char* name, void (*act)(LaneData* lanes));
+void sync_block();
 
 unsigned char* shared_memory();
-// Faults unless the 16 bytes at `shared` are an aligned part of shared memory.
+// A fault unless the 16 bytes at `shared` are within shared memory and aligned.
 void check_shared16(const char* name, const void* shared);
 
 void cp_async16(void* shared, const void* global, bool valid);
 void cp_async_commit();
 void cp_async_wait(int pending);
 
-void load_matrices(const void* row, uint32_t* matrices, int count, bool transposed);
+void load_matrices(const void* row, uint32_t (&matrices)[4], bool transposed);
 
 float widen_bf16(uint16_t bits);
 float widen_f16(uint16_t bits);
 uint16_t narrow_bf16(float x);
 uint16_t narrow_f16(float x);
 
-// Every lane gets the word that lane `source` brings; a source outside the warp is a fault.
+// Returns the word of lane `source`.
 uint32_t shuffle(unsigned lanes, uint32_t word, int source);
 bool any(unsigned lanes, bool holds);
 int lane();
@@ -156,48 +145,30 @@ inline __half __float2half_rn(float x) { return {colm::twin::narrow_f16(x)}; }
 inline __half __float2half(float x) { return __float2half_rn(x); }
 inline float __half2float(__half x) { return colm::twin::widen_f16(x.bits); }
 
-inline void __syncthreads() { colm::twin::meet_block(); }
+inline void __syncthreads() { colm::twin::sync_block(); }
 inline void __syncwarp(unsigned lanes = 0xffffffffu) {
-    if (lanes != 0xffffffffu) colm::twin::fail("__syncwarp of part of a warp is not modelled");
-    colm::twin::meet_warp("__syncwarp", nullptr);
+    if (lanes != 0xffffffffu) colm::twin::fail("__syncwarp of part of a warp is not emulated");
+    colm::twin::sync_warp("__syncwarp", nullptr);
 }
 
 inline int __any_sync(unsigned lanes, int holds) { return colm::twin::any(lanes, holds); }
 
 template <class T>
-T __shfl_sync(unsigned lanes, T value, int source) {
-    static_assert(sizeof(T) == 4, "shuffles are modelled for 32-bit values");
+T __shfl_xor_sync(unsigned lanes, T value, int mask) {
+    static_assert(sizeof(T) == 4, "shuffles are emulated for 32-bit values");
     uint32_t word;
     std::memcpy(&word, &value, 4);
-    word = colm::twin::shuffle(lanes, word, source & 31);
+    word = colm::twin::shuffle(lanes, word, (colm::twin::lane() ^ mask) & 31);
     std::memcpy(&value, &word, 4);
     return value;
 }
 
-template <class T>
-T __shfl_xor_sync(unsigned lanes, T value, int mask) {
-    return __shfl_sync(lanes, value, colm::twin::lane() ^ mask);
-}
-
-template <class T>
-T __shfl_down_sync(unsigned lanes, T value, unsigned delta) {
-    const int lane = colm::twin::lane(), source = lane + static_cast<int>(delta);
-    return __shfl_sync(lanes, value, source < 32 ? source : lane);
-}
-
-template <class T>
-T __shfl_up_sync(unsigned lanes, T value, unsigned delta) {
-    const int lane = colm::twin::lane(), source = lane - static_cast<int>(delta);
-    return __shfl_sync(lanes, value, source >= 0 ? source : lane);
-}
-
-// The instructions of instructions.cuh.
+// The wrappers of instructions.cuh.
 #define COLM_SHARED(name) unsigned char* const name = colm::twin::shared_memory()
 
 namespace colm {
 
-template <bool BYPASS_L1 = true>
-void cp_async16(void* shared, const void* global, bool valid) {
+inline void cp_async16(void* shared, const void* global, bool valid) {
     twin::cp_async16(shared, global, valid);
 }
 inline void cp_async_commit() { twin::cp_async_commit(); }
@@ -207,16 +178,10 @@ void cp_async_wait() {
 }
 
 inline void ldmatrix_x4(uint32_t (&matrices)[4], const void* row) {
-    twin::load_matrices(row, matrices, 4, false);
-}
-inline void ldmatrix_x2(uint32_t (&matrices)[2], const void* row) {
-    twin::load_matrices(row, matrices, 2, false);
+    twin::load_matrices(row, matrices, false);
 }
 inline void ldmatrix_x4_trans(uint32_t (&matrices)[4], const void* row) {
-    twin::load_matrices(row, matrices, 4, true);
-}
-inline void ldmatrix_x2_trans(uint32_t (&matrices)[2], const void* row) {
-    twin::load_matrices(row, matrices, 2, true);
+    twin::load_matrices(row, matrices, true);
 }
 
 template <class T>

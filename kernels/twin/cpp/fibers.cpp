@@ -1,4 +1,4 @@
-// The blocks of a launch, their fibers, and where fibers meet. See cuda_twin.h.
+// The blocks of a launch, their fibers and barriers. See cuda_twin.h.
 #include <ucontext.h>
 
 #include <csetjmp>
@@ -18,9 +18,9 @@ namespace {
 
 constexpr int WARP = 32;
 constexpr unsigned MAX_THREADS = 1024;
-constexpr size_t MAX_SHARED = 227 * 1024;  // of compute capability 9.0
+constexpr size_t MAX_SHARED = 227 * 1024;  // compute capability 9.0
 constexpr size_t STACK = 128 * 1024;
-constexpr size_t MARGIN = 4096;           // after shared memory, to find stores past its end
+constexpr size_t MARGIN = 4096;           // behind shared memory, to detect stores past its end
 constexpr unsigned char NAN_BYTE = 0xff;  // NaN in bf16, f16 and f32
 
 struct Copy {
@@ -39,19 +39,19 @@ struct Fiber {
     State state;
     uint3 index;
     int warp, lane;
-    // Copies under way: committed groups, oldest first, then those not yet committed.
+    // Incomplete copies: the committed groups, oldest first, and those not yet committed.
     std::vector<std::vector<Copy>> groups;
     std::vector<Copy> uncommitted;
 };
 
 struct Warp {
-    Mail mail[WARP];
+    LaneData data[WARP];
     const char* name;
     int arrived;
 };
 
 struct Launch {
-    std::vector<std::unique_ptr<Fiber>> fibers;  // kept from launch to launch
+    std::vector<std::unique_ptr<Fiber>> fibers;  // reused by later launches
     std::vector<Warp> warps;
     std::vector<unsigned char> memory;
     unsigned char* shared;
@@ -74,7 +74,7 @@ void enter() {
     _longjmp(now.scheduler, 1);
 }
 
-// Gives the CPU back to the scheduler until this fiber's turn comes again.
+// Yields to the scheduler until this fiber is resumed.
 void wait(State state) {
     Fiber& fiber = *now.running;
     fiber.state = state;
@@ -115,7 +115,8 @@ void start_block() {
     }
 }
 
-// Runs the warp's lanes until all of them wait for the block or have returned. Whether any ran.
+// Runs the warp's lanes until all of them wait for the block or have returned. Returns whether any
+// lane ran.
 bool run_warp(unsigned warp) {
     bool any = false;
     for (bool again = true; again;) {
@@ -184,7 +185,7 @@ void run_block() {
     }
 }
 
-int refuse(const char* why) {
+int launch_error(const char* why) {
     now.fault = why;
     return TWIN_FAULT;
 }
@@ -196,11 +197,13 @@ int run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>&
     blockDim = block;
     now.threads = block.x * block.y * block.z;
     if (now.threads == 0 || now.threads > MAX_THREADS || now.threads % WARP != 0) {
-        return refuse("a block must have 32 to 1024 threads, in whole warps");
+        return launch_error("a block must have 32 to 1024 threads, in whole warps");
     }
-    if (shared_bytes > MAX_SHARED) return refuse("a block has at most 227 KiB of shared memory");
-    if (grid.x == 0 || grid.y == 0 || grid.z == 0) return refuse("the grid is empty");
-    if (grid.y > 65535 || grid.z > 65535) return refuse("grid.y and grid.z are at most 65535");
+    if (shared_bytes > MAX_SHARED)
+        return launch_error("a block has at most 227 KiB of shared memory");
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0) return launch_error("the grid is empty");
+    if (grid.y > 65535 || grid.z > 65535)
+        return launch_error("grid.y and grid.z are at most 65535");
     while (now.fibers.size() < now.threads) now.fibers.push_back(std::make_unique<Fiber>());
     now.warps.resize(now.threads / WARP);
     now.memory.resize(shared_bytes + MARGIN + 128);
@@ -230,26 +233,26 @@ void fail(const char* what, ...) {
     _longjmp(now.scheduler, 1);
 }
 
-Mail& mail() { return now.warps[now.running->warp].mail[now.running->lane]; }
+LaneData& lane_data() { return now.warps[now.running->warp].data[now.running->lane]; }
 
 int lane() { return now.running->lane; }
 
-void meet_warp(const char* name, void (*act)(Mail* lanes)) {
+void sync_warp(const char* name, void (*act)(LaneData* lanes)) {
     Warp& warp = now.warps[now.running->warp];
     if (warp.arrived > 0 && std::strcmp(warp.name, name) != 0) {
-        fail("warp %d diverged: lane %d came to %s, others wait at %s", now.running->warp,
+        fail("warp %d diverged: lane %d is at %s, others wait at %s", now.running->warp,
              now.running->lane, name, warp.name);
     }
     warp.name = name;
     if (++warp.arrived < WARP) return wait(State::WaitsForWarp);
     warp.arrived = 0;
-    if (act) act(warp.mail);
+    if (act) act(warp.data);
     for (int lane = 0; lane < WARP; ++lane) {
         now.fibers[now.running->warp * WARP + lane]->state = State::Runs;
     }
 }
 
-void meet_block() {
+void sync_block() {
     if (++now.arrived < now.threads) return wait(State::WaitsForBlock);
     now.arrived = 0;
     for (unsigned thread = 0; thread < now.threads; ++thread) {
@@ -266,13 +269,13 @@ void check_shared16(const char* name, const void* shared) {
         fail("%s at %td of %zu bytes of shared memory", name,
              static_cast<const unsigned char*>(shared) - now.shared, now.shared_bytes);
     }
-    if (address % 16 != 0) fail("%s at an address that is no multiple of 16", name);
+    if (address % 16 != 0) fail("%s at an address that is not a multiple of 16", name);
 }
 
 void cp_async16(void* shared, const void* global, bool valid) {
     check_shared16("cp.async", shared);
     if (valid && reinterpret_cast<uintptr_t>(global) % 16 != 0) {
-        fail("cp.async from an address that is no multiple of 16");
+        fail("cp.async from an address that is not a multiple of 16");
     }
     std::memset(shared, NAN_BYTE, 16);
     now.running->uncommitted.push_back({shared, global, valid});
@@ -300,6 +303,6 @@ void cp_async_wait(int pending) {
 
 }  // namespace colm::twin
 
-// Which order fibers take their turns in from the next launch of this CPU thread on: by ascending
-// thread index, or descending. A race that one order hides the other shows.
+// Sets the order in which the fibers of this CPU thread run, from the next launch on: by ascending
+// or by descending thread index. A race that is hidden in one order shows in the other.
 extern "C" void twin_order(bool descending) { colm::twin::now.descending = descending; }

@@ -1,4 +1,4 @@
-// What the lanes of a warp compute together, and the 16-bit formats. See cuda_twin.h.
+// Warp-wide instructions and the 16-bit formats. See cuda_twin.h.
 #include "cuda_twin.h"
 
 namespace colm::twin {
@@ -6,16 +6,16 @@ namespace {
 
 constexpr int WARP = 32;
 
-uint16_t element(const Mail* lanes, int matrix, int row, int column) {
+uint16_t element(const LaneData* lanes, int matrix, int row, int column) {
     uint16_t bits;
     std::memcpy(&bits, static_cast<const char*>(lanes[8 * matrix + row].address) + 2 * column, 2);
     return bits;
 }
 
-template <int COUNT, bool TRANSPOSED>
-void load(Mail* lanes) {
+template <bool TRANSPOSED>
+void load(LaneData* lanes) {
     for (int lane = 0; lane < WARP; ++lane) {
-        for (int matrix = 0; matrix < COUNT; ++matrix) {
+        for (int matrix = 0; matrix < 4; ++matrix) {
             const int outer = lane / 4, inner = 2 * (lane % 4);
             const uint16_t low = TRANSPOSED ? element(lanes, matrix, inner, outer)
                                             : element(lanes, matrix, outer, inner);
@@ -28,7 +28,7 @@ void load(Mail* lanes) {
 
 // Words 0..4 of a lane are a, 4..6 b, 6..10 d, as in mma_m16n8k16.
 template <float (*WIDEN)(uint16_t)>
-void multiply(Mail* lanes) {
+void multiply(LaneData* lanes) {
     float a[16][16], b[16][8], d[16][8];
     for (int lane = 0; lane < WARP; ++lane) {
         const uint32_t* words = lanes[lane].words;
@@ -61,59 +61,53 @@ void multiply(Mail* lanes) {
     }
 }
 
-void exchange(Mail* lanes) {
+void exchange(LaneData* lanes) {
     for (int lane = 0; lane < WARP; ++lane) {
         lanes[lane].words[2] = lanes[lanes[lane].words[1]].words[0];
     }
 }
 
-void collect(Mail* lanes) {
+void collect(LaneData* lanes) {
     const bool any =
-        std::any_of(lanes, lanes + WARP, [](const Mail& mail) { return mail.words[0]; });
+        std::any_of(lanes, lanes + WARP, [](const LaneData& lane) { return lane.words[0]; });
     for (int lane = 0; lane < WARP; ++lane) lanes[lane].words[1] = any;
 }
 
-void meet_multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
-                   void (*act)(Mail*)) {
-    Mail& mine = mail();
+void sync_multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                   void (*act)(LaneData*)) {
+    LaneData& mine = lane_data();
     std::copy(a, a + 4, mine.words);
     std::copy(b, b + 2, mine.words + 4);
     std::memcpy(mine.words + 6, d, sizeof d);
-    meet_warp("mma", act);
+    sync_warp("mma", act);
     std::memcpy(d, mine.words + 6, sizeof d);
 }
 
 }  // namespace
 
-void load_matrices(const void* row, uint32_t* matrices, int count, bool transposed) {
-    // The x2 forms do not look at the addresses of the other lanes.
-    if (lane() < 8 * count) check_shared16("ldmatrix", row);
-    Mail& mine = mail();
+void load_matrices(const void* row, uint32_t (&matrices)[4], bool transposed) {
+    check_shared16("ldmatrix", row);
+    LaneData& mine = lane_data();
     mine.address = row;
-    if (count == 4) {
-        meet_warp(transposed ? "ldmatrix.x4.trans" : "ldmatrix.x4",
-                  transposed ? load<4, true> : load<4, false>);
-    } else {
-        meet_warp(transposed ? "ldmatrix.x2.trans" : "ldmatrix.x2",
-                  transposed ? load<2, true> : load<2, false>);
-    }
-    std::copy(mine.words, mine.words + count, matrices);
+    sync_warp(transposed ? "ldmatrix.x4.trans" : "ldmatrix.x4",
+              transposed ? load<true> : load<false>);
+    std::copy(mine.words, mine.words + 4, matrices);
 }
 
 uint32_t shuffle(unsigned lanes, uint32_t word, int source) {
-    if (lanes != 0xffffffffu) fail("a shuffle among part of a warp is not modelled");
-    Mail& mine = mail();
+    if (lanes != 0xffffffffu) fail("a shuffle in part of a warp is not emulated");
+    LaneData& mine = lane_data();
     mine.words[0] = word;
     mine.words[1] = static_cast<uint32_t>(source);
-    meet_warp("a shuffle", exchange);
+    sync_warp("a shuffle", exchange);
     return mine.words[2];
 }
 
 bool any(unsigned lanes, bool holds) {
-    if (lanes != 0xffffffffu) fail("a vote among part of a warp is not modelled");
-    Mail& mine = mail();
+    if (lanes != 0xffffffffu) fail("a vote in part of a warp is not emulated");
+    LaneData& mine = lane_data();
     mine.words[0] = holds;
-    meet_warp("a vote", collect);
+    sync_warp("a vote", collect);
     return mine.words[1];
 }
 
@@ -122,7 +116,7 @@ float widen_bf16(uint16_t bits) { return __uint_as_float(static_cast<uint32_t>(b
 uint16_t narrow_bf16(float x) {
     const uint32_t bits = __float_as_uint(x);
     if (std::isnan(x)) return 0x7fff;
-    // Half a unit of what stays, less one if it is even: ties go to even.
+    // Add half a unit of the last place, less one if it is even: ties go to even.
     return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
@@ -130,7 +124,7 @@ float widen_f16(uint16_t bits) {
     const uint32_t sign = static_cast<uint32_t>(bits & 0x8000) << 16;
     const uint32_t rest = static_cast<uint32_t>(bits & 0x7fff) << 13;
     if (rest >= 0x7c00u << 13) return __uint_as_float(sign | 0x70000000 | rest);
-    // The exponents of f32 start 112 lower; subnormal numbers come out right as well.
+    // The exponent bias of f32 is 112 larger. Scaling by 2^112 also converts subnormal numbers.
     return __uint_as_float(sign | __float_as_uint(__uint_as_float(rest) * 0x1p112f));
 }
 
@@ -139,7 +133,7 @@ uint16_t narrow_f16(float x) {
     const uint16_t sign = static_cast<uint16_t>(__float_as_uint(x) >> 16 & 0x8000);
     const float size = std::fabs(x);
     if (size >= 65520.0f) return sign | 0x7c00;
-    // Subnormal: a whole number of 2^-24, and 1024 of them are the smallest normal number.
+    // Subnormal: a multiple of 2^-24. 1024 of them are the smallest normal number.
     if (size < 0x1p-14f) return sign | static_cast<uint16_t>(std::nearbyint(size * 0x1p24f));
     const uint32_t bits = __float_as_uint(size) - (112u << 23);
     return sign | static_cast<uint16_t>((bits + 0xfff + (bits >> 13 & 1)) >> 13);
@@ -151,12 +145,12 @@ namespace colm {
 
 template <>
 void mma_m16n8k16<__nv_bfloat16>(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    twin::meet_multiply(d, a, b, twin::multiply<twin::widen_bf16>);
+    twin::sync_multiply(d, a, b, twin::multiply<twin::widen_bf16>);
 }
 
 template <>
 void mma_m16n8k16<__half>(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    twin::meet_multiply(d, a, b, twin::multiply<twin::widen_f16>);
+    twin::sync_multiply(d, a, b, twin::multiply<twin::widen_f16>);
 }
 
 }  // namespace colm

@@ -1,4 +1,4 @@
-// The warp's matrix instructions and the 16-bit formats by themselves.
+// The matrix instructions of a warp, and the 16-bit formats.
 #include "launch.cuh"
 
 namespace {
@@ -13,15 +13,16 @@ __global__ void product(bool transposed, const T* a, const T* b, float* product)
     for (int i = lane; i < 16 * 8; i += 32) b_rows[i] = b[i];
     __syncwarp();
     const int row = lane % 8, low = lane / 8 % 2, high = lane / 16;
-    uint32_t a_part[4], b_part[2];
+    uint32_t a_part[4], b_part[4];
     colm::ldmatrix_x4(a_part, a_rows + (8 * low + row) * 16 + 8 * high);
     if (transposed) {
-        colm::ldmatrix_x2(b_part, b_rows + row * 16 + 8 * low);
+        colm::ldmatrix_x4(b_part, b_rows + row * 16 + 8 * low);
     } else {
-        colm::ldmatrix_x2_trans(b_part, b_rows + (8 * low + row) * 8);
+        colm::ldmatrix_x4_trans(b_part, b_rows + (8 * low + row) * 8);
     }
     float sums[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    colm::mma_m16n8k16<T>(sums, a_part, b_part);
+    // b has two matrices; the upper half of the lanes loads them again.
+    colm::mma_m16n8k16<T>(sums, a_part, {b_part[0], b_part[1]});
     for (int i = 0; i < 4; ++i) {
         product[(lane / 4 + i / 2 * 8) * 8 + 2 * (lane % 4) + i % 2] = sums[i];
     }

@@ -1,9 +1,12 @@
-//! The CUDA kernels of colm-kernels on the CPU, thread for thread.
+//! The *twin*: an emulator that runs the CUDA kernels on the CPU, thread by thread, for tests.
 //!
-//! `build.rs` compiles the kernel sources in `kernels/cuda` as plain C++ against `cuda_twin.h`, which
-//! runs the threads of a block as fibers and gives the GPU's instructions a meaning on the CPU. The
-//! tests of this crate call the launchers and compare with formulas in f64, so indexing, masks,
-//! synchronisation and rounding are tested where there is no GPU. Speed is not.
+//! `build.rs` compiles the kernel sources in `kernels/cuda` as plain C++ against `cpp/cuda_twin.h`,
+//! which runs the threads of a block as fibers and emulates the GPU's instructions. The tests of this
+//! crate call the launchers and compare with formulas in f64: indexing, masks, synchronization and
+//! rounding are tested without a GPU. Speed is not.
+//!
+//! With the feature `twin` of `colm-kernels` and `colm`, the same emulator runs the kernels for the
+//! whole model: tensors that are bf16 or f16 take the path of a GPU.
 //!
 //! Needs a C++17 compiler, and glibc for its `ucontext`.
 
@@ -12,6 +15,7 @@
 pub mod probes;
 
 pub use colm_cuda::ffi::{attention, kv_write, linear};
+pub use colm_cuda::limits;
 
 use std::ffi::CStr;
 use std::marker::PhantomData;
@@ -22,37 +26,37 @@ extern "C" {
     fn twin_order(descending: bool);
 }
 
-/// What a launcher's status says in words; of a fault of the twin, the last one of this thread.
+/// Describes a launcher's status. For a fault of the twin it is the last one of this thread.
 pub fn status_text(status: i32) -> String {
-    // SAFETY: the launchers' descriptions are NUL-terminated and live until this thread's next launch.
+    // SAFETY: the description is NUL-terminated and valid until this thread's next launch.
     unsafe { CStr::from_ptr(colm_status_text(status)) }.to_string_lossy().into_owned()
 }
 
-/// The order in which the threads of a block take their turns between two meetings. What is right
-/// under both does not depend on a barrier that is not there.
+/// The order in which the CUDA threads of a block run between two barriers. A missing barrier changes
+/// the result in one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// By thread index.
+    /// By ascending thread index.
     Ascending,
-    /// Against it.
+    /// By descending thread index.
     Descending,
 }
 
 impl Order {
-    /// Both.
+    /// Both orders.
     pub const ALL: [Self; 2] = [Self::Ascending, Self::Descending];
 
-    /// Makes this the order of the launches of this thread, from the next one on.
+    /// Uses this order for the later launches of this CPU thread.
     pub fn set(self) {
-        // SAFETY: sets a flag of this thread.
+        // SAFETY: sets a thread-local flag.
         unsafe { twin_order(self == Self::Descending) }
     }
 }
 
-/// A tensor's place for the launchers: the pointers they take, from slices.
+/// A buffer aligned to 16 bytes, for the pointers that the launchers take.
 ///
-/// On the GPU every tensor starts at a multiple of 16 bytes and the kernels rely on it; a `Vec` of
-/// 16-bit numbers need not. This copies into a buffer that does.
+/// On a GPU every tensor is aligned, and the kernels rely on it; a `Vec` of 16-bit numbers need not
+/// be.
 #[derive(Clone, Debug)]
 pub struct Aligned<T> {
     words: Vec<u128>,
@@ -60,7 +64,7 @@ pub struct Aligned<T> {
     kind: PhantomData<T>,
 }
 
-/// Plain numbers: any bits are a value.
+/// Plain numbers: every bit pattern is a value.
 ///
 /// # Safety
 /// The type has no padding, no invalid bit pattern, and an alignment of at most 16.
@@ -89,22 +93,23 @@ impl<T: Number> Aligned<T> {
 
     /// The numbers.
     pub fn as_slice(&self) -> &[T] {
-        // SAFETY: the words hold `len` numbers, of an alignment that divides 16, and any bits are one.
+        // SAFETY: the words hold `len` numbers, 16 is a multiple of their alignment, and every bit
+        // pattern is valid.
         unsafe { std::slice::from_raw_parts(self.words.as_ptr().cast(), self.len) }
     }
 
-    /// The numbers, to change.
+    /// The numbers, mutable.
     pub fn as_mut_slice(&mut self) -> &mut [T] {
-        // SAFETY: as in `as_slice`, and borrowed alone.
+        // SAFETY: as in `as_slice`, and the borrow is exclusive.
         unsafe { std::slice::from_raw_parts_mut(self.words.as_mut_ptr().cast(), self.len) }
     }
 
-    /// Where they start, for a launcher that reads.
+    /// The address, for a launcher that reads.
     pub fn as_ptr(&self) -> *const T {
         self.as_slice().as_ptr()
     }
 
-    /// Where they start, for a launcher that writes.
+    /// The address, for a launcher that writes.
     pub fn as_mut_ptr(&mut self) -> *mut T {
         self.as_mut_slice().as_mut_ptr()
     }

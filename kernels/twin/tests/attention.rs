@@ -12,7 +12,7 @@ fn scale(shape: Shape) -> f32 {
     (shape.head_dim as f32).sqrt().recip()
 }
 
-/// Prompts of unequal length: one row, less than a tile, tiles and a bit; some continue a prefix.
+/// Prompts of different lengths: one row, less than a tile, more than one tile. Some continue a prefix.
 fn prompts<T: Float>(shape: Shape, heads: usize, lengths: &[(usize, usize)]) {
     let total: Vec<usize> = lengths.iter().map(|(prefix, rows)| prefix + rows).collect();
     let ranges: Vec<_> =
@@ -46,8 +46,8 @@ fn groups_of_heads_that_do_not_fill_a_tile() {
     }
 }
 
-/// CoLM-Air's prefix-chain prefill: all chains read the same heads, the upper ones only at the last
-/// rows, of which one sequence asks for several.
+/// CoLM-Air's prefix-chain prefill: all chains read the same heads, the upper chains only for the
+/// last rows. One sequence has several last rows.
 #[test]
 fn air_with_upper_chains_on_the_last_rows_only() {
     fn air<T: Float>(shape: Shape) {
@@ -63,7 +63,7 @@ fn air_with_upper_chains_on_the_last_rows_only() {
     air::<bf16>(Shape { head_dim: 32, block_size: 32, ..PLAIN });
 }
 
-/// CoLM: every chain reads heads of its own, and a chain may be active on no row at all.
+/// CoLM: every chain reads its own heads. One chain has no rows.
 #[test]
 fn each_chain_has_its_own_heads() {
     let mut step = Step::<bf16>::new(3, &[75, 20], Shape { kv_heads: 5, ..PLAIN });
@@ -92,7 +92,7 @@ fn decoding_with_one_and_many_splits() {
     decode::<f16>(Shape { head_dim: 32, block_size: 48, kv_heads: 1 }, 5);
 }
 
-/// A verifying step: a few rows of a long sequence, across the border of a split.
+/// The check of a draft: a few rows of a long sequence, across the boundary of a split.
 #[test]
 fn few_rows_over_a_long_prefix() {
     let mut step = Step::<f16>::new(5, &[520, 260], PLAIN);
@@ -108,8 +108,8 @@ fn prefill_and_decode_in_one_step() {
     step.check(&chains, scale(PLAIN));
 }
 
-/// Scores in the hundreds: the largest, wherever it is, must not overflow; and where all scores are far
-/// below 0, as in the first rows some are, the weights must not vanish.
+/// Scores in the hundreds. The largest must not overflow, wherever it is. Where all scores are far
+/// below 0, as in some of the first rows, the weights must not vanish.
 #[test]
 fn sharp_softmax() {
     let mut step = Step::<f16>::new(7, &[300, 600, 70, 3], PLAIN);
@@ -133,12 +133,12 @@ fn queries_may_be_parts_of_wider_rows() {
     assert_eq!(step.attend(&[wide], 0.125), expected);
 }
 
-/// The bits of chosen rows of a chain's result.
+/// The bits of some rows of a chain's result.
 fn bits<T: Float>(out: &[T], width: usize, rows: std::ops::Range<usize>) -> Vec<u16> {
     out[rows.start * width..rows.end * width].iter().map(|x| x.bits()).collect()
 }
 
-/// Alone or among others, and from whatever blocks: the same bits.
+/// The bits are the same alone and in a batch, and from any KV blocks.
 #[test]
 fn a_row_does_not_depend_on_the_rest_of_the_batch() {
     let ranges = [(0, 20, 80), (1, 0, 7), (2, 700, 1), (3, 0, 150)];
@@ -167,8 +167,8 @@ fn a_row_does_not_depend_on_the_rest_of_the_batch() {
     }
 }
 
-/// A prompt in one piece or in chunks that are still prefilled: the same bits. So a row does not
-/// depend on its place in a tile either.
+/// The bits are the same for a prompt in one piece and in chunks that are long enough for prefill
+/// tiles. A row therefore does not depend on its place in a tile either.
 #[test]
 fn a_row_does_not_depend_on_where_a_prompt_was_cut() {
     let mut step = Step::<f16>::new(10, &[230], PLAIN);
@@ -184,7 +184,7 @@ fn a_row_does_not_depend_on_where_a_prompt_was_cut() {
     }
 }
 
-/// Decoding a row that has its keys in one split gives the same bits through the merge of splits.
+/// A decoded row whose keys are in one split has the same bits after a merge of splits.
 #[test]
 fn a_row_does_not_depend_on_later_rows_of_its_range() {
     let mut step = Step::<f16>::new(11, &[270], PLAIN);
@@ -205,16 +205,24 @@ fn the_longest_prefill_tiles_start_first() {
     let (items, plan) = plan(&[chain]).unwrap();
     assert_eq!((plan.prefill, plan.decode, plan.combine), (2 * (3 + 4), 0, 0));
     let last: Vec<_> =
-        items.iter().map(|item| item.first_position + item.first_slot + item.slots).collect();
+        items.iter().map(|item| item.first_position + item.first_query + item.queries).collect();
     assert!(last.is_sorted_by(|a, b| a >= b), "{last:?}");
 }
 
 #[test]
-fn what_does_not_fit_is_refused() {
+fn unsupported_arguments_are_errors() {
     type Change = fn(&mut Step<f16>, &mut Chain<f16>);
     let cases: [(Change, f32, &str); 7] = [
-        (|step, _| step.cache.shape.block_size = 8, 0.125, "block_size is not 16"),
-        (|step, _| step.cache.shape.head_dim = 16, 0.125, "head_dim is not"),
+        (
+            |step, _| step.cache.shape.block_size = 8,
+            0.125,
+            "block_size is not one of the supported 16, 32, 48, 64",
+        ),
+        (
+            |step, _| step.cache.shape.head_dim = 16,
+            0.125,
+            "head_dim is not one of the supported 32, 64, 128",
+        ),
         (|_, chain| chain.heads.kv_heads = 3, 0.125, "heads are not"),
         (|_, chain| chain.heads.first_kv_head = 1, 0.125, "heads are not"),
         (|_, chain| chain.q_stride = 100, 0.125, "a size is"),
@@ -228,4 +236,8 @@ fn what_does_not_fit_is_refused() {
         let status = step.try_attend(&[chain], scale).unwrap_err();
         assert!(status_text(status).contains(reason), "{}", status_text(status));
     }
+    let mut step = Step::<f16>::new(14, &[5], PLAIN);
+    let chains: Vec<_> = (0..17).map(|_| step.chain(2, 0, 2, &[(0, 0, 5)])).collect();
+    let status = step.try_attend(&chains, 0.125).unwrap_err();
+    assert!(status_text(status).contains("at most 16"), "{}", status_text(status));
 }

@@ -1,4 +1,4 @@
-//! Rotary positions and the write to the paged cache, against the formula in f64.
+//! RoPE and the write to the paged KV cache, against the formula in f64.
 
 mod paged;
 
@@ -30,8 +30,8 @@ impl Table {
         Self { head_dim, cos: of(f32::cos), sin: of(f32::sin) }
     }
 
-    /// One head, turned.
-    fn turned<T: Float>(&self, head: &[T], position: usize) -> Vec<f64> {
+    /// One head, rotated.
+    fn rotated<T: Float>(&self, head: &[T], position: usize) -> Vec<f64> {
         let half = self.head_dim / 2;
         (0..self.head_dim)
             .map(|j| {
@@ -45,11 +45,11 @@ impl Table {
     }
 }
 
-/// Right but for the rounding of the result and of f32 on the way.
+/// Fails if the error exceeds the rounding of the result and of f32 intermediates.
 fn assert_rounded<T: Float>(found: &[T], expected: &[f64]) {
     for (found, &expected) in found.iter().zip(expected) {
         let error = (found.wide() - expected).abs();
-        // Half a unit of the last place is at most an eighth of the tolerance of attention.
+        // Half a unit in the last place is at most an eighth of the tolerance of attention.
         assert!(
             error <= T::TOLERANCE / 2.0 * expected.abs() + 1e-6,
             "{found:?}, expected {expected}"
@@ -61,13 +61,7 @@ fn positions(rng: &mut StdRng, rows: usize) -> Vec<i32> {
     (0..rows).map(|_| rng.random_range(0..POSITIONS as i32)).collect()
 }
 
-fn turn_queries<T: Float>(
-    head_dim: usize,
-    rows: usize,
-    heads: usize,
-    stride: usize,
-    in_place: bool,
-) {
+fn check_rope<T: Float>(head_dim: usize, rows: usize, heads: usize, stride: usize, in_place: bool) {
     let mut rng = StdRng::seed_from_u64(1);
     let table = Table::new(&mut rng, head_dim);
     let positions = positions(&mut rng, rows);
@@ -97,9 +91,9 @@ fn turn_queries<T: Float>(
     for (row, &position) in positions.iter().enumerate() {
         for head in 0..heads {
             let at = row * stride + head * head_dim..row * stride + (head + 1) * head_dim;
-            assert_rounded(&out[at.clone()], &table.turned(&x[at], position as usize));
+            assert_rounded(&out[at.clone()], &table.rotated(&x[at], position as usize));
         }
-        // What lies between the rows stays.
+        // The gaps between the rows are unchanged.
         let rest = row * stride + heads * head_dim..(row + 1) * stride;
         let expected = if in_place { &x[rest.clone()] } else { &vec![T::NAN; rest.len()][..] };
         assert!(out[rest].iter().zip(expected).all(|(a, b)| a.bits() == b.bits()));
@@ -107,16 +101,16 @@ fn turn_queries<T: Float>(
 }
 
 #[test]
-fn queries_are_turned_in_place_and_out_of_place() {
+fn rope_works_in_place_and_out_of_place() {
     for in_place in [false, true] {
-        turn_queries::<bf16>(64, 13, 3, 3 * 64, in_place);
-        turn_queries::<f16>(128, 40, 5, 5 * 128 + 24, in_place);
-        turn_queries::<f16>(64, 1, 1, 64, in_place);
+        check_rope::<bf16>(64, 13, 3, 3 * 64, in_place);
+        check_rope::<f16>(128, 40, 5, 5 * 128 + 24, in_place);
+        check_rope::<f16>(64, 1, 1, 64, in_place);
     }
 }
 
-/// New rows of some heads of a cache, at random slots and with padding among them.
-fn write<T: Float>(shape: Shape, first_head: usize, heads: usize, turned: bool) {
+/// Writes rows of some heads to random slots, with padding rows among them.
+fn write<T: Float>(shape: Shape, first_head: usize, heads: usize, rotated: bool) {
     let Shape { kv_heads, head_dim, block_size } = shape;
     let (blocks, rows, stride) = (5, 29, heads * head_dim + 16);
     let mut rng = StdRng::seed_from_u64(2);
@@ -130,11 +124,9 @@ fn write<T: Float>(shape: Shape, first_head: usize, heads: usize, turned: bool) 
     slots[3] = -1;
     slots[rows - 1] = -7;
     let mut cache = Cache::<T>::new(shape, blocks);
-    let (cos, sin) = match turned {
-        true => (table.cos.as_ptr(), table.sin.as_ptr()),
-        false => (ptr::null(), ptr::null()),
-    };
-    // SAFETY: the tensors have `rows` rows of `stride`, positions and slots are within table and cache.
+    let (cos, sin) =
+        if rotated { (table.cos.as_ptr(), table.sin.as_ptr()) } else { (ptr::null(), ptr::null()) };
+    // SAFETY: the tensors have `rows` rows of `stride`; positions and slots are within table and cache.
     let status = unsafe {
         colm_kv_write(
             T::DTYPE,
@@ -165,11 +157,10 @@ fn write<T: Float>(shape: Shape, first_head: usize, heads: usize, turned: bool) 
                 Some(row) => {
                     let from = row * stride + (head - first_head) * head_dim;
                     let new_key = &k.as_slice()[from..from + head_dim];
-                    match turned {
-                        true => {
-                            assert_rounded(key, &table.turned(new_key, positions[row] as usize))
-                        }
-                        false => assert_eq!(key, new_key),
+                    if rotated {
+                        assert_rounded(key, &table.rotated(new_key, positions[row] as usize));
+                    } else {
+                        assert_eq!(key, new_key);
                     }
                     assert_eq!(value, &v.as_slice()[from..from + head_dim]);
                 }
@@ -180,7 +171,7 @@ fn write<T: Float>(shape: Shape, first_head: usize, heads: usize, turned: bool) 
 }
 
 #[test]
-fn keys_and_values_go_to_their_slots_and_nowhere_else() {
+fn rows_are_written_to_their_slots_only() {
     let shape = Shape { kv_heads: 3, head_dim: 64, block_size: 16 };
     write::<bf16>(shape, 0, 3, true);
     write::<f16>(shape, 1, 2, true);
@@ -190,10 +181,10 @@ fn keys_and_values_go_to_their_slots_and_nowhere_else() {
 }
 
 #[test]
-fn heads_beyond_the_cache_are_refused() {
+fn heads_outside_the_cache_are_an_error() {
     let mut cache = Cache::<f16>::new(Shape { kv_heads: 2, head_dim: 64, block_size: 16 }, 1);
     let rows = Aligned::new(&[f16::ZERO; 128]);
-    // SAFETY: refused before anything is read.
+    // SAFETY: the launcher returns an error before it reads anything.
     let status = unsafe {
         colm_kv_write(
             f16::DTYPE,

@@ -1,4 +1,4 @@
-//! The linear layers against sums in f64, and that a row's bits are its own.
+//! The linear layers against sums in f64, and the independence of a row's bits from other rows.
 
 mod numbers;
 mod problem;
@@ -6,9 +6,10 @@ mod problem;
 use std::ffi::c_void;
 use std::ptr;
 
+use colm_kernels_twin::limits::MAX_SKINNY_ROWS;
 use colm_kernels_twin::linear::{
     colm_chain_linear, colm_chain_linear_decode, colm_chain_linear_wgmma, colm_sizeof_chain_linear,
-    ChainLinear, LinearInput, LinearProduct, MAX_THIN_ROWS,
+    ChainLinear, LinearInput, LinearProduct,
 };
 use colm_kernels_twin::{Aligned, Order};
 use half::{bf16, f16};
@@ -18,12 +19,12 @@ use rand::SeedableRng;
 use numbers::{assert_close, Half};
 use problem::{Kind, Launcher, Problem};
 
-/// Every chain on the rows `0..counts[i]`, spread over those of chain 0 if there are fewer.
+/// `counts[i]` rows for chain i, spread over those of chain 0.
 fn rows(counts: &[usize]) -> Vec<Vec<usize>> {
     let all = counts[0];
     let spread = |&count: &usize| (0..count).map(|row| row * all / count.max(1)).collect();
     let mut rows: Vec<Vec<usize>> = counts.iter().map(spread).collect();
-    // Nested: a chain has rows of the chain below it.
+    // Nested: rows of the chain below.
     for chain in 1..rows.len() {
         let below = rows[chain - 1].clone();
         let count = rows[chain].len();
@@ -52,7 +53,7 @@ fn check_both(rows: &[Vec<usize>], widths: &[usize], kinds: &[Kind], launcher: L
     check::<f16>(rows, widths, kinds, launcher);
 }
 
-/// By the instructions of every GPU and by those of Hopper.
+/// With mma.sync and with wgmma.
 fn check_paths(rows: &[Vec<usize>], widths: &[usize], kinds: &[Kind]) {
     for launcher in [colm_chain_linear as Launcher, colm_chain_linear_wgmma] {
         check_both(rows, widths, kinds, launcher);
@@ -86,7 +87,7 @@ fn every_chain_reads_the_chains_below() {
 #[test]
 fn every_chain_has_its_own_rows() {
     let kind = Kind { residual: true, ..Kind::plain(&[72, 16, 24, 8]) };
-    // Wide over wide, thin over wide, one row, and none.
+    // Wide over wide, skinny over wide, one row, and none.
     for counts in [[200, 140, 40, 33], [150, 32, 32, 1], [300, 300, 7, 0]] {
         check_paths(&rows(&counts), &[64, 32, 16, 16], &[kind]);
     }
@@ -102,7 +103,7 @@ fn biases_and_residuals_are_added() {
 }
 
 #[test]
-fn gate_and_up_meet_in_silu() {
+fn gated_layers() {
     for (bias, residual) in [(false, false), (true, true)] {
         let kind = Kind { outputs: &[136, 64, 8], gated: true, bias, residual };
         check_paths(&rows(&[130, 40, 3]), &[64, 40, 8], &[kind]);
@@ -110,7 +111,7 @@ fn gate_and_up_meet_in_silu() {
     }
 }
 
-/// As in Air: keys and values are those of chain 0 alone.
+/// As in CoLM-Air, where keys and values come from chain 0 alone.
 #[test]
 fn layers_that_read_the_same_x_go_together() {
     let kinds = [Kind::plain(&[64, 32]), Kind::plain(&[16]), Kind::plain(&[136])];
@@ -122,7 +123,7 @@ fn layers_that_read_the_same_x_go_together() {
 
 #[test]
 fn few_rows_are_decoded() {
-    // More inputs than the warps take in one turn, chains that end within one, outputs beyond a tile.
+    // More inputs than the warps take in one turn, chains that end within a turn, more outputs than a tile.
     let widths = [1024, 200, 8, 560];
     for count in 1..=8 {
         let kinds = [Kind::plain(&[24, 16, 8, 40]), Kind::plain(&[8])];
@@ -134,8 +135,8 @@ fn few_rows_are_decoded() {
     }
 }
 
-/// Rows of `whole`, in a launch of their own, have the bits they have in `whole`.
-fn assert_rows_are_their_own<T: Half>(
+/// Rows have the same bits in a launch of their own as in a launch with others.
+fn assert_rows_are_independent<T: Half>(
     counts: &[usize],
     kind: Kind,
     parts: &[Vec<usize>],
@@ -160,23 +161,23 @@ fn assert_rows_are_their_own<T: Half>(
 }
 
 #[test]
-fn a_row_is_the_same_alone_and_in_any_company() {
+fn a_row_does_not_depend_on_the_other_rows() {
     let thin: Vec<Vec<usize>> =
         vec![vec![0], vec![31], (3..11).collect(), (5..14).collect(), (0..31).collect()];
     let wide: Vec<Vec<usize>> = vec![(100..133).collect(), (0..40).collect(), (7..160).collect()];
     for gated in [false, true] {
         let kind = Kind { outputs: &[24, 40], gated, bias: true, residual: true };
-        assert_rows_are_their_own::<bf16>(
-            &[MAX_THIN_ROWS, MAX_THIN_ROWS],
+        assert_rows_are_independent::<bf16>(
+            &[MAX_SKINNY_ROWS, MAX_SKINNY_ROWS],
             kind,
             &thin,
             colm_chain_linear,
         );
         for launcher in [colm_chain_linear as Launcher, colm_chain_linear_wgmma] {
-            assert_rows_are_their_own::<f16>(&[160, 160], kind, &wide, launcher);
+            assert_rows_are_independent::<f16>(&[160, 160], kind, &wide, launcher);
         }
-        // The upper chain is thin beside a wide one, and without it.
-        assert_rows_are_their_own::<bf16>(
+        // The upper chain is skinny, with and without a wide one in the launch.
+        assert_rows_are_independent::<bf16>(
             &[160, 20],
             kind,
             &[(0..64).collect()],
@@ -185,16 +186,16 @@ fn a_row_is_the_same_alone_and_in_any_company() {
     }
 }
 
-/// What a chain does not read may be anything.
+/// Values that a chain does not read do not affect it.
 #[test]
-fn a_chain_reads_its_own_rows_of_the_chains_below_and_nothing_else() {
+fn a_chain_reads_only_its_own_rows_of_lower_chains() {
     for counts in [[140, 40, 5], [20, 8, 3]] {
         let rows = rows(&counts);
         let kinds = [Kind::plain(&[16, 24, 8])];
         let new =
             || Problem::<f16>::new(&mut StdRng::seed_from_u64(3), &rows, &[40, 24, 8], &kinds);
         let all = new().run(colm_chain_linear).remove(0);
-        // Above chain 1, and below it where it has no row.
+        // The chain above chain 1, and the chain below where chain 1 has no row.
         let mut other = new();
         other.x[2].as_mut_slice().fill(f16::NAN);
         for block in &mut other.layers[0][2..] {
@@ -224,21 +225,22 @@ fn status(launcher: Launcher, change: impl FnOnce(&mut ChainLinear)) -> i32 {
         ..LinearProduct::default()
     });
     change(&mut linear);
-    // SAFETY: a product of [40, 16] and [16, 16], or refused.
+    // SAFETY: a product of [40, 16] and [16, 16], or the launcher returns an error.
     unsafe { launcher(&linear, ptr::null_mut()) }
 }
 
 #[test]
-fn what_the_kernels_cannot_take_is_refused() {
+fn unsupported_arguments_are_errors() {
     const DTYPE: i32 = -1;
     const SHAPE: i32 = -5;
     const ALIGNMENT: i32 = -6;
+    const CHAIN_COUNT: i32 = -7;
     let linear = colm_chain_linear;
     assert_eq!(status(linear, |_| ()), 0);
     assert_eq!(status(linear, |l| l.products = 0), 0);
     assert_eq!(status(linear, |l| l.inputs[0].rows = 0), 0);
     assert_eq!(status(linear, |l| l.dtype = 2), DTYPE);
-    assert_eq!(status(linear, |l| l.chains = 17), SHAPE);
+    assert_eq!(status(linear, |l| l.chains = 17), CHAIN_COUNT);
     assert_eq!(status(linear, |l| l.products = 49), SHAPE);
     assert_eq!(status(linear, |l| l.inputs[0].width = 12), SHAPE);
     assert_eq!(status(linear, |l| l.inputs[0].rows = -1), SHAPE);
@@ -252,7 +254,7 @@ fn what_the_kernels_cannot_take_is_refused() {
         }
     };
     assert_eq!(status(linear, upper_rows(41)), SHAPE, "more rows than below");
-    assert_eq!(status(linear, upper_rows(39)), SHAPE, "fewer rows and no places");
+    assert_eq!(status(linear, upper_rows(39)), SHAPE, "fewer rows and no row map");
     let half_gated = |l: &mut ChainLinear| {
         l.push_product(LinearProduct { up: l.product[0].weight, ..l.product[0] });
     };

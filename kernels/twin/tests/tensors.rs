@@ -1,7 +1,6 @@
-//! The functions of `colm-cuda` on candle tensors, against those of `colm-kernels` on the CPU: the same step,
-//! told to both.
+//! The functions of `colm-cuda` on candle tensors, against those of `colm-kernels` on the CPU, on the same step.
 
-// The launchers.
+// Links the launchers.
 extern crate colm_kernels_twin as _;
 
 use std::ops::Range;
@@ -18,7 +17,7 @@ fn random(shape: &[usize], dtype: DType) -> Result<Tensor> {
     Tensor::randn(0f32, 1., shape, &CPU)?.to_dtype(dtype)
 }
 
-/// Both round to the dtype once at the end, but sum in another order.
+/// Both round to the dtype once at the end, but sum in different orders.
 fn assert_close(found: &Tensor, expected: &Tensor, what: &str) -> Result<()> {
     let dtype = found.dtype();
     let (found, expected) = (found.to_dtype(DType::F32)?, expected.to_dtype(DType::F32)?);
@@ -29,9 +28,9 @@ fn assert_close(found: &Tensor, expected: &Tensor, what: &str) -> Result<()> {
     Ok(())
 }
 
-fn refused<T: std::fmt::Debug>(result: Result<T>, names: &str) {
-    let reason = result.unwrap_err().to_string();
-    assert!(reason.contains(names), "`{names}` is missing in: {reason}");
+fn assert_error<T: std::fmt::Debug>(result: Result<T>, expected: &str) {
+    let error = result.unwrap_err().to_string();
+    assert!(error.contains(expected), "`{expected}` is missing in: {error}");
 }
 
 /// Three chains, the upper two on some rows only, with biases: plain, added and gated.
@@ -63,13 +62,15 @@ fn linear_layers_on_ragged_rows() -> Result<()> {
             .map(|(rows, outputs)| random(&[rows.len(), outputs], dtype))
             .collect::<Result<_>>()?;
 
-        let places = [None, Some(Tensor::new(&[[3u32, 7, 8, 39]], &CPU)?)];
-        let [none, second] = places;
-        let places = [none, second, Some(Tensor::new(&[[8u32, 39], [2, 3]], &CPU)?)];
+        let row_maps = [
+            None,
+            Some(Tensor::new(&[[3u32, 7, 8, 39]], &CPU)?),
+            Some(Tensor::new(&[[8u32, 39], [2, 3]], &CPU)?),
+        ];
         let inputs: Vec<_> = x
             .iter()
-            .zip(&places)
-            .map(|(x, places)| LinearInput { x, places: places.as_ref() })
+            .zip(&row_maps)
+            .map(|(x, row_map)| LinearInput { x, row_map: row_map.as_ref() })
             .collect();
         let product = |chain: usize| LinearProduct {
             chain,
@@ -189,18 +190,18 @@ fn step(
         random(&[slots.len(), kv_heads, HEAD_DIM], dtype)?,
         random(&[slots.len(), kv_heads, HEAD_DIM], dtype)?,
     );
-    let turned = rope.apply(&k, &positions)?;
-    kv.write(0..kv_heads, &turned, &v, &Slots::new(slots.clone()))?;
+    let rotated = rope.apply(&k, &positions)?;
+    kv.write(0..kv_heads, &rotated, &v, &Slots::new(slots.clone()))?;
 
     let table = rope_table()?;
     let at: Vec<u32> = positions.iter().map(|&position| position as u32).collect();
     let (at, slots) = (Tensor::new(at, &CPU)?, Tensor::new(slots, &CPU)?);
     let found = colm_cuda::rope(&k, &at, &table)?;
-    assert_close(&found, &turned, "rope")?;
+    assert_close(&found, &rotated, "rope")?;
     colm_cuda::kv_write(&gpu, 0, (&found, &v), &slots, None)?;
     let numbers_of = |keys: &Tensor| keys.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
     let written = numbers_of(&gpu_keys)?;
-    // Turned on the way: the same bits in the same places.
+    // RoPE and the write in one launch: the same bits at the same slots.
     for host in [&gpu_keys, &gpu_values] {
         host.zero_set()?;
     }
@@ -254,14 +255,14 @@ fn step(
         assert_close(found, expected, &format!("attention, chain {chain} of {kv_heads} heads"))?;
     }
     let narrow = tables.narrow(1, 0, 1)?.contiguous()?;
-    refused(
+    assert_error(
         colm_cuda::chain_attention(&plan, &[&q[0], &q[1]], &gpu, &narrow, scale),
         "block tables",
     );
     Ok(())
 }
 
-/// Its own computation of SPEC 2's rotation, theta 10000.
+/// The table of RoPE (`docs/spec.md#layers`) for theta 10000, computed independently.
 fn rope_table() -> Result<RopeTable> {
     let angle = |position: usize, pair: usize| {
         position as f64 * 10_000f64.powf(-2. * pair as f64 / HEAD_DIM as f64)
@@ -275,10 +276,10 @@ fn rope_table() -> Result<RopeTable> {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_by_name() -> Result<()> {
+fn errors_name_the_argument() -> Result<()> {
     let x = random(&[3, 16], DType::F16)?;
     let weight = random(&[8, 24], DType::F16)?;
-    let input = LinearInput { x: &x, places: None };
+    let input = LinearInput { x: &x, row_map: None };
     let product = LinearProduct {
         chain: 0,
         weight: &weight,
@@ -287,27 +288,48 @@ fn what_does_not_fit_is_refused_by_name() -> Result<()> {
         up_bias: None,
         residual: None,
     };
-    refused(colm_cuda::chain_linear(&[input], &[product]), "W of chain 0 must be F16 of [8, 16]");
-    refused(
+    assert_error(
+        colm_cuda::chain_linear(&[input], &[product]),
+        "W of chain 0 must be F16 of [8, 16]",
+    );
+    assert_error(
         colm_cuda::chain_linear(&[input], &[LinearProduct { chain: 1, ..product }]),
         "inputs of 1 chains",
     );
     let wide = random(&[3, 16], DType::F32)?;
-    refused(
-        colm_cuda::chain_linear(&[LinearInput { x: &wide, places: None }], &[product]),
+    assert_error(
+        colm_cuda::chain_linear(&[LinearInput { x: &wide, row_map: None }], &[product]),
         "bf16 or f16",
     );
     let odd = (random(&[3, 12], DType::F16)?, random(&[8, 12], DType::F16)?);
     let product = LinearProduct { weight: &odd.1, ..product };
     assert!(
-        colm_cuda::chain_linear(&[LinearInput { x: &odd.0, places: None }], &[product]).is_err()
+        colm_cuda::chain_linear(&[LinearInput { x: &odd.0, row_map: None }], &[product]).is_err()
     );
-    refused(
+    assert_error(
         colm_cuda::chain_rms_norm(&[NormChain { x: &x, weight: &x }], 1e-5),
         "rows of 16 F16 and a weight of [3, 16]",
     );
+    let heads = ChainHeads { heads: 1, first_kv_head: 0, kv_heads: 1 };
+    assert_error(
+        AttentionPlan::new(&[heads; 17], &[], &CPU),
+        "17 chains: the CUDA kernels support up to 16",
+    );
+    let keys = Tensor::zeros((1, 1, 8, HEAD_DIM), DType::F16, &CPU)?;
+    let cache = colm_cuda::KvBlocks {
+        keys: &keys,
+        values: &keys,
+        kv_heads: 1,
+        block_size: 8,
+        head_dim: HEAD_DIM,
+    };
+    let row = random(&[1, 1, HEAD_DIM], DType::F16)?;
+    assert_error(
+        colm_cuda::kv_write(&cache, 0, (&row, &row), &Tensor::new(&[0i64], &CPU)?, None),
+        "block_size = 8: the CUDA kernels support KV blocks of [16, 32, 48, 64] positions",
+    );
     let positions = Tensor::new(&[0u32, 1], &CPU)?;
-    refused(
+    assert_error(
         colm_cuda::rope(&random(&[3, 1, 64], DType::F16)?, &positions, &rope_table()?),
         "positions must be U32 [3]",
     );

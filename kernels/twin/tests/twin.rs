@@ -1,8 +1,10 @@
-//! The twin itself: it finds what is wrong with a kernel, and its instructions compute what the GPU's do.
+//! Tests of the twin itself: it detects errors in kernels, and its instructions compute what a GPU's do.
 
 mod paged;
 
-use colm_kernels_twin::probes::{twin_copy, twin_meeting, twin_product, twin_round, twin_widen};
+use colm_kernels_twin::probes::{
+    twin_bad_barrier, twin_copy, twin_product, twin_round, twin_widen,
+};
 use colm_kernels_twin::{status_text, Aligned, Order};
 use half::{bf16, f16};
 use paged::{random, Float};
@@ -11,8 +13,8 @@ use rand::{Rng, SeedableRng};
 
 const NUMBERS: usize = 128 * 8;
 
-/// How many numbers a copy through shared memory gets right, with something left out.
-fn copied(fault: i32) -> usize {
+/// The number of correct results of a copy through shared memory with one step left out.
+fn correct_copies(fault: i32) -> usize {
     let numbers: Vec<f16> = (0..NUMBERS).map(|at| f16::from_f32(at as f32)).collect();
     let from = Aligned::new(&numbers);
     let mut to = Aligned::new(&[f16::NAN; NUMBERS]);
@@ -26,16 +28,16 @@ fn copied(fault: i32) -> usize {
 fn a_missing_wait_commit_or_barrier_gives_wrong_numbers() {
     for order in Order::ALL {
         order.set();
-        assert_eq!(copied(0), NUMBERS);
-        assert_eq!(copied(1), 0, "no wait");
-        assert_eq!(copied(2), 0, "no commit");
-        assert!(copied(3) < NUMBERS, "no barrier");
-        assert_eq!(copied(4), NUMBERS - 8, "one thread's numbers not written");
+        assert_eq!(correct_copies(0), NUMBERS);
+        assert_eq!(correct_copies(1), 0, "no wait");
+        assert_eq!(correct_copies(2), 0, "no commit");
+        assert!(correct_copies(3) < NUMBERS, "no barrier");
+        assert_eq!(correct_copies(4), NUMBERS - 8, "one thread's numbers not written");
     }
 }
 
 #[test]
-fn a_meeting_that_cannot_happen_is_a_fault() {
+fn a_barrier_that_cannot_complete_is_a_fault() {
     for order in Order::ALL {
         order.set();
         for (fault, reason) in [
@@ -46,10 +48,10 @@ fn a_meeting_that_cannot_happen_is_a_fault() {
             (1, "diverged"),
             (2, "past the end of the 2048 bytes"),
             (3, "cp.async at 2048 of 2048 bytes"),
-            (4, "ldmatrix at an address that is no multiple of 16"),
+            (4, "ldmatrix at an address that is not a multiple of 16"),
         ] {
             // SAFETY: the kernel has no tensors.
-            let status = unsafe { twin_meeting(fault) };
+            let status = unsafe { twin_bad_barrier(fault) };
             assert_ne!(status, 0, "fault {fault}");
             let text = status_text(status);
             assert!(text.contains(reason), "fault {fault}: {text}");
@@ -92,16 +94,16 @@ fn a_warp_multiplies_matrices() {
 
 fn check_format<T: Float>(from_bits: fn(u16) -> T) {
     for bits in 0..=u16::MAX {
-        // SAFETY: a function of numbers.
+        // SAFETY: takes plain numbers.
         let wide = unsafe { twin_widen(T::DTYPE, bits) };
         let expected = from_bits(bits).wide();
         assert!(f64::from(wide) == expected || wide.is_nan() && expected.is_nan(), "{bits:#x}");
     }
     let mut rng = StdRng::seed_from_u64(2);
     for _ in 0..1_000_000 {
-        // Numbers of any size, and ties between neighbours.
+        // Numbers of any magnitude, and ties between adjacent numbers.
         let x = f32::from_bits(rng.random::<u32>() & [!0, !0xfff, !0x7fff][rng.random_range(0..3)]);
-        // SAFETY: a function of numbers.
+        // SAFETY: takes plain numbers.
         let bits = unsafe { twin_round(T::DTYPE, x) };
         assert!(
             bits == T::rounded(x).bits() || x.is_nan() && from_bits(bits).wide().is_nan(),

@@ -1,4 +1,4 @@
-//! The launchers of chain attention: `chain_attention.cu` and `attention_plan.cu`.
+//! The launchers of `chain_attention.cu` and `attention_plan.cu`.
 
 use std::ffi::{c_int, c_void};
 
@@ -8,9 +8,9 @@ use std::ffi::{c_int, c_void};
 pub struct ChainHeads {
     /// Query heads of the chain.
     pub heads: c_int,
-    /// The first key/value head of the cache it reads.
+    /// The first key/value head that it reads, in the cache.
     pub first_kv_head: c_int,
-    /// How many it reads.
+    /// The number of key/value heads that it reads.
     pub kv_heads: c_int,
 }
 
@@ -44,34 +44,34 @@ pub struct AttentionItem {
     pub first_row: c_int,
     /// The key/value head of the cache.
     pub kv_head: c_int,
-    /// The first query slot within the range.
-    pub first_slot: c_int,
-    /// The number of query slots.
-    pub slots: c_int,
+    /// The first query, in the range.
+    pub first_query: c_int,
+    /// The number of queries.
+    pub queries: c_int,
     /// The first key.
     pub first_key: c_int,
-    /// The partial result, or -1.
+    /// The index of the partial result, or -1.
     pub partial: c_int,
 }
 
 impl AttentionItem {
-    /// The numbers of an item.
-    pub const NUMBERS: usize = 9;
+    /// The number of fields.
+    pub const WORDS: usize = 9;
 
-    /// Its numbers in order, as u32.
-    pub fn bits(&self) -> [u32; Self::NUMBERS] {
+    /// The fields in order, as u32.
+    pub fn words(&self) -> [u32; Self::WORDS] {
         [
             self.chain,
             self.sequence,
             self.first_position,
             self.first_row,
             self.kv_head,
-            self.first_slot,
-            self.slots,
+            self.first_query,
+            self.queries,
             self.first_key,
             self.partial,
         ]
-        .map(|number| number as u32)
+        .map(|field| field as u32)
     }
 }
 
@@ -79,18 +79,15 @@ impl AttentionItem {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AttentionPlan {
-    /// Items of prefill, which come first.
+    /// Prefill items, which are first.
     pub prefill: c_int,
-    /// Items of decode.
+    /// Decode items.
     pub decode: c_int,
-    /// Items that merge splits.
+    /// Combine items, which merge splits.
     pub combine: c_int,
-    /// Partial results, each `PARTIAL_SLOTS * (head_dim + 2)` floats.
+    /// Partial results of `DECODE_QUERIES * (head_dim + 2)` floats each.
     pub partials: c_int,
 }
-
-/// Slots of a partial result.
-pub const PARTIAL_SLOTS: usize = 16;
 
 /// `ColmChainTensors`.
 #[repr(C)]
@@ -100,7 +97,7 @@ pub struct ChainTensors {
     pub q: *const c_void,
     /// `[rows, heads, head_dim]`
     pub out: *mut c_void,
-    /// Numbers from row to row of `q`.
+    /// Row stride of `q`, in numbers.
     pub q_stride: i64,
 }
 
@@ -110,16 +107,16 @@ pub struct ChainTensors {
 pub struct KvBlocks {
     /// `[blocks, kv_heads, block_size, head_dim]`
     pub keys: *mut c_void,
-    /// The same.
+    /// Of the same shape.
     pub values: *mut c_void,
-    /// Heads of the cache.
+    /// Key/value heads of the cache.
     pub kv_heads: c_int,
-    /// Positions of a block.
+    /// Positions per KV block.
     pub block_size: c_int,
 }
 
 extern "C" {
-    /// Cuts the attention of a step into items; see `attention_plan.cuh`.
+    /// Divides the attention of a step into items. See `attention_plan.cuh`.
     pub fn colm_attention_plan(
         chains: *const ChainHeads,
         chain_count: c_int,
@@ -130,7 +127,7 @@ extern "C" {
         plan: *mut AttentionPlan,
     ) -> c_int;
 
-    /// Runs a plan; see `chain_attention.cu`.
+    /// Runs a plan. See `chain_attention.cu`.
     pub fn colm_chain_attention(
         dtype: c_int,
         head_dim: c_int,

@@ -5,7 +5,7 @@ use std::ffi::{c_int, c_void};
 use super::attention::KvBlocks;
 
 extern "C" {
-    /// Turns `x` by its rows' positions into `out`.
+    /// Applies RoPE to `x` and writes to `out`.
     pub fn colm_rope(
         dtype: c_int,
         head_dim: c_int,
@@ -21,7 +21,7 @@ extern "C" {
         stream: *mut c_void,
     ) -> c_int;
 
-    /// Writes turned keys, and values, to the paged cache.
+    /// Writes keys, optionally with RoPE, and values to the paged KV cache.
     pub fn colm_kv_write(
         dtype: c_int,
         head_dim: c_int,

@@ -1,14 +1,9 @@
-//! The launchers of the linear layers and norms: `chain_linear.h`, field for field.
+//! The launchers of the linear layers and norms: the structures of `chain_linear.h`, field by field.
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
-/// The most chains a launch takes.
-pub const MAX_CHAINS: usize = 16;
-/// The most products a launch takes: q, k and v of every chain.
-pub const MAX_PRODUCTS: usize = 3 * MAX_CHAINS;
-/// Up to so many rows a chain takes the path of decoding.
-pub const MAX_THIN_ROWS: usize = 32;
+use crate::limits::{MAX_CHAINS, MAX_PRODUCTS};
 
 /// x of one chain.
 #[derive(Clone, Copy, Debug)]
@@ -16,10 +11,10 @@ pub const MAX_THIN_ROWS: usize = 32;
 pub struct LinearInput {
     /// `[rows, width]`
     pub x: *const c_void,
-    /// `[chain, rows]`: where the rows of this chain stand among those of every chain below it. Null:
-    /// all have the same.
-    pub places: *const i32,
-    /// The rows of the chain.
+    /// `[chain, rows]`: the index of each row of this chain among the rows of every lower chain. Null
+    /// if all have the same rows.
+    pub row_map: *const i32,
+    /// The number of rows of the chain.
     pub rows: i32,
     /// in_i
     pub width: i32,
@@ -31,7 +26,7 @@ pub struct LinearInput {
 pub struct LinearProduct {
     /// `[outputs, in_<=chain]`
     pub weight: *const c_void,
-    /// Of the shape of `weight`, or null if the layer is not gated.
+    /// Of the shape of `weight`; null if the layer is not gated.
     pub up: *const c_void,
     /// `[outputs]` or null
     pub bias: *const c_void,
@@ -41,7 +36,7 @@ pub struct LinearProduct {
     pub residual: *const c_void,
     /// `[rows of the chain, outputs]`
     pub y: *mut c_void,
-    /// From 0.
+    /// The chain, counted from 0.
     pub chain: i32,
     /// out_i
     pub outputs: i32,
@@ -53,15 +48,15 @@ pub struct LinearProduct {
 pub struct ChainLinear {
     /// 0 is bf16, 1 is f16.
     pub dtype: i32,
-    /// How many of `inputs` there are.
+    /// The number of `inputs`.
     pub chains: i32,
-    /// How many of `product` there are.
+    /// The number of products.
     pub products: i32,
-    /// Not read.
+    /// Padding; not read.
     pub reserved: i32,
-    /// Per chain.
+    /// One per chain.
     pub inputs: [LinearInput; MAX_CHAINS],
-    /// Per layer and chain, in any order.
+    /// One per layer and chain, in any order.
     pub product: [LinearProduct; MAX_PRODUCTS],
 }
 
@@ -71,15 +66,11 @@ pub struct ChainLinear {
 pub struct NormChain {
     /// `[rows, width]`
     pub x: *const c_void,
-    /// `[rows, width]` or null
-    pub residual: *const c_void,
     /// `[width]`
     pub weight: *const c_void,
-    /// `[rows, width]`, null if `residual` is
-    pub sum: *mut c_void,
     /// `[rows, width]`
     pub y: *mut c_void,
-    /// The rows of the chain.
+    /// The number of rows of the chain.
     pub rows: i32,
     /// hidden_i
     pub width: i32,
@@ -91,19 +82,19 @@ pub struct NormChain {
 pub struct ChainNorm {
     /// 0 is bf16, 1 is f16.
     pub dtype: i32,
-    /// How many of `chain` there are.
+    /// The number of chains.
     pub chains: i32,
-    /// What is added to the mean of the squares.
+    /// Added to the mean of the squares.
     pub eps: f32,
-    /// Not read.
+    /// Padding; not read.
     pub reserved: i32,
-    /// Per chain.
+    /// One per chain.
     pub chain: [NormChain; MAX_CHAINS],
 }
 
 impl Default for LinearInput {
     fn default() -> Self {
-        Self { x: ptr::null(), places: ptr::null(), rows: 0, width: 0 }
+        Self { x: ptr::null(), row_map: ptr::null(), rows: 0, width: 0 }
     }
 }
 
@@ -150,15 +141,7 @@ impl ChainLinear {
 
 impl Default for NormChain {
     fn default() -> Self {
-        Self {
-            x: ptr::null(),
-            residual: ptr::null(),
-            weight: ptr::null(),
-            sum: ptr::null_mut(),
-            y: ptr::null_mut(),
-            rows: 0,
-            width: 0,
-        }
+        Self { x: ptr::null(), weight: ptr::null(), y: ptr::null_mut(), rows: 0, width: 0 }
     }
 }
 
@@ -177,13 +160,13 @@ impl ChainNorm {
 }
 
 extern "C" {
-    /// Of any number of rows. `stream` is null here.
+    /// The products of any number of rows.
     pub fn colm_chain_linear(linear: *const ChainLinear, stream: *mut c_void) -> c_int;
-    /// Of any number of rows, by Hopper's instructions.
+    /// The same with wgmma on Hopper.
     pub fn colm_chain_linear_wgmma(linear: *const ChainLinear, stream: *mut c_void) -> c_int;
-    /// Of at most [`MAX_THIN_ROWS`] rows.
+    /// The products of at most [`MAX_SKINNY_ROWS`](crate::limits::MAX_SKINNY_ROWS) rows.
     pub fn colm_chain_linear_decode(linear: *const ChainLinear, stream: *mut c_void) -> c_int;
-    /// The norms.
+    /// The norms of all chains.
     pub fn colm_chain_rms_norm(norm: *const ChainNorm, stream: *mut c_void) -> c_int;
     /// `sizeof` of the C structure.
     pub fn colm_sizeof_chain_linear() -> i32;

@@ -1,4 +1,4 @@
-//! The launchers, as they stand in C. Each puts its work on a stream and returns 0, or a status.
+//! The C declarations of the launchers. Each enqueues its work on a stream and returns a status, 0 on success.
 
 use std::ffi::{c_char, c_int};
 
@@ -7,6 +7,6 @@ pub mod kv_write;
 pub mod linear;
 
 extern "C" {
-    /// What a status says in words: NUL-terminated, of this thread until its next launch.
+    /// Describes a status: NUL-terminated, valid until this thread's next launch.
     pub fn colm_status_text(status: c_int) -> *const c_char;
 }

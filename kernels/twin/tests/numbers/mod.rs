@@ -1,4 +1,4 @@
-//! Random tensors of 16-bit numbers, and how far a result is from f64.
+//! Random tensors of 16-bit numbers, and the error of a result against f64.
 
 use colm_kernels_twin::{Aligned, Number};
 use half::{bf16, f16};
@@ -8,7 +8,7 @@ use rand::Rng;
 /// A dtype of the kernels.
 pub trait Half: Number + PartialEq + std::fmt::Debug {
     const DTYPE: i32;
-    /// The error a result may have, relative to its norm.
+    /// The largest accepted error, relative to the norm of the result.
     const TOLERANCE: f64;
     const NAN: Self;
     fn from_f64(x: f64) -> Self;
@@ -45,32 +45,33 @@ pub fn random<T: Half>(rng: &mut StdRng, count: usize) -> Aligned<T> {
     Aligned::new(&numbers)
 }
 
-/// A place for `count` numbers that a launch writes, and behind it one for some it must not write.
+/// A buffer for `count` numbers that a launch writes, followed by a guard that it must not write.
 pub struct Output<T> {
     numbers: Aligned<T>,
     count: usize,
 }
 
-const BEHIND: usize = 256;
+/// Numbers of the guard.
+const GUARD: usize = 256;
 
 impl<T: Half> Output<T> {
     pub fn new(count: usize) -> Self {
-        Self { numbers: Aligned::new(&vec![T::NAN; count + BEHIND]), count }
+        Self { numbers: Aligned::new(&vec![T::NAN; count + GUARD]), count }
     }
 
     pub fn as_mut_ptr(&mut self) -> *mut T {
         self.numbers.as_mut_ptr()
     }
 
-    /// What was written. What was not is NaN.
+    /// The written numbers; NaN where nothing was written.
     pub fn written(self) -> Vec<T> {
-        let (written, behind) = self.numbers.as_slice().split_at(self.count);
-        assert!(behind.iter().all(|x| x.to_f64().is_nan()), "written behind the end");
+        let (written, guard) = self.numbers.as_slice().split_at(self.count);
+        assert!(guard.iter().all(|x| x.to_f64().is_nan()), "a write past the end");
         written.to_vec()
     }
 }
 
-/// Fails if `found` is further from `expected` than rounding explains, as a whole or in one number.
+/// Fails if `found` differs from `expected` by more than the tolerance, as a whole or in one number.
 #[track_caller]
 pub fn assert_close<T: Half>(found: &[T], expected: &[f64], what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");

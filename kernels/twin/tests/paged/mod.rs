@@ -1,14 +1,15 @@
-//! A paged cache for tests, and attention by its formula in f64: no tiles, no online softmax.
+//! A paged KV cache for tests, and the formula of attention in f64: no tiles, no online softmax.
 
-// Each test binary uses its part.
+// Each test binary uses only part of it.
 #![allow(dead_code)]
 
 use std::fmt::Debug;
 
 use colm_kernels_twin::attention::{
     colm_attention_plan, colm_chain_attention, AttentionItem, AttentionPlan, ChainHeads,
-    ChainTensors, KvBlocks, QueryRange, PARTIAL_SLOTS,
+    ChainTensors, KvBlocks, QueryRange,
 };
+use colm_kernels_twin::limits::DECODE_QUERIES;
 use colm_kernels_twin::{status_text, Aligned, Number, Order};
 use half::{bf16, f16};
 use rand::rngs::StdRng;
@@ -18,7 +19,7 @@ use rand::{Rng, SeedableRng};
 /// The dtypes of tensors.
 pub trait Float: Number + Debug + PartialEq {
     const DTYPE: i32;
-    /// How far the result of a head may be from the formula, relative to its size.
+    /// The largest accepted error of a head, relative to its norm.
     const TOLERANCE: f64;
     const NAN: Self;
     fn rounded(x: f32) -> Self;
@@ -67,7 +68,7 @@ pub struct Shape {
     pub block_size: usize,
 }
 
-/// One layer's cache: what is not written is NaN, so that reading it shows.
+/// One layer's cache. It is NaN where nothing was written, so that reading there is detected.
 pub struct Cache<T> {
     pub shape: Shape,
     pub keys: Aligned<T>,
@@ -80,7 +81,7 @@ impl<T: Float> Cache<T> {
         Self { shape, keys: Aligned::new(&numbers), values: Aligned::new(&numbers) }
     }
 
-    /// Where the row of a head at a slot starts, in both tensors.
+    /// The index of the first number of a key or value, in either tensor.
     pub fn row(&self, slot: usize, head: usize) -> usize {
         let Shape { kv_heads, head_dim, block_size } = self.shape;
         ((slot / block_size * kv_heads + head) * block_size + slot % block_size) * head_dim
@@ -96,7 +97,7 @@ impl<T: Float> Cache<T> {
     }
 }
 
-/// Sequences whose keys and values stand in a cache.
+/// Sequences with their keys and values in a cache.
 pub struct Step<T> {
     pub cache: Cache<T>,
     pub tables: Vec<Vec<u32>>,
@@ -105,7 +106,7 @@ pub struct Step<T> {
     pub rng: StdRng,
 }
 
-/// A chain's queries at runs of rows.
+/// A chain's queries on ranges of rows.
 pub struct Chain<T> {
     pub heads: ChainHeads,
     /// (sequence, first position, rows)
@@ -122,11 +123,11 @@ impl<T> Chain<T> {
 }
 
 impl<T: Float> Step<T> {
-    /// Random keys and values of sequences of `lengths`, in blocks handed out in random order.
+    /// Random keys and values for sequences of `lengths`, in KV blocks in random order.
     pub fn new(seed: u64, lengths: &[usize], shape: Shape) -> Self {
         let needed: usize = lengths.iter().map(|length| length.div_ceil(shape.block_size)).sum();
         let mut free: Vec<u32> = (0..needed as u32 + 3).collect();
-        // Its own generator: the contents are the same whatever the blocks.
+        // A generator of its own: the numbers do not depend on the order of the blocks.
         free.shuffle(&mut StdRng::seed_from_u64(needed as u64));
         let mut step = Self {
             cache: Cache::new(shape, free.len()),
@@ -146,7 +147,7 @@ impl<T: Float> Step<T> {
         step
     }
 
-    /// The same sequences in other blocks.
+    /// Moves the sequences to other KV blocks.
     pub fn move_blocks(&mut self) {
         let mut blocks: Vec<u32> = self.tables.concat();
         blocks.reverse();
@@ -172,7 +173,7 @@ impl<T: Float> Step<T> {
         }
     }
 
-    /// Random queries of `heads` heads that read `kv_heads` of the cache from `first_kv_head` on.
+    /// Random queries of `heads` heads that read `kv_heads` key/value heads from `first_kv_head` on.
     pub fn chain(
         &mut self,
         heads: usize,
@@ -191,7 +192,7 @@ impl<T: Float> Step<T> {
         Chain { heads, ranges: ranges.to_vec(), q, q_stride }
     }
 
-    /// The launchers' results, per chain `[rows, heads, head_dim]`.
+    /// Runs the launchers. Returns per chain `[rows, heads, head_dim]`.
     pub fn attend(&mut self, chains: &[Chain<T>], scale: f32) -> Vec<Vec<T>> {
         self.try_attend(chains, scale).unwrap_or_else(|status| panic!("{}", status_text(status)))
     }
@@ -216,7 +217,7 @@ impl<T: Float> Step<T> {
             })
             .collect();
         let max_blocks = self.tables.iter().map(Vec::len).max().unwrap_or(0);
-        // A block that does not exist pads the tables.
+        // The tables are padded with a block that does not exist.
         let tables: Vec<u32> = self
             .tables
             .iter()
@@ -224,9 +225,9 @@ impl<T: Float> Step<T> {
                 table.iter().copied().chain(std::iter::repeat(1 << 20)).take(max_blocks)
             })
             .collect();
-        let partial = PARTIAL_SLOTS * (head_dim + 2);
+        let partial = DECODE_QUERIES * (head_dim + 2);
         let mut partials = Aligned::new(&vec![f32::NAN; plan.partials as usize * partial]);
-        // SAFETY: the arrays have the lengths they are passed with or that the plan asks for.
+        // SAFETY: the arrays have the lengths passed to the launcher or required by the plan.
         let status = unsafe {
             colm_chain_attention(
                 T::DTYPE,
@@ -250,8 +251,8 @@ impl<T: Float> Step<T> {
         }
     }
 
-    /// Compares with the formula, head by head. In whichever order threads take their turns, the
-    /// result must be the same.
+    /// Compares with the formula, head by head. The result must be the same in both orders of the
+    /// threads.
     pub fn check(&mut self, chains: &[Chain<T>], scale: f32) {
         let [outs, descending] = Order::ALL.map(|order| {
             order.set();
@@ -261,7 +262,7 @@ impl<T: Float> Step<T> {
             assert!(out.iter().zip(descending).all(|(a, b)| a.bits() == b.bits()));
         }
         let head_dim = self.cache.shape.head_dim;
-        for (place, (chain, out)) in chains.iter().zip(&outs).enumerate() {
+        for (index, (chain, out)) in chains.iter().zip(&outs).enumerate() {
             let expected = self.expected(chain, f64::from(scale));
             for (at, (out, expected)) in
                 out.chunks(head_dim).zip(expected.chunks(head_dim)).enumerate()
@@ -271,7 +272,7 @@ impl<T: Float> Step<T> {
                 let size = norm(expected.iter().copied());
                 assert!(
                     error <= T::TOLERANCE * size,
-                    "chain {place}, row {}, head {}: error {error} of {size}",
+                    "chain {index}, row {}, head {}: error {error} of {size}",
                     at / chain.heads.heads as usize,
                     at % chain.heads.heads as usize,
                 );
@@ -324,18 +325,18 @@ impl<T: Float> Step<T> {
     }
 }
 
-/// The items of a step and their numbers.
+/// The items of a step and their counts.
 pub fn plan<T>(chains: &[Chain<T>]) -> Result<(Vec<AttentionItem>, AttentionPlan), i32> {
     let heads: Vec<_> = chains.iter().map(|chain| chain.heads).collect();
     let ranges: Vec<_> =
         chains.iter().enumerate().flat_map(|(i, chain)| query_ranges(i, chain)).collect();
     let mut items = Vec::new();
     let mut plan = AttentionPlan::default();
-    // Once for the numbers, once for the items.
+    // Once for the counts, once for the items.
     for _ in 0..2 {
         items
             .resize((plan.prefill + plan.decode + plan.combine) as usize, AttentionItem::default());
-        // SAFETY: the arrays have the lengths they are passed with.
+        // SAFETY: the arrays have the lengths passed to the launcher.
         let status = unsafe {
             colm_attention_plan(
                 heads.as_ptr(),
@@ -354,11 +355,11 @@ pub fn plan<T>(chains: &[Chain<T>]) -> Result<(Vec<AttentionItem>, AttentionPlan
     Ok((items, plan))
 }
 
-fn query_ranges<T>(place: usize, chain: &Chain<T>) -> Vec<QueryRange> {
+fn query_ranges<T>(index: usize, chain: &Chain<T>) -> Vec<QueryRange> {
     let mut first_row = 0;
     let range = |&(sequence, first, rows): &(usize, usize, usize)| {
         let range = QueryRange {
-            chain: place as i32,
+            chain: index as i32,
             sequence: sequence as i32,
             first_position: first as i32,
             rows: rows as i32,

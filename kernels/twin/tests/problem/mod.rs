@@ -11,7 +11,7 @@ use crate::numbers::{random, Half, Output};
 
 pub type Launcher = unsafe extern "C" fn(*const ChainLinear, *mut c_void) -> c_int;
 
-/// What a layer is: out_i of the chains that have an output, and what is made of W x.
+/// A layer: out_i of the chains that have an output, and the epilogue.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind<'a> {
     pub outputs: &'a [usize],
@@ -26,7 +26,7 @@ impl<'a> Kind<'a> {
     }
 }
 
-pub struct Block<T> {
+pub struct Matrix<T> {
     pub outputs: usize,
     pub weight: Aligned<T>,
     pub up: Option<Aligned<T>>,
@@ -36,12 +36,12 @@ pub struct Block<T> {
 }
 
 pub struct Problem<T> {
-    /// Per chain its rows, as ascending numbers that all chains share.
+    /// The rows of each chain, as ascending numbers that all chains share.
     pub rows: Vec<Vec<usize>>,
     pub widths: Vec<usize>,
     pub x: Vec<Aligned<T>>,
     /// Per layer and chain.
-    pub layers: Vec<Vec<Block<T>>>,
+    pub layers: Vec<Vec<Matrix<T>>>,
 }
 
 impl<T: Half> Problem<T> {
@@ -50,10 +50,10 @@ impl<T: Half> Problem<T> {
         let x = x.collect();
         let layers = kinds.iter().map(|kind| {
             let chains = kind.outputs.iter().enumerate();
-            let blocks = chains.map(|(chain, &outputs)| {
+            let matrices = chains.map(|(chain, &outputs)| {
                 let inputs: usize = widths[..=chain].iter().sum();
                 let mut some = |wanted: bool, count| wanted.then(|| random(rng, count));
-                Block {
+                Matrix {
                     outputs,
                     up: some(kind.gated, outputs * inputs),
                     bias: some(kind.bias, outputs),
@@ -62,26 +62,26 @@ impl<T: Half> Problem<T> {
                     weight: random(rng, outputs * inputs),
                 }
             });
-            blocks.collect()
+            matrices.collect()
         });
         let layers = layers.collect();
         Self { rows: rows.to_vec(), widths: widths.to_vec(), x, layers }
     }
 
-    /// The same layers on some of the rows: of every chain those that are among `kept`.
+    /// Keeps only the rows of every chain that are in `kept`.
     pub fn keep(&mut self, kept: &[usize]) {
         for chain in 0..self.rows.len() {
-            let places: Vec<usize> = (0..self.rows[chain].len())
+            let indices: Vec<usize> = (0..self.rows[chain].len())
                 .filter(|&at| kept.contains(&self.rows[chain][at]))
                 .collect();
             let narrow = |tensor: &Aligned<T>, width: usize| {
-                let rows = places.iter().flat_map(|at| &tensor.as_slice()[at * width..][..width]);
+                let rows = indices.iter().flat_map(|at| &tensor.as_slice()[at * width..][..width]);
                 Aligned::new(&rows.copied().collect::<Vec<T>>())
             };
             self.x[chain] = narrow(&self.x[chain], self.widths[chain]);
             for layer in &mut self.layers {
-                let Some(block) = layer.get_mut(chain) else { continue };
-                block.residual = block.residual.as_ref().map(|r| narrow(r, block.outputs));
+                let Some(matrix) = layer.get_mut(chain) else { continue };
+                matrix.residual = matrix.residual.as_ref().map(|r| narrow(r, matrix.outputs));
             }
             self.rows[chain].retain(|row| kept.contains(row));
         }
@@ -89,61 +89,61 @@ impl<T: Half> Problem<T> {
 
     /// Per layer and chain `[rows of the chain, outputs]`.
     pub fn run(&self, launcher: Launcher) -> Vec<Vec<Vec<T>>> {
-        let places: Vec<Option<Aligned<i32>>> =
-            (0..self.rows.len()).map(|i| self.places(i)).collect();
+        let row_maps: Vec<Option<Aligned<i32>>> =
+            (0..self.rows.len()).map(|i| self.row_map(i)).collect();
         let mut linear = ChainLinear::new(T::DTYPE);
-        for (chain, places) in places.iter().enumerate() {
+        for (chain, row_map) in row_maps.iter().enumerate() {
             linear.push_input(LinearInput {
                 x: self.x[chain].as_ptr().cast(),
-                places: places.as_ref().map_or(ptr::null(), Aligned::as_ptr),
+                row_map: row_map.as_ref().map_or(ptr::null(), Aligned::as_ptr),
                 rows: self.rows[chain].len() as i32,
                 width: self.widths[chain] as i32,
             });
         }
         let mut outputs: Vec<Vec<Output<T>>> = Vec::new();
         for layer in &self.layers {
-            let blocks = layer.iter().enumerate();
-            let ys =
-                blocks.map(|(chain, block)| Output::new(self.rows[chain].len() * block.outputs));
+            let matrices = layer.iter().enumerate();
+            let ys = matrices
+                .map(|(chain, matrix)| Output::new(self.rows[chain].len() * matrix.outputs));
             outputs.push(ys.collect());
         }
         for (layer, ys) in self.layers.iter().zip(&mut outputs) {
-            for (chain, (block, y)) in layer.iter().zip(ys).enumerate() {
-                linear.push_product(block.product(chain, y));
+            for (chain, (matrix, y)) in layer.iter().zip(ys).enumerate() {
+                linear.push_product(matrix.product(chain, y));
             }
         }
-        // SAFETY: the tensors have the shapes that rows, widths and outputs say.
+        // SAFETY: the tensors have the shapes given by rows, widths and outputs.
         let status = unsafe { launcher(&linear, ptr::null_mut()) };
         assert_eq!(status, 0, "{}", status_text(status));
         let written = outputs.into_iter().map(|ys| ys.into_iter().map(Output::written).collect());
         written.collect()
     }
 
-    fn places(&self, chain: usize) -> Option<Aligned<i32>> {
+    fn row_map(&self, chain: usize) -> Option<Aligned<i32>> {
         let own = &self.rows[chain];
         let below = &self.rows[..chain];
         if below.iter().all(|rows| rows == own) {
             return None;
         }
-        let places = below.iter().flat_map(|rows| {
+        let map = below.iter().flat_map(|rows| {
             own.iter().map(|row| rows.iter().position(|other| other == row).unwrap() as i32)
         });
-        Some(Aligned::new(&places.collect::<Vec<_>>()))
+        Some(Aligned::new(&map.collect::<Vec<_>>()))
     }
 
-    /// By the formula, over the numbers the launch sees.
+    /// The formula in f64, on the rounded inputs of the launch.
     pub fn expected(&self, layer: usize, chain: usize) -> Vec<f64> {
-        let block = &self.layers[layer][chain];
+        let matrix = &self.layers[layer][chain];
         let mut out = Vec::new();
         for (at, row) in self.rows[chain].iter().enumerate() {
             let inputs: Vec<f64> = (0..=chain).flat_map(|lower| self.x_of(lower, *row)).collect();
-            for output in 0..block.outputs {
-                let mut y = sum(&block.weight, &block.bias, output, &inputs);
-                if let Some(up) = &block.up {
-                    y = y / (1. + (-y).exp()) * sum(up, &block.up_bias, output, &inputs);
+            for output in 0..matrix.outputs {
+                let mut y = sum(&matrix.weight, &matrix.bias, output, &inputs);
+                if let Some(up) = &matrix.up {
+                    y = y / (1. + (-y).exp()) * sum(up, &matrix.up_bias, output, &inputs);
                 }
-                let residual = block.residual.as_ref();
-                y += residual.map_or(0., |r| r.as_slice()[at * block.outputs + output].to_f64());
+                let residual = matrix.residual.as_ref();
+                y += residual.map_or(0., |r| r.as_slice()[at * matrix.outputs + output].to_f64());
                 out.push(y);
             }
         }
@@ -151,13 +151,13 @@ impl<T: Half> Problem<T> {
     }
 
     fn x_of(&self, chain: usize, row: usize) -> Vec<f64> {
-        let place = self.rows[chain].iter().position(|&other| other == row).unwrap();
+        let index = self.rows[chain].iter().position(|&other| other == row).unwrap();
         let width = self.widths[chain];
-        self.x[chain].as_slice()[place * width..][..width].iter().map(|x| x.to_f64()).collect()
+        self.x[chain].as_slice()[index * width..][..width].iter().map(|x| x.to_f64()).collect()
     }
 }
 
-impl<T: Half> Block<T> {
+impl<T: Half> Matrix<T> {
     fn product(&self, chain: usize, y: &mut Output<T>) -> LinearProduct {
         let some = |tensor: &Option<Aligned<T>>| {
             tensor.as_ref().map_or(ptr::null(), |tensor| tensor.as_ptr().cast())

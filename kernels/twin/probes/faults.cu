@@ -1,4 +1,4 @@
-// Kernels that are wrong on purpose, to see that the twin finds it.
+// Kernels with deliberate errors, to check that the twin detects them.
 #include "launch.cuh"
 
 namespace {
@@ -7,8 +7,8 @@ constexpr int THREADS = 128;
 
 enum CopyFault { NONE, NO_WAIT, NO_COMMIT, NO_BARRIER, UNWRITTEN };
 
-// Thread t copies 16 bytes to its place in shared memory and passes on those of the thread half a
-// block away.
+// Thread t copies 16 bytes to shared memory and writes those of the thread half a block away to
+// `to`.
 __global__ void copy(int fault, const __half* from, __half* to) {
     COLM_SHARED(shared);
     const int mine = threadIdx.x, other = (mine + THREADS / 2) % THREADS;
@@ -21,7 +21,7 @@ __global__ void copy(int fault, const __half* from, __half* to) {
     reinterpret_cast<uint4*>(to)[other] = reinterpret_cast<const uint4*>(shared)[other];
 }
 
-enum MeetingFault {
+enum BarrierFault {
     EXIT_BEFORE_BARRIER,
     DIVERGED_WARP,
     PAST_THE_END,
@@ -29,7 +29,7 @@ enum MeetingFault {
     MISALIGNED
 };
 
-__global__ void meet(int fault) {
+__global__ void bad_barrier(int fault) {
     COLM_SHARED(shared);
     const int thread = threadIdx.x;
     uint32_t matrices[4];
@@ -59,6 +59,6 @@ extern "C" int twin_copy(int fault, const __half* from, __half* to) {
     return colm::launch(copy, 1, THREADS, 16 * THREADS, nullptr, fault, from, to);
 }
 
-extern "C" int twin_meeting(int fault) {
-    return colm::launch(meet, 1, THREADS, 16 * THREADS, nullptr, fault);
+extern "C" int twin_bad_barrier(int fault) {
+    return colm::launch(bad_barrier, 1, THREADS, 16 * THREADS, nullptr, fault);
 }

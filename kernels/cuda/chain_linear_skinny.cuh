@@ -1,15 +1,15 @@
-// A thin tile: up to 32 rows of a chain times 16 outputs (of W, and of U), for decoding, where time
-// is what the weights take to be read.
+// A skinny tile: up to 32 rows of a chain by 16 outputs (of W, and of U), for decoding, where the
+// time is that of reading the weights.
 //
-// Every weight is read once, by 16-byte loads straight into the registers of the tensor cores: they
-// multiply [16, 16] of the weights by [16, 8], so the weights are their left matrix and the rows of
-// x columns of the right one, and it costs no more to have all 8. A sum does not depend on the
-// order of the inputs, as long as both sides agree: so a lane hands over the 8 inputs it has loaded
-// as the columns the instruction expects of it, whichever they are.
+// Every weight is read once, by 16-byte loads directly into mma operands. The mma multiplies [16,
+// 16] by [16, 8]: the weights are the left matrix, and the rows of x are the columns of the right
+// one, so 8 rows cost as much as one. The order of the inputs in a sum is free as long as both
+// operands use the same. A lane therefore passes the 8 inputs it has loaded as the columns that the
+// instruction expects from it, whatever their indices.
 //
-// The warps of the block share the inputs of the 16 outputs, 128 in turn, and their sums are added
-// warp by warp: an order that depends on the widths of the chains alone. A row's bits are therefore
-// the same alone and among others.
+// The warps of the thread block divide the inputs of the 16 outputs, 128 inputs in turn, and their
+// sums are added warp by warp. That order depends only on the widths of the chains, so the bits of
+// a row do not depend on the other rows.
 #pragma once
 
 #include "chain_linear_common.cuh"
@@ -17,39 +17,39 @@
 
 namespace colm {
 
-// What a warp reads of a row of the weights at once: four times 32 inputs, 8 per lane.
-constexpr int THIN_LOADS = 4;
-constexpr int THIN_SPAN = THIN_LOADS * 32;
+// A warp reads four times 32 inputs of a row of the weights at once, 8 per lane.
+constexpr int SKINNY_LOADS = 4;
+constexpr int SKINNY_SPAN = SKINNY_LOADS * 32;
 
-// Matrices of 8 rows of x.
+// ROW_MATRICES counts matrices of 8 rows of x.
 template <int ROW_MATRICES, bool GATED>
-constexpr int THIN_SHARED_BYTES = LINEAR_WARPS * (GATED ? 2 : 1) * ROW_MATRICES * 8 * THIN_OUTPUTS *
-                                  static_cast<int>(sizeof(float));
+constexpr int SKINNY_SHARED_BYTES = LINEAR_WARPS * (GATED ? 2 : 1) * ROW_MATRICES * 8 *
+                                    SKINNY_OUTPUTS * static_cast<int>(sizeof(float));
 
-// 8 numbers, or zeros.
+// 8 numbers, or zeros if they do not exist.
 template <class T>
 __device__ __forceinline__ uint4 load_if(bool exists, const T* from) {
     return exists ? load_vector(from) : make_uint4(0, 0, 0, 0);
 }
 
-// sums += w x, w being what the lanes have of 32 inputs of the outputs 0..7 and 8..15.
+// sums += w x, for 32 inputs. `low` has the weights of outputs 0..7, `high` those of 8..15.
 template <class T>
-__device__ __forceinline__ void multiply_thin(float (&sums)[4], const uint4& low, const uint4& high,
-                                              const uint4& x) {
+__device__ __forceinline__ void multiply_skinny(float (&sums)[4], const uint4& low,
+                                                const uint4& high, const uint4& x) {
     mma_m16n8k16<T>(sums, {low.x, high.x, low.y, high.y}, {x.x, x.y});
     mma_m16n8k16<T>(sums, {low.z, high.z, low.w, high.w}, {x.z, x.w});
 }
 
-// One warp's share of the sums: of ROW_MATRICES matrices [16 outputs, 8 rows] per weight matrix.
+// The sums over one warp's inputs: ROW_MATRICES matrices [16 outputs, 8 rows] per weight matrix.
 template <class T, int ROW_MATRICES, bool GATED>
-__device__ void thin_sums(const ColmChainLinear& linear, const ColmLinearProduct& product,
-                          int first_output, float (&sums)[GATED ? 2 : 1][ROW_MATRICES][4]) {
+__device__ void skinny_sums(const ColmChainLinear& linear, const ColmLinearProduct& product,
+                            int first_output, float (&sums)[GATED ? 2 : 1][ROW_MATRICES][4]) {
     constexpr int WEIGHTS = GATED ? 2 : 1;
     const ColmLinearInput& own = linear.inputs[product.chain];
     const int inputs = inputs_of(linear, product.chain);
     const int warp = threadIdx.x / WARP;
-    // This lane has, of the weights, inputs `part`.. of outputs `group` and `group` + 8, and of x
-    // those of the rows `group`, `group` + 8 and so on.
+    // This lane loads the 8 inputs from `part` on: of the weights for the outputs `group` and
+    // `group` + 8, and of x for the rows `group`, `group` + 8 and so on.
     const int group = threadIdx.x % WARP / 4;
     const int part = threadIdx.x % 4 * 8;
     const int output = first_output + group;
@@ -66,19 +66,19 @@ __device__ void thin_sums(const ColmChainLinear& linear, const ColmLinearProduct
 #pragma unroll
         for (int rows = 0; rows < ROW_MATRICES; ++rows) {
             const int row = rows * 8 + group;
-            const int place = row < own.rows ? place_of(own, product.chain, lower, row) : 0;
-            x[rows] =
-                static_cast<const T*>(input.x) + static_cast<size_t>(place) * input.width + part;
+            const int lower_row = row < own.rows ? row_in(own, product.chain, lower, row) : 0;
+            x[rows] = static_cast<const T*>(input.x) +
+                      static_cast<size_t>(lower_row) * input.width + part;
         }
-        const int spans = (input.width + THIN_SPAN - 1) / THIN_SPAN;
-        // The warp whose turn it is goes on where the chain before left off.
+        const int spans = (input.width + SKINNY_SPAN - 1) / SKINNY_SPAN;
+        // The turns continue across chains.
         const int first = (warp + LINEAR_WARPS - turn % LINEAR_WARPS) % LINEAR_WARPS;
         for (int span = first; span < spans; span += LINEAR_WARPS) {
-            const int depth = span * THIN_SPAN;
-            uint4 low[THIN_LOADS][WEIGHTS], high[THIN_LOADS][WEIGHTS],
-                eight[THIN_LOADS][ROW_MATRICES];
+            const int depth = span * SKINNY_SPAN;
+            uint4 low[SKINNY_LOADS][WEIGHTS], high[SKINNY_LOADS][WEIGHTS],
+                eight[SKINNY_LOADS][ROW_MATRICES];
 #pragma unroll
-            for (int load = 0; load < THIN_LOADS; ++load) {
+            for (int load = 0; load < SKINNY_LOADS; ++load) {
                 const int at = depth + load * 32;
                 const bool inside = at + part < input.width;
 #pragma unroll
@@ -93,17 +93,17 @@ __device__ void thin_sums(const ColmChainLinear& linear, const ColmLinearProduct
                     eight[load][rows] = load_if(exists, x[rows] + at);
                 }
             }
-            // All loads are under way before the first is waited for: the compiler moves none past
+            // All loads are issued before the first result is used: the compiler moves none past
             // this.
             __syncwarp();
 #pragma unroll
-            for (int load = 0; load < THIN_LOADS; ++load) {
+            for (int load = 0; load < SKINNY_LOADS; ++load) {
 #pragma unroll
                 for (int rows = 0; rows < ROW_MATRICES; ++rows) {
 #pragma unroll
                     for (int w = 0; w < WEIGHTS; ++w) {
-                        multiply_thin<T>(sums[w][rows], low[load][w], high[load][w],
-                                         eight[load][rows]);
+                        multiply_skinny<T>(sums[w][rows], low[load][w], high[load][w],
+                                           eight[load][rows]);
                     }
                 }
             }
@@ -113,15 +113,15 @@ __device__ void thin_sums(const ColmChainLinear& linear, const ColmLinearProduct
     }
 }
 
-// The tile of `product` whose first output is given. ROW_MATRICES * 8 is at least the chain's rows.
+// Computes the tile of `product` at `first_output`. ROW_MATRICES * 8 is at least the chain's rows.
 template <class T, int ROW_MATRICES, bool GATED>
-__device__ void thin_tile(const ColmChainLinear& linear, const ColmLinearProduct& product,
-                          int first_output, unsigned char* shared) {
+__device__ void skinny_tile(const ColmChainLinear& linear, const ColmLinearProduct& product,
+                            int first_output, unsigned char* shared) {
     constexpr int WEIGHTS = GATED ? 2 : 1;
-    constexpr int MATRIX = 8 * THIN_OUTPUTS;
+    constexpr int MATRIX = 8 * SKINNY_OUTPUTS;
     static_assert(MATRIX == LINEAR_THREADS, "a thread adds up one output of one row of a matrix");
     float sums[WEIGHTS][ROW_MATRICES][4] = {};
-    thin_sums<T, ROW_MATRICES, GATED>(linear, product, first_output, sums);
+    skinny_sums<T, ROW_MATRICES, GATED>(linear, product, first_output, sums);
 
     // [warp][weight matrix][matrix of rows][row][output]
     float* partial = reinterpret_cast<float*>(shared);
@@ -136,13 +136,13 @@ __device__ void thin_tile(const ColmChainLinear& linear, const ColmLinearProduct
 #pragma unroll
             for (int number = 0; number < 4; ++number) {
                 const int row = pair + number % 2;
-                matrix[row * THIN_OUTPUTS + group + number / 2 * 8] = sums[w][rows][number];
+                matrix[row * SKINNY_OUTPUTS + group + number / 2 * 8] = sums[w][rows][number];
             }
         }
     }
     __syncthreads();
 
-    const int output = first_output + threadIdx.x % THIN_OUTPUTS;
+    const int output = first_output + threadIdx.x % SKINNY_OUTPUTS;
     if (output >= product.outputs) return;
     const auto sum_of = [&](int w, int rows) {
         float sum = 0.0f;
@@ -153,7 +153,7 @@ __device__ void thin_tile(const ColmChainLinear& linear, const ColmLinearProduct
     };
 #pragma unroll
     for (int rows = 0; rows < ROW_MATRICES; ++rows) {
-        const int row = rows * 8 + threadIdx.x / THIN_OUTPUTS;
+        const int row = rows * 8 + threadIdx.x / SKINNY_OUTPUTS;
         if (row >= linear.inputs[product.chain].rows) return;
         float value = sum_of(0, rows) + bias_at<T>(product.bias, output);
         if constexpr (GATED) {

@@ -1,0 +1,139 @@
+//! AVX2 with FMA and F16C.
+
+use std::arch::x86_64::*;
+
+use half::{bf16, f16};
+
+use super::{Isa, IsaKernel, SimdVector};
+use crate::cpu::gemm::{check_micro_kernel, register_tile, widen, NrVector, PackedRhs};
+
+/// AVX2 with FMA and F16C.
+pub(crate) struct Avx2;
+
+pub(super) fn is_available() -> bool {
+    is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("f16c")
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn run<K: IsaKernel>(kernel: K) -> K::Output {
+    kernel.run::<Avx2>()
+}
+
+impl Isa for Avx2 {
+    #[inline(always)]
+    fn mul_add(a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
+    }
+
+    #[inline(always)]
+    fn micro_kernel<W: PackedRhs, const DEPTH: usize>(
+        lhs: &[[f32; DEPTH]],
+        rhs: &[W],
+        acc: &mut [NrVector],
+    ) {
+        check_micro_kernel(lhs, rhs, acc);
+        // SAFETY: the lengths are checked; `run` is entered only on processors with AVX2, FMA and F16C.
+        unsafe { micro_kernel(lhs, rhs, acc) }
+    }
+
+    #[inline(always)]
+    fn widen<W: PackedRhs>(rhs: &[W], to: &mut [NrVector]) {
+        // SAFETY: `run` is entered only on processors with AVX2, FMA and F16C.
+        unsafe { widen::<__m256, W>(rhs, to) }
+    }
+}
+
+/// Register tiles of 6 rows and 16 columns: 12 accumulators, 2 registers of the rhs, 1 of the lhs.
+///
+/// # Safety
+/// The processor must have AVX2 and FMA, and [`check_micro_kernel`] must pass.
+#[inline(always)]
+unsafe fn micro_kernel<W: PackedRhs, const DEPTH: usize>(
+    lhs: &[[f32; DEPTH]],
+    rhs: &[W],
+    acc: &mut [NrVector],
+) {
+    for row in (0..lhs.len()).step_by(6) {
+        for column in [0, 16] {
+            // SAFETY: the tile has the remaining rows and two of the four vectors of columns.
+            unsafe {
+                match lhs.len() - row {
+                    1 => register_tile::<__m256, 1, 2, W, DEPTH>(lhs, rhs, acc, row, column),
+                    2 => register_tile::<__m256, 2, 2, W, DEPTH>(lhs, rhs, acc, row, column),
+                    3 => register_tile::<__m256, 3, 2, W, DEPTH>(lhs, rhs, acc, row, column),
+                    4 => register_tile::<__m256, 4, 2, W, DEPTH>(lhs, rhs, acc, row, column),
+                    _ if !W::FULL_MR => {}
+                    5 => register_tile::<__m256, 5, 2, W, DEPTH>(lhs, rhs, acc, row, column),
+                    _ => register_tile::<__m256, 6, 2, W, DEPTH>(lhs, rhs, acc, row, column),
+                }
+            }
+        }
+    }
+}
+
+impl SimdVector for __m256 {
+    const LANES: usize = 8;
+
+    #[inline(always)]
+    unsafe fn load_f32(from: *const f32) -> Self {
+        // SAFETY: the caller upholds the contract of the trait.
+        unsafe { _mm256_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const bf16) -> Self {
+        // SAFETY: the caller upholds the contract of the trait. bf16 is the upper half of an f32.
+        unsafe {
+            let halves = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(halves))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(from: *const f16) -> Self {
+        // SAFETY: the caller upholds the contract of the trait.
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8(from: *const i8) -> Self {
+        // SAFETY: the caller upholds the contract of the trait.
+        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bits(from: *const u32, shift: u32, mask: u32) -> Self {
+        // SAFETY: the caller upholds the contract of the trait.
+        unsafe {
+            let words = _mm256_loadu_si256(from.cast());
+            let words = _mm256_srl_epi32(words, _mm_cvtsi32_si128(shift as i32));
+            _mm256_cvtepi32_ps(_mm256_and_si256(words, _mm256_set1_epi32(mask as i32)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller upholds the contract of the trait.
+        unsafe { _mm256_storeu_ps(to, self) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        // SAFETY: the caller upholds the contract of the trait.
+        unsafe { _mm256_set1_ps(value) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_product(self, a: Self, b: Self) -> Self {
+        // SAFETY: the caller upholds the contract of the trait.
+        unsafe { _mm256_fmadd_ps(a, b, self) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: the caller upholds the contract of the trait.
+        unsafe { _mm256_mul_ps(self, other) }
+    }
+}

@@ -1,0 +1,98 @@
+//! Instruction sets, chosen at run time: a build for any x86-64 uses AVX-512 or AVX2 where the
+//! processor has them.
+//!
+//! The compiler vectorizes elementwise loops once it may use the instructions. It does not do so
+//! reliably for the GEMM micro-kernel, so that is written with intrinsics behind [`SimdVector`].
+//! Linear layers and attention are both built on [`Isa::micro_kernel`].
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+mod prefetch;
+mod simd;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests;
+
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(crate) use avx2::Avx2;
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::Neon;
+pub(crate) use portable::Portable;
+pub(crate) use prefetch::prefetch;
+pub(crate) use simd::SimdVector;
+
+use super::gemm::{NrVector, PackedRhs};
+
+/// Width of the accumulators in elementwise reductions.
+pub(crate) const LANES: usize = 16;
+
+/// One number per lane.
+pub(crate) type Lanes = [f32; LANES];
+
+/// The sum of all lanes, always in the same order.
+#[inline(always)]
+pub(crate) fn sum(mut lanes: Lanes) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+/// An instruction set. Results depend only on whether multiply-add is fused: all instruction sets
+/// that fuse give the same bits.
+pub(crate) trait Isa {
+    /// `a * b + c`.
+    fn mul_add(a: f32, b: f32, c: f32) -> f32;
+
+    /// The GEMM micro-kernel: `acc[row][column] += lhs[row][k] * rhs[k][column]`, for ascending k.
+    ///
+    /// # Panics
+    /// If `lhs` and `acc` differ in length or have more than [`MR`](super::gemm::MR) rows, or if
+    /// `rhs` is deeper than `DEPTH`.
+    fn micro_kernel<W: PackedRhs, const DEPTH: usize>(
+        lhs: &[[f32; DEPTH]],
+        rhs: &[W],
+        acc: &mut [NrVector],
+    );
+
+    /// Converts a packed rhs panel to f32: one vector per k.
+    ///
+    /// # Panics
+    /// If the length of `to` is not the depth of `rhs`.
+    fn widen<W: PackedRhs>(rhs: &[W], to: &mut [NrVector]);
+}
+
+/// A computation that is compiled once per instruction set. `run` and everything it calls must be
+/// `#[inline(always)]`; a function that is not inlined is compiled for the baseline.
+pub(crate) trait IsaKernel {
+    type Output;
+
+    fn run<I: Isa>(self) -> Self::Output;
+}
+
+/// Runs `kernel` with the best instruction set of this processor.
+pub(crate) fn run<K: IsaKernel>(kernel: K) -> K::Output {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if avx512::is_available() {
+            // SAFETY: the processor has the features of `avx512::run`.
+            return unsafe { avx512::run(kernel) };
+        }
+        if avx2::is_available() {
+            // SAFETY: the processor has the features of `avx2::run`.
+            return unsafe { avx2::run(kernel) };
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    return kernel.run::<Neon>();
+    #[cfg(not(target_arch = "aarch64"))]
+    kernel.run::<Portable>()
+}

@@ -1,0 +1,54 @@
+//! The output matrix, filled by several threads.
+
+use candle_core::{Device, Result, Shape, Tensor};
+
+/// A matrix of which every task writes disjoint parts. It is not initialized first: zeroing it took
+/// 4 % of a prompt's time.
+pub(crate) struct OutputMatrix {
+    data: Vec<f32>,
+    /// Start of `data`.
+    start: *mut f32,
+    rows: usize,
+    width: usize,
+}
+
+// SAFETY: the numbers are accessed only through `write`, whose callers guarantee that no two threads
+// write the same one.
+unsafe impl Sync for OutputMatrix {}
+
+impl OutputMatrix {
+    /// An uninitialized `[rows, width]`.
+    pub(crate) fn new(rows: usize, width: usize) -> Self {
+        let mut data = Vec::with_capacity(rows * width);
+        let start = data.as_mut_ptr();
+        Self { data, start, rows, width }
+    }
+
+    /// Writes `values` to `row`, from `column` on.
+    ///
+    /// # Panics
+    /// If they do not fit.
+    ///
+    /// # Safety
+    /// No other thread may write the same numbers at the same time.
+    #[inline(always)]
+    pub(crate) unsafe fn write(&self, row: usize, column: usize, values: &[f32]) {
+        assert!(row < self.rows && column <= self.width && values.len() <= self.width - column);
+        // SAFETY: the assertion keeps the write within the allocation, and the caller excludes
+        // concurrent writes.
+        unsafe {
+            let to = self.start.add(row * self.width + column);
+            to.copy_from_nonoverlapping(values.as_ptr(), values.len());
+        }
+    }
+
+    /// The matrix as a tensor of `shape`, which has as many numbers.
+    ///
+    /// # Safety
+    /// Every number must have been written.
+    pub(crate) unsafe fn into_tensor(mut self, shape: impl Into<Shape>) -> Result<Tensor> {
+        // SAFETY: `rows * width` numbers are allocated, and the caller has written all of them.
+        unsafe { self.data.set_len(self.rows * self.width) };
+        Tensor::from_vec(self.data, shape.into(), &Device::Cpu)
+    }
+}

@@ -1,0 +1,176 @@
+//! The rhs operand: weights packed into panels of [`NR`] outputs.
+
+use std::ops::Range;
+
+use candle_core::quantized::QTensor;
+use candle_core::{bail, DType, Result, Tensor};
+
+use super::NR;
+use crate::cpu::arch::SimdVector;
+use crate::cpu::quant::Quantized;
+use crate::cpu::tensor_rows::dense_rows;
+use crate::cpu::thread_pool::for_each_chunk;
+use crate::cpu::{Element, TensorRows};
+
+/// One element of a packed rhs panel: the weights of [`NR`] columns for one k or several.
+pub(crate) trait PackedRhs: Sized {
+    /// How many k.
+    const DEPTH: usize;
+
+    /// How many consecutive k share their scales: a divisor of `DEPTH`.
+    const GROUP: usize;
+
+    /// How many k of a group the micro-kernel unrolls, so that bit shifts are constants: a divisor
+    /// of `GROUP`, at most 16.
+    const UNROLL: usize;
+
+    /// Whether the weights are stored as f32.
+    const IS_F32: bool = false;
+
+    /// Whether the micro-kernel is instantiated for up to [`MR`](super::MR) rows. Otherwise it is
+    /// for up to [`SMALL_MR`](super::SMALL_MR), and more rows use the panel after
+    /// [`widen`](super::widen): slower for some row counts, but much less to compile.
+    const FULL_MR: bool;
+
+    /// What the k of a group share.
+    type Scales<V: SimdVector>: Copy;
+
+    /// The scales of `group`, for one vector of columns from `column` on.
+    ///
+    /// # Safety
+    /// The processor must have the instructions of `V`; the columns must be below [`NR`] and the
+    /// group within `DEPTH`.
+    unsafe fn load_scales<V: SimdVector>(&self, group: usize, column: usize) -> Self::Scales<V>;
+
+    /// The weights of `k`, for one vector of columns from `column` on. `scales` are those of the
+    /// group of `k`.
+    ///
+    /// # Safety
+    /// As for [`PackedRhs::load_scales`]; `k` must be below `DEPTH`.
+    unsafe fn load<V: SimdVector>(&self, k: usize, column: usize, scales: Self::Scales<V>) -> V;
+
+    /// One weight.
+    fn value(&self, k: usize, column: usize) -> f32;
+}
+
+/// Floats: one weight per column, as stored in the tensor.
+impl<T: Element> PackedRhs for [T; NR] {
+    const DEPTH: usize = 1;
+    const GROUP: usize = 1;
+    const UNROLL: usize = 1;
+    const IS_F32: bool = matches!(T::DTYPE, DType::F32);
+    const FULL_MR: bool = true;
+    type Scales<V: SimdVector> = ();
+
+    #[inline(always)]
+    unsafe fn load_scales<V: SimdVector>(&self, _group: usize, _column: usize) {}
+
+    #[inline(always)]
+    unsafe fn load<V: SimdVector>(&self, _k: usize, column: usize, _scales: ()) -> V {
+        // SAFETY: the caller keeps the columns within the array.
+        unsafe { T::load(self.as_ptr().add(column)) }
+    }
+
+    #[inline(always)]
+    fn value(&self, _k: usize, column: usize) -> f32 {
+        self[column].wide()
+    }
+}
+
+/// Inputs packed at a time: this slice of a panel stays in the L1 cache while the outputs are
+/// interleaved.
+const PACK_DEPTH: usize = 64;
+
+/// The outputs of panel `index`, of `outputs` in total.
+pub(crate) fn panel_outputs(index: usize, outputs: usize) -> Range<usize> {
+    index * NR..outputs.min((index + 1) * NR)
+}
+
+/// A weight matrix `[outputs, inputs]` as packed panels of [`NR`] outputs. A panel holds, input by
+/// input, the weights of all its outputs, so a product reads it sequentially. The last panel is
+/// padded with zeros.
+#[derive(Debug)]
+pub(crate) struct RhsPanels<W> {
+    data: Vec<W>,
+    inputs: usize,
+    outputs: usize,
+}
+
+impl<W: PackedRhs> RhsPanels<W> {
+    pub(crate) fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    pub(crate) fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// The panels in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[W]> {
+        let len = self.inputs / W::DEPTH;
+        (0..self.outputs.div_ceil(NR)).map(move |panel| &self.data[panel * len..][..len])
+    }
+}
+
+impl<T: Element> RhsPanels<[T; NR]> {
+    pub(crate) fn pack(matrix: &Tensor) -> Result<Self> {
+        let (outputs, inputs) = matrix.dims2()?;
+        let matrix = dense_rows(matrix)?;
+        let (storage, layout) = matrix.storage_and_layout();
+        let rows = TensorRows::<T>::new(&storage, layout)?;
+        let mut data = vec![[T::zero(); NR]; outputs.div_ceil(NR) * inputs];
+        for_each_chunk(&mut data, inputs, |index, panel| {
+            for (slice, panel) in panel.chunks_mut(PACK_DEPTH).enumerate() {
+                for (column, output) in panel_outputs(index, outputs).enumerate() {
+                    let row = &rows.row(output)[slice * PACK_DEPTH..];
+                    for (to, &from) in panel.iter_mut().zip(row) {
+                        to[column] = from;
+                    }
+                }
+            }
+        });
+        Ok(Self { data, inputs, outputs })
+    }
+
+    /// The weights of one output, `[inputs]`: a row of the unpacked matrix.
+    pub(crate) fn row(&self, output: usize) -> impl Iterator<Item = T> + '_ {
+        let panel = &self.data[output / NR * self.inputs..][..self.inputs];
+        panel.iter().map(move |weights| weights[output % NR])
+    }
+}
+
+impl<W: Quantized> RhsPanels<W> {
+    /// Fails if the matrix has another ggml type.
+    pub(crate) fn pack_quantized(matrix: &QTensor) -> Result<Self> {
+        let (outputs, inputs) = matrix.shape().dims2()?;
+        let bytes = matrix.data()?;
+        let blocks_per_output = inputs / W::DEPTH;
+        let fits = inputs.is_multiple_of(W::DEPTH) && matrix.dtype() == W::DTYPE;
+        if !fits || bytes.len() != outputs * blocks_per_output * W::BYTES {
+            bail!("{matrix:?} of {} bytes is not a matrix of {:?}", bytes.len(), W::DTYPE);
+        }
+        let mut data = vec![W::ZERO; outputs.div_ceil(NR) * blocks_per_output];
+        let bytes_per_output = blocks_per_output * W::BYTES;
+        for_each_chunk(&mut data, blocks_per_output, |index, panel| {
+            for (column, output) in panel_outputs(index, outputs).enumerate() {
+                let blocks = bytes[output * bytes_per_output..].chunks_exact(W::BYTES);
+                for (to, block) in panel.iter_mut().zip(blocks) {
+                    to.insert(column, block);
+                }
+            }
+        });
+        Ok(Self { data, inputs, outputs })
+    }
+
+    /// The bytes of the unpacked matrix.
+    pub(crate) fn unpack(&self) -> Vec<u8> {
+        let blocks_per_output = self.inputs / W::DEPTH;
+        let mut bytes = Vec::with_capacity(self.outputs * blocks_per_output * W::BYTES);
+        for output in 0..self.outputs {
+            for packed in &self.data[output / NR * blocks_per_output..][..blocks_per_output] {
+                packed.extract(output % NR, &mut bytes);
+            }
+        }
+        bytes
+    }
+}
