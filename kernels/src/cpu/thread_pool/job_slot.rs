@@ -11,6 +11,9 @@
 //! it is the worker's, the caller waits for the worker. If it is the caller's, the worker sees
 //! `open` cleared. Sleeping uses the same scheme with `sleeping` and `open`: either the worker sees
 //! the open job, or the caller sees the sleeping worker and wakes it.
+//!
+//! `tests/thread_pool_loom.rs` checks the protocol under loom, in all interleavings that it can
+//! distinguish.
 
 use std::any::Any;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
