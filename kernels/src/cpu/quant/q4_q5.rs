@@ -33,11 +33,11 @@ impl<const FIFTH: usize, const MIN: usize> Q4Or5<FIFTH, MIN> {
     /// The number that encodes zero in types without a minimum.
     const MIDDLE: f32 = if FIFTH == 0 { 8.0 } else { 16.0 };
 
-    fn bits(&self, i: usize, column: usize) -> u8 {
-        let number = self.numbers.get(i, column);
+    fn bits(&self, k: usize, column: usize) -> u8 {
+        let number = self.numbers.get(k, column);
         match FIFTH {
             0 => number,
-            _ => number | self.fifth.get(i, column) << 4,
+            _ => number | self.fifth.get(k, column) << 4,
         }
     }
 }
@@ -65,26 +65,26 @@ impl<const FIFTH: usize, const MIN: usize> PackedRhs for Q4Or5<FIFTH, MIN> {
     }
 
     #[inline(always)]
-    unsafe fn load<V: SimdVector>(&self, i: usize, column: usize, (scale, lowest): (V, V)) -> V {
+    unsafe fn load<V: SimdVector>(&self, k: usize, column: usize, (scale, lowest): (V, V)) -> V {
         // SAFETY: the caller keeps k and the columns within the arrays.
         unsafe {
-            let number: V = self.numbers.load(i, column);
+            let number: V = self.numbers.load(k, column);
             let number = match FIFTH {
                 0 => number,
-                _ => number.add_product(self.fifth.load(i, column), V::splat(16.0)),
+                _ => number.add_product(self.fifth.load(k, column), V::splat(16.0)),
             };
             lowest.add_product(number, scale)
         }
     }
 
     #[inline(always)]
-    fn value(&self, i: usize, column: usize) -> f32 {
+    fn value(&self, k: usize, column: usize) -> f32 {
         let scale = self.scale[column].to_f32();
         let lowest = match self.min.first() {
             Some(min) => min[column].to_f32(),
             None => -Self::MIDDLE * scale,
         };
-        f32::from(self.bits(i, column)) * scale + lowest
+        f32::from(self.bits(k, column)) * scale + lowest
     }
 }
 
@@ -113,11 +113,11 @@ impl<const FIFTH: usize, const MIN: usize> Quantized for Q4Or5<FIFTH, MIN> {
         }
         // Byte j of `numbers` has input j in its lower and input j + 16 in its upper four bits.
         let (fifth, numbers) = rest.split_at(FIFTH * 4);
-        for i in 0..BLOCK {
-            let number = numbers[i % (BLOCK / 2)] >> (i / (BLOCK / 2) * 4) & 15;
-            self.numbers.set(i, column, number);
-            if let Some(fifth) = fifth.get(i / 8) {
-                self.fifth.set(i, column, fifth >> (i % 8) & 1);
+        for k in 0..BLOCK {
+            let number = numbers[k % (BLOCK / 2)] >> (k / (BLOCK / 2) * 4) & 15;
+            self.numbers.set(k, column, number);
+            if let Some(fifth) = fifth.get(k / 8) {
+                self.fifth.set(k, column, fifth >> (k % 8) & 1);
             }
         }
     }
@@ -129,7 +129,7 @@ impl<const FIFTH: usize, const MIN: usize> Quantized for Q4Or5<FIFTH, MIN> {
             let bits = (0..8).rev().map(|bit| self.fifth.get(byte * 8 + bit, column));
             bytes.push(bits.fold(0, |byte, bit| byte << 1 | bit));
         }
-        let number = |i| self.numbers.get(i, column);
-        bytes.extend((0..BLOCK / 2).map(|i| number(i) | number(i + BLOCK / 2) << 4));
+        let number = |k| self.numbers.get(k, column);
+        bytes.extend((0..BLOCK / 2).map(|k| number(k) | number(k + BLOCK / 2) << 4));
     }
 }

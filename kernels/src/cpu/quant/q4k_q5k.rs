@@ -44,11 +44,11 @@ impl<const FIFTH: usize> Group<FIFTH> {
         Self { scales: [0; NR], mins: [0; NR], numbers: PackedBits::ZERO, fifth: PackedBits::ZERO };
 
     #[inline(always)]
-    fn number(&self, i: usize, column: usize) -> u8 {
-        let number = self.numbers.get(i, column);
+    fn number(&self, k: usize, column: usize) -> u8 {
+        let number = self.numbers.get(k, column);
         match FIFTH {
             0 => number,
-            _ => number | self.fifth.get(i, column) << 4,
+            _ => number | self.fifth.get(k, column) << 4,
         }
     }
 }
@@ -76,25 +76,25 @@ impl<const FIFTH: usize> PackedRhs for Q4Or5K<FIFTH> {
     }
 
     #[inline(always)]
-    unsafe fn load<V: SimdVector>(&self, i: usize, column: usize, (scale, min): (V, V)) -> V {
+    unsafe fn load<V: SimdVector>(&self, k: usize, column: usize, (scale, min): (V, V)) -> V {
         // SAFETY: the caller keeps k and the columns within the arrays.
         unsafe {
-            let group = self.groups.get_unchecked(i / GROUP);
-            let number: V = group.numbers.load(i % GROUP, column);
+            let group = self.groups.get_unchecked(k / GROUP);
+            let number: V = group.numbers.load(k % GROUP, column);
             let number = match FIFTH {
                 0 => number,
-                _ => number.add_product(group.fifth.load(i % GROUP, column), V::splat(16.0)),
+                _ => number.add_product(group.fifth.load(k % GROUP, column), V::splat(16.0)),
             };
             min.add_product(number, scale)
         }
     }
 
     #[inline(always)]
-    fn value(&self, i: usize, column: usize) -> f32 {
-        let group = &self.groups[i / GROUP];
+    fn value(&self, k: usize, column: usize) -> f32 {
+        let group = &self.groups[k / GROUP];
         let scale = f32::from(group.scales[column]) * self.scale[column].to_f32();
         let min = f32::from(group.mins[column]) * self.min[column].to_f32();
-        f32::from(group.number(i % GROUP, column)) * scale + min
+        f32::from(group.number(k % GROUP, column)) * scale + min
     }
 }
 
@@ -110,18 +110,18 @@ impl<const FIFTH: usize> Quantized for Q4Or5K<FIFTH> {
         self.scale[column] = f16::from_le_bytes([both[0], both[1]]);
         self.min[column] = -f16::from_le_bytes([both[2], both[3]]);
         let (groups, rest) = rest.split_at(12);
-        // Byte i of `fifth` has the fifth bit of input i of every group, one group per bit.
+        // Byte k of `fifth` has the fifth bit of input k of every group, one group per bit.
         let (fifth, numbers) = rest.split_at(FIFTH * 32);
         let (scales, mins) = decode_scales_and_mins(groups);
         for (at, group) in self.groups.iter_mut().enumerate() {
             group.scales[column] = scales[at] as i8;
             group.mins[column] = mins[at] as i8;
-            for i in 0..GROUP {
+            for k in 0..GROUP {
                 // Two groups share their bytes: the even one has the lower four bits.
-                let number = numbers[at / 2 * GROUP + i] >> (at % 2 * 4) & 15;
-                group.numbers.set(i, column, number);
-                if let Some(fifth) = fifth.get(i) {
-                    group.fifth.set(i, column, fifth >> at & 1);
+                let number = numbers[at / 2 * GROUP + k] >> (at % 2 * 4) & 15;
+                group.numbers.set(k, column, number);
+                if let Some(fifth) = fifth.get(k) {
+                    group.fifth.set(k, column, fifth >> at & 1);
                 }
             }
         }
@@ -135,13 +135,13 @@ impl<const FIFTH: usize> Quantized for Q4Or5K<FIFTH> {
             scales,
             self.groups.map(|group| group.mins[column] as u8),
         ));
-        for i in 0..FIFTH * GROUP {
+        for k in 0..FIFTH * GROUP {
             let groups = self.groups.iter().rev();
-            bytes.push(groups.fold(0, |byte, group| byte << 1 | group.fifth.get(i, column)));
+            bytes.push(groups.fold(0, |byte, group| byte << 1 | group.fifth.get(k, column)));
         }
         for [lower, upper] in self.groups.as_chunks().0 {
-            let number = |group: &Group<FIFTH>, i| group.numbers.get(i, column);
-            bytes.extend((0..GROUP).map(|i| number(lower, i) | number(upper, i) << 4));
+            let number = |group: &Group<FIFTH>, k| group.numbers.get(k, column);
+            bytes.extend((0..GROUP).map(|k| number(lower, k) | number(upper, k) << 4));
         }
     }
 }

@@ -33,14 +33,14 @@ impl PackedRhs for Q8_0 {
     }
 
     #[inline(always)]
-    unsafe fn load<V: SimdVector>(&self, i: usize, column: usize, scales: V) -> V {
+    unsafe fn load<V: SimdVector>(&self, k: usize, column: usize, scales: V) -> V {
         // SAFETY: the caller keeps k and the columns within the arrays.
-        unsafe { V::load_i8(self.numbers.as_ptr().add(i).cast::<i8>().add(column)).mul(scales) }
+        unsafe { V::load_i8(self.numbers.as_ptr().add(k).cast::<i8>().add(column)).mul(scales) }
     }
 
     #[inline(always)]
-    fn value(&self, i: usize, column: usize) -> f32 {
-        f32::from(self.numbers[i][column]) * self.scales[column].to_f32()
+    fn value(&self, k: usize, column: usize) -> f32 {
+        f32::from(self.numbers[k][column]) * self.scales[column].to_f32()
     }
 }
 
