@@ -44,7 +44,8 @@ pub struct ChainQueries<'a> {
 /// 1 / sqrt(head_dim). The keys and values of all positions that the rows attend to must already be
 /// in `kv`. Returns per chain `[active rows, heads_i, head_dim]` in the dtype of its queries.
 ///
-/// Fails if a shape does not fit, if a range names a sequence without a block table, or if a table
+/// # Errors
+/// If a shape does not fit, if a range names a sequence without a block table, or if a table
 /// is too short for a position or names a block that the cache does not have. The error names the
 /// chain by its index in `chains`.
 pub fn chain_attention(

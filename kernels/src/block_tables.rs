@@ -17,7 +17,8 @@ impl BlockTables {
     /// From the host's form, u32 `[sequences, max_blocks]`. Short rows are padded with any block; no
     /// query may see the positions of the padding.
     ///
-    /// Fails for another rank or dtype.
+    /// # Errors
+    /// For another rank or dtype.
     pub fn from_tensor(tables: &Tensor) -> Result<Self> {
         if tables.rank() != 2 || tables.dtype() != DType::U32 {
             bail!(
@@ -55,7 +56,8 @@ impl Slots {
 
     /// From the host's form, i64 of any shape, in row-major order.
     ///
-    /// Fails for another dtype.
+    /// # Errors
+    /// For another dtype.
     pub fn from_tensor(slots: &Tensor) -> Result<Self> {
         if slots.dtype() != DType::I64 {
             bail!("slots must be i64, not {:?}", slots.dtype());

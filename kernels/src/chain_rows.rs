@@ -19,7 +19,8 @@ impl ChainRows {
     /// `rows[i]` has the rows of chain i in ascending order. They may be any numbers, as long as all
     /// chains use the same.
     ///
-    /// Fails if rows are not ascending, or if a chain has a row that a lower chain does not have.
+    /// # Errors
+    /// If rows are not ascending, or if a chain has a row that a lower chain does not have.
     pub fn new(rows: &[Vec<usize>]) -> Result<Self> {
         let mut row_maps = Vec::with_capacity(rows.len());
         for (chain, own) in rows.iter().enumerate() {

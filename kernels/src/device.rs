@@ -35,7 +35,8 @@ pub fn activation_dtype(device: &Device, dtype: DType) -> DType {
 /// Checks a model against the limits of the CUDA kernels: weights of `dtype`, heads of `head_dim`
 /// numbers, the number of `chains`, and `widths`, each with the name used in the error.
 ///
-/// Fails if the dtype is not bf16 or f16, if `head_dim` is not 32, 64 or 128, if there are more than
+/// # Errors
+/// If the dtype is not bf16 or f16, if `head_dim` is not 32, 64 or 128, if there are more than
 /// 16 chains, or if a width is not a multiple of 8.
 pub fn check_gpu_limits(
     dtype: DType,

@@ -49,7 +49,8 @@ impl KvBlocks {
     /// values `[blocks, kv_heads, head_dim, block_size]`, both f32, bf16 or f16. Nothing is copied:
     /// writes go to the host's tensors.
     ///
-    /// Fails if the shapes are not these or do not match, if a tensor is not contiguous, or if the
+    /// # Errors
+    /// If the shapes are not these or do not match, if a tensor is not contiguous, or if the
     /// dtypes differ or are not supported.
     pub fn from_host(keys: &Tensor, values: &Tensor, head_dim: usize) -> Result<Self> {
         let (blocks, kv_heads, block_size) = match values.dims() {
@@ -103,7 +104,8 @@ impl KvBlocks {
     /// Writes the new rows of one chain: `k` and `v` `[rows, heads.len(), head_dim]` go to the
     /// key/value heads `heads`, row r to slot `slots[r]`. They are cast to the dtype of the cache.
     ///
-    /// Fails, before anything is written, if a shape does not fit or a slot is not in the cache.
+    /// # Errors
+    /// If a shape does not fit or a slot is not in the cache. Then nothing is written.
     pub fn write(&self, heads: Range<usize>, k: &Tensor, v: &Tensor, slots: &Slots) -> Result<()> {
         self.check_write(&heads, k, v, slots)?;
         #[cfg(feature = "gpu")]
@@ -120,7 +122,8 @@ impl KvBlocks {
     /// [`write`](Self::write) with RoPE applied to the keys, row r at `positions[r]`
     /// ([`Rope::apply`]).
     ///
-    /// Fails as the two do.
+    /// # Errors
+    /// As for the two functions.
     pub fn write_with_rope(
         &self,
         heads: Range<usize>,

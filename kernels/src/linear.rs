@@ -23,7 +23,8 @@ use crate::ChainRows;
 /// [`activation_dtype`](crate::activation_dtype) gives: f32 on the CPU. `rows` says which rows these
 /// are. Returns per layer and chain `[rows of the chain, out_i]` of the same dtype.
 ///
-/// Fails if a shape or dtype does not fit, or if the layers store their weights in different formats
+/// # Errors
+/// If a shape or dtype does not fit, or if the layers store their weights in different formats
 /// ([`ChainWeights::has_same_format`]).
 pub fn chain_linear(
     x: &[Tensor],
@@ -38,7 +39,8 @@ pub fn chain_linear(
 ///
 /// `residual` has per chain the shape and dtype of the result, `[rows of the chain, out_i]`.
 ///
-/// Fails as [`chain_linear`] does, or if the residual has another shape.
+/// # Errors
+/// As for [`chain_linear`], or if the residual has another shape.
 pub fn chain_linear_add(
     x: &[Tensor],
     rows: &ChainRows,
@@ -54,7 +56,8 @@ pub fn chain_linear_add(
 ///
 /// Arguments and result are as for [`chain_linear`].
 ///
-/// Fails as [`chain_linear`] does, or if the two layers have different shapes.
+/// # Errors
+/// As for [`chain_linear`], or if the two layers have different shapes.
 pub fn chain_gated(
     x: &[Tensor],
     rows: &ChainRows,

@@ -13,7 +13,8 @@ use crate::cpu::{for_dtype, Element, TensorRows};
 /// `weights` has `[hidden_i]` for at least as many chains. Returns per chain a contiguous tensor of
 /// the shape and dtype of `x`, computed in f32 and rounded once.
 ///
-/// Fails if a chain has no weight or one of another width, or for another dtype.
+/// # Errors
+/// If a chain has no weight or one of another width, or for another dtype.
 pub fn chain_rms_norm(x: &[Tensor], weights: &[Tensor], eps: f64) -> Result<Vec<Tensor>> {
     if weights.len() < x.len() {
         bail!("{} chains, but norm weights of {}", x.len(), weights.len());

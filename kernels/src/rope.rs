@@ -48,7 +48,8 @@ pub struct Rope {
 impl Rope {
     /// The table of cosines and sines for positions `0..max_positions`, computed in f64.
     ///
-    /// Fails if `head_dim` is odd or 0, if `theta` is not positive, or if the scaling is invalid.
+    /// # Errors
+    /// If `head_dim` is odd or 0, if `theta` is not positive, or if the scaling is invalid.
     pub fn new(
         head_dim: usize,
         theta: f64,
@@ -106,7 +107,8 @@ impl Rope {
     /// Rotates `x` `[rows, heads, head_dim]` of f32, bf16 or f16, row r at `positions[r]`. Rows may
     /// be strided. Returns a contiguous tensor of the same shape and dtype.
     ///
-    /// Fails if the shape does not fit or a position is not below `max_positions`.
+    /// # Errors
+    /// If the shape does not fit or a position is not below `max_positions`.
     pub fn apply(&self, x: &Tensor, positions: &[usize]) -> Result<Tensor> {
         self.check(x, positions)?;
         #[cfg(feature = "gpu")]

@@ -12,7 +12,8 @@ use crate::cpu::{for_dtype, Element, TensorRows};
 /// `gate` and `up` are `[rows, width]` of the same dtype: f32, bf16 or f16. Rows may be strided.
 /// Returns a contiguous tensor of the same shape and dtype, computed in f32.
 ///
-/// Fails if shapes or dtypes differ, or for another dtype.
+/// # Errors
+/// If shapes or dtypes differ, or for another dtype.
 pub fn silu_mul(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     if gate.rank() != 2 || gate.dims() != up.dims() || gate.dtype() != up.dtype() {
         bail!(

@@ -80,7 +80,8 @@ impl ChainWeights {
     /// Packs per chain W_i `[out_i, in_<=i]` and, optionally, b_i `[out_i]`. The weights keep their
     /// dtype: f32, bf16 or f16, the same for all chains.
     ///
-    /// Fails if shapes or dtypes do not match or the device is not supported.
+    /// # Errors
+    /// If shapes or dtypes do not match or the device is not supported.
     pub fn pack(chains: &[(Tensor, Option<Tensor>)]) -> Result<Self> {
         let dtype = common_dtype(chains.iter().map(|(weight, _)| weight.dtype()))?;
         let shapes = chains.iter().map(|(weight, _)| weight.dims2());
@@ -112,7 +113,8 @@ impl ChainWeights {
     /// Q4K, Q5K or Q6K, the same for all chains. Products are those of the dequantized weights with
     /// f32 inputs.
     ///
-    /// Fails if shapes or types do not match or the type is not supported.
+    /// # Errors
+    /// If shapes or types do not match or the type is not supported.
     pub fn pack_quantized(chains: &[QTensor]) -> Result<Self> {
         let dtype = common_dtype(chains.iter().map(QTensor::dtype))?;
         let shapes = chains.iter().map(|weight| weight.shape().dims2());
@@ -158,7 +160,8 @@ impl ChainWeights {
     /// Rows of the weight of `chain`, `[rows.len(), in_<=i]` in the dtype of activations: the lookup
     /// of an embedding that is tied to the head.
     ///
-    /// Fails if there is no such row or the weights are quantized.
+    /// # Errors
+    /// If there is no such row or the weights are quantized.
     ///
     /// # Panics
     /// If there is no such chain.

@@ -28,7 +28,8 @@ impl AttentionPlan {
     /// Plans the attention of `ranges`, which are those of all chains: each chain's in the order of its query
     /// rows. `device` is that of the tensors.
     ///
-    /// Fails if there are more than [`MAX_CHAINS`](crate::limits::MAX_CHAINS) chains, or if heads or ranges are
+    /// # Errors
+    /// If there are more than [`MAX_CHAINS`](crate::limits::MAX_CHAINS) chains, or if heads or ranges are
     /// invalid.
     pub fn new(chains: &[ChainHeads], ranges: &[QueryRange], device: &Device) -> Result<Self> {
         check_chain_count(chains.len())?;
@@ -80,7 +81,8 @@ impl AttentionPlan {
 /// heads_i, head_dim]` in the dtype of the cache. `tables` is u32 `[sequences, max_blocks]`, the KV blocks of
 /// each sequence in order. `scale` multiplies the products of queries and keys.
 ///
-/// Fails if a shape or dtype does not match the plan or the cache. The block numbers in `tables` are not
+/// # Errors
+/// If a shape or dtype does not match the plan or the cache. The block numbers in `tables` are not
 /// checked: they must be within the cache as far as the plan's rows see.
 pub fn chain_attention(
     plan: &AttentionPlan,
@@ -150,7 +152,8 @@ impl AttentionPlan {
             || blocks * kv.block_size < self.visible
         {
             bail!(
-                "block tables {:?} {:?} are too small for {} sequences of up to {} positions in blocks of {}, or not U32",
+                "block tables of {:?} {:?} are not U32 or too small for {} sequences of up to {} \
+                 positions in blocks of {}",
                 tables.dtype(),
                 tables.dims(),
                 self.sequences,

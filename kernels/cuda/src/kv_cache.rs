@@ -71,7 +71,8 @@ impl RopeTable {
 /// Applies RoPE to `x` `[rows, heads, head_dim]`, row r at `positions[r]`. `positions` is u32 `[rows]` and not
 /// checked: it must be within the table.
 ///
-/// Fails if a shape or dtype does not fit.
+/// # Errors
+/// If a shape or dtype does not fit.
 pub fn rope(x: &Tensor, positions: &Tensor, table: &RopeTable) -> Result<Tensor> {
     let (rows, heads, head_dim) = x.dims3()?;
     table.check(head_dim)?;
@@ -106,7 +107,8 @@ pub fn rope(x: &Tensor, positions: &Tensor, table: &RopeTable) -> Result<Tensor>
 /// not checked: it must be within the cache. With `rotation`, a table and the positions of the rows, [`rope`] is
 /// applied to the keys.
 ///
-/// Fails if a shape or dtype does not fit.
+/// # Errors
+/// If a shape or dtype does not fit.
 pub fn kv_write(
     blocks: &KvBlocks,
     first_head: usize,

@@ -41,7 +41,8 @@ pub struct LinearProduct<'a> {
 /// The bits of a row do not depend on the number of rows of its chain as long as that is at most
 /// [`MAX_SKINNY_ROWS`](crate::limits::MAX_SKINNY_ROWS), or always above it.
 ///
-/// Fails if a shape or dtype does not fit, if a width or a number of outputs is not a multiple of
+/// # Errors
+/// If a shape or dtype does not fit, if a width or a number of outputs is not a multiple of
 /// [`VECTOR`](crate::limits::VECTOR), or if there are too many chains or products.
 pub fn chain_linear(inputs: &[LinearInput], products: &[LinearProduct]) -> Result<Vec<Tensor>> {
     let (Some(first), false) = (inputs.first(), products.is_empty()) else { return Ok(Vec::new()) };

@@ -16,7 +16,8 @@ pub struct NormChain<'a> {
 
 /// Returns per chain `weight * x / sqrt(mean(x^2) + eps)` `[rows, hidden_i]`, with the mean over a row.
 ///
-/// Fails if a shape or dtype does not fit, if a width is not a multiple of [`VECTOR`](crate::limits::VECTOR), or
+/// # Errors
+/// If a shape or dtype does not fit, if a width is not a multiple of [`VECTOR`](crate::limits::VECTOR), or
 /// if there are too many chains.
 pub fn chain_rms_norm(chains: &[NormChain], eps: f64) -> Result<Vec<Tensor>> {
     let Some(first) = chains.first() else { return Ok(Vec::new()) };
