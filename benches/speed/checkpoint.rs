@@ -9,11 +9,11 @@ use anyhow::Result;
 use colm_checkpoint::{
     write_chain_layout, write_dense_layout, CheckpointError, ColmConfig, Dtype, Part, View,
 };
+use colm_testing::random_model::{llama_config, range, write_tokenizer};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use serde_json::{json, Value};
+use serde_json::Value;
 
-use super::random_model::{with, write_tokenizer};
 use super::shape::{Weights, VOCAB};
 
 /// Writes a CoLM folder in the chain layout.
@@ -41,15 +41,6 @@ pub fn write_llama(dir: &Path, config: &Value, dtype: Weights) -> Result<()> {
     Ok(())
 }
 
-/// The same model by Llama's name.
-pub fn llama_config(config: Value) -> Value {
-    with(config, |json| {
-        json["architectures"] = json!(["LlamaForCausalLM"]);
-        json["model_type"] = json!("llama");
-        json.as_object_mut().expect("a config is an object").remove("chains");
-    })
-}
-
 /// How many random values there are. Tensors repeat them: times do not depend on it, and a billion weights
 /// are written as fast as the disk takes them. A prime, so that no two rows of a matrix are equal.
 const VALUES: usize = 1_000_003;
@@ -64,26 +55,18 @@ struct RandomTensor<'a> {
     shape: Vec<usize>,
     dtype: Weights,
     center: f32,
-    spread: f32,
+    half_width: f32,
     start: usize,
     table: &'a [f32],
 }
 
 impl<'a> RandomTensor<'a> {
-    /// Of a scale at which activations stay near one.
     fn new(part: &Part, name: &str, shape: Vec<usize>, dtype: Weights, table: &'a [f32]) -> Self {
-        let inputs = shape.last().copied().unwrap_or(1) as f32;
-        let (center, spread) = match part {
-            Part::InputNorm { .. } | Part::PostAttentionNorm { .. } | Part::FinalNorm => (1., 0.1),
-            Part::Embedding => (0., 1.7),
-            Part::Head => (0., 3. / inputs.sqrt()),
-            Part::Weight { .. } => (0., 1.7 / inputs.sqrt()),
-            Part::Bias { .. } => (0., 0.5),
-        };
+        let (center, half_width) = range(part, &shape);
         let mut hasher = DefaultHasher::new();
         name.hash(&mut hasher);
         let start = (hasher.finish() % VALUES as u64) as usize;
-        Self { shape, dtype, center, spread, start, table }
+        Self { shape, dtype, center, half_width, start, table }
     }
 }
 
@@ -102,7 +85,7 @@ impl View for RandomTensor<'_> {
     fn data(&self) -> Cow<'_, [u8]> {
         let count = self.shape.iter().product();
         let values = self.table.iter().cycle().skip(self.start).take(count);
-        let values = values.map(|value| self.center + self.spread * value);
+        let values = values.map(|value| self.center + self.half_width * value);
         let mut bytes = Vec::with_capacity(self.data_len());
         match self.dtype {
             // bf16 is the upper half of an f32.

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use anyhow::{bail, Context, Result};
-use candle_core::{DType, Device};
+use candle_core::DType;
 use colm::{kv_bytes_per_token, Dtype, Engine, EngineBuilder};
 use colm_checkpoint::ColmConfig;
-use mistralrs_core::{
-    DefaultSchedulerMethod, DeviceMapMetadata, DeviceMapSetting, MistralRs, MistralRsBuilder,
-    NormalLoaderBuilder, NormalSpecificConfig, SchedulerConfig, TokenSource,
-};
+use colm_testing::host_llama;
+use mistralrs_core::MistralRs;
 
 use super::protocol::{EngineKind, Start};
 use super::shape::Weights;
@@ -64,31 +62,10 @@ fn kv_cache_mib(start: &Start) -> Result<usize> {
     Ok((tokens * kv_bytes_per_token(&config, k, dtype)).div_ceil(1 << 20))
 }
 
-/// The host's Llama in the host's engine as it comes, without paging on the CPU.
 async fn host_llama(start: &Start) -> Result<Running> {
-    let specific = NormalSpecificConfig::default();
-    let folder = start.model.to_string_lossy().into_owned();
-    let loader = NormalLoaderBuilder::new(specific, None, None, Some(folder), false, None);
-    let loader = loader.build(None)?;
-    let pipeline = tokio::task::block_in_place(|| {
-        loader.load_model_from_hf(
-            None,
-            TokenSource::None,
-            &start.weights.dtype(),
-            &Device::Cpu,
-            true,
-            DeviceMapSetting::Map(DeviceMapMetadata::dummy()),
-            start.weights.isq(),
-            None,
-        )
-    })
-    .context("cannot load the host's Llama")?;
-    let method = DefaultSchedulerMethod::Fixed(start.sequences.try_into()?);
-    let scheduler = SchedulerConfig::DefaultScheduler { method };
-    let host = MistralRsBuilder::new(pipeline, scheduler, false, None)
-        .with_no_prefix_cache(true)
-        .with_disable_eos_stop(true)
-        .build()
-        .await;
+    let (dtype, isq) = (start.weights.dtype(), start.weights.isq());
+    let host = host_llama::engine(&start.model, dtype, isq, start.sequences)
+        .await
+        .context("cannot load the host's Llama")?;
     Ok(Running { host, name: String::new(), _engine: None })
 }

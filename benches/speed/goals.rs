@@ -1,12 +1,13 @@
 //! The ratios that this project holds itself to, each of the same run.
 
 use anyhow::Result;
+use colm_testing::table::Table;
 
+use super::cells::cell;
 use super::contender::{COLM_DENSE, HOST_LLAMA, LLAMA_CPP};
 use super::protocol::EngineKind;
 use super::results::{Measure, Results};
 use super::shape::Weights;
-use super::table::{cell, Table};
 
 /// A ratio with what it has to reach and what is aimed at.
 struct Goal {
@@ -62,7 +63,7 @@ impl Goal {
 
 /// All goals of all settings.
 pub fn table(results: &[Results]) -> Result<Table> {
-    let mut table = Table::new(&["ratio", "setting", "measured", "floor", "goal", "verdict"]);
+    let mut table = Table::new(["ratio", "setting", "measured", "floor", "goal", "verdict"]);
     for results in results {
         for goal in goals(results)? {
             table.push(goal.row(results.setting.name()));

@@ -2,14 +2,8 @@
 //! the same width. `benches/README.md` says what is measured and how; `make bench ARGS=--help` how to
 //! measure less.
 
-#[path = "../../tests/it/common.rs"]
-#[allow(dead_code)]
-mod common;
-#[path = "../../tests/it/random_model.rs"]
-#[allow(dead_code)]
-mod random_model;
-
 mod args;
+mod cells;
 mod checkpoint;
 mod contender;
 mod engines;
@@ -21,7 +15,6 @@ mod report;
 mod results;
 mod rounds;
 mod shape;
-mod table;
 mod worker;
 mod workload;
 
@@ -30,10 +23,10 @@ use std::fs;
 use anyhow::{Context, Result};
 use args::{Args, Command};
 use clap::Parser;
+use colm_testing::table::Table;
 use peer::Python;
 use results::Results;
 use rounds::Rounds;
-use table::Table;
 
 fn main() -> Result<()> {
     let args = Args::parse();
@@ -71,7 +64,7 @@ fn bench(args: &Args) -> Result<()> {
 
 fn show(table: &Table, name: &str, args: &Args) -> Result<()> {
     println!("\n{name}");
-    table.print();
+    println!("{table}");
     table.save(&args.folder().join(format!("{name}.csv")))
 }
 

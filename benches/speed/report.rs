@@ -1,15 +1,16 @@
 //! The tables of a setting.
 
 use anyhow::Result;
+use colm_testing::table::Table;
 
+use super::cells::{cell, times};
 use super::contender::{Contender, HOST_LLAMA, LLAMA_CPP};
 use super::protocol::EngineKind;
 use super::results::{Measure, Results};
-use super::table::{cell, times, Table};
 
 /// A row per contender and prompt length: one request at a time.
 pub fn single(results: &Results) -> Result<Table> {
-    let mut table = Table::new(&[
+    let mut table = Table::new([
         "one request at a time",
         "prompt",
         "prefill ms",
@@ -80,8 +81,7 @@ pub fn whole(results: &Results) -> Table {
         let columns = [format!("{count} at once tokens/s"), "/ host".into(), "/ llama.cpp".into()];
         header.extend(columns);
     }
-    let header: Vec<&str> = header.iter().map(String::as_str).collect();
-    let mut table = Table::new(&header);
+    let mut table = Table::new(header);
     for name in results.contenders.iter().map(Contender::name) {
         let growth = ends.and_then(|(short, long)| results.prefill_growth(&name, *long, *short));
         let mut row = vec![
@@ -102,8 +102,7 @@ pub fn whole(results: &Results) -> Table {
 
 /// Every value of every round.
 pub fn values(results: &[Results]) -> Table {
-    let mut table =
-        Table::new(&["setting", "contender", "measure", "of", "round", "value", "unit"]);
+    let mut table = Table::new(["setting", "contender", "measure", "of", "round", "value", "unit"]);
     for results in results {
         for (contender, measure, values) in results.values() {
             let (name, argument, unit) = measure.words();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use colm_testing::statistics::median;
 
 use super::contender::{Contender, COLM_DENSE};
 use super::shape::Setting;
@@ -98,15 +99,9 @@ impl Results {
         arguments.into_iter().filter(measured).collect()
     }
 
-    /// The median over the rounds; of an even number the mean of the middle two.
+    /// The median over the rounds.
     pub fn median(&self, contender: &str, measure: Measure) -> Option<f64> {
-        let mut values = self.values.get(&(contender.into(), measure))?.clone();
-        values.sort_by(f64::total_cmp);
-        let middle = values.len() / 2;
-        Some(match values.len() % 2 {
-            1 => values[middle],
-            _ => (values[middle - 1] + values[middle]) / 2.,
-        })
+        median(self.values.get(&(contender.into(), measure))?)
     }
 
     /// How many times as fast as `other` it is.

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use colm::{Dtype, Engine, EngineBuilder, Message, Request};
+use colm_testing::engine::{chain_count, engine, options};
+use colm_testing::folders::shipped;
+use colm_testing::random_model::{self, VOCAB};
 use serde_json::Value;
 
-use crate::common::{chain_count, engine, options, shipped};
 use crate::models::{air_64, colm_32};
-use crate::random_model::{self, VOCAB};
 
 const NEW_TOKENS: usize = 12;
 

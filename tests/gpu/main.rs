@@ -4,14 +4,6 @@
 //!     cargo test --features cuda --test gpu     needs a GPU
 //!     cargo test --features twin --test gpu     none: the kernels run on the CPU, thread for thread
 
-#[path = "../it/alone.rs"]
-mod alone;
-#[path = "../it/common.rs"]
-#[allow(dead_code)]
-mod common;
 mod engine;
 mod model;
 mod models;
-#[path = "../it/random_model.rs"]
-#[allow(dead_code)]
-mod random_model;

@@ -1,11 +1,11 @@
 //! The model itself, step by step.
 
 use candle_core::DType;
+use colm_testing::random_model;
+use colm_testing::standalone::{full_logits, tokens, Chunk, StandaloneModel};
 use serde_json::Value;
 
-use crate::alone::{full, tokens, Alone, Part};
 use crate::models::{air_64, colm_32, place, unequal_128};
-use crate::random_model;
 
 /// Of a row of logits, relative to its length: what rounding to the dtype at every operation of two layers
 /// leaves.
@@ -37,10 +37,10 @@ fn prompts_and_prefix_hits(config: &Value, dtype: DType) {
     let prompts = prompts();
     let most = config["chains"].as_array().unwrap().len();
     let chains = [most, 2, 1, most];
-    let expected = full(&Alone::in_f32(&folder, 1, 136), &prompts, &chains);
+    let expected = full_logits(&StandaloneModel::in_f32(&folder, 1, 136), &prompts, &chains);
 
     for new in [1, 2, 40, 133] {
-        let model = Alone::load(&folder, &place(dtype, 16), prompts.len(), 136);
+        let model = StandaloneModel::load(&folder, &place(dtype, 16), prompts.len(), 136);
         let logits = model.after_prefix_hits(&prompts, &chains, new);
         for (sequence, logits) in logits.iter().enumerate() {
             let what = format!("sequence {sequence}, {new} new tokens");
@@ -54,10 +54,10 @@ fn every_row(config: &Value, dtype: DType) {
     let parent = random_model::folder(config);
     let folder = parent.path().join("model");
     let prompts = [tokens(70, 7)];
-    let model = Alone::load(&folder, &place(dtype, 32), 1, 96);
+    let model = StandaloneModel::load(&folder, &place(dtype, 32), 1, 96);
     for k in 1..=config["chains"].as_array().unwrap().len() {
-        let expected = full(&Alone::in_f32(&folder, 1, 96), &prompts, &[k]);
-        let found = full(&model, &prompts, &[k]);
+        let expected = full_logits(&StandaloneModel::in_f32(&folder, 1, 96), &prompts, &[k]);
+        let found = full_logits(&model, &prompts, &[k]);
         for (row, (found, expected)) in found[0].iter().zip(&expected[0]).enumerate() {
             assert_close(found, expected, dtype, &format!("row {row} at {k} chains"));
         }
@@ -94,12 +94,12 @@ fn decoding_at_chain_counts_that_change() {
     let parent = random_model::folder(&air_64());
     let folder = parent.path().join("model");
     let sequences = [tokens(40, 1), tokens(40, 2), tokens(40, 3)];
-    let reference = Alone::in_f32(&folder, 1, 48);
-    let expected: Vec<_> = (1..=4).map(|k| full(&reference, &sequences, &[k; 3])).collect();
-    let model = Alone::load(&folder, &place(DType::F16, 16), 3, 48);
+    let reference = StandaloneModel::in_f32(&folder, 1, 48);
+    let expected: Vec<_> = (1..=4).map(|k| full_logits(&reference, &sequences, &[k; 3])).collect();
+    let model = StandaloneModel::load(&folder, &place(DType::F16, 16), 3, 48);
     for from in 0..40 {
         let chains = |sequence: usize| 1 + (from + sequence) % 4;
-        let parts = sequences.iter().enumerate().map(|(sequence, tokens)| Part {
+        let parts = sequences.iter().enumerate().map(|(sequence, tokens)| Chunk {
             sequence,
             tokens,
             from,

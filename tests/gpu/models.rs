@@ -1,10 +1,9 @@
 //! What is tested: random models of shapes that the kernels of a GPU take.
 
 use candle_core::{DType, Device};
+use colm_testing::random_model::{air, colm, with};
+use colm_testing::standalone::Placement;
 use serde_json::{json, Value};
-
-use crate::alone::Place;
-use crate::random_model::{air, colm, with};
 
 /// Where the kernels run.
 pub fn device() -> Device {
@@ -15,8 +14,8 @@ pub fn device() -> Device {
 }
 
 /// On them, in `dtype`.
-pub fn place(dtype: DType, block_size: usize) -> Place {
-    Place { device: device(), dtype, block_size }
+pub fn place(dtype: DType, block_size: usize) -> Placement {
+    Placement { device: device(), dtype, block_size }
 }
 
 /// Chains of one head of 64 each, that share a key/value head.

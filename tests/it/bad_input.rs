@@ -4,11 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use colm::{Engine, EngineBuilder, FinishReason, Prompt, Request};
+use colm_testing::engine::{chain_count, engine, options, start_error};
+use colm_testing::folders::{golden, model_folder};
+use colm_testing::random_model::{self, with};
 use serde_json::{json, Value};
 use tempfile::TempDir;
-
-use crate::common::{chain_count, engine, golden, model_folder, options, start_error};
-use crate::random_model::{self, with};
 
 async fn refused(options: &EngineBuilder, names: &[&str]) {
     let error = start_error(options).await;

@@ -4,13 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use colm::EngineBuilder;
+use colm_testing::engine::{chain_count, engine, options};
+use colm_testing::random_model::{self, token_ids};
 use serde_json::Value;
 
-use crate::common::{chain_count, engine, options};
-use crate::random_model::{self, VOCAB};
-
 fn tokens() -> Vec<u32> {
-    (0..40).map(|at| (1 + at * 11 % (VOCAB - 1)) as u32).collect()
+    token_ids(40)
 }
 
 async fn logits(options: &EngineBuilder, k: usize) -> Vec<f32> {

@@ -4,11 +4,11 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
+use colm_testing::engine::{chain_count, engine, options};
+use colm_testing::folders::{golden, model_folder};
+use colm_testing::random_model;
 use serde_json::{json, Value};
 use tempfile::TempDir;
-
-use crate::common::{chain_count, engine, golden, model_folder, options};
-use crate::random_model;
 
 fn colm(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_colm")).args(arguments).output().unwrap()

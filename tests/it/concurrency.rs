@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 
 use colm::{Engine, EngineBuilder, Request};
+use colm_testing::engine::{chain_count, engine, options};
+use colm_testing::random_model::{self, with, VOCAB};
 use serde_json::Value;
-
-use crate::common::{chain_count, engine, options};
-use crate::random_model::{self, with, VOCAB};
 
 const CLIENTS: usize = 32;
 const NEW_TOKENS: usize = 24;

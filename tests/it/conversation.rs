@@ -1,9 +1,8 @@
 //! A conversation that switches its chain count at every turn.
 
 use colm::Request;
-
-use crate::common::{chain_count, engine, options};
-use crate::random_model::{self, VOCAB};
+use colm_testing::engine::{chain_count, engine, options};
+use colm_testing::random_model::{self, VOCAB};
 
 const BLOCK_SIZE: usize = 16;
 

@@ -5,15 +5,16 @@ use std::path::Path;
 use candle_core::Tensor;
 use colm_checkpoint::convert::{as_llama, expand, extract, pack, unpack, Init};
 use colm_checkpoint::{Chains, Layout, Plan, Source};
+use colm_testing::engine::{chain_count, engine, options};
+use colm_testing::host_llama;
+use colm_testing::random_model::{self, token_ids, with};
+use mistralrs_core::ModelDType;
 use serde_json::{json, Value};
 
-use crate::common::{chain_count, engine, options};
-use crate::host_llama;
 use crate::llama::host_logits;
-use crate::random_model::{self, with, VOCAB};
 
 fn tokens() -> Vec<u32> {
-    (0..60).map(|at| (1 + at * 11 % (VOCAB - 1)) as u32).collect()
+    token_ids(60)
 }
 
 fn numbers(logits: &Tensor) -> Vec<f32> {
@@ -79,7 +80,7 @@ async fn the_first_chain_is_a_llama_to_the_host() {
         let (folder, [chains, _]) = both_layouts(&config);
         let llama = folder.path().join("llama");
         write(&chains, &as_llama(&chains).unwrap(), &llama);
-        let host = host_llama::engine(&llama, 1).await;
+        let host = host_llama::engine(&llama, ModelDType::F32, None, 1).await.unwrap();
         let expected = &logits(chains.dir(), [1]).await[0];
         let found = numbers(&host_logits(&host, tokens()).await);
         assert_eq!(expected.len(), found.len());

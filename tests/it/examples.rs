@@ -4,9 +4,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use colm::{EngineBuilder, Message, Request};
+use colm_testing::engine::{engine, options};
+use colm_testing::folders::shipped;
 use serde_json::Value;
-
-use crate::common::{engine, options, shipped};
 
 fn example(name: &str, arguments: &[&str]) -> Output {
     let program = Path::new(env!("CARGO_BIN_EXE_colm")).with_file_name("examples").join(name);

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use colm::{FinishReason, Message, Prompt, Quantization, Request};
+use colm_testing::engine::{engine, options, start_error};
+use colm_testing::folders::shipped;
 use serde_json::{json, Value};
 use tempfile::TempDir;
-
-use crate::common::{engine, options, shipped, start_error};
 
 const MODEL: &str = "tiny-colm-air";
 const QUESTION: &str = "What is the remainder of 47 divided by 6?";

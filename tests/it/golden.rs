@@ -6,9 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use colm_testing::engine::{chain_count, engine, options};
+use colm_testing::folders::{golden, model_folder};
 use serde::Deserialize;
-
-use crate::common::{chain_count, engine, golden, model_folder, options};
 
 #[derive(Deserialize)]
 struct Expected {

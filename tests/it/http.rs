@@ -4,13 +4,12 @@ use axum::body::{to_bytes, Body};
 use axum::http::{header, Method, Request, StatusCode};
 use axum::Router;
 use colm::serve::{Elastic, Guard, ServeOptions};
+use colm_testing::engine::{engine, options};
+use colm_testing::random_model::{self, air, with};
 use futures::StreamExt;
 use serde_json::{json, Value};
 use tempfile::TempDir;
 use tower::ServiceExt;
-
-use crate::common::{engine, options};
-use crate::random_model::{self, air, with};
 
 const CHAT: &str = "/v1/chat/completions";
 const CHAINS: usize = 4;

@@ -10,10 +10,9 @@ use axum::http::{header, HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
+use colm_testing::random_model;
 use serde_json::{json, Value};
 use tempfile::TempDir;
-
-use crate::random_model;
 
 const ID: &str = "someone/tiny";
 const TEMPLATES: &str = "additional_chat_templates";

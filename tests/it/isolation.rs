@@ -8,13 +8,13 @@ use axum::http::{Request as HttpRequest, StatusCode};
 use candle_core::{Result as TensorResult, Tensor};
 use colm::serve::ServeOptions;
 use colm::{Engine, Error, Grammar, LogitsProcessor, Message, Request};
+use colm_testing::engine::{chain_count, engine, options};
+use colm_testing::folders::shipped;
 use futures::future::join_all;
 use futures::TryStreamExt;
 use serde_json::{json, Value};
 use tempfile::TempDir;
 use tower::ServiceExt;
-
-use crate::common::{chain_count, engine, options, shipped};
 
 /// Requests that run while another fails.
 const OTHERS: usize = 32;

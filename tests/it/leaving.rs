@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use colm::serve::ServeOptions;
 use colm::{Engine, Message, Request};
+use colm_testing::engine::{chain_count, engine, options};
+use colm_testing::folders::shipped;
 use futures::future::join_all;
 use futures::TryStreamExt;
 use rand::{rngs::StdRng, Rng, SeedableRng};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-
-use crate::common::{chain_count, engine, options, shipped};
 
 async fn started(model: &str, drafts: usize) -> Engine {
     let options = options(Path::new(&shipped(model))).max_drafts(drafts).max_seqs(16);

@@ -1,14 +1,14 @@
 //! One chain is a Llama: the same weights in the host's own Llama give the same logits.
 
 use candle_core::{DType, Tensor};
+use colm_testing::engine::{chain_count, engine, options};
+use colm_testing::host_llama;
+use colm_testing::random_model::{self, token_ids, with};
 use mistralrs_core::{
-    Constraint, MistralRs, NormalRequest, Request, RequestMessage, Response, SamplingParams,
+    Constraint, MistralRs, ModelDType, NormalRequest, Request, RequestMessage, Response,
+    SamplingParams,
 };
 use serde_json::{json, Value};
-
-use crate::common::{chain_count, engine, options};
-use crate::host_llama;
-use crate::random_model::{self, with, VOCAB};
 
 pub async fn host_logits(host: &MistralRs, tokens: Vec<u32>) -> Tensor {
     let (response, mut responses) = tokio::sync::mpsc::channel(1);
@@ -34,8 +34,9 @@ pub async fn host_logits(host: &MistralRs, tokens: Vec<u32>) -> Tensor {
 async fn one_chain_is_the_hosts_llama(config: Value) {
     let folder = tempfile::tempdir().unwrap();
     host_llama::write_both(folder.path(), &config);
-    let tokens: Vec<u32> = (0..100).map(|at| (1 + at * 11 % (VOCAB - 1)) as u32).collect();
-    let llama = host_llama::engine(&folder.path().join("llama"), 1).await;
+    let tokens = token_ids(100);
+    let llama =
+        host_llama::engine(&folder.path().join("llama"), ModelDType::F32, None, 1).await.unwrap();
     let expected = host_logits(&llama, tokens.clone()).await;
     let options = options(&folder.path().join("colm")).prefix_cache(false);
     let found = engine(&options).await.logits(tokens, chain_count(1)).await.unwrap();

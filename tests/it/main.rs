@@ -1,10 +1,8 @@
 //! One binary for all tests that need the host: linking it is what takes long.
 
-mod alone;
 mod bad_input;
 mod causality;
 mod cli;
-mod common;
 mod concurrency;
 mod conversation;
 mod convert;
@@ -13,7 +11,6 @@ mod examples;
 #[cfg(unix)]
 mod folders;
 mod golden;
-mod host_llama;
 mod http;
 mod hub;
 mod isolation;
@@ -26,7 +23,6 @@ mod openai_api;
 mod prefill;
 mod processes;
 mod quantized;
-mod random_model;
 mod registry;
 mod responses;
 mod sampled;

@@ -2,20 +2,19 @@
 //! lengths, mixed chain counts, and a prefix cached up to every remainder.
 
 use colm_kernels::with_threads;
+use colm_testing::random_model;
+use colm_testing::standalone::{full_logits, tokens, Chunk, StandaloneModel};
 use serde_json::Value;
-
-use crate::alone::{full, tokens, Alone, Part};
-use crate::random_model;
 
 fn prefix_hits_of_every_remainder(config: &Value) {
     let folder = random_model::folder(config);
     let folder = folder.path().join("model");
     let prompts = [5, 24, 17, 9].map(|length| tokens(length, length)).to_vec();
     let chains = [4, 2, 1, 3];
-    let expected = full(&Alone::in_f32(&folder, 1, 32), &prompts, &chains);
+    let expected = full_logits(&StandaloneModel::in_f32(&folder, 1, 32), &prompts, &chains);
 
     for new in 1..=17 {
-        let model = Alone::in_f32(&folder, prompts.len(), 32);
+        let model = StandaloneModel::in_f32(&folder, prompts.len(), 32);
         let logits = model.after_prefix_hits(&prompts, &chains, new);
         for (sequence, logits) in logits.iter().enumerate() {
             // A row's bits are its own: not even the last one depends on the company, on what is
@@ -31,8 +30,8 @@ fn logits_do_not_depend_on_the_number_of_threads() {
     for config in [random_model::air(), random_model::colm()] {
         let folder = random_model::folder(&config);
         let prompts = [tokens(70, 1), tokens(9, 2)];
-        let model = Alone::in_f32(&folder.path().join("model"), 1, 96);
-        let on = |threads| with_threads(threads, || full(&model, &prompts, &[4, 3]));
+        let model = StandaloneModel::in_f32(&folder.path().join("model"), 1, 96);
+        let on = |threads| with_threads(threads, || full_logits(&model, &prompts, &[4, 3]));
         let one = on(1);
         assert_eq!(one, on(2));
         assert_eq!(one, on(5));
@@ -65,14 +64,15 @@ fn air_decodes_at_a_chain_count_that_changes_every_token() {
     let folder = random_model::folder(&random_model::air());
     let folder = folder.path().join("model");
     let tokens = tokens(20, 3);
-    let reference = Alone::in_f32(&folder, 1, 32);
-    let expected: Vec<_> =
-        (1..=4).map(|k| full(&reference, std::slice::from_ref(&tokens), &[k]).remove(0)).collect();
-    let model = Alone::in_f32(&folder, 1, 32);
+    let reference = StandaloneModel::in_f32(&folder, 1, 32);
+    let expected: Vec<_> = (1..=4)
+        .map(|k| full_logits(&reference, std::slice::from_ref(&tokens), &[k]).remove(0))
+        .collect();
+    let model = StandaloneModel::in_f32(&folder, 1, 32);
     for (from, chains) in (0..tokens.len()).zip((1..=4).cycle()) {
         let (tokens, to) = (&tokens, from + 1);
         let row =
-            model.forward(&[Part { sequence: 0, tokens, from, to, chains, all_logits: false }]);
+            model.forward(&[Chunk { sequence: 0, tokens, from, to, chains, all_logits: false }]);
         assert_eq!(expected[chains - 1][from], row[0], "token {from} at {chains} chains");
     }
 }

@@ -2,14 +2,13 @@
 
 use candle_core::{DType, Tensor};
 use colm::{EngineBuilder, Quantization};
+use colm_testing::engine::{chain_count, engine, options};
+use colm_testing::random_model::{self, token_ids, with};
 use mistralrs_core::{IsqType, Request};
 use serde_json::Value;
 
-use crate::common::{chain_count, engine, options};
-use crate::random_model::{self, with, VOCAB};
-
 async fn logits(options: &EngineBuilder) -> Vec<Tensor> {
-    let tokens: Vec<u32> = (0..48).map(|at| (1 + at * 11 % (VOCAB - 1)) as u32).collect();
+    let tokens = token_ids(48);
     let options = options.clone().prefix_cache(false);
     let engine = engine(&options).await;
     let mut logits = Vec::new();

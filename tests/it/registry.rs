@@ -1,12 +1,11 @@
 //! The plugin's one entry point: after `colm::register()` the host's own loading finds CoLM.
 
+use colm_testing::engine::load_with_host;
+use colm_testing::random_model;
 use mistralrs_core::{
-    MemoryGpuConfig, NormalLoaderBuilder, NormalSpecificConfig, PagedAttentionConfig,
+    MemoryGpuConfig, ModelDType, NormalLoaderBuilder, NormalSpecificConfig, PagedAttentionConfig,
     PagedCacheType,
 };
-
-use crate::common::load_with_host;
-use crate::random_model;
 
 fn load(folder: &str, paged: bool) -> Result<(), String> {
     let loader = NormalLoaderBuilder::new(
@@ -17,10 +16,11 @@ fn load(folder: &str, paged: bool) -> Result<(), String> {
         false,
         None,
     );
+    let loader = loader.build(None).unwrap();
     let paging =
         PagedAttentionConfig::new(Some(16), MemoryGpuConfig::MbAmount(16), PagedCacheType::Auto)
             .unwrap();
-    let pipeline = load_with_host(&*loader.build(None).unwrap(), paged.then_some(paging));
+    let pipeline = load_with_host(&*loader, ModelDType::F32, None, paged.then_some(paging));
     pipeline.map(|_| ()).map_err(|error| format!("{error:#}"))
 }
 

@@ -6,11 +6,11 @@ use axum::body::{to_bytes, Body};
 use axum::http::{header, Method, Request, StatusCode};
 use axum::Router;
 use colm::serve::ServeOptions;
+use colm_testing::engine::{engine, options};
+use colm_testing::folders::shipped;
+use colm_testing::random_model::with;
 use serde_json::{json, Value};
 use tower::ServiceExt;
-
-use crate::common::{engine, options, shipped};
-use crate::random_model::with;
 
 const RESPONSES: &str = "/v1/responses";
 const CHAT: &str = "/v1/chat/completions";

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use colm::{Engine, FinishReason, Message, Request};
+use colm_testing::engine::{chain_count, engine, options};
+use colm_testing::folders::shipped;
 use futures::future::join_all;
 use futures::TryStreamExt;
-
-use crate::common::{chain_count, engine, options, shipped};
 
 async fn started(model: &str, drafts: usize) -> Engine {
     engine(&options(Path::new(&shipped(model))).max_drafts(drafts)).await

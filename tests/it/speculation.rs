@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use colm::{Engine, Message, Request};
+use colm_testing::engine::{chain_count, engine, options};
+use colm_testing::folders::shipped;
 use colm_train::evaluate::held_out;
-
-use crate::common::{chain_count, engine, options, shipped};
 
 async fn with_drafts(model: &str, drafts: usize) -> Engine {
     engine(&options(Path::new(&shipped(model))).max_drafts(drafts).block_size(8)).await

@@ -4,10 +4,10 @@ use axum::body::{to_bytes, Body};
 use axum::http::{header, Method, Request, StatusCode};
 use axum::Router;
 use colm::serve::ServeOptions;
+use colm_testing::engine::{engine, options};
 use serde_json::{json, Value};
 use tower::ServiceExt;
 
-use crate::common::{engine, options};
 use crate::folders::Folder;
 
 /// A model whose template refuses every conversation, with `shown` in the message.
@@ -126,7 +126,7 @@ async fn parts_are_shown_to_templates_that_know_them() {
     let answer = shown_or_answered(&router, body).await;
     assert!(answer.contains("chat.completion") && !answer.contains("error"), "{answer}");
     let folder = Folder::new().with_template(&format!("{shows_parts}<|assistant|>"));
-    let engine = crate::common::engine(&options(&folder.path(""))).await;
+    let engine = colm_testing::engine::engine(&options(&folder.path(""))).await;
     let usage = |content: Value| {
         let messages =
             vec![json!({"role": "user", "content": content}).as_object().unwrap().clone()];

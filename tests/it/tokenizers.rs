@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use colm::{Error, Request};
+use colm_testing::engine::{engine, options};
 use serde_json::{json, Map, Value};
 
-use crate::common::{engine, options};
 use crate::folders::{Folder, ANSWER, TEMPLATE, TOKENIZER, TOKENIZER_CONFIG};
 
 fn tokenizer(change: impl FnOnce(&mut Value)) -> Folder {

@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use colm::{Message, Request};
+use colm_testing::engine::{engine, options};
+use colm_testing::random_model::{self, token_ids, with};
 use colm_train::evaluate::held_out;
 use colm_train::save;
 use futures::future::join_all;
 use serde_json::json;
-
-use crate::common::{engine, options};
-use crate::random_model::{self, with, VOCAB};
 
 fn shipped() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-colm-air")
@@ -34,7 +33,7 @@ async fn equals_the_trainers_model(folder: &Path, tokens: Vec<u32>, bound: f32) 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_models_equal_the_trainers() {
-    let tokens: Vec<u32> = (0..60).map(|at| (1 + at * 11 % (VOCAB - 1)) as u32).collect();
+    let tokens = token_ids(60);
     let unequal = |config| {
         with(config, |json| {
             json["chains"] = json!([2, 1, 1]);

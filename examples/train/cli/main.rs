@@ -2,6 +2,8 @@
 
 mod arguments;
 mod log;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::time::Duration;

@@ -19,7 +19,6 @@ pub mod parameters;
 pub mod recipe;
 pub mod save;
 pub mod state;
-pub mod statistics;
 pub mod tokenizer;
 pub mod train;
 pub mod weights;

@@ -8,9 +8,9 @@ mod experiments;
 mod measured;
 mod outcome;
 mod plot;
+mod readme;
 mod report;
 mod setting;
-mod table;
 mod workshop;
 
 use std::path::PathBuf;

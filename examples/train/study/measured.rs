@@ -2,14 +2,15 @@
 
 use anyhow::Result;
 use colm_checkpoint::ColmConfig;
+use colm_testing::statistics::Summary;
+use colm_testing::table::Table;
 use colm_train::card::{kv_bytes_per_token, weights_at};
 use colm_train::data::Task;
 use colm_train::evaluate::Evaluation;
-use colm_train::statistics::Summary;
 
 use crate::experiments::name;
 use crate::outcome::Outcome;
-use crate::table::{loss, percent, Table};
+use crate::readme::{loss, percent};
 use crate::workshop::Workshop;
 
 /// The finished runs of one model, by seed.

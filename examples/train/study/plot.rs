@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{anyhow, Result};
-use colm_train::statistics::Summary;
+use colm_testing::statistics::Summary;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 

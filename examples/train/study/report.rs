@@ -10,14 +10,17 @@ mod tuning;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use colm_testing::table::Table;
 
 use crate::plot::{self, Panel};
-use crate::table::Table;
+use crate::readme;
 use crate::workshop::Workshop;
 
 /// One question of the study.
 pub struct Answer {
-    /// For the README; its name is that of its place there, and of the SVG file.
+    /// The name of the table's markers in the README, and of the CSV and SVG files.
+    pub name: &'static str,
+    /// For the README.
     pub shown: Table,
     /// For a CSV file, if not the same.
     pub stored: Option<Table>,
@@ -34,15 +37,17 @@ pub fn write(workshop: &Workshop, seeds: u64, dir: &Path) -> Result<()> {
         air::answer(workshop, seeds)?,
         tuning::answer(workshop, seeds)?,
     ];
-    let readme = dir.join("README.md");
-    let mut text = std::fs::read_to_string(&readme)
-        .with_context(|| format!("reading {}, which the tables go into", readme.display()))?;
+    let path = dir.join("README.md");
+    let mut text = std::fs::read_to_string(&path)
+        .with_context(|| format!("reading {}, which the tables go into", path.display()))?;
     for answer in answers.into_iter().flatten() {
-        text = answer.shown.put_into(&text).with_context(|| readme.display().to_string())?;
-        answer.stored.as_ref().unwrap_or(&answer.shown).save(dir)?;
+        text = readme::insert(&text, answer.name, &answer.shown)
+            .with_context(|| path.display().to_string())?;
+        let csv = dir.join(format!("{}.csv", answer.name));
+        answer.stored.as_ref().unwrap_or(&answer.shown).save(&csv)?;
         if !answer.panels.is_empty() {
-            plot::save(&answer.panels, &dir.join(format!("{}.svg", answer.shown.name)))?;
+            plot::save(&answer.panels, &dir.join(format!("{}.svg", answer.name)))?;
         }
     }
-    std::fs::write(&readme, text).with_context(|| format!("writing {}", readme.display()))
+    std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
 }

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use candle_core::{Device, Tensor};
+use colm_testing::engine::load_with_host;
 use mistralrs_core::{
-    MemoryGpuConfig, MistralRs, MistralRsBuilder, NormalLoaderBuilder, NormalRequest,
+    MemoryGpuConfig, MistralRs, MistralRsBuilder, ModelDType, NormalLoaderBuilder, NormalRequest,
     NormalSpecificConfig, PagedAttentionConfig, PagedCacheType, Request as EngineRequest,
     RequestMessage, Response, SamplingParams, SchedulerConfig,
 };
@@ -17,7 +18,6 @@ use tokio::sync::mpsc::{channel, Receiver, Sender};
 
 use super::loader::{EchoConfig, EchoLoader};
 use super::model::Seen;
-use crate::common::load_with_host;
 
 /// Tokens `t0;` to `t95;` and [`HALF_CHARACTER`].
 pub const VOCAB_SIZE: usize = 97;
@@ -97,8 +97,9 @@ impl EchoEngine {
             MemoryGpuConfig::MbAmount(1),
             PagedCacheType::Auto,
         );
-        let pipeline =
-            tokio::task::block_in_place(|| load_with_host(&*loader, Some(paging.unwrap())));
+        let pipeline = tokio::task::block_in_place(|| {
+            load_with_host(&*loader, ModelDType::F32, None, Some(paging.unwrap()))
+        });
         let pipeline = pipeline.unwrap();
         let mut config = pipeline.lock().await.get_metadata().cache_config.clone().unwrap();
         assert_eq!(config.num_gpu_blocks, pool.blocks);

@@ -1,13 +1,13 @@
 //! One CoLM against a Llama per size, trained on the same tokens.
 
 use anyhow::Result;
+use colm_testing::table::Table;
 use colm_train::card::weights_at;
 
 use super::Answer;
 use crate::measured::{cells, push_row, Measured, COLUMNS};
 use crate::plot::{Line, Panel};
 use crate::setting::{CHAINS, TASKS};
-use crate::table::Table;
 use crate::workshop::Workshop;
 
 pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
@@ -29,8 +29,8 @@ pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
         "exact %, Air",
         "exact %, Llama",
     ];
-    let mut shown = Table::new("against_dense", &header);
-    let mut stored = Table::new("against_dense", &COLUMNS);
+    let mut shown = Table::new(header);
+    let mut stored = Table::new(COLUMNS);
     for k in 1..=CHAINS {
         let llama = &dense[k - 1];
         let [colm_loss, colm_exact] = cells(&colm, k, &TASKS);
@@ -75,7 +75,7 @@ pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
         Panel { title: "Held-out loss, nats per token", axis, lines: lines(false) },
         Panel { title: "Exact answers, share", axis, lines: lines(true) },
     ];
-    Ok(Some(Answer { shown, stored: Some(stored), panels }))
+    Ok(Some(Answer { name: "against_dense", shown, stored: Some(stored), panels }))
 }
 
 /// Of the Llamas as large as the CoLM at `k`, those of the learning rate with the lower mean loss. A

@@ -1,14 +1,15 @@
 //! What sharing keys and values costs, and what it saves.
 
 use anyhow::Result;
+use colm_testing::statistics::Summary;
+use colm_testing::table::Table;
 use colm_train::card::kv_bytes_per_token;
-use colm_train::statistics::Summary;
 
 use super::Answer;
 use crate::measured::{cells, push_row, Measured, COLUMNS};
 use crate::plot::{Line, Panel};
+use crate::readme::loss;
 use crate::setting::{CHAINS, TASKS};
-use crate::table::{loss, Table};
 use crate::workshop::Workshop;
 
 pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
@@ -26,8 +27,8 @@ pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
         "exact %, CoLM",
         "exact %, Air",
     ];
-    let mut shown = Table::new("air_against_colm", &header);
-    let mut stored = Table::new("air_against_colm", &COLUMNS);
+    let mut shown = Table::new(header);
+    let mut stored = Table::new(COLUMNS);
     for k in 1..=CHAINS {
         let [colm_loss, colm_exact] = cells(&colm, k, &TASKS);
         let [air_loss, air_exact] = cells(&air, k, &TASKS);
@@ -59,7 +60,7 @@ pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
         Panel { title: "Held-out loss, nats per token", axis, lines: lines(false) },
         Panel { title: "Exact answers, share", axis, lines: lines(true) },
     ];
-    Ok(Some(Answer { shown, stored: Some(stored), panels }))
+    Ok(Some(Answer { name: "air_against_colm", shown, stored: Some(stored), panels }))
 }
 
 /// By how much Air's loss is above CoLM's at `k`, seed by seed: the data is the same, so part of the

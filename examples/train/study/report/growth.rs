@@ -1,12 +1,13 @@
 //! Progressive scaling against training the final shape at once.
 
 use anyhow::Result;
+use colm_testing::table::Table;
 
 use super::Answer;
 use crate::measured::{push_row, Measured, COLUMNS};
 use crate::plot::{Line, Panel};
+use crate::readme::{loss, percent};
 use crate::setting::{GROWN, TASKS};
-use crate::table::{loss, percent, Table};
 use crate::workshop::Workshop;
 
 pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
@@ -26,9 +27,9 @@ pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
     for measure in ["loss", "exact %"] {
         header.extend((1..=GROWN).map(|k| format!("{measure}, k = {k}")));
     }
-    let header: Vec<&str> = header.iter().map(String::as_str).collect();
-    let mut shown = Table::new("growth", &header);
-    let mut stored = Table::new("growth", &COLUMNS);
+
+    let mut shown = Table::new(header);
+    let mut stored = Table::new(COLUMNS);
     let mut spent = 0.;
     for (name, measured) in [
         ("stage 1: a Llama", &first),
@@ -65,5 +66,5 @@ pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
         Panel { title: "Held-out loss, nats per token", axis: "k", lines: lines(false) },
         Panel { title: "Exact answers, share", axis: "k", lines: lines(true) },
     ];
-    Ok(Some(Answer { shown, stored: Some(stored), panels }))
+    Ok(Some(Answer { name: "growth", shown, stored: Some(stored), panels }))
 }

@@ -1,11 +1,11 @@
 //! Whether the smaller models stay what they were, bit for bit.
 
 use anyhow::Result;
+use colm_testing::table::Table;
 
 use super::Answer;
 use crate::experiments::name;
 use crate::setting::CHAINS;
-use crate::table::Table;
 use crate::workshop::Workshop;
 
 /// What is compared: the models of two checkpoints, each at some k.
@@ -46,7 +46,7 @@ impl Model {
 }
 
 pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
-    let mut table = Table::new("identity", &["models", "logits compared", "of them of other bits"]);
+    let mut table = Table::new(["models", "logits compared", "of them of other bits"]);
     for (what, before, after) in COMPARISONS {
         let (mut compared, mut other) = (0, 0);
         for seed in 0..seeds {
@@ -60,5 +60,5 @@ pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
         }
         table.push([what.to_string(), compared.to_string(), other.to_string()]);
     }
-    Ok(Some(Answer { shown: table, stored: None, panels: Vec::new() }))
+    Ok(Some(Answer { name: "identity", shown: table, stored: None, panels: Vec::new() }))
 }

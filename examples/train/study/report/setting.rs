@@ -1,11 +1,11 @@
 //! What was trained, and on how much.
 
 use anyhow::Result;
+use colm_testing::table::Table;
 use colm_train::card::weights_at;
 
 use super::Answer;
 use crate::measured::Measured;
-use crate::table::Table;
 use crate::workshop::Workshop;
 
 /// The models of the study in the order of the README.
@@ -34,7 +34,7 @@ pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
         "10^9 multiply-adds",
         "seeds",
     ];
-    let mut table = Table::new("setting", &header);
+    let mut table = Table::new(header);
     for (model, means) in MODELS {
         let Some(measured) = Measured::of(workshop, model, seeds)? else {
             continue;
@@ -52,5 +52,5 @@ pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
             measured.outcomes.len().to_string(),
         ]);
     }
-    Ok(Some(Answer { shown: table, stored: None, panels: Vec::new() }))
+    Ok(Some(Answer { name: "setting", shown: table, stored: None, panels: Vec::new() }))
 }

@@ -1,13 +1,14 @@
 //! New tasks learned by the last chain alone.
 
 use anyhow::Result;
+use colm_testing::table::Table;
 use colm_train::data::Task;
 
 use super::Answer;
 use crate::measured::{push_row, Measured, COLUMNS};
 use crate::plot::{Line, Panel};
+use crate::readme::{loss, percent};
 use crate::setting::{CHAINS, NEW_TASKS, TASKS};
-use crate::table::{loss, percent, Table};
 use crate::workshop::Workshop;
 
 pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
@@ -21,9 +22,9 @@ pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
             header.extend(["before", "after"].map(|when| format!("{measure}, k = {k}, {when}")));
         }
     }
-    let header: Vec<&str> = header.iter().map(String::as_str).collect();
-    let mut shown = Table::new("chain_tuning", &header);
-    let mut stored = Table::new("chain_tuning", &COLUMNS);
+
+    let mut shown = Table::new(header);
+    let mut stored = Table::new(COLUMNS);
     let new = NEW_TASKS.iter().map(|task| (format!("new: {}", task.name()), vec![*task]));
     for (name, tasks) in new.chain([("old, their mean".to_string(), TASKS.to_vec())]) {
         let ks = [CHAINS - 1, CHAINS];
@@ -55,5 +56,5 @@ pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
         Panel { title: "Held-out loss, nats per token", axis: "k", lines: lines(false) },
         Panel { title: "Exact answers, share", axis: "k", lines: lines(true) },
     ];
-    Ok(Some(Answer { shown, stored: Some(stored), panels }))
+    Ok(Some(Answer { name: "chain_tuning", shown, stored: Some(stored), panels }))
 }

@@ -1,7 +1,5 @@
 //! Training: what moves and what does not, which loss is minimized, going on after a stop.
 
-mod common;
-
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -17,7 +15,7 @@ use colm_train::tokenizer::Chat;
 use colm_train::train::Trainer;
 use colm_train::weights::Weights;
 
-use common::{bits, config, llama, weights, BOTH};
+use crate::models::{bits, config, llama, weights, BOTH};
 
 fn chat() -> Chat {
     static CHAT: LazyLock<Chat> =

@@ -1,4 +1,4 @@
-//! Model folders with random weights of any shape, for tests that compare the engine with itself.
+//! Model folders with random weights of any shape.
 
 use std::borrow::Cow;
 use std::fs;
@@ -13,10 +13,15 @@ use rand::{Rng, SeedableRng};
 use serde_json::{json, Value};
 use tempfile::TempDir;
 
-use super::common::golden;
+use crate::folders::golden;
 
-/// The vocabulary of the tokenizer that random models share.
+/// The vocabulary size of the tokenizer that random models share.
 pub const VOCAB: usize = 61;
+
+/// `count` token ids of that vocabulary, from 1 on; id 0 ends a sequence.
+pub fn token_ids(count: usize) -> Vec<u32> {
+    (0..count).map(|at| (1 + at * 11 % (VOCAB - 1)) as u32).collect()
+}
 
 /// A CoLM-Air of four equal chains.
 pub fn air() -> Value {
@@ -47,21 +52,31 @@ pub fn colm() -> Value {
     })
 }
 
+/// The config of a CoLM of one chain as that of the Llama it is.
+pub fn llama_config(config: Value) -> Value {
+    with(config, |json| {
+        json["architectures"] = json!(["LlamaForCausalLM"]);
+        json["model_type"] = json!("llama");
+        json["hidden_act"] = json!("silu");
+        json["rope_theta"] = json!(10_000.0);
+        json.as_object_mut().unwrap().remove("chains");
+    })
+}
+
 /// `json` after `change`.
 pub fn with(mut json: Value, change: impl FnOnce(&mut Value)) -> Value {
     change(&mut json);
     json
 }
 
-/// A folder the engine can load, in the chain layout.
+/// A temporary folder with the model in `model/`, in the chain layout.
 pub fn folder(config: &Value) -> TempDir {
     let parent = tempfile::tempdir().unwrap();
     write(&parent.path().join("model"), config, |_| 0);
     parent
 }
 
-/// Writes the model to `dir`. Tensors with different `seed`s differ; a tensor depends on its name, its
-/// shape and its seed alone.
+/// Writes the model to `dir`. A tensor's values depend on its name, its shape and its seed only.
 pub fn write(dir: &Path, config: &Value, seed: impl Fn(&ChainTensor) -> u64) {
     let config = ColmConfig::parse(&config.to_string()).unwrap();
     write_chain_layout(dir, &config, |tensor| {
@@ -71,7 +86,7 @@ pub fn write(dir: &Path, config: &Value, seed: impl Fn(&ChainTensor) -> u64) {
     write_tokenizer(dir, config.file.vocab_size);
 }
 
-/// The tokenizer of the golden cases, with words up to the size of the vocabulary.
+/// Writes the tokenizer of the golden cases, with words added up to `vocab_size`.
 pub fn write_tokenizer(dir: &Path, vocab_size: usize) {
     fs::copy(golden().join("tokenizer_config.json"), dir.join("tokenizer_config.json")).unwrap();
     let json = fs::read_to_string(golden().join("tokenizer.json")).unwrap();
@@ -81,6 +96,19 @@ pub fn write_tokenizer(dir: &Path, vocab_size: usize) {
         vocab.insert(format!("w{id}"), id.into());
     }
     fs::write(dir.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+}
+
+/// Center and half the width of the uniform distribution that a tensor's values are drawn from. Activations stay near
+/// unit scale, and the largest logit is clearly the largest.
+pub fn range(part: &Part, shape: &[usize]) -> (f32, f32) {
+    let inputs = shape.last().copied().unwrap_or(1) as f32;
+    match part {
+        Part::InputNorm { .. } | Part::PostAttentionNorm { .. } | Part::FinalNorm => (1., 0.1),
+        Part::Embedding => (0., 1.7),
+        Part::Head => (0., 3. / inputs.sqrt()),
+        Part::Weight { .. } => (0., 1.7 / inputs.sqrt()),
+        Part::Bias { .. } => (0., 0.5),
+    }
 }
 
 struct RandomTensor {
@@ -94,17 +122,10 @@ impl RandomTensor {
         (tensor.name(), tensor.shape(), seed).hash(&mut hasher);
         let mut random = StdRng::seed_from_u64(hasher.finish());
         let shape = tensor.shape();
-        // Activations of unit scale, and a head that makes the largest logit stand out.
-        let (center, spread) = match tensor.part {
-            Part::InputNorm { .. } | Part::PostAttentionNorm { .. } | Part::FinalNorm => (1., 0.1),
-            Part::Embedding => (0., 1.7),
-            Part::Head => (0., 3. / (shape[1] as f32).sqrt()),
-            Part::Weight { .. } => (0., 1.7 / (shape[1] as f32).sqrt()),
-            Part::Bias { .. } => (0., 0.5),
-        };
-        // Rounded to bf16, so that a test may load the model in that and lose nothing.
+        let (center, half_width) = range(&tensor.part, &shape);
+        // Rounded to bf16, so that a test can load the model in bf16 without further rounding.
         let value = |_| {
-            let value = center + spread * random.random_range(-1f32..1f32);
+            let value = center + half_width * random.random_range(-1f32..1f32);
             f32::from_bits(value.to_bits() & 0xffff_0000)
         };
         let values = (0..shape.iter().product()).map(value);

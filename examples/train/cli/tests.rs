@@ -1,18 +1,12 @@
-//! The flags of `--example train`.
+//! Flags and log.
 
-#![allow(dead_code)]
-
-#[path = "../cli/arguments.rs"]
-mod arguments;
-#[path = "../cli/log.rs"]
-mod log;
-
-use arguments::Arguments;
 use clap::Parser;
 use colm_train::data::Task;
 use colm_train::recipe::Loss;
 use colm_train::train::Report;
-use log::Log;
+
+use crate::arguments::Arguments;
+use crate::log::Log;
 
 fn parse(flags: &str) -> Result<Arguments, clap::Error> {
     let flags = flags.split_whitespace();

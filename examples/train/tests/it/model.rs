@@ -1,7 +1,5 @@
 //! The dense model keeps the chains apart, and survives being saved.
 
-mod common;
-
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
@@ -11,11 +9,11 @@ use colm_train::model::DenseColm;
 use colm_train::parameters::{self, parameters};
 use colm_train::save;
 
-use common::{config, BOTH};
+use crate::models::{self, config, BOTH};
 
 /// Seeded parameters by dense name.
 fn dense(config: &ColmConfig, seed: u64) -> HashMap<String, Tensor> {
-    let weights = common::weights(config, seed);
+    let weights = models::weights(config, seed);
     parameters::dense(config, &weights.blocks).unwrap()
 }
 
@@ -93,7 +91,7 @@ fn a_saved_model_reads_back_the_same_from_either_layout() {
     for architecture in BOTH {
         let config = config(architecture, 40);
         let chains = config.chains.count();
-        let weights = common::weights(&config, 5);
+        let weights = models::weights(&config, 5);
         let dense = parameters::dense(&config, &weights.blocks).unwrap();
         let direct = model(&config, dense.clone());
         let dir = tempfile::tempdir().unwrap();

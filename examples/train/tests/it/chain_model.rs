@@ -1,7 +1,5 @@
 //! The model of blocks computes what the dense masked model does, forward and backward.
 
-mod common;
-
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::loss::cross_entropy;
 use candle_nn::VarBuilder;
@@ -10,7 +8,7 @@ use colm_train::model::DenseColm;
 use colm_train::parameters::{self, parameters};
 use colm_train::weights::Weights;
 
-use common::{bits, config, largest_difference, llama, weights, BOTH};
+use crate::models::{bits, config, largest_difference, llama, weights, BOTH};
 
 const VOCABULARY: usize = 40;
 

@@ -1,4 +1,4 @@
-//! A model outside the engine, with a KV cache of its own.
+//! A model without the engine: forward passes on a KV cache of its own.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -9,26 +9,26 @@ use colm_checkpoint::{files_for, ColmConfig};
 use colm_kernels::KvBlocks;
 use mistralrs_quant::ShardedSafeTensors;
 
-use crate::random_model;
+use crate::random_model::VOCAB;
 
-/// Where a model runs and in what.
-pub struct Place {
+/// Device, dtype and KV block size of a model.
+pub struct Placement {
     pub device: Device,
-    /// Of weights and KV cache.
+    /// The dtype of weights and KV cache.
     pub dtype: DType,
     /// Positions per KV block.
     pub block_size: usize,
 }
 
-impl Place {
-    /// On the CPU in f32, in blocks so small that every test has several.
-    pub fn f32() -> Self {
+impl Placement {
+    /// f32 on the CPU, with blocks so small that every test has several.
+    pub fn cpu_f32() -> Self {
         Self { device: Device::Cpu, dtype: DType::F32, block_size: 8 }
     }
 }
 
-/// A model outside the engine, with a KV cache of its own.
-pub struct Alone {
+/// A model with a KV cache of its own. Each sequence has a fixed range of blocks.
+pub struct StandaloneModel {
     config: ColmConfig,
     colm: Colm,
     kv: Vec<KvBlocks>,
@@ -36,26 +36,27 @@ pub struct Alone {
     blocks_per_sequence: usize,
 }
 
-/// Tokens of a sequence in one step: all before `from` are cached, those before `to` are computed.
-pub struct Part<'a> {
+/// The rows of one sequence in a step: those of `tokens[from..to]`. The tokens before are cached already.
+pub struct Chunk<'a> {
+    /// The index of the sequence.
     pub sequence: usize,
     pub tokens: &'a [u32],
     pub from: usize,
     pub to: usize,
     pub chains: usize,
-    /// Logits at every row, or at the last one.
+    /// Whether logits are asked for at every row or at the last one only.
     pub all_logits: bool,
 }
 
-impl Alone {
-    /// [`Self::load`] at [`Place::f32`].
+impl StandaloneModel {
+    /// Loads the model on the CPU in f32.
     pub fn in_f32(folder: &Path, sequences: usize, longest: usize) -> Self {
-        Self::load(folder, &Place::f32(), sequences, longest)
+        Self::load(folder, &Placement::cpu_f32(), sequences, longest)
     }
 
-    /// All chains, with room for so many sequences of up to `longest` tokens.
-    pub fn load(folder: &Path, place: &Place, sequences: usize, longest: usize) -> Self {
-        let Place { device, dtype, block_size } = place;
+    /// Loads all chains, with a KV cache for `sequences` sequences of up to `longest` tokens.
+    pub fn load(folder: &Path, placement: &Placement, sequences: usize, longest: usize) -> Self {
+        let Placement { device, dtype, block_size } = placement;
         let config = ColmConfig::read(&folder.join("config.json")).unwrap();
         let k = config.all_chains();
         let mut tensors = HashMap::new();
@@ -80,16 +81,16 @@ impl Alone {
         Self { config, colm, kv, block_size: *block_size, blocks_per_sequence }
     }
 
-    /// The logits of one step, a row per logit asked for.
-    pub fn forward(&self, parts: &[Part<'_>]) -> Vec<Vec<f32>> {
-        let sequences = parts.iter().map(|part| {
-            let first = part.sequence * self.blocks_per_sequence;
-            let rows = part.to - part.from;
+    /// Runs one step; returns a row of `vocab_size` logits for each row that asks for them.
+    pub fn forward(&self, chunks: &[Chunk<'_>]) -> Vec<Vec<f32>> {
+        let sequences = chunks.iter().map(|chunk| {
+            let first = chunk.sequence * self.blocks_per_sequence;
+            let rows = chunk.to - chunk.from;
             SequenceInput {
-                tokens: part.tokens[part.from..part.to].to_vec(),
-                first_position: part.from,
-                logits: if part.all_logits { 0..rows } else { rows - 1..rows },
-                chain_count: part.chains,
+                tokens: chunk.tokens[chunk.from..chunk.to].to_vec(),
+                first_position: chunk.from,
+                logits: if chunk.all_logits { 0..rows } else { rows - 1..rows },
+                chain_count: chunk.chains,
                 blocks: (first..first + self.blocks_per_sequence).map(|b| b as u32).collect(),
             }
         });
@@ -97,18 +98,16 @@ impl Alone {
         let step = Step::new(sequences.collect(), block_size, kv_heads).unwrap();
         self.colm.forward(&step, &self.kv).unwrap().to_vec2().unwrap()
     }
-}
 
-impl Alone {
-    /// The logits at the last row of every prompt, each at its chain count, all in one step that computes the
-    /// last `new` tokens of each: what stands before them another step has cached.
+    /// The logits at the last token of every prompt, each at its chain count. One step computes the last `new` tokens of
+    /// all prompts; an earlier step has cached the tokens before.
     pub fn after_prefix_hits(
         &self,
         prompts: &[Vec<u32>],
         chains: &[usize],
         new: usize,
     ) -> Vec<Vec<f32>> {
-        let part = |sequence: usize, from: usize, to: usize| Part {
+        let chunk = |sequence: usize, from: usize, to: usize| Chunk {
             sequence,
             tokens: &prompts[sequence],
             from,
@@ -116,30 +115,32 @@ impl Alone {
             chains: chains[sequence],
             all_logits: false,
         };
-        // Short prompts have nothing cached.
+        // 0 for prompts that are no longer than `new`.
         let cached = |sequence: usize| prompts[sequence].len().saturating_sub(new);
         let hits = (0..prompts.len()).filter(|&sequence| cached(sequence) > 0);
-        let earlier: Vec<_> = hits.map(|sequence| part(sequence, 0, cached(sequence))).collect();
+        let earlier: Vec<_> = hits.map(|sequence| chunk(sequence, 0, cached(sequence))).collect();
         if !earlier.is_empty() {
             self.forward(&earlier);
         }
-        let step = |sequence: usize| part(sequence, cached(sequence), prompts[sequence].len());
+        let step = |sequence: usize| chunk(sequence, cached(sequence), prompts[sequence].len());
         self.forward(&(0..prompts.len()).map(step).collect::<Vec<_>>())
     }
 }
 
-/// Any tokens of the random models' vocabulary.
+/// Arbitrary token ids of the random models' vocabulary.
 pub fn tokens(length: usize, seed: usize) -> Vec<u32> {
-    (0..length)
-        .map(|at| ((at * 7919 + seed * 104_729 + at * at) % random_model::VOCAB) as u32)
-        .collect()
+    (0..length).map(|at| ((at * 7919 + seed * 104_729 + at * at) % VOCAB) as u32).collect()
 }
 
-/// The full computation: every chain at every row, one sequence at a time.
-pub fn full(model: &Alone, prompts: &[Vec<u32>], chains: &[usize]) -> Vec<Vec<Vec<f32>>> {
-    let alone = |(tokens, &chains): (&Vec<u32>, &usize)| {
+/// The logits at every token of every prompt from the full computation: all chains at all rows, one sequence at a time.
+pub fn full_logits(
+    model: &StandaloneModel,
+    prompts: &[Vec<u32>],
+    chains: &[usize],
+) -> Vec<Vec<Vec<f32>>> {
+    let logits = |(tokens, &chains): (&Vec<u32>, &usize)| {
         let (from, to) = (0, tokens.len());
-        model.forward(&[Part { sequence: 0, tokens, from, to, chains, all_logits: true }])
+        model.forward(&[Chunk { sequence: 0, tokens, from, to, chains, all_logits: true }])
     };
-    prompts.iter().zip(chains).map(alone).collect()
+    prompts.iter().zip(chains).map(logits).collect()
 }

@@ -1,5 +1,4 @@
-//! Small models of every kind.
-#![allow(dead_code)]
+//! Small models of every architecture, and comparisons of tensors.
 
 use candle_core::{DType, Device, Tensor};
 use colm_checkpoint::{Architecture, ColmConfig, ConfigFile};

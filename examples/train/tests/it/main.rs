@@ -1,0 +1,9 @@
+//! Tests of the trainer, in one binary: linking takes longer than most of them.
+
+mod chain_model;
+mod chat;
+mod data;
+mod model;
+mod models;
+mod shipped;
+mod training;

@@ -1,0 +1,33 @@
+//! Folders of this repository that tests read.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+fn repository() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// The folder of the golden cases, which `tests/golden/make_golden.py` computes.
+pub fn golden() -> PathBuf {
+    repository().join("tests/golden")
+}
+
+/// The folder of a model in `models/`.
+pub fn shipped(name: &str) -> String {
+    repository().join("models").join(name).to_string_lossy().into_owned()
+}
+
+/// A copy of a golden case together with a tokenizer, so that the engine can load it.
+pub fn model_folder(case: &Path) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for tokenizer in ["tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(golden().join(tokenizer), folder.path().join(tokenizer)).unwrap();
+    }
+    for entry in fs::read_dir(case).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+    }
+    folder
+}

@@ -1,0 +1,15 @@
+//! What the tests and benchmarks of this workspace share.
+//!
+//! Without the feature `engine` the crate knows checkpoints only and builds without the host.
+
+pub mod folders;
+pub mod random_model;
+pub mod statistics;
+pub mod table;
+
+#[cfg(feature = "engine")]
+pub mod engine;
+#[cfg(feature = "engine")]
+pub mod host_llama;
+#[cfg(feature = "engine")]
+pub mod standalone;
