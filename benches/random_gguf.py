@@ -1,6 +1,6 @@
-"""Llama models with random weights in llama.cpp's file format.
+"""Writes Llama models with random weights as GGUF files.
 
-    python random_gguf.py check          what is installed, or an error
+    python random_gguf.py check          prints the version of llama-cpp-python, or fails
     python random_gguf.py write JSON     {"path": ..., "config": Llama's config.json, "weights": "q8_0"}
 """
 
@@ -20,7 +20,7 @@ FTYPES = {
 
 
 def tensors(config):
-    """Names and shapes as llama.cpp has them, rows first."""
+    """Names and shapes of the tensors in llama.cpp, rows first."""
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     head_dim = hidden // config["num_attention_heads"]
     kv = config["num_key_value_heads"] * head_dim
@@ -44,7 +44,7 @@ def tensors(config):
 
 
 def random_tensor(name, shape, random):
-    """Of a scale at which activations stay near one; the largest logit stands out."""
+    """Values of a scale at which activations stay near one and the largest logit is clearly the largest."""
     values = random.random(shape, dtype=numpy.float32) * 2 - 1
     if "norm" in name:
         return 1 + values * numpy.float32(0.1)
@@ -78,7 +78,7 @@ def write_f32(path, config):
 
 
 def write(path, config, weights):
-    """With llama.cpp's own quantization, every matrix in the same type."""
+    """Writes the model; quantized weights by llama.cpp's own quantization, all matrices in the same type."""
     if weights == "f32":
         return write_f32(path, config)
     f32 = path + ".f32"

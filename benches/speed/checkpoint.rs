@@ -28,7 +28,7 @@ pub fn write_colm(dir: &Path, config: &Value, dtype: Weights) -> Result<()> {
     Ok(())
 }
 
-/// Writes a Llama folder from the `config` of a CoLM of one chain, which is the same model.
+/// Writes a Llama folder. `config` is that of a CoLM of one chain, which is the same model.
 pub fn write_llama(dir: &Path, config: &Value, dtype: Weights) -> Result<()> {
     let parsed = ColmConfig::parse(&config.to_string())?;
     let table = table();
@@ -41,8 +41,8 @@ pub fn write_llama(dir: &Path, config: &Value, dtype: Weights) -> Result<()> {
     Ok(())
 }
 
-/// How many random values there are. Tensors repeat them: times do not depend on it, and a billion weights
-/// are written as fast as the disk takes them. A prime, so that no two rows of a matrix are equal.
+/// The number of random values, which all tensors repeat: generating a billion values would take longer than writing
+/// them, and speed does not depend on the values. It is prime, so that no two rows of a matrix are equal.
 const VALUES: usize = 1_000_003;
 
 fn table() -> Vec<f32> {
@@ -50,7 +50,7 @@ fn table() -> Vec<f32> {
     (0..VALUES).map(|_| random.random_range(-1f32..1f32)).collect()
 }
 
-/// A tensor whose bytes are made when they are written.
+/// A tensor whose bytes are generated when it is written.
 struct RandomTensor<'a> {
     shape: Vec<usize>,
     dtype: Weights,

@@ -1,4 +1,4 @@
-//! Who takes part: models, each at every chain count.
+//! The contenders: every model at every chain count.
 
 use std::path::Path;
 
@@ -7,11 +7,11 @@ use colm::kv_bytes_per_token;
 use colm_checkpoint::{Architecture, ColmConfig};
 
 use super::checkpoint::{write_colm, write_llama};
-use super::peer::Python;
+use super::process::Python;
 use super::protocol::EngineKind;
 use super::shape::{Setting, Weights};
 
-/// One set of weights in one engine.
+/// A set of weights in one engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
     pub engine: EngineKind,
@@ -19,8 +19,8 @@ pub struct Model {
     chains: &'static [usize],
 }
 
-/// The names that ratios refer to.
-pub const HOST_LLAMA: &str = "host Llama";
+/// The contenders that others are compared with.
+pub const HOST_LLAMA: &str = "mistral.rs Llama";
 pub const LLAMA_CPP: &str = "llama.cpp";
 pub const COLM_DENSE: &str = "colm [1]";
 
@@ -29,7 +29,7 @@ impl Model {
         Self { engine, architecture, chains }
     }
 
-    /// Such as `Air [1,1]`.
+    /// The name, such as `Air [1,1]`.
     pub fn name(&self) -> String {
         let list = || self.chains.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         match (self.engine, self.architecture, self.chains.len()) {
@@ -46,14 +46,14 @@ impl Model {
         self.chains.len()
     }
 
-    /// Its config as a CoLM: the Llamas are CoLMs of one chain.
+    /// The config as a CoLM; the Llamas are CoLMs of one chain.
     pub fn config(&self, setting: &Setting) -> Result<ColmConfig> {
         let json = setting.config(self.architecture, self.chains);
         Ok(ColmConfig::parse(&json.to_string())?)
     }
 
-    /// How it holds its weights. The host's products on a CPU do not take bf16: there its Llama reads the
-    /// same files and runs in f32.
+    /// The dtype of the weights in memory. mistral.rs cannot multiply in bf16 on a CPU, so its Llama runs in f32 from
+    /// the same bf16 files.
     pub fn weights(&self, setting: &Setting) -> Weights {
         match (self.engine, setting.weights) {
             (EngineKind::HostLlama, Weights::Bf16) => Weights::F32,
@@ -61,7 +61,7 @@ impl Model {
         }
     }
 
-    /// Writes its weights to `path`: a folder, or llama.cpp's file.
+    /// Writes the model to `path`: a folder, or a GGUF file for llama.cpp.
     pub fn write(&self, path: &Path, setting: &Setting, python: &Python) -> Result<()> {
         let config = setting.config(self.architecture, self.chains);
         match self.engine {
@@ -76,12 +76,12 @@ impl Model {
 #[derive(Clone, Debug)]
 pub struct Contender {
     pub model: Model,
-    /// 1 for the Llamas.
+    /// The chain count; 1 for the Llamas.
     pub k: usize,
 }
 
 impl Contender {
-    /// Such as `Air [1,1] k=2`.
+    /// The name, such as `Air [1,1] k=2`.
     pub fn name(&self) -> String {
         match self.model.chains() {
             1 => self.model.name(),
@@ -89,22 +89,23 @@ impl Contender {
         }
     }
 
-    /// k as the engine is told; None for the Llamas.
-    pub fn asked_chains(&self) -> Option<usize> {
+    /// The chain count to request from colm; `None` for other engines.
+    pub fn requested_chains(&self) -> Option<usize> {
         (self.model.engine == EngineKind::Colm).then_some(self.k)
     }
 
-    /// Bytes of the linear layers and the head that a decoded token reads.
+    /// Bytes of weights, in the linear layers and the head, that decoding one token reads.
     pub fn weight_bytes(&self, setting: &Setting) -> Result<f64> {
         let config = self.model.config(setting)?;
         let matrices =
             config.tensors(config.chain_count(self.k)?).filter(|tensor| tensor.shape().len() == 2);
+        // Of the embedding only one row is read.
         let read = matrices.filter(|tensor| !tensor.name().contains("embed_tokens"));
         let weights: usize = read.map(|tensor| tensor.shape().iter().product::<usize>()).sum();
         Ok(weights as f64 * setting.weights.bytes())
     }
 
-    /// Bytes of keys and values that a token decoded after `context` others reads.
+    /// Bytes of keys and values that decoding one token after `context` others reads.
     pub fn kv_bytes(&self, setting: &Setting, context: usize) -> Result<f64> {
         let dtype = match setting.weights {
             Weights::Bf16 => candle_core::DType::BF16,
@@ -115,14 +116,12 @@ impl Contender {
     }
 }
 
-/// All that take part in `setting`, the models in the order they are measured and listed.
+/// All contenders of `setting`, in the order in which they are measured and listed.
 pub fn contenders(setting: &Setting) -> Vec<Contender> {
     use Architecture::{Colm, ColmAir};
-    let dense = [
-        Model::new(EngineKind::HostLlama, Colm, &[1]),
-        Model::new(EngineKind::LlamaCpp, Colm, &[1]),
-        Model::new(EngineKind::Colm, Colm, &[1]),
-    ];
+    let dense =
+        [Model::new(EngineKind::LlamaCpp, Colm, &[1]), Model::new(EngineKind::Colm, Colm, &[1])];
+    let host = Model::new(EngineKind::HostLlama, Colm, &[1]);
     let chained = [
         Model::new(EngineKind::Colm, ColmAir, &[1, 1]),
         Model::new(EngineKind::Colm, ColmAir, &[1, 1, 1, 1]),
@@ -130,9 +129,9 @@ pub fn contenders(setting: &Setting) -> Vec<Contender> {
         Model::new(EngineKind::Colm, Colm, &[1, 1, 1, 1]),
     ];
     let models: Vec<Model> = match setting.weights.isq() {
-        None => dense.into_iter().chain(chained).collect(),
-        // Quantized products are compared where they are the same products.
-        Some(_) => dense.into_iter().skip(1).collect(),
+        None => dense.into_iter().chain([host]).chain(chained).collect(),
+        // Quantized weights are compared on the dense model only, which all engines compute alike.
+        Some(_) => dense.to_vec(),
     };
     let at_every_k =
         |model: Model| (1..=model.chains()).map(move |k| Contender { model: model.clone(), k });

@@ -1,4 +1,4 @@
-//! The two engines of this binary: ours, and the host's as it comes.
+//! The two engines in this binary: colm and mistral.rs with its own Llama.
 
 use std::sync::Arc;
 
@@ -12,16 +12,16 @@ use mistralrs_core::MistralRs;
 use super::protocol::{EngineKind, Start};
 use super::shape::Weights;
 
-/// A model that takes requests.
+/// A loaded model that takes requests.
 pub struct Running {
     pub host: Arc<MistralRs>,
-    /// Under which the engine serves the model; with `@k` the model at k chains.
+    /// The model id; with `@k` appended, the model at k chains.
     pub name: String,
-    /// Lives as long as its host is asked.
+    /// Keeps colm's engine alive; `host` is part of it.
     _engine: Option<Engine>,
 }
 
-/// Loads what `start` names.
+/// Loads the model of `start`.
 pub async fn start(start: &Start) -> Result<Running> {
     match start.engine {
         EngineKind::Colm => colm(start).await,
@@ -49,7 +49,8 @@ async fn colm(start: &Start) -> Result<Running> {
     Ok(Running { host, name, _engine: Some(engine) })
 }
 
-/// Room for the tokens asked for, each sequence's last block partly empty, and the engine's own block.
+/// The KV cache size for `start.tokens` tokens, with a partly filled last block per sequence and the block that the
+/// engine reserves.
 fn kv_cache_mib(start: &Start) -> Result<usize> {
     let config = ColmConfig::read(&start.model.join("config.json"))?;
     let k = config.chain_count(start.max_chains.unwrap_or(config.chains.count()))?;

@@ -1,20 +1,19 @@
-//! How fast prompts and answers are at every chain count, against the host's own Llama and llama.cpp of
-//! the same width. `benches/README.md` says what is measured and how; `make bench ARGS=--help` how to
-//! measure less.
+//! Speed of prefill and decode at every chain count, compared with llama.cpp and mistral.rs's own Llama of the same
+//! width. `benches/README.md` describes the measurements; `make bench ARGS=--help` lists the options.
 
 mod args;
 mod cells;
 mod checkpoint;
 mod contender;
 mod engines;
-mod goals;
-mod peer;
 mod plot;
+mod process;
 mod protocol;
 mod report;
 mod results;
 mod rounds;
 mod shape;
+mod targets;
 mod worker;
 mod workload;
 
@@ -24,7 +23,7 @@ use anyhow::{Context, Result};
 use args::{Args, Command};
 use clap::Parser;
 use colm_testing::table::Table;
-use peer::Python;
+use process::Python;
 use results::Results;
 use rounds::Rounds;
 
@@ -46,14 +45,14 @@ fn bench(args: &Args) -> Result<()> {
         let results = Rounds::prepare(args, &python, setting)?.run()?;
         let name = setting.name();
         show(&report::single(&results)?, &format!("{name}-single"), args)?;
-        show(&report::whole(&results), &format!("{name}-whole"), args)?;
-        for (contender, reason) in results.absent() {
+        show(&report::overall(&results), &format!("{name}-overall"), args)?;
+        for (contender, reason) in results.unavailable() {
             println!("{contender}: {reason}");
         }
         plot::save(&results, &folder.join(format!("{name}.svg")))?;
         all.push(results);
     }
-    show(&goals::table(&all)?, "goals", args)?;
+    show(&targets::table(&all)?, "targets", args)?;
     report::values(&all).save(&folder.join("values.csv"))?;
     println!("\n{}\n", machine());
     println!("llama.cpp: {llama_cpp}");
@@ -68,7 +67,7 @@ fn show(table: &Table, name: &str, args: &Args) -> Result<()> {
     table.save(&args.folder().join(format!("{name}.csv")))
 }
 
-/// What the figures depend on.
+/// The processor that the figures depend on.
 fn machine() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| line.strip_prefix("model name"));
@@ -80,11 +79,11 @@ fn machine() -> String {
 fn print_notes(args: &Args, all: &[Results]) {
     let decode = all.first().map_or(0, |results| results.decode);
     println!(
-        "Medians of {} rounds. prefill: from the request to its first new token. decode: per token, over the \
-         {decode} after it. of its weights: decode time as a multiple of colm [1]'s x the share of colm [1]'s \
-         weight bytes (linear layers and head) that are read at k; and its KV: the same with the KV cache \
-         read at that length in the bytes of both. at once: tokens of all prompts and answers over the time from \
-         the first request to the last token.",
+        "Medians of {} rounds. Prefill: time from the request to its first new token. Decode: time per token over \
+         the {decode} tokens after it. Time / weight bytes: decode time relative to colm [1], divided by the share of \
+         colm [1]'s weight bytes (linear layers and head) that are read at k; with KV bytes: the same with the KV \
+         cache included. Concurrent: tokens of all prompts and answers over the time from the requests to the last \
+         token. Air and CoLM are other models than the Llamas: the same width, fewer multiply-adds.",
         args.rounds
     );
 }

@@ -1,4 +1,4 @@
-//! The picture of a setting: three panels of tokens per second, and who is who.
+//! The plot of a setting: up to three panels of tokens per second, and a legend.
 
 use std::path::Path;
 
@@ -11,16 +11,16 @@ use super::results::{Measure, Results};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Values over the argument of a measure, such as the prompt length.
+/// Speeds over the argument of a measure, such as the prompt length.
 struct Panel {
     title: &'static str,
     axis: &'static str,
     arguments: Vec<usize>,
-    /// Contender (its place in the list) and its values; None where it has none.
+    /// For each contender, by its index, one value per argument; `None` where there is none.
     lines: Vec<(usize, Vec<Option<f64>>)>,
 }
 
-/// Writes an SVG file, if there is anything to show.
+/// Writes an SVG file if there are values to plot.
 pub fn save(results: &Results, path: &Path) -> Result<()> {
     let panels: Vec<Panel> =
         panels(results).into_iter().filter(|panel| !panel.arguments.is_empty()).collect();
@@ -53,8 +53,8 @@ fn panels(results: &Results) -> Vec<Panel> {
         panel("Prefill, tokens/s", "tokens of the prompt", Measure::Prefill, |tokens, ms| {
             tokens as f64 / ms * 1e3
         }),
-        panel("Decode, tokens/s", "tokens before", Measure::Decode, |_, ms| 1e3 / ms),
-        panel("Requests at once, tokens/s", "requests", Measure::Together, |_, speed| speed),
+        panel("Decode, tokens/s", "tokens in the context", Measure::Decode, |_, ms| 1e3 / ms),
+        panel("Concurrent requests, tokens/s", "requests", Measure::Concurrent, |_, speed| speed),
     ]
 }
 
@@ -116,11 +116,11 @@ fn draw_legend(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let text = ("sans-serif", 14).into_font();
     area.draw(&Text::new(results.setting.name(), (5, 16), text.clone()))?;
-    let has_line = |place: usize| {
+    let has_values = |place: usize| {
         let lines = panels.iter().flat_map(|panel| &panel.lines);
         lines.filter(|line| line.0 == place).any(|line| line.1.iter().any(Option::is_some))
     };
-    let shown = results.contenders.iter().enumerate().filter(|(place, _)| has_line(*place));
+    let shown = results.contenders.iter().enumerate().filter(|(place, _)| has_values(*place));
     for (row, (_, contender)) in shown.enumerate() {
         let y = 44 + 20 * row as i32;
         let style = color(contender).stroke_width(2);
@@ -131,7 +131,7 @@ fn draw_legend(
     Ok(())
 }
 
-/// A hue per model, lighter for fewer chains.
+/// One hue per model; lighter for fewer chains.
 fn color(contender: &Contender) -> RGBAColor {
     let name = contender.model.name();
     let hue = match (name.as_str(), contender.model.chains()) {

@@ -1,27 +1,27 @@
-//! What the benchmark and the process of a contender say to each other: one line of JSON at a time,
-//! over the process's standard input and output. `llama_peer.py` speaks the same.
+//! The protocol between the benchmark and a worker process: one JSON value per line, over the standard input and output
+//! of the process. `llama_cpp_worker.py` implements it too.
 
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 use super::shape::Weights;
 
-/// The first line: what to load. The answer is [`Reply::Ready`] or [`Reply::Error`].
+/// The first line: the model to load. The reply is [`Reply::Ready`] or [`Reply::Error`].
 #[derive(Serialize, Deserialize)]
 pub struct Start {
     pub engine: EngineKind,
     /// A model folder; for llama.cpp a GGUF file.
     pub model: PathBuf,
     pub weights: Weights,
-    /// How many chains to load; all if None.
+    /// The number of chains to load; all if `None`.
     pub max_chains: Option<usize>,
-    /// How many sequences run at once.
+    /// The largest number of sequences that run at once.
     pub sequences: usize,
-    /// Positions for which the KV cache must have room, all sequences together.
+    /// KV cache capacity, in tokens of all sequences together.
     pub tokens: usize,
 }
 
-/// Who computes.
+/// The engine that runs the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EngineKind {
@@ -30,41 +30,41 @@ pub enum EngineKind {
     LlamaCpp,
 }
 
-/// Requests that come at once. The answer is [`Reply::Answers`] or [`Reply::Error`].
+/// Requests that are sent at once. The reply is [`Reply::Answers`] or [`Reply::Error`].
 #[derive(Serialize, Deserialize)]
-pub struct Task {
-    /// k; None for engines without chains.
+pub struct Batch {
+    /// The chain count; `None` for engines without chains.
     pub chains: Option<usize>,
-    pub requests: Vec<Ask>,
+    pub requests: Vec<GenerationRequest>,
 }
 
-/// One request.
+/// One request: prompt tokens, and the number of tokens to generate.
 #[derive(Clone, Serialize, Deserialize)]
-pub struct Ask {
+pub struct GenerationRequest {
     pub prompt: Vec<u32>,
     pub new_tokens: usize,
 }
 
-/// What the process answers to a line.
+/// The reply of the worker process to a line.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
-    /// The model is loaded and takes requests.
+    /// The model is loaded.
     Ready {
-        /// From before the files are opened.
+        /// Load time, from before the files are opened.
         load_ms: f64,
     },
     Answers {
-        answers: Vec<Times>,
-        /// The most resident memory so far, MiB; None where the operating system does not tell.
+        answers: Vec<Timing>,
+        /// Peak resident memory so far in MiB; `None` where the operating system does not report it.
         peak_mib: Option<f64>,
     },
     Error(String),
 }
 
-/// When the first and the last new token of a request came, in milliseconds since the task began.
+/// When the first and the last new token of a request arrived, in milliseconds since the batch was sent.
 #[derive(Clone, Copy, Serialize, Deserialize)]
-pub struct Times {
+pub struct Timing {
     pub first_ms: f64,
     pub last_ms: f64,
 }

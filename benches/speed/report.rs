@@ -8,21 +8,21 @@ use super::contender::{Contender, HOST_LLAMA, LLAMA_CPP};
 use super::protocol::EngineKind;
 use super::results::{Measure, Results};
 
-/// A row per contender and prompt length: one request at a time.
+/// One request at a time: a row per contender and prompt length.
 pub fn single(results: &Results) -> Result<Table> {
     let mut table = Table::new([
         "one request at a time",
         "prompt",
         "prefill ms",
         "tokens/s",
-        "/ host",
         "/ llama.cpp",
+        "/ mistral.rs",
         "decode ms",
         "tokens/s",
-        "/ host",
         "/ llama.cpp",
-        "of its weights",
-        "and its KV",
+        "/ mistral.rs",
+        "time / weight bytes",
+        "time / weight and KV bytes",
     ]);
     for contender in &results.contenders {
         for length in results.arguments(Measure::Prefill) {
@@ -47,8 +47,8 @@ fn single_row(
         return Ok(None);
     };
     let against = |other, measure| times(results.times_as_fast(&name, other, measure));
-    let of_bytes = match contender.model.engine {
-        EngineKind::Colm => results.decode_of_bytes(contender, length)?,
+    let over_bytes = match contender.model.engine {
+        EngineKind::Colm => results.decode_time_over_bytes(contender, length)?,
         EngineKind::HostLlama | EngineKind::LlamaCpp => None,
     };
     Ok(Some(vec![
@@ -56,29 +56,30 @@ fn single_row(
         length.to_string(),
         cell(Some(prefill_ms)),
         cell(Some(length as f64 / prefill_ms * 1e3)),
-        against(HOST_LLAMA, prefill),
         against(LLAMA_CPP, prefill),
+        against(HOST_LLAMA, prefill),
         cell(Some(decode_ms)),
         cell(Some(1e3 / decode_ms)),
-        against(HOST_LLAMA, decode),
         against(LLAMA_CPP, decode),
-        cell(of_bytes.map(|(weights, _)| weights)),
-        cell(of_bytes.map(|(_, with_kv)| with_kv)),
+        against(HOST_LLAMA, decode),
+        cell(over_bytes.map(|(weights, _)| weights)),
+        cell(over_bytes.map(|(_, with_kv)| with_kv)),
     ]))
 }
 
-/// A row per contender: loading, memory, growth with length, requests at once.
-pub fn whole(results: &Results) -> Table {
+/// A row per contender: load time, memory, prefill time over prompt length, concurrent requests.
+pub fn overall(results: &Results) -> Table {
     let (lengths, counts) =
-        (results.arguments(Measure::Prefill), results.arguments(Measure::Together));
+        (results.arguments(Measure::Prefill), results.arguments(Measure::Concurrent));
     let ends = lengths.first().zip(lengths.last()).filter(|(short, long)| short < long);
     let growth = match ends {
         Some((short, long)) => format!("{long} over {short}"),
         None => "long over short".into(),
     };
-    let mut header = vec!["as a whole".to_string(), "load ms".into(), "peak MiB".into(), growth];
+    let mut header = vec!["overall".to_string(), "load ms".into(), "peak MiB".into(), growth];
     for count in &counts {
-        let columns = [format!("{count} at once tokens/s"), "/ host".into(), "/ llama.cpp".into()];
+        let columns =
+            [format!("{count} concurrent, tokens/s"), "/ llama.cpp".into(), "/ mistral.rs".into()];
         header.extend(columns);
     }
     let mut table = Table::new(header);
@@ -90,10 +91,10 @@ pub fn whole(results: &Results) -> Table {
             cell(results.median(&name, Measure::PeakMemory)),
             cell(growth),
         ];
-        for measure in counts.iter().copied().map(Measure::Together) {
+        for measure in counts.iter().copied().map(Measure::Concurrent) {
             row.push(cell(results.median(&name, measure)));
-            row.push(times(results.times_as_fast(&name, HOST_LLAMA, measure)));
             row.push(times(results.times_as_fast(&name, LLAMA_CPP, measure)));
+            row.push(times(results.times_as_fast(&name, HOST_LLAMA, measure)));
         }
         table.push(row);
     }
@@ -105,7 +106,7 @@ pub fn values(results: &[Results]) -> Table {
     let mut table = Table::new(["setting", "contender", "measure", "of", "round", "value", "unit"]);
     for results in results {
         for (contender, measure, values) in results.values() {
-            let (name, argument, unit) = measure.words();
+            let (name, argument, unit) = measure.columns();
             for (round, value) in values.iter().enumerate() {
                 table.push(vec![
                     results.setting.name(),

@@ -1,4 +1,4 @@
-//! What was measured in a setting, and the ratios that follow from it.
+//! The measured values of a setting, and ratios of them.
 
 use std::collections::BTreeMap;
 
@@ -8,77 +8,77 @@ use colm_testing::statistics::median;
 use super::contender::{Contender, COLM_DENSE};
 use super::shape::Setting;
 
-/// A quantity, of one contender.
+/// A measured quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Measure {
-    /// Milliseconds to load the model, files in the page cache.
+    /// Load time in milliseconds, with the files in the page cache.
     Load,
-    /// MiB, of a process that loads the model and answers one request.
+    /// Peak memory in MiB of a process that loads the model and answers one request.
     PeakMemory,
-    /// Milliseconds from a request of this many tokens to the first new one.
+    /// Milliseconds from sending a prompt of this many tokens to its first new token.
     Prefill(usize),
-    /// Milliseconds per token decoded after a prompt of this many.
+    /// Milliseconds per decoded token after a prompt of this many tokens.
     Decode(usize),
-    /// Tokens per second of this many requests at once: of prompts and answers, over the time from the
-    /// first request to the last token.
-    Together(usize),
+    /// Tokens per second with this many requests at once: tokens of prompts and answers over the time from sending the
+    /// requests to the last token.
+    Concurrent(usize),
 }
 
 impl Measure {
-    /// Name, argument and unit, as the CSV file has them.
-    pub fn words(self) -> (&'static str, Option<usize>, &'static str) {
+    /// Name, argument and unit for the CSV file.
+    pub fn columns(self) -> (&'static str, Option<usize>, &'static str) {
         match self {
             Self::Load => ("load", None, "ms"),
             Self::PeakMemory => ("peak memory", None, "MiB"),
             Self::Prefill(tokens) => ("prefill", Some(tokens), "ms"),
             Self::Decode(tokens) => ("decode", Some(tokens), "ms/token"),
-            Self::Together(requests) => ("together", Some(requests), "tokens/s"),
+            Self::Concurrent(requests) => ("concurrent", Some(requests), "tokens/s"),
         }
     }
 
-    /// Whether more is better.
+    /// Whether larger values are better.
     fn is_speed(self) -> bool {
-        matches!(self, Self::Together(_))
+        matches!(self, Self::Concurrent(_))
     }
 }
 
 /// All values of a setting.
 pub struct Results {
     pub setting: Setting,
-    /// In the order in which they are listed.
+    /// In the order of the tables.
     pub contenders: Vec<Contender>,
     /// Tokens decoded after each prompt.
     pub decode: usize,
     values: BTreeMap<(String, Measure), Vec<f64>>,
-    /// Why a contender has no values, or not all.
-    absent: BTreeMap<String, String>,
+    /// The reason why a contender could not be measured, or not completely.
+    unavailable: BTreeMap<String, String>,
 }
 
 impl Results {
-    /// Of nothing yet.
+    /// Without values.
     pub fn new(setting: Setting, contenders: Vec<Contender>, decode: usize) -> Self {
-        let (values, absent) = Default::default();
-        Self { setting, contenders, decode, values, absent }
+        let (values, unavailable) = Default::default();
+        Self { setting, contenders, decode, values, unavailable }
     }
 
-    /// One more value.
+    /// Adds a value.
     pub fn add(&mut self, contender: &str, measure: Measure, value: f64) {
         self.values.entry((contender.into(), measure)).or_default().push(value);
     }
 
-    /// `contender` cannot be measured (any more).
-    pub fn set_absent(&mut self, contender: &str, reason: String) {
-        self.absent.entry(contender.into()).or_insert(reason);
+    /// Excludes `contender` from further measurements.
+    pub fn set_unavailable(&mut self, contender: &str, reason: String) {
+        self.unavailable.entry(contender.into()).or_insert(reason);
     }
 
-    /// Whether it can be.
-    pub fn is_present(&self, contender: &str) -> bool {
-        !self.absent.contains_key(contender)
+    /// Whether `contender` can be measured.
+    pub fn is_available(&self, contender: &str) -> bool {
+        !self.unavailable.contains_key(contender)
     }
 
-    /// Who cannot, and why.
-    pub fn absent(&self) -> impl Iterator<Item = (&String, &String)> {
-        self.absent.iter()
+    /// The contenders that cannot be measured, with reasons.
+    pub fn unavailable(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.unavailable.iter()
     }
 
     /// Every value by contender and measure.
@@ -88,10 +88,10 @@ impl Results {
             .map(|((contender, measure), values)| (contender, *measure, values.as_slice()))
     }
 
-    /// The arguments of `measure` that have values, such as prompt lengths.
+    /// The arguments of `measure` that were measured, such as prompt lengths.
     pub fn arguments(&self, measure: impl Fn(usize) -> Measure) -> Vec<usize> {
         let mut arguments: Vec<usize> =
-            self.values.keys().filter_map(|(_, measure)| measure.words().1).collect();
+            self.values.keys().filter_map(|(_, measure)| measure.columns().1).collect();
         arguments.sort_unstable();
         arguments.dedup();
         let measured =
@@ -104,15 +104,15 @@ impl Results {
         median(self.values.get(&(contender.into(), measure))?)
     }
 
-    /// How many times as fast as `other` it is.
+    /// The speed of `contender` over that of `other`.
     pub fn times_as_fast(&self, contender: &str, other: &str, measure: Measure) -> Option<f64> {
         let (own, other) = (self.median(contender, measure)?, self.median(other, measure)?);
         Some(if measure.is_speed() { own / other } else { other / own })
     }
 
-    /// The time of a decoded token after a prompt of `prompt` as a multiple of colm [1]'s x the share of
-    /// colm [1]'s bytes that it reads: weights alone, and weights and KV cache.
-    pub fn decode_of_bytes(
+    /// Decode time relative to that of `colm [1]`, divided by the bytes read per token relative to those of `colm [1]`: for
+    /// weights alone, and for weights and KV cache. 1 means the same time per byte.
+    pub fn decode_time_over_bytes(
         &self,
         contender: &Contender,
         prompt: usize,
@@ -124,15 +124,17 @@ impl Results {
             return Ok(None);
         };
         let context = prompt + self.decode / 2;
-        let weights = |who: &Contender| who.weight_bytes(&self.setting);
-        let all = |who: &Contender| Ok(weights(who)? + who.kv_bytes(&self.setting, context)?);
-        let against = |bytes: &dyn Fn(&Contender) -> Result<f64>| -> Result<f64> {
+        let weights = |contender: &Contender| contender.weight_bytes(&self.setting);
+        let all = |contender: &Contender| {
+            Ok(weights(contender)? + contender.kv_bytes(&self.setting, context)?)
+        };
+        let over = |bytes: &dyn Fn(&Contender) -> Result<f64>| -> Result<f64> {
             Ok(own / (reference * bytes(contender)? / bytes(dense)?))
         };
-        Ok(Some((against(&weights)?, against(&all)?)))
+        Ok(Some((over(&weights)?, over(&all)?)))
     }
 
-    /// Prefill time per token of the longest prompt over that of the shortest.
+    /// Prefill time per token at a prompt of `long` tokens over that at `short` tokens.
     pub fn prefill_growth(&self, contender: &str, long: usize, short: usize) -> Option<f64> {
         let per_token =
             |length: usize| Some(self.median(contender, Measure::Prefill(length))? / length as f64);

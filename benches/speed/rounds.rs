@@ -1,4 +1,4 @@
-//! Who is measured when: in every round each contender in turn, for one quantity after the other.
+//! The rounds of a setting: in each round every contender runs each measurement in turn.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,55 +10,55 @@ use tempfile::TempDir;
 
 use super::args::{Args, Part};
 use super::contender::{contenders, Contender, Model};
-use super::peer::{Answers, Peer, Python};
-use super::protocol::{Ask, EngineKind, Start, Task};
+use super::process::{Answers, Python, WorkerProcess};
+use super::protocol::{Batch, EngineKind, GenerationRequest, Start};
 use super::results::{Measure, Results};
 use super::shape::Setting;
-use super::workload::{single, together, tokens, MEMORY_PROMPT};
+use super::workload::{concurrent, single, tokens, MEMORY_PROMPT};
 
-/// A setting under way.
+/// A setting that is being measured.
 pub struct Rounds<'a> {
     args: &'a Args,
     python: &'a Python,
-    /// The models, and what their processes say.
+    /// Holds the models and the logs of their processes.
     folder: TempDir,
     results: Results,
 }
 
 impl<'a> Rounds<'a> {
-    /// Writes the models.
+    /// Writes the models of all contenders.
     pub fn prepare(args: &'a Args, python: &'a Python, setting: Setting) -> Result<Self> {
-        let mut taking_part = contenders(&setting);
-        taking_part.retain(|contender| args.takes_part(&contender.name()));
+        let mut selected = contenders(&setting);
+        selected.retain(|contender| args.selects(&contender.name()));
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-        let results = Results::new(setting, taking_part, args.decode.into());
+        let results = Results::new(setting, selected, args.decode.into());
         let mut rounds = Self { args, python, folder, results };
         for (model, names) in rounds.models() {
             eprintln!("{}: writing {}", setting.name(), model.name());
             if let Err(error) = rounds.write(&model) {
-                names.iter().for_each(|name| rounds.results.set_absent(name, format!("{error:#}")));
+                for name in &names {
+                    rounds.results.set_unavailable(name, format!("{error:#}"));
+                }
             }
         }
         Ok(rounds)
     }
 
-    /// All rounds of all that the command line asks for.
+    /// Runs all rounds of the selected measurements.
     pub fn run(mut self) -> Result<Results> {
-        let asked = |part| self.args.measure.contains(&part);
-        let (load, singles, togethers) =
-            (asked(Part::Load), asked(Part::Single), asked(Part::Together));
-        if load {
+        let selected = |part| self.args.measure.contains(&part);
+        if selected(Part::Load) {
             self.load_rounds()?;
         }
-        let mut works = Vec::new();
-        if singles {
-            works.extend(self.args.prompts.iter().copied().map(Work::Single));
+        let mut workloads = Vec::new();
+        if selected(Part::Single) {
+            workloads.extend(self.args.prompts.iter().copied().map(Workload::Single));
         }
-        if togethers {
-            works.extend(self.args.together.iter().copied().map(Work::Together));
+        if selected(Part::Concurrent) {
+            workloads.extend(self.args.concurrent.iter().copied().map(Workload::Concurrent));
         }
-        if !works.is_empty() {
-            self.timed_rounds(&works)?;
+        if !workloads.is_empty() {
+            self.timed_rounds(&workloads)?;
         }
         Ok(self.results)
     }
@@ -70,7 +70,7 @@ impl<'a> Rounds<'a> {
         model.write(&self.path(model), &self.results.setting, self.python)
     }
 
-    /// Every model once, with the names of its contenders.
+    /// Every model with the names of its contenders.
     fn models(&self) -> Vec<(Model, Vec<String>)> {
         let mut models: Vec<(Model, Vec<String>)> = Vec::new();
         for contender in &self.results.contenders {
@@ -86,27 +86,28 @@ impl<'a> Rounds<'a> {
         self.folder.path().join(model.name().replace(['[', ']', ',', ' '], "_"))
     }
 
-    /// A process with `max_chains` of `model` and room for `sequences` of `tokens` in all.
+    /// Starts a process that loads the first `max_chains` of `model`, with KV cache for `tokens` tokens in `sequences`
+    /// sequences.
     fn start(
         &self,
         model: &Model,
         max_chains: Option<usize>,
         sequences: usize,
         tokens: usize,
-    ) -> Result<Peer> {
+    ) -> Result<WorkerProcess> {
         let weights = model.weights(&self.results.setting);
         let (engine, path) = (model.engine, self.path(model));
         let log = path.with_extension("log");
         let start = Start { engine, model: path, weights, max_chains, sequences, tokens };
-        Peer::start(&start, self.python, &log)
+        WorkerProcess::start(&start, self.python, &log)
     }
 
-    /// Each contender in a process of its own, alone: loads k chains, answers once, ends.
+    /// Load time and peak memory: each contender runs in a process of its own, which loads k chains and answers one request.
     fn load_rounds(&mut self) -> Result<()> {
         for round in 1..=self.args.rounds.into() {
             for contender in self.results.contenders.clone() {
                 let name = contender.name();
-                if self.results.is_present(&name) {
+                if self.results.is_available(&name) {
                     self.progress(round, "load", &name);
                     match self.load_once(&contender, round) {
                         Ok((load_ms, peak_mib)) => {
@@ -115,7 +116,7 @@ impl<'a> Rounds<'a> {
                                 self.results.add(&name, Measure::PeakMemory, peak_mib);
                             }
                         }
-                        Err(error) => self.results.set_absent(&name, format!("{error:#}")),
+                        Err(error) => self.results.set_unavailable(&name, format!("{error:#}")),
                     }
                 }
             }
@@ -124,35 +125,37 @@ impl<'a> Rounds<'a> {
     }
 
     fn load_once(&self, contender: &Contender, round: usize) -> Result<(f64, Option<f64>)> {
-        let asks = single(MEMORY_PROMPT, self.results.decode, round);
-        let mut peer = self.start(&contender.model, contender.asked_chains(), 1, tokens(&asks))?;
-        let answers = ask(&mut peer, contender, asks)?;
-        Ok((peer.load_ms, answers.peak_mib))
+        let requests = single(MEMORY_PROMPT, self.results.decode, round);
+        let mut worker =
+            self.start(&contender.model, contender.requested_chains(), 1, tokens(&requests))?;
+        let answers = run(&mut worker, contender, requests)?;
+        Ok((worker.load_ms, answers.peak_mib))
     }
 
-    /// All contenders are loaded and take turns.
-    fn timed_rounds(&mut self, works: &[Work]) -> Result<()> {
-        let mut peers = self.start_all(works);
+    /// Single and concurrent requests: all models stay loaded, and the contenders take turns.
+    fn timed_rounds(&mut self, workloads: &[Workload]) -> Result<()> {
+        let mut workers = self.start_all(workloads);
         let mut too_slow = BTreeSet::new();
         for round in 1..=self.args.rounds.into() {
-            for work in works {
+            for workload in workloads {
                 for contender in self.results.contenders.clone() {
                     let name = contender.name();
-                    if !self.results.is_present(&name) || too_slow.contains(&(name.clone(), *work))
+                    if !self.results.is_available(&name)
+                        || too_slow.contains(&(name.clone(), *workload))
                     {
                         continue;
                     }
-                    self.progress(round, &work.words(), &name);
-                    let peer = peers.get_mut(&contender.model.name());
-                    let peer = peer.context("a contender that is present has a process")?;
+                    self.progress(round, &workload.label(), &name);
+                    let worker = workers.get_mut(&contender.model.name());
+                    let worker = worker.context("no process for an available contender")?;
                     let began = Instant::now();
-                    match ask(peer, &contender, work.asks(self.results.decode, round)) {
-                        Ok(answers) => self.record(&name, *work, round, &answers),
-                        Err(error) => self.results.set_absent(&name, format!("{error:#}")),
+                    match run(worker, &contender, workload.requests(self.results.decode, round)) {
+                        Ok(answers) => self.record(&name, *workload, round, &answers),
+                        Err(error) => self.results.set_unavailable(&name, format!("{error:#}")),
                     }
                     let seconds = began.elapsed().as_secs_f64();
                     if self.args.patience.is_some_and(|patience| seconds > patience) {
-                        too_slow.insert((name, *work));
+                        too_slow.insert((name, *workload));
                     }
                 }
             }
@@ -160,47 +163,49 @@ impl<'a> Rounds<'a> {
         Ok(())
     }
 
-    /// Loads every model, and has each contender answer once before anything counts.
-    fn start_all(&mut self, works: &[Work]) -> BTreeMap<String, Peer> {
+    /// Loads every model and runs a warm-up request on each contender.
+    fn start_all(&mut self, workloads: &[Workload]) -> BTreeMap<String, WorkerProcess> {
         let decode = self.results.decode;
-        let asks: Vec<Vec<Ask>> = works.iter().map(|work| work.asks(decode, 0)).collect();
-        let sequences = asks.iter().map(Vec::len).max().unwrap_or(1);
+        let requests: Vec<Vec<GenerationRequest>> =
+            workloads.iter().map(|workload| workload.requests(decode, 0)).collect();
+        let sequences = requests.iter().map(Vec::len).max().unwrap_or(1);
         let warm_up = single(WARM_UP, decode, 0);
-        let room = asks.iter().chain([&warm_up]).map(|asks| tokens(asks)).max().unwrap_or(0);
-        let mut peers = BTreeMap::new();
+        let room =
+            requests.iter().chain([&warm_up]).map(|requests| tokens(requests)).max().unwrap_or(0);
+        let mut workers = BTreeMap::new();
         for contender in self.results.contenders.clone() {
             let (name, model) = (contender.name(), &contender.model);
-            if !self.results.is_present(&name) {
+            if !self.results.is_available(&name) {
                 continue;
             }
             self.progress(0, "warming up", &name);
-            let peer = match peers.entry(model.name()) {
-                Entry::Occupied(peer) => Ok(peer.into_mut()),
+            let worker = match workers.entry(model.name()) {
+                Entry::Occupied(worker) => Ok(worker.into_mut()),
                 Entry::Vacant(place) => {
-                    let peer = self.start(model, None, sequences, room);
-                    peer.map(|peer| place.insert(peer))
+                    let worker = self.start(model, None, sequences, room);
+                    worker.map(|worker| place.insert(worker))
                 }
             };
-            let warm = peer.and_then(|peer| ask(peer, &contender, warm_up.clone()));
+            let warm = worker.and_then(|worker| run(worker, &contender, warm_up.clone()));
             if let Err(error) = warm {
-                self.results.set_absent(&name, format!("{error:#}"));
+                self.results.set_unavailable(&name, format!("{error:#}"));
             }
         }
-        peers
+        workers
     }
 
-    fn record(&mut self, name: &str, work: Work, round: usize, answers: &Answers) {
+    fn record(&mut self, name: &str, workload: Workload, round: usize, answers: &Answers) {
         let times = &answers.times;
-        match work {
-            Work::Single(length) => {
+        match workload {
+            Workload::Single(length) => {
                 let decode_ms = (times[0].last_ms - times[0].first_ms) / self.results.decode as f64;
                 self.results.add(name, Measure::Prefill(length), times[0].first_ms);
                 self.results.add(name, Measure::Decode(length), decode_ms);
             }
-            Work::Together(count) => {
+            Workload::Concurrent(count) => {
                 let ms = times.iter().map(|times| times.last_ms).fold(0., f64::max);
-                let speed = tokens(&together(count, round)) as f64 / ms * 1e3;
-                self.results.add(name, Measure::Together(count), speed);
+                let speed = tokens(&concurrent(count, round)) as f64 / ms * 1e3;
+                self.results.add(name, Measure::Concurrent(count), speed);
             }
         }
     }
@@ -211,32 +216,36 @@ impl<'a> Rounds<'a> {
     }
 }
 
-/// Tokens of the prompt that does not count.
+/// Tokens of the warm-up prompt.
 const WARM_UP: usize = 256;
 
-/// One measurement.
+/// The requests of a measurement.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Work {
+enum Workload {
     Single(usize),
-    Together(usize),
+    Concurrent(usize),
 }
 
-impl Work {
-    fn asks(self, decode: usize, round: usize) -> Vec<Ask> {
+impl Workload {
+    fn requests(self, decode: usize, round: usize) -> Vec<GenerationRequest> {
         match self {
             Self::Single(length) => single(length, decode, round),
-            Self::Together(count) => together(count, round),
+            Self::Concurrent(count) => concurrent(count, round),
         }
     }
 
-    fn words(self) -> String {
+    fn label(self) -> String {
         match self {
             Self::Single(length) => format!("{length} tokens"),
-            Self::Together(count) => format!("{count} at once"),
+            Self::Concurrent(count) => format!("{count} concurrent requests"),
         }
     }
 }
 
-fn ask(peer: &mut Peer, contender: &Contender, requests: Vec<Ask>) -> Result<Answers> {
-    peer.run(&Task { chains: contender.asked_chains(), requests })
+fn run(
+    worker: &mut WorkerProcess,
+    contender: &Contender,
+    requests: Vec<GenerationRequest>,
+) -> Result<Answers> {
+    worker.run(&Batch { chains: contender.requested_chains(), requests })
 }

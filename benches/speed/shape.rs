@@ -1,4 +1,4 @@
-//! The shapes that are measured, and how their weights are held.
+//! Model shapes, and dtypes of the weights.
 
 use clap::ValueEnum;
 use colm_checkpoint::Architecture;
@@ -6,7 +6,7 @@ use mistralrs_core::{IsqType, ModelDType};
 use serde::{Deserialize, Serialize};
 use serde_json::{json, Value};
 
-/// The size of all models of a run: each contender is a model of this width.
+/// The size of all models of a setting: they all have this width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Shape {
     /// Hidden 1024, 8 layers: 138 million weights as a Llama, in f32.
@@ -16,7 +16,7 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// As on the command line.
+    /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Small => "small",
@@ -24,7 +24,7 @@ impl Shape {
         }
     }
 
-    /// What is measured at this shape unless the command line says otherwise.
+    /// The dtypes that are measured by default.
     pub fn default_weights(self) -> Vec<Weights> {
         match self {
             Self::Small => vec![Weights::F32, Weights::Q8_0, Weights::Q4k],
@@ -32,7 +32,7 @@ impl Shape {
         }
     }
 
-    /// The dtype of the weight files; a quantized model is quantized from them while loading.
+    /// The dtype of the weight files. Quantized models are quantized from them while loading.
     fn file_dtype(self) -> Weights {
         match self {
             Self::Small => Weights::F32,
@@ -41,7 +41,7 @@ impl Shape {
     }
 }
 
-/// How the weights of the linear layers and the head are held in memory.
+/// The dtype of the linear layers and the head in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Weights {
@@ -54,7 +54,7 @@ pub enum Weights {
 }
 
 impl Weights {
-    /// As on the command line and in the worker's protocol.
+    /// The name on the command line and in the protocol.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -64,7 +64,7 @@ impl Weights {
         }
     }
 
-    /// Bytes per weight, the scales of the quantized blocks included.
+    /// Bytes per weight, including the scales of quantized blocks.
     pub fn bytes(self) -> f64 {
         match self {
             Self::F32 => 4.,
@@ -74,7 +74,7 @@ impl Weights {
         }
     }
 
-    /// What activations, and the KV cache of our engines, are held in: quantized products take f32.
+    /// The dtype of activations and, in colm and mistral.rs, of the KV cache. Quantized products take f32 activations.
     pub fn dtype(self) -> ModelDType {
         match self {
             Self::Bf16 => ModelDType::BF16,
@@ -82,7 +82,7 @@ impl Weights {
         }
     }
 
-    /// Quantization while loading.
+    /// The in-situ quantization to load with.
     pub fn isq(self) -> Option<IsqType> {
         match self {
             Self::F32 | Self::Bf16 => None,
@@ -92,7 +92,7 @@ impl Weights {
     }
 }
 
-/// One shape with its weights held in one way: the contenders of a setting take turns with each other.
+/// A shape and a dtype of the weights. The contenders of a setting take turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Setting {
     pub shape: Shape,
@@ -100,12 +100,12 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// Such as `small-f32`.
+    /// The name, such as `small-f32`.
     pub fn name(&self) -> String {
         format!("{}-{}", self.shape.name(), self.weights.name())
     }
 
-    /// The dtype that weight files are written in.
+    /// The dtype of the weight files.
     pub fn file_dtype(&self) -> Weights {
         match self.weights.isq() {
             None => self.weights,
@@ -113,7 +113,7 @@ impl Setting {
         }
     }
 
-    /// config.json of a model of `chains`.
+    /// The `config.json` of a model with `chains`.
     pub fn config(&self, architecture: Architecture, chains: &[usize]) -> Value {
         let (hidden, intermediate, layers, heads, kv_heads) = match self.shape {
             Shape::Small => (1024, 4096, 8, 16, 4),
@@ -142,5 +142,5 @@ impl Setting {
     }
 }
 
-/// Tokens of the vocabulary at every shape.
+/// The vocabulary size at every shape.
 pub const VOCAB: usize = 8192;

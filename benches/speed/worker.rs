@@ -1,4 +1,4 @@
-//! The process of one contender: loads one model, then answers tasks line by line until its input ends.
+//! The worker process: loads one model, then answers one batch of requests per line until its input ends.
 
 use std::io::{stdin, stdout, BufRead, Write};
 use std::sync::Arc;
@@ -13,21 +13,21 @@ use tokio::sync::mpsc::{channel, Receiver};
 use tokio::task::JoinSet;
 
 use super::engines::{start, Running};
-use super::protocol::{Ask, Reply, Start, Task, Times};
+use super::protocol::{Batch, GenerationRequest, Reply, Start, Timing};
 
-/// Serves standard input.
+/// Reads standard input to its end.
 pub async fn run() -> Result<()> {
     let mut lines = stdin().lock().lines();
-    let first = lines.next().context("no model to load")??;
+    let first = lines.next().context("expected a line with the model to load")??;
     let began = Instant::now();
     let running = match start(&serde_json::from_str::<Start>(&first)?).await {
         Ok(running) => running,
-        Err(error) => return say(&Reply::Error(format!("{error:#}"))),
+        Err(error) => return write_reply(&Reply::Error(format!("{error:#}"))),
     };
-    say(&Reply::Ready { load_ms: ms_since(began) })?;
+    write_reply(&Reply::Ready { load_ms: ms_since(began) })?;
     for line in lines {
-        let task = serde_json::from_str::<Task>(&line?)?;
-        say(&match answer(&running, task).await {
+        let batch = serde_json::from_str::<Batch>(&line?)?;
+        write_reply(&match answer(&running, batch).await {
             Ok(answers) => Reply::Answers { answers, peak_mib: peak_mib() },
             Err(error) => Reply::Error(format!("{error:#}")),
         })?;
@@ -35,7 +35,7 @@ pub async fn run() -> Result<()> {
     Ok(())
 }
 
-fn say(reply: &Reply) -> Result<()> {
+fn write_reply(reply: &Reply) -> Result<()> {
     let mut out = stdout().lock();
     writeln!(out, "{}", serde_json::to_string(reply)?)?;
     Ok(out.flush()?)
@@ -45,41 +45,41 @@ fn ms_since(start: Instant) -> f64 {
     start.elapsed().as_secs_f64() * 1e3
 }
 
-/// All requests of the task at once.
-async fn answer(running: &Running, task: Task) -> Result<Vec<Times>> {
-    let model_id = match task.chains {
+/// Sends all requests of the batch at once; returns their timings in the order of the requests.
+async fn answer(running: &Running, batch: Batch) -> Result<Vec<Timing>> {
+    let model_id = match batch.chains {
         Some(k) => Some(model_id_at(&running.name, ChainCount::new(k, k)?)),
         None => None,
     };
     let sender = running.host.get_sender(None).map_err(anyhow::Error::msg)?;
     let mut answers = JoinSet::new();
     let began = Instant::now();
-    for (index, ask) in task.requests.into_iter().enumerate() {
-        let new_tokens = ask.new_tokens;
-        let (request, responses) = request(&running.host, model_id.clone(), ask);
-        sender.send(request).await.context("the engine has stopped")?;
+    for (index, generation) in batch.requests.into_iter().enumerate() {
+        let new_tokens = generation.new_tokens;
+        let (request, responses) = request(&running.host, model_id.clone(), generation);
+        sender.send(request).await.context("the engine stopped")?;
         answers.spawn(async move {
-            let times = follow(responses, began, new_tokens).await;
-            times.map(|times| (index, times))
+            let timing = follow(responses, began, new_tokens).await;
+            timing.map(|timing| (index, timing))
         });
     }
-    let mut times = Vec::new();
+    let mut timings = Vec::new();
     while let Some(answer) = answers.join_next().await {
-        times.push(answer??);
+        timings.push(answer??);
     }
-    times.sort_by_key(|(index, _)| *index);
-    Ok(times.into_iter().map(|(_, times)| times).collect())
+    timings.sort_by_key(|(index, _)| *index);
+    Ok(timings.into_iter().map(|(_, timing)| timing).collect())
 }
 
 fn request(
     host: &Arc<MistralRs>,
     model_id: Option<String>,
-    ask: Ask,
+    generation: GenerationRequest,
 ) -> (Request, Receiver<Response>) {
-    let (response, responses) = channel(2 * ask.new_tokens);
+    let (response, responses) = channel(2 * generation.new_tokens);
     let sampling =
-        SamplingParams { max_len: Some(ask.new_tokens), ..SamplingParams::deterministic() };
-    let messages = RequestMessage::CompletionTokens(ask.prompt);
+        SamplingParams { max_len: Some(generation.new_tokens), ..SamplingParams::deterministic() };
+    let messages = RequestMessage::CompletionTokens(generation.prompt);
     let id = host.next_request_id();
     let request = NormalRequest {
         model_id,
@@ -90,19 +90,19 @@ fn request(
     (Request::Normal(Box::new(request)), responses)
 }
 
-/// Waits for every token of an answer.
+/// Waits for all tokens of an answer; returns when the first and the last one arrived.
 async fn follow(
     mut responses: Receiver<Response>,
     began: Instant,
     new_tokens: usize,
-) -> Result<Times> {
+) -> Result<Timing> {
     let (mut first_ms, mut last_ms, mut count) = (None, 0., 0);
     while let Some(response) = responses.recv().await {
         match response {
             Response::CompletionChunk(_) => last_ms = ms_since(began),
             other => match other.as_result() {
-                Ok(_) => bail!("the engine sent something else than a piece of an answer"),
-                // The host's errors go on with a backtrace.
+                Ok(_) => bail!("the engine sent a response that is no chunk of an answer"),
+                // Errors of mistral.rs may end with a backtrace on escaped lines.
                 Err(error) => {
                     let error = error.to_string();
                     bail!("{}", error.split("\\n").next().unwrap_or(&error))
@@ -112,15 +112,15 @@ async fn follow(
         first_ms.get_or_insert(last_ms);
         count += 1;
     }
-    // Among many requests the host's own Llama may answer one with a token or two more than asked:
-    // they cost their time and are not counted.
+    // With many requests the host's own Llama may generate a token or two too many for one of them. Their time counts,
+    // the tokens do not.
     if count < new_tokens {
-        bail!("asked for {new_tokens} new tokens, got {count}");
+        bail!("the engine generated {count} of {new_tokens} tokens");
     }
-    Ok(Times { first_ms: first_ms.context("an answer without a token")?, last_ms })
+    Ok(Timing { first_ms: first_ms.context("the answer has no tokens")?, last_ms })
 }
 
-/// The most memory this process has had resident, mapped files included, as Linux counts it.
+/// Peak resident memory of this process in MiB, mapped files included (VmHWM of Linux).
 fn peak_mib() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

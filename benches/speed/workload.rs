@@ -1,29 +1,29 @@
-//! The requests that contenders answer: the same for all of a round, others in every round.
+//! The requests of a round: the same for all contenders, different in every round.
 
-use super::protocol::Ask;
+use super::protocol::GenerationRequest;
 use super::shape::VOCAB;
 
-/// The prompt after which peak memory is read, in tokens.
+/// Prompt length in tokens of the request after which peak memory is read.
 pub const MEMORY_PROMPT: usize = 1024;
 
-/// A prompt of `length` tokens, then `decode` steps after the one that gives the first new token.
-pub fn single(length: usize, decode: usize, round: usize) -> Vec<Ask> {
-    vec![Ask { prompt: prompt(length, round), new_tokens: 1 + decode }]
+/// One request: a prompt of `length` tokens, and `decode` decode steps after the first new token.
+pub fn single(length: usize, decode: usize, round: usize) -> Vec<GenerationRequest> {
+    vec![GenerationRequest { prompt: prompt(length, round), new_tokens: 1 + decode }]
 }
 
 /// `count` requests of unequal length: prompts of 64 to 512 tokens, answers of 16 to 64.
-pub fn together(count: usize, round: usize) -> Vec<Ask> {
+pub fn concurrent(count: usize, round: usize) -> Vec<GenerationRequest> {
     let lengths = (1..=count).map(|index| (64 + index * 149 % 449, 16 + index * 29 % 49));
-    let ask = |(index, (length, new_tokens))| Ask {
+    let request = |(index, (length, new_tokens))| GenerationRequest {
         prompt: prompt(length, 1000 * round + index),
         new_tokens,
     };
-    lengths.enumerate().map(ask).collect()
+    lengths.enumerate().map(request).collect()
 }
 
-/// Tokens of all prompts and answers.
-pub fn tokens(asks: &[Ask]) -> usize {
-    asks.iter().map(|ask| ask.prompt.len() + ask.new_tokens).sum()
+/// The number of tokens of all prompts and answers.
+pub fn tokens(requests: &[GenerationRequest]) -> usize {
+    requests.iter().map(|request| request.prompt.len() + request.new_tokens).sum()
 }
 
 fn prompt(length: usize, seed: usize) -> Vec<u32> {

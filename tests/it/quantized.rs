@@ -41,6 +41,7 @@ async fn quantized_stays_close(config: &Value, isq: IsqType, bound: f64) {
         logits(&options.quantization(isq.to_string().parse::<Quantization>().unwrap())).await;
     for (k, (expected, found)) in expected.iter().zip(&quantized).enumerate() {
         let error = relative(expected, found);
+        println!("MEASURED {isq:?} k={} {error:.5}", k + 1);
         assert!(error > 0., "{isq:?} at {} chains: nothing was quantized", k + 1);
         assert!(error < bound, "{isq:?} at {} chains: relative error {error}", k + 1);
     }

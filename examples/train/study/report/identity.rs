@@ -46,7 +46,7 @@ impl Model {
 }
 
 pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
-    let mut table = Table::new(["models", "logits compared", "of them of other bits"]);
+    let mut table = Table::new(["models", "logits compared", "logits that differ"]);
     for (what, before, after) in COMPARISONS {
         let (mut compared, mut other) = (0, 0);
         for seed in 0..seeds {

@@ -1,4 +1,4 @@
-//! The other end of a contender's process, and the Python that llama.cpp runs in.
+//! The worker process of a contender, and the Python interpreter that runs llama.cpp.
 
 use std::env;
 use std::fs::File;
@@ -10,30 +10,30 @@ use anyhow::{bail, Context, Result};
 use serde::Serialize;
 use serde_json::{json, Value};
 
-use super::protocol::{EngineKind, Reply, Start, Task, Times};
+use super::protocol::{Batch, EngineKind, Reply, Start, Timing};
 use super::shape::Weights;
 
-/// A contender that is loaded and waits for tasks. Its process ends with it.
-pub struct Peer {
+/// A process with a loaded model that waits for requests. Dropping this ends the process.
+pub struct WorkerProcess {
     process: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
-    /// What it took to load, in milliseconds.
+    /// Time to load the model, in milliseconds.
     pub load_ms: f64,
     log: PathBuf,
 }
 
-/// The answers to a task, and the most memory that the process has had so far.
+/// The timings of a batch, and the peak memory of the process so far.
 pub struct Answers {
-    pub times: Vec<Times>,
+    pub times: Vec<Timing>,
     pub peak_mib: Option<f64>,
 }
 
-impl Peer {
-    /// Starts a process that loads `start`; what it says on its standard error goes to the file `log`.
+impl WorkerProcess {
+    /// Starts a process and loads the model of `start`. The process writes its standard error to the file `log`.
     pub fn start(start: &Start, python: &Python, log: &Path) -> Result<Self> {
         let mut command = match start.engine {
-            EngineKind::LlamaCpp => python.script("llama_peer.py"),
+            EngineKind::LlamaCpp => python.script("llama_cpp_worker.py"),
             EngineKind::Colm | EngineKind::HostLlama => {
                 let mut command = Command::new(env::current_exe()?);
                 command.arg("worker");
@@ -43,59 +43,60 @@ impl Peer {
         let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(File::create(log)?);
         let mut process = piped.spawn().with_context(|| format!("cannot start {command:?}"))?;
         let input = process.stdin.take();
-        let output = process.stdout.take().context("a process without output")?;
+        let output = process.stdout.take().context("the process has no standard output")?;
         let (output, log) = (BufReader::new(output), log.to_owned());
-        let mut peer = Self { process, input, output, load_ms: 0., log };
-        match peer.ask(start)? {
-            Reply::Ready { load_ms } => peer.load_ms = load_ms,
-            Reply::Answers { .. } => bail!("an answer before the first task"),
+        let mut worker = Self { process, input, output, load_ms: 0., log };
+        match worker.send(start)? {
+            Reply::Ready { load_ms } => worker.load_ms = load_ms,
+            Reply::Answers { .. } => bail!("the process answered before the first request"),
             Reply::Error(error) => bail!("{error}"),
         }
-        Ok(peer)
+        Ok(worker)
     }
 
-    /// Runs `task` to its end.
-    pub fn run(&mut self, task: &Task) -> Result<Answers> {
-        match self.ask(task)? {
+    /// Sends all requests of `batch` at once and waits for their answers.
+    pub fn run(&mut self, batch: &Batch) -> Result<Answers> {
+        match self.send(batch)? {
             Reply::Answers { answers: times, peak_mib } => Ok(Answers { times, peak_mib }),
-            Reply::Ready { .. } => bail!("a model is loaded once"),
+            Reply::Ready { .. } => bail!("the process loaded a model a second time"),
             Reply::Error(error) => bail!("{error}"),
         }
     }
 
-    fn ask(&mut self, line: &impl Serialize) -> Result<Reply> {
-        let input = self.input.as_mut().context("the process has been told to end")?;
-        writeln!(input, "{}", serde_json::to_string(line)?).with_context(|| self.last_words())?;
+    fn send(&mut self, line: &impl Serialize) -> Result<Reply> {
+        let input = self.input.as_mut().context("the process was told to end")?;
+        writeln!(input, "{}", serde_json::to_string(line)?).with_context(|| self.exit_message())?;
         let mut reply = String::new();
         if self.output.read_line(&mut reply)? == 0 {
-            bail!("{}", self.last_words());
+            bail!("{}", self.exit_message());
         }
         serde_json::from_str(&reply).with_context(|| format!("not a reply: {reply}"))
     }
 
-    fn last_words(&self) -> String {
+    fn exit_message(&self) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let last = log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("silently");
+        let last =
+            log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it wrote no message");
         format!("the process ended: {last}")
     }
 }
 
-impl Drop for Peer {
+impl Drop for WorkerProcess {
     fn drop(&mut self) {
-        // The end of its input is what it waits for.
+        // The process ends when its input is closed.
         self.input = None;
-        // An error says that it has ended already.
+        // An error means that it has ended already.
         let _ = self.process.wait();
     }
 }
 
-/// The Python interpreter that has llama-cpp-python, if any has.
+/// The Python interpreter for llama-cpp-python.
 pub struct Python {
     interpreter: String,
 }
 
 impl Python {
-    /// What the variable COLM_BENCH_PYTHON names; python3 by default.
+    /// The interpreter that COLM_BENCH_PYTHON names; `python3` by default.
     pub fn from_env() -> Self {
         let interpreter = env::var("COLM_BENCH_PYTHON").unwrap_or_else(|_| "python3".into());
         Self { interpreter }
@@ -107,8 +108,7 @@ impl Python {
         command
     }
 
-    /// The version of llama.cpp's Python package and what its processor code was built for; an error
-    /// in words if it is not there.
+    /// The version of llama-cpp-python and the instruction sets that it was built for; an error if it is not installed.
     pub fn llama_cpp(&self) -> Result<String> {
         let output = self.script("random_gguf.py").arg("check").output();
         let output = output.with_context(|| format!("cannot start {}", self.interpreter))?;
@@ -120,7 +120,7 @@ impl Python {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
-    /// Writes a model with random weights in llama.cpp's format to `path`.
+    /// Writes a GGUF file with random weights to `path`.
     pub fn write_gguf(&self, path: &Path, config: &Value, weights: Weights) -> Result<()> {
         let what = json!({ "path": path, "config": config, "weights": weights });
         let output = self.script("random_gguf.py").args(["write", &what.to_string()]).output()?;

@@ -1,9 +1,8 @@
-"""llama.cpp as a contender: the worker's protocol (speed/protocol.rs) over its low-level API.
+"""The worker process for llama.cpp: the protocol of speed/protocol.rs, on llama.cpp's low-level API.
 
-Prompts go through llama_decode in batches and every token of an answer through one more, so that what
-Python adds is some microseconds per step. Requests that come together are batched as llama.cpp's own
-server does it: a step has the next token of every answer in progress and, up to the size of a batch,
-tokens of the prompts that wait.
+Prompts go through llama_decode in batches, and each further token of an answer takes one more call, so
+Python adds some microseconds per step. Concurrent requests are batched as in llama.cpp's own server: a
+step has the next token of every answer in progress, and tokens of waiting prompts up to the batch size.
 """
 
 import json
@@ -14,7 +13,7 @@ import time
 import llama_cpp as llama
 import numpy
 
-# llama.cpp's defaults for both.
+# The default values of llama.cpp.
 BATCH = 2048
 UBATCH = 512
 
@@ -27,24 +26,24 @@ def main():
         start["model"].encode(), llama.llama_model_default_params()
     )
     if not model:
-        return say({"error": f"llama.cpp cannot load {start['model']}"})
-    say({"ready": {"load_ms": (time.perf_counter() - began) * 1e3}})
+        return reply({"error": f"llama.cpp cannot load {start['model']}"})
+    reply({"ready": {"load_ms": (time.perf_counter() - began) * 1e3}})
     contexts = Contexts(model)
     for line in sys.stdin:
         requests = json.loads(line)["requests"]
         try:
             answers = contexts.fitting(requests).run(requests)
-            say({"answers": {"answers": answers, "peak_mib": peak_mib()}})
+            reply({"answers": {"answers": answers, "peak_mib": peak_mib()}})
         except RuntimeError as error:
-            say({"error": str(error)})
+            reply({"error": str(error)})
 
 
-def say(reply):
-    print(json.dumps(reply), flush=True)
+def reply(message):
+    print(json.dumps(message), flush=True)
 
 
 def peak_mib():
-    """The most memory this process has had resident, mapped files included, as Linux counts it."""
+    """Peak resident memory of this process in MiB, mapped files included (VmHWM of Linux)."""
     try:
         with open("/proc/self/status") as status:
             lines = [line.split() for line in status if line.startswith("VmHWM:")]
@@ -54,25 +53,25 @@ def peak_mib():
 
 
 class Contexts:
-    """A context per number of sequences, kept, as a server would: only empty ones are used."""
+    """Contexts by number of sequences, kept for reuse as a server does, and cleared before each use."""
 
     def __init__(self, model):
         self.model = model
-        self.kept = {}
+        self.contexts = {}
 
     def fitting(self, requests):
         longest = max(len(request["prompt"]) + request["new_tokens"] for request in requests)
         count = len(requests)
-        if count not in self.kept or self.kept[count].longest < longest:
-            self.kept.pop(count, None)
-            self.kept[count] = Context(self.model, count, longest)
-        context = self.kept[count]
+        if count not in self.contexts or self.contexts[count].longest < longest:
+            self.contexts.pop(count, None)
+            self.contexts[count] = Context(self.model, count, longest)
+        context = self.contexts[count]
         llama.llama_memory_clear(llama.llama_get_memory(context.context), True)
         return context
 
 
 class Context:
-    """Room for `count` sequences of up to `longest` tokens."""
+    """A context for `count` sequences of up to `longest` tokens."""
 
     def __init__(self, model, count, longest):
         params = llama.llama_context_default_params()
@@ -80,8 +79,8 @@ class Context:
         params.n_seq_max = count
         params.n_batch, params.n_ubatch = BATCH, UBATCH
         params.n_threads = params.n_threads_batch = os.cpu_count()
-        # What was fastest of the four combinations: flash attention always, one stream of the KV cache
-        # per sequence once there are several.
+        # The fastest of the four combinations: flash attention always, and a KV cache stream per sequence
+        # if there are several.
         params.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_ENABLED
         params.kv_unified = count == 1
         self.longest = longest
@@ -96,7 +95,7 @@ class Context:
         llama.llama_free(self.context)
 
     def run(self, requests):
-        """The times of all requests, sent at once."""
+        """Runs all requests at once; returns the times of their first and last tokens."""
         answers = [Answer(request) for request in requests]
         began = time.perf_counter()
         while any(answer.left for answer in answers):
@@ -105,20 +104,20 @@ class Context:
         return [{"first_ms": answer.first_ms, "last_ms": answer.last_ms} for answer in answers]
 
     def step(self, answers):
-        """One llama_decode; every answer that has got a new token, with the token."""
-        room, parts = BATCH, []
-        going_on = [sequence for sequence, answer in enumerate(answers) if answer.left]
-        # Answers in progress have one token to compute and come before prompts.
-        for sequence in sorted(going_on, key=lambda sequence: not answers[sequence].in_progress):
+        """One call of llama_decode; returns the answers that have a new token, with that token."""
+        room, chunks = BATCH, []
+        unfinished = [sequence for sequence, answer in enumerate(answers) if answer.left]
+        # Answers in progress have one token each and come before prompts.
+        for sequence in sorted(unfinished, key=lambda sequence: not answers[sequence].in_progress):
             tokens = answers[sequence].pending[:room]
             if len(tokens):
-                parts.append((sequence, tokens))
+                chunks.append((sequence, tokens))
                 room -= len(tokens)
-        rows = self.fill(parts, answers)
+        rows = self.fill(chunks, answers)
         if llama.llama_decode(self.context, self.batch):
             raise RuntimeError("llama_decode failed")
         new = []
-        for row, (sequence, tokens) in zip(rows, parts):
+        for row, (sequence, tokens) in zip(rows, chunks):
             answer = answers[sequence]
             answer.computed += len(tokens)
             answer.pending = answer.pending[len(tokens) :]
@@ -126,10 +125,10 @@ class Context:
                 new.append((answer, self.greedy(row)))
         return new
 
-    def fill(self, parts, answers):
-        """Lays `parts` out in the batch; the row of each one's last token."""
+    def fill(self, chunks, answers):
+        """Fills the batch with `chunks`; returns the row of the last token of each."""
         rows, at = [], 0
-        for sequence, tokens in parts:
+        for sequence, tokens in chunks:
             end, position = at + len(tokens), answers[sequence].computed
             view(self.batch.token, end)[at:] = tokens
             view(self.batch.pos, end)[at:] = range(position, position + len(tokens))
@@ -150,7 +149,7 @@ class Context:
 
 
 class Answer:
-    """A request on its way."""
+    """A request in progress."""
 
     def __init__(self, request):
         self.pending = numpy.array(request["prompt"], dtype=numpy.int32)
@@ -163,7 +162,7 @@ class Answer:
         return self.first_ms is not None
 
     def take(self, token, ms):
-        """A new token; the last one is not computed any more."""
+        """Adds a new token. The last token is not fed to the model."""
         self.first_ms = self.first_ms or ms
         self.last_ms = ms
         self.left -= 1
@@ -171,7 +170,7 @@ class Answer:
 
 
 def view(pointer, length):
-    """The first elements of a C array, without a copy."""
+    """The first elements of a C array, as a view."""
     return numpy.ctypeslib.as_array(pointer, (length,))
 
 
