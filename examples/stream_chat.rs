@@ -1,4 +1,4 @@
-//! Streams the answer to one question at a chosen chain count:
+//! Streams the answer to a question at a given chain count:
 //! `cargo run --example stream_chat -- models/tiny-colm-air 2 "Sort 93 3 71 18."`
 
 use std::io::{stdout, Write};

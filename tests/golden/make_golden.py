@@ -1,21 +1,21 @@
 #!/usr/bin/env python3
-"""Golden checkpoints and what they must compute: docs/spec.md in plain float64 NumPy.
+"""Golden checkpoints and their expected logits: docs/spec.md in float64 NumPy.
 
-This is a second implementation, written from docs/spec.md alone, that shares no code with the engine: full T x T
-attention, no KV cache, one Python loop per chain and head. It writes, beside itself,
+This implementation was written from docs/spec.md alone and shares no code with the engine: full T x T attention, no
+KV cache, a Python loop over chains and heads. It writes to its own folder:
 
     <case>/config.json, model*.safetensors [, model.safetensors.index.json]   a checkpoint, weights F32
     <case>/expected.safetensors   `logits.{k}` [tokens, vocab] F32, for every k from 1 to n
     <case>/expected.json          `tokens`, and `nll`: k -> mean over the tokens after the first of
                                   -ln p(token | those before it), in nats
-    tokenizer.json, tokenizer_config.json   one token per id of the cases' vocabulary, id 0 ends a text
+    tokenizer.json, tokenizer_config.json   one token per id of the vocabulary; id 0 ends a text
 
-Regenerate (Python 3.9 or later, NumPy; the seeds are fixed, so the checkpoints come out the same):
+To regenerate the files (Python 3.9 or later, NumPy; seeds are fixed, so checkpoints stay the same):
 
     pip install numpy && python3 tests/golden/make_golden.py
 
-With --check nothing is written: what stands on disk is compared with what would be written (logits to
-1e-6), and the exit status tells.
+With --check nothing is written. The files on disk are compared with those that would be written (logits within
+1e-6), and the exit status is 1 if they differ.
 """
 
 import json
@@ -32,8 +32,8 @@ TOKENS = 40
 
 COLM = {"architectures": ["CoLMForCausalLM"], "model_type": "colm"}
 AIR = {"architectures": ["CoLMAirForCausalLM"], "model_type": "colm_air"}
-# With head_dim 8, theta 100 and 32 original positions, the wavelengths 6.3, 19.9, 62.8 and 198.7 meet all
-# three rules of the rescaling: kept, interpolated, stretched.
+# With head_dim 8, theta 100 and 32 original positions, the wavelengths are 6.3, 19.9, 62.8 and 198.7, which covers
+# all three cases of the scaling: kept, interpolated, stretched.
 LLAMA3 = {
     "rope_theta": 100.0,
     "rope_scaling": {
@@ -46,8 +46,8 @@ LLAMA3 = {
 }
 BIASES = {"attention_bias": True, "mlp_bias": True}
 
-# name -> (seed, layout, the config's fields besides `common`). Cases of one seed and config have the same
-# weights in two layouts.
+# name -> (seed, layout, config fields in addition to `common`). Cases with equal seed and config have the same weights
+# in two layouts.
 CASES = {
     "llama": (1, "chains", {**COLM, "chains": [1], "num_key_value_heads": 2}),
     "colm-1-1": (2, "chains", {**COLM, "chains": [1, 1]}),
@@ -122,7 +122,7 @@ class Sizes:
         self.head_dim = config["head_dim"]
 
     def linear(self, name):
-        """Per chain, how wide the output and the input of a projection are."""
+        """Output and input widths of a projection, by chain."""
         heads = [count * self.head_dim for count in self.heads]
         kv = [count * self.head_dim for count in self.kv]
         return {
@@ -148,7 +148,7 @@ PROJECTIONS = [
 
 
 def random_weights(config, seed):
-    """Chain-layout tensors, F32, of a scale that keeps activations, attention scores and logits near 1."""
+    """Chain-layout tensors in F32, of a scale that keeps activations, attention scores and logits near 1."""
     rng = np.random.default_rng(seed)
     sizes = Sizes(config)
     weights = {}
@@ -329,7 +329,7 @@ def chain_layout(config, weights):
 
 
 def dense_layout(config, weights):
-    """Full matrices with zero blocks. Air's k and v: full in even layers, chain 1's columns alone in odd ones."""
+    """Full matrices with zero blocks. Air's k and v are full in even layers and have chain 1's columns only in odd layers."""
     sizes = Sizes(config)
     dense = {}
     for stem_leaf in sorted({(name.split(".chains.")[0], name.rsplit(".", 1)[1]) for name in weights}):
@@ -429,7 +429,7 @@ def tokenizer_files():
 
 
 def same(path, content):
-    """Bytes, but for what float64 sums make of another CPU's rounding."""
+    """Whether a file has this content. Logits may differ by the rounding of float64 sums on another CPU."""
     if not path.exists():
         return False
     found = path.read_bytes()

@@ -1,4 +1,4 @@
-//! The whole engine: the host's scheduler and cache around the kernels of a GPU.
+//! The engine, with the host's scheduler and cache, on the CUDA kernels.
 
 use std::path::{Path, PathBuf};
 
@@ -12,15 +12,15 @@ use crate::models::{air_64, colm_32};
 
 const NEW_TOKENS: usize = 12;
 
-/// How far below the largest logit a greedy choice may be: the logits are spread by about 3, and rounding in
-/// bf16 moves them by some hundredths of that.
+/// The largest allowed difference between the reference's largest logit and its logit of the chosen token. The logits have
+/// a spread of about 3, and rounding in bf16 changes them by a few hundredths of that.
 const MARGIN: f32 = 0.25;
 
 fn on_gpu(folder: &Path) -> EngineBuilder {
     options(folder).dtype(Dtype::BF16).block_size(16)
 }
 
-/// Computes everything anew, in f32.
+/// An engine on the CPU in f32, without prefix cache.
 async fn reference(folder: &Path) -> Engine {
     let options = options(folder).cpu(true).prefix_cache(false);
     engine(&options.dtype(Dtype::F32)).await
@@ -42,8 +42,9 @@ fn prompt(client: usize) -> Vec<u32> {
     shared.chain((0..client * 5 % 27).map(|at| token(client + 10, at))).collect()
 }
 
-/// Every token of the answer is one that the reference, given what was before it, might have chosen.
+/// Asserts that each token of the answer is, within [`MARGIN`], the reference's greedy choice after the tokens before.
 async fn assert_greedy(reference: &Engine, prompt: &[u32], answer: &[u32], k: usize) {
+    assert!(!answer.is_empty(), "an answer without tokens");
     let tokens = [prompt, answer].concat();
     let logits =
         reference.logits(tokens.clone(), chain_count(k)).await.unwrap().to_vec2::<f32>().unwrap();
@@ -85,7 +86,7 @@ async fn colm_at_mixed_chain_counts() {
     many_at_once(&colm_32()).await;
 }
 
-/// The same prompt again, one token longer than whole blocks: all but that one are cached.
+/// A repeated prompt that is one token longer than its full blocks: all tokens but one are cached.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prefix_hit_with_one_new_token() {
     let parent = random_model::folder(&air_64());
@@ -101,7 +102,7 @@ async fn a_prefix_hit_with_one_new_token() {
     }
 }
 
-/// The shipped model, in the dtype its weights are stored in, with drafts.
+/// The shipped model in the dtype of its weights, with drafts.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_shipped_model_answers_as_on_the_cpu() {
     let folder = PathBuf::from(shipped("tiny-colm-air"));
@@ -117,9 +118,9 @@ async fn the_shipped_model_answers_as_on_the_cpu() {
     assert!(engine.counts().accepted > 0, "{:?}", engine.counts());
 }
 
-/// What the kernels do not take is refused when the model is loaded, by the name of what is wrong.
+/// A model that the kernels do not support fails to load, with an error that names the field.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_kernels_do_not_take_is_refused() {
+async fn unsupported_shapes_fail_with_the_field() {
     let changes: [(&str, Value, &str); 3] = [
         (
             "head_dim",

@@ -1,8 +1,8 @@
-//! The model and the engine on the kernels of a GPU, in bf16 and f16, against the same model in f32 on the
-//! kernels of the CPU, which the other tests hold to the golden cases.
+//! The model and the engine on the CUDA kernels, in bf16 and f16, against the same model in f32 on the CPU kernels, which
+//! the golden cases test.
 //!
-//!     cargo test --features cuda --test gpu     needs a GPU
-//!     cargo test --features twin --test gpu     none: the kernels run on the CPU, thread for thread
+//!     cargo test --features cuda --test gpu     on a GPU
+//!     cargo test --features twin --test gpu     on the CPU, which runs the kernels thread by thread
 
 mod engine;
 mod model;

@@ -1,14 +1,14 @@
-//! The model itself, step by step.
+//! The model without the engine, step by step.
 
 use candle_core::DType;
 use colm_testing::random_model;
 use colm_testing::standalone::{full_logits, tokens, Chunk, StandaloneModel};
 use serde_json::Value;
 
-use crate::models::{air_64, colm_32, place, unequal_128};
+use crate::models::{air_64, colm_32, placement, unequal_128};
 
-/// Of a row of logits, relative to its length: what rounding to the dtype at every operation of two layers
-/// leaves.
+/// The largest allowed relative error (L2 norm) of a row of logits: the rounding of every operation of two layers to
+/// `dtype`.
 fn bound(dtype: DType) -> f32 {
     match dtype {
         DType::BF16 => 3e-2,
@@ -29,8 +29,7 @@ fn prompts() -> Vec<Vec<u32>> {
     [5, 70, 17, 133].map(|length| tokens(length, length)).to_vec()
 }
 
-/// In one step, at chain counts of their own, every prompt with `new` tokens that an earlier step has not
-/// cached.
+/// One step with all prompts, each at its own chain count and with `new` tokens that are not cached.
 fn prompts_and_prefix_hits(config: &Value, dtype: DType) {
     let parent = random_model::folder(config);
     let folder = parent.path().join("model");
@@ -40,7 +39,7 @@ fn prompts_and_prefix_hits(config: &Value, dtype: DType) {
     let expected = full_logits(&StandaloneModel::in_f32(&folder, 1, 136), &prompts, &chains);
 
     for new in [1, 2, 40, 133] {
-        let model = StandaloneModel::load(&folder, &place(dtype, 16), prompts.len(), 136);
+        let model = StandaloneModel::load(&folder, &placement(dtype, 16), prompts.len(), 136);
         let logits = model.after_prefix_hits(&prompts, &chains, new);
         for (sequence, logits) in logits.iter().enumerate() {
             let what = format!("sequence {sequence}, {new} new tokens");
@@ -49,12 +48,12 @@ fn prompts_and_prefix_hits(config: &Value, dtype: DType) {
     }
 }
 
-/// Logits of every row of a prompt, as a benchmark of quality asks for them.
+/// Logits at every token of a prompt.
 fn every_row(config: &Value, dtype: DType) {
     let parent = random_model::folder(config);
     let folder = parent.path().join("model");
     let prompts = [tokens(70, 7)];
-    let model = StandaloneModel::load(&folder, &place(dtype, 32), 1, 96);
+    let model = StandaloneModel::load(&folder, &placement(dtype, 32), 1, 96);
     for k in 1..=config["chains"].as_array().unwrap().len() {
         let expected = full_logits(&StandaloneModel::in_f32(&folder, 1, 96), &prompts, &[k]);
         let found = full_logits(&model, &prompts, &[k]);
@@ -88,7 +87,7 @@ fn logits_of_every_row() {
     every_row(&unequal_128(), DType::BF16);
 }
 
-/// Decoding several sequences token by token, each at a chain count that changes every time (Air).
+/// Decoding several sequences token by token, each at a chain count that changes with every token (Air).
 #[test]
 fn decoding_at_chain_counts_that_change() {
     let parent = random_model::folder(&air_64());
@@ -96,7 +95,7 @@ fn decoding_at_chain_counts_that_change() {
     let sequences = [tokens(40, 1), tokens(40, 2), tokens(40, 3)];
     let reference = StandaloneModel::in_f32(&folder, 1, 48);
     let expected: Vec<_> = (1..=4).map(|k| full_logits(&reference, &sequences, &[k; 3])).collect();
-    let model = StandaloneModel::load(&folder, &place(DType::F16, 16), 3, 48);
+    let model = StandaloneModel::load(&folder, &placement(DType::F16, 16), 3, 48);
     for from in 0..40 {
         let chains = |sequence: usize| 1 + (from + sequence) % 4;
         let parts = sequences.iter().enumerate().map(|(sequence, tokens)| Chunk {

@@ -1,24 +1,25 @@
-//! What is tested: random models of shapes that the kernels of a GPU take.
+//! Random models of shapes that the CUDA kernels support.
 
 use candle_core::{DType, Device};
 use colm_testing::random_model::{air, colm, with};
 use colm_testing::standalone::Placement;
 use serde_json::{json, Value};
 
-/// Where the kernels run.
+/// The device that the kernels run on.
 pub fn device() -> Device {
-    match cfg!(feature = "cuda") {
-        true => Device::new_cuda(0).expect("these tests run on a GPU"),
-        false => Device::Cpu,
+    if cfg!(feature = "cuda") {
+        Device::new_cuda(0).expect("these tests run on a GPU")
+    } else {
+        Device::Cpu
     }
 }
 
-/// On them, in `dtype`.
-pub fn place(dtype: DType, block_size: usize) -> Placement {
+/// The placement on that device in `dtype`.
+pub fn placement(dtype: DType, block_size: usize) -> Placement {
     Placement { device: device(), dtype, block_size }
 }
 
-/// Chains of one head of 64 each, that share a key/value head.
+/// Chains of one head of dimension 64 each, which share a key/value head.
 pub fn air_64() -> Value {
     with(air(), |json| {
         json["hidden_size"] = 128.into();
@@ -29,7 +30,7 @@ pub fn air_64() -> Value {
     })
 }
 
-/// Chains of one head of 32 each, with key/value heads of their own.
+/// Chains of one head of dimension 32 each, with key/value heads of their own.
 pub fn colm_32() -> Value {
     with(colm(), |json| {
         json["num_attention_heads"] = 4.into();
@@ -37,7 +38,7 @@ pub fn colm_32() -> Value {
     })
 }
 
-/// Unequal chains, heads of 128, biases, and an embedding that is the head as well.
+/// Unequal chains, heads of dimension 128, biases, and tied embeddings.
 pub fn unequal_128() -> Value {
     with(air(), |json| {
         json["chains"] = json!([2, 1, 1]);

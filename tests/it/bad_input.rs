@@ -1,4 +1,5 @@
-//! What is wrong is refused with its name, and what would be right; never a panic.
+//! Invalid models, options and requests fail with an error that names the problem and the expected value; none
+//! panics.
 
 use std::fs;
 use std::path::Path;
@@ -100,14 +101,14 @@ async fn a_nonzero_block_above_the_diagonal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folder_that_is_none() {
+async fn a_missing_folder() {
     refused(&Engine::builder("no-such-folder"), &["no-such-folder", "folder", "owner/name"]).await;
     let empty = tempfile::tempdir().unwrap();
     refused(&options(empty.path()), &[&*empty.path().to_string_lossy()]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kv_pool_too_small_for_anything() {
+async fn a_kv_pool_too_small_for_one_block() {
     let folder = random_model::folder(&with(random_model::air(), |json| {
         json["num_hidden_layers"] = 8.into();
         json["head_dim"] = 256.into();
@@ -117,7 +118,7 @@ async fn a_kv_pool_too_small_for_anything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn room_for_no_sequence() {
+async fn zero_sequences() {
     let folder = model();
     let options = options(&folder.path().join("model")).max_seqs(0);
     refused(&options, &["`max_seqs` 0", "1 or more"]).await;
@@ -148,7 +149,7 @@ async fn requests() {
     engine.answer(Request::tokens(vec![1, 2]).max_tokens(2)).await.unwrap();
 }
 
-/// Prompt and answer together never outgrow the context.
+/// Prompt and answer together are at most as long as the context.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_ends_where_the_context_ends() {
     let folder = random_model::folder(&with(random_model::air(), |json| {

@@ -1,4 +1,4 @@
-//! The model at k chains does not depend on the weights of the chains above k, bit for bit.
+//! Logits at k chains do not depend on the weights of later chains, bit for bit (docs/spec.md#chains).
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ async fn logits(options: &EngineBuilder, k: usize) -> Vec<f32> {
     logits.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-async fn upper_chains_do_not_matter(config: &Value) {
+async fn assert_independent_of_later_chains(config: &Value) {
     let folder = tempfile::tempdir().unwrap();
     let original = folder.path().join("original");
     random_model::write(&original, config, |_| 0);
@@ -28,7 +28,11 @@ async fn upper_chains_do_not_matter(config: &Value) {
         random_model::write(&scrambled, config, |tensor| u64::from(tensor.chain >= k));
         assert_eq!(logits(&options(&scrambled), k).await, expected, "{k} chains, others scrambled");
         let all = logits(&options(&original), 4).await;
-        assert_ne!(logits(&options(&scrambled), 4).await, all, "scrambling changes the whole");
+        assert_ne!(
+            logits(&options(&scrambled), 4).await,
+            all,
+            "other weights change the logits of all chains"
+        );
 
         remove_chains_above(&scrambled, k);
         let first = options(&scrambled).max_chains(k);
@@ -45,10 +49,10 @@ fn remove_chains_above(folder: &Path, k: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn air() {
-    upper_chains_do_not_matter(&random_model::air()).await;
+    assert_independent_of_later_chains(&random_model::air()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn colm() {
-    upper_chains_do_not_matter(&random_model::colm()).await;
+    assert_independent_of_later_chains(&random_model::colm()).await;
 }

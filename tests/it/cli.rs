@@ -1,4 +1,4 @@
-//! The `colm` binary as a user calls it.
+//! The `colm` binary.
 
 use std::fs;
 use std::io::Write;
@@ -40,7 +40,7 @@ fn json_of(arguments: &[&str]) -> Vec<Value> {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// The text that the golden tokenizer takes apart into `tokens`: it has a token per character.
+/// The text that the golden tokenizer encodes as `tokens`: it has one token per character.
 fn text_of(tokens: &[u32]) -> String {
     let tokenizer = fs::read_to_string(golden().join("tokenizer.json")).unwrap();
     let tokenizer: Value = serde_json::from_str(&tokenizer).unwrap();
@@ -128,7 +128,7 @@ async fn a_stride_scores_every_token_of_a_long_text_once() {
 }
 
 #[test]
-fn run_answers_on_stdout_and_tells_the_speed_on_stderr() {
+fn run_writes_the_answer_to_stdout_and_the_speed_to_stderr() {
     let (_parent, folder) = model();
     let at = |k| colm(&["run", "-m", &folder, "--chains", k, "--max-tokens", "12", "-i", "hello"]);
     let (one, four) = (at("1"), at("4"));
@@ -139,7 +139,7 @@ fn run_answers_on_stdout_and_tells_the_speed_on_stderr() {
     assert_eq!(at("1").stdout, one.stdout, "greedy answers repeat");
 }
 
-/// What `colm run` says to `lines` on stdin.
+/// The output of `colm run` with `lines` on stdin.
 fn chat(folder: &str, arguments: &[&str], lines: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_colm"))
         .args(["run", "-m", folder, "--max-tokens", "8"])
@@ -154,7 +154,7 @@ fn chat(folder: &str, arguments: &[&str], lines: &str) -> Output {
 }
 
 #[test]
-fn a_conversation_goes_on_at_another_chain_count_from_what_is_cached() {
+fn a_conversation_reuses_the_cache_at_another_chain_count() {
     let (_parent, folder) = model();
     let lines = "a question of more than thirty-two tokens?\n/chains 2\nand on?\n";
     let output = chat(&folder, &["--conversation"], lines);
@@ -166,7 +166,7 @@ fn a_conversation_goes_on_at_another_chain_count_from_what_is_cached() {
 }
 
 #[test]
-fn each_line_of_a_file_is_answered_by_itself() {
+fn each_line_of_a_file_is_a_request_of_its_own() {
     let (_parent, folder) = model();
     let said = |arguments: &[&str]| {
         let output = chat(&folder, arguments, "the first question of some length\nand on?\n");
@@ -184,7 +184,7 @@ fn each_line_of_a_file_is_answered_by_itself() {
 }
 
 #[test]
-fn a_script_stops_at_a_line_that_is_wrong() {
+fn a_script_stops_at_an_invalid_line() {
     let (_parent, folder) = model();
     for (line, name) in [("/chains 9", "from 1 to 4"), ("/chain 2", "/chains k")] {
         let output = chat(&folder, &[], &format!("{line}\nhello\n"));
@@ -207,7 +207,7 @@ fn bench_measures_every_chain_count() {
 }
 
 #[test]
-fn what_is_wrong_is_named() {
+fn errors_name_the_cause() {
     let (parent, folder) = model();
     let in_folder = |name: &str| parent.path().join(name).to_string_lossy().into_owned();
     let (empty, binary, missing) = (in_folder("empty.txt"), in_folder("binary"), in_folder("none"));

@@ -1,4 +1,4 @@
-//! Many clients at once: every answer equals the one the same request gets alone.
+//! Many concurrent requests: every answer equals the one that the request gets alone.
 
 use std::collections::HashMap;
 
@@ -25,7 +25,7 @@ fn requests() -> Vec<Request> {
     (0..CLIENTS).map(request).collect()
 }
 
-/// The answers of an engine that gets one request at a time and reuses nothing.
+/// The answers of an engine that gets one request at a time and has no prefix cache.
 async fn alone(options: &EngineBuilder) -> Vec<String> {
     let options = options.clone().prefix_cache(false).max_drafts(0).kv_cache_mib(64);
     let engine = engine(&options).await;
@@ -43,7 +43,7 @@ async fn all_at_once(engine: &Engine) -> Vec<String> {
     futures::future::join_all(answers).await
 }
 
-async fn answers_are_the_solo_ones(
+async fn assert_same_answers_as_alone(
     config: &Value,
     kv_cache_mb: usize,
     block_size: usize,
@@ -65,7 +65,7 @@ async fn answers_are_the_solo_ones(
     engine
 }
 
-/// A cache so dear per token that 1 MiB holds few blocks: heads of 128 in three layers.
+/// A model with so many KV bytes per token (heads of 128 in three layers) that 1 MiB holds few blocks.
 fn dear(config: Value) -> Value {
     with(config, |json| {
         json["num_hidden_layers"] = 3.into();
@@ -79,51 +79,51 @@ fn dear(config: Value) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn air_at_mixed_chain_counts() {
-    let engine = answers_are_the_solo_ones(&random_model::air(), 16, 16, 0).await;
+    let engine = assert_same_answers_as_alone(&random_model::air(), 16, 16, 0).await;
     assert!(engine.counts().reused > 0, "shared prefixes are reused");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn colm_at_mixed_chain_counts() {
-    let engine = answers_are_the_solo_ones(&random_model::colm(), 16, 16, 0).await;
+    let engine = assert_same_answers_as_alone(&random_model::colm(), 16, 16, 0).await;
     assert!(engine.counts().reused > 0, "shared prefixes are reused at equal chain counts");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn air_in_a_pool_too_small_for_all() {
     // 6 KiB a token: 1 MiB is 21 blocks of 8 tokens.
-    let engine = answers_are_the_solo_ones(&dear(random_model::air()), 1, 8, 0).await;
+    let engine = assert_same_answers_as_alone(&dear(random_model::air()), 1, 8, 0).await;
     assert!(engine.max_tokens() < 512, "the pool, not the context, is the limit");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn colm_in_a_pool_too_small_for_all() {
     // 12 KiB a token: 2 MiB is 21 blocks of 8 tokens.
-    answers_are_the_solo_ones(&dear(random_model::colm()), 2, 8, 0).await;
+    assert_same_answers_as_alone(&dear(random_model::colm()), 2, 8, 0).await;
 }
 
-/// Self-speculation changes no answer, however the sequences are batched, preempted and cached.
+/// Self-speculation does not change answers when sequences are batched, preempted and cached.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_drafts() {
     for (config, kv_cache_mb) in [(random_model::air(), 1), (random_model::colm(), 2)] {
-        answers_are_the_solo_ones(&config, 16, 16, 6).await;
-        // With so many at once there is nothing to gain; in a small pool few run at a time.
-        let engine = answers_are_the_solo_ones(&dear(config), kv_cache_mb, 8, 3).await;
+        assert_same_answers_as_alone(&config, 16, 16, 6).await;
+        // The engine does not draft for large batches; in a small pool few sequences run at a time.
+        let engine = assert_same_answers_as_alone(&dear(config), kv_cache_mb, 8, 3).await;
         let counts = engine.counts();
         assert!(counts.drafted > 0 && counts.accepted < counts.drafted, "{counts:?}");
     }
 }
 
-/// One request is dropped before its answer; the next gets the answer it would get anyway.
+/// After a request is dropped before its answer, the next request gets the usual answer.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_leaves_disturbs_nobody() {
+async fn a_dropped_request_does_not_change_other_answers() {
     let folder = random_model::folder(&random_model::air());
     let engine = engine(&options(&folder.path().join("model"))).await;
     let request =
         |tokens: usize| Request::tokens(vec![1, 2, 3]).chains(chain_count(2)).max_tokens(tokens);
     let alone = engine.answer(request(200)).await.unwrap().text;
     let mut leaving = Box::pin(engine.answer(request(400)));
-    // Sent, and waiting for its answer.
+    // The request is sent and waits for its answer.
     assert!(futures::poll!(&mut leaving).is_pending());
     drop(leaving);
     assert_eq!(engine.answer(request(200)).await.unwrap().text, alone);

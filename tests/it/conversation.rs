@@ -1,4 +1,4 @@
-//! A conversation that switches its chain count at every turn.
+//! Conversations that change the chain count at every turn.
 
 use colm::Request;
 use colm_testing::engine::{chain_count, engine, options};
@@ -6,13 +6,13 @@ use colm_testing::random_model::{self, VOCAB};
 
 const BLOCK_SIZE: usize = 16;
 
-/// The user's next words, as tokens.
+/// The tokens of the user's next message.
 fn turn(index: usize) -> Vec<u32> {
     (0..9 + 5 * index).map(|at| (1 + (at * 17 + index * 29) % (VOCAB - 1)) as u32).collect()
 }
 
-/// Air: a turn prefills only what is new, whatever the counts of the turns before, and its answer is
-/// that of an engine that has seen nothing else.
+/// Air: a turn prefills only new tokens, whatever the chain counts of earlier turns were, and its answer is that of an
+/// engine without a cache.
 #[tokio::test(flavor = "multi_thread")]
 async fn air_prefills_only_new_tokens_at_every_switch() {
     let folder = random_model::folder(&random_model::air());
@@ -28,7 +28,7 @@ async fn air_prefills_only_new_tokens_at_every_switch() {
         let counts = engine_.counts().since(before);
 
         assert_eq!(counts.prompt + counts.reused, tokens.len());
-        // The last token of an answer has no keys and values yet, and blocks are reused whole.
+        // The last token of an answer has no keys and values yet, and only full blocks are reused.
         let reusable = known.saturating_sub(1) / BLOCK_SIZE * BLOCK_SIZE;
         assert_eq!(counts.reused, reusable, "turn {index} at {k} chains");
 
@@ -38,7 +38,7 @@ async fn air_prefills_only_new_tokens_at_every_switch() {
     }
 }
 
-/// CoLM: a prefix computed at k chains never serves a request at another count.
+/// CoLM: a prefix that was computed at k chains is not reused at another chain count.
 #[tokio::test(flavor = "multi_thread")]
 async fn colm_reuses_a_prefix_at_its_own_chain_count_only() {
     let folder = random_model::folder(&random_model::colm());

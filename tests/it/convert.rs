@@ -1,4 +1,4 @@
-//! What `colm-convert` writes, through the engine: the same logits as the model it came from.
+//! Checkpoints that `colm-convert` writes give the same logits in the engine as their source.
 
 use std::path::Path;
 
@@ -57,7 +57,7 @@ async fn unpacked_and_packed_models_are_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn extracted_models_answer_as_the_big_one_at_their_chains() {
+async fn an_extracted_model_equals_the_full_model_at_its_chains() {
     for config in [random_model::air(), random_model::colm()] {
         let (folder, sources) = both_layouts(&config);
         let expected = logits(sources[0].dir(), 1..=4).await;
@@ -73,9 +73,9 @@ async fn extracted_models_answer_as_the_big_one_at_their_chains() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_chain_is_a_llama_to_the_host() {
+async fn the_host_loads_the_first_chain_as_a_llama() {
     for config in [random_model::air(), random_model::colm()] {
-        // The host's Llama knows no head_dim of its own.
+        // The host's Llama has no head_dim field: hidden_size / num_attention_heads.
         let config = with(config, |json| json["head_dim"] = json!(8));
         let (folder, [chains, _]) = both_layouts(&config);
         let llama = folder.path().join("llama");
@@ -90,8 +90,8 @@ async fn the_first_chain_is_a_llama_to_the_host() {
     }
 }
 
-/// The base's logits at its own chain counts, and its full ones at every larger count.
-async fn expanded_is_the_base(config: &Value, ratios: &[usize]) {
+/// The expanded model has the base's logits at the base's chain counts, and those of the full base at larger counts.
+async fn assert_expanded_equals_base(config: &Value, ratios: &[usize]) {
     let (folder, sources) = both_layouts(config);
     let base = sources[0].config();
     let count = base.chains.count();
@@ -108,15 +108,15 @@ async fn expanded_is_the_base(config: &Value, ratios: &[usize]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_expanded_model_is_its_base_until_it_is_trained() {
+async fn an_untrained_expanded_model_equals_its_base() {
     for config in [random_model::air(), random_model::colm()] {
         for tied in [false, true] {
             let config = with(config.clone(), |json| {
                 json["chains"] = json!([1]);
                 json["tie_word_embeddings"] = tied.into();
             });
-            expanded_is_the_base(&config, &[2, 1, 1]).await;
+            assert_expanded_equals_base(&config, &[2, 1, 1]).await;
         }
-        expanded_is_the_base(&config, &[1, 1, 1, 1, 2]).await;
+        assert_expanded_equals_base(&config, &[1, 1, 1, 1, 2]).await;
     }
 }

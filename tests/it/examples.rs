@@ -1,4 +1,4 @@
-//! The programs in `examples/`, as a user runs them, on the models that ship.
+//! The programs in `examples/`, run on the models in `models/`.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -6,7 +6,10 @@ use std::process::{Command, Output};
 use colm::{EngineBuilder, Message, Request};
 use colm_testing::engine::{engine, options};
 use colm_testing::folders::shipped;
-use serde_json::Value;
+use colm_train::chain_model::ChainModel;
+use colm_train::evaluate::{evaluate, held_out};
+use colm_train::tokenizer::ChatTokenizer;
+use colm_train::weights::Weights;
 
 fn example(name: &str, arguments: &[&str]) -> Output {
     let program = Path::new(env!("CARGO_BIN_EXE_colm")).with_file_name("examples").join(name);
@@ -40,7 +43,7 @@ async fn stream_chat_prints_the_answer() {
     assert_eq!(answers[1], "January [stop]\n");
 }
 
-/// Per turn, the prompt tokens computed and reused.
+/// The prompt tokens computed and reused in every turn.
 fn prompts(output: &str) -> Vec<(usize, usize)> {
     let lines = output.lines().filter_map(|line| line.trim().strip_prefix("prompt: "));
     let numbers = |line: &str| {
@@ -51,7 +54,7 @@ fn prompts(output: &str) -> Vec<(usize, usize)> {
 }
 
 #[test]
-fn switching_chains_computes_what_is_new_in_air_and_everything_in_colm() {
+fn after_a_switch_air_computes_new_tokens_only_and_colm_all() {
     let block = EngineBuilder::DEFAULT_BLOCK_SIZE;
     let air = prompts(&printed("switch_chains", &[&shipped("tiny-colm-air")]));
     assert_eq!(air.len(), 4);
@@ -65,36 +68,47 @@ fn switching_chains_computes_what_is_new_in_air_and_everything_in_colm() {
     assert!(colm.iter().all(|(_, reused)| *reused == 0), "{colm:?}");
 }
 
+/// The example and the trainer's evaluation compute the same loss on the held-out dialogues, and every chain lowers it.
 #[test]
-fn score_file_agrees_with_colm_perplexity() {
+fn score_answers_agrees_with_the_trainer() {
     let model = shipped("tiny-colm-air");
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("text.txt");
-    std::fs::write(&file, "What is 27 + 58? Sort 93 3 71 18. The name is Nina.").unwrap();
-    let file = file.to_string_lossy();
-    let output = Command::new(env!("CARGO_BIN_EXE_colm"))
-        .args(["perplexity", "-m", &model, "-f", &file, "--json"])
-        .output()
-        .unwrap();
-    let expected: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
-    let scores = printed("score_file", &[&model, &file]);
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/held_out.tsv");
+    let scores = printed("score_answers", &[&model, file]);
     let scores: Vec<f64> = scores
         .lines()
-        .filter_map(|line| line.split_once(": ")?.1.strip_suffix(" nats per token")?.parse().ok())
+        .map(|line| line.split([' ', ':']).filter_map(|word| word.parse().ok()).last().unwrap())
         .collect();
     assert_eq!(scores.len(), 4);
-    for (score, expected) in scores.iter().zip(&expected) {
-        let expected = expected["nll"].as_f64().unwrap();
-        assert!((score - expected).abs() < 2e-5, "{score}, not {expected}");
+    assert!(scores.windows(2).all(|pair| pair[1] < pair[0]), "{scores:?}");
+
+    let weights = Weights::read(Path::new(&model)).unwrap().0;
+    let reference = ChainModel::new(&weights.config, &weights.blocks).unwrap();
+    let chat = ChatTokenizer::load(Path::new(&model)).unwrap();
+    let evaluation = evaluate(&reference, &chat, &held_out(12, 5), 2).unwrap();
+    let tokens: usize = evaluation.tasks.values().map(|score| score.tokens).sum();
+    for (k, score) in scores.iter().enumerate() {
+        let sum: f64 = evaluation.tasks.values().map(|score| score.loss_sums[k]).sum();
+        let expected = sum / tokens as f64;
+        assert!((score - expected).abs() < 1e-4, "k = {}: {score}, not {expected}", k + 1);
     }
 }
 
 #[test]
-fn examples_say_what_they_want() {
+fn score_answers_names_an_invalid_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("dialogues.tsv");
+    std::fs::write(&file, "<|user|>Hi<|end|><|assistant|>\tHello!\nno tab\n").unwrap();
+    let output = example("score_answers", &[&shipped("tiny-colm-air"), &file.to_string_lossy()]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("dialogues.tsv, line 2: expected PROMPT"), "{error}");
+}
+
+#[test]
+fn missing_arguments_print_the_usage() {
     for (name, wants) in [
         ("stream_chat", "MODEL CHAINS QUESTION"),
         ("switch_chains", "MODEL"),
-        ("score_file", "MODEL FILE"),
+        ("score_answers", "MODEL FILE"),
     ] {
         let output = example(name, &[]);
         let error = String::from_utf8(output.stderr).unwrap();

@@ -1,4 +1,4 @@
-//! Model folders as people have them: read as transformers reads them, or refused by file and field.
+//! Unusual model folders load as in transformers, or fail with an error that names file and field.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -14,12 +14,12 @@ use tempfile::TempDir;
 const MODEL: &str = "tiny-colm-air";
 const QUESTION: &str = "What is the remainder of 47 divided by 6?";
 pub const ANSWER: &str = "5";
-/// The chat template of the shipped model, shorter.
+/// A shorter form of the chat template of the shipped model.
 pub const TEMPLATE: &str =
     "{%- for m in messages -%}{{ '<|' ~ m.role ~ '|>' ~ m.content ~ '<|end|>' }}{%- endfor -%}\
                         {{ '<|assistant|>' }}";
 
-/// The shipped model with some files changed.
+/// A copy of the shipped model with some files changed.
 pub struct Folder(TempDir);
 
 impl Folder {
@@ -50,7 +50,7 @@ impl Folder {
         self
     }
 
-    /// `change` applied to a JSON file.
+    /// Applies `change` to a JSON file.
     pub fn with(self, file: &str, change: impl FnOnce(&mut Value)) -> Self {
         let mut json: Value = serde_json::from_slice(&fs::read(self.path(file)).unwrap()).unwrap();
         change(&mut json);
@@ -58,12 +58,12 @@ impl Folder {
         self.with_bytes(file, text.as_bytes())
     }
 
-    /// The chat template `source`.
+    /// Sets the chat template to `source`.
     pub fn with_template(self, source: &str) -> Self {
         self.with("tokenizer_config.json", |json| json["chat_template"] = source.into())
     }
 
-    /// `from` replaced in the text of a file, which has it.
+    /// Replaces `from`, which must be there, in the text of a file.
     fn with_text(self, file: &str, from: &str, to: &str) -> Self {
         let text = fs::read_to_string(self.path(file)).unwrap();
         assert!(text.contains(from), "{from} is not in {file}");
@@ -96,12 +96,12 @@ pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_of_text_may_stand_in_any_file() {
+async fn the_end_token_is_read_from_any_file() {
     let no_eos = || {
         let folder = Folder::new().without(GENERATION_CONFIG).with_template(TEMPLATE);
         folder.with(TOKENIZER_CONFIG, |json| remove(json, &["eos_token", "pad_token"]))
     };
-    // config.json has it as well.
+    // config.json names the end token too.
     assert_eq!(no_eos().answer().await, ANSWER);
     let lists = Folder::new().with(GENERATION_CONFIG, |json| json["eos_token_id"] = json!([0, 5]));
     assert_eq!(lists.answer().await, ANSWER);
@@ -109,7 +109,7 @@ async fn the_end_of_text_may_stand_in_any_file() {
         json!({"__type": "AddedToken", "content": "<|end|>", "lstrip": false, "special": true});
     let object = Folder::new().with(TOKENIZER_CONFIG, |json| json["eos_token"] = object);
     assert_eq!(object.answer().await, ANSWER);
-    // What the model does not know never comes.
+    // An id outside the vocabulary never occurs.
     for id in [json!(-1), json!(5000), json!([0, 768])] {
         let unknown = Folder::new().with(GENERATION_CONFIG, |json| json["eos_token_id"] = id);
         assert_eq!(unknown.answer().await, ANSWER);
@@ -123,7 +123,7 @@ async fn the_end_of_text_may_stand_in_any_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn odd_files_that_transformers_takes_work() {
+async fn unusual_files_that_transformers_accepts_load() {
     let special = json!([{"content": "<|user|>", "lstrip": false, "normalized": false}]);
     let config = |change: fn(&mut Value)| Folder::new().with(TOKENIZER_CONFIG, change);
     for folder in [
@@ -140,7 +140,7 @@ async fn odd_files_that_transformers_takes_work() {
             json["top_k"] = Value::Null;
             json["cache_implementation"] = "static".into();
         }),
-        // Named templates, and templates in files of their own.
+        // Named templates, and templates in separate files.
         config(|json| {
             let source = json["chat_template"].clone();
             json["chat_template"] = json!([
@@ -154,7 +154,7 @@ async fn odd_files_that_transformers_takes_work() {
             "chat_template.json",
             json!({"chat_template": TEMPLATE}).to_string().as_bytes(),
         ),
-        // A null token is no variable of the template.
+        // A null token does not become a template variable.
         config(|json| {
             json["chat_template"] = format!("{{{{ bos_token }}}}{TEMPLATE}").into();
         }),
@@ -178,16 +178,16 @@ async fn odd_files_that_transformers_takes_work() {
             json["rope_parameters"] = json!({"rope_theta": theta, "rope_type": "default"});
             json["dtype"] = "float16".into();
         }),
-        // A file of another program's.
+        // A file of another program.
         Folder::new().with_bytes("._config.json", &[0, 5, 22, 7]),
     ] {
         assert_eq!(folder.answer().await, ANSWER);
     }
 }
 
-/// The token that the tokenizer puts before every text comes once: the template has written it.
+/// The tokenizer adds a first token to every text. It is not added again if the template has written it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_template_that_writes_the_first_token_gets_no_second() {
+async fn a_first_token_from_the_template_is_not_added_again() {
     let folder = |post_processor: bool| {
         let folder = Folder::new().with(TOKENIZER_CONFIG, |json| {
             json["bos_token"] = "<|system|>".into();
@@ -225,7 +225,7 @@ async fn a_template_that_writes_the_first_token_gets_no_second() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_read_is_refused_by_file_and_field() {
+async fn unreadable_files_fail_with_file_and_field() {
     let bom = |file: &str| {
         let folder = Folder::new();
         let bytes = [b"\xef\xbb\xbf".as_slice(), &fs::read(folder.path(file)).unwrap()].concat();
@@ -310,7 +310,7 @@ async fn what_cannot_be_read_is_refused_by_file_and_field() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pipe_in_place_of_a_file_is_refused_at_once() {
+async fn a_pipe_in_place_of_a_file_fails_immediately() {
     for file in
         [TOKENIZER, TOKENIZER_CONFIG, GENERATION_CONFIG, "config.json", "chat_template.jinja"]
     {
@@ -322,7 +322,7 @@ async fn a_pipe_in_place_of_a_file_is_refused_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_sampling_of_generation_config_counts_unless_it_is_turned_off() {
+async fn generation_config_sets_the_sampling_unless_disabled() {
     let folder = Folder::new().with(GENERATION_CONFIG, |json| {
         json["temperature"] = json!(0.6);
         json["top_k"] = json!(20);
@@ -334,9 +334,9 @@ async fn the_sampling_of_generation_config_counts_unless_it_is_turned_off() {
     assert_eq!(*engine(&none).await.sampling_defaults(), colm::SamplingDefaults::default());
 }
 
-/// Tables are as long as the sequences that the KV cache holds, whatever the context is said to be.
+/// RoPE tables cover the sequences that the KV cache can hold, not the whole `max_position_embeddings`.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_context_longer_than_memory_takes_none() {
+async fn a_huge_context_does_not_allocate_memory() {
     let folder = Folder::new().with("config.json", |json| {
         json["max_position_embeddings"] = json!(100_000_000);
     });
@@ -348,14 +348,14 @@ async fn a_context_longer_than_memory_takes_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_does_not_fit_into_memory_is_refused_before_it_is_read() {
+async fn a_kv_cache_larger_than_memory_fails() {
     let options = options(Path::new(&shipped(MODEL))).kv_cache_mib(1 << 30);
     let error = start_error(&options).await;
     assert!(error.contains("`kv_cache_mib`") && error.contains("MiB are available"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quantization_that_cannot_answer_is_refused() {
+async fn an_unsupported_quantization_fails() {
     let fp8: Quantization = "fp8".parse().unwrap();
     let options = options(Path::new(&shipped(MODEL))).quantization(fp8);
     let error = start_error(&options).await;
@@ -363,7 +363,7 @@ async fn a_quantization_that_cannot_answer_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn weights_that_are_not_quantized_are_not_taken_for_quantized_ones() {
+async fn unquantized_weights_are_not_read_as_quantized() {
     let with = |value: Value| {
         Folder::new().with("config.json", |json| json["quantization_config"] = value)
     };
@@ -379,7 +379,7 @@ async fn weights_that_are_not_quantized_are_not_taken_for_quantized_ones() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_folder_is_said_for_what_it_is() {
+async fn errors_say_what_is_in_place_of_a_folder() {
     let parent = tempfile::tempdir().unwrap();
     let refused = |model: PathBuf| async move { start_error(&options(&model)).await };
     let gguf = parent.path().join("model.gguf");

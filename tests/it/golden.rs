@@ -1,5 +1,5 @@
-//! The engine against an independent float64 model in NumPy (`tests/golden/make_golden.py`): every
-//! case, at every chain count, in both layouts.
+//! The engine against an independent float64 implementation in NumPy (`tests/golden/make_golden.py`), for every case and
+//! chain count, in both layouts.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 struct Expected {
     tokens: Vec<u32>,
-    /// Per chain count, in nats per predicted token.
+    /// The loss by chain count, in nats per predicted token.
     nll: BTreeMap<usize, f64>,
 }
 
@@ -24,7 +24,7 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
-/// Mean over every token after the first, in float64.
+/// The mean negative log-likelihood of all tokens after the first, in float64.
 pub fn nll(logits: &Tensor, tokens: &[u32]) -> f64 {
     let rows = logits.to_dtype(DType::F64).unwrap().to_vec2::<f64>().unwrap();
     let predicted = tokens.iter().skip(1).zip(&rows);
@@ -47,11 +47,7 @@ async fn check(case: &Path) {
         candle_core::safetensors::load(case.join("expected.safetensors"), &Device::Cpu).unwrap();
     let options = options(folder.path()).prefix_cache(false);
     let engine = engine(&options).await;
-    assert_eq!(
-        expected.nll.len(),
-        engine.loaded_chains().get(),
-        "{name}: a number per chain count"
-    );
+    assert_eq!(expected.nll.len(), engine.loaded_chains().get(), "{name}: number of chain counts");
     for (k, expected_nll) in &expected.nll {
         let found = engine.logits(expected.tokens.clone(), chain_count(*k)).await.unwrap();
         let difference = (&found - &logits[&format!("logits.{k}")]).unwrap().abs().unwrap();

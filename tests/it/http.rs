@@ -1,4 +1,4 @@
-//! The OpenAI API, called in this process.
+//! The chat and completions API, called through the router.
 
 use axum::body::{to_bytes, Body};
 use axum::http::{header, Method, Request, StatusCode};
@@ -15,7 +15,7 @@ const CHAT: &str = "/v1/chat/completions";
 const CHAINS: usize = 4;
 const NEW_TOKENS: usize = 12;
 
-/// The routes of an engine whose model is called `model`.
+/// The router of an engine that serves the model as `model`.
 struct Server {
     router: Router,
     _folder: TempDir,
@@ -54,15 +54,15 @@ impl Server {
         (status, body.unwrap_or_else(|error| panic!("{path} answers no JSON: {error}")))
     }
 
-    /// The greedy answer to [`question`] with the fields of `asked`, and the model it names.
-    async fn answer(&self, asked: Value) -> (String, String) {
-        let (status, body) = self.post(CHAT, &question(asked)).await;
+    /// The greedy answer to [`question`] with the fields of `fields`, and the model id in the response.
+    async fn answer(&self, fields: Value) -> (String, String) {
+        let (status, body) = self.post(CHAT, &question(fields)).await;
         assert_eq!(status, StatusCode::OK, "{body}");
         let text = body["choices"][0]["message"]["content"].as_str().unwrap();
         (text.into(), body["model"].as_str().unwrap().into())
     }
 
-    /// The message of the refusal with `status`, which must be about `param`.
+    /// The message of an error response with `status` whose `param` is as given.
     async fn refusal(&self, path: &str, body: &Value, status: StatusCode, param: Value) -> String {
         let (answered, answer) = self.post(path, body).await;
         assert_eq!(answered, status, "{body} got {answer}");
@@ -73,15 +73,15 @@ impl Server {
     }
 }
 
-/// A greedy chat request with the fields of `asked`.
-fn question(asked: Value) -> Value {
+/// A greedy chat request with the fields of `fields`.
+fn question(fields: Value) -> Value {
     let request = json!({
         "messages": [{"role": "user", "content": "which is it, a or b?"}],
         "temperature": 0,
         "max_tokens": NEW_TOKENS,
     });
     with(request, |request| {
-        request.as_object_mut().unwrap().extend(asked.as_object().unwrap().clone());
+        request.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     })
 }
 
@@ -116,12 +116,16 @@ async fn the_model_id_and_the_field_choose_the_same_chains() {
         let id = format!("model@{k}");
         let (answer, model) = server.answer(json!({"model": id})).await;
         assert_eq!(model, id);
-        for asked in [
+        for fields in [
             json!({"chains": k}),
             json!({"model": "model", "chains": k}),
             json!({"model": id, "chains": k}),
         ] {
-            assert_eq!(server.answer(asked.clone()).await, (answer.clone(), id.clone()), "{asked}");
+            assert_eq!(
+                server.answer(fields.clone()).await,
+                (answer.clone(), id.clone()),
+                "{fields}"
+            );
         }
         answers.push(answer);
     }
@@ -129,26 +133,27 @@ async fn the_model_id_and_the_field_choose_the_same_chains() {
         assert!(!answers[..k].contains(answer), "{} chains answer as fewer do: {answers:?}", k + 1);
     }
     let all = (answers[CHAINS - 1].clone(), format!("model@{CHAINS}"));
-    for asked in [json!({}), json!({"model": "default"}), json!({"model": "model", "chains": null})]
+    for fields in
+        [json!({}), json!({"model": "default"}), json!({"model": "model", "chains": null})]
     {
-        assert_eq!(server.answer(asked.clone()).await, all, "{asked}");
+        assert_eq!(server.answer(fields.clone()).await, all, "{fields}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_at_different_chain_counts_run_side_by_side() {
+async fn requests_at_different_chain_counts_run_concurrently() {
     let server = Server::start().await;
-    let asked = |k: usize| server.answer(json!({"chains": k}));
+    let answer_at = |k: usize| server.answer(json!({"chains": k}));
     let mut alone = Vec::new();
     for k in 1..=CHAINS {
-        alone.push(asked(k).await);
+        alone.push(answer_at(k).await);
     }
-    let together = futures::future::join_all((1..=CHAINS).map(asked)).await;
+    let together = futures::future::join_all((1..=CHAINS).map(answer_at)).await;
     assert_eq!(together, alone);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_is_the_answer_in_pieces() {
+async fn a_stream_has_the_text_of_the_answer() {
     let server = Server::start().await;
     let (answer, model) = server.answer(json!({"chains": 3})).await;
     let request =
@@ -170,7 +175,7 @@ async fn a_stream_is_the_answer_in_pieces() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_other_endpoints_choose_chains_too() {
+async fn other_endpoints_choose_chains_too() {
     let server = Server::start().await;
     for (path, request) in [
         ("/v1/completions", json!({"prompt": "a dog", "temperature": 0, "max_tokens": 4})),
@@ -189,7 +194,7 @@ async fn the_other_endpoints_choose_chains_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_chain_counts_are_refused_with_the_range() {
+async fn invalid_chain_counts_fail_with_the_valid_range() {
     let server = Server::start().await;
     for chains in [json!(0), json!(5), json!(-1), json!(2.5), json!("2"), json!(true), json!([1])] {
         let request = question(json!({"chains": chains}));
@@ -212,7 +217,7 @@ async fn bad_chain_counts_are_refused_with_the_range() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_requests_are_refused_in_the_same_shape() {
+async fn all_errors_have_the_same_shape() {
     let server = Server::start().await;
     let long = "a ".repeat(600);
     let long = json!({"messages": [{"role": "user", "content": long}]});
@@ -240,14 +245,14 @@ async fn bad_requests_are_refused_in_the_same_shape() {
     assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
     let (status, answer) = server.get(CHAT).await;
     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{answer}");
-    // And it still answers.
+    // The server still answers.
     server.answer(json!({})).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unusual_numbers_are_answered() {
+async fn unusual_numbers_are_accepted() {
     let server = Server::start().await;
-    for asked in [
+    for fields in [
         json!({"max_tokens": 0}),
         json!({"max_tokens": 1_000_000_000}),
         json!({"max_tokens": 1_000_000_000, "max_completion_tokens": 3}),
@@ -256,7 +261,7 @@ async fn unusual_numbers_are_answered() {
         json!({"logprobs": true, "top_logprobs": 20}),
         json!({"stop": []}),
     ] {
-        server.answer(asked).await;
+        server.answer(fields).await;
     }
 }
 
@@ -271,12 +276,12 @@ async fn the_api_description_has_the_field() {
     assert!(status.is_success() && page.contains("swagger"), "{status}");
 }
 
-/// A request that names no k gets fewer chains while another is in progress, streamed or not; one that names
-/// its k gets that.
+/// With `--elastic`, a request without k gets fewer chains while another is in progress, streamed or not. A request with
+/// k gets that k.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_server_chooses_by_its_load() {
+async fn elastic_serving_chooses_chains_by_load() {
     let server = Server::elastic("2:1".parse().unwrap()).await;
-    let model = |asked: Value| async { server.answer(asked).await.1 };
+    let model = |fields: Value| async { server.answer(fields).await.1 };
     assert_eq!(model(json!({})).await, "model@4");
 
     let stream = question(json!({"stream": true, "max_tokens": 400, "model": "model@3"}));
@@ -291,14 +296,14 @@ async fn the_server_chooses_by_its_load() {
     assert_eq!(model(json!({"model": "model@2"})).await, "model@2");
     assert_eq!(model(json!({"chains": 4})).await, "model@4");
 
-    // Gone without its end.
+    // Dropped before its end.
     drop(events);
     assert_eq!(model(json!({})).await, "model@4");
 }
 
-/// The routes of the host's own router: those that colm does not stand for are not there.
+/// Routes of the host's own router that colm does not document do not exist.
 #[tokio::test(flavor = "multi_thread")]
-async fn there_are_no_routes_but_those_described() {
+async fn all_routes_are_documented() {
     let server = Server::start().await;
     for (method, path) in [
         (Method::POST, "/v1/embeddings"),
@@ -340,15 +345,15 @@ async fn there_are_no_routes_but_those_described() {
     server.answer(json!({})).await;
 }
 
-/// What a browser asks before it sends a page's request, with the headers of OpenAI's JavaScript client.
+/// CORS preflight requests, with the headers of OpenAI's JavaScript client.
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_are_let_in_only_from_allowed_origins() {
+async fn only_allowed_origins_pass_cors() {
     let folder = random_model::folder(&air());
     let engine = engine(&options(&folder.path().join("model"))).await;
     let guard = Guard { allow_origins: vec!["https://a.org".into()], loopback: true };
     let options = ServeOptions { guard, ..ServeOptions::default() };
     let router = colm::serve::router(&engine, options).unwrap();
-    let asked = |origin: &str, host: &str, method: Method| {
+    let send = |origin: &str, host: &str, method: Method| {
         let request = Request::builder().method(method).uri(CHAT);
         let request = request.header("origin", origin).header("host", host);
         let request = request.header("access-control-request-method", "POST");
@@ -358,16 +363,16 @@ async fn pages_are_let_in_only_from_allowed_origins() {
             .body(Body::from(question(json!({})).to_string()));
         router.clone().oneshot(request.unwrap())
     };
-    let preflight = asked("https://a.org", "localhost:1234", Method::OPTIONS).await.unwrap();
+    let preflight = send("https://a.org", "localhost:1234", Method::OPTIONS).await.unwrap();
     assert_eq!(preflight.status(), StatusCode::OK);
     let header = |name: &str| preflight.headers()[name].to_str().unwrap();
     assert_eq!(header("access-control-allow-origin"), "https://a.org");
     assert!(header("access-control-allow-headers").contains("x-stainless-lang"));
-    let allowed = asked("https://a.org", "localhost:1234", Method::POST).await.unwrap();
+    let allowed = send("https://a.org", "localhost:1234", Method::POST).await.unwrap();
     assert_eq!(allowed.status(), StatusCode::OK);
     for (origin, host) in [("https://b.org", "localhost:1234"), ("https://a.org", "evil.org")] {
         for method in [Method::OPTIONS, Method::POST] {
-            let refused = asked(origin, host, method).await.unwrap();
+            let refused = send(origin, host, method).await.unwrap();
             assert_eq!(refused.status(), StatusCode::FORBIDDEN, "{origin} at {host}");
             assert!(!refused.headers().contains_key("access-control-allow-origin"));
         }

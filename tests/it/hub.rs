@@ -1,4 +1,4 @@
-//! Models of the Hugging Face hub, from a hub in this process.
+//! Models from the Hugging Face hub, on a local server.
 
 use std::path::{Path as FilePath, PathBuf};
 use std::process::Output;
@@ -18,7 +18,7 @@ const ID: &str = "someone/tiny";
 const TEMPLATES: &str = "additional_chat_templates";
 const REVISIONS: [&str; 2] = ["main", "v1"];
 
-/// A hub with one model, that remembers which of its files were asked for.
+/// A hub with one model; it records which files were requested.
 #[derive(Clone)]
 struct Hub {
     folder: PathBuf,
@@ -26,7 +26,7 @@ struct Hub {
 }
 
 impl Hub {
-    /// Its address.
+    /// The address of the hub.
     async fn start(&self) -> String {
         let router = Router::new()
             .route("/api/models/{owner}/{name}/revision/{revision}", get(listing))
@@ -68,7 +68,7 @@ async fn listing(
     Ok(Json(json!({"sha": "c0ffee", "siblings": names.collect::<Vec<_>>()})))
 }
 
-/// A part of a file, as the range in `headers` says.
+/// The part of a file that the `Range` header asks for.
 async fn file(
     State(hub): State<Hub>,
     Path((_, _, revision, name)): Path<(String, String, String, String)>,
@@ -93,8 +93,8 @@ async fn file(
         .unwrap())
 }
 
-/// The answer of `colm run` on a model of the hub at `endpoint`, with its cache in `home`. Without an endpoint
-/// the hub is not to be asked.
+/// The answer of `colm run` with a model of the hub at `endpoint`, cached in `home`. Without an endpoint colm runs
+/// offline.
 async fn run(endpoint: &str, home: &FilePath, model: &str, arguments: &[&str]) -> Output {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_colm"));
     command.args(["run", "-m", model, "-i", "hello", "--max-tokens", "12"]).args(arguments);
@@ -119,7 +119,7 @@ fn said(output: &Output) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_the_files_of_the_chains_asked_for_are_fetched() {
+async fn only_files_of_the_requested_chains_are_fetched() {
     let (_parent, hub) = hub();
     let endpoint = hub.start().await;
     let home = tempfile::tempdir().unwrap();
@@ -132,7 +132,7 @@ async fn only_the_files_of_the_chains_asked_for_are_fetched() {
     let file = |chain: usize| format!("model-chain-{chain:05}-of-00004.safetensors");
     assert_eq!(weights(), [file(1), file(2)]);
 
-    // The rest, when it is needed; and nothing twice.
+    // The other files are fetched when they are needed, and no file twice.
     hub.asked.lock().unwrap().clear();
     let four = run(&endpoint, home.path(), ID, &[]).await;
     assert!(four.status.success(), "{}", said(&four));
@@ -146,7 +146,7 @@ async fn only_the_files_of_the_chains_asked_for_are_fetched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_hub_what_is_cached_runs() {
+async fn a_cached_model_runs_offline() {
     let (_parent, hub) = hub();
     let endpoint = hub.start().await;
     let home = tempfile::tempdir().unwrap();
@@ -165,7 +165,7 @@ async fn without_the_hub_what_is_cached_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_hub_does_not_have_is_named() {
+async fn errors_name_files_missing_on_the_hub() {
     let (_parent, hub) = hub();
     let endpoint = hub.start().await;
     let home = tempfile::tempdir().unwrap();

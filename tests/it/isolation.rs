@@ -1,4 +1,4 @@
-//! What fails in one request fails there alone: the others get their solo answers, and the engine goes on.
+//! A failure in one request does not affect other requests or the engine.
 
 use std::fs;
 use std::path::Path;
@@ -16,19 +16,19 @@ use serde_json::{json, Value};
 use tempfile::TempDir;
 use tower::ServiceExt;
 
-/// Requests that run while another fails.
+/// The number of requests that run while another fails.
 const OTHERS: usize = 32;
 
-/// A way to fail, at the `after`-th token.
+/// A failure at the `after`-th token.
 #[derive(Clone, Copy, Debug)]
 enum Failure {
     /// Sampling returns an error.
     Sampling,
     /// Sampling panics.
     Panic,
-    /// The model's logits are no numbers.
+    /// The model's logits are NaN.
     NotANumber,
-    /// No token is possible.
+    /// No token is allowed.
     NoToken,
 }
 
@@ -41,7 +41,7 @@ struct Failing {
 impl LogitsProcessor for Failing {
     fn apply(&self, logits: &Tensor, context: &[u32]) -> TensorResult<Tensor> {
         if context.len() < self.prompt + self.after {
-            // Nor may the model end the answer.
+            // The model must not end the answer.
             let mut values = logits.to_vec1::<f32>()?;
             values[0] = f32::NEG_INFINITY;
             return Tensor::from_vec(values, logits.shape(), logits.device());
@@ -74,7 +74,7 @@ fn other(index: usize) -> Request {
     request.chains(chain_count(1 + index % 4)).max_tokens(40)
 }
 
-/// The text and the number of tokens of an answer, read piece by piece or whole.
+/// The text and the number of tokens of an answer, streamed or whole.
 async fn answered(
     engine: &Engine,
     request: Request,
@@ -93,7 +93,7 @@ async fn answered(
     Ok((text, tokens))
 }
 
-/// Runs `fail` among the others, which must not notice.
+/// Runs a request that fails among others, whose answers must not change.
 async fn among_others(engine: &Engine, alone: &[(String, usize)], fail: Request) -> Error {
     let others = join_all((0..OTHERS).map(|index| answered(engine, other(index), index % 2 == 0)));
     let whole = answered(engine, fail.clone(), false);
@@ -115,7 +115,7 @@ async fn solo_answers(engine: &Engine) -> Vec<(String, usize)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failure_of_sampling_ends_its_own_answer_only() {
+async fn a_sampling_failure_ends_its_own_answer_only() {
     for model in ["tiny-colm-air", "tiny-colm"] {
         let engine = started(model).await;
         let alone = solo_answers(&engine).await;
@@ -133,14 +133,14 @@ async fn a_failure_of_sampling_ends_its_own_answer_only() {
                 }
             }
         }
-        // And the engine answers as before.
+        // The engine answers as before.
         assert_eq!(answered(&engine, other(1), false).await.unwrap(), alone[1]);
     }
 }
 
-/// What is wrong with a request itself is its own error, whatever runs beside it.
+/// An invalid request gets an error while others run.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_request_is_refused_beside_the_others() {
+async fn an_invalid_request_fails_alone() {
     let engine = started("tiny-colm-air").await;
     let alone = solo_answers(&engine).await;
     let tokens = |tokens: Vec<u32>| Request::tokens(tokens);
@@ -162,9 +162,9 @@ async fn a_bad_request_is_refused_beside_the_others() {
     }
 }
 
-/// Text is cut at characters, whatever tokens say: half a character is no panic.
+/// Text is cut at character boundaries although tokens are not; half a character does not panic.
 #[tokio::test(flavor = "multi_thread")]
-async fn half_characters_are_text_like_any_other() {
+async fn tokens_with_half_characters_are_decoded() {
     let engine = started("tiny-colm-air").await;
     let alone = solo_answers(&engine).await;
     let request = Request::tokens(vec![1, 2])
@@ -176,7 +176,7 @@ async fn half_characters_are_text_like_any_other() {
     assert_eq!(half.unwrap().0, "\u{fffd}");
 }
 
-/// A shipped model whose chat template refuses some conversations.
+/// The shipped model with a chat template that rejects some conversations.
 fn with_a_strict_template() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(shipped("tiny-colm-air")).unwrap() {
@@ -196,7 +196,7 @@ fn with_a_strict_template() -> TempDir {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_chat_template_refuses_is_refused_alone() {
+async fn a_template_error_fails_its_request_only() {
     let folder = with_a_strict_template();
     let engine = engine(&options(folder.path()).max_seqs(40)).await;
     let alone = solo_answers(&engine).await;
@@ -220,9 +220,9 @@ async fn what_the_chat_template_refuses_is_refused_alone() {
     }
 }
 
-/// A grammar that never tells which tokens may come next ends its own answer.
+/// A grammar that cannot determine the next tokens fails its own request.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_grammar_that_does_not_end_is_ended() {
+async fn a_grammar_that_cannot_continue_fails_its_request_only() {
     for model in ["tiny-colm-air", "tiny-colm"] {
         let engine = started(model).await;
         let alone = solo_answers(&engine).await;
@@ -234,7 +234,7 @@ async fn a_grammar_that_does_not_end_is_ended() {
     }
 }
 
-/// A long answer to a grammar whose tokens all fit: its lexer does not run dry.
+/// A long answer with a grammar that allows every token does not exhaust the lexer's limits.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_answer_follows_its_grammar() {
     let engine = started("tiny-colm-air").await;

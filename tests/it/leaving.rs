@@ -1,4 +1,4 @@
-//! Clients that leave: their answers end within a step, and nobody else notices.
+//! Clients that disconnect: their answers stop within one step, and other answers do not change.
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,7 +18,7 @@ async fn started(model: &str, drafts: usize) -> Engine {
     engine(&options).await
 }
 
-/// A request that would be answered for long.
+/// A request with a long answer.
 fn long() -> Request {
     // Keeps the model from ending its answer.
     let never_end = |logits: &candle_core::Tensor, _: &[u32]| {
@@ -29,7 +29,7 @@ fn long() -> Request {
     Request::tokens([7, 8, 9]).max_tokens(900).logits_processor(never_end)
 }
 
-/// The engine's decode steps until it is idle.
+/// The number of decode steps until the engine is idle.
 async fn steps_until_idle(engine: &Engine) -> usize {
     let mut before = engine.counts();
     let start = before.decoded;
@@ -44,13 +44,13 @@ async fn steps_until_idle(engine: &Engine) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_nobody_waits_for_is_not_computed() {
+async fn a_dropped_answer_is_not_computed() {
     let engine = started("tiny-colm-air", 0).await;
-    // Unstreamed: the future is dropped, as a server's is when its client has gone.
+    // Whole answer: the future is dropped, as in the server when its client disconnects.
     let answering = tokio::time::timeout(Duration::from_millis(50), engine.answer(long())).await;
     assert!(answering.is_err(), "the answer is too short for this test");
     assert!(steps_until_idle(&engine).await < 400, "it was computed to the end");
-    // Streamed: after the first piece.
+    // Streamed answer: dropped after the first piece.
     let mut stream = engine.stream(long()).await.unwrap();
     stream.try_next().await.unwrap().unwrap();
     drop(stream);
@@ -58,7 +58,7 @@ async fn an_answer_that_nobody_waits_for_is_not_computed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_waits_in_the_queue_leaves_it() {
+async fn a_queued_request_leaves_the_queue() {
     let engine = started("tiny-colm-air", 0).await;
     let mut running = Vec::new();
     for _ in 0..16 {
@@ -77,9 +77,9 @@ async fn a_request_that_waits_in_the_queue_leaves_it() {
     assert_eq!(engine.counts().prompt, before, "a prompt was computed for nobody");
 }
 
-/// 64 clients, some of whom leave at any moment: who stays gets his solo answer.
+/// 64 clients, some of which disconnect at random times. The others get the same answers as alone.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_stays_gets_his_solo_answer() {
+async fn remaining_clients_get_the_same_answers_as_alone() {
     for (model, drafts) in
         [("tiny-colm-air", 0), ("tiny-colm", 0), ("tiny-colm-air", 4), ("tiny-colm", 4)]
     {
@@ -120,7 +120,7 @@ async fn who_stays_gets_his_solo_answer() {
     }
 }
 
-/// Over a real connection: whoever closes it does not wait any more, also without a stream, also for n answers.
+/// Closing the connection ends the answers of its request: streamed, unstreamed, and several choices.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_connection_ends_its_answers() {
     let engine = started("tiny-colm-air", 0).await;
@@ -129,7 +129,7 @@ async fn a_closed_connection_ends_its_answers() {
     let address = listener.local_addr().unwrap();
     tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
     for fields in [r#""n":1"#, r#""n":1,"stream":true"#, r#""n":16,"max_tokens":1000"#] {
-        // Never the token that would end the answer.
+        // Bias against the end token, so that the answer is long.
         let body = format!(
             r#"{{"messages":[{{"role":"user","content":"hello"}}],"logit_bias":{{"0":-100}},{fields}}}"#
         );

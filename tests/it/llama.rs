@@ -1,4 +1,4 @@
-//! One chain is a Llama: the same weights in the host's own Llama give the same logits.
+//! A model of one chain gives the same logits as the host's own Llama with the same weights.
 
 use candle_core::{DType, Tensor};
 use colm_testing::engine::{chain_count, engine, options};
@@ -31,7 +31,7 @@ pub async fn host_logits(host: &MistralRs, tokens: Vec<u32>) -> Tensor {
     }
 }
 
-async fn one_chain_is_the_hosts_llama(config: Value) {
+async fn assert_one_chain_equals_the_hosts_llama(config: Value) {
     let folder = tempfile::tempdir().unwrap();
     host_llama::write_both(folder.path(), &config);
     let tokens = token_ids(100);
@@ -48,14 +48,14 @@ async fn one_chain_is_the_hosts_llama(config: Value) {
 fn one_chain(config: Value) -> Value {
     with(config, |json| {
         json["chains"] = json!([1]);
-        // The host's Llama knows no head_dim of its own.
+        // The host's Llama has no head_dim field: hidden_size / num_attention_heads.
         json["head_dim"] = json!(8);
     })
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn grouped_query_attention() {
-    one_chain_is_the_hosts_llama(one_chain(random_model::air())).await;
+    assert_one_chain_equals_the_hosts_llama(one_chain(random_model::air())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,5 +70,5 @@ async fn tied_embeddings_and_rope_scaling() {
             "original_max_position_embeddings": 32
         });
     });
-    one_chain_is_the_hosts_llama(config).await;
+    assert_one_chain_equals_the_hosts_llama(config).await;
 }

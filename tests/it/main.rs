@@ -1,4 +1,4 @@
-//! One binary for all tests that need the host: linking it is what takes long.
+//! All tests that need the host, in one binary, because linking the host takes long.
 
 mod bad_input;
 mod causality;

@@ -1,5 +1,4 @@
-//! Requests that make no sense, over real connections: none of them is a failure of the server, and the next
-//! good request is answered.
+//! Malformed requests over TCP: none causes a server error, and the next valid request is answered.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -14,13 +13,13 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-/// What is sent in all.
+/// The number of malformed requests.
 const REQUESTS: usize = 10_000;
 
 const CHAT: &str = "/v1/chat/completions";
 const PATHS: [&str; 3] = [CHAT, "/v1/completions", "/v1/responses"];
 
-/// `colm serve` in a process of its own, whose memory is that of the server alone.
+/// `colm serve` in its own process, so that its memory can be measured.
 struct Server {
     process: Child,
     address: SocketAddr,
@@ -39,12 +38,12 @@ impl Server {
         let line = said.next_line().await.unwrap().unwrap();
         let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap();
         let address = address.parse().unwrap();
-        // What it says later must not fill the pipe.
+        // Keep reading, so that later output does not fill the pipe.
         tokio::spawn(async move { while let Ok(Some(_)) = said.next_line().await {} });
         Self { process, address }
     }
 
-    /// Bytes of memory that are resident.
+    /// Resident memory in bytes.
     fn resident(&self) -> usize {
         let statm = format!("/proc/{}/statm", self.process.id().unwrap());
         let pages = fs::read_to_string(statm).unwrap();
@@ -52,17 +51,17 @@ impl Server {
     }
 }
 
-/// Bytes to send, and whether that is said to be all, where it does not say so itself.
+/// Bytes to send, and whether the sending side is closed after them.
 struct Sent {
     bytes: Vec<u8>,
     ends: bool,
 }
 
-/// The status that answers what was `sent`; None if the connection was closed without one.
+/// The status of the response to `sent`; `None` if the connection was closed without one.
 async fn status_of(address: SocketAddr, sent: &Sent) -> Option<u16> {
     let answered = async {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        // The server may refuse before it has read all.
+        // The server may answer before it has read everything.
         let _ = stream.write_all(&sent.bytes).await;
         if sent.ends {
             let _ = stream.shutdown().await;
@@ -92,7 +91,7 @@ fn post(path: &str, body: &[u8]) -> Sent {
     Sent { bytes: [head.as_bytes(), body].concat(), ends: false }
 }
 
-/// A good body for `path` with every field it knows.
+/// A valid body for `path` with every field.
 fn good(path: &str) -> Value {
     let shared = json!({
         "model": "default", "chains": 2, "temperature": 0.5, "top_p": 0.9, "top_k": 5, "min_p": 0.1,
@@ -122,7 +121,7 @@ fn good(path: &str) -> Value {
     body
 }
 
-/// Values that few fields take.
+/// Values that few fields accept.
 fn odd_value(rng: &mut StdRng) -> Value {
     match rng.random_range(0..22) {
         0 => Value::Null,
@@ -150,7 +149,7 @@ fn odd_value(rng: &mut StdRng) -> Value {
     }
 }
 
-/// Replaces something somewhere in `value`.
+/// Replaces a random part of `value`.
 fn mutate(value: &mut Value, rng: &mut StdRng) {
     let inner = match value {
         Value::Object(fields) if !fields.is_empty() => {
@@ -269,7 +268,7 @@ fn bad_head(path: &str, rng: &mut StdRng) -> Sent {
     Sent { bytes: bytes.into_bytes(), ends: true }
 }
 
-async fn good_request_is_answered(address: SocketAddr) {
+async fn valid_request_is_answered(address: SocketAddr) {
     let body = json!({
         "messages": [{"role": "user", "content": "Sort 93 3 71 18."}], "temperature": 0,
     });
@@ -278,7 +277,7 @@ async fn good_request_is_answered(address: SocketAddr) {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
-async fn malformed_requests_are_refused_and_hurt_nobody() {
+async fn malformed_requests_get_client_errors() {
     let server = Server::start().await;
     let address = server.address;
     let mut rng = StdRng::seed_from_u64(12);
@@ -292,13 +291,13 @@ async fn malformed_requests_are_refused_and_hurt_nobody() {
             _ => refused += 1,
         }
         if index % 500 == 0 {
-            good_request_is_answered(address).await;
+            valid_request_is_answered(address).await;
         }
         if index == REQUESTS / 2 {
             warm = server.resident();
         }
     }
-    good_request_is_answered(address).await;
+    valid_request_is_answered(address).await;
     assert!(
         refused > REQUESTS / 2 && answered > REQUESTS / 100,
         "{refused} refused, {answered} answered"
@@ -307,9 +306,9 @@ async fn malformed_requests_are_refused_and_hurt_nobody() {
     assert!(grown < 64 << 20, "{grown} bytes more than after half of the requests");
 }
 
-/// Every field of every body with every odd value, each alone in an otherwise good body.
+/// Every field of every body with every unusual value, each in an otherwise valid body.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_value_of_any_field_is_a_failure() {
+async fn no_value_of_a_field_causes_a_server_error() {
     let server = Server::start().await;
     let address = server.address;
     let mut rng = StdRng::seed_from_u64(5);
@@ -328,5 +327,5 @@ async fn no_value_of_any_field_is_a_failure() {
             }
         }
     }
-    good_request_is_answered(address).await;
+    valid_request_is_answered(address).await;
 }

@@ -1,5 +1,5 @@
-//! The shipped model with one file damaged, many times over: `colm run` answers, or ends with an error that names the
-//! file; without a panic, in good time, and in little memory.
+//! Random damage to one file of the shipped model: `colm run` answers, or fails with an error that names the file, without
+//! a panic and within limits of time and memory.
 //!
 //!     COLM_MUTATIONS=2000 cargo test --test it mutations
 
@@ -25,7 +25,7 @@ const TIME: Duration = Duration::from_secs(10);
 const MEMORY: u64 = 2 << 30;
 
 #[test]
-fn a_damaged_model_answers_or_is_refused_by_name() {
+fn a_damaged_model_runs_or_fails_with_the_file_name() {
     let count = std::env::var("COLM_MUTATIONS").map_or(400, |count| count.parse().unwrap());
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-colm-air");
     let mut refused = 0;
@@ -37,9 +37,9 @@ fn a_damaged_model_answers_or_is_refused_by_name() {
         match code {
             Some(0) => {}
             Some(1) => {
-                // Where two files do not fit, either may be named.
+                // If two files contradict each other, the error may name either.
                 let named = said.contains(".json") || said.contains(".safetensors");
-                // A context may be shorter than the prompt.
+                // The damaged context length may be shorter than the prompt.
                 let named = named || said.contains("the longest sequence is");
                 assert!(named, "{what}: no file is named in: {said}");
                 refused += 1;
@@ -53,7 +53,7 @@ fn a_damaged_model_answers_or_is_refused_by_name() {
     assert!(refused > count / 3, "only {refused} of {count} are refused");
 }
 
-/// The exit status of one answer of the model in `folder`, and what is said on stderr.
+/// The exit status of `colm run` with the model in `folder`, and its stderr.
 fn run(folder: &Path, what: &str) -> (Option<i32>, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_colm"))
         .args(["run", "--max-tokens", "4", "-i", "hello", "-m"])
@@ -85,7 +85,7 @@ fn run(folder: &Path, what: &str) -> (Option<i32>, String) {
     (status.code(), said.join().unwrap())
 }
 
-/// The most memory that the process has had so far, in bytes; 0 where the system does not say it.
+/// Peak memory of the process so far in bytes; 0 where the system does not report it.
 fn most_memory(child: &Child) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

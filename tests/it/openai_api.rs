@@ -1,4 +1,4 @@
-//! What OpenAI's clients rely on, field by field: texts, choices, log-probabilities, tool calls, errors.
+//! Fields that OpenAI's clients rely on: texts, choices, log-probabilities, tool calls, errors.
 
 use std::path::Path;
 
@@ -39,7 +39,7 @@ async fn answer(router: &Router, path: &str, body: &Value) -> Value {
     serde_json::from_str(&answer).unwrap()
 }
 
-/// The chunks of a stream, which must end well.
+/// The chunks of a stream, which must end with `[DONE]`.
 async fn chunks(router: &Router, path: &str, body: &Value) -> Vec<Value> {
     let body = with(body.clone(), |body| body["stream"] = json!(true));
     let (status, events) = send(router, path, &body).await;
@@ -50,7 +50,7 @@ async fn chunks(router: &Router, path: &str, body: &Value) -> Vec<Value> {
     data.into_iter().map(|data| serde_json::from_str(data).unwrap()).collect()
 }
 
-/// The text and the reason of the choice at `index`, joined from `chunks`.
+/// The text and the finish reason of the choice at `index`, joined from `chunks`.
 fn joined(chunks: &[Value], index: usize) -> (String, Vec<String>) {
     let choices = chunks.iter().flat_map(|chunk| chunk["choices"].as_array().unwrap());
     let choices: Vec<&Value> = choices.filter(|choice| choice["index"] == index).collect();
@@ -76,7 +76,7 @@ fn content(answer: &Value) -> &str {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_ends_the_text_before_it_in_every_way_of_asking() {
+async fn a_stop_string_is_cut_in_every_endpoint() {
     let router = server().await;
     for (asked, text, reason) in [
         (json!({"stop": ["93"]}), "3 18 71 ", "stop"),
@@ -111,7 +111,7 @@ async fn a_stop_ends_the_text_before_it_in_every_way_of_asking() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_choice_of_a_stream_ends_and_usage_counts_all() {
+async fn every_choice_of_a_stream_ends_and_usage_counts_all_choices() {
     let router = server().await;
     let warm = json!({"n": 4, "temperature": 1.5, "seed": 3, "max_tokens": 12});
     let body = question(with(warm, |body| body["stream_options"] = json!({"include_usage": true})));
@@ -137,7 +137,7 @@ async fn every_choice_of_a_stream_ends_and_usage_counts_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_four_places_of_logprobs_agree() {
+async fn logprobs_agree_between_endpoints_and_streams() {
     let router = server().await;
     let chat =
         question(json!({"logprobs": true, "top_logprobs": 3, "temperature": 0.7, "seed": 1}));
@@ -170,7 +170,7 @@ async fn the_four_places_of_logprobs_agree() {
         assert_eq!(found["token_logprobs"][index], token["logprob"]);
         assert_eq!(found["text_offset"][index], index, "each token is one character here");
     }
-    // The one that ends the answer comes as well: clients count on the number of tokens.
+    // The end token is included, so that the number of tokens is that of `usage`.
     assert_eq!(found["tokens"].as_array().unwrap().len(), tokens.len() + 1);
     assert_eq!(whole["usage"]["completion_tokens"], tokens.len() + 1);
     let pieces = chunks(&router, COMPLETIONS, &completion).await;
@@ -186,7 +186,7 @@ fn bytes(value: &Value) -> Vec<u8> {
     value.as_array().unwrap().iter().map(|byte| byte.as_u64().unwrap() as u8).collect()
 }
 
-/// As lm-evaluation-harness asks: lists of tokens, whose own log-probabilities count.
+/// lm-evaluation-harness sends lists of tokens and reads their log-probabilities.
 #[tokio::test(flavor = "multi_thread")]
 async fn prompts_are_scored_with_echo() {
     let engine = engine(&options(Path::new(&shipped("tiny-colm-air")))).await;
@@ -205,6 +205,7 @@ async fn prompts_are_scored_with_echo() {
             assert_eq!(found.len(), prompt.len() + max_tokens);
             assert_eq!(found[0], Value::Null);
             let expected = engine.score(prompt.clone(), chain_count(2)).await.unwrap();
+            assert_eq!(expected.len(), prompt.len() - 1);
             for (found, expected) in found[1..].iter().zip(expected) {
                 assert!((found.as_f64().unwrap() - expected).abs() < 1e-9);
             }
@@ -223,7 +224,7 @@ async fn prompts_are_scored_with_echo() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_best_of_several_answers_are_those_of_the_highest_mean() {
+async fn best_of_returns_the_answers_with_the_highest_mean_logprob() {
     let router = server().await;
     let body =
         json!({"prompt": "a dog", "temperature": 1.5, "seed": 9, "max_tokens": 8, "logprobs": 0});
@@ -242,7 +243,7 @@ async fn the_best_of_several_answers_are_those_of_the_highest_mean() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ordinary_clients_are_served() {
+async fn fields_of_common_clients_are_accepted() {
     let router = server().await;
     let parts = json!([{"type": "text", "text": "Sort 93 3 "}, {"type": "text", "text": "71 18."}]);
     for asked in [
@@ -277,7 +278,7 @@ async fn ordinary_clients_are_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_answered_is_refused_by_name() {
+async fn unsupported_fields_fail_with_their_name() {
     let router = server().await;
     let image = json!([{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]);
     let twice = r#"{"messages": [{"role": "user", "content":
@@ -351,7 +352,7 @@ async fn what_cannot_be_answered_is_refused_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_context_has_a_code() {
+async fn a_prompt_beyond_the_context_has_an_error_code() {
     let router = server().await;
     let long = "a dog and 1 cat. ".repeat(1000);
     for stream in [false, true] {
@@ -375,7 +376,7 @@ async fn a_full_context_has_a_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_forced_call_is_a_call() {
+async fn a_forced_tool_call_is_returned_as_a_call() {
     let router = server().await;
     let parameters = json!({
         "type": "object", "properties": {"city": {"enum": ["é", "b"]}, "days": {"type": "boolean"}},
@@ -412,9 +413,9 @@ async fn a_forced_call_is_a_call() {
     }
 }
 
-/// Text that looks like a call, written by a grammar: a call where tools are given, text elsewhere.
+/// Text that looks like a tool call, forced by a grammar, is a call if the request has tools and text otherwise.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_in_a_text_is_found_if_there_are_tools() {
+async fn calls_in_text_are_parsed_if_there_are_tools() {
     let router = server().await;
     let written = r#"Well. <tool_call>{"name": "f", "arguments": {"a": 1.50}}</tool_call><tool_call>{"name": "g", "arguments": {}}</tool_call>"#;
     let escaped = regex::escape(written);
@@ -443,9 +444,9 @@ async fn a_call_in_a_text_is_found_if_there_are_tools() {
     assert_eq!(content(&answer(&router, CHAT, &body).await), written);
 }
 
-/// A tool's name and the cut of its arguments, whatever the name.
+/// A call that is cut at `max_tokens` has its name and the arguments so far, for any tool name.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_forced_call_that_is_cut_has_the_arguments_so_far() {
+async fn a_cut_forced_call_has_the_arguments_so_far() {
     let router = server().await;
     for name in ["arguments", "get-x"] {
         let parameters =
@@ -474,9 +475,9 @@ async fn offsets_count_the_characters_of_the_text() {
     }
 }
 
-/// Special tokens' names are no text that an answer can have: said before, not in the middle of the answer.
+/// An answer cannot contain the text of special tokens; such a grammar fails before the answer starts.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_grammar_that_spells_a_special_token_is_refused() {
+async fn a_grammar_with_the_text_of_a_special_token_fails() {
     let router = server().await;
     for grammar in [
         json!({"type": "regex", "value": "[a-z]{40}<\\|end\\|>x"}),
@@ -496,7 +497,7 @@ async fn a_grammar_that_spells_a_special_token_is_refused() {
     assert_eq!(response.status(), StatusCode::BAD_REQUEST);
 }
 
-/// The indentation of an answer is the answer's, and so is a character that tokenizers use for spaces.
+/// Leading spaces of an answer are kept, and so is the character that tokenizers use for spaces.
 #[tokio::test(flavor = "multi_thread")]
 async fn white_space_is_kept() {
     let router = server().await;
@@ -511,9 +512,9 @@ async fn white_space_is_kept() {
     }
 }
 
-/// The answers to one prompt compute it once.
+/// A prompt with several choices is computed once.
 #[tokio::test(flavor = "multi_thread")]
-async fn several_answers_share_their_prompt() {
+async fn several_choices_share_their_prompt() {
     let engine = engine(&options(Path::new(&shipped("tiny-colm-air")))).await;
     let router = colm::serve::router(&engine, ServeOptions::default()).unwrap();
     let prompt: Vec<u32> = (0..320).map(|at| 5 + at % 600).collect();

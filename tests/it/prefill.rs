@@ -1,12 +1,12 @@
-//! Prefix-chain prefill (docs/spec.md#prefix-chain-prefill) against the full computation, on the model itself: unequal
-//! lengths, mixed chain counts, and a prefix cached up to every remainder.
+//! Prefix-chain prefill (docs/spec.md#prefix-chain-prefill) against the full computation, on the model without the
+//! engine: prompts of unequal lengths, mixed chain counts, and cached prefixes of every length.
 
 use colm_kernels::with_threads;
 use colm_testing::random_model;
 use colm_testing::standalone::{full_logits, tokens, Chunk, StandaloneModel};
 use serde_json::Value;
 
-fn prefix_hits_of_every_remainder(config: &Value) {
+fn assert_equal_for_every_cached_prefix(config: &Value) {
     let folder = random_model::folder(config);
     let folder = folder.path().join("model");
     let prompts = [5, 24, 17, 9].map(|length| tokens(length, length)).to_vec();
@@ -17,8 +17,8 @@ fn prefix_hits_of_every_remainder(config: &Value) {
         let model = StandaloneModel::in_f32(&folder, prompts.len(), 32);
         let logits = model.after_prefix_hits(&prompts, &chains, new);
         for (sequence, logits) in logits.iter().enumerate() {
-            // A row's bits are its own: not even the last one depends on the company, on what is
-            // cached or on where the prompt was cut.
+            // Equal to the bit: a row does not depend on the other rows of the step, on the cached
+            // prefix or on where the prompt is cut.
             let expected = expected[sequence].last().unwrap();
             assert_eq!(expected, logits, "sequence {sequence}, {new} new tokens");
         }
@@ -40,12 +40,12 @@ fn logits_do_not_depend_on_the_number_of_threads() {
 
 #[test]
 fn air_prefill_equals_the_full_computation() {
-    prefix_hits_of_every_remainder(&random_model::air());
+    assert_equal_for_every_cached_prefix(&random_model::air());
 }
 
 #[test]
 fn colm_prefill_equals_the_full_computation() {
-    prefix_hits_of_every_remainder(&random_model::colm());
+    assert_equal_for_every_cached_prefix(&random_model::colm());
 }
 
 #[test]
@@ -54,11 +54,11 @@ fn unequal_chains_prefill_equals_the_full_computation() {
         json["chains"] = serde_json::json!([2, 1, 4, 1]);
         json["num_key_value_heads"] = serde_json::json!(1);
     });
-    prefix_hits_of_every_remainder(&unequal);
+    assert_equal_for_every_cached_prefix(&unequal);
 }
 
-/// Decoding token by token at a chain count that changes every time (Air): only chain 1's keys and
-/// values are in the cache, and they serve every count.
+/// Decoding token by token at a chain count that changes with every token (Air): the cache holds the keys and values of
+/// chain 1, which all chain counts share.
 #[test]
 fn air_decodes_at_a_chain_count_that_changes_every_token() {
     let folder = random_model::folder(&random_model::air());

@@ -1,4 +1,4 @@
-//! The `colm` binary among other processes: what it is given may be full, closed or missing, and signals end it.
+//! The `colm` binary as a process: closed, full or missing streams, limits, and signals.
 
 #![cfg(unix)]
 
@@ -15,15 +15,15 @@ const COLM: &str = env!("CARGO_BIN_EXE_colm");
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/tiny-colm-air");
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Calls colm with the arguments of the script.
+/// A shell script line that calls colm with the script's arguments.
 const PLAIN: &str = r#"exec "$0" "$@""#;
 
-/// Arguments of a chat with short answers; with a prompt, of one answer.
+/// Arguments for a chat with short answers; with a prompt, for one answer.
 const CHAT: [&str; 7] = ["run", "-m", MODEL, "--kv-cache-mb", "16", "--max-tokens", "4"];
 const ANSWER: [&str; 9] =
     ["run", "-m", MODEL, "--kv-cache-mb", "16", "--max-tokens", "4", "-i", "hello"];
 
-/// A process that lives no longer than its test.
+/// A process that is killed at the end of its test.
 struct Running(Child);
 
 impl Running {
@@ -31,7 +31,7 @@ impl Running {
         Self(command.spawn().unwrap())
     }
 
-    /// Its exit code, once it has ended.
+    /// Waits for the end of the process; its exit code.
     fn code(&mut self) -> Option<i32> {
         let start = Instant::now();
         loop {
@@ -56,7 +56,7 @@ impl Drop for Running {
     }
 }
 
-/// What a process has left.
+/// The output of a process and its exit code.
 #[derive(Debug)]
 struct Ended {
     code: Option<i32>,
@@ -71,7 +71,7 @@ impl Ended {
     }
 }
 
-/// How colm ends that a shell starts with `script` and `arguments`; never by a panic.
+/// Runs colm in a shell with `script` and `arguments`. It must not panic.
 fn colm(script: &str, arguments: &[&str]) -> Ended {
     let mut shell = Command::new("sh");
     shell.args(["-c", script, COLM]).args(arguments).stdin(Stdio::null());
@@ -94,7 +94,7 @@ fn ended(command: &mut Command) -> Ended {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn an_answer_needs_no_stderr() {
+fn run_works_without_stderr() {
     let usual = colm(PLAIN, &ANSWER);
     assert!(usual.code == Some(0) && usual.stdout.len() > 1, "{usual:?}");
     for stderr in ["2>/dev/full", "2>&-"] {
@@ -126,7 +126,7 @@ fn a_full_stdout_is_an_error() {
 }
 
 #[test]
-fn a_pipe_that_nobody_reads_is_no_error() {
+fn a_closed_pipe_is_no_error() {
     for arguments in [&ANSWER[..], &["--help"]] {
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
@@ -136,7 +136,7 @@ fn a_pipe_that_nobody_reads_is_no_error() {
 }
 
 #[test]
-fn the_number_of_open_files_is_raised_or_refused() {
+fn the_limit_of_open_files_is_raised_or_reported() {
     for files in [8, 10, 12, 16, 20, 32, 63] {
         let ended = colm(&format!("ulimit -n {files}; {PLAIN}"), &ANSWER);
         ended.refused_with(&format!("{files} files"));
@@ -149,7 +149,7 @@ fn the_number_of_open_files_is_raised_or_refused() {
 }
 
 #[test]
-fn an_answer_needs_no_home_no_folder_and_no_locale() {
+fn run_works_without_home_directory_and_locale() {
     let usual = colm(PLAIN, &ANSWER).stdout;
     let gone = r#"gone=$(mktemp -d) && cd "$gone" && rmdir "$gone""#;
     let poor = "export HOME=/dev/null/none TMPDIR=/dev/null/none LC_ALL=C";
@@ -161,7 +161,7 @@ fn an_answer_needs_no_home_no_folder_and_no_locale() {
 }
 
 #[test]
-fn what_is_no_text_ends_a_chat() {
+fn input_that_is_not_utf8_ends_a_chat() {
     let garbage = tempfile::NamedTempFile::new().unwrap();
     fs::write(&garbage, b"hello\n\xff\xfe\x00\nhello\n").unwrap();
     let path = garbage.path().to_str().unwrap();
@@ -175,7 +175,7 @@ fn what_is_no_text_ends_a_chat() {
     }
 }
 
-/// A server on a port of its own.
+/// A server on a free port.
 struct Server {
     process: Running,
     address: SocketAddr,
@@ -204,7 +204,7 @@ impl Server {
         client
     }
 
-    /// A client whose request is in progress, without its body of so many bytes.
+    /// A client that has sent a request without its body of `bytes` bytes.
     fn client_without_body(&self, bytes: usize) -> TcpStream {
         let mut client = self.client(&format!(
             "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
@@ -214,9 +214,9 @@ impl Server {
         client
     }
 
-    /// A client whose request, for long answers, is in progress.
+    /// A client whose request for long answers is in progress.
     fn asking(&self, fields: Value) -> TcpStream {
-        // The model's own end has token 0.
+        // The end token of the model is 0.
         let mut body = json!({
             "messages": [{"role": "user", "content": "hello"}],
             "logit_bias": {"0": -100},
@@ -228,7 +228,7 @@ impl Server {
         client
     }
 
-    /// What it has said since it listens. It must end as if all were well.
+    /// Waits for the end of the server, which must exit with 0; its stderr since it listens.
     fn end(mut self) -> String {
         assert_eq!(self.process.code(), Some(0));
         let said = io::read_to_string(self.stderr).unwrap();
@@ -237,7 +237,7 @@ impl Server {
     }
 }
 
-/// What comes until `end` has come.
+/// Reads until `end`.
 fn read_until(client: &mut TcpStream, end: &str) -> String {
     let mut come = Vec::new();
     while !come.ends_with(end.as_bytes()) {
@@ -248,7 +248,7 @@ fn read_until(client: &mut TcpStream, end: &str) -> String {
     String::from_utf8(come).unwrap()
 }
 
-/// What comes until the connection ends, in whatever way.
+/// Reads until the connection ends or fails.
 fn rest(mut client: TcpStream) -> String {
     let mut come = Vec::new();
     if let Err(error) = client.read_to_end(&mut come) {
@@ -257,7 +257,7 @@ fn rest(mut client: TcpStream) -> String {
     String::from_utf8(come).unwrap()
 }
 
-/// Refused with the body of an error.
+/// Asserts a response with an error body.
 fn stopped(response: &str) {
     let (head, body) = response.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{response}"));
     assert!(head.starts_with("HTTP/1.1 503"), "{response}");
@@ -266,7 +266,7 @@ fn stopped(response: &str) {
 }
 
 #[test]
-fn signals_end_the_server_in_good_order() {
+fn signals_shut_the_server_down() {
     for signal in ["INT", "TERM"] {
         let server = Server::start(&[]);
         let mut kept_alive = server.client("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -278,7 +278,7 @@ fn signals_end_the_server_in_good_order() {
 }
 
 #[test]
-fn the_server_ends_although_nobody_reads_its_stderr() {
+fn the_server_exits_with_a_full_stderr_pipe() {
     let Server { mut process, stderr, .. } = Server::start(&[]);
     drop(stderr);
     process.signal("TERM");
@@ -286,7 +286,7 @@ fn the_server_ends_although_nobody_reads_its_stderr() {
 }
 
 #[test]
-fn half_a_request_does_not_keep_the_server() {
+fn a_partial_request_does_not_delay_shutdown() {
     let server = Server::start(&[]);
     let half_a_head = server.client("POST /v1/chat/completions HTTP/1.1\r\nHost: local");
     let mut half_a_body = server.client_without_body(100);
@@ -298,7 +298,7 @@ fn half_a_request_does_not_keep_the_server() {
 }
 
 #[test]
-fn a_second_signal_ends_the_server_at_once() {
+fn a_second_signal_ends_the_server_immediately() {
     let mut server = Server::start(&[]);
     let half_a_head = server.client("POST /v1/chat/completions HTTP/1.1\r\n");
     server.process.signal("TERM");
@@ -312,7 +312,7 @@ fn a_second_signal_ends_the_server_at_once() {
 
 #[test]
 fn answers_in_progress_end_with_an_error() {
-    // Sixteen answers after each other keep the others waiting.
+    // Sixteen answers in turn keep the other requests waiting.
     let server = Server::start(&["--max-seqs", "1"]);
     let mut first = server.asking(json!({"stream": true, "n": 16}));
     read_until(&mut first, "data: ");
@@ -331,9 +331,9 @@ fn answers_in_progress_end_with_an_error() {
 }
 
 #[test]
-fn the_server_listens_where_it_is_told() {
+fn the_server_listens_on_the_given_address() {
     let mut hosts = vec!["localhost", "127.0.0.1", "0.0.0.0"];
-    // Not every machine has IPv6.
+    // Some machines have no IPv6.
     hosts.extend(TcpListener::bind("[::1]:0").map(|_| "::1"));
     for host in hosts {
         let server = Server::start(&["--host", host]);
@@ -345,7 +345,7 @@ fn the_server_listens_where_it_is_told() {
 }
 
 #[test]
-fn where_the_server_cannot_listen_is_named() {
+fn the_error_names_the_address_that_cannot_be_bound() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     for host in ["127.0.0.1", "localhost"] {
@@ -358,7 +358,7 @@ fn where_the_server_cannot_listen_is_named() {
         let ended = colm(PLAIN, &["serve", "-m", MODEL, "--host", host, "-p", "0"]);
         ended.refused_with(&format!("--host {host}: no such host"));
     }
-    // An address for documentation: nobody has it.
+    // An address from the range for documentation, which no machine has.
     let ended = colm(PLAIN, &["serve", "-m", MODEL, "--host", "192.0.2.1", "-p", "0"]);
     ended.refused_with("cannot listen on 192.0.2.1");
 }

@@ -1,4 +1,4 @@
-//! The plugin's one entry point: after `colm::register()` the host's own loading finds CoLM.
+//! After `colm::register()` the host's own loader loads CoLM checkpoints.
 
 use colm_testing::engine::load_with_host;
 use colm_testing::random_model;

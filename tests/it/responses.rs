@@ -1,4 +1,4 @@
-//! `POST /v1/responses`, called in this process.
+//! `POST /v1/responses`, called through the router.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ const QUESTION: &str = "Sort 93 3 71 18.";
 const ANSWER: &str = "3 18 71 93";
 const LOGPROBS: &str = "message.output_text.logprobs";
 
-/// The routes of an engine.
+/// The router of an engine.
 struct Server(Router);
 
 impl Server {
@@ -44,14 +44,14 @@ impl Server {
         serde_json::from_str(&answer).unwrap()
     }
 
-    /// The greedy answer to `input` with the fields of `asked`.
-    async fn answer(&self, input: Value, asked: Value) -> Value {
-        self.post(RESPONSES, &question(input, asked)).await
+    /// The greedy answer to `input` with the fields of `fields`.
+    async fn answer(&self, input: Value, fields: Value) -> Value {
+        self.post(RESPONSES, &question(input, fields)).await
     }
 
     /// The events of the same answer, streamed.
-    async fn events(&self, input: Value, asked: Value) -> Vec<Value> {
-        let body = with(question(input, asked), |body| body["stream"] = json!(true));
+    async fn events(&self, input: Value, fields: Value) -> Vec<Value> {
+        let body = with(question(input, fields), |body| body["stream"] = json!(true));
         let (status, events) = self.send(Method::POST, RESPONSES, &body).await;
         assert_eq!(status, StatusCode::OK, "{body} got {events}");
         let events = events.trim_end().split("\n\n").enumerate().map(|(index, event)| {
@@ -65,10 +65,10 @@ impl Server {
     }
 }
 
-/// A greedy request with the fields of `asked`.
-fn question(input: Value, asked: Value) -> Value {
+/// A greedy request with the fields of `fields`.
+fn question(input: Value, fields: Value) -> Value {
     with(json!({"input": input, "temperature": 0}), |request| {
-        request.as_object_mut().unwrap().extend(asked.as_object().unwrap().clone());
+        request.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     })
 }
 
@@ -86,7 +86,7 @@ fn text(answer: &Value) -> &str {
     answer["output"][0]["content"][0]["text"].as_str().unwrap()
 }
 
-/// `answer` without what differs from one answer to the next.
+/// `answer` without ids and times, which differ between answers.
 fn without_ids(answer: &Value) -> Value {
     with(answer.clone(), |answer| {
         for field in ["id", "created_at", "usage"] {
@@ -99,7 +99,7 @@ fn without_ids(answer: &Value) -> Value {
     })
 }
 
-/// What the events of this type have in this field, joined.
+/// The values of a field in all events of a type, joined.
 fn joined(events: &[Value], kind: &str, field: &str) -> String {
     let events = events.iter().filter(|event| event["type"] == kind);
     events.map(|event| event[field].as_str().unwrap()).collect()
@@ -127,18 +127,18 @@ async fn a_text_is_answered_at_any_chain_count() {
     let [input, output, total] = ["input_tokens", "output_tokens", "total_tokens"]
         .map(|field| usage[field].as_u64().unwrap());
     assert!(input > 0 && output > 0 && total == input + output, "{usage}");
-    for asked in [json!({"chains": 2}), json!({"model": "tiny-colm-air@2"})] {
-        let answer = server.answer(json!(QUESTION), asked).await;
+    for fields in [json!({"chains": 2}), json!({"model": "tiny-colm-air@2"})] {
+        let answer = server.answer(json!(QUESTION), fields).await;
         assert_eq!(answer["model"], "tiny-colm-air@2");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_is_the_answer_in_pieces() {
+async fn a_stream_has_the_text_of_the_answer() {
     let server = Server::start().await;
-    let asked = json!({"include": [LOGPROBS], "top_logprobs": 2});
-    let answer = server.answer(json!(QUESTION), asked.clone()).await;
-    let events = server.events(json!(QUESTION), asked).await;
+    let fields = json!({"include": [LOGPROBS], "top_logprobs": 2});
+    let answer = server.answer(json!(QUESTION), fields.clone()).await;
+    let events = server.events(json!(QUESTION), fields).await;
     assert_eq!(joined(&events, "response.output_text.delta", "delta"), ANSWER);
     let deltas = events.iter().filter(|event| event["type"] == "response.output_text.delta");
     assert!(deltas.clone().count() > 2);
@@ -157,7 +157,7 @@ async fn a_stream_is_the_answer_in_pieces() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_conversation_is_the_chats() {
+async fn a_conversation_is_answered_as_in_chat() {
     let server = Server::start().await;
     let tool = |tools: Value| {
         with(json!({"type": "function"}), |tool| {
@@ -175,8 +175,8 @@ async fn a_conversation_is_the_chats() {
         {"type": "function_call", "call_id": "c", "name": "add", "arguments": arguments},
         {"type": "function_call_output", "call_id": "c", "output": "85"},
     ]);
-    let asked = json!({"instructions": "be brief", "tools": tools(), "max_output_tokens": 20});
-    let answer = server.answer(input, asked).await;
+    let fields = json!({"instructions": "be brief", "tools": tools(), "max_output_tokens": 20});
+    let answer = server.answer(input, fields).await;
     let function = json!({"name": "add", "arguments": arguments});
     let chat = json!({
         "messages": [
@@ -195,11 +195,11 @@ async fn a_conversation_is_the_chats() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_forced_call_is_an_item() {
+async fn a_forced_tool_call_is_an_output_item() {
     let server = Server::start().await;
     for choice in [json!("required"), json!({"type": "function", "name": "add"})] {
-        let asked = json!({"tools": tools(), "tool_choice": choice});
-        let answer = server.answer(json!("What is 27 + 58?"), asked.clone()).await;
+        let fields = json!({"tools": tools(), "tool_choice": choice});
+        let answer = server.answer(json!("What is 27 + 58?"), fields.clone()).await;
         assert_eq!(answer["output"].as_array().unwrap().len(), 1);
         let call = &answer["output"][0];
         assert_eq!((&call["type"], &call["name"]), (&json!("function_call"), &json!("add")));
@@ -208,43 +208,43 @@ async fn a_forced_call_is_an_item() {
         let read: Value = serde_json::from_str(arguments).unwrap();
         assert!(read["a"].is_u64() && read["b"].is_u64(), "{arguments}");
 
-        let events = server.events(json!("What is 27 + 58?"), asked).await;
+        let events = server.events(json!("What is 27 + 58?"), fields).await;
         assert_eq!(joined(&events, "response.function_call_arguments.delta", "delta"), arguments);
         let last = events.last().unwrap();
         assert_eq!(without_ids(&last["response"]), without_ids(&answer));
     }
 }
 
-/// With ids, statuses and log-probabilities.
+/// The items are sent back with ids, statuses and log-probabilities.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_may_be_sent_back_as_it_is() {
+async fn output_items_are_accepted_as_input() {
     let server = Server::start().await;
     let first = json!({"role": "user", "content": QUESTION});
-    let asked = json!({"include": [LOGPROBS]});
-    let answer = server.answer(json!([first]), asked).await;
+    let fields = json!({"include": [LOGPROBS]});
+    let answer = server.answer(json!([first]), fields).await;
     let next = json!({"role": "user", "content": "What is 27 + 58?"});
     let answer = server.answer(json!([first, answer["output"][0], next]), json!({})).await;
     assert_eq!(text(&answer), "85");
-    let asked = json!({"tools": tools(), "tool_choice": "required"});
-    let answer = server.answer(json!([next]), asked).await;
+    let fields = json!({"tools": tools(), "tool_choice": "required"});
+    let answer = server.answer(json!([next]), fields).await;
     server.answer(json!([next, answer["output"][0]]), json!({"max_output_tokens": 4})).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_is_cut_is_incomplete() {
+async fn a_cut_answer_is_incomplete() {
     let server = Server::start().await;
-    let asked = json!({"max_output_tokens": 3});
-    let answer = server.answer(json!(QUESTION), asked.clone()).await;
+    let fields = json!({"max_output_tokens": 3});
+    let answer = server.answer(json!(QUESTION), fields.clone()).await;
     assert_eq!(answer["status"], "incomplete");
     assert_eq!(answer["incomplete_details"], json!({"reason": "max_output_tokens"}));
     assert_eq!(answer["output"][0]["status"], "incomplete");
     assert!(ANSWER.starts_with(text(&answer)));
-    let events = server.events(json!(QUESTION), asked).await;
+    let events = server.events(json!(QUESTION), fields).await;
     let last = events.last().unwrap();
     assert_eq!(last["type"], "response.incomplete");
     assert_eq!(without_ids(&last["response"]), without_ids(&answer));
-    let asked = json!({"max_output_tokens": 12, "tools": tools(), "tool_choice": "required"});
-    let answer = server.answer(json!(QUESTION), asked).await;
+    let fields = json!({"max_output_tokens": 12, "tools": tools(), "tool_choice": "required"});
+    let answer = server.answer(json!(QUESTION), fields).await;
     assert_eq!(
         (&answer["status"], &answer["output"][0]["status"]),
         (&json!("incomplete"), &json!("incomplete"))
@@ -252,7 +252,7 @@ async fn an_answer_that_is_cut_is_incomplete() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_text_has_the_form_asked_for() {
+async fn a_text_follows_the_requested_format() {
     let server = Server::start().await;
     let schema = json!({
         "type": "object", "properties": {"n": {"type": "integer", "minimum": 1, "maximum": 9}},
@@ -271,9 +271,9 @@ async fn a_text_has_the_form_asked_for() {
     assert_eq!((text(&answer), &answer["status"]), ("3 18 ", &json!("completed")));
 }
 
-/// Streamed or not, before anything is answered.
+/// The error comes before any part of an answer, streamed or not.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_needs_state_is_refused_by_name() {
+async fn fields_that_need_server_state_fail_with_their_name() {
     let server = Server::start().await;
     for (field, value) in [
         ("store", json!(true)),
@@ -284,8 +284,8 @@ async fn what_needs_state_is_refused_by_name() {
         ("max_tool_calls", json!(1)),
     ] {
         for stream in [false, true] {
-            let asked = with(json!({"stream": stream}), |asked| asked[field] = value.clone());
-            let body = question(json!(QUESTION), asked);
+            let fields = with(json!({"stream": stream}), |fields| fields[field] = value.clone());
+            let body = question(json!(QUESTION), fields);
             let (status, answer) = server.send(Method::POST, RESPONSES, &body).await;
             assert_eq!(status, StatusCode::BAD_REQUEST, "{body} got {answer}");
             let answer: Value = serde_json::from_str(&answer).unwrap();

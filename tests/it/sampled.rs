@@ -1,4 +1,4 @@
-//! Seeds, log-probabilities and stop strings: what a request says of its tokens.
+//! Seeds, log-probabilities and stop strings.
 
 use std::path::Path;
 
@@ -22,13 +22,13 @@ fn warm(seed: Option<u64>) -> Request {
     request
 }
 
-/// The text of the whole answer.
+/// The text of an answer.
 async fn text(engine: &Engine, request: Request) -> String {
     engine.answer(request).await.unwrap().text
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_equal_seed_gives_an_equal_answer_alone_in_a_batch_and_with_drafts() {
+async fn equal_seeds_give_equal_answers_alone_in_a_batch_and_with_drafts() {
     for model in ["tiny-colm-air", "tiny-colm"] {
         let (plain, drafting) = (started(model, 0).await, started(model, 4).await);
         let mut alone = Vec::new();
@@ -45,7 +45,7 @@ async fn an_equal_seed_gives_an_equal_answer_alone_in_a_batch_and_with_drafts() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_seed_answers_differ_also_after_a_restart() {
+async fn answers_without_a_seed_differ_even_after_a_restart() {
     let mut answers = Vec::new();
     for _ in 0..2 {
         let engine = started("tiny-colm-air", 0).await;
@@ -57,9 +57,9 @@ async fn without_a_seed_answers_differ_also_after_a_restart() {
     assert!(different.len() > 5, "{answers:?}");
 }
 
-/// Of the model's own logits, whatever temperature, penalties and grammar make of them.
+/// Log-probabilities are those of the model's logits, before temperature, penalties and grammar.
 #[tokio::test(flavor = "multi_thread")]
-async fn logprobs_are_of_the_softmax_of_the_models_logits() {
+async fn logprobs_are_the_log_softmax_of_the_logits() {
     let engine = started("tiny-colm-air", 0).await;
     let rendered = "<|user|>Sort 93 3 71 18.<|end|><|assistant|>";
     let mut tokens = engine.tokenize(rendered).await.unwrap();
@@ -79,6 +79,7 @@ async fn logprobs_are_of_the_softmax_of_the_models_logits() {
         assert!((found.logprob - logprob(token.id)).abs() < 1e-6, "token {index}");
         let mut ids: Vec<u32> = (0..row.len() as u32).collect();
         ids.sort_by(|&a, &b| row[b as usize].total_cmp(&row[a as usize]));
+        assert_eq!(found.top.len(), 3);
         for (&(id, found), &expected) in found.top.iter().zip(&ids) {
             assert_eq!(id, expected);
             assert!((found - logprob(id)).abs() < 1e-6);
@@ -86,9 +87,9 @@ async fn logprobs_are_of_the_softmax_of_the_models_logits() {
     }
 }
 
-/// The sum over a prompt is that of its logits, and nothing of it is left in the prefix cache.
+/// The score of a prompt is that of its logits, and the prefix cache is neither used nor filled.
 #[tokio::test(flavor = "multi_thread")]
-async fn scores_are_those_of_the_logits_and_pass_the_prefix_cache_by() {
+async fn scores_equal_the_logits_and_bypass_the_prefix_cache() {
     for model in ["tiny-colm-air", "tiny-colm"] {
         let engine = started(model, 0).await;
         let tokens: Vec<u32> = (0..300).map(|at| (at * 37 + 11) % 700).collect();
@@ -104,7 +105,7 @@ async fn scores_are_those_of_the_logits_and_pass_the_prefix_cache_by() {
             }
         }
         assert_eq!(engine.counts().reused, 0);
-        // Beside others, whose prompts are in the same steps.
+        // Concurrently with requests whose prompts are in the same steps.
         let alone = engine.score(tokens.clone(), chain_count(3)).await.unwrap();
         let others = join_all((0..8).map(|at| engine.answer(chat(&format!("What is 1{at} + 5?")))));
         let scoring = join_all((0..4).map(|_| engine.score(tokens.clone(), chain_count(3))));
@@ -113,9 +114,9 @@ async fn scores_are_those_of_the_logits_and_pass_the_prefix_cache_by() {
     }
 }
 
-/// Against the answer without stops, cut by hand.
+/// Compared with the answer without stop strings, cut in the test.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_ends_before_the_earliest_stop() {
+async fn an_answer_ends_before_the_first_stop_string() {
     let engine = started("tiny-colm-air", 0).await;
     let question = "Reverse: blue fox river";
     let whole = text(&engine, chat(question)).await;
@@ -140,9 +141,9 @@ async fn an_answer_ends_before_the_earliest_stop() {
     }
 }
 
-/// A stop that comes with the last token allowed is a stop.
+/// A stop string that is completed by the last allowed token has the finish reason `stop`.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_at_the_last_token_is_a_stop() {
+async fn a_stop_string_at_the_last_token_is_a_stop() {
     let engine = started("tiny-colm-air", 0).await;
     let request = chat("Sort 93 3 71 18.").stop(["18"]);
     let answer = engine.answer(request.clone().max_tokens(4)).await.unwrap();
@@ -152,14 +153,14 @@ async fn a_stop_at_the_last_token_is_a_stop() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_tokens_are_no_tokens() {
+async fn max_tokens_of_zero_generates_nothing() {
     let engine = started("tiny-colm-air", 0).await;
     let answer = engine.answer(chat("Sort 93 3 71 18.").max_tokens(0)).await.unwrap();
     assert_eq!((answer.text.as_str(), answer.usage.completion_tokens), ("", 0));
     assert_eq!(answer.finish_reason, FinishReason::Length);
 }
 
-/// A minimum share of the likeliest token's probability holds without a nucleus as well.
+/// `min_p` applies without `top_p` too.
 #[tokio::test(flavor = "multi_thread")]
 async fn min_p_holds_without_top_p() {
     let engine = started("tiny-colm-air", 0).await;

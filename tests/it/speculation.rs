@@ -1,4 +1,4 @@
-//! Self-speculation: the same answers, token by token, as without drafts.
+//! Self-speculation gives the same tokens as decoding without drafts.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ fn question(text: &str) -> Request {
     Request::chat(vec![Message::user(text)]).max_tokens(60)
 }
 
-/// The shipped models on questions that their first chain answers right, wrong and in part.
+/// Questions that the first chain of the shipped models answers correctly, wrongly and in part.
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_the_same_and_drafts_are_accepted() {
     for model in ["tiny-colm-air", "tiny-colm"] {
@@ -34,8 +34,8 @@ async fn answers_are_the_same_and_drafts_are_accepted() {
     }
 }
 
-/// The engine samples from the same logits: with the same random numbers come the same tokens, and drafts that
-/// are not what was sampled are dropped.
+/// The engine samples from the same logits with the same random numbers, so it gets the same tokens, and rejects drafts
+/// that differ from them.
 #[tokio::test(flavor = "multi_thread")]
 async fn sampled_answers_are_the_same() {
     let (plain, drafting) =
@@ -52,9 +52,9 @@ async fn sampled_answers_are_the_same() {
     assert!(counts.accepted > 0 && counts.accepted < counts.drafted, "{counts:?}");
 }
 
-/// What is cached of a conversation that was answered with drafts serves the next turn.
+/// The cache of a turn that was answered with drafts is reused in the next turn.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_conversation_goes_on_from_what_drafts_have_cached() {
+async fn the_cache_after_drafts_is_reused_in_the_next_turn() {
     let drafting = with_drafts("tiny-colm-air", 6).await;
     let mut messages = Vec::new();
     for (turn, text) in [
@@ -80,9 +80,9 @@ async fn a_conversation_goes_on_from_what_drafts_have_cached() {
     assert!(drafting.counts().accepted > 0);
 }
 
-/// With one chain there is nothing to check.
+/// At one chain there is no smaller model to draft with.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_chain_alone_drafts_nothing() {
+async fn one_chain_has_no_drafts() {
     let drafting = with_drafts("tiny-colm-air", 6).await;
     drafting.answer(question("Sort 93 3 71 18.").chains(chain_count(1))).await.unwrap();
     assert_eq!(drafting.counts().drafted, 0);

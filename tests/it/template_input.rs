@@ -1,4 +1,4 @@
-//! What chat templates see of a request: what was sent, in its order, as transformers would pass it on.
+//! Chat templates see the fields of a request as it was sent, in the same order, as in transformers.
 
 use axum::body::{to_bytes, Body};
 use axum::http::{header, Method, Request, StatusCode};
@@ -10,7 +10,7 @@ use tower::ServiceExt;
 
 use crate::folders::Folder;
 
-/// A model whose template refuses every conversation, with `shown` in the message.
+/// A server whose chat template fails for every conversation, with `shown` in the message.
 async fn server(shown: &str) -> Router {
     let template = format!("{{{{ raise_exception({shown}) }}}}");
     let folder = Folder::new().with_template(&template);
@@ -18,7 +18,7 @@ async fn server(shown: &str) -> Router {
     colm::serve::router(&engine, ServeOptions::default()).unwrap()
 }
 
-/// What the template shows of the request `body`.
+/// The template's message for the request `body`.
 async fn shown(router: &Router, path: &str, body: &str) -> String {
     let request = Request::builder().method(Method::POST).uri(path);
     let request = request.header(header::CONTENT_TYPE, "application/json");
@@ -36,7 +36,7 @@ const CHAT: &str = "/v1/chat/completions";
 const RESPONSES: &str = "/v1/responses";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tools_are_shown_as_they_are_sent() {
+async fn templates_see_tools_as_they_were_sent() {
     let router = server("tools|tojson").await;
     let tools = r#"[{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {"z": {"type": "string", "description": "it's <b> & é"}, "a": {"type": "number", "default": 1.0}}, "required": ["z"]}}}]"#;
     let body = format!(r#"{{"messages": [{{"role": "user", "content": "x"}}], "tools": {tools}}}"#);
@@ -49,7 +49,7 @@ async fn tools_are_shown_as_they_are_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_that_are_replayed_come_once_with_their_arguments_as_an_object() {
+async fn templates_see_earlier_tool_calls_once_with_arguments_as_objects() {
     let router = server("messages|tojson").await;
     let body = r#"{"messages": [
         {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
@@ -82,9 +82,9 @@ async fn calls_that_are_replayed_come_once_with_their_arguments_as_an_object() {
     assert_eq!(shown(&router, RESPONSES, body).await, expected);
 }
 
-/// Nothing that the request does not say is defined.
+/// Variables that the request does not set are undefined.
 #[tokio::test(flavor = "multi_thread")]
-async fn variables_are_those_of_the_request() {
+async fn templates_see_the_variables_of_the_request() {
     let router = server(
         "[enable_thinking|default('none'), reasoning_effort|default('none'), own|default('none'), \
          bos_token|default('none'), eos_token]|tojson",
@@ -112,9 +112,9 @@ async fn variables_are_those_of_the_request() {
     assert!(refused.contains("enable_thinking is given twice"), "{refused}");
 }
 
-/// A template gets parts if it renders them, else their texts.
+/// Templates that render content parts get them; others get the text of the parts.
 #[tokio::test(flavor = "multi_thread")]
-async fn parts_are_shown_to_templates_that_know_them() {
+async fn templates_that_render_parts_get_them() {
     let shows_parts = "{%- for part in messages[0].content if part.text is defined -%}[{{ part.text }}]{%- endfor -%}";
     let folder = Folder::new().with_template(&format!(
         "{shows_parts}{{%- if messages[0].content is not string -%}}{{{{ raise_exception(messages|tojson) }}}}{{%- endif -%}}-"
@@ -122,7 +122,7 @@ async fn parts_are_shown_to_templates_that_know_them() {
     let engine = engine(&options(&folder.path(""))).await;
     let router = colm::serve::router(&engine, ServeOptions::default()).unwrap();
     let body = r#"{"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}]}"#;
-    // A template that refuses the parts it is tried with gets texts.
+    // A template that fails when it is probed with content parts gets text.
     let answer = shown_or_answered(&router, body).await;
     assert!(answer.contains("chat.completion") && !answer.contains("error"), "{answer}");
     let folder = Folder::new().with_template(&format!("{shows_parts}<|assistant|>"));

@@ -1,4 +1,4 @@
-//! Tokenizers that would panic, or make much of little, are refused by file and field.
+//! Tokenizers that would panic, or expand text excessively, fail with an error that names file and field.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ fn tokenizer(change: impl FnOnce(&mut Value)) -> Folder {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_makes_much_of_little_is_refused() {
+async fn tokenizers_that_expand_text_excessively_fail() {
     let replace =
         json!({"type": "Replace", "pattern": {"String": "a"}, "content": "a".repeat(100)});
     let many = vec![replace; 6];
@@ -29,15 +29,15 @@ async fn what_makes_much_of_little_is_refused() {
     folder.refused(&["lm_head", "[768, 64]", "2147483647"]).await;
 }
 
-/// Grammars cannot hold such tokens; texts can.
+/// Grammars do not support such tokens; text does.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_of_2000_bytes_is_taken() {
+async fn a_token_of_2000_bytes_loads() {
     let folder = tokenizer(|json| json["model"]["vocab"]["a".repeat(2000)] = json!(768));
     assert_eq!(folder.answer().await, ANSWER);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_every_text_needs_must_be_there() {
+async fn tokens_that_every_text_needs_must_exist() {
     let template = json!({
         "type": "TemplateProcessing",
         "single": [{"SpecialToken": {"id": "<nope>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
@@ -49,7 +49,7 @@ async fn what_every_text_needs_must_be_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_text_that_the_tokenizer_panics_on_is_an_error_of_its_request() {
+async fn a_panic_of_the_tokenizer_fails_its_request_only() {
     let split = json!({
         "type": "Split", "pattern": {"Regex": "(a+)+b"}, "behavior": "Isolated", "invert": false,
     });
@@ -62,9 +62,9 @@ async fn a_text_that_the_tokenizer_panics_on_is_an_error_of_its_request() {
     engine.answer(text("a".into())).await.unwrap();
 }
 
-/// Speech models add 65,536 tokens and more.
+/// Speech models have 65,536 added tokens and more.
 #[tokio::test(flavor = "multi_thread")]
-async fn many_added_tokens_are_taken() {
+async fn many_added_tokens_load() {
     const COUNT: usize = 20_000;
     let token = |id: usize| json!({"content": format!("<|{id}|>"), "special": true});
     let folder = Folder::new().with(TOKENIZER_CONFIG, |json| {
@@ -75,7 +75,7 @@ async fn many_added_tokens_are_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn templates_that_cannot_be_chosen_are_not_checked() {
+async fn unused_templates_are_not_checked() {
     let folder = Folder::new().with(TOKENIZER_CONFIG, |json| {
         json["chat_template"] = json!({"default": TEMPLATE, "rag": "{{"});
     });
@@ -83,7 +83,7 @@ async fn templates_that_cannot_be_chosen_are_not_checked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn special_tokens_in_a_text_are_text_if_the_tokenizer_splits_them() {
+async fn special_tokens_that_the_tokenizer_splits_are_text() {
     let tokens = |folder: Folder| async move {
         let path = folder.path("");
         let engine = engine(&options(Path::new(&path))).await;

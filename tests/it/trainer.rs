@@ -1,22 +1,25 @@
-//! The engine against the trainer's model: plain, dense, masked, without a cache. And the shipped model
-//! against what the README says of it.
+//! The engine against the trainer's models: logits of the dense masked model, and answers of the shipped model.
 
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use colm::{Message, Request};
 use colm_testing::engine::{engine, options};
+use colm_testing::folders;
 use colm_testing::random_model::{self, token_ids, with};
-use colm_train::evaluate::held_out;
+use colm_train::chain_model::ChainModel;
+use colm_train::evaluate::{evaluate, held_out};
 use colm_train::save;
+use colm_train::tokenizer::ChatTokenizer;
+use colm_train::weights::Weights;
 use futures::future::join_all;
 use serde_json::json;
 
 fn shipped() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-colm-air")
+    folders::shipped("tiny-colm-air").into()
 }
 
-async fn equals_the_trainers_model(folder: &Path, tokens: Vec<u32>, bound: f32) {
+async fn assert_equals_the_dense_model(folder: &Path, tokens: Vec<u32>, bound: f32) {
     let reference = save::load(folder).unwrap();
     let input = Tensor::new(tokens.as_slice(), &Device::Cpu).unwrap().unsqueeze(0).unwrap();
     let hidden = reference.forward(&input).unwrap();
@@ -32,7 +35,7 @@ async fn equals_the_trainers_model(folder: &Path, tokens: Vec<u32>, bound: f32) 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn random_models_equal_the_trainers() {
+async fn random_models_equal_the_dense_model() {
     let tokens = token_ids(60);
     let unequal = |config| {
         with(config, |json| {
@@ -42,23 +45,29 @@ async fn random_models_equal_the_trainers() {
     };
     for config in [random_model::air(), random_model::colm(), unequal(random_model::air())] {
         let folder = random_model::folder(&config);
-        equals_the_trainers_model(&folder.path().join("model"), tokens.clone(), 1e-4).await;
+        assert_equals_the_dense_model(&folder.path().join("model"), tokens.clone(), 1e-4).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_shipped_model_equals_the_trainers() {
+async fn the_shipped_model_equals_the_dense_model() {
     let engine = engine(&options(&shipped())).await;
     let tokens = engine.tokenize("<|user|>\nSort 93 3 71 18.<|end|>\n<|assistant|>\n").await;
-    equals_the_trainers_model(&shipped(), tokens.unwrap(), 2e-3).await;
+    assert_equals_the_dense_model(&shipped(), tokens.unwrap(), 2e-3).await;
 }
 
-/// Held-out questions, through the chat template and the engine's own decoding.
+/// Held-out questions through the chat template and the engine's greedy decoding: the share of exact answers is that of
+/// the trainer's evaluation. (`examples/train/tests/it/shipped.rs` compares the evaluation with the figures in the README.)
 #[tokio::test(flavor = "multi_thread")]
-async fn the_shipped_model_is_as_good_as_the_readme_says() {
+async fn the_engine_answers_as_well_as_the_trainer_evaluates() {
     let engine = engine(&options(&shipped()).kv_cache_mib(64)).await;
     let questions = held_out(11, 40);
-    let mut shares = Vec::new();
+    assert!(questions.len() > 700, "{}", questions.len());
+    let (weights, _) = Weights::read(&shipped()).unwrap();
+    let reference = ChainModel::new(&weights.config, &weights.blocks).unwrap();
+    let chat = ChatTokenizer::load(&shipped()).unwrap();
+    let evaluation = evaluate(&reference, &chat, &questions, 2).unwrap();
+    let expected = |k: usize| evaluation.tasks.values().map(|score| score.correct[k - 1]).sum();
     for k in engine.chain_counts() {
         let answers = join_all(questions.iter().map(|question| {
             let messages = vec![Message::user(&question.prompt)];
@@ -67,9 +76,8 @@ async fn the_shipped_model_is_as_good_as_the_readme_says() {
         let answers = answers.await.into_iter().zip(&questions);
         let right =
             answers.filter(|(answer, question)| answer.as_ref().unwrap().text == question.answer);
-        shares.push(right.count() as f64 / questions.len() as f64);
+        let (right, expected): (usize, usize) = (right.count(), expected(k.get()));
+        // Rounding may change the choice between two tokens of nearly equal logits.
+        assert!(right.abs_diff(expected) <= 2, "k = {k}: {right} right answers, not {expected}");
     }
-    println!("exact answers to {} held-out questions: {shares:.3?}", questions.len());
-    assert!(shares[3] >= 0.8, "{shares:?}");
-    assert!(shares[3] - shares[0] >= 0.15, "{shares:?}");
 }

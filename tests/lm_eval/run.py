@@ -1,7 +1,7 @@
-"""lm-evaluation-harness against `colm serve`: loglikelihood tasks over the completions endpoint.
+"""lm-evaluation-harness with `colm serve`: loglikelihood tasks over the completions endpoint.
 
-A multiple-choice task of sums, which the shipped model knows, and a perplexity task, whose figure must be that
-of `colm perplexity`. COLM_BIN is the program (default: target/debug/colm). Nothing is fetched.
+One task is multiple choice on sums, which the shipped model was trained on. The other scores a text, and must agree
+with `colm perplexity`. COLM_BIN is the program (default: target/debug/colm). Nothing is downloaded.
 """
 
 import json
@@ -82,7 +82,7 @@ def evaluated(folder, url, k):
 
 
 def by_perplexity(folder, k):
-    """The log-likelihood of the whole text but its first token, which is START."""
+    """The log-likelihood of the text after its first token, which is START."""
     text = folder / "text.txt"
     text.write_text(START + REST)
     command = [BIN, "perplexity", "-m", MODEL, "-f", text, "--chains", str(k), "--json"]

@@ -1,4 +1,4 @@
-"""`colm serve` as the `openai` package sees it.
+"""`colm serve` with the `openai` Python package.
 
 COLM_BIN is the program (default: target/debug/colm), COLM_MODEL the model folder
 (default: models/tiny-colm-air).
@@ -46,7 +46,7 @@ def wait_until_healthy(url, server, log, seconds=120):
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    """The address of a server of the model."""
+    """The address of a running server."""
     port = free_port()
     log = tmp_path_factory.mktemp("colm") / "serve.log"
     command = [BIN, "serve", "-m", MODEL, "-p", str(port)]
@@ -56,7 +56,7 @@ def server(tmp_path_factory):
         url = f"http://127.0.0.1:{port}"
         wait_until_healthy(url, process, log)
         yield url
-        # A good server ends in good order.
+        # SIGTERM must end the server with status 0.
         process.terminate()
         assert process.wait(timeout=30) == 0
     finally:
@@ -64,10 +64,10 @@ def server(tmp_path_factory):
         process.wait()
 
 
-def test_what_the_description_says_holds(server, tmp_path):
-    """Requests made from the OpenAPI document, valid and not: no failure, and answers as described."""
+def test_the_api_description_holds(server, tmp_path):
+    """Valid and invalid requests generated from the OpenAPI document get the documented responses and no server error."""
     program = [Path(sys.executable).with_name("schemathesis"), "run", f"{server}/api-doc/openapi.json"]
-    # A request of the right form may still be refused: a prompt too long, a grammar that no text matches.
+    # A request that matches the schema may still fail: a prompt too long, a grammar that no text matches.
     bounds = ["--exclude-checks", "positive_data_acceptance", "--max-examples", "40", "--seed", "1"]
     done = subprocess.run(
         [*program, *bounds, "--request-timeout", "10", "--no-color"],
@@ -84,9 +84,9 @@ def client(server):
     return openai.OpenAI(base_url=f"{server}/v1", api_key="none", max_retries=0, timeout=120)
 
 
-def greedy(client, model=NAME, **asked):
-    asked = {"messages": QUESTION, "max_tokens": 16, "temperature": 0, **asked}
-    return client.chat.completions.create(model=model, **asked)
+def greedy(client, model=NAME, **fields):
+    fields = {"messages": QUESTION, "max_tokens": 16, "temperature": 0, **fields}
+    return client.chat.completions.create(model=model, **fields)
 
 
 def text(answer):
@@ -119,16 +119,16 @@ def test_the_model_id_and_the_field_choose_the_same_chains(client, k):
     assert text(by_id) == text(by_field)
 
 
-def test_all_chains_answer_unless_asked(client):
+def test_all_chains_answer_by_default(client):
     answers = [greedy(client), greedy(client, "default"), greedy(client, f"{NAME}@{CHAINS}")]
     assert len({text(answer) for answer in answers}) == 1
     assert {answer.model for answer in answers} == {f"{NAME}@{CHAINS}"}
 
 
 @pytest.mark.parametrize("k", [1, CHAINS])
-def test_a_stream_is_the_answer_in_pieces(client, k):
-    asked = {"stream": True, "stream_options": {"include_usage": True}}
-    chunks = list(greedy(client, extra_body={"chains": k}, **asked))
+def test_a_stream_has_the_text_of_the_answer(client, k):
+    fields = {"stream": True, "stream_options": {"include_usage": True}}
+    chunks = list(greedy(client, extra_body={"chains": k}, **fields))
     assert len(chunks) > 1
     assert {chunk.model for chunk in chunks} == {f"{NAME}@{k}"}
     *pieces, last = chunks
@@ -139,13 +139,13 @@ def test_a_stream_is_the_answer_in_pieces(client, k):
 
 
 def test_completions(client):
-    asked = {"prompt": "a dog", "max_tokens": 8, "temperature": 0}
-    by_id = client.completions.create(model=f"{NAME}@1", **asked)
-    by_field = client.completions.create(model=NAME, extra_body={"chains": 1}, **asked)
+    fields = {"prompt": "a dog", "max_tokens": 8, "temperature": 0}
+    by_id = client.completions.create(model=f"{NAME}@1", **fields)
+    by_field = client.completions.create(model=NAME, extra_body={"chains": 1}, **fields)
     assert by_id.choices[0].text == by_field.choices[0].text
     assert by_id.model == by_field.model == f"{NAME}@1"
     assert 0 < by_id.usage.completion_tokens <= 8
-    pieces = client.completions.create(model=f"{NAME}@1", stream=True, **asked)
+    pieces = client.completions.create(model=f"{NAME}@1", stream=True, **fields)
     assert "".join(piece.choices[0].text for piece in pieces) == by_id.choices[0].text
 
 
@@ -160,7 +160,7 @@ def test_json_schema_output(client, k):
         },
         "required": ["animal", "legs", "tame"],
         "additionalProperties": False,
-        # A weak model would fill its answer with white space between the fields.
+        # A small model may fill its answer with white space between the fields.
         "x-guidance": {"whitespace_flexible": False},
     }
     response_format = {"type": "json_schema", "json_schema": {"name": "pet", "schema": schema}}
@@ -174,7 +174,7 @@ def test_json_schema_output(client, k):
 
 
 @pytest.mark.parametrize("chains", [0, CHAINS + 1, -1, 1.5, "1", True])
-def test_bad_chains_are_a_bad_request(client, chains):
+def test_invalid_chains_are_a_bad_request(client, chains):
     with pytest.raises(openai.BadRequestError) as refused:
         greedy(client, extra_body={"chains": chains})
     assert RANGE in refused.value.body["message"]
@@ -199,7 +199,7 @@ def test_a_model_that_is_not_served_is_not_found(client, model):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_prompt_beyond_the_context_is_refused(client, stream):
+def test_a_prompt_beyond_the_context_fails(client, stream):
     long = [{"role": "user", "content": "a dog and 1 cat. " * CONTEXT}]
     with pytest.raises(openai.BadRequestError) as refused:
         greedy(client, messages=long, stream=stream)
@@ -207,7 +207,7 @@ def test_a_prompt_beyond_the_context_is_refused(client, stream):
     assert refused.value.code == "context_length_exceeded"
 
 
-def test_wrong_types_are_refused(client):
+def test_wrong_types_fail(client):
     with pytest.raises(openai.BadRequestError) as refused:
         greedy(client, temperature="hot")
     assert "temperature" in refused.value.body["message"]
@@ -255,20 +255,20 @@ def test_a_forced_call(client):
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "fields",
     [{"store": True}, {"background": True}, {"previous_response_id": "resp_1"}],
 )
-def test_responses_are_not_kept(client, asked):
-    (field,) = asked
+def test_responses_are_not_kept(client, fields):
+    (field,) = fields
     with pytest.raises(openai.BadRequestError) as refused:
-        client.responses.create(model=NAME, input="hello", **asked)
+        client.responses.create(model=NAME, input="hello", **fields)
     assert refused.value.param == field
 
 
 def test_a_streamed_response(client):
-    asked = {"model": NAME, "input": "tell me a story of a dog", "temperature": 0, "max_output_tokens": 16}
-    whole = client.responses.create(**asked)
-    with client.responses.stream(**asked) as stream:
+    fields = {"model": NAME, "input": "tell me a story of a dog", "temperature": 0, "max_output_tokens": 16}
+    whole = client.responses.create(**fields)
+    with client.responses.stream(**fields) as stream:
         events = list(stream)
         final = stream.get_final_response()
     assert final.output_text == whole.output_text
@@ -278,6 +278,6 @@ def test_a_streamed_response(client):
     assert ids == {final.output[0].id}
     numbers = [event.sequence_number for event in events if hasattr(event, "sequence_number")]
     assert numbers == sorted(numbers)
-    cut = client.responses.create(**{**asked, "max_output_tokens": 2})
+    cut = client.responses.create(**{**fields, "max_output_tokens": 2})
     assert cut.status == "incomplete"
     assert cut.incomplete_details.reason == "max_output_tokens"

@@ -1,4 +1,4 @@
-//! The command line, and the training it asks for.
+//! The command line.
 
 use std::path::PathBuf;
 
@@ -8,13 +8,12 @@ use clap::{Parser, ValueEnum};
 use colm_checkpoint::{Architecture, ColmConfig, ConfigFile};
 use colm_train::data::{Mix, Task};
 use colm_train::recipe::{Loss, Recipe};
-use colm_train::tokenizer::Chat;
+use colm_train::tokenizer::ChatTokenizer;
 use colm_train::weights::Weights;
 
-/// Trains a CoLM, CoLM-Air or Llama on dialogues generated from a seed, and writes it as a checkpoint
-/// that `colm` serves.
+/// Trains a CoLM, CoLM-Air or Llama on dialogues generated from a seed, and writes a checkpoint for `colm`.
 ///
-/// What a flag does not say is as in the training of models/tiny-colm, about an hour on two cores. Examples:
+/// The defaults are those of models/tiny-colm, which trains in about an hour on two cores. Examples:
 ///
 ///   train --out tiny-colm
 ///   train --out llama --arch llama --hidden 64 --intermediate 160 --heads 2 --kv-heads 1
@@ -24,14 +23,14 @@ use colm_train::weights::Weights;
 #[derive(Parser)]
 #[command(name = "train", verbatim_doc_comment)]
 pub struct Arguments {
-    /// Where the checkpoint goes: a new folder.
+    /// The folder for the checkpoint, which must not exist.
     #[arg(long)]
     pub out: PathBuf,
-    /// Write to --out although it exists; weights there are replaced.
+    /// Write to --out even if it exists, and replace the weights in it.
     #[arg(long)]
     pub force: bool,
 
-    /// The kind of model. A llama is a CoLM of one chain.
+    /// The architecture. A llama is a CoLM of one chain.
     #[arg(long, value_enum, default_value_t = Kind::Colm, conflicts_with_all = ["config", "from"])]
     arch: Kind,
     /// The relative sizes of the chains [default: 1 for a llama, else 1,1,1,1]
@@ -52,23 +51,23 @@ pub struct Arguments {
     /// num_key_value_heads
     #[arg(long, default_value_t = 4, conflicts_with_all = ["config", "from"])]
     kv_heads: usize,
-    /// Learn a vocabulary of at most so many entries.
+    /// The largest vocabulary size of the tokenizer.
     #[arg(long, default_value_t = 768, conflicts_with_all = ["config", "from"])]
     vocab: usize,
-    /// A config.json that says all of this; its vocab_size bounds the vocabulary.
+    /// A config.json with these settings; its vocab_size is the largest vocabulary size.
     #[arg(long, value_name = "FILE", conflicts_with = "from")]
     config: Option<PathBuf>,
-    /// Start from this checkpoint, of either layout, and keep its tokenizer.
+    /// Start from this checkpoint, in either layout, and keep its tokenizer.
     #[arg(long, value_name = "DIR")]
     pub from: Option<PathBuf>,
-    /// Keep the first so many chains of --from as they are, bit for bit.
+    /// Freeze the first CHAINS chains of --from; they stay the same bit for bit.
     #[arg(long, value_name = "CHAINS", default_value_t = 0, requires = "from")]
     freeze: usize,
 
-    /// What is minimized: the weighted sum of the losses at every k, or the loss of the full model.
+    /// The objective: the weighted sum of the losses at every k, or the loss of the full model.
     #[arg(long, value_enum, default_value_t = LossName::Joint)]
     loss: LossName,
-    /// The proportions in which the losses at k = 1, 2, .. count [default: k]
+    /// The weights of the losses at k = 1, 2, .. [default: k]
     #[arg(long, value_name = "W1,W2,..", value_delimiter = ',')]
     loss_weights: Option<Vec<f64>>,
     /// Train on these tasks only.
@@ -78,47 +77,47 @@ pub struct Arguments {
     #[arg(long, value_name = "TASK,..", value_delimiter = ',', value_parser = task, conflicts_with = "tasks")]
     without_tasks: Option<Vec<Task>>,
 
-    /// Optimizer steps in all.
+    /// The total number of optimizer steps.
     #[arg(long, default_value_t = 9000)]
     steps: usize,
     /// Conversations per step.
     #[arg(long, default_value_t = 32)]
-    batch: usize,
-    /// Seeds weights, tokenizer and data.
+    batch_size: usize,
+    /// The seed of weights, tokenizer and data.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// The highest learning rate.
+    /// The peak learning rate.
     #[arg(long, default_value_t = 2e-3)]
-    rate: f64,
-    /// Steps over which the learning rate rises to it, before it falls to 0 as a cosine.
+    learning_rate: f64,
+    /// Steps of linear warm-up, after which the learning rate decays to 0 as a cosine.
     #[arg(long, default_value_t = 200)]
     warmup: usize,
-    /// AdamW's decay of matrices.
+    /// AdamW's weight decay of matrices.
     #[arg(long, default_value_t = 0.05)]
     weight_decay: f64,
-    /// The largest norm of all gradients together.
+    /// Clip gradients to this global norm.
     #[arg(long, default_value_t = 1.)]
-    clip: f64,
+    max_gradient_norm: f64,
 
     /// The dtype of the stored weights [default: that of --from, else f16]
     #[arg(long, value_enum)]
     dtype: Option<DtypeName>,
-    /// Where the state of an unfinished training is kept [default: OUT.state.safetensors]
+    /// The file for the state of an unfinished run [default: OUT.state.safetensors]
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
-    /// Go on from the state.
+    /// Continue from the saved state.
     #[arg(long)]
     pub resume: bool,
-    /// A CSV file for step, rate, gradient norm and the losses at every k.
+    /// A CSV file for step, learning rate, gradient norm and the losses at every k.
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
-    /// Steps between two saved states, each with a short evaluation.
+    /// Steps between saved states, each with a short evaluation.
     #[arg(long, default_value_t = 250)]
     pub every: usize,
-    /// Held-out prompts per task that the finished model is measured on.
+    /// Held-out prompts per task for the evaluation of the finished model.
     #[arg(long, default_value_t = 200)]
     pub held_out: usize,
-    /// Threads; the result does not depend on it [default: one per core]
+    /// The number of threads, which does not change the result [default: one per core]
     #[arg(long)]
     pub threads: Option<usize>,
 }
@@ -150,19 +149,19 @@ fn task(name: &str) -> Result<Task> {
     })
 }
 
-/// What there is before the first step.
+/// The inputs of a training run.
 pub struct Start {
     pub weights: Weights,
-    pub chat: Chat,
-    /// What the finished weights are stored as.
+    pub chat: ChatTokenizer,
+    /// The dtype of the stored weights.
     pub dtype: DType,
 }
 
-/// A vocabulary is learned from so many conversations.
+/// The number of conversations that the tokenizer is trained on.
 const TOKENIZER_CONVERSATIONS: usize = 50_000;
 
 impl Arguments {
-    /// Refuses what can be told to be wrong before any work, and gives the recipe.
+    /// The recipe. Fails for invalid settings before any work is done.
     pub fn recipe(&self, chains: usize) -> Result<Recipe> {
         let tasks = match (&self.tasks, &self.without_tasks) {
             (Some(tasks), _) => tasks.clone(),
@@ -176,28 +175,27 @@ impl Arguments {
             (LossName::Joint, None) => Loss::in_proportion_to_k(chains),
             (LossName::Last, None) => Loss::Last,
             (LossName::Last, Some(_)) => anyhow::bail!(
-                "--loss-weights with --loss last, which weighs the full model only; expected \
-                 --loss joint"
+                "--loss-weights with --loss last, which has no weights; expected --loss joint"
             ),
         };
         let recipe = Recipe {
             seed: self.seed,
             steps: self.steps,
-            batch: self.batch,
+            batch_size: self.batch_size,
             tasks,
             loss,
             frozen: self.freeze,
-            rate: self.rate,
+            learning_rate: self.learning_rate,
             warmup: self.warmup,
             weight_decay: self.weight_decay,
-            clip: self.clip,
+            max_gradient_norm: self.max_gradient_norm,
         };
         recipe.check(chains)?;
         ensure!(self.every > 0, "--every 0; expected at least 1 step between two states");
         Ok(recipe)
     }
 
-    /// Reads the checkpoint of --from, or learns a vocabulary and draws weights.
+    /// Reads the checkpoint of --from, or trains a tokenizer and initializes weights.
     pub fn start(&self) -> Result<Start> {
         ensure!(
             self.force || !self.out.exists(),
@@ -207,13 +205,14 @@ impl Arguments {
         if let Some(dir) = &self.from {
             ensure!(*dir != self.out, "--out is --from; expected another folder");
             let (weights, stored) = Weights::read(dir)?;
-            let chat = Chat::load(dir)?;
+            let chat = ChatTokenizer::load(dir)?;
             let dtype = self.dtype(stored);
             ensure!(
                 self.freeze == 0 || dtype == stored || dtype == DType::F32,
-                "--dtype would round the frozen chains, which {} has in {stored:?}; expected the \
-                 same dtype or f32",
-                dir.display()
+                "--dtype would round the frozen chains, which are {1:?} in {0}; expected the same \
+                 dtype or f32",
+                dir.display(),
+                stored
             );
             return Ok(Start { weights, chat, dtype });
         }
@@ -221,16 +220,16 @@ impl Arguments {
             Some(path) => ColmConfig::read(path)?.file,
             None => self.sizes()?,
         };
-        // Sizes that cannot be are refused before a vocabulary is learned.
+        // Check the sizes before the tokenizer is trained.
         ColmConfig::new(file.clone())?;
         let mix = Mix::of_vocabulary();
-        let chat = Chat::train(self.seed, TOKENIZER_CONVERSATIONS, file.vocab_size, mix)?;
+        let chat = ChatTokenizer::train(self.seed, TOKENIZER_CONVERSATIONS, file.vocab_size, mix)?;
         let config = ColmConfig::new(ConfigFile { vocab_size: chat.vocab_size(), ..file })?;
         let weights = Weights::random(&config, self.seed)?;
         Ok(Start { weights, chat, dtype: self.dtype(DType::F16) })
     }
 
-    /// The file of the state.
+    /// The file for the state.
     pub fn state(&self) -> PathBuf {
         self.state.clone().unwrap_or_else(|| self.out.with_extension("state.safetensors"))
     }

@@ -1,17 +1,17 @@
-//! The log of a training as CSV: a row per step.
+//! The training log: a CSV file with a row per step.
 
 use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use colm_train::train::Report;
+use colm_train::train::StepReport;
 
-/// An open log: step (from 0), learning rate, gradient norm before the clip, loss at every k.
+/// An open log. Columns: step (from 0), learning rate, gradient norm before clipping, loss at every k.
 pub struct Log(csv::Writer<File>);
 
 impl Log {
-    /// Opens the log at `path` for a training of `chains` chains that goes on at `step`: rows of
-    /// earlier steps stay, later ones are of steps that will be done again.
+    /// Opens the log at `path` for a run that starts at `step`. Rows of earlier steps are kept; later ones are dropped,
+    /// because those steps run again.
     pub fn open(path: &Path, chains: usize, step: usize) -> Result<Self> {
         let open = || -> Result<Self> {
             let mut kept = Vec::new();
@@ -25,7 +25,7 @@ impl Log {
             }
             let mut log = csv::Writer::from_path(path)?;
             let losses = (1..=chains).map(|k| format!("loss at k = {k}"));
-            let names = ["step", "rate", "gradient norm"].map(String::from);
+            let names = ["step", "learning rate", "gradient norm"].map(String::from);
             log.write_record(names.into_iter().chain(losses))?;
             kept.iter().try_for_each(|row| log.write_record(row))?;
             Ok(Self(log))
@@ -33,12 +33,13 @@ impl Log {
         open().with_context(|| format!("the log {}", path.display()))
     }
 
-    /// Adds the row of `step`.
-    pub fn add(&mut self, step: usize, report: &Report) -> Result<()> {
-        let numbers = [report.rate, report.gradient_norm].into_iter().chain(report.losses.clone());
+    /// Adds a row.
+    pub fn add(&mut self, step: usize, report: &StepReport) -> Result<()> {
+        let numbers =
+            [report.learning_rate, report.gradient_norm].into_iter().chain(report.losses.clone());
         let row = std::iter::once(step.to_string()).chain(numbers.map(|number| number.to_string()));
         self.0.write_record(row)?;
-        // A row at a time: a training is watched by its log.
+        // Flush every row, so that the log can be watched.
         Ok(self.0.flush()?)
     }
 }

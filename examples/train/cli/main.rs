@@ -30,7 +30,7 @@ fn main() -> Result<()> {
         None => std::thread::available_parallelism()?.get(),
     };
     if std::env::var_os("RAYON_NUM_THREADS").is_none() {
-        // Every thread has its own part of the batch; a matrix product is not split further.
+        // Threads work on separate micro-batches; matrix products run on one thread each.
         std::env::set_var("RAYON_NUM_THREADS", "1");
     }
     let Start { weights, chat, dtype } = arguments.start()?;
@@ -95,7 +95,7 @@ fn held_out(trainer: &Trainer, per_task: usize) -> Vec<Dialogue> {
     held_out_of(&trainer.recipe().tasks, trainer.recipe().seed, per_task)
 }
 
-/// Writes the checkpoint, and measures what was written: read back, weights rounded.
+/// Writes the checkpoint, evaluates the stored weights, and writes eval.json and the model card.
 fn finish(trainer: &Trainer, dtype: DType, arguments: &Arguments, threads: usize) -> Result<()> {
     let dir = &arguments.out;
     save::save(dir, &trainer.weights()?, dtype)?;

@@ -3,7 +3,7 @@
 use clap::Parser;
 use colm_train::data::Task;
 use colm_train::recipe::Loss;
-use colm_train::train::Report;
+use colm_train::train::StepReport;
 
 use crate::arguments::Arguments;
 use crate::log::Log;
@@ -25,17 +25,17 @@ fn refused(flags: &str, chains: usize) -> String {
 }
 
 #[test]
-fn the_defaults_are_the_recipe_of_the_model_that_ships() {
+fn the_defaults_are_the_recipe_of_tiny_colm() {
     let recipe = parse("").unwrap().recipe(4).unwrap();
-    assert_eq!((recipe.steps, recipe.batch, recipe.seed, recipe.frozen), (9000, 32, 0, 0));
-    assert_eq!((recipe.rate, recipe.warmup), (2e-3, 200));
-    assert_eq!((recipe.weight_decay, recipe.clip), (0.05, 1.));
+    assert_eq!((recipe.steps, recipe.batch_size, recipe.seed, recipe.frozen), (9000, 32, 0, 0));
+    assert_eq!((recipe.learning_rate, recipe.warmup), (2e-3, 200));
+    assert_eq!((recipe.weight_decay, recipe.max_gradient_norm), (0.05, 1.));
     assert_eq!(recipe.loss, Loss::Joint(vec![1., 2., 3., 4.]));
     assert_eq!(recipe.tasks, Task::SCORED);
 }
 
 #[test]
-fn flags_say_tasks_and_losses() {
+fn flags_set_tasks_and_loss() {
     let recipe = parse("--tasks weekday,look-up --loss last --freeze 3 --from x").unwrap();
     let recipe = recipe.recipe(4).unwrap();
     assert_eq!(recipe.tasks, [Task::Weekday, Task::Lookup]);
@@ -48,7 +48,7 @@ fn flags_say_tasks_and_losses() {
 }
 
 #[test]
-fn flags_that_cannot_be_are_refused_and_told_why() {
+fn invalid_flags_fail_with_the_reason() {
     for (flags, hint) in [
         ("--freeze 1", "--from"),
         ("--from a --arch llama", "--arch"),
@@ -74,7 +74,7 @@ fn flags_that_cannot_be_are_refused_and_told_why() {
 }
 
 #[test]
-fn an_existing_folder_is_replaced_only_if_asked() {
+fn an_existing_folder_is_replaced_with_force_only() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().to_str().unwrap();
     let arguments = Arguments::try_parse_from(["train", "--out", out]).unwrap();
@@ -83,10 +83,14 @@ fn an_existing_folder_is_replaced_only_if_asked() {
 }
 
 #[test]
-fn a_resumed_log_drops_the_steps_that_are_done_again() {
+fn a_resumed_log_drops_rows_of_repeated_steps() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log.csv");
-    let report = |loss| Report { losses: vec![loss, loss / 2.], gradient_norm: 0.5, rate: 0.25 };
+    let report = |loss| StepReport {
+        losses: vec![loss, loss / 2.],
+        gradient_norm: 0.5,
+        learning_rate: 0.25,
+    };
     let mut log = Log::open(&path, 2, 0).unwrap();
     (0..5).for_each(|step| log.add(step, &report(step as f64)).unwrap());
     drop(log);
@@ -94,7 +98,7 @@ fn a_resumed_log_drops_the_steps_that_are_done_again() {
     log.add(3, &report(7.)).unwrap();
     let text = std::fs::read_to_string(&path).unwrap();
     let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines[0], "step,rate,gradient norm,loss at k = 1,loss at k = 2");
+    assert_eq!(lines[0], "step,learning rate,gradient norm,loss at k = 1,loss at k = 2");
     assert_eq!(
         lines[1..],
         ["0,0.25,0.5,0,0", "1,0.25,0.5,1,0.5", "2,0.25,0.5,2,1", "3,0.25,0.5,7,3.5"]

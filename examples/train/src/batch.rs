@@ -1,4 +1,4 @@
-//! A batch: sequences side by side, and what is to be predicted of them.
+//! A batch of padded sequences and the answer tokens to predict in them.
 
 use anyhow::Result;
 use candle_core::{Device, Tensor};
@@ -6,24 +6,24 @@ use candle_core::{Device, Tensor};
 use crate::chain_model::ChainModel;
 use crate::tokenizer::Encoded;
 
-/// Sequences of similar length, padded to the longest.
+/// Sequences padded to the longest of them.
 pub struct Batch {
-    /// `[sequences, tokens]`, u32
+    /// Token ids `[sequences, tokens]`, u32.
     tokens: Tensor,
-    /// Rows of the flattened hidden states that predict an answer's token; u32.
+    /// Row indices into the flattened hidden states: those that predict a token of an answer; u32.
     rows: Tensor,
-    /// What each of these rows must predict; u32.
+    /// The token id that each of these rows must predict; u32.
     targets: Tensor,
 }
 
 impl Batch {
-    /// Pads with id 0: a later position changes nothing before it.
+    /// Pads with id 0, which has no effect on earlier positions because attention is causal.
     pub fn new(sequences: &[Encoded]) -> Result<Self> {
         let length = sequences.iter().map(|sequence| sequence.ids.len()).max().unwrap_or(0);
         let (mut tokens, mut rows, mut targets) = (vec![], vec![], vec![]);
         for (at, sequence) in sequences.iter().enumerate() {
             for next in 1..sequence.ids.len() {
-                if sequence.answer[next] {
+                if sequence.is_answer[next] {
                     rows.push((at * length + next - 1) as u32);
                     targets.push(sequence.ids[next]);
                 }
@@ -38,24 +38,24 @@ impl Batch {
         })
     }
 
-    /// The number of predicted tokens.
+    /// The number of tokens to predict.
     pub fn predicted(&self) -> usize {
         self.targets.elem_count()
     }
 
-    /// The number of tokens, padding included.
+    /// The number of tokens, including padding.
     pub fn tokens(&self) -> usize {
         self.tokens.elem_count()
     }
 
-    /// The logits of the models at 1, 2, .. n chains where an answer's token is predicted.
+    /// The logits at 1, 2, .. n chains of the rows that predict a token of an answer, each `[rows, vocab]`.
     pub fn logits(&self, model: &ChainModel) -> Result<Vec<Tensor>> {
         let z = model.forward(&self.tokens)?;
         let answers = z.iter().map(|z| z.index_select(&self.rows, 0));
         Ok(model.logits(&answers.collect::<Result<Vec<_>, _>>()?)?)
     }
 
-    /// The tokens that [`logits`](Self::logits) shall predict, u32.
+    /// The expected token id for each row of [`logits`](Self::logits), u32.
     pub fn targets(&self) -> &Tensor {
         &self.targets
     }

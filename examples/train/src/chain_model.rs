@@ -1,8 +1,8 @@
-//! The model that is trained: docs/spec.md#layers chain by chain, one tensor per block of the chain layout.
+//! The model that is trained: docs/spec.md#layers chain by chain, with one tensor per block of the chain layout.
 //!
-//! No block above the block diagonal exists, so none is computed. A block that is no variable is
-//! frozen: autograd keeps nothing of a chain whose blocks, and those of all chains before it, are
-//! frozen, and goes back through none of it.
+//! Blocks above the block diagonal do not exist and are not computed. A block that is not a variable is frozen. If all
+//! blocks of a chain and of the chains before it are frozen, autograd records nothing for that chain and skips it in the
+//! backward pass.
 
 use std::collections::HashMap;
 
@@ -10,14 +10,14 @@ use candle_core::{Device, Result, Tensor};
 use colm_checkpoint::{ColmConfig, Part, Projection};
 
 use crate::fused::{
-    Append, AttentionWeights, Linear, MergeHeads, RmsNorm, Rotation, SplitHeads, SwiGlu,
+    AttentionWeights, Concat, Linear, MergeHeads, RmsNorm, Rotation, SplitHeads, SwiGlu,
 };
 use crate::positions::Rope;
 
-/// The chains' tensors by their names in the chain layout (docs/spec.md#tensors), f32.
+/// The tensors of all chains by name in the chain layout (docs/spec.md#chain-layout), f32.
 pub type Blocks = HashMap<String, Tensor>;
 
-/// CoLM, CoLM-Air or, with one chain, a Llama. All chains are computed at all positions.
+/// A CoLM, a CoLM-Air or, with one chain, a Llama. Computes all chains at all positions.
 pub struct ChainModel {
     config: ColmConfig,
     /// E_i `[vocab, hidden_i]`
@@ -30,26 +30,27 @@ pub struct ChainModel {
 }
 
 impl ChainModel {
-    /// The model of the `blocks`; fails if one is missing.
+    /// Builds the model from `blocks`; fails if one is missing or has the wrong shape.
     pub fn new(config: &ColmConfig, blocks: &Blocks) -> Result<Self> {
-        let found = Found { config, blocks };
-        let embedding = found.chains_of(Part::Embedding)?;
-        let head = match config.file.tie_word_embeddings {
-            true => embedding.clone(),
-            false => found.chains_of(Part::Head)?,
+        let lookup = BlockLookup { config, blocks };
+        let embedding = lookup.blocks_of(Part::Embedding)?;
+        let head = if config.file.tie_word_embeddings {
+            embedding.clone()
+        } else {
+            lookup.blocks_of(Part::Head)?
         };
         let layers = 0..config.file.num_hidden_layers;
         Ok(Self {
             config: config.clone(),
             embedding,
-            layers: layers.map(|layer| Layer::new(&found, layer)).collect::<Result<_>>()?,
-            norm: ChainNorm::new(&found, Part::FinalNorm)?,
+            layers: layers.map(|layer| Layer::new(&lookup, layer)).collect::<Result<_>>()?,
+            norm: ChainNorm::new(&lookup, Part::FinalNorm)?,
             head,
             rope: Rope::new(config)?,
         })
     }
 
-    /// What the model was built from.
+    /// The config of the model.
     pub fn config(&self) -> &ColmConfig {
         &self.config
     }
@@ -72,8 +73,8 @@ impl ChainModel {
         self.norm.forward(&x)
     }
 
-    /// The logits of the models at 1, 2, .. n chains, each `[rows, vocab]`, from rows of
-    /// z_1 .. z_n: a running sum over the chains.
+    /// The logits at 1, 2, .. n chains, each `[rows, vocab]`, from z_1 .. z_n `[rows, hidden_i]`: a running sum over the
+    /// chains.
     pub fn logits(&self, z: &[Tensor]) -> Result<Vec<Tensor>> {
         let mut logits: Vec<Tensor> = Vec::with_capacity(z.len());
         for (z, head) in z.iter().zip(&self.head) {
@@ -87,15 +88,15 @@ impl ChainModel {
     }
 }
 
-/// Blocks and the config that names them.
-struct Found<'a> {
+/// Looks blocks up by the names in the config.
+struct BlockLookup<'a> {
     config: &'a ColmConfig,
     blocks: &'a Blocks,
 }
 
-impl Found<'_> {
-    /// The blocks of `part`, by chain; Air's keys and values have one.
-    fn chains_of(&self, part: Part) -> Result<Vec<Tensor>> {
+impl BlockLookup<'_> {
+    /// The blocks of `part` by chain. Air's key and value projections have one block.
+    fn blocks_of(&self, part: Part) -> Result<Vec<Tensor>> {
         let chains = 0..self.config.chains.count();
         let owned = chains.filter_map(|i| self.config.chain_tensor(part, i));
         owned
@@ -113,26 +114,26 @@ impl Found<'_> {
     }
 }
 
-/// What a layer must know of the batch.
+/// The number of sequences in the batch and the RoPE tables.
 struct Sequences {
     batch: usize,
     rotation: Rotation,
 }
 
-/// x_<=1 .. x_<=n: what each chain reads. Each is a copy, so that what is frozen stays apart from
-/// what is trained.
+/// The inputs x_<=1 .. x_<=n of the chains. Each is a copy, so that inputs from frozen chains stay outside the autograd
+/// graph of the trained ones.
 fn prefixes(x: &[Tensor]) -> Result<Vec<Tensor>> {
     let mut prefixes: Vec<Tensor> = Vec::with_capacity(x.len());
     for x in x {
         prefixes.push(match prefixes.last() {
-            Some(before) => before.apply_op2(x, Append)?,
+            Some(before) => before.apply_op2(x, Concat)?,
             None => x.clone(),
         });
     }
     Ok(prefixes)
 }
 
-/// Chain by chain x_i + y_i.
+/// x_i + y_i for every chain.
 fn add(x: &[Tensor], y: &[Tensor]) -> Result<Vec<Tensor>> {
     x.iter().zip(y).map(|(x, y)| x + y).collect()
 }
@@ -145,12 +146,12 @@ struct Layer {
 }
 
 impl Layer {
-    fn new(found: &Found, layer: usize) -> Result<Self> {
+    fn new(lookup: &BlockLookup, layer: usize) -> Result<Self> {
         Ok(Self {
-            input_norm: ChainNorm::new(found, Part::InputNorm { layer })?,
-            attention: Attention::new(found, layer)?,
-            post_attention_norm: ChainNorm::new(found, Part::PostAttentionNorm { layer })?,
-            mlp: Mlp::new(found, layer)?,
+            input_norm: ChainNorm::new(lookup, Part::InputNorm { layer })?,
+            attention: Attention::new(lookup, layer)?,
+            post_attention_norm: ChainNorm::new(lookup, Part::PostAttentionNorm { layer })?,
+            mlp: Mlp::new(lookup, layer)?,
         })
     }
 
@@ -164,21 +165,21 @@ impl Layer {
 struct ChainLinear {
     /// W_i `[out_i, in_<=i]`
     weights: Vec<Tensor>,
-    /// b_i `[out_i]`, or none at all.
+    /// b_i `[out_i]`; empty without biases.
     biases: Vec<Tensor>,
 }
 
 impl ChainLinear {
-    fn new(found: &Found, layer: usize, projection: Projection) -> Result<Self> {
-        let biases = match found.config.has_bias(projection) {
-            true => found.chains_of(Part::Bias { layer, projection })?,
-            false => Vec::new(),
+    fn new(lookup: &BlockLookup, layer: usize, projection: Projection) -> Result<Self> {
+        let biases = if lookup.config.has_bias(projection) {
+            lookup.blocks_of(Part::Bias { layer, projection })?
+        } else {
+            Vec::new()
         };
-        Ok(Self { weights: found.chains_of(Part::Weight { layer, projection })?, biases })
+        Ok(Self { weights: lookup.blocks_of(Part::Weight { layer, projection })?, biases })
     }
 
-    /// [`prefixes`] of the input, each `[rows, in_<=i]`, to y_i `[rows, out_i]`; so many as there
-    /// are blocks.
+    /// [`prefixes`] of the input, each `[rows, in_<=i]`, to y_i `[rows, out_i]` for every block.
     fn forward(&self, prefixes: &[Tensor]) -> Result<Vec<Tensor>> {
         let blocks = self.weights.iter().zip(prefixes).enumerate();
         blocks
@@ -198,8 +199,8 @@ struct ChainNorm {
 }
 
 impl ChainNorm {
-    fn new(found: &Found, part: Part) -> Result<Self> {
-        Ok(Self { weights: found.chains_of(part)?, eps: found.config.file.rms_norm_eps })
+    fn new(lookup: &BlockLookup, part: Part) -> Result<Self> {
+        Ok(Self { weights: lookup.blocks_of(part)?, eps: lookup.config.file.rms_norm_eps })
     }
 
     fn forward(&self, x: &[Tensor]) -> Result<Vec<Tensor>> {
@@ -216,23 +217,24 @@ struct Attention {
     v: ChainLinear,
     o: ChainLinear,
     head_dim: usize,
-    /// Per chain, whose keys and values it attends to.
+    /// For each chain, the chain whose keys and values it attends to.
     owners: Vec<usize>,
-    /// Per chain and query head, the head it reads of its owner's; None if each reads its own.
-    reads: Vec<Option<Tensor>>,
+    /// For each chain, the key/value head of its owner that each query head reads; `None` if head h reads head h.
+    kv_heads: Vec<Option<Tensor>>,
 }
 
 impl Attention {
-    fn new(found: &Found, layer: usize) -> Result<Self> {
-        let config = found.config;
-        let linear = |projection| ChainLinear::new(found, layer, projection);
+    fn new(lookup: &BlockLookup, layer: usize) -> Result<Self> {
+        let config = lookup.config;
+        let linear = |projection| ChainLinear::new(lookup, layer, projection);
         let owners: Vec<usize> = (0..config.chains.count()).map(|i| config.kv_owner(i)).collect();
-        let reads = owners.iter().enumerate().map(|(i, &owner)| {
+        let kv_head_indices = owners.iter().enumerate().map(|(i, &owner)| {
             let (heads, kv_heads) = (config.heads.of(i), config.kv_heads.of(owner));
             let read = |head| (head * kv_heads / heads) as u32;
-            match heads == kv_heads {
-                true => Ok(None),
-                false => Tensor::from_iter((0..heads).map(read), &Device::Cpu).map(Some),
+            if heads == kv_heads {
+                Ok(None)
+            } else {
+                Tensor::from_iter((0..heads).map(read), &Device::Cpu).map(Some)
             }
         });
         Ok(Self {
@@ -241,7 +243,7 @@ impl Attention {
             v: linear(Projection::V)?,
             o: linear(Projection::O)?,
             head_dim: config.head_dim,
-            reads: reads.collect::<Result<_>>()?,
+            kv_heads: kv_head_indices.collect::<Result<_>>()?,
             owners,
         })
     }
@@ -262,7 +264,7 @@ impl Attention {
         let v = split(self.v.forward(&x)?, None)?;
         let attended = q.iter().enumerate().map(|(i, q)| {
             let owner = self.owners[i];
-            let read = |kv: &Tensor| match &self.reads[i] {
+            let read = |kv: &Tensor| match &self.kv_heads[i] {
                 Some(heads) => kv.index_select(heads, 1),
                 None => Ok(kv.clone()),
             };
@@ -280,8 +282,8 @@ struct Mlp {
 }
 
 impl Mlp {
-    fn new(found: &Found, layer: usize) -> Result<Self> {
-        let linear = |projection| ChainLinear::new(found, layer, projection);
+    fn new(lookup: &BlockLookup, layer: usize) -> Result<Self> {
+        let linear = |projection| ChainLinear::new(lookup, layer, projection);
         Ok(Self {
             gate: linear(Projection::Gate)?,
             up: linear(Projection::Up)?,

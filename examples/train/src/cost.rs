@@ -1,23 +1,22 @@
-//! What a training step costs in multiply-adds of its matrix products with weights.
+//! The cost of a training step in multiply-adds of matrix products with weights.
 
 use colm_checkpoint::{ColmConfig, Part};
 
 use crate::batch::Batch;
 
-/// Multiply-adds of the layers' linear maps and of the head. Attention scores, norms and the
-/// optimizer are left out: at these sizes they are a few percent, and about as many for each model.
+/// Multiply-adds of the linear layers and the head. Attention scores, norms and the optimizer are not counted: at these
+/// sizes they are a few percent, and about the same for every model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cost {
-    /// Of one token through all layers.
+    /// Of one token in all layers.
     pub per_token: u64,
-    /// Of one token that is predicted: its share of the head.
+    /// Of one predicted token in the head.
     pub per_prediction: u64,
 }
 
 impl Cost {
-    /// Of training `config` with its first `frozen` chains fixed: a multiply-add per weight forward;
-    /// twice as many backward, one for the gradient of the input and one for that of the weight,
-    /// but none through a frozen chain.
+    /// The cost of training `config` with the first `frozen` chains frozen. Per weight, one multiply-add in the forward pass
+    /// and two in the backward pass, for the gradients of input and weight. Frozen chains have no backward pass.
     pub fn of_training(config: &ColmConfig, frozen: usize) -> Self {
         Self::of(config, |chain| if chain < frozen { 1 } else { 3 })
     }
@@ -29,7 +28,7 @@ impl Cost {
             match tensor.part {
                 Part::Weight { .. } => cost.per_token += passes(tensor.chain) * weights,
                 Part::Head => cost.per_prediction += passes(tensor.chain) * weights,
-                // Tied, the embedding is the head as well.
+                // A tied embedding is the head too.
                 Part::Embedding if config.file.tie_word_embeddings => {
                     cost.per_prediction += passes(tensor.chain) * weights;
                 }
@@ -39,7 +38,7 @@ impl Cost {
         cost
     }
 
-    /// Of a batch, padding included.
+    /// The cost of a batch, including padding.
     pub fn of_batch(self, batch: &Batch) -> u64 {
         self.per_token * batch.tokens() as u64 + self.per_prediction * batch.predicted() as u64
     }

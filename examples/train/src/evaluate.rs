@@ -1,4 +1,4 @@
-//! Exact-match accuracy on held-out dialogues, per chain count.
+//! Exact-match accuracy and loss on held-out dialogues, by chain count.
 
 use std::collections::BTreeMap;
 
@@ -9,51 +9,51 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::Batch;
 use crate::chain_model::ChainModel;
-use crate::data::{Conversation, Dialogue, Generator, Mix, Part, Task};
+use crate::data::{Conversation, DataSplit, Dialogue, Generator, Mix, Task};
 use crate::parallel::in_parallel;
-use crate::tokenizer::Chat;
+use crate::tokenizer::ChatTokenizer;
 
-/// How the models at 1, 2, .. n chains did on the dialogues of one task.
+/// The scores of one task at 1, 2, .. n chains.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Score {
-    /// Dialogues asked.
-    pub asked: usize,
-    /// Exactly right answers at 1, 2, .. n chains.
-    pub right: Vec<usize>,
-    /// Tokens of the expected answers.
+    /// The number of dialogues.
+    pub prompts: usize,
+    /// The number of exactly correct answers at 1, 2, .. n chains.
+    pub correct: Vec<usize>,
+    /// The number of tokens in the expected answers.
     #[serde(default)]
     pub tokens: usize,
     /// The cross-entropy at 1, 2, .. n chains, summed over these tokens, in nats.
     #[serde(default)]
-    pub nats: Vec<f64>,
+    pub loss_sums: Vec<f64>,
 }
 
 impl Score {
-    /// The share of right answers at 1, 2, .. n chains, 0 to 1.
+    /// The share of correct answers at 1, 2, .. n chains, from 0 to 1.
     pub fn accuracy(&self) -> Vec<f64> {
-        self.right.iter().map(|&right| right as f64 / self.asked.max(1) as f64).collect()
+        self.correct.iter().map(|&correct| correct as f64 / self.prompts.max(1) as f64).collect()
     }
 
     /// The mean cross-entropy per token at 1, 2, .. n chains, in nats.
     pub fn loss(&self) -> Vec<f64> {
-        self.nats.iter().map(|nats| nats / self.tokens.max(1) as f64).collect()
+        self.loss_sums.iter().map(|sum| sum / self.tokens.max(1) as f64).collect()
     }
 
     fn add(&mut self, answer: &Answer) {
-        self.asked += 1;
+        self.prompts += 1;
         self.tokens += answer.tokens;
-        self.right.resize(answer.right.len(), 0);
-        self.nats.resize(answer.nats.len(), 0.);
-        for (sum, &right) in self.right.iter_mut().zip(&answer.right) {
-            *sum += usize::from(right);
+        self.correct.resize(answer.correct.len(), 0);
+        self.loss_sums.resize(answer.loss_sums.len(), 0.);
+        for (sum, &correct) in self.correct.iter_mut().zip(&answer.correct) {
+            *sum += usize::from(correct);
         }
-        for (sum, nats) in self.nats.iter_mut().zip(&answer.nats) {
-            *sum += nats;
+        for (sum, loss) in self.loss_sums.iter_mut().zip(&answer.loss_sums) {
+            *sum += loss;
         }
     }
 }
 
-/// Scores by task.
+/// The scores of an evaluation by task.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// The scored tasks.
@@ -61,12 +61,12 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// The accuracy at 1, 2, .. n chains, 0 to 1: the mean over the tasks, each counting the same.
+    /// The accuracy at 1, 2, .. n chains, from 0 to 1: the unweighted mean over the tasks.
     pub fn accuracy(&self) -> Vec<f64> {
         self.mean(Score::accuracy)
     }
 
-    /// The cross-entropy per token at 1, 2, .. n chains, in nats: the mean over the tasks.
+    /// The cross-entropy per token at 1, 2, .. n chains, in nats: the unweighted mean over the tasks.
     pub fn loss(&self) -> Vec<f64> {
         self.mean(Score::loss)
     }
@@ -90,20 +90,20 @@ impl Evaluation {
     }
 }
 
-/// `per_task` held-out dialogues of every scored task, no prompt twice.
+/// `per_task` held-out dialogues of every scored task, without repeated prompts. Small tasks have fewer.
 pub fn held_out(seed: u64, per_task: usize) -> Vec<Dialogue> {
     held_out_of(Task::SCORED, seed, per_task)
 }
 
-/// `per_task` held-out dialogues of each of `tasks`, no prompt twice.
+/// `per_task` held-out dialogues of each of `tasks`, without repeated prompts. Small tasks have fewer.
 pub fn held_out_of(tasks: &[Task], seed: u64, per_task: usize) -> Vec<Dialogue> {
-    // The last stream but one; training steps count from 0, the tokenizer has the last.
+    // A stream that training does not use: its steps are streams 0, 1, .., and the tokenizer has the last stream.
     let mix = Mix::of(Task::SCORED);
-    let mut generator = Generator::new(seed, u64::MAX - 1, Part::HeldOut, mix);
+    let mut generator = Generator::new(seed, u64::MAX - 1, DataSplit::HeldOut, mix);
     let mut seen = std::collections::HashSet::new();
     let mut dialogues = Vec::new();
     for &task in tasks {
-        // A small task may have fewer prompts than asked for: stop after enough repetitions.
+        // A small task may have fewer prompts than `per_task`: stop after many repetitions.
         let mut repeated = 0;
         let mut found = 0;
         while found < per_task && repeated < 20 * per_task {
@@ -119,14 +119,14 @@ pub fn held_out_of(tasks: &[Task], seed: u64, per_task: usize) -> Vec<Dialogue> 
     dialogues
 }
 
-/// Asks every dialogue of the models at 1 to n chains.
+/// Scores the models at 1 to n chains on `dialogues`.
 ///
-/// Greedy decoding gives the expected answer exactly if, with the expected answer as context, the
-/// highest logit at each of its positions (the end of turn included) is the expected token. So one
-/// forward pass over prompt and answer decides it, for every chain count.
+/// Greedy decoding generates exactly the expected answer if and only if the expected token has the highest logit at each
+/// position of the answer, including the end of the turn, given the expected tokens before it. So one forward pass over
+/// prompt and answer is enough for all chain counts.
 pub fn evaluate(
     model: &ChainModel,
-    chat: &Chat,
+    chat: &ChatTokenizer,
     dialogues: &[Dialogue],
     threads: usize,
 ) -> Result<Evaluation> {
@@ -141,50 +141,50 @@ pub fn evaluate(
     Ok(evaluation)
 }
 
-/// How the models at 1, 2, .. n chains did on one dialogue.
+/// The scores of one dialogue at 1, 2, .. n chains.
 struct Answer {
-    /// Tokens of the expected answer.
+    /// The number of tokens in the expected answer.
     tokens: usize,
-    /// Whether each of them has the highest logit.
-    right: Vec<bool>,
-    /// Their cross-entropy, summed.
-    nats: Vec<f64>,
+    /// Whether every token of the answer has the highest logit.
+    correct: Vec<bool>,
+    /// The cross-entropy summed over the answer, in nats.
+    loss_sums: Vec<f64>,
 }
 
-fn answers(model: &ChainModel, chat: &Chat, batch: &[&Dialogue]) -> Result<Vec<Answer>> {
+fn answers(model: &ChainModel, chat: &ChatTokenizer, batch: &[&Dialogue]) -> Result<Vec<Answer>> {
     let encoded = batch
         .iter()
         .map(|&dialogue| chat.encode(&Conversation { system: None, turns: vec![dialogue.clone()] }))
         .collect::<Result<Vec<_>>>()?;
     let batch = Batch::new(&encoded)?;
     let expected = batch.targets().to_vec1::<u32>()?;
-    let tokens = encoded.iter().map(|sequence| sequence.answer.iter().filter(|&&of| of).count());
+    let tokens = encoded.iter().map(|sequence| sequence.is_answer.iter().filter(|&&of| of).count());
     let mut answers: Vec<Answer> =
-        tokens.map(|tokens| Answer { tokens, right: vec![], nats: vec![] }).collect();
+        tokens.map(|tokens| Answer { tokens, correct: vec![], loss_sums: vec![] }).collect();
     for logits in batch.logits(model)? {
         let best = logits.argmax(D::Minus1)?.to_vec1::<u32>()?;
-        let chances = log_softmax(&logits, D::Minus1)?;
-        let chances = chances.gather(&batch.targets().unsqueeze(1)?, 1)?.flatten_all()?;
-        let chances = chances.to_vec1::<f32>()?;
+        let logprobs = log_softmax(&logits, D::Minus1)?;
+        let logprobs = logprobs.gather(&batch.targets().unsqueeze(1)?, 1)?.flatten_all()?;
+        let logprobs = logprobs.to_vec1::<f32>()?;
         let mut row = 0;
         for answer in &mut answers {
             let rows = row..row + answer.tokens;
-            answer.right.push(best[rows.clone()] == expected[rows.clone()]);
-            answer.nats.push(chances[rows].iter().map(|&chance| -f64::from(chance)).sum());
+            answer.correct.push(best[rows.clone()] == expected[rows.clone()]);
+            let losses = logprobs[rows].iter().map(|&logprob| -f64::from(logprob));
+            answer.loss_sums.push(losses.sum());
             row += answer.tokens;
         }
     }
     Ok(answers)
 }
 
-/// The answer of the model at `k` chains to one prompt: greedy decoding, at most `max_tokens`
-/// tokens, everything computed anew for each.
+/// The answer of the model at `k` chains to a prompt: greedy decoding of at most `max_tokens` tokens, without KV cache.
 ///
 /// # Panics
 /// If the model has no `k` chains, or `k` is 0.
 pub fn answer(
     model: &ChainModel,
-    chat: &Chat,
+    chat: &ChatTokenizer,
     prompt: &str,
     k: usize,
     max_tokens: usize,
@@ -197,7 +197,7 @@ pub fn answer(
         let last = z[..k].iter().map(|z| z.narrow(0, ids.len() - 1, 1));
         let logits = model.logits(&last.collect::<Result<Vec<_>, _>>()?)?;
         let best = logits[k - 1].flatten_all()?.argmax(0)?.to_scalar::<u32>()?;
-        if best == Chat::END_ID {
+        if best == ChatTokenizer::END_ID {
             break;
         }
         ids.push(best);

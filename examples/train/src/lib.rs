@@ -1,8 +1,7 @@
-//! A small trainer of CoLM, CoLM-Air and Llama models, on a CPU, on data it generates itself.
+//! A small trainer for CoLM, CoLM-Air and Llama models on a CPU, with generated data.
 //!
-//! [`chain_model`] is what is trained: a tensor per chain and block, on candle's autograd. [`model`]
-//! is the reference: dense matrices with the blocks above the block diagonal masked, plain and
-//! obvious, without KV cache or paging.
+//! [`chain_model`] is the model that is trained: a tensor per chain and block, with candle's autograd. [`model`] is a
+//! reference for tests: dense matrices in which the blocks above the block diagonal are masked, without KV cache.
 #![warn(missing_docs)]
 
 pub mod batch;

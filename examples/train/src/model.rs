@@ -1,7 +1,6 @@
-//! The plain model of docs/spec.md#layers: dense matrices, masked to the chains; every chain at every position.
+//! The model of docs/spec.md#layers as dense masked matrices, with all chains at all positions.
 //!
-//! Slow and obvious: the reference that [`ChainModel`](crate::chain_model::ChainModel) and the
-//! engine are tested against.
+//! It is slow and simple: the reference for tests of [`ChainModel`](crate::chain_model::ChainModel) and of the engine.
 
 use candle_core::{Device, Result, Tensor, D};
 use candle_nn::ops::softmax;
@@ -11,8 +10,8 @@ use colm_checkpoint::{ColmConfig, Split};
 use crate::parameters::{Axes, Parameter};
 use crate::positions::{causal_mask, Rope};
 
-/// CoLM and CoLM-Air, all chains at once. Chain i of every hidden state depends on chains `1..=i`
-/// only, so one [`forward`](Self::forward) serves the models of every k.
+/// CoLM or CoLM-Air with all chains. Chain i of every hidden state depends on chains `1..=i` only, so one
+/// [`forward`](Self::forward) pass gives the logits at every k.
 pub struct DenseColm {
     config: ColmConfig,
     embedding: Tensor,
@@ -23,15 +22,16 @@ pub struct DenseColm {
 }
 
 impl DenseColm {
-    /// Takes the weights from `weights` by their names in the dense layout (docs/spec.md#tensors); f32, CPU.
+    /// Builds the model from `weights`, with names of the dense layout (docs/spec.md#dense-layout); f32, CPU.
     pub fn new(config: &ColmConfig, weights: VarBuilder) -> Result<Self> {
         let file = &config.file;
         let model = weights.pp("model");
         let shape = (file.vocab_size, file.hidden_size);
         let embedding = model.pp("embed_tokens").get(shape, "weight")?;
-        let head = match file.tie_word_embeddings {
-            true => embedding.clone(),
-            false => weights.pp("lm_head").get(shape, "weight")?,
+        let head = if file.tie_word_embeddings {
+            embedding.clone()
+        } else {
+            weights.pp("lm_head").get(shape, "weight")?
         };
         let layers = (0..file.num_hidden_layers)
             .map(|layer| Layer::new(config, model.pp("layers").pp(layer)))
@@ -41,13 +41,13 @@ impl DenseColm {
         Ok(Self { config: config.clone(), embedding, layers, norm, head, rope })
     }
 
-    /// What the model was built from.
+    /// The config of the model.
     pub fn config(&self) -> &ColmConfig {
         &self.config
     }
 
-    /// Token ids `[batch, tokens]` (u32) to z of docs/spec.md#layers, `[batch, tokens, hidden]`: the hidden
-    /// states after the last norm, of all chains. Every sequence starts at position 0.
+    /// Token ids `[batch, tokens]` (u32) to z of docs/spec.md#layers, `[batch, tokens, hidden]`: the hidden states of all
+    /// chains after the final norm. Every sequence starts at position 0.
     pub fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
         let (batch, length) = tokens.dims2()?;
         let longest = self.config.file.max_position_embeddings;
@@ -65,9 +65,9 @@ impl DenseColm {
         self.norm.forward(&x)
     }
 
-    /// The logits of the models at 1, 2, .. `k` chains, each `[.., vocab]`, from hidden states
-    /// `[.., hidden]` of [`forward`](Self::forward): a running sum over the chains.
-    pub fn logits_upto(&self, hidden: &Tensor, k: usize) -> Result<Vec<Tensor>> {
+    /// The logits at 1, 2, .. `k` chains, each `[.., vocab]`, from hidden states `[.., hidden]` of
+    /// [`forward`](Self::forward): a running sum over the chains.
+    pub fn logits_up_to(&self, hidden: &Tensor, k: usize) -> Result<Vec<Tensor>> {
         let mut logits: Vec<Tensor> = Vec::with_capacity(k);
         let (width, mut shape) = (hidden.dim(D::Minus1)?, hidden.dims().to_vec());
         let rows = hidden.reshape(((), width))?;
@@ -87,9 +87,9 @@ impl DenseColm {
         Ok(logits)
     }
 
-    /// The logits of the model at `k` chains, `[.., vocab]`. `k` counts from 1.
+    /// The logits at `k` chains, `[.., vocab]`. `k` counts from 1.
     pub fn logits_at(&self, hidden: &Tensor, k: usize) -> Result<Tensor> {
-        match self.logits_upto(hidden, k)?.pop() {
+        match self.logits_up_to(hidden, k)?.pop() {
             Some(logits) if k <= self.config.chains.count() => Ok(logits),
             _ => candle_core::bail!("k = {k}; expected 1 to {}", self.config.chains.count()),
         }
@@ -119,11 +119,11 @@ impl Layer {
     }
 }
 
-/// A matrix whose output chain i reads input chains `1..=i`: the rest is masked away.
+/// A linear layer in which output chain i reads input chains `1..=i`; the other blocks are masked.
 struct MaskedLinear {
     /// `[out, in]`
     weight: Tensor,
-    /// `[out, in]`, ones and zeros.
+    /// `[out, in]`: 1 where a block exists, 0 elsewhere.
     mask: Tensor,
     bias: Option<Tensor>,
 }
@@ -153,13 +153,13 @@ impl MaskedLinear {
     }
 }
 
-/// RMSNorm with the mean taken over each chain, not over the whole vector.
+/// RMSNorm with the mean over each chain, not over the whole vector.
 struct ChainNorm {
     /// `[hidden]`
     weight: Tensor,
-    /// `[hidden, chains]`: column i averages chain i.
+    /// `[hidden, chains]`: a product with column i is the mean over chain i.
     average: Tensor,
-    /// `[chains, hidden]`: row i repeats a number over chain i.
+    /// `[chains, hidden]`: a product with row i repeats a value over chain i.
     spread: Tensor,
     eps: f64,
 }
@@ -198,8 +198,8 @@ struct Attention {
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
-    /// Per query head, the key/value head it reads; u32.
-    reads: Tensor,
+    /// For each query head, the key/value head that it reads; u32.
+    kv_head_indices: Tensor,
 }
 
 impl Attention {
@@ -207,11 +207,12 @@ impl Attention {
         let (heads, kv_heads) = (&config.heads, &config.kv_heads);
         let (q, kv) = (heads.scaled(config.head_dim), kv_heads.scaled(config.head_dim));
         let (hidden, bias) = (&config.hidden, config.file.attention_bias);
-        let mut reads = Vec::new();
+        let mut kv_head_indices = Vec::new();
         for i in 0..config.chains.count() {
             let owned = kv_heads.range(config.kv_owner(i));
             let of_chain = heads.of(i);
-            reads.extend((0..of_chain).map(|h| (owned.start + h * owned.len() / of_chain) as u32));
+            kv_head_indices
+                .extend((0..of_chain).map(|h| (owned.start + h * owned.len() / of_chain) as u32));
         }
         Ok(Self {
             q: MaskedLinear::new(&q, hidden, bias, weights.pp("q_proj"))?,
@@ -221,7 +222,7 @@ impl Attention {
             heads: heads.total(),
             kv_heads: kv_heads.total(),
             head_dim: config.head_dim,
-            reads: Tensor::new(reads, &Device::Cpu)?,
+            kv_head_indices: Tensor::new(kv_head_indices, &Device::Cpu)?,
         })
     }
 
@@ -232,8 +233,9 @@ impl Attention {
         };
         let q = rope.rotate(&by_head(self.q.forward(x)?, self.heads)?)?;
         let k = rope.rotate(&by_head(self.k.forward(x)?, self.kv_heads)?)?;
-        let k = k.index_select(&self.reads, 1)?;
-        let v = by_head(self.v.forward(x)?, self.kv_heads)?.index_select(&self.reads, 1)?;
+        let k = k.index_select(&self.kv_head_indices, 1)?;
+        let v =
+            by_head(self.v.forward(x)?, self.kv_heads)?.index_select(&self.kv_head_indices, 1)?;
         let scale = (self.head_dim as f64).sqrt().recip();
         let scores = (q * scale)?.matmul(&k.t()?)?.broadcast_add(causal)?;
         let y = softmax(&scores, D::Minus1)?.matmul(&v)?;

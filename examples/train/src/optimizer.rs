@@ -1,4 +1,4 @@
-//! AdamW (Loshchilov & Hutter, arXiv 1711.05101) with a gradient clip; its state can be saved.
+//! AdamW (Loshchilov & Hutter, arXiv 1711.05101) with gradient clipping and a state that can be saved.
 
 use std::collections::HashMap;
 
@@ -9,39 +9,40 @@ const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.98;
 const EPS: f64 = 1e-8;
 
-/// One trained variable with its two moments.
-struct Trained {
+/// A trained variable and its moments.
+struct TrainedVariable {
     name: String,
     variable: Var,
-    mean: Tensor,
-    square: Tensor,
+    /// The running mean of the gradient.
+    first_moment: Tensor,
+    /// The running mean of the squared gradient.
+    second_moment: Tensor,
 }
 
-/// AdamW over the trained blocks of a model. What is frozen is not among them: it neither moves nor
-/// decays.
+/// AdamW over the trained blocks of a model. Frozen blocks are not among them: they are neither updated nor decayed.
 pub struct AdamW {
-    trained: Vec<Trained>,
+    trained: Vec<TrainedVariable>,
     /// Steps taken.
     steps: usize,
     weight_decay: f64,
-    /// The largest allowed norm of all gradients together.
-    clip: f64,
+    /// Gradients are scaled down to this global norm.
+    max_gradient_norm: f64,
 }
 
 impl AdamW {
-    /// Fresh moments for every variable, in the order of their names.
+    /// Starts with zero moments; variables are ordered by name.
     pub fn new(
         variables: impl IntoIterator<Item = (String, Var)>,
         weight_decay: f64,
-        clip: f64,
+        max_gradient_norm: f64,
     ) -> Result<Self> {
         let trained = variables.into_iter().map(|(name, variable)| {
-            let (mean, square) = (variable.zeros_like()?, variable.zeros_like()?);
-            Ok(Trained { name, variable, mean, square })
+            let (first_moment, second_moment) = (variable.zeros_like()?, variable.zeros_like()?);
+            Ok(TrainedVariable { name, variable, first_moment, second_moment })
         });
         let mut trained = trained.collect::<Result<Vec<_>>>()?;
         trained.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(Self { trained, steps: 0, weight_decay, clip })
+        Ok(Self { trained, steps: 0, weight_decay, max_gradient_norm })
     }
 
     /// The variables, in the order in which [`step`](Self::step) takes their gradients.
@@ -49,51 +50,53 @@ impl AdamW {
         self.trained.iter().map(|trained| &trained.variable)
     }
 
-    /// Moves every variable against its gradient; returns the norm of all gradients before the
-    /// clip. Matrices decay, vectors do not.
-    pub fn step(&mut self, gradients: &[Tensor], rate: f64) -> Result<f64> {
+    /// Updates all variables; returns the global gradient norm before clipping. Weight decay applies to matrices only.
+    pub fn step(&mut self, gradients: &[Tensor], learning_rate: f64) -> Result<f64> {
         let mut square_norm = 0.;
         for gradient in gradients {
             square_norm += f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?);
         }
         let norm = square_norm.sqrt();
-        let shrink = (self.clip / norm.max(1e-12)).min(1.);
+        let scale = (self.max_gradient_norm / norm.max(1e-12)).min(1.);
         self.steps += 1;
-        let unbias_mean = (1. - BETA1.powi(self.steps as i32)).recip();
-        let unbias_square = (1. - BETA2.powi(self.steps as i32)).recip();
+        let first_correction = (1. - BETA1.powi(self.steps as i32)).recip();
+        let second_correction = (1. - BETA2.powi(self.steps as i32)).recip();
         for (trained, gradient) in self.trained.iter_mut().zip(gradients) {
-            let gradient = (gradient.detach() * shrink)?;
-            trained.mean = ((&trained.mean * BETA1)? + (&gradient * (1. - BETA1))?)?;
-            trained.square = ((&trained.square * BETA2)? + (gradient.sqr()? * (1. - BETA2))?)?;
-            let size = ((&trained.square * unbias_square)?.sqrt()? + EPS)?;
-            let update = ((&trained.mean * (unbias_mean * rate))? / size)?;
-            let decay = if trained.variable.rank() > 1 { rate * self.weight_decay } else { 0. };
+            let gradient = (gradient.detach() * scale)?;
+            trained.first_moment =
+                ((&trained.first_moment * BETA1)? + (&gradient * (1. - BETA1))?)?;
+            trained.second_moment =
+                ((&trained.second_moment * BETA2)? + (gradient.sqr()? * (1. - BETA2))?)?;
+            let root = ((&trained.second_moment * second_correction)?.sqrt()? + EPS)?;
+            let update = ((&trained.first_moment * (first_correction * learning_rate))? / root)?;
+            let decay =
+                if trained.variable.rank() > 1 { learning_rate * self.weight_decay } else { 0. };
             let kept = (trained.variable.as_detached_tensor() * (1. - decay))?;
             trained.variable.set(&(kept - update)?)?;
         }
         Ok(norm)
     }
 
-    /// Variables and moments by name, to be saved.
+    /// The variables and moments by name, for saving.
     pub fn state(&self) -> HashMap<String, Tensor> {
         let mut state = HashMap::new();
         for trained in &self.trained {
             state.insert(trained.name.clone(), trained.variable.as_detached_tensor());
-            state.insert(format!("{}.mean", trained.name), trained.mean.clone());
-            state.insert(format!("{}.square", trained.name), trained.square.clone());
+            state.insert(format!("{}.first_moment", trained.name), trained.first_moment.clone());
+            state.insert(format!("{}.second_moment", trained.name), trained.second_moment.clone());
         }
         state
     }
 
-    /// Goes on from a saved [`state`](Self::state) after `steps` steps.
+    /// Continues from a saved [`state`](Self::state) after `steps` steps.
     pub fn restore(&mut self, state: &HashMap<String, Tensor>, steps: usize) -> Result<()> {
         let find = |name: String| {
             state.get(&name).cloned().with_context(|| format!("the saved state lacks {name}"))
         };
         for trained in &mut self.trained {
             trained.variable.set(&find(trained.name.clone())?)?;
-            trained.mean = find(format!("{}.mean", trained.name))?;
-            trained.square = find(format!("{}.square", trained.name))?;
+            trained.first_moment = find(format!("{}.first_moment", trained.name))?;
+            trained.second_moment = find(format!("{}.second_moment", trained.name))?;
         }
         self.steps = steps;
         Ok(())

@@ -1,10 +1,10 @@
-//! Work on the parts of a whole, by some threads.
+//! A parallel map.
 
 use std::sync::Mutex;
 
 use anyhow::Result;
 
-/// `work` on every item, by `threads` threads; results in the items' order.
+/// Applies `work` to every item on `threads` threads; returns the results in the order of the items.
 pub fn in_parallel<T: Sync, R: Send>(
     threads: usize,
     items: &[T],

@@ -1,4 +1,4 @@
-//! Every parameter of a model: its dense name, its shape, and the block of it that each chain owns.
+//! The parameters of a model in the dense layout, and the block of each that a chain owns.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -9,25 +9,25 @@ use colm_checkpoint::{ColmConfig, Split};
 
 use crate::chain_model::Blocks;
 
-/// How the axes of a parameter are split over the chains.
+/// How a parameter is split into chains.
 #[derive(Clone, Debug)]
 pub enum Axes {
-    /// `[vocab, hidden]`: chain i owns columns (embedding and head).
+    /// `[vocab, hidden]`: chain i owns the columns `hidden_i` (embedding and head).
     Vocabulary(usize, Split),
-    /// `[out, in]`: chain i owns the rows `out_i`, and reads the columns `in_<=i`.
+    /// `[out, in]`: chain i owns the rows `out_i` and the columns `in_<=i`.
     Linear(Split, Split),
-    /// `[width]`: chain i owns a range (norms and biases).
+    /// `[width]`: chain i owns the range `width_i` (norms and biases).
     Vector(Split),
 }
 
-/// One parameter of the dense layout (docs/spec.md#tensors).
+/// A parameter of the dense layout (docs/spec.md#dense-layout).
 #[derive(Clone, Debug)]
 pub struct Parameter {
-    /// The module it belongs to, such as `model.layers.0.mlp.up_proj`.
+    /// The module, such as `model.layers.0.mlp.up_proj`.
     pub module: String,
     /// `weight` or `bias`.
     pub leaf: &'static str,
-    /// Its shape and split.
+    /// The shape and the split into chains.
     pub axes: Axes,
 }
 
@@ -46,8 +46,8 @@ impl Parameter {
         format!("{}.chains.{i}.{}", self.module, self.leaf)
     }
 
-    /// Where chain `i`'s block stands in the dense tensor, one range per axis; None if the chain
-    /// has no part of it (Air's keys and values above chain 1).
+    /// The range of chain `i`'s block on each axis of the dense tensor; `None` if the chain has no block (Air's keys and
+    /// values after chain 1).
     pub fn block(&self, i: usize) -> Option<Vec<Range<usize>>> {
         let ranges = match &self.axes {
             Axes::Vocabulary(vocab, hidden) => vec![0..*vocab, hidden.range(i)],
@@ -57,7 +57,7 @@ impl Parameter {
         ranges.iter().all(|range| !range.is_empty()).then_some(ranges)
     }
 
-    /// Chain `i`'s block of the dense tensor.
+    /// Chain `i`'s block of the dense tensor; `None` if it has none.
     pub fn cut(&self, dense: &Tensor, i: usize) -> Result<Option<Tensor>> {
         let Some(ranges) = self.block(i) else {
             return Ok(None);
@@ -69,7 +69,7 @@ impl Parameter {
         Ok(Some(block.contiguous()?))
     }
 
-    /// The dense tensor from the blocks of all chains, found by chain; zeros elsewhere.
+    /// The dense tensor from the blocks of all chains, which `block` returns by chain; zeros elsewhere.
     pub fn join(&self, chains: usize, block: impl Fn(usize) -> Result<Tensor>) -> Result<Tensor> {
         let mut blocks = Vec::new();
         for i in 0..chains {
@@ -93,7 +93,7 @@ impl Parameter {
         Ok(Tensor::cat(&blocks, axis)?)
     }
 
-    /// Ones where some chain owns the entry, zeros where the chains forbid one; f32.
+    /// 1 where a chain owns the entry, 0 elsewhere; f32.
     pub fn mask(&self, chains: usize) -> Result<Tensor> {
         self.join(chains, |i| {
             let ranges = self.block(i).unwrap_or_default();
@@ -143,7 +143,7 @@ pub fn parameters(config: &ColmConfig) -> Vec<Parameter> {
     all
 }
 
-/// The parameters of the dense layout, by name, from the blocks of the chain layout.
+/// The tensors of the dense layout by name, from the blocks of the chain layout.
 pub fn dense(config: &ColmConfig, blocks: &Blocks) -> Result<HashMap<String, Tensor>> {
     let chains = config.chains.count();
     let joined = parameters(config).into_iter().map(|parameter| {

@@ -1,11 +1,11 @@
-//! What a position may look at, and how it is told from others: the causal mask and RoPE.
+//! The causal mask and RoPE.
 
 use candle_core::{DType, Device, Result, Tensor, D};
 use colm_checkpoint::{ColmConfig, Llama3Scaling};
 
 use crate::fused::Rotation;
 
-/// `[length, length]`: 0 where a position may look, minus infinity where it may not.
+/// `[length, length]`: 0 at and before a row's own position, minus infinity after it.
 pub(crate) fn causal_mask(length: usize) -> Result<Tensor> {
     let entries = (0..length).flat_map(|row| {
         (0..length).map(move |column| if column <= row { 0. } else { f32::NEG_INFINITY })
@@ -13,7 +13,7 @@ pub(crate) fn causal_mask(length: usize) -> Result<Tensor> {
     Tensor::from_iter(entries, &Device::Cpu)?.reshape((length, length))
 }
 
-/// Llama's rotary embedding: the first half of a head is rotated against the second.
+/// Llama's rotary position embedding: the first half of a head is rotated with the second.
 pub(crate) struct Rope {
     /// `[positions, head_dim / 2]`
     cos: Tensor,
@@ -48,13 +48,12 @@ impl Rope {
         Ok(Self { cos: self.cos.narrow(0, 0, length)?, sin: self.sin.narrow(0, 0, length)? })
     }
 
-    /// The tables for [`SplitHeads`](crate::fused::SplitHeads), which rotates as
-    /// [`rotate`](Self::rotate) does.
+    /// The tables for [`SplitHeads`](crate::fused::SplitHeads), which rotates like [`rotate`](Self::rotate).
     pub fn rotation(&self) -> Result<Rotation> {
         Rotation::new(&self.cos, &self.sin)
     }
 
-    /// `[batch, heads, positions, head_dim]` to the same.
+    /// Rotates `[batch, heads, positions, head_dim]`.
     pub fn rotate(&self, x: &Tensor) -> Result<Tensor> {
         let half = x.dim(D::Minus1)? / 2;
         let (a, b) = (x.narrow(D::Minus1, 0, half)?, x.narrow(D::Minus1, half, half)?);
@@ -64,7 +63,8 @@ impl Rope {
     }
 }
 
-/// Llama 3's rescaling: long waves are slowed by `factor`, short ones kept, those between blended.
+/// Llama 3's scaling of a RoPE frequency: long wavelengths are divided by `factor`, short ones kept, and those between
+/// interpolated.
 fn llama3(frequency: f64, scaling: &Llama3Scaling) -> f64 {
     let wavelength = std::f64::consts::TAU / frequency;
     let trained = scaling.original_max_position_embeddings as f64;

@@ -1,23 +1,22 @@
-//! What decides a training's outcome, besides the weights it starts from and the tokenizer.
+//! The training recipe. Together with initial weights and tokenizer it determines the result.
 
 use anyhow::{ensure, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Task;
 
-/// What is minimized.
+/// The training objective.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Loss {
-    /// The weighted sum of the cross-entropies of the models at 1, 2, .. n chains: all of them
-    /// shall be good. Only the proportions of the weights matter.
+    /// The weighted sum of the cross-entropies at 1, 2, .. n chains. Only the proportions of the weights matter.
     Joint(Vec<f64>),
-    /// The cross-entropy of the full model alone.
+    /// The cross-entropy of the full model.
     Last,
 }
 
 impl Loss {
-    /// The joint loss in which the model at k chains counts in proportion to k.
+    /// The joint loss with weight k for the model at k chains.
     pub fn in_proportion_to_k(chains: usize) -> Self {
         Self::Joint((1..=chains).map(|k| k as f64).collect())
     }
@@ -26,30 +25,30 @@ impl Loss {
 /// How a model is trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
-    /// Seeds the data (and random weights, where there are such).
+    /// The seed of the data and of random initial weights.
     pub seed: u64,
-    /// Optimizer steps in all.
+    /// The total number of optimizer steps.
     pub steps: usize,
     /// Conversations per step.
-    pub batch: usize,
-    /// What the conversations are about.
+    pub batch_size: usize,
+    /// The tasks in the training data.
     pub tasks: Vec<Task>,
-    /// What is minimized.
+    /// The training objective.
     pub loss: Loss,
-    /// The first so many chains stay as they are.
+    /// The number of frozen chains, counted from the first.
     pub frozen: usize,
-    /// The highest learning rate.
-    pub rate: f64,
-    /// The learning rate rises in a straight line over so many steps, then falls to 0 as a cosine.
+    /// The peak learning rate.
+    pub learning_rate: f64,
+    /// The number of steps of linear warm-up, after which the learning rate decays to 0 as a cosine.
     pub warmup: usize,
-    /// AdamW's decay of matrices, relative to the learning rate.
+    /// AdamW's weight decay of matrices.
     pub weight_decay: f64,
-    /// The largest norm of all gradients together.
-    pub clip: f64,
+    /// Gradients are clipped to this global norm.
+    pub max_gradient_norm: f64,
 }
 
 impl Recipe {
-    /// Refuses what cannot train a model of `chains` chains.
+    /// Fails if the recipe cannot train a model of `chains` chains.
     pub fn check(&self, chains: usize) -> Result<()> {
         ensure!(
             self.frozen < chains,
@@ -57,20 +56,22 @@ impl Recipe {
             self.frozen,
             chains - 1
         );
-        ensure!(self.batch > 0, "batch = 0; expected at least 1 conversation per step");
-        ensure!(!self.tasks.is_empty(), "no task is left to train on");
+        ensure!(self.batch_size > 0, "batch_size = 0; expected at least 1 conversation per step");
+        ensure!(!self.tasks.is_empty(), "expected at least one task to train on");
         ensure!(
             self.warmup < self.steps,
             "warm-up = {}; expected fewer steps than the {} in all",
             self.warmup,
             self.steps
         );
-        for (name, value) in
-            [("rate", self.rate), ("clip", self.clip), ("weight decay", self.weight_decay)]
-        {
-            let least_is_allowed = name == "weight decay";
+        for (name, value) in [
+            ("learning rate", self.learning_rate),
+            ("gradient norm", self.max_gradient_norm),
+            ("weight decay", self.weight_decay),
+        ] {
+            let zero_is_valid = name == "weight decay";
             ensure!(
-                value.is_finite() && (value > 0. || least_is_allowed && value == 0.),
+                value.is_finite() && (value > 0. || zero_is_valid && value == 0.),
                 "{name} = {value}; expected a positive number"
             );
         }
@@ -82,8 +83,8 @@ impl Recipe {
             "{} loss weights; expected {chains}, one for each k",
             weights.len()
         );
-        let sound = weights.iter().all(|weight| weight.is_finite() && *weight >= 0.);
-        ensure!(sound, "loss weights {weights:?}; expected no negative number");
+        let valid = weights.iter().all(|weight| weight.is_finite() && *weight >= 0.);
+        ensure!(valid, "loss weights {weights:?}; expected no negative number");
         ensure!(
             weights[self.frozen..].iter().any(|&weight| weight > 0.),
             "loss weights {weights:?} with {} frozen chains leave nothing to learn; expected a \
@@ -94,17 +95,17 @@ impl Recipe {
         Ok(())
     }
 
-    /// The learning rate of `step` (from 0).
-    pub fn rate_at(&self, step: usize) -> f64 {
+    /// The learning rate of `step`, counted from 0.
+    pub fn learning_rate_at(&self, step: usize) -> f64 {
         if step < self.warmup {
-            return self.rate * (step + 1) as f64 / self.warmup as f64;
+            return self.learning_rate * (step + 1) as f64 / self.warmup as f64;
         }
-        let part = (step - self.warmup) as f64 / (self.steps - self.warmup) as f64;
-        0.5 * self.rate * (1. + (std::f64::consts::PI * part.min(1.)).cos())
+        let progress = (step - self.warmup) as f64 / (self.steps - self.warmup) as f64;
+        0.5 * self.learning_rate * (1. + (std::f64::consts::PI * progress.min(1.)).cos())
     }
 
-    /// What the losses at 1, 2, .. n chains count. 0 where nothing of the model is trained; the
-    /// weights of a joint loss sum to the number of the others.
+    /// The weights of the losses at 1, 2, .. n chains. A weight is 0 where all chains are frozen; the weights of a joint
+    /// loss sum to the number of trained chains.
     pub fn loss_weights(&self, chains: usize) -> Vec<f64> {
         let mut weights = match &self.loss {
             Loss::Joint(weights) => weights.clone(),

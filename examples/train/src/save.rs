@@ -1,4 +1,4 @@
-//! The checkpoint on disk, in the chain layout (docs/spec.md#chain-layout).
+//! Checkpoint files in the chain layout (docs/spec.md#chain-layout).
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -11,10 +11,10 @@ use serde_json::json;
 
 use crate::model::DenseColm;
 use crate::parameters::{parameters, Axes};
-use crate::tokenizer::Chat;
+use crate::tokenizer::ChatTokenizer;
 use crate::weights::Weights;
 
-/// Writes config, index, generation config and one file per chain into `dir`, weights as `dtype`.
+/// Writes config, index, generation config and one weight file per chain to `dir`, with weights in `dtype`.
 pub fn save(dir: &Path, weights: &Weights, dtype: DType) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
     let config = &weights.config;
@@ -40,11 +40,11 @@ pub fn save(dir: &Path, weights: &Weights, dtype: DType) -> Result<()> {
     write_json(dir, "model.safetensors.index.json", &index)?;
     let mut file = config.file.clone();
     file.other.insert("torch_dtype".into(), dtype_name(dtype)?.into());
-    file.other.insert("eos_token_id".into(), Chat::END_ID.into());
-    file.other.insert("pad_token_id".into(), Chat::END_ID.into());
+    file.other.insert("eos_token_id".into(), ChatTokenizer::END_ID.into());
+    file.other.insert("pad_token_id".into(), ChatTokenizer::END_ID.into());
     write_json(dir, "config.json", &file)?;
     let generation = json!({
-        "do_sample": false, "eos_token_id": Chat::END_ID, "pad_token_id": Chat::END_ID
+        "do_sample": false, "eos_token_id": ChatTokenizer::END_ID, "pad_token_id": ChatTokenizer::END_ID
     });
     write_json(dir, "generation_config.json", &generation)
 }
@@ -58,15 +58,15 @@ fn dtype_name(dtype: DType) -> Result<&'static str> {
     }
 }
 
-/// Writes `value` as `dir/name`.
+/// Writes `value` as JSON to `dir/name`.
 pub fn write_json(dir: &Path, name: &str, value: &impl serde::Serialize) -> Result<()> {
     let path = dir.join(name);
     std::fs::write(&path, serde_json::to_string_pretty(value)? + "\n")
         .with_context(|| format!("writing {}", path.display()))
 }
 
-/// Reads the checkpoint in `dir`, of either layout, into the dense model; computes in f32. It does
-/// so without the reader of `colm-checkpoint`, and so is a reference for that as well.
+/// Reads a checkpoint of either layout as the dense model in f32. It does not use the reader of `colm-checkpoint`, so that
+/// it can serve as a reference for that too.
 pub fn load(dir: &Path) -> Result<DenseColm> {
     let config = ColmConfig::read(&dir.join("config.json"))?;
     let stored = read_tensors(dir)?;
@@ -75,7 +75,7 @@ pub fn load(dir: &Path) -> Result<DenseColm> {
     for parameter in parameters(&config) {
         let name = parameter.name();
         let tensor = match (stored.get(&name), &parameter.axes) {
-            // Air's keys and values may be stored without the zeros past chain 1.
+            // Air's k and v may be stored without the zero columns after chain 1.
             (Some(tensor), Axes::Linear(_, input)) => {
                 let width = tensor.dim(1)?;
                 tensor.pad_with_zeros(1, 0, input.total().saturating_sub(width))?

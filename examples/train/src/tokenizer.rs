@@ -1,4 +1,4 @@
-//! The tokenizer: byte-level BPE with single digits, and the chat format around it.
+//! The tokenizer (byte-level BPE with a token per digit) and the chat format.
 
 use std::path::Path;
 
@@ -13,22 +13,22 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::{AddedToken, Model, Tokenizer};
 
-use crate::data::{Conversation, Generator, Mix, Part};
+use crate::data::{Conversation, DataSplit, Generator, Mix};
 
-/// Ends a turn, and a generation.
+/// The end of a turn, which also ends generation.
 pub const END: &str = "<|end|>";
-/// Starts a turn of the user.
+/// The start of a user turn.
 pub const USER: &str = "<|user|>";
-/// Starts a turn of the model.
+/// The start of an assistant turn.
 pub const ASSISTANT: &str = "<|assistant|>";
-/// Starts a system message.
+/// The start of a system message.
 pub const SYSTEM: &str = "<|system|>";
 
-/// The special tokens; a token's place is its id.
+/// The special tokens in the order of their ids.
 pub const SPECIAL: [&str; 4] = [END, USER, ASSISTANT, SYSTEM];
 
-/// The conversation format in jinja, as hosts render it: what [`Chat::encode`] builds from ids.
-/// A message's content may be a string or a list of text parts.
+/// The Jinja chat template, which renders the same format as [`ChatTokenizer::encode`]. The content of a message may be a
+/// string or a list of text parts.
 pub const CHAT_TEMPLATE: &str = concat!(
     "{%- for message in messages -%}",
     "{{ '<|' + message.role + '|>' }}",
@@ -39,39 +39,39 @@ pub const CHAT_TEMPLATE: &str = concat!(
     "{%- if add_generation_prompt -%}{{ '<|assistant|>' }}{%- endif -%}",
 );
 
-/// A tokenizer that knows where turns begin and end.
+/// A tokenizer with the chat format.
 #[derive(Clone)]
-pub struct Chat {
+pub struct ChatTokenizer {
     tokenizer: Tokenizer,
 }
 
-/// The ids of a conversation, and which of them the model is to say itself.
+/// The token ids of a conversation, and which of them belong to answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
     /// Token ids.
     pub ids: Vec<u32>,
-    /// Per id: whether it belongs to an answer (its end of turn included).
-    pub answer: Vec<bool>,
+    /// For each id, whether it belongs to an answer, including its end of turn.
+    pub is_answer: Vec<bool>,
 }
 
 impl Encoded {
     fn push(&mut self, ids: &[u32], answer: bool) {
         self.ids.extend(ids);
-        self.answer.extend(std::iter::repeat_n(answer, ids.len()));
+        self.is_answer.extend(std::iter::repeat_n(answer, ids.len()));
     }
 }
 
-impl Chat {
+impl ChatTokenizer {
     /// The id of [`END`].
     pub const END_ID: u32 = 0;
     const USER_ID: u32 = 1;
     const ASSISTANT_ID: u32 = 2;
     const SYSTEM_ID: u32 = 3;
 
-    /// Learns a vocabulary of at most `vocab_size` from `conversations` training conversations.
+    /// Trains a vocabulary of at most `vocab_size` tokens on `conversations` generated training conversations.
     pub fn train(seed: u64, conversations: usize, vocab_size: usize, mix: Mix) -> Result<Self> {
         let mut tokenizer = Tokenizer::new(BPE::default());
-        // Digits first: a number is read and written digit by digit, whatever stands around it.
+        // Split digits first, so that numbers are always tokenized digit by digit.
         tokenizer.with_pre_tokenizer(Some(Sequence::new(vec![
             PreTokenizerWrapper::Digits(Digits::new(true)),
             PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, false, true)),
@@ -84,7 +84,7 @@ impl Chat {
             .special_tokens(SPECIAL.iter().map(|&token| AddedToken::from(token, true)).collect())
             .build()
             .into();
-        let mut generator = Generator::new(seed, u64::MAX, Part::Train, mix);
+        let mut generator = Generator::new(seed, u64::MAX, DataSplit::Train, mix);
         let text = (0..conversations).flat_map(|_| {
             let conversation = generator.conversation();
             let system = conversation.system.map(str::to_string).into_iter();
@@ -115,7 +115,7 @@ impl Chat {
         Ok(Self { tokenizer })
     }
 
-    /// Writes `tokenizer.json` and `tokenizer_config.json` (with the chat template) into `dir`.
+    /// Writes `tokenizer.json` and `tokenizer_config.json`, which has the chat template, to `dir`.
     pub fn save(&self, dir: &Path, max_tokens: usize) -> Result<()> {
         self.tokenizer
             .save(dir.join("tokenizer.json"), false)
@@ -144,12 +144,12 @@ impl Chat {
             .map_err(|error| anyhow!("writing the tokenizer as JSON: {error}"))
     }
 
-    /// The number of ids.
+    /// The number of token ids.
     pub fn vocab_size(&self) -> usize {
         self.tokenizer.get_model().get_vocab_size()
     }
 
-    /// The ids of plain text.
+    /// The token ids of a text.
     pub fn ids(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self
             .tokenizer
@@ -158,14 +158,14 @@ impl Chat {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The text of `ids`, special tokens left out.
+    /// The text of `ids` without special tokens.
     pub fn text(&self, ids: &[u32]) -> Result<String> {
         self.tokenizer.decode(ids, true).map_err(|error| anyhow!("decoding {ids:?}: {error}"))
     }
 
-    /// The ids of a whole conversation, as the chat template renders it.
+    /// The token ids of a conversation in the chat format.
     pub fn encode(&self, conversation: &Conversation) -> Result<Encoded> {
-        let mut encoded = Encoded { ids: vec![], answer: vec![] };
+        let mut encoded = Encoded { ids: vec![], is_answer: vec![] };
         if let Some(message) = conversation.system {
             encoded.push(&[Self::SYSTEM_ID], false);
             encoded.push(&self.ids(message)?, false);
@@ -179,7 +179,7 @@ impl Chat {
         Ok(encoded)
     }
 
-    /// The ids of a user's turn and the start of the assistant's.
+    /// The token ids of a user turn and the start of the assistant turn.
     pub fn prompt(&self, prompt: &str) -> Result<Vec<u32>> {
         let mut ids = vec![Self::USER_ID];
         ids.extend(self.ids(prompt)?);

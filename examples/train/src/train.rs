@@ -1,4 +1,4 @@
-//! The training step: a batch, its losses at every k, gradients, AdamW.
+//! The training step: batch, losses at every k, gradients, AdamW.
 
 use anyhow::{bail, ensure, Context, Result};
 use candle_core::{Tensor, Var};
@@ -8,47 +8,51 @@ use colm_checkpoint::ColmConfig;
 use crate::batch::Batch;
 use crate::chain_model::{Blocks, ChainModel};
 use crate::cost::Cost;
-use crate::data::{Generator, Mix, Part};
+use crate::data::{DataSplit, Generator, Mix};
 use crate::optimizer::AdamW;
 use crate::parallel::in_parallel;
 use crate::recipe::Recipe;
-use crate::tokenizer::Chat;
+use crate::tokenizer::ChatTokenizer;
 use crate::weights::Weights;
 
-/// What one step did.
+/// The result of a training step.
 #[derive(Clone, Debug)]
-pub struct Report {
-    /// Mean cross-entropy per answer token, at 1 to n chains, before the step.
+pub struct StepReport {
+    /// The mean cross-entropy per answer token at 1 to n chains, before the update.
     pub losses: Vec<f64>,
-    /// The norm of the gradients before the clip.
+    /// The global gradient norm before clipping.
     pub gradient_norm: f64,
-    /// The learning rate.
-    pub rate: f64,
+    /// The learning rate of the step.
+    pub learning_rate: f64,
 }
 
-/// A model in training.
+/// A training run.
 pub struct Trainer {
     pub(crate) recipe: Recipe,
-    pub(crate) chat: Chat,
+    pub(crate) chat: ChatTokenizer,
     pub(crate) model: ChainModel,
-    /// The frozen blocks as they were, the others as variables.
+    /// All blocks; those of trained chains are variables.
     blocks: Blocks,
     pub(crate) optimizer: AdamW,
     pub(crate) step: usize,
     threads: usize,
-    /// Tells the weights that the training began with from others.
-    pub(crate) start: u64,
+    /// A fingerprint of the initial weights.
+    pub(crate) initial_weights: u64,
 }
 
-/// Conversations that go through the model together: a step's batch is sorted by length and cut into
-/// such parts, so that little is padding.
-const PART: usize = 8;
+/// The number of conversations in a micro-batch. The batch of a step is sorted by length and cut into micro-batches, so
+/// that there is little padding.
+const MICRO_BATCH: usize = 8;
 
 impl Trainer {
-    /// Starts from `weights`. `threads` work on the parts of a batch; the result does not depend on
-    /// how many.
-    pub fn new(weights: Weights, chat: Chat, recipe: Recipe, threads: usize) -> Result<Self> {
-        let start = weights.fingerprint()?;
+    /// Starts from `weights`. Micro-batches run on `threads` threads; the result does not depend on the number of threads.
+    pub fn new(
+        weights: Weights,
+        chat: ChatTokenizer,
+        recipe: Recipe,
+        threads: usize,
+    ) -> Result<Self> {
+        let initial_weights = weights.fingerprint()?;
         let Weights { config, mut blocks } = weights;
         recipe.check(config.chains.count())?;
         ensure!(
@@ -66,17 +70,17 @@ impl Trainer {
                 variables.push((name, variable));
             }
         }
-        let optimizer = AdamW::new(variables, recipe.weight_decay, recipe.clip)?;
+        let optimizer = AdamW::new(variables, recipe.weight_decay, recipe.max_gradient_norm)?;
         let model = ChainModel::new(&config, &blocks)?;
-        Ok(Self { recipe, chat, model, blocks, optimizer, step: 0, threads, start })
+        Ok(Self { recipe, chat, model, blocks, optimizer, step: 0, threads, initial_weights })
     }
 
-    /// How it is trained.
+    /// The recipe.
     pub fn recipe(&self) -> &Recipe {
         &self.recipe
     }
 
-    /// The model as it stands.
+    /// The model with the current weights.
     pub fn model(&self) -> &ChainModel {
         &self.model
     }
@@ -86,7 +90,7 @@ impl Trainer {
         self.model.config()
     }
 
-    /// A copy of the weights as they stand.
+    /// A copy of the current weights.
     pub fn weights(&self) -> Result<Weights> {
         let copies =
             self.blocks.iter().map(|(name, block)| Ok((name.clone(), block.copy()?.detach())));
@@ -94,69 +98,69 @@ impl Trainer {
     }
 
     /// The tokenizer.
-    pub fn chat(&self) -> &Chat {
+    pub fn chat(&self) -> &ChatTokenizer {
         &self.chat
     }
 
-    /// Steps done.
+    /// The number of completed steps.
     pub fn steps_done(&self) -> usize {
         self.step
     }
 
-    /// The conversations of `step`, as parts of similar length, longest first.
+    /// The conversations of `step` as micro-batches of similar lengths, longest first.
     pub fn batch(&self, step: usize) -> Result<Vec<Batch>> {
         let mix = Mix::of(&self.recipe.tasks);
-        let mut generator = Generator::new(self.recipe.seed, step as u64, Part::Train, mix);
-        let mut sequences = (0..self.recipe.batch)
+        let mut generator = Generator::new(self.recipe.seed, step as u64, DataSplit::Train, mix);
+        let mut sequences = (0..self.recipe.batch_size)
             .map(|_| self.chat.encode(&generator.conversation()))
             .collect::<Result<Vec<_>>>()?;
         sequences.sort_by_key(|sequence| std::cmp::Reverse(sequence.ids.len()));
-        sequences.chunks(PART).map(Batch::new).collect()
+        sequences.chunks(MICRO_BATCH).map(Batch::new).collect()
     }
 
     /// The multiply-adds of a step on `batch`.
     pub fn multiply_adds(&self, batch: &[Batch]) -> u64 {
         let cost = Cost::of_training(self.config(), self.recipe.frozen);
-        batch.iter().map(|part| cost.of_batch(part)).sum()
+        batch.iter().map(|micro_batch| cost.of_batch(micro_batch)).sum()
     }
 
-    /// One optimizer step.
-    pub fn step(&mut self) -> Result<Report> {
-        let parts = self.batch(self.step)?;
-        let predicted: usize = parts.iter().map(Batch::predicted).sum();
-        let results = in_parallel(self.threads, &parts, |part| {
-            self.gradients(part, part.predicted() as f64 / predicted as f64)
+    /// Runs one optimizer step.
+    pub fn step(&mut self) -> Result<StepReport> {
+        let batch = self.batch(self.step)?;
+        let predicted: usize = batch.iter().map(Batch::predicted).sum();
+        let results = in_parallel(self.threads, &batch, |micro_batch| {
+            self.gradients(micro_batch, micro_batch.predicted() as f64 / predicted as f64)
         })?;
         let mut results = results.into_iter();
-        let (mut losses, mut gradients) = results.next().context("a batch of no conversations")?;
-        for (part_losses, part_gradients) in results {
-            for (loss, part) in losses.iter_mut().zip(part_losses) {
-                *loss += part;
+        let (mut losses, mut gradients) = results.next().context("the batch is empty")?;
+        for (more_losses, more_gradients) in results {
+            for (sum, loss) in losses.iter_mut().zip(more_losses) {
+                *sum += loss;
             }
-            for (sum, part) in gradients.iter_mut().zip(part_gradients) {
-                *sum = (&*sum + part)?;
+            for (sum, gradient) in gradients.iter_mut().zip(more_gradients) {
+                *sum = (&*sum + gradient)?;
             }
         }
         if losses.iter().any(|loss| !loss.is_finite()) {
             bail!("step {}: the loss is {losses:?}; try a lower learning rate", self.step);
         }
-        let rate = self.recipe.rate_at(self.step);
-        let gradient_norm = self.optimizer.step(&gradients, rate)?;
+        let learning_rate = self.recipe.learning_rate_at(self.step);
+        let gradient_norm = self.optimizer.step(&gradients, learning_rate)?;
         self.step += 1;
-        Ok(Report { losses, gradient_norm, rate })
+        Ok(StepReport { losses, gradient_norm, learning_rate })
     }
 
-    /// Losses at 1 to n chains and gradients, in the optimizer's order, of a part that makes up
-    /// `share` of the batch.
-    fn gradients(&self, part: &Batch, share: f64) -> Result<(Vec<f64>, Vec<Tensor>)> {
-        let logits = part.logits(&self.model)?;
+    /// The losses at 1 to n chains and the gradients, in the order of the optimizer's variables, of a micro-batch that has
+    /// the given share of the predicted tokens. Both are scaled by that share.
+    fn gradients(&self, micro_batch: &Batch, share: f64) -> Result<(Vec<f64>, Vec<Tensor>)> {
+        let logits = micro_batch.logits(&self.model)?;
         let weights = self.recipe.loss_weights(logits.len());
         let mut losses = Vec::new();
         let mut terms = Vec::new();
         for (logits, weight) in logits.iter().zip(weights) {
-            // A loss that counts nothing is only reported.
+            // A loss of weight 0 is reported but needs no gradient.
             let logits = if weight == 0. { logits.detach() } else { logits.clone() };
-            let loss = (cross_entropy(&logits, part.targets())? * share)?;
+            let loss = (cross_entropy(&logits, micro_batch.targets())? * share)?;
             losses.push(f64::from(loss.to_scalar::<f32>()?));
             terms.push((loss * weight)?);
         }

@@ -1,34 +1,36 @@
-//! A model's weights, block by block: random ones, and those of a checkpoint.
+//! The weights of a model by block: random initialization, and reading checkpoints.
 
 use std::collections::BTreeMap;
+use std::hash::Hasher;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use colm_checkpoint::{ColmConfig, Dtype, Part, Projection, Source};
+use fnv::FnvHasher;
 use rand::Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::chain_model::Blocks;
 
-/// The weights of all chains, in f32, and the config they belong to.
+/// The weights of all chains in f32, and the config.
 #[derive(Clone)]
 pub struct Weights {
     /// The model's config.
     pub config: ColmConfig,
-    /// Every tensor of the config, by its name in the chain layout.
+    /// All tensors of the config by name in the chain layout.
     pub blocks: Blocks,
 }
 
 impl Weights {
-    /// Random weights, the same for the same seed: normal with variance 1 / inputs for every block
-    /// of rows, smaller where a projection adds to the residual stream; norms 1, biases 0.
+    /// Random weights, determined by the seed: normal with variance 1 / inputs for every block, less for projections that
+    /// add to the residual stream; norms 1, biases 0.
     pub fn random(config: &ColmConfig, seed: u64) -> Result<Self> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut blocks = Blocks::new();
         for part in config.parts() {
-            // The vocabulary's matrices are drawn row by row, across the chains.
+            // Embedding and head are drawn row by row over all chains.
             let rows = match part {
                 Part::Embedding | Part::Head => {
                     let shape = (config.file.vocab_size, config.hidden.total());
@@ -59,7 +61,7 @@ impl Weights {
         Ok(Self { config: config.clone(), blocks })
     }
 
-    /// Reads a checkpoint of CoLM, CoLM-Air or Llama in either layout, with the dtype it has there.
+    /// Reads a checkpoint of CoLM, CoLM-Air or Llama in either layout; also returns the dtype of the stored weights.
     pub fn read(dir: &Path) -> Result<(Self, DType)> {
         let read = || -> Result<(Self, DType)> {
             let source = Source::open(dir)?;
@@ -87,20 +89,20 @@ impl Weights {
         self.blocks.values().map(Tensor::elem_count).sum()
     }
 
-    /// A number that tells these weights from others: the 64-bit FNV-1a hash of names and bits.
+    /// The 64-bit FNV-1a hash of all names and values.
     pub fn fingerprint(&self) -> Result<u64> {
-        let mut hash = 0xcbf2_9ce4_8422_2325;
-        let mut add = |word: u64| hash = (hash ^ word).wrapping_mul(0x0000_0100_0000_01b3);
+        let mut hasher = FnvHasher::default();
         for (name, block) in self.blocks.iter().collect::<BTreeMap<_, _>>() {
-            name.bytes().for_each(|byte| add(byte.into()));
-            let values = block.flatten_all()?.to_vec1::<f32>()?;
-            values.iter().for_each(|value| add(value.to_bits().into()));
+            hasher.write(name.as_bytes());
+            for value in block.flatten_all()?.to_vec1::<f32>()? {
+                hasher.write(&value.to_le_bytes());
+            }
         }
-        Ok(hash)
+        Ok(hasher.finish())
     }
 }
 
-/// The standard deviation of a part, times the root of its inputs where it is a linear layer.
+/// The standard deviation of a part; for linear layers, times the square root of the number of inputs.
 fn gain(config: &ColmConfig, part: Part) -> f64 {
     match part {
         Part::Embedding => 0.1,
@@ -112,7 +114,7 @@ fn gain(config: &ColmConfig, part: Part) -> f64 {
     }
 }
 
-/// Normal numbers by the Box-Muller transform. (candle's own CPU generator cannot be seeded.)
+/// Normally distributed values, by the Box-Muller transform. (candle's CPU generator cannot be seeded.)
 fn normal(rng: &mut ChaCha8Rng, shape: (usize, usize), deviation: f64) -> Result<Tensor> {
     let values: Vec<f32> = (0..shape.0 * shape.1)
         .map(|_| {

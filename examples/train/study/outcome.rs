@@ -1,4 +1,4 @@
-//! What a run leaves behind.
+//! The result of a run.
 
 use colm_checkpoint::ConfigFile;
 use colm_train::evaluate::Evaluation;
@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 /// The result of a finished run.
 #[derive(Serialize, Deserialize)]
 pub struct Outcome {
-    /// How it was trained.
+    /// The training recipe.
     pub recipe: Recipe,
-    /// What was trained.
+    /// The config of the trained model.
     pub config: ConfigFile,
-    /// Tokens that went through the model in training, padding included.
+    /// The number of training tokens, including padding.
     pub tokens: u64,
-    /// Multiply-adds of the training, as `colm_train::cost` counts them.
+    /// The multiply-adds of training (`colm_train::cost`).
     pub multiply_adds: u64,
-    /// Held-out prompts of all tasks, the new ones included.
+    /// The evaluation on held-out prompts of all tasks, including the new ones.
     pub evaluation: Evaluation,
 }

@@ -1,4 +1,4 @@
-//! Plots: panels side by side, lines of points with the spread over the seeds.
+//! Plots: panels side by side, with lines of points and their spread over the seeds.
 
 use std::path::Path;
 
@@ -7,21 +7,20 @@ use colm_testing::statistics::Summary;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-/// A line of a panel.
+/// A line in a panel.
 pub struct Line {
-    /// Who it is; the same name has the same colour in every panel.
+    /// The name in the legend. The same name has the same colour in every panel.
     pub name: &'static str,
-    /// x, and what was measured there.
+    /// x and the measured values there.
     pub points: Vec<(f64, Summary)>,
 }
 
 /// A chart.
 pub struct Panel {
-    /// What is measured.
+    /// The measured quantity.
     pub title: &'static str,
-    /// What x is.
+    /// The label of the x axis.
     pub axis: &'static str,
-    /// Who was measured.
     pub lines: Vec<Line>,
 }
 
@@ -95,7 +94,7 @@ fn draw_panel(area: &Area, panel: &Panel, names: &[&str]) -> Drawn {
     Ok(())
 }
 
-/// k, weights and bytes are whole numbers; nothing at a mark between them.
+/// The label of a tick; empty between whole numbers.
 fn whole(x: &f64) -> String {
     if (x - x.round()).abs() < 1e-6 {
         format!("{x:.0}")
@@ -104,13 +103,13 @@ fn whole(x: &f64) -> String {
     }
 }
 
-/// One spread below the mean, and one above.
+/// The mean minus and plus the spread.
 fn ends(summary: &Summary) -> [f64; 2] {
     let spread = summary.spread.unwrap_or(0.);
     [summary.mean - spread, summary.mean + spread]
 }
 
-/// The least and the greatest value, and some room around them.
+/// The smallest and the largest value, with a margin.
 fn bounds(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (low, high) =
         values.fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));

@@ -1,4 +1,4 @@
-//! The sizes of the study: models, tasks, steps.
+//! The setting of the study: model sizes, tasks and recipe.
 
 use anyhow::{Context, Result};
 use colm_checkpoint::{Architecture, ColmConfig, ConfigFile};
@@ -6,23 +6,23 @@ use colm_train::card::weights_at;
 use colm_train::data::Task;
 use colm_train::recipe::{Loss, Recipe};
 
-/// What every model is trained on.
+/// The tasks that every model is trained on.
 pub const TASKS: [Task; 5] =
     [Task::Multiply, Task::Divide, Task::Letter, Task::Month, Task::Compare];
 
-/// What the last chain is tuned on afterwards.
+/// The tasks for tuning the last chain.
 pub const NEW_TASKS: [Task; 2] = [Task::Weekday, Task::Remainder];
 
 /// Held-out prompts per task (fewer where a task has fewer).
 pub const HELD_OUT: usize = 150;
 
-/// Chains of the full models.
+/// The number of chains of the full models.
 pub const CHAINS: usize = 4;
 
-/// Chains of the model that is grown chain by chain.
+/// The number of chains of the model that is grown chain by chain.
 pub const GROWN: usize = 3;
 
-/// One chain's widths.
+/// The widths of one chain.
 const HIDDEN: usize = 32;
 const INTERMEDIATE: usize = 80;
 const HEADS: usize = 2;
@@ -30,10 +30,10 @@ const KV_HEADS: usize = 1;
 const HEAD_DIM: usize = 16;
 const LAYERS: usize = 3;
 
-/// Entries of the vocabulary.
+/// The largest vocabulary size.
 pub const VOCABULARY: usize = 512;
 
-/// What the command line decides.
+/// The settings from the command line.
 pub struct Setting {
     /// Optimizer steps of a run.
     pub steps: usize,
@@ -52,7 +52,7 @@ impl Setting {
             Architecture::ColmAir => KV_HEADS,
         };
         let mut other = serde_json::Map::new();
-        // How `expand` draws a new chain's weights: about as wide as those of a fresh model.
+        // The standard deviation of new weights in `expand`: about that of a new model.
         other.insert("initializer_range".into(), 0.1.into());
         Ok(ColmConfig::new(ConfigFile {
             vocab_size: vocabulary,
@@ -68,9 +68,8 @@ impl Setting {
         })?)
     }
 
-    /// The dense Llama of nearly as many weights as the CoLM has at `k` chains, and as many layers
-    /// and heads; its hidden size is what is left to choose, with an intermediate size of 2.5 times
-    /// that.
+    /// A dense Llama with the layers and heads of the CoLM at `k` chains and nearly as many weights. Its hidden size is chosen
+    /// for that; its intermediate size is 2.5 times the hidden size.
     pub fn dense(&self, k: usize, vocabulary: usize) -> Result<ColmConfig> {
         let colm = self.chained(Architecture::Colm, CHAINS, vocabulary)?;
         let wanted = weights_at(&colm, k);
@@ -88,22 +87,22 @@ impl Setting {
         let candidates = candidates.collect::<Result<Vec<_>>>()?;
         let nearest =
             candidates.into_iter().min_by_key(|llama| weights_at(llama, 1).abs_diff(wanted));
-        nearest.context("no hidden size to choose from")
+        nearest.context("no candidate for the hidden size")
     }
 
-    /// The recipe that all runs share; `seed` chooses the data.
+    /// The common recipe; `seed` selects the data.
     pub fn recipe(&self, seed: u64, chains: usize) -> Recipe {
         Recipe {
             seed,
             steps: self.steps,
-            batch: 32,
+            batch_size: 32,
             tasks: TASKS.to_vec(),
             loss: Loss::in_proportion_to_k(chains),
             frozen: 0,
-            rate: 5e-3,
+            learning_rate: 5e-3,
             warmup: self.steps / 12,
             weight_decay: 0.05,
-            clip: 1.,
+            max_gradient_norm: 1.,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The tasks: each draws a prompt in one of several phrasings, and computes the answer.
+//! The tasks. Each draws a prompt in one of several phrasings and computes the answer.
 
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::Rng;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::words::*;
 use super::Dialogue;
 
-/// The kinds of dialogue.
+/// The kinds of dialogues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Task {
@@ -55,7 +55,7 @@ pub enum Task {
 }
 
 impl Task {
-    /// The tasks that count for accuracy.
+    /// The tasks that are evaluated.
     pub const SCORED: &'static [Self] = &[
         Self::Add,
         Self::Subtract,
@@ -78,7 +78,7 @@ impl Task {
         Self::Letter,
     ];
 
-    /// The task in a word or two.
+    /// The name of the task.
     pub fn name(self) -> &'static str {
         match self {
             Self::Add => "add",
@@ -104,13 +104,13 @@ impl Task {
         }
     }
 
-    /// The task of that [`name`](Self::name), which may be written without its space.
+    /// The task with this [`name`](Self::name); spaces may be left out or replaced by `_` or `-`.
     pub fn named(name: &str) -> Option<Self> {
         let same = |task: &&Self| task.name().replace(' ', "") == name.replace([' ', '_', '-'], "");
         Self::SCORED.iter().find(same).copied()
     }
 
-    /// How often training draws this task, relative to the others.
+    /// The relative frequency of the task in training.
     pub(super) fn weight(self) -> usize {
         match self {
             Self::Add | Self::Continue | Self::Multiply | Self::Extreme | Self::Story => 1,
@@ -123,7 +123,7 @@ impl Task {
         }
     }
 
-    /// How often the text that a vocabulary is learned from has this task.
+    /// The relative frequency of the task in the text for training a tokenizer.
     pub(super) fn weight_in_vocabulary(self) -> usize {
         match self {
             Self::Add | Self::Subtract | Self::Continue => 3,
@@ -164,7 +164,7 @@ impl Task {
 
 type Drawn = (String, String);
 
-/// A phrasing with its `{name}`s filled in.
+/// A random phrasing with its `{name}` placeholders filled in.
 fn phrase(rng: &mut ChaCha8Rng, phrasings: &[&str], values: &[(&str, &str)]) -> String {
     let mut text = one(rng, phrasings).to_string();
     for (name, value) in values {
@@ -177,14 +177,14 @@ fn one<'a>(rng: &mut ChaCha8Rng, of: &[&'a str]) -> &'a str {
     of[rng.random_range(0..of.len())]
 }
 
-/// `count` different entries of `of`, in random order.
+/// `count` distinct entries of `of` in random order.
 fn some<'a>(rng: &mut ChaCha8Rng, of: &[&'a str], count: usize) -> Vec<&'a str> {
     let mut chosen: Vec<&str> = of.choose_multiple(rng, count).copied().collect();
     chosen.shuffle(rng);
     chosen
 }
 
-/// `count` different numbers of at most two digits.
+/// `count` distinct numbers from 0 to 99.
 fn numbers(rng: &mut ChaCha8Rng, count: usize) -> Vec<u32> {
     rand::seq::index::sample(rng, 100, count).iter().map(|number| number as u32).collect()
 }
@@ -336,7 +336,7 @@ fn count(rng: &mut ChaCha8Rng) -> Drawn {
     (prompt, list.iter().filter(|&&word| word == asked).count().to_string())
 }
 
-/// What a user can tell about herself: statement, question, and the values.
+/// Facts that a user states: statement, question and possible values.
 const FACTS: &[(&str, &str, &[&str])] = &[
     ("My name is {}.", "What is my name?", NAMES),
     ("I live in {}.", "Where do I live?", CITIES),
@@ -435,7 +435,7 @@ fn letter(rng: &mut ChaCha8Rng) -> Drawn {
     (phrase(rng, &phrasings, &values), char::from(to).to_string())
 }
 
-/// "after" with the first, or "before" with the second.
+/// `("after", after)` or `("before", before)`, at random.
 fn after_or_before<T>(rng: &mut ChaCha8Rng, after: T, before: T) -> (&'static str, T) {
     if rng.random_bool(0.5) {
         ("after", after)
@@ -459,7 +459,7 @@ const SMALL_TALK: &[(&[&str], &str)] = &[
     (&["Goodbye!", "Bye!", "Goodbye", "Bye"], "Goodbye!"),
 ];
 
-/// One turn of small talk, or two: an introduction, and the question whether it was heard.
+/// One or two turns of small talk; two turns state a fact and ask for it.
 pub(super) fn small_talk(rng: &mut ChaCha8Rng) -> Vec<Dialogue> {
     let turn = |prompt: String, answer: String| Dialogue { prompt, answer, task: Task::SmallTalk };
     if rng.random_ratio(1, 3) {
@@ -474,7 +474,7 @@ pub(super) fn small_talk(rng: &mut ChaCha8Rng) -> Vec<Dialogue> {
     vec![turn(one(rng, prompts).into(), answer.into())]
 }
 
-/// A system message; the model learns to read past it.
+/// A system message, which the model learns to ignore.
 pub(super) fn system(rng: &mut ChaCha8Rng) -> &'static str {
     one(
         rng,

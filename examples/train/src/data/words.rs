@@ -1,4 +1,4 @@
-//! The closed vocabulary that the dialogues are made of.
+//! The word lists of the dialogues.
 
 pub const NAMES: &[&str] = &[
     "Mira", "Tom", "Ana", "Leo", "Nina", "Omar", "Ruth", "Ivan", "Lena", "Hugo", "Emma", "Noah",
@@ -24,11 +24,11 @@ pub const JOBS: &[&str] = &[
     "lawyer",
 ];
 
-/// Things that can be counted, in the plural.
+/// Countable things, in the plural.
 pub const THINGS: &[&str] =
     &["apples", "pears", "books", "coins", "stones", "cups", "cards", "eggs", "shells", "pens"];
 
-/// Words for the tasks on lists of words.
+/// Words for tasks on word lists.
 pub const WORDS: &[&str] = &[
     "blue", "fox", "river", "stone", "cloud", "lamp", "green", "tree", "horse", "bread", "moon",
     "table", "red", "ship", "glass", "bird", "snow", "road", "apple", "door", "black", "wind",

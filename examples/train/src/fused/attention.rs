@@ -1,4 +1,4 @@
-//! Causal attention's weights.
+//! The weights of causal attention.
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
@@ -6,8 +6,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use super::{flat, tensor};
 
 /// Queries and keys `[batch, heads, tokens, head_dim]` to the weights of causal attention
-/// `[batch, heads, tokens, tokens]`: softmax(q k^T / sqrt(head_dim)) up to the row's own position, 0
-/// past it.
+/// `[batch, heads, tokens, tokens]`: softmax(q k^T / sqrt(head_dim)) over positions up to the row's own, 0 after it.
 pub struct AttentionWeights;
 
 impl CustomOp2 for AttentionWeights {
@@ -46,7 +45,7 @@ impl CustomOp2 for AttentionWeights {
         let mut of_scores = Vec::with_capacity(gradients.len());
         let rows = flat_weights.chunks_exact(length).zip(gradients.chunks_exact(length));
         for (weights, gradient) in rows {
-            // The weight is 0 where the row does not look, and so is the gradient of its score.
+            // After the row's own position the weight is 0, and so is the gradient of the score.
             let mean: f32 = weights.iter().zip(gradient).map(|(w, gradient)| w * gradient).sum();
             let of_row = weights.iter().zip(gradient);
             of_scores.extend(of_row.map(|(w, gradient)| scale(head_dim) * w * (gradient - mean)));

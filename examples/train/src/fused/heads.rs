@@ -1,4 +1,4 @@
-//! Between rows and heads, and RoPE on the way.
+//! Conversions between rows and heads, with RoPE.
 
 use std::sync::Arc;
 
@@ -6,23 +6,22 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 use super::{flat, tensor, values};
 
-/// Rows `[batch * tokens, heads * head_dim]` to heads `[batch, heads, tokens, head_dim]`, each rotated
-/// to its position if so asked: RoPE, the first half of a head against the second.
+/// Rows `[batch * tokens, heads * head_dim]` to heads `[batch, heads, tokens, head_dim]`, optionally with RoPE, which
+/// rotates the first half of a head with the second.
 #[derive(Clone)]
 pub struct SplitHeads {
-    /// Sequences.
+    /// The number of sequences.
     pub batch: usize,
-    /// Columns of a head.
+    /// The dimension of a head.
     pub head_dim: usize,
-    /// The tables of RoPE for positions 0, 1, ..; values are not rotated.
+    /// The RoPE tables for positions 0, 1, ..; `None` for values, which are not rotated.
     pub rotation: Option<Rotation>,
 }
 
-/// Heads `[batch, heads, tokens, head_dim]` to rows `[batch * tokens, heads * head_dim]`: what
-/// [`SplitHeads`] does, undone.
+/// Heads `[batch, heads, tokens, head_dim]` to rows `[batch * tokens, heads * head_dim]`: the inverse of [`SplitHeads`].
 pub struct MergeHeads(pub SplitHeads);
 
-/// Cosines and sines of RoPE's angles.
+/// Cosines and sines of the RoPE angles.
 #[derive(Clone)]
 pub struct Rotation {
     /// `[tokens, head_dim / 2]`
@@ -32,13 +31,13 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// By its tables, each `[tokens, head_dim / 2]`.
+    /// From tables `[tokens, head_dim / 2]`.
     pub fn new(cos: &Tensor, sin: &Tensor) -> Result<Self> {
         Ok(Self { cos: flat(cos)?.into(), sin: flat(sin)?.into() })
     }
 
-    /// Turns `head`, at `position`, forward with `sign` 1 and back with -1.
-    fn turn(&self, head: &mut [f32], position: usize, sign: f32) {
+    /// Rotates `head` to `position` with `sign` 1, and back with -1.
+    fn rotate(&self, head: &mut [f32], position: usize, sign: f32) {
         let half = head.len() / 2;
         let (first, second) = head.split_at_mut(half);
         for (i, (a, b)) in first.iter_mut().zip(second).enumerate() {
@@ -59,7 +58,7 @@ impl SplitHeads {
                 let to = y.len();
                 y.extend_from_slice(&x[from..from + self.head_dim]);
                 if let Some(rotation) = &self.rotation {
-                    rotation.turn(&mut y[to..], position, 1.);
+                    rotation.rotate(&mut y[to..], position, 1.);
                 }
             }
         }
@@ -76,7 +75,7 @@ impl SplitHeads {
             let row = &mut x[to..to + self.head_dim];
             row.copy_from_slice(part);
             if let Some(rotation) = &self.rotation {
-                rotation.turn(row, position, -1.);
+                rotation.rotate(row, position, -1.);
             }
         }
         (x, (self.batch * length, width).into())

@@ -1,8 +1,7 @@
-//! Operations of a block, each in one pass forward and one backward.
+//! Fused operations, each with one forward and one backward pass.
 //!
-//! They could be written in a few of candle's own each, as [`crate::model`] does. But there every
-//! one of those makes a tensor, and its gradient two more: at the sizes trained here that is most of
-//! a step. All take f32 on the CPU, contiguous.
+//! [`crate::model`] composes them from candle's operations, each of which allocates a tensor, and two more for its
+//! gradient. At the sizes trained here that takes most of a step. All operations take contiguous f32 tensors on the CPU.
 
 mod attention;
 mod heads;
@@ -13,10 +12,9 @@ use candle_core::{bail, CpuStorage, CustomOp2, Device, Layout, Result, Shape, Te
 pub use attention::AttentionWeights;
 pub use heads::{MergeHeads, Rotation, SplitHeads};
 
-/// x `[rows, in]` and weights W `[out, in]` to x W^T, `[rows, out]`.
+/// x `[rows, in]` and weights W `[out, in]` to x W^T `[rows, out]`.
 ///
-/// Where nothing below x is trained, its gradient is not computed: a frozen chain costs a trained
-/// one nothing backward.
+/// The gradient of x is computed only if x depends on a variable, so frozen chains have no backward pass.
 pub struct Linear;
 
 impl CustomOp2 for Linear {
@@ -51,7 +49,7 @@ impl CustomOp2 for Linear {
     }
 }
 
-/// `[rows, width]` and weights `[width]` to w * x / sqrt(mean(x^2) + eps), row by row.
+/// x `[rows, width]` and weights w `[width]` to w * x / sqrt(mean(x^2) + eps), with the mean over each row.
 pub struct RmsNorm {
     /// `rms_norm_eps`
     pub eps: f32,
@@ -110,7 +108,7 @@ impl CustomOp2 for RmsNorm {
     }
 }
 
-/// Gate g and up u of one shape to silu(g) * u.
+/// Gate g and up u of equal shape to silu(g) * u.
 pub struct SwiGlu;
 
 impl CustomOp2 for SwiGlu {
@@ -153,12 +151,13 @@ fn sigmoid(x: f32) -> f32 {
     (1. + (-x).exp()).recip()
 }
 
-/// What one chain reads grows by the next: `[rows, a]` and `[rows, b]` side by side, `[rows, a + b]`.
-pub struct Append;
+/// Concatenates `[rows, a]` and `[rows, b]` to `[rows, a + b]`. The gradient of the first is computed only if it depends on
+/// a variable.
+pub struct Concat;
 
-impl CustomOp2 for Append {
+impl CustomOp2 for Concat {
     fn name(&self) -> &'static str {
-        "append"
+        "concat"
     }
 
     fn cpu_fwd(
@@ -197,11 +196,11 @@ impl CustomOp2 for Append {
     }
 }
 
-/// The numbers of a contiguous f32 tensor.
+/// The values of a contiguous f32 tensor.
 fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     match layout.contiguous_offsets() {
         Some((from, to)) => Ok(&storage.as_slice::<f32>()?[from..to]),
-        None => bail!("not contiguous: {layout:?}"),
+        None => bail!("expected a contiguous tensor: {layout:?}"),
     }
 }
 

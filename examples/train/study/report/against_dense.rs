@@ -1,18 +1,18 @@
-//! One CoLM against a Llama per size, trained on the same tokens.
+//! One CoLM against a Llama of each size, trained on the same tokens.
 
 use anyhow::Result;
 use colm_testing::table::Table;
 use colm_train::card::weights_at;
 
-use super::Answer;
-use crate::measured::{cells, push_row, Measured, COLUMNS};
+use super::Section;
+use crate::model_runs::{cells, push_row, ModelRuns, COLUMNS};
 use crate::plot::{Line, Panel};
+use crate::run_folder::RunFolder;
 use crate::setting::{CHAINS, TASKS};
-use crate::workshop::Workshop;
 
-pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
-    let of = |model: &str| Measured::of(workshop, model, seeds);
-    let dense = (1..=CHAINS).map(|k| better(workshop, seeds, k));
+pub fn section(runs: &RunFolder, seeds: u64) -> Result<Option<Section>> {
+    let of = |model: &str| ModelRuns::of(runs, model, seeds);
+    let dense = (1..=CHAINS).map(|k| better(runs, seeds, k));
     let dense = dense.collect::<Result<Option<Vec<_>>>>()?;
     let (Some(colm), Some(air), Some(dense)) = (of("colm")?, of("air")?, dense) else {
         return Ok(None);
@@ -42,7 +42,7 @@ pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
             k.to_string(),
             of_colm,
             of_llama,
-            llama.outcomes[0].1.recipe.rate.to_string(),
+            llama.outcomes[0].1.recipe.learning_rate.to_string(),
             colm_loss,
             air_loss,
             llama_loss,
@@ -54,13 +54,13 @@ pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
         push_row(&mut stored, "CoLM-Air", &air, k, &TASKS);
         push_row(&mut stored, &format!("Llama as large as CoLM at k = {k}"), llama, 1, &TASKS);
     }
-    let thousands = |measured: &Measured, k| weights_at(&measured.config, k) as f64 / 1e3;
+    let thousands = |measured: &ModelRuns, k| weights_at(&measured.config, k) as f64 / 1e3;
     let lines = |exact: bool| {
-        let at = |measured: &Measured, k| {
+        let at = |measured: &ModelRuns, k| {
             let value = if exact { measured.exact(&TASKS, k) } else { measured.loss(&TASKS, k) };
             value.map(|value| (thousands(measured, k), value))
         };
-        let chained = |measured: &Measured| (1..=CHAINS).filter_map(|k| at(measured, k)).collect();
+        let chained = |measured: &ModelRuns| (1..=CHAINS).filter_map(|k| at(measured, k)).collect();
         vec![
             Line { name: "CoLM at k = 1 to 4", points: chained(&colm) },
             Line { name: "CoLM-Air at k = 1 to 4", points: chained(&air) },
@@ -75,16 +75,16 @@ pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
         Panel { title: "Held-out loss, nats per token", axis, lines: lines(false) },
         Panel { title: "Exact answers, share", axis, lines: lines(true) },
     ];
-    Ok(Some(Answer { name: "against_dense", shown, stored: Some(stored), panels }))
+    Ok(Some(Section { name: "against_dense", shown, stored: Some(stored), panels }))
 }
 
-/// Of the Llamas as large as the CoLM at `k`, those of the learning rate with the lower mean loss. A
-/// rate that fewer seeds are finished of does not count yet.
-fn better(workshop: &Workshop, seeds: u64, k: usize) -> Result<Option<Measured>> {
-    let full = Measured::of(workshop, &format!("dense{k}"), seeds)?;
-    let half = Measured::of(workshop, &format!("dense{k}-half"), seeds)?;
-    let loss = |measured: &Measured| measured.loss(&TASKS, 1).map_or(f64::MAX, |loss| loss.mean);
-    let finished = |measured: &Measured| measured.outcomes.len();
+/// The Llamas of the size of the CoLM at `k`, with the learning rate that has the lower mean loss. A learning rate with
+/// fewer finished seeds is not chosen.
+fn better(runs: &RunFolder, seeds: u64, k: usize) -> Result<Option<ModelRuns>> {
+    let full = ModelRuns::of(runs, &format!("dense{k}"), seeds)?;
+    let half = ModelRuns::of(runs, &format!("dense{k}-half"), seeds)?;
+    let loss = |measured: &ModelRuns| measured.loss(&TASKS, 1).map_or(f64::MAX, |loss| loss.mean);
+    let finished = |measured: &ModelRuns| measured.outcomes.len();
     Ok(full
         .into_iter()
         .chain(half)

@@ -1,19 +1,19 @@
-//! What sharing keys and values costs, and what it saves.
+//! CoLM-Air against CoLM: loss and KV cache size.
 
 use anyhow::Result;
 use colm_testing::statistics::Summary;
 use colm_testing::table::Table;
 use colm_train::card::kv_bytes_per_token;
 
-use super::Answer;
-use crate::measured::{cells, push_row, Measured, COLUMNS};
+use super::Section;
+use crate::model_runs::{cells, push_row, ModelRuns, COLUMNS};
 use crate::plot::{Line, Panel};
 use crate::readme::loss;
+use crate::run_folder::RunFolder;
 use crate::setting::{CHAINS, TASKS};
-use crate::workshop::Workshop;
 
-pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
-    let of = |model: &str| Measured::of(workshop, model, seeds);
+pub fn section(runs: &RunFolder, seeds: u64) -> Result<Option<Section>> {
+    let of = |model: &str| ModelRuns::of(runs, model, seeds);
     let (Some(colm), Some(air)) = (of("colm")?, of("air")?) else {
         return Ok(None);
     };
@@ -45,7 +45,7 @@ pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
         push_row(&mut stored, "CoLM", &colm, k, &TASKS);
         push_row(&mut stored, "CoLM-Air", &air, k, &TASKS);
     }
-    let line = |name, measured: &Measured, exact: bool| {
+    let line = |name, measured: &ModelRuns, exact: bool| {
         let at = |k| {
             let value = if exact { measured.exact(&TASKS, k) } else { measured.loss(&TASKS, k) };
             value.map(|value| (kv_bytes_per_token(&measured.config, k) as f64, value))
@@ -60,13 +60,13 @@ pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
         Panel { title: "Held-out loss, nats per token", axis, lines: lines(false) },
         Panel { title: "Exact answers, share", axis, lines: lines(true) },
     ];
-    Ok(Some(Answer { name: "air_against_colm", shown, stored: Some(stored), panels }))
+    Ok(Some(Section { name: "air_against_colm", shown, stored: Some(stored), panels }))
 }
 
-/// By how much Air's loss is above CoLM's at `k`, seed by seed: the data is the same, so part of the
-/// spread over the seeds drops out.
-fn difference(air: &Measured, colm: &Measured, k: usize) -> Option<Summary> {
-    let loss = |measured: &Measured, seed: u64| {
+/// The difference of the losses of Air and CoLM at `k`, by seed. Both see the same data, so part of the spread over the
+/// seeds cancels.
+fn difference(air: &ModelRuns, colm: &ModelRuns, k: usize) -> Option<Summary> {
+    let loss = |measured: &ModelRuns, seed: u64| {
         let outcome =
             measured.outcomes.iter().find(|(of, _)| *of == seed).map(|(_, outcome)| outcome);
         outcome.and_then(|outcome| outcome.evaluation.of(&TASKS).loss().get(k - 1).copied())

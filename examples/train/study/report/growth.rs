@@ -3,15 +3,15 @@
 use anyhow::Result;
 use colm_testing::table::Table;
 
-use super::Answer;
-use crate::measured::{push_row, Measured, COLUMNS};
+use super::Section;
+use crate::model_runs::{push_row, ModelRuns, COLUMNS};
 use crate::plot::{Line, Panel};
 use crate::readme::{loss, percent};
+use crate::run_folder::RunFolder;
 use crate::setting::{GROWN, TASKS};
-use crate::workshop::Workshop;
 
-pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
-    let of = |model: &str| Measured::of(workshop, model, seeds);
+pub fn section(runs: &RunFolder, seeds: u64) -> Result<Option<Section>> {
+    let of = |model: &str| ModelRuns::of(runs, model, seeds);
     let (Some(first), Some(second), Some(third), Some(scratch)) =
         (of("dense1")?, of("grown2")?, of("grown3")?, of("scratch")?)
     else {
@@ -30,19 +30,18 @@ pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
 
     let mut shown = Table::new(header);
     let mut stored = Table::new(COLUMNS);
-    let mut spent = 0.;
+    let mut total = 0.;
     for (name, measured) in [
         ("stage 1: a Llama", &first),
         ("stage 2: chain 2, chain 1 frozen", &second),
         ("stage 3: chain 3, chains 1 and 2 frozen", &third),
         ("from scratch, all k at once", &scratch),
     ] {
-        let so_far = match name.starts_with("stage") {
-            true => {
-                spent += measured.multiply_adds();
-                spent
-            }
-            false => measured.multiply_adds(),
+        let so_far = if name.starts_with("stage") {
+            total += measured.multiply_adds();
+            total
+        } else {
+            measured.multiply_adds()
         };
         let losses = (1..=GROWN).map(|k| loss(measured.loss(&TASKS, k)));
         let exact = (1..=GROWN).map(|k| percent(measured.exact(&TASKS, k)));
@@ -52,7 +51,7 @@ pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
             push_row(&mut stored, name, measured, k, &TASKS);
         }
     }
-    let points = |measured: &Measured, exact: bool| {
+    let points = |measured: &ModelRuns, exact: bool| {
         let value = |k| if exact { measured.exact(&TASKS, k) } else { measured.loss(&TASKS, k) };
         (1..=GROWN).filter_map(|k| value(k).map(|value| (k as f64, value))).collect()
     };
@@ -66,5 +65,5 @@ pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
         Panel { title: "Held-out loss, nats per token", axis: "k", lines: lines(false) },
         Panel { title: "Exact answers, share", axis: "k", lines: lines(true) },
     ];
-    Ok(Some(Answer { name: "growth", shown, stored: Some(stored), panels }))
+    Ok(Some(Section { name: "growth", shown, stored: Some(stored), panels }))
 }

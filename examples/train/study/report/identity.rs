@@ -1,14 +1,14 @@
-//! Whether the smaller models stay what they were, bit for bit.
+//! Whether frozen chains keep their exact weights: logits compared bit by bit.
 
 use anyhow::Result;
 use colm_testing::table::Table;
 
-use super::Answer;
+use super::Section;
 use crate::experiments::name;
+use crate::run_folder::RunFolder;
 use crate::setting::CHAINS;
-use crate::workshop::Workshop;
 
-/// What is compared: the models of two checkpoints, each at some k.
+/// The compared models: two checkpoints, each at some k.
 const COMPARISONS: [(&str, Model, Model); 7] = [
     ("the Llama; k = 1 of it expanded", Model("dense1", false, 1), Model("dense1", true, 1)),
     ("the Llama; k = 2 of it expanded", Model("dense1", false, 1), Model("dense1", true, 2)),
@@ -27,30 +27,29 @@ const COMPARISONS: [(&str, Model, Model); 7] = [
     ),
 ];
 
-/// A run, whether what it left was expanded, and k.
+/// A run, whether its checkpoint is expanded by a chain, and k.
 #[derive(Clone, Copy)]
 struct Model(&'static str, bool, usize);
 
 impl Model {
-    /// The logits on held-out prompts; None if the run is not finished.
-    fn logits(self, workshop: &Workshop, seed: u64) -> Result<Option<Vec<f32>>> {
+    /// The logits on held-out prompts; `None` if the run is not finished.
+    fn logits(self, runs: &RunFolder, seed: u64) -> Result<Option<Vec<f32>>> {
         let Self(run, expanded, k) = self;
         let run = name(run, seed);
-        if workshop.outcome(&run)?.is_none() {
+        if runs.outcome(&run)?.is_none() {
             return Ok(None);
         }
-        let folder =
-            if expanded { workshop.expanded(&run, seed)? } else { workshop.checkpoint(&run) };
-        Ok(Some(workshop.logits(&folder)?.swap_remove(k - 1)))
+        let folder = if expanded { runs.expanded(&run, seed)? } else { runs.checkpoint(&run) };
+        Ok(Some(runs.logits(&folder)?.swap_remove(k - 1)))
     }
 }
 
-pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
+pub fn section(runs: &RunFolder, seeds: u64) -> Result<Option<Section>> {
     let mut table = Table::new(["models", "logits compared", "logits that differ"]);
     for (what, before, after) in COMPARISONS {
         let (mut compared, mut other) = (0, 0);
         for seed in 0..seeds {
-            let both = [before, after].map(|model| model.logits(workshop, seed));
+            let both = [before, after].map(|model| model.logits(runs, seed));
             let [before, after] = both;
             if let (Some(before), Some(after)) = (before?, after?) {
                 compared += before.len();
@@ -60,5 +59,5 @@ pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
         }
         table.push([what.to_string(), compared.to_string(), other.to_string()]);
     }
-    Ok(Some(Answer { name: "identity", shown: table, stored: None, panels: Vec::new() }))
+    Ok(Some(Section { name: "identity", shown: table, stored: None, panels: Vec::new() }))
 }

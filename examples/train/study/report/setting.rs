@@ -1,14 +1,14 @@
-//! What was trained, and on how much.
+//! The trained models and the amount of training.
 
 use anyhow::Result;
 use colm_testing::table::Table;
 use colm_train::card::weights_at;
 
-use super::Answer;
-use crate::measured::Measured;
-use crate::workshop::Workshop;
+use super::Section;
+use crate::model_runs::ModelRuns;
+use crate::run_folder::RunFolder;
 
-/// The models of the study in the order of the README.
+/// The models of the study in the order of the README, with descriptions.
 const MODELS: [(&str, &str); 10] = [
     ("colm", "CoLM"),
     ("air", "CoLM-Air"),
@@ -22,7 +22,7 @@ const MODELS: [(&str, &str); 10] = [
     ("tuned", "CoLM, last chain tuned on new tasks"),
 ];
 
-pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
+pub fn section(runs: &RunFolder, seeds: u64) -> Result<Option<Section>> {
     let header = [
         "model",
         "chains",
@@ -35,13 +35,13 @@ pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
         "seeds",
     ];
     let mut table = Table::new(header);
-    for (model, means) in MODELS {
-        let Some(measured) = Measured::of(workshop, model, seeds)? else {
+    for (model, description) in MODELS {
+        let Some(measured) = ModelRuns::of(runs, model, seeds)? else {
             continue;
         };
         let (config, (_, outcome)) = (&measured.config, &measured.outcomes[0]);
         table.push([
-            means.to_string(),
+            description.to_string(),
             format!("{:?}", config.file.chains),
             config.file.hidden_size.to_string(),
             config.file.num_hidden_layers.to_string(),
@@ -52,5 +52,5 @@ pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
             measured.outcomes.len().to_string(),
         ]);
     }
-    Ok(Some(Answer { name: "setting", shown: table, stored: None, panels: Vec::new() }))
+    Ok(Some(Section { name: "setting", shown: table, stored: None, panels: Vec::new() }))
 }

@@ -1,18 +1,18 @@
-//! New tasks learned by the last chain alone.
+//! Training the last chain on new tasks.
 
 use anyhow::Result;
 use colm_testing::table::Table;
 use colm_train::data::Task;
 
-use super::Answer;
-use crate::measured::{push_row, Measured, COLUMNS};
+use super::Section;
+use crate::model_runs::{push_row, ModelRuns, COLUMNS};
 use crate::plot::{Line, Panel};
 use crate::readme::{loss, percent};
+use crate::run_folder::RunFolder;
 use crate::setting::{CHAINS, NEW_TASKS, TASKS};
-use crate::workshop::Workshop;
 
-pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
-    let of = |model: &str| Measured::of(workshop, model, seeds);
+pub fn section(runs: &RunFolder, seeds: u64) -> Result<Option<Section>> {
+    let of = |model: &str| ModelRuns::of(runs, model, seeds);
     let (Some(before), Some(after)) = (of("colm")?, of("tuned")?) else {
         return Ok(None);
     };
@@ -37,7 +37,7 @@ pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
             push_row(&mut stored, &format!("after, {name}"), &after, k, &tasks);
         }
     }
-    let line = |name, measured: &Measured, tasks: &[Task], exact: bool| {
+    let line = |name, measured: &ModelRuns, tasks: &[Task], exact: bool| {
         let at = |k| {
             let value = if exact { measured.exact(tasks, k) } else { measured.loss(tasks, k) };
             value.map(|value| (k as f64, value))
@@ -56,5 +56,5 @@ pub fn answer(workshop: &Workshop, seeds: u64) -> Result<Option<Answer>> {
         Panel { title: "Held-out loss, nats per token", axis: "k", lines: lines(false) },
         Panel { title: "Exact answers, share", axis: "k", lines: lines(true) },
     ];
-    Ok(Some(Answer { name: "chain_tuning", shown, stored: Some(stored), panels }))
+    Ok(Some(Section { name: "chain_tuning", shown, stored: Some(stored), panels }))
 }

@@ -1,4 +1,4 @@
-//! The model of blocks computes what the dense masked model does, forward and backward.
+//! `ChainModel` has the logits and gradients of the dense masked model.
 
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::loss::cross_entropy;
@@ -26,7 +26,7 @@ fn models() -> Vec<Weights> {
     configs.into_iter().chain([llama(VOCABULARY)]).map(|config| weights(&config, 3)).collect()
 }
 
-/// A sum in which every k counts something else.
+/// A weighted sum with different weights for every k.
 fn joint(losses: Vec<Tensor>) -> Tensor {
     let weighted = losses.iter().enumerate().map(|(at, loss)| (loss * (1. + at as f64)).unwrap());
     weighted.reduce(|sum, loss| (sum + loss).unwrap()).unwrap()
@@ -47,7 +47,7 @@ fn logits_and_gradients_equal_those_of_the_dense_model() {
             DenseColm::new(config, VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu));
         let reference = reference.unwrap();
         let hidden = reference.forward(&tokens()).unwrap().flatten_to(1).unwrap();
-        let expected = reference.logits_upto(&hidden, chains).unwrap();
+        let expected = reference.logits_up_to(&hidden, chains).unwrap();
 
         let blocks: std::collections::HashMap<String, Var> = (weights.blocks.iter())
             .map(|(name, block)| (name.clone(), Var::from_tensor(block).unwrap()))
@@ -77,7 +77,7 @@ fn logits_and_gradients_equal_those_of_the_dense_model() {
                 let found = of_blocks.get(&blocks[&name]).unwrap_or_else(|| panic!("no {name}"));
                 let size = expected.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
                 let difference = largest_difference(found, &expected);
-                assert!(size > 1e-6, "{name}: a gradient of {size} tells nothing");
+                assert!(size > 1e-6, "{name}: a gradient of {size} is too small to compare");
                 assert!(difference < 1e-4 * size.max(0.01), "{name}: {difference} of {size}");
             }
         }
@@ -85,7 +85,7 @@ fn logits_and_gradients_equal_those_of_the_dense_model() {
 }
 
 #[test]
-fn a_chain_does_not_see_those_above_it() {
+fn a_chain_does_not_depend_on_later_chains() {
     for architecture in BOTH {
         let config = config(architecture, VOCABULARY);
         let (kept, other) = (weights(&config, 1), weights(&config, 2));
@@ -107,7 +107,7 @@ fn a_chain_does_not_see_those_above_it() {
 }
 
 #[test]
-fn what_is_frozen_is_outside_the_graph() {
+fn frozen_chains_are_outside_the_autograd_graph() {
     for architecture in BOTH {
         let config = config(architecture, VOCABULARY);
         let mut blocks = weights(&config, 1).blocks;
@@ -128,7 +128,7 @@ fn what_is_frozen_is_outside_the_graph() {
 }
 
 #[test]
-fn a_missing_or_misshapen_block_is_named() {
+fn the_error_names_a_missing_or_misshapen_block() {
     let config = config(BOTH[0], VOCABULARY);
     let name = "model.layers.1.mlp.up_proj.chains.1.weight";
     let mut blocks = weights(&config, 1).blocks;

@@ -1,12 +1,12 @@
-//! The tokenizer gives text back, and the chat template says what training said.
+//! Tokenizer round trips, and the chat template against the encoding for training.
 
-use colm_train::data::{Generator, Mix, Part, Task};
-use colm_train::tokenizer::{Chat, CHAT_TEMPLATE};
+use colm_train::data::{DataSplit, Generator, Mix, Task};
+use colm_train::tokenizer::{ChatTokenizer, CHAT_TEMPLATE};
 use minijinja::{context, Environment, Value};
 
 #[test]
-fn text_comes_back_whole() {
-    let chat = Chat::train(1, 500, 320, Mix::of_vocabulary()).unwrap();
+fn decoding_gives_the_encoded_text() {
+    let chat = ChatTokenizer::train(1, 500, 320, Mix::of_vocabulary()).unwrap();
     for text in ["What is 27 + 58?", " two  spaces\nand a line", "Zoë → 7½ 日本", "x2y33"] {
         assert_eq!(chat.text(&chat.ids(text).unwrap()).unwrap(), text);
     }
@@ -16,11 +16,11 @@ fn text_comes_back_whole() {
 
 #[test]
 fn a_saved_tokenizer_reads_back_the_same() {
-    let chat = Chat::train(1, 500, 320, Mix::of_vocabulary()).unwrap();
+    let chat = ChatTokenizer::train(1, 500, 320, Mix::of_vocabulary()).unwrap();
     let dir = tempfile::tempdir().unwrap();
     chat.save(dir.path(), 64).unwrap();
-    let read = Chat::load(dir.path()).unwrap();
-    let mut generator = Generator::new(3, 0, Part::Train, Mix::of(Task::SCORED));
+    let read = ChatTokenizer::load(dir.path()).unwrap();
+    let mut generator = Generator::new(3, 0, DataSplit::Train, Mix::of(Task::SCORED));
     for _ in 0..100 {
         let conversation = generator.conversation();
         assert_eq!(chat.encode(&conversation).unwrap(), read.encode(&conversation).unwrap());
@@ -28,12 +28,12 @@ fn a_saved_tokenizer_reads_back_the_same() {
 }
 
 #[test]
-fn the_template_renders_what_training_encodes() {
-    let chat = Chat::train(1, 500, 320, Mix::of_vocabulary()).unwrap();
+fn the_template_renders_the_format_of_training() {
+    let chat = ChatTokenizer::train(1, 500, 320, Mix::of_vocabulary()).unwrap();
     let mut environment = Environment::new();
     environment.add_template("chat", CHAT_TEMPLATE).unwrap();
     let template = environment.get_template("chat").unwrap();
-    let mut generator = Generator::new(3, 0, Part::Train, Mix::of(Task::SCORED));
+    let mut generator = Generator::new(3, 0, DataSplit::Train, Mix::of(Task::SCORED));
     for _ in 0..100 {
         let conversation = generator.conversation();
         let message = |role: &str, content: &str| context! { role, content };

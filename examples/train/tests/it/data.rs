@@ -1,8 +1,8 @@
-//! Every generated answer is computed again, from the prompt's text alone.
+//! Generated answers are computed again from the text of the prompt.
 
 use std::collections::HashSet;
 
-use colm_train::data::{Dialogue, Generator, Mix, Part, Task};
+use colm_train::data::{DataSplit, Dialogue, Generator, Mix, Task};
 
 fn numbers(text: &str) -> Vec<i64> {
     let digits = text.split(|letter: char| !letter.is_ascii_digit());
@@ -91,7 +91,7 @@ const LETTERS: [&str; 26] = [
     "T", "U", "V", "W", "X", "Y", "Z",
 ];
 
-/// The entry of `ring` that stands `steps` after (or before) the one in the prompt.
+/// The entry of `ring` that is `steps` after (or before) the one in the prompt.
 fn shifted(ring: &[&str], prompt: &str, steps: i64) -> String {
     let ending = if ring.len() == 7 { "day" } else { "" };
     let words: Vec<&str> = prompt.split([' ', '?', '.']).collect();
@@ -131,8 +131,8 @@ fn looked_up(prompt: &str) -> String {
 }
 
 #[test]
-fn every_answer_is_right() {
-    let mut generator = Generator::new(11, 0, Part::Train, Mix::of(Task::SCORED));
+fn every_answer_is_correct() {
+    let mut generator = Generator::new(11, 0, DataSplit::Train, Mix::of(Task::SCORED));
     for &task in Task::SCORED {
         for _ in 0..300 {
             let dialogue = generator.dialogue(task);
@@ -142,9 +142,9 @@ fn every_answer_is_right() {
 }
 
 #[test]
-fn the_same_seed_and_stream_say_the_same() {
+fn seed_and_stream_determine_the_data() {
     let conversations = |seed, stream| {
-        let mut generator = Generator::new(seed, stream, Part::Train, Mix::of_vocabulary());
+        let mut generator = Generator::new(seed, stream, DataSplit::Train, Mix::of_vocabulary());
         (0..50).map(|_| generator.conversation()).collect::<Vec<_>>()
     };
     assert_eq!(conversations(1, 2), conversations(1, 2));
@@ -154,12 +154,12 @@ fn the_same_seed_and_stream_say_the_same() {
 
 #[test]
 fn no_prompt_is_both_trained_on_and_held_out() {
-    let prompts = |part, seed| {
-        let mut generator = Generator::new(seed, 0, part, Mix::of(Task::SCORED));
+    let prompts = |split, seed| {
+        let mut generator = Generator::new(seed, 0, split, Mix::of(Task::SCORED));
         (0..4000).map(|_| generator.scored().prompt).collect::<HashSet<_>>()
     };
-    let (train, held_out) = (prompts(Part::Train, 3), prompts(Part::HeldOut, 3));
+    let (train, held_out) = (prompts(DataSplit::Train, 3), prompts(DataSplit::HeldOut, 3));
     assert!(train.is_disjoint(&held_out));
-    assert!(train.iter().all(|prompt| Part::of(prompt) == Part::Train));
-    assert!(held_out.iter().all(|prompt| Part::of(prompt) == Part::HeldOut));
+    assert!(train.iter().all(|prompt| DataSplit::of(prompt) == DataSplit::Train));
+    assert!(held_out.iter().all(|prompt| DataSplit::of(prompt) == DataSplit::HeldOut));
 }

@@ -6,4 +6,5 @@ mod data;
 mod model;
 mod models;
 mod shipped;
+mod study;
 mod training;

@@ -1,4 +1,4 @@
-//! The dense model keeps the chains apart, and survives being saved.
+//! The dense model: independence of chains and positions, saving and reading.
 
 use std::collections::HashMap;
 
@@ -30,7 +30,7 @@ fn logits(model: &DenseColm, k: usize) -> Vec<f32> {
 }
 
 #[test]
-fn the_model_at_k_chains_does_not_see_the_chains_above() {
+fn logits_at_k_chains_do_not_depend_on_later_chains() {
     for architecture in BOTH {
         let config = config(architecture, 40);
         let chains = config.chains.count();
@@ -53,7 +53,7 @@ fn the_model_at_k_chains_does_not_see_the_chains_above() {
 }
 
 #[test]
-fn what_stands_above_the_block_diagonal_is_masked() {
+fn blocks_above_the_diagonal_are_masked() {
     for architecture in BOTH {
         let config = config(architecture, 40);
         let clean = dense(&config, 1);
@@ -74,7 +74,7 @@ fn what_stands_above_the_block_diagonal_is_masked() {
 }
 
 #[test]
-fn a_position_does_not_see_those_after_it() {
+fn a_position_does_not_depend_on_later_ones() {
     let config = config(Architecture::ColmAir, 40);
     let model = model(&config, dense(&config, 1));
     let first = |tokens: &[u32]| {

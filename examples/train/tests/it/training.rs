@@ -1,4 +1,4 @@
-//! Training: what moves and what does not, which loss is minimized, going on after a stop.
+//! Training: frozen and trained chains, losses, saving and resuming.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -11,15 +11,15 @@ use colm_train::chain_model::ChainModel;
 use colm_train::data::{Mix, Task};
 use colm_train::recipe::{Loss, Recipe};
 use colm_train::save;
-use colm_train::tokenizer::Chat;
+use colm_train::tokenizer::ChatTokenizer;
 use colm_train::train::Trainer;
 use colm_train::weights::Weights;
 
 use crate::models::{bits, config, llama, weights, BOTH};
 
-fn chat() -> Chat {
-    static CHAT: LazyLock<Chat> =
-        LazyLock::new(|| Chat::train(4, 300, 320, Mix::of_vocabulary()).unwrap());
+fn chat() -> ChatTokenizer {
+    static CHAT: LazyLock<ChatTokenizer> =
+        LazyLock::new(|| ChatTokenizer::train(4, 300, 320, Mix::of_vocabulary()).unwrap());
     CHAT.clone()
 }
 
@@ -27,14 +27,14 @@ fn recipe(chains: usize) -> Recipe {
     Recipe {
         seed: 4,
         steps: 12,
-        batch: 16,
+        batch_size: 16,
         tasks: vec![Task::Compare, Task::Letter],
         loss: Loss::in_proportion_to_k(chains),
         frozen: 0,
-        rate: 1e-2,
+        learning_rate: 1e-2,
         warmup: 2,
         weight_decay: 0.05,
-        clip: 1.,
+        max_gradient_norm: 1.,
     }
 }
 
@@ -53,9 +53,9 @@ fn steps(trainer: &mut Trainer, count: usize) -> Vec<Vec<f64>> {
 }
 
 #[test]
-fn the_rate_rises_in_a_line_and_falls_as_a_cosine() {
-    let recipe = Recipe { steps: 102, warmup: 2, rate: 4., ..recipe(3) };
-    let rates = [0, 1, 2, 52, 102].map(|step| (1e9 * recipe.rate_at(step)).round() / 1e9);
+fn the_learning_rate_has_a_linear_warm_up_and_a_cosine_decay() {
+    let recipe = Recipe { steps: 102, warmup: 2, learning_rate: 4., ..recipe(3) };
+    let rates = [0, 1, 2, 52, 102].map(|step| (1e9 * recipe.learning_rate_at(step)).round() / 1e9);
     assert_eq!(rates, [2., 4., 4., 2., 0.]);
 }
 
@@ -72,14 +72,14 @@ fn the_weights_of_a_joint_loss_sum_to_the_trained_chains() {
 }
 
 #[test]
-fn a_recipe_that_cannot_be_is_refused() {
+fn invalid_recipes_fail() {
     let good = recipe(3);
     for (bad, hint) in [
         (Recipe { frozen: 3, ..good.clone() }, "expected at most 2"),
-        (Recipe { batch: 0, ..good.clone() }, "batch = 0"),
-        (Recipe { tasks: vec![], ..good.clone() }, "no task"),
+        (Recipe { batch_size: 0, ..good.clone() }, "batch_size = 0"),
+        (Recipe { tasks: vec![], ..good.clone() }, "at least one task"),
         (Recipe { warmup: 12, ..good.clone() }, "warm-up = 12"),
-        (Recipe { rate: f64::NAN, ..good.clone() }, "rate = NaN"),
+        (Recipe { learning_rate: f64::NAN, ..good.clone() }, "learning rate = NaN"),
         (Recipe { loss: Loss::Joint(vec![1., 2.]), ..good.clone() }, "2 loss weights; expected 3"),
         (Recipe { loss: Loss::Joint(vec![1., -2., 3.]), ..good.clone() }, "no negative"),
         (Recipe { loss: Loss::Joint(vec![1., 0., 0.]), frozen: 1, ..good.clone() }, "k > 1"),
@@ -105,14 +105,14 @@ fn training_lowers_the_loss_at_every_k() {
 }
 
 #[test]
-fn each_loss_favours_what_it_weighs() {
+fn each_loss_favours_the_models_that_it_weights() {
     let losses = |loss| {
         let mut trainer = trainer(colm, Recipe { loss, ..recipe(3) }, 1);
         steps(&mut trainer, 12).pop().unwrap()
     };
     let (first, last) = (losses(Loss::Joint(vec![1., 0., 0.])), losses(Loss::Last));
     assert!(first[0] < last[0] && last[2] < first[2], "{first:?}, {last:?}");
-    // Of one chain there is no difference.
+    // With one chain both losses are the same.
     let alone = |loss| {
         let mut trainer = trainer(llama, Recipe { loss, ..recipe(1) }, 1);
         steps(&mut trainer, 3)
@@ -121,7 +121,7 @@ fn each_loss_favours_what_it_weighs() {
 }
 
 #[test]
-fn frozen_chains_stay_bit_for_bit_and_all_others_move() {
+fn frozen_chains_stay_the_same_and_others_change() {
     for architecture in BOTH {
         for frozen in [1, 2] {
             let recipe = Recipe { frozen, loss: Loss::Last, ..recipe(3) };
@@ -140,7 +140,7 @@ fn frozen_chains_stay_bit_for_bit_and_all_others_move() {
 }
 
 #[test]
-fn a_grown_model_still_holds_the_one_it_grew_from() {
+fn a_grown_model_contains_its_base() {
     let chat = chat();
     let dir = tempfile::tempdir().unwrap();
     let (base, grown) = (dir.path().join("base"), dir.path().join("grown"));
@@ -170,10 +170,10 @@ fn a_grown_model_still_holds_the_one_it_grew_from() {
 }
 
 #[test]
-fn a_resumed_training_goes_on_as_if_never_stopped() {
+fn a_resumed_run_equals_an_uninterrupted_one() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state.safetensors");
-    // Neither does the number of threads make a difference.
+    // The number of threads makes no difference either.
     let (mut whole, mut stopped, mut resumed) =
         (trainer(colm, recipe(3), 2), trainer(colm, recipe(3), 1), trainer(colm, recipe(3), 1));
     let losses = steps(&mut whole, 6);
@@ -189,7 +189,7 @@ fn a_resumed_training_goes_on_as_if_never_stopped() {
 }
 
 #[test]
-fn the_state_of_another_training_is_refused() {
+fn the_state_of_another_run_fails_to_resume() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state.safetensors");
     trainer(colm, recipe(3), 1).save_state(&state).unwrap();
@@ -200,7 +200,7 @@ fn the_state_of_another_training_is_refused() {
     assert!(other.contains("architectures"), "{other}");
     let weights = weights(&colm(chat().vocab_size()), 2);
     let other = refused(Trainer::new(weights, chat(), recipe(3), 1).unwrap());
-    assert!(other.contains("first weights"), "{other}");
+    assert!(other.contains("initial weights"), "{other}");
     std::fs::write(&state, "no state").unwrap();
     let broken = refused(trainer(colm, recipe(3), 1));
     assert!(broken.contains("state.safetensors"), "{broken}");
@@ -210,7 +210,7 @@ fn the_state_of_another_training_is_refused() {
 }
 
 #[test]
-fn a_saved_checkpoint_is_sound_and_reads_back() {
+fn a_saved_checkpoint_verifies_and_reads_back() {
     let dir = tempfile::tempdir().unwrap();
     for (at, of) in
         [|size| config(BOTH[0], size), |size| config(BOTH[1], size), llama].into_iter().enumerate()
@@ -234,7 +234,7 @@ fn a_saved_checkpoint_is_sound_and_reads_back() {
 }
 
 #[test]
-fn a_folder_without_a_checkpoint_is_named() {
+fn the_error_names_a_folder_without_checkpoint() {
     let refused = format!("{:#}", Weights::read(Path::new("no/such/folder")).err().unwrap());
     assert!(refused.contains("no/such/folder"), "{refused}");
 }

@@ -1,4 +1,4 @@
-//! Outcomes of the seeds together.
+//! The runs of one model over all seeds.
 
 use anyhow::Result;
 use colm_checkpoint::ColmConfig;
@@ -11,21 +11,21 @@ use colm_train::evaluate::Evaluation;
 use crate::experiments::name;
 use crate::outcome::Outcome;
 use crate::readme::{loss, percent};
-use crate::workshop::Workshop;
+use crate::run_folder::RunFolder;
 
-/// The finished runs of one model, by seed.
-pub struct Measured {
+/// The finished runs of one model.
+pub struct ModelRuns {
     pub config: ColmConfig,
-    /// Seed and outcome.
+    /// The outcomes with their seeds.
     pub outcomes: Vec<(u64, Outcome)>,
 }
 
-impl Measured {
-    /// What there is of `model`; None if no seed is finished.
-    pub fn of(workshop: &Workshop, model: &str, seeds: u64) -> Result<Option<Self>> {
+impl ModelRuns {
+    /// The finished runs of `model`; `None` if there are none.
+    pub fn of(runs: &RunFolder, model: &str, seeds: u64) -> Result<Option<Self>> {
         let mut outcomes = Vec::new();
         for seed in 0..seeds {
-            outcomes.extend(workshop.outcome(&name(model, seed))?.map(|outcome| (seed, outcome)));
+            outcomes.extend(runs.outcome(&name(model, seed))?.map(|outcome| (seed, outcome)));
         }
         let Some((_, first)) = outcomes.first() else {
             return Ok(None);
@@ -33,29 +33,29 @@ impl Measured {
         Ok(Some(Self { config: ColmConfig::new(first.config.clone())?, outcomes }))
     }
 
-    /// The seeds that are finished.
+    /// The seeds of the finished runs.
     pub fn seeds(&self) -> impl Iterator<Item = u64> + '_ {
         self.outcomes.iter().map(|(seed, _)| *seed)
     }
 
-    /// Without the seeds that are not finished in `others` as well: stages are compared seed by seed.
+    /// Keeps only seeds that are finished in `others` too, so that models are compared seed by seed.
     pub fn in_common_with(mut self, others: &[&Self]) -> Self {
         let in_all = |seed: u64| others.iter().all(|other| other.seeds().any(|of| of == seed));
         self.outcomes.retain(|(seed, _)| in_all(*seed));
         self
     }
 
-    /// Held-out cross-entropy per token at `k` chains, in nats: the mean over `tasks`.
+    /// The held-out cross-entropy per token at `k` chains in nats: the mean over `tasks`.
     pub fn loss(&self, tasks: &[Task], k: usize) -> Option<Summary> {
         self.summary(tasks, k, Evaluation::loss)
     }
 
-    /// The share of exactly right answers at `k` chains: the mean over `tasks`.
+    /// The share of exactly correct answers at `k` chains: the mean over `tasks`.
     pub fn exact(&self, tasks: &[Task], k: usize) -> Option<Summary> {
         self.summary(tasks, k, Evaluation::accuracy)
     }
 
-    /// Multiply-adds of the training.
+    /// The multiply-adds of training: the mean over the seeds.
     pub fn multiply_adds(&self) -> f64 {
         let all = self.outcomes.iter().map(|(_, outcome)| outcome.multiply_adds as f64);
         all.sum::<f64>() / self.outcomes.len() as f64
@@ -74,7 +74,7 @@ impl Measured {
     }
 }
 
-/// The columns of [`row`].
+/// The columns of [`push_row`].
 pub const COLUMNS: [&str; 10] = [
     "model",
     "k",
@@ -88,17 +88,17 @@ pub const COLUMNS: [&str; 10] = [
     "exact spread",
 ];
 
-/// A row of a CSV file: `model` at `k` chains, on `tasks`.
-pub fn push_row(table: &mut Table, model: &str, measured: &Measured, k: usize, tasks: &[Task]) {
-    let values = [measured.loss(tasks, k), measured.exact(tasks, k)];
+/// Adds the row of `model` at `k` chains on `tasks` to a table for a CSV file.
+pub fn push_row(table: &mut Table, model: &str, runs: &ModelRuns, k: usize, tasks: &[Task]) {
+    let values = [runs.loss(tasks, k), runs.exact(tasks, k)];
     let number = |value: Option<f64>| value.map(|value| format!("{value:.5}")).unwrap_or_default();
     let mut row = vec![
         model.to_string(),
         k.to_string(),
-        weights_at(&measured.config, k).to_string(),
-        kv_bytes_per_token(&measured.config, k).to_string(),
-        format!("{:.0}", measured.multiply_adds()),
-        measured.outcomes.len().to_string(),
+        weights_at(&runs.config, k).to_string(),
+        kv_bytes_per_token(&runs.config, k).to_string(),
+        format!("{:.0}", runs.multiply_adds()),
+        runs.outcomes.len().to_string(),
     ];
     for value in values {
         row.push(number(value.map(|value| value.mean)));
@@ -107,7 +107,7 @@ pub fn push_row(table: &mut Table, model: &str, measured: &Measured, k: usize, t
     table.push(row);
 }
 
-/// Loss and share of right answers as a README shows them.
-pub fn cells(measured: &Measured, k: usize, tasks: &[Task]) -> [String; 2] {
-    [loss(measured.loss(tasks, k)), percent(measured.exact(tasks, k))]
+/// Loss and share of correct answers as shown in the README.
+pub fn cells(runs: &ModelRuns, k: usize, tasks: &[Task]) -> [String; 2] {
+    [loss(runs.loss(tasks, k)), percent(runs.exact(tasks, k))]
 }

@@ -1,4 +1,4 @@
-//! The state folder: runs are trained in it, resumed from it, and their results read from it.
+//! The state folder of the study, with runs in progress and results.
 
 use std::path::{Path, PathBuf};
 
@@ -12,44 +12,44 @@ use colm_train::data::{Mix, Task};
 use colm_train::evaluate::{evaluate, held_out_of};
 use colm_train::recipe::Recipe;
 use colm_train::save;
-use colm_train::tokenizer::Chat;
+use colm_train::tokenizer::ChatTokenizer;
 use colm_train::train::Trainer;
 use colm_train::weights::Weights;
 
 use crate::outcome::Outcome;
 use crate::setting::{Setting, HELD_OUT, NEW_TASKS, TASKS, VOCABULARY};
 
-/// Steps between two states of a run.
+/// Steps between saved states of a run.
 const EVERY: usize = 100;
 
-/// A state folder and the tokenizer that all its models share.
-pub struct Workshop {
+/// The state folder and the setting that all its runs share.
+pub struct RunFolder {
     dir: PathBuf,
     pub setting: Setting,
 }
 
-impl Workshop {
-    /// Opens the folder, or makes it and learns the vocabulary.
+impl RunFolder {
+    /// Opens the folder; creates it and trains the tokenizer if it does not exist.
     pub fn open(dir: &Path, setting: Setting) -> Result<Self> {
-        let workshop = Self { dir: dir.into(), setting };
+        let folder = Self { dir: dir.into(), setting };
         if !dir.join("tokenizer.json").exists() {
             std::fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
-            Chat::train(0, 50_000, VOCABULARY, Mix::of(&all_tasks()))?.save(dir, 512)?;
+            ChatTokenizer::train(0, 50_000, VOCABULARY, Mix::of(&all_tasks()))?.save(dir, 512)?;
         }
-        Ok(workshop)
+        Ok(folder)
     }
 
     /// The tokenizer.
-    pub fn chat(&self) -> Result<Chat> {
-        Chat::load(&self.dir)
+    pub fn chat(&self) -> Result<ChatTokenizer> {
+        ChatTokenizer::load(&self.dir)
     }
 
-    /// The checkpoint that run `name` ended with.
+    /// The folder of the final checkpoint of run `name`.
     pub fn checkpoint(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
-    /// The result of run `name`; None if it is not finished.
+    /// The result of run `name`; `None` if it is not finished.
     pub fn outcome(&self, name: &str) -> Result<Option<Outcome>> {
         let path = self.dir.join(format!("{name}.json"));
         if !path.exists() {
@@ -60,8 +60,8 @@ impl Workshop {
         outcome.map(Some).with_context(|| format!("reading {}", path.display()))
     }
 
-    /// Run `name`: trains the weights that `start` gives, unless it is done. Its checkpoint is
-    /// written in f32, bit for bit what was trained.
+    /// Trains the weights that `start` returns, unless run `name` is finished. The checkpoint is stored in f32, so it has the
+    /// exact trained weights.
     pub fn run(
         &self,
         name: &str,
@@ -71,7 +71,7 @@ impl Workshop {
         if let Some(outcome) = self.outcome(name)? {
             ensure!(
                 outcome.recipe == recipe,
-                "{} has a result of {name} by another recipe; expected an empty folder",
+                "{} has a result of {name} with another recipe; expected an empty folder",
                 self.dir.display()
             );
             return Ok(outcome);
@@ -130,7 +130,7 @@ impl Workshop {
         })
     }
 
-    /// The checkpoint of run `name`, with one more chain, as `colm-convert expand` writes it.
+    /// The checkpoint of run `name` with one more chain, as `colm-convert expand` writes it.
     pub fn expanded(&self, name: &str, seed: u64) -> Result<PathBuf> {
         let dir = self.dir.join(format!("{name}-expanded"));
         if !dir.exists() {
@@ -144,8 +144,8 @@ impl Workshop {
         Ok(dir)
     }
 
-    /// The logits of the models at 1, 2, .. chains of the checkpoint in `dir`, on held-out prompts
-    /// of all tasks: what two checkpoints are compared by, bit by bit.
+    /// The logits at 1, 2, .. chains of the checkpoint in `dir` on held-out prompts of all tasks. They serve to compare
+    /// checkpoints bit by bit.
     pub fn logits(&self, dir: &Path) -> Result<Vec<Vec<f32>>> {
         let (weights, _) = Weights::read(dir)?;
         let model = ChainModel::new(&weights.config, &weights.blocks)?;
@@ -161,7 +161,7 @@ impl Workshop {
     }
 }
 
-/// What the models are asked: the tasks of the training and the new ones.
+/// The tasks of training and the new ones.
 pub fn all_tasks() -> Vec<Task> {
     TASKS.into_iter().chain(NEW_TASKS).collect()
 }
