@@ -54,7 +54,10 @@ async fn assert_same_answers_as_alone(
     let options = options.kv_cache_mib(kv_cache_mb).block_size(block_size).max_drafts(drafts);
     let expected = alone(&options).await;
     let distinct: HashMap<_, _> = expected.iter().map(|answer| (answer, ())).collect();
-    assert!(distinct.len() > CLIENTS / 2, "answers tell requests apart: {distinct:?}");
+    assert!(
+        distinct.len() > CLIENTS / 2,
+        "different requests have different answers: {distinct:?}"
+    );
     let engine = engine(&options).await;
     for round in 0..2 {
         let answers = all_at_once(&engine).await;
@@ -66,7 +69,7 @@ async fn assert_same_answers_as_alone(
 }
 
 /// A model with so many KV bytes per token (heads of 128 in three layers) that 1 MiB holds few blocks.
-fn dear(config: Value) -> Value {
+fn many_kv_bytes(config: Value) -> Value {
     with(config, |json| {
         json["num_hidden_layers"] = 3.into();
         json["head_dim"] = 128.into();
@@ -92,14 +95,14 @@ async fn colm_at_mixed_chain_counts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn air_in_a_pool_too_small_for_all() {
     // 6 KiB a token: 1 MiB is 21 blocks of 8 tokens.
-    let engine = assert_same_answers_as_alone(&dear(random_model::air()), 1, 8, 0).await;
+    let engine = assert_same_answers_as_alone(&many_kv_bytes(random_model::air()), 1, 8, 0).await;
     assert!(engine.max_tokens() < 512, "the pool, not the context, is the limit");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn colm_in_a_pool_too_small_for_all() {
     // 12 KiB a token: 2 MiB is 21 blocks of 8 tokens.
-    assert_same_answers_as_alone(&dear(random_model::colm()), 2, 8, 0).await;
+    assert_same_answers_as_alone(&many_kv_bytes(random_model::colm()), 2, 8, 0).await;
 }
 
 /// Self-speculation does not change answers when sequences are batched, preempted and cached.
@@ -108,7 +111,7 @@ async fn with_drafts() {
     for (config, kv_cache_mb) in [(random_model::air(), 1), (random_model::colm(), 2)] {
         assert_same_answers_as_alone(&config, 16, 16, 6).await;
         // The engine does not draft for large batches; in a small pool few sequences run at a time.
-        let engine = assert_same_answers_as_alone(&dear(config), kv_cache_mb, 8, 3).await;
+        let engine = assert_same_answers_as_alone(&many_kv_bytes(config), kv_cache_mb, 8, 3).await;
         let counts = engine.counts();
         assert!(counts.drafted > 0 && counts.accepted < counts.drafted, "{counts:?}");
     }

@@ -28,9 +28,10 @@ impl Folder {
         for entry in fs::read_dir(shipped(MODEL)).unwrap() {
             let path = entry.unwrap().path();
             let name = folder.path().join(path.file_name().unwrap());
-            match path.extension().is_some_and(|extension| extension == "safetensors") {
-                true => symlink(&path, name).unwrap(),
-                false => drop(fs::copy(&path, name).unwrap()),
+            if path.extension().is_some_and(|extension| extension == "safetensors") {
+                symlink(&path, name).unwrap();
+            } else {
+                fs::copy(&path, name).unwrap();
             }
         }
         Self(folder)
@@ -193,22 +194,22 @@ async fn a_first_token_from_the_template_is_not_added_again() {
             json["bos_token"] = "<|system|>".into();
             json["chat_template"] = format!("{{{{ bos_token }}}}{TEMPLATE}").into();
         });
-        match post_processor {
-            false => folder,
-            true => folder.with(TOKENIZER, |json| {
-                json["post_processor"] = json!({
-                    "type": "TemplateProcessing",
-                    "single": [
-                        {"SpecialToken": {"id": "<|system|>", "type_id": 0}},
-                        {"Sequence": {"id": "A", "type_id": 0}},
-                    ],
-                    "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
-                    "special_tokens": {
-                        "<|system|>": {"id": "<|system|>", "ids": [3], "tokens": ["<|system|>"]},
-                    },
-                });
-            }),
+        if !post_processor {
+            return folder;
         }
+        folder.with(TOKENIZER, |json| {
+            json["post_processor"] = json!({
+                "type": "TemplateProcessing",
+                "single": [
+                    {"SpecialToken": {"id": "<|system|>", "type_id": 0}},
+                    {"Sequence": {"id": "A", "type_id": 0}},
+                ],
+                "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+                "special_tokens": {
+                    "<|system|>": {"id": "<|system|>", "ids": [3], "tokens": ["<|system|>"]},
+                },
+            });
+        })
     };
     let mut prompts = Vec::new();
     for post_processor in [false, true] {

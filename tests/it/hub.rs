@@ -22,7 +22,7 @@ const REVISIONS: [&str; 2] = ["main", "v1"];
 #[derive(Clone)]
 struct Hub {
     folder: PathBuf,
-    asked: Arc<Mutex<Vec<String>>>,
+    requested: Arc<Mutex<Vec<String>>>,
 }
 
 impl Hub {
@@ -49,11 +49,11 @@ impl Hub {
         files.chain(names(self.folder.join(TEMPLATES), &format!("{TEMPLATES}/"))).collect()
     }
 
-    fn asked(&self) -> Vec<String> {
-        let mut asked = self.asked.lock().unwrap().clone();
-        asked.sort();
-        asked.dedup();
-        asked
+    fn requested(&self) -> Vec<String> {
+        let mut requested = self.requested.lock().unwrap().clone();
+        requested.sort();
+        requested.dedup();
+        requested
     }
 }
 
@@ -77,7 +77,7 @@ async fn file(
     if !REVISIONS.contains(&revision.as_str()) {
         return Err(StatusCode::NOT_FOUND);
     }
-    hub.asked.lock().unwrap().push(name.clone());
+    hub.requested.lock().unwrap().push(name.clone());
     let bytes = std::fs::read(hub.folder.join(&name)).map_err(|_| StatusCode::NOT_FOUND)?;
     let range = headers.get(header::RANGE).and_then(|range| range.to_str().ok()).unwrap();
     let (first, last) =
@@ -111,7 +111,7 @@ async fn run(endpoint: &str, home: &FilePath, model: &str, arguments: &[&str]) -
 fn hub() -> (TempDir, Hub) {
     let parent = random_model::folder(&random_model::air());
     let folder = parent.path().join("model");
-    (parent, Hub { folder, asked: Arc::default() })
+    (parent, Hub { folder, requested: Arc::default() })
 }
 
 fn said(output: &Output) -> String {
@@ -126,17 +126,17 @@ async fn only_files_of_the_requested_chains_are_fetched() {
     let two = run(&endpoint, home.path(), ID, &["--max-chains", "2"]).await;
     assert!(two.status.success(), "{}", said(&two));
     let weights = || {
-        let asked = hub.asked();
-        asked.into_iter().filter(|name| name.starts_with("model-chain-")).collect::<Vec<_>>()
+        let requested = hub.requested();
+        requested.into_iter().filter(|name| name.starts_with("model-chain-")).collect::<Vec<_>>()
     };
     let file = |chain: usize| format!("model-chain-{chain:05}-of-00004.safetensors");
     assert_eq!(weights(), [file(1), file(2)]);
 
     // The other files are fetched when they are needed, and no file twice.
-    hub.asked.lock().unwrap().clear();
+    hub.requested.lock().unwrap().clear();
     let four = run(&endpoint, home.path(), ID, &[]).await;
     assert!(four.status.success(), "{}", said(&four));
-    assert_eq!(hub.asked(), [file(3), file(4)]);
+    assert_eq!(hub.requested(), [file(3), file(4)]);
 
     let here = hub.folder.to_string_lossy().into_owned();
     for (answer, arguments) in [(two, &["--max-chains", "2"][..]), (four, &[])] {
@@ -188,7 +188,11 @@ async fn a_revision_is_fetched_with_all_its_templates() {
     let home = tempfile::tempdir().unwrap();
     let tagged = run(&endpoint, home.path(), &format!("{ID}@v1"), &["--max-chains", "1"]).await;
     assert!(tagged.status.success(), "{}", said(&tagged));
-    assert!(hub.asked().contains(&format!("{TEMPLATES}/tool_use.jinja")), "{:?}", hub.asked());
+    assert!(
+        hub.requested().contains(&format!("{TEMPLATES}/tool_use.jinja")),
+        "{:?}",
+        hub.requested()
+    );
     let unknown = format!("{ID}@v2");
     let refused = run(&endpoint, home.path(), &unknown, &[]).await;
     let error = said(&refused);

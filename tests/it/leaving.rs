@@ -49,12 +49,12 @@ async fn a_dropped_answer_is_not_computed() {
     // Whole answer: the future is dropped, as in the server when its client disconnects.
     let answering = tokio::time::timeout(Duration::from_millis(50), engine.answer(long())).await;
     assert!(answering.is_err(), "the answer is too short for this test");
-    assert!(steps_until_idle(&engine).await < 400, "it was computed to the end");
+    assert!(steps_until_idle(&engine).await < 400, "the whole answer was computed");
     // Streamed answer: dropped after the first piece.
     let mut stream = engine.stream(long()).await.unwrap();
     stream.try_next().await.unwrap().unwrap();
     drop(stream);
-    assert!(steps_until_idle(&engine).await < 400, "it was computed to the end");
+    assert!(steps_until_idle(&engine).await < 400, "the whole answer was computed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,7 +74,7 @@ async fn a_queued_request_leaves_the_queue() {
     drop(queued);
     drop(running);
     steps_until_idle(&engine).await;
-    assert_eq!(engine.counts().prompt, before, "a prompt was computed for nobody");
+    assert_eq!(engine.counts().prompt, before, "the prompt of a dropped request was computed");
 }
 
 /// 64 clients, some of which disconnect at random times. The others get the same answers as alone.
@@ -146,6 +146,9 @@ async fn a_closed_connection_ends_its_answers() {
         }
         drop(connection);
         let steps = steps_until_idle(&engine).await;
-        assert!(steps < 500, "{fields}: {steps} rows were computed for nobody");
+        assert!(
+            steps < 500,
+            "{fields}: {steps} rows were computed after the client had disconnected"
+        );
     }
 }

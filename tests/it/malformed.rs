@@ -163,10 +163,9 @@ fn mutate(value: &mut Value, rng: &mut StdRng) {
         _ => None,
     };
     match inner {
-        Some(inner) if inner.is_object() || inner.is_array() => match rng.random_bool(0.6) {
-            true => mutate(inner, rng),
-            false => *inner = odd_value(rng),
-        },
+        Some(inner) if (inner.is_object() || inner.is_array()) && rng.random_bool(0.6) => {
+            mutate(inner, rng);
+        }
         Some(inner) => *inner = odd_value(rng),
         None => *value = odd_value(rng),
     }

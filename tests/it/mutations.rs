@@ -41,16 +41,16 @@ fn a_damaged_model_runs_or_fails_with_the_file_name() {
                 let named = said.contains(".json") || said.contains(".safetensors");
                 // The damaged context length may be shorter than the prompt.
                 let named = named || said.contains("the longest sequence is");
-                assert!(named, "{what}: no file is named in: {said}");
+                assert!(named, "{what}: the error names no file: {said}");
                 refused += 1;
             }
             code => panic!("{what}: exit status {code:?}: {said}"),
         }
         assert!(!said.contains("panicked"), "{what}: {said}");
         let start: String = said.chars().take(1000).collect();
-        assert!(said.len() < 10_000, "{what}: {} bytes are said: {start}", said.len());
+        assert!(said.len() < 10_000, "{what}: {} bytes on stderr: {start}", said.len());
     }
-    assert!(refused > count / 3, "only {refused} of {count} are refused");
+    assert!(refused > count / 3, "only {refused} of {count} fail");
 }
 
 /// The exit status of `colm run` with the model in `folder`, and its stderr.

@@ -62,12 +62,12 @@ fn joined(chunks: &[Value], index: usize) -> (String, Vec<String>) {
     (choices.iter().map(text).collect(), reasons.map(ToString::to_string).collect())
 }
 
-fn question(asked: Value) -> Value {
+fn question(fields: Value) -> Value {
     let request = json!({
         "messages": [{"role": "user", "content": "Sort 93 3 71 18."}], "temperature": 0,
     });
     with(request, |request| {
-        request.as_object_mut().unwrap().extend(asked.as_object().unwrap().clone());
+        request.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     })
 }
 
@@ -78,7 +78,7 @@ fn content(answer: &Value) -> &str {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_string_is_cut_in_every_endpoint() {
     let router = server().await;
-    for (asked, text, reason) in [
+    for (fields, text, reason) in [
         (json!({"stop": ["93"]}), "3 18 71 ", "stop"),
         (json!({"stop": "18", "max_tokens": 4}), "3 ", "stop"),
         (json!({"stop": ["71"]}), "3 18 ", "stop"),
@@ -87,26 +87,26 @@ async fn a_stop_string_is_cut_in_every_endpoint() {
         (json!({"stop": ["<|end|>"]}), SORTED, "stop"),
         (json!({"stop": null, "max_tokens": 4}), "3 18", "length"),
     ] {
-        let body = question(asked.clone());
+        let body = question(fields.clone());
         let whole = answer(&router, CHAT, &body).await;
         assert_eq!(
             (content(&whole), &whole["choices"][0]["finish_reason"]),
             (text, &json!(reason))
         );
         let streamed = joined(&chunks(&router, CHAT, &body).await, 0);
-        assert_eq!(streamed, (text.to_string(), vec![reason.to_string()]), "{asked}");
+        assert_eq!(streamed, (text.to_string(), vec![reason.to_string()]), "{fields}");
         let mut body = with(body, |body| {
             body["prompt"] = json!("<|user|>Sort 93 3 71 18.<|end|><|assistant|>");
             body.as_object_mut().unwrap().remove("messages");
         });
         let whole = answer(&router, COMPLETIONS, &body).await;
-        assert_eq!(whole["choices"][0]["text"], text, "{asked}");
-        assert_eq!(joined(&chunks(&router, COMPLETIONS, &body).await, 0).0, text, "{asked}");
+        assert_eq!(whole["choices"][0]["text"], text, "{fields}");
+        assert_eq!(joined(&chunks(&router, COMPLETIONS, &body).await, 0).0, text, "{fields}");
         body["echo"] = json!(true);
         let echoed = answer(&router, COMPLETIONS, &body).await;
         let expected = format!("{}{text}", body["prompt"].as_str().unwrap());
-        assert_eq!(echoed["choices"][0]["text"], expected, "{asked}");
-        assert_eq!(joined(&chunks(&router, COMPLETIONS, &body).await, 0).0, expected, "{asked}");
+        assert_eq!(echoed["choices"][0]["text"], expected, "{fields}");
+        assert_eq!(joined(&chunks(&router, COMPLETIONS, &body).await, 0).0, expected, "{fields}");
     }
 }
 
@@ -246,7 +246,7 @@ async fn best_of_returns_the_answers_with_the_highest_mean_logprob() {
 async fn fields_of_common_clients_are_accepted() {
     let router = server().await;
     let parts = json!([{"type": "text", "text": "Sort 93 3 "}, {"type": "text", "text": "71 18."}]);
-    for asked in [
+    for fields in [
         json!({"max_tokens": null, "stop": null, "n": null, "tools": null, "seed": null, "user": null,
             "logit_bias": null, "functions": null, "stream": null, "stream_options": null,
             "response_format": null, "top_p": null, "frequency_penalty": null, "metadata": null}),
@@ -257,9 +257,9 @@ async fn fields_of_common_clients_are_accepted() {
         json!({"tool_choice": "none", "parallel_tool_calls": true}),
     ] {
         assert_eq!(
-            content(&answer(&router, CHAT, &question(asked.clone())).await),
+            content(&answer(&router, CHAT, &question(fields.clone())).await),
             SORTED,
-            "{asked}"
+            "{fields}"
         );
     }
     let system = |role: &str| {
@@ -324,25 +324,25 @@ async fn unsupported_fields_fail_with_their_name() {
         (json!({"response_format": ["json_object"]}), "response_format"),
         (json!({"tools": [["function", ["f", null, null, null]]]}), "tools[]"),
     ];
-    for (asked, param) in chat {
-        let (status, answer) = send(&router, CHAT, &question(asked.clone())).await;
-        assert_eq!(status, StatusCode::BAD_REQUEST, "{asked} got {answer}");
+    for (fields, param) in chat {
+        let (status, answer) = send(&router, CHAT, &question(fields.clone())).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{fields} got {answer}");
         let answer: Value = serde_json::from_str(&answer).unwrap();
-        assert_eq!(answer["error"]["param"], param, "{asked} got {answer}");
+        assert_eq!(answer["error"]["param"], param, "{fields} got {answer}");
     }
-    for (asked, param) in [
+    for (fields, param) in [
         (json!({"prompt": "a", "suffix": "b"}), "suffix"),
         (json!({"prompt": []}), Value::Null.as_str().unwrap_or_default()),
         (json!({"prompt": "a", "n": 3, "best_of": 2}), "best_of"),
         (json!({"prompt": vec!["a"; 129]}), "n"),
     ] {
-        let (status, answer) = send(&router, COMPLETIONS, &asked).await;
-        assert_eq!(status, StatusCode::BAD_REQUEST, "{asked} got {answer}");
+        let (status, answer) = send(&router, COMPLETIONS, &fields).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{fields} got {answer}");
         let answer: Value = serde_json::from_str(&answer).unwrap();
         assert_eq!(
             answer["error"]["param"].as_str().unwrap_or_default(),
             param,
-            "{asked} got {answer}"
+            "{fields} got {answer}"
         );
     }
     let request = Request::builder().method(Method::POST).uri(CHAT);

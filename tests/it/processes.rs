@@ -38,7 +38,7 @@ impl Running {
             if let Some(status) = self.0.try_wait().unwrap() {
                 return status.code();
             }
-            assert!(start.elapsed() < MINUTE, "it does not end");
+            assert!(start.elapsed() < MINUTE, "the process does not end");
             sleep(Duration::from_millis(10));
         }
     }
@@ -167,7 +167,7 @@ fn input_that_is_not_utf8_ends_a_chat() {
     let path = garbage.path().to_str().unwrap();
     let ended = colm(&format!("{PLAIN} <'{path}'"), &CHAT);
     ended.refused_with("UTF-8");
-    assert_eq!(ended.stdout, colm(PLAIN, &ANSWER).stdout, "the lines before are answered");
+    assert_eq!(ended.stdout, colm(PLAIN, &ANSWER).stdout, "earlier lines are answered");
     colm(&format!("{PLAIN} </"), &CHAT).refused_with("stdin");
     for empty in ["<&-", "</dev/null"] {
         let ended = colm(&format!("{PLAIN} {empty}"), &CHAT);
@@ -239,22 +239,22 @@ impl Server {
 
 /// Reads until `end`.
 fn read_until(client: &mut TcpStream, end: &str) -> String {
-    let mut come = Vec::new();
-    while !come.ends_with(end.as_bytes()) {
+    let mut received = Vec::new();
+    while !received.ends_with(end.as_bytes()) {
         let mut byte = [0];
         client.read_exact(&mut byte).unwrap();
-        come.extend(byte);
+        received.extend(byte);
     }
-    String::from_utf8(come).unwrap()
+    String::from_utf8(received).unwrap()
 }
 
 /// Reads until the connection ends or fails.
 fn rest(mut client: TcpStream) -> String {
-    let mut come = Vec::new();
-    if let Err(error) = client.read_to_end(&mut come) {
+    let mut received = Vec::new();
+    if let Err(error) = client.read_to_end(&mut received) {
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     }
-    String::from_utf8(come).unwrap()
+    String::from_utf8(received).unwrap()
 }
 
 /// Asserts a response with an error body.

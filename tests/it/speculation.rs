@@ -30,7 +30,7 @@ async fn answers_are_the_same_and_drafts_are_accepted() {
         let counts = drafting.counts();
         assert!(counts.accepted > 0 && counts.accepted < counts.drafted, "{counts:?}");
         assert_eq!(plain.counts().drafted, 0);
-        assert_eq!(plain.counts().decoded, counts.decoded, "the engine has asked for the same");
+        assert_eq!(plain.counts().decoded, counts.decoded, "number of decoded tokens");
     }
 }
 
