@@ -76,7 +76,9 @@ fn score_answers_agrees_with_the_trainer() {
     let scores = printed("score_answers", &[&model, file]);
     let scores: Vec<f64> = scores
         .lines()
-        .map(|line| line.split([' ', ':']).filter_map(|word| word.parse().ok()).last().unwrap())
+        .map(|line| {
+            line.split([' ', ':']).filter_map(|word| word.parse().ok()).next_back().unwrap()
+        })
         .collect();
     assert_eq!(scores.len(), 4);
     assert!(scores.windows(2).all(|pair| pair[1] < pair[0]), "{scores:?}");
