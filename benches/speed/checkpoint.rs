@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use colm_checkpoint::{
-    write_chain_layout, write_dense_layout, CheckpointError, ColmConfig, Dtype, Part, View,
+    write_chain_layout, write_dense_layout, CheckpointError, ColmConfig, Dtype, TensorId, View,
 };
 use colm_testing::random_model::{llama_config, range, write_tokenizer};
 use rand::rngs::StdRng;
@@ -21,7 +21,7 @@ pub fn write_colm(dir: &Path, config: &Value, dtype: Weights) -> Result<()> {
     let parsed = ColmConfig::parse(&config.to_string())?;
     let table = table();
     write_chain_layout(dir, &parsed, |tensor| {
-        let (part, name, shape) = (&tensor.part, tensor.name(), tensor.shape());
+        let (part, name, shape) = (&tensor.id, tensor.name(), tensor.shape());
         Ok::<_, CheckpointError>(RandomTensor::new(part, &name, shape, dtype, &table))
     })?;
     write_tokenizer(dir, VOCAB);
@@ -61,7 +61,13 @@ struct RandomTensor<'a> {
 }
 
 impl<'a> RandomTensor<'a> {
-    fn new(part: &Part, name: &str, shape: Vec<usize>, dtype: Weights, table: &'a [f32]) -> Self {
+    fn new(
+        part: &TensorId,
+        name: &str,
+        shape: Vec<usize>,
+        dtype: Weights,
+        table: &'a [f32],
+    ) -> Self {
         let (center, half_width) = range(part, &shape);
         let mut hasher = DefaultHasher::new();
         name.hash(&mut hasher);

@@ -1,4 +1,5 @@
-//! What a folder holds and what each number of chains costs. Headers are read, weights not.
+//! A summary of a checkpoint folder and the cost of every number of chains. Headers are read, weights
+//! are not.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,92 +8,91 @@ use std::path::Path;
 use safetensors::Dtype;
 use serde::Serialize;
 
-use crate::chain_count::ChainCount;
-use crate::config::ColmConfig;
-use crate::cost::ChainSize;
-use crate::error::CheckpointError;
-use crate::layout::{Layout, WeightFiles};
-use crate::names::{Part, Projection};
-use crate::read::{Checkpoint, Leniency};
-use crate::source::{understand, OF_COLM};
+use crate::config::{ChainCount, ColmConfig};
+use crate::format::{AllowedDeviations, ChainSize, CheckpointError, Layout, Projection, TensorId};
+use crate::read::{read_config, Checkpoint, WeightFiles};
 
-/// A checkpoint folder: what `colm-convert inspect --json` prints, field by field. A field that is
-/// not known is null.
+/// A summary of a checkpoint folder. `colm-convert inspect --json` prints these fields. A field that
+/// is not known is null.
 #[derive(Clone, Debug, Serialize)]
 pub struct Inspection {
     /// "CoLMForCausalLM" or "CoLMAirForCausalLM".
     pub architecture: &'static str,
-    /// Whether config.json is of the Llama family; the rest then describes the CoLM of one chain
-    /// that it is.
+    /// Whether config.json is of the Llama family. If so, the other fields describe the equivalent
+    /// CoLM of one chain.
     pub is_llama: bool,
     /// The relative sizes of the chains.
     pub chains: Vec<usize>,
     /// The widths of each chain.
-    pub widths: Vec<Widths>,
+    pub widths: Vec<ChainWidths>,
     /// `num_hidden_layers`.
     pub layers: usize,
     /// `vocab_size`.
     pub vocab_size: usize,
     /// Elements of a query, key or value head.
     pub head_dim: usize,
-    /// Whether the head is the embedding.
+    /// Whether the head shares the weights of the embedding.
     pub tie_word_embeddings: bool,
     /// `max_position_embeddings`, in tokens.
     pub max_position_embeddings: usize,
     /// "chains" or "dense"; null without weights.
     pub layout: Option<&'static str>,
-    /// Parameters of each dtype among the weights found: "F32", "F16", "BF16".
+    /// The number of parameters of each dtype found: "F32", "F16", "BF16".
     pub dtypes: BTreeMap<String, u128>,
-    /// The dtype that bytes in memory are counted in where no weights were found, and that the KV
-    /// cache is: that of the first key projection, or else `torch_dtype`, or else F32.
+    /// The dtype of the KV cache, and of weights that were not found: that of the first key
+    /// projection, or else `torch_dtype`, or else F32.
     pub dtype: String,
-    /// The model at 1 chain, at 2, .. at all.
+    /// The cost at 1 chain, at 2 chains, and so on up to all chains.
     pub costs: Vec<Cost>,
 }
 
 /// The widths of one chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Widths {
-    /// Of its hidden vector.
+pub struct ChainWidths {
+    /// The width of its hidden vector.
     pub hidden: usize,
-    /// Of its MLP.
+    /// The width of its MLP.
     pub intermediate: usize,
     /// Query heads.
     pub heads: usize,
-    /// Key/value heads that it owns: Air's stand all in the first chain.
+    /// Key/value heads that it owns. In Air chain 1 owns all of them.
     pub kv_heads: usize,
 }
 
-/// The model at k chains (SPEC 6).
+/// The cost of the model at k chains (`docs/spec.md#cost`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Cost {
     /// k.
     pub chains: usize,
     /// Elements of all tensors.
     pub parameters: u128,
-    /// Bytes of all tensors, in the dtypes of the files or, if not found, in [`Inspection::dtype`].
+    /// Bytes of all tensors, in the dtypes of the files or, if they are not found, in
+    /// [`Inspection::dtype`].
     pub memory_bytes: u128,
-    /// Bytes of the files needed; null if one is not there.
+    /// Bytes of the files needed; null if one is missing.
     pub disk_bytes: Option<u64>,
-    /// The names of the files needed; null if one is not there.
+    /// The names of the files needed; null if one is missing.
     pub files: Option<Vec<String>>,
-    /// Bytes of KV cache that a token takes, in [`Inspection::dtype`].
+    /// Bytes of KV cache per token, in [`Inspection::dtype`].
     pub kv_bytes_per_token: u128,
-    /// Multiply-adds of the linear layers for a token of a prompt: in Air those of chain 1.
+    /// Multiply-adds of the linear layers per prompt token; in Air those of chain 1.
     pub prompt_multiply_adds: u128,
-    /// Multiply-adds of the linear layers and the head for a token that is decoded.
+    /// Multiply-adds of the linear layers and the head per decoded token.
     pub decode_multiply_adds: u128,
 }
 
-/// Inspects folder `dir`. It may hold config.json alone, or the files of the first chains only.
+/// Summarizes folder `dir`. It may hold config.json alone, or the files of the first chains only.
+///
+/// # Errors
+/// If the config or the headers of the files found break a rule of `docs/spec.md`.
 pub fn inspect(dir: &Path) -> Result<Inspection, CheckpointError> {
-    let (config, llama) = understand(dir)?;
-    let leniency = llama.unwrap_or(OF_COLM);
-    let k = chains_present(dir, &config, leniency)?;
-    let open = |k| Checkpoint::open_leniently(dir, &config, k, leniency);
+    let (config, llama) = read_config(dir)?;
+    let deviations = llama.unwrap_or(AllowedDeviations::FOR_COLM);
+    let k = chains_present(dir, &config, deviations)?;
+    let open = |k| Checkpoint::open_with(dir, &config, k, deviations);
     let checkpoint = k.map(open).transpose()?;
     let dtype = kv_dtype(&config, checkpoint.as_ref());
-    let widths = |i| Widths {
+    let widths = |i| ChainWidths {
         hidden: config.hidden.of(i),
         intermediate: config.intermediate.of(i),
         heads: config.heads.of(i),
@@ -115,7 +115,7 @@ pub fn inspect(dir: &Path) -> Result<Inspection, CheckpointError> {
         layout,
         dtypes: checkpoint.as_ref().map(dtypes).unwrap_or_default(),
         dtype: dtype.to_string(),
-        costs: costs(dir, &config, leniency, checkpoint.as_ref(), dtype),
+        costs: costs(dir, &config, deviations, checkpoint.as_ref(), dtype),
     })
 }
 
@@ -123,13 +123,13 @@ pub fn inspect(dir: &Path) -> Result<Inspection, CheckpointError> {
 fn chains_present(
     dir: &Path,
     config: &ColmConfig,
-    leniency: Leniency,
+    deviations: AllowedDeviations,
 ) -> Result<Option<ChainCount>, CheckpointError> {
-    let find = |k| WeightFiles::find(dir, config, k, leniency.state_dicts);
+    let find = |k| WeightFiles::find(dir, config, k, deviations.state_dicts);
     match find(config.all_chains()) {
         Ok(_) => Ok(Some(config.all_chains())),
         Err(CheckpointError::NoWeights { .. }) => Ok(None),
-        // Of a chain layout a device may hold the first files only.
+        // In the chain layout the files of later chains need not be present.
         Err(CheckpointError::MissingFile { .. }) if find(ChainCount::ONE).is_ok() => {
             let (mut present, mut missing) = (1, config.chains.count());
             while missing - present > 1 {
@@ -148,7 +148,7 @@ fn chains_present(
 fn dtypes(checkpoint: &Checkpoint) -> BTreeMap<String, u128> {
     let mut dtypes = BTreeMap::new();
     for tensor in
-        (0..checkpoint.chain_count().get()).flat_map(|chain| checkpoint.tensors_held(chain))
+        (0..checkpoint.chain_count().get()).flat_map(|chain| checkpoint.stored_tensors(chain))
     {
         let elements: usize = tensor.shape().iter().product();
         *dtypes.entry(checkpoint.dtype(&tensor).to_string()).or_default() += elements as u128;
@@ -159,7 +159,7 @@ fn dtypes(checkpoint: &Checkpoint) -> BTreeMap<String, u128> {
 fn kv_dtype(config: &ColmConfig, checkpoint: Option<&Checkpoint>) -> Dtype {
     let key = config
         .tensors_of(0)
-        .find(|tensor| matches!(tensor.part, Part::Weight { projection: Projection::K, .. }));
+        .find(|tensor| matches!(tensor.id, TensorId::Weight { projection: Projection::K, .. }));
     if let Some((checkpoint, key)) = checkpoint.zip(key) {
         return checkpoint.dtype(&key);
     }
@@ -173,11 +173,11 @@ fn kv_dtype(config: &ColmConfig, checkpoint: Option<&Checkpoint>) -> Dtype {
 fn costs(
     dir: &Path,
     config: &ColmConfig,
-    leniency: Leniency,
+    deviations: AllowedDeviations,
     checkpoint: Option<&Checkpoint>,
     dtype: Dtype,
 ) -> Vec<Cost> {
-    let is_absent = |projection| leniency.no_o_bias && projection == Projection::O;
+    let is_absent = |projection| deviations.no_o_bias && projection == Projection::O;
     let element = (dtype.bitsize() / 8) as u128;
     let (mut upto, mut memory_bytes, mut first) = (ChainSize::default(), 0, 0);
     let mut costs = Vec::new();
@@ -194,7 +194,7 @@ fn costs(
             Some(checkpoint) => bytes_of(checkpoint, chain),
             None => size.parameters * element,
         };
-        let files = checkpoint.and_then(|_| files(dir, config, k, leniency));
+        let files = checkpoint.and_then(|_| files(dir, config, k, deviations));
         let prompt_linear = if config.prompt_chains(k) == k { upto.linear } else { first };
         costs.push(Cost {
             chains: k.get(),
@@ -212,7 +212,7 @@ fn costs(
 
 /// Bytes of the tensors of `chain`.
 fn bytes_of(checkpoint: &Checkpoint, chain: usize) -> u128 {
-    let tensors = checkpoint.tensors_held(chain);
+    let tensors = checkpoint.stored_tensors(chain);
     let bytes = tensors.map(|tensor| {
         let elements: usize = tensor.shape().iter().product();
         elements as u128 * (checkpoint.dtype(&tensor).bitsize() / 8) as u128
@@ -220,14 +220,14 @@ fn bytes_of(checkpoint: &Checkpoint, chain: usize) -> u128 {
     bytes.sum()
 }
 
-/// Names and sizes of the files needed for `k` chains; None if one is not there.
+/// Names and sizes of the files needed for `k` chains; None if one is missing.
 fn files(
     dir: &Path,
     config: &ColmConfig,
     k: ChainCount,
-    leniency: Leniency,
+    deviations: AllowedDeviations,
 ) -> Option<Vec<(String, u64)>> {
-    let files = WeightFiles::find(dir, config, k, leniency.state_dicts).ok()?;
+    let files = WeightFiles::find(dir, config, k, deviations.state_dicts).ok()?;
     let sized = files.paths.iter().map(|path| {
         let bytes = fs::metadata(path).ok()?.len();
         Some((path.file_name()?.to_string_lossy().into_owned(), bytes))

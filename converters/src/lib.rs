@@ -1,95 +1,102 @@
-//! The CoLM checkpoint format: config, chains, tensor names and both layouts of SPEC 4.
+//! CoLM checkpoints: the config, the format, and conversions.
 //!
-//! ```no_run
-//! # fn main() -> Result<(), colm_checkpoint::CheckpointError> {
-//! use colm_checkpoint::{Checkpoint, ColmConfig};
+//! A CoLM checkpoint holds one model of n chains, and so n models: the model at k chains uses the
+//! weights of chains 1 to k only. `docs/spec.md` in the repository defines the model and the format;
+//! this crate reads, checks, converts and writes it. It knows no inference engine.
 //!
-//! let folder = std::path::Path::new("colm-1b");
-//! let config = ColmConfig::read(&folder.join("config.json"))?;
-//! let k = config.chain_count(2)?; // the model of the first 2 chains
-//! let checkpoint = Checkpoint::open(folder, &config, k)?;
-//! checkpoint.check_zero_blocks()?;
-//! for tensor in config.tensors(k) {
-//!     let view = checkpoint.tensor(&tensor);
-//!     println!("{} {:?} {:?}", tensor.name(), view.dtype(), view.shape());
-//! }
+//! # Map
+//!
+//! Data flows through the modules in this order, and each uses only those before it:
+//!
+//! | module | what |
+//! |---|---|
+//! | `text`, `json`, `regular_file` | untrusted files and their text |
+//! | `config` | config.json: [`ColmConfig`], and [`Chains`], [`Split`] and [`ChainCount`] |
+//! | `pickle` | PyTorch state dicts |
+//! | `format` | names and shapes of tensors ([`TensorId`], [`ChainTensor`]), both [`Layout`]s, headers, index |
+//! | `llama` | a Llama, Mistral or Qwen2 config as a CoLM of one chain |
+//! | `read` | [`Checkpoint`], as the engine opens it, and [`Source`], as the conversions do |
+//! | [`convert`] | the conversions: each returns a [`ConversionPlan`](convert::ConversionPlan) |
+//! | [`verify`], [`inspect`] | what is wrong with a folder; what every k costs |
+//! | `write` | writes a plan, or tensors in memory ([`write_chain_layout`]), into a new folder |
+//!
+//! The program `colm-convert` (`src/bin/colm-convert`) is a command line for these.
+//!
+//! # Example
+//!
+//! Writes a CoLM-Air of two chains in the chain layout, then takes the model of its first chain out
+//! as a checkpoint of its own:
+//!
+//! ```
+//! use colm_checkpoint::convert::extract;
+//! use colm_checkpoint::inspect::inspect;
+//! use colm_checkpoint::safetensors::tensor::TensorView;
+//! use colm_checkpoint::{
+//!     write_chain_layout, Architecture, ChainCount, CheckpointError, ColmConfig, ConfigFile, Dtype,
+//!     Layout, Source,
+//! };
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = ColmConfig::new(ConfigFile {
+//!     vocab_size: 16,
+//!     hidden_size: 8,
+//!     intermediate_size: 16,
+//!     num_hidden_layers: 1,
+//!     num_attention_heads: 4,
+//!     num_key_value_heads: Some(2),
+//!     max_position_embeddings: 32,
+//!     ..ConfigFile::new(Architecture::ColmAir, vec![1, 1])
+//! })?;
+//! let folder = tempfile::tempdir()?;
+//! let (big, small) = (folder.path().join("big"), folder.path().join("small"));
+//!
+//! let zeros = vec![0; 4096];
+//! write_chain_layout(&big, &config, |tensor| {
+//!     let bytes = 4 * tensor.shape().iter().product::<usize>();
+//!     let view = TensorView::new(Dtype::F32, tensor.shape(), &zeros[..bytes]);
+//!     Ok::<_, CheckpointError>(view.expect("the shape has as many bytes"))
+//! })?;
+//!
+//! let source = Source::open(&big)?;
+//! let plan = extract(&source, ChainCount::ONE, Layout::Chains)?;
+//! plan.write(&source, &small, false, |_| ())?;
+//!
+//! let found = inspect(&small)?;
+//! assert_eq!((found.chains.as_slice(), found.widths[0].hidden), (&[1][..], 4));
 //! # Ok(())
 //! # }
 //! ```
 #![warn(missing_docs)]
 
-pub mod block;
-mod chain_count;
-pub mod chains;
-pub mod config;
 pub mod convert;
-pub mod error;
 pub mod inspect;
-pub mod json_file;
-pub mod layout;
-pub mod leftovers;
-pub mod names;
-pub mod plan;
-pub mod read;
-pub mod source;
-pub mod stream;
+pub mod json;
 pub mod verify;
-pub mod write;
-pub mod zero_blocks;
 
-mod accompanying;
-mod any_json;
-mod bare_words;
-mod config_checks;
-mod config_error;
-mod config_file;
-mod cost;
-mod escaped;
-mod folder_kind;
-mod header;
-mod index;
+mod config;
+mod format;
 mod llama;
-mod llama_fields;
-mod llama_rope;
-mod map_only;
-mod new_folder;
-mod normal;
-mod part_of_name;
 mod pickle;
-mod placed;
-mod problems;
-mod quantization;
+mod read;
 mod regular_file;
-mod room;
-mod serde_words;
-mod shortened;
-mod strip;
-mod survey;
-mod temporary;
-mod tensor_file;
-mod unique_names;
-mod values;
-mod weight_file;
+mod text;
+mod write;
 
-pub use block::Block;
-pub use chain_count::{ChainCount, ChainCountError};
-pub use chains::{Chains, Split};
-pub use config::{Architecture, ColmConfig, ConfigError, ConfigFile, Llama3Scaling, RopeScaling};
-pub use error::CheckpointError;
-pub use escaped::escaped;
-pub use folder_kind::check_model_folder;
-pub use header::HeaderError;
-pub use json_file::{JsonError, JsonFileError};
-pub use layout::{files_for, names_for, Layout, INDEX_FILE};
-pub use names::{ChainTensor, Part, Projection};
-pub use pickle::{GuardError, PickleError};
-pub use plan::Plan;
-pub use quantization::check_not_quantized;
-pub use read::Checkpoint;
-pub use regular_file::NoFile;
-pub use safetensors::{Dtype, View};
-pub use shortened::shortened;
-pub use source::Source;
-pub use stream::Progress;
-pub use write::{write_chain_layout, write_dense_layout};
-pub use zero_blocks::NonzeroBlock;
+pub use config::{
+    check_not_quantized, Architecture, ChainCount, ChainCountError, Chains, ColmConfig,
+    ConfigError, ConfigFile, Llama3Scaling, RopeScaling, Split,
+};
+pub use format::{
+    ChainTensor, CheckpointError, DenseKv, HeaderError, Layout, NonzeroSubmatrix, Projection,
+    TensorId, INDEX_FILE,
+};
+pub use pickle::{BoundsError, PickleError};
+pub use read::{
+    check_model_folder, files_for, select_files, Checkpoint, Progress, Source, TensorSlice,
+};
+pub use regular_file::FileError;
+pub use safetensors::{self, Dtype, View};
+pub use text::{abbreviate, escape_control};
+pub use write::{
+    remove_stale_folders, write_chain_layout, write_dense_layout, Removal, StaleFolder,
+};

@@ -1,4 +1,4 @@
-//! Files to read: regular ones only.
+//! Checks that a path leads to a regular file.
 
 use std::fs::{self, FileType, Metadata};
 use std::io::{Error, ErrorKind};
@@ -6,23 +6,28 @@ use std::path::Path;
 
 use thiserror::Error;
 
-/// Why there is no file to read at a path.
+/// Why a path cannot be read as a regular file.
 #[derive(Debug, Error)]
-#[allow(missing_docs)]
-pub enum NoFile {
+#[non_exhaustive]
+pub enum FileError {
+    /// Nothing is at the path.
     #[error("there is no such file")]
     Missing,
-    #[error("it is a symbolic link that leads nowhere")]
-    LinkToNothing,
+    /// The path is a symbolic link whose target does not exist.
+    #[error("it is a dangling symbolic link")]
+    DanglingLink,
+    /// The path leads to something that is not a regular file.
     #[error("it is {0}; expected a regular file")]
-    Kind(&'static str),
+    NotRegular(&'static str),
+    /// The path leads to something that is not a folder.
     #[error("it is {0}; expected a folder")]
-    NoFolder(&'static str),
+    NotFolder(&'static str),
+    /// The operating system cannot read it.
     #[error("it cannot be read: {0}")]
     Unreadable(#[source] Error),
 }
 
-impl From<Error> for NoFile {
+impl From<Error> for FileError {
     fn from(error: Error) -> Self {
         match error.kind() {
             ErrorKind::NotFound => Self::Missing,
@@ -31,25 +36,28 @@ impl From<Error> for NoFile {
     }
 }
 
-/// The length of the regular file that `path` leads to. To be asked before the file is opened:
-/// opening a FIFO waits for somebody to write to it, and a device may give bytes without end.
-pub(crate) fn length(path: &Path) -> Result<u64, NoFile> {
+/// The length in bytes of the regular file that `path` leads to.
+///
+/// Call this before opening a file. Opening a FIFO blocks until something writes to it, and a device
+/// may be endless.
+pub(crate) fn length(path: &Path) -> Result<u64, FileError> {
     let metadata = metadata(path)?;
-    match metadata.is_file() {
-        true => Ok(metadata.len()),
-        false => Err(NoFile::Kind(kind(metadata.file_type()))),
+    if metadata.is_file() {
+        Ok(metadata.len())
+    } else {
+        Err(FileError::NotRegular(kind(metadata.file_type())))
     }
 }
 
-/// Of what `path` leads to.
-pub(crate) fn metadata(path: &Path) -> Result<Metadata, NoFile> {
-    fs::metadata(path).map_err(|error| match NoFile::from(error) {
-        NoFile::Missing if path.is_symlink() => NoFile::LinkToNothing,
+/// The metadata of what `path` leads to.
+pub(crate) fn metadata(path: &Path) -> Result<Metadata, FileError> {
+    fs::metadata(path).map_err(|error| match FileError::from(error) {
+        FileError::Missing if path.is_symlink() => FileError::DanglingLink,
         other => other,
     })
 }
 
-/// What a path leads to, in words.
+/// A file type in words, with its article.
 pub(crate) fn kind(file_type: FileType) -> &'static str {
     if file_type.is_dir() {
         return "a folder";
@@ -67,8 +75,9 @@ pub(crate) fn kind(file_type: FileType) -> &'static str {
             return "a device";
         }
     }
-    match file_type.is_file() {
-        true => "a file",
-        false => "no regular file",
+    if file_type.is_file() {
+        "a file"
+    } else {
+        "no regular file"
     }
 }

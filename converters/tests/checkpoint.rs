@@ -7,7 +7,7 @@ use std::path::Path;
 
 use colm_checkpoint::{
     files_for, write_chain_layout, write_dense_layout, ChainCount, Checkpoint, CheckpointError,
-    ColmConfig, Dtype, Layout, Part, Projection,
+    ColmConfig, Dtype, Layout, Projection, TensorId,
 };
 use common::{
     air_json, chain_tensor, config_json, dense_tensor, fill, parse, with, write_chains, write_dense,
@@ -37,7 +37,7 @@ fn assert_places(dir: &Path, config: &ColmConfig, k: usize, dtype: Dtype, layout
     let k = config.chain_count(k).unwrap();
     let checkpoint = Checkpoint::open(dir, config, k).unwrap();
     assert_eq!((checkpoint.layout(), checkpoint.chain_count()), (layout, k));
-    checkpoint.check_zero_blocks().unwrap();
+    checkpoint.check_zero_submatrices().unwrap();
     for tensor in config.tensors(k) {
         let expected = chain_tensor(dtype, &tensor);
         let block = checkpoint.tensor(&tensor);
@@ -155,7 +155,7 @@ fn a_dense_layout_may_be_sharded_with_or_without_index() {
         .into_iter()
         .enumerate()
     {
-        let parts = config.parts().enumerate().filter(|(i, _)| i % 2 == shard).map(|(_, p)| p);
+        let parts = config.tensor_ids().enumerate().filter(|(i, _)| i % 2 == shard).map(|(_, p)| p);
         let tensors: Vec<_> = parts
             .map(|part| {
                 let shape = &config.dense_shapes(part)[0];
@@ -176,7 +176,7 @@ fn airs_dense_keys_may_stop_after_chain_1() {
     let (_parent, dir) = folder();
     let config = parse(air_json());
     fs::create_dir(&dir).unwrap();
-    let tensors = config.parts().map(|part| {
+    let tensors = config.tensor_ids().map(|part| {
         let shapes = config.dense_shapes(part);
         let narrow = &shapes[shapes.len() - 1];
         (part.dense_name(), dense_tensor(Dtype::F16, &config, part, narrow))
@@ -195,7 +195,7 @@ fn a_view_of_another_shape_or_dtype_is_not_written() {
     };
     let refused = write_chain_layout(&dir, &config, transposed).unwrap_err();
     assert!(matches!(refused, CheckpointError::Shape { .. }), "{refused}");
-    let doubles = |part: &Part| {
+    let doubles = |part: &TensorId| {
         let shape = config.dense_shapes(*part).remove(0);
         Ok::<_, CheckpointError>(fill(Dtype::F64, &shape, |_, _| 1.))
     };
@@ -212,7 +212,7 @@ fn a_folder_that_exists_is_not_written_to() {
     let refused = write_dense_layout(&dir, &config, |&part| {
         Ok::<_, CheckpointError>(dense_tensor(Dtype::F32, &config, part, &[1]))
     });
-    assert!(matches!(refused, Err(CheckpointError::Exists { .. })));
+    assert!(matches!(refused, Err(CheckpointError::AlreadyExists { .. })));
     assert_places(&dir, &config, 3, Dtype::F32, Layout::Chains);
 }
 
@@ -223,7 +223,7 @@ fn write_with_values(
     dtype: Dtype,
     places: &[(usize, usize, f32)],
 ) {
-    let query = Part::Weight { layer: 1, projection: Projection::Q };
+    let query = TensorId::Weight { layer: 1, projection: Projection::Q };
     write_dense_layout(dir, config, |&part| {
         let shape = config.dense_shapes(part).remove(0);
         let mut tensor = dense_tensor(dtype, config, part, &shape);
@@ -249,11 +249,11 @@ fn a_nonzero_value_above_the_block_diagonal_is_counted_and_placed() {
             let places = [(row, column, -0.5), (9, 14, 0.25), (0, 0, 0.)];
             write_with_values(&dir, &config, dtype, &places);
             let checkpoint = Checkpoint::open(&dir, &config, ChainCount::ONE).unwrap();
-            let refused = checkpoint.check_zero_blocks().unwrap_err();
-            let CheckpointError::NotZero { block, .. } = &refused else { panic!("{refused}") };
-            assert_eq!((block.output_chain, block.input_chain), (0, 2));
-            assert_eq!((block.rows.clone(), block.columns.clone()), (0..16, 12..16));
-            assert_eq!((block.count, block.largest), (2, 0.5));
+            let refused = checkpoint.check_zero_submatrices().unwrap_err();
+            let CheckpointError::NotZero { submatrix, .. } = &refused else { panic!("{refused}") };
+            assert_eq!((submatrix.output_chain, submatrix.input_chain), (0, 2));
+            assert_eq!((submatrix.rows.clone(), submatrix.columns.clone()), (0..16, 12..16));
+            assert_eq!((submatrix.count, submatrix.largest), (2, 0.5));
             let message = refused.to_string();
             for named in ["model.layers.1.self_attn.q_proj.weight", "chain 1", "chain 3", "2 of 64"]
             {
@@ -269,21 +269,21 @@ fn the_smallest_number_and_nan_are_not_zero_but_minus_zero_is() {
     let check = |value: f32| {
         let (_parent, dir) = folder();
         write_with_values(&dir, &config, Dtype::F32, &[(16, 12, value)]);
-        Checkpoint::open(&dir, &config, config.all_chains()).unwrap().check_zero_blocks()
+        Checkpoint::open(&dir, &config, config.all_chains()).unwrap().check_zero_submatrices()
     };
     check(-0.).unwrap();
     check(f32::from_bits(1)).unwrap_err();
     let refused = check(f32::NAN).unwrap_err();
-    let CheckpointError::NotZero { block, .. } = refused else { panic!("{refused}") };
-    assert!(block.largest.is_nan());
-    assert_eq!((block.output_chain, block.input_chain, block.count), (1, 2, 1));
+    let CheckpointError::NotZero { submatrix, .. } = refused else { panic!("{refused}") };
+    assert!(submatrix.largest.is_nan());
+    assert_eq!((submatrix.output_chain, submatrix.input_chain, submatrix.count), (1, 2, 1));
 }
 
 #[test]
 fn airs_keys_must_be_zero_past_chain_1() {
     let (_parent, dir) = folder();
     let config = parse(air_json());
-    let key = Part::Weight { layer: 0, projection: Projection::K };
+    let key = TensorId::Weight { layer: 0, projection: Projection::K };
     write_dense_layout(&dir, &config, |&part| {
         let shape = config.dense_shapes(part).remove(0);
         Ok::<_, CheckpointError>(match part == key {
@@ -294,8 +294,8 @@ fn airs_keys_must_be_zero_past_chain_1() {
     .unwrap();
     let refused = Checkpoint::open(&dir, &config, config.all_chains())
         .unwrap()
-        .check_zero_blocks()
+        .check_zero_submatrices()
         .unwrap_err();
-    let CheckpointError::NotZero { block, .. } = refused else { panic!("{refused}") };
-    assert_eq!((block.part, block.columns.clone(), block.count), (key, 8..12, 8 * 4));
+    let CheckpointError::NotZero { submatrix, .. } = refused else { panic!("{refused}") };
+    assert_eq!((submatrix.id, submatrix.columns.clone(), submatrix.count), (key, 8..12, 8 * 4));
 }

@@ -126,7 +126,7 @@ fn a_field_that_comes_twice_is_named() {
         let twice = config_json().to_string().replacen('{', &format!("{{\"{field}\": 1, "), 1);
         let twice = twice.replacen('{', &format!("{{\"{field}\": 1, "), 1);
         let refused = ColmConfig::parse(&twice).unwrap_err().to_string();
-        assert!(refused.contains(&format!("`{field}` comes twice")), "{refused}");
+        assert!(refused.contains(&format!("`{field}` occurs twice")), "{refused}");
     }
 }
 

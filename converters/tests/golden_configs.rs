@@ -34,7 +34,7 @@ fn every_case_opens_at_every_chain_count() {
             let files = if layout == Layout::Chains { k.get() } else { 1 };
             assert_eq!(checkpoint.files().count(), files, "{name} at {k}");
             assert_eq!(files_for(case, &config, k).unwrap().len(), files, "{name} at {k}");
-            checkpoint.check_zero_blocks().unwrap_or_else(|error| panic!("{name}: {error}"));
+            checkpoint.check_zero_submatrices().unwrap_or_else(|error| panic!("{name}: {error}"));
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use colm_checkpoint::json_file::{parse, parse_text, read, read_text};
-use colm_checkpoint::{JsonError, JsonFileError, NoFile};
+use colm_checkpoint::json::{parse, parse_text, read, read_text, JsonError, JsonFileError};
+use colm_checkpoint::FileError;
 use serde::Deserialize;
 use serde_json::{json, Value};
 use tempfile::TempDir;
@@ -68,7 +68,7 @@ fn a_field_is_named_by_its_path() {
     assert!(error.starts_with(&format!("{}: {expected}", path.display())), "{error}");
     folder.write(r#"{"inner": null}"#);
     assert!(
-        matches!(refused(&path), JsonError::Form(what) if what.contains("missing field `count`"))
+        matches!(refused(&path), JsonError::Type(what) if what.contains("missing field `count`"))
     );
 }
 
@@ -115,7 +115,7 @@ fn bytes_that_are_no_plain_utf_8_are_refused_by_name() {
 fn a_file_that_is_missing_or_too_long_is_refused() {
     let folder = Folder::new();
     let path = folder.path();
-    assert!(matches!(refused(&path), JsonError::NoFile(NoFile::Missing)));
+    assert!(matches!(refused(&path), JsonError::File(FileError::Missing)));
     File::create(&path).unwrap().set_len(100_000_001).unwrap();
     assert!(matches!(refused(&path), JsonError::TooLong { most: 100_000_000 }));
 }
@@ -131,7 +131,7 @@ fn what_is_no_regular_file_is_refused_at_once() {
 
     let folder = Folder::new();
     let kind = |path: &Path| match refused(path) {
-        JsonError::NoFile(NoFile::Kind(kind)) => kind,
+        JsonError::File(FileError::NotRegular(kind)) => kind,
         other => panic!("{other}"),
     };
     assert_eq!(kind(folder.0.path()), "a folder");

@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use colm_checkpoint::{ColmConfig, Part, Projection};
+use colm_checkpoint::{ColmConfig, Projection, TensorId};
 use common::{air_json, config_json, parse, with};
 use serde_json::json;
 
@@ -54,7 +54,7 @@ fn air_has_keys_and_values_in_the_first_chain_only() {
 #[test]
 fn tied_embeddings_leave_out_the_head() {
     let config = parse(with(config_json(), |json| json["tie_word_embeddings"] = json!(true)));
-    assert!(config.parts().all(|part| part != Part::Head));
+    assert!(config.tensor_ids().all(|part| part != TensorId::Head));
     assert!(tensors(&config, 3).keys().all(|name| !name.starts_with("lm_head")));
 }
 
@@ -82,11 +82,11 @@ fn biases_follow_their_two_flags() {
 
 #[test]
 fn the_dense_layout_has_llamas_names_and_shapes() {
-    let key = Part::Weight { layer: 1, projection: Projection::K };
+    let key = TensorId::Weight { layer: 1, projection: Projection::K };
     assert_eq!(key.dense_name(), "model.layers.1.self_attn.k_proj.weight");
     assert_eq!(parse(config_json()).dense_shapes(key), [[16, 16]]);
     assert_eq!(parse(air_json()).dense_shapes(key), [[8, 16], [8, 8]]);
-    let down = Part::Weight { layer: 0, projection: Projection::Down };
+    let down = TensorId::Weight { layer: 0, projection: Projection::Down };
     assert_eq!(parse(config_json()).dense_shapes(down), [[16, 24]]);
-    assert_eq!(Part::Embedding.dense_name(), "model.embed_tokens.weight");
+    assert_eq!(TensorId::Embedding.dense_name(), "model.embed_tokens.weight");
 }

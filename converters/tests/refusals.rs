@@ -82,7 +82,7 @@ fn more_chains_than_there_are_or_none() {
 fn a_folder_that_is_absent_or_empty() {
     let absent = Folder::new(|_, _| {});
     let refused = absent.refused(&["model", "does not exist"]);
-    assert!(matches!(refused, CheckpointError::NoFolder { .. }), "{refused}");
+    assert!(matches!(refused, CheckpointError::NotAFolder { .. }), "{refused}");
     let empty = Folder::new(|dir, _| fs::create_dir(dir).unwrap());
     assert!(matches!(empty.refused(&[INDEX]), CheckpointError::NoWeights { .. }));
 }
@@ -231,7 +231,7 @@ fn files_of_another_number_of_chains() {
     {
         fs::copy(folder.dir.join(FIRST), folder.dir.join(stray)).unwrap();
         let refused = folder.refused(&[stray, "3 entries", FIRST]);
-        assert!(matches!(refused, CheckpointError::ChainFile { .. }), "{refused}");
+        assert!(matches!(refused, CheckpointError::WrongChainFile { .. }), "{refused}");
         fs::remove_file(folder.dir.join(stray)).unwrap();
     }
 }
@@ -274,7 +274,7 @@ fn rope_frequencies_of_old_llamas_are_no_error() {
     let folder = Folder::dense();
     let tensors = folder
         .config
-        .parts()
+        .tensor_ids()
         .map(|part| {
             let shape = folder.config.dense_shapes(part).remove(0);
             (part.dense_name(), dense_tensor(Dtype::F32, &folder.config, part, &shape))

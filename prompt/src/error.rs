@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use colm_checkpoint::json_file::JsonFileError;
-use colm_checkpoint::shortened;
+use colm_checkpoint::abbreviate;
+use colm_checkpoint::json::JsonFileError;
 use thiserror::Error;
 
 /// Why the tokenizer, the chat template or the generation config of a folder cannot be used. Each message names the
@@ -41,11 +41,11 @@ pub(crate) fn is_there(path: &Path) -> bool {
 
 impl FolderError {
     pub(crate) fn field(path: &Path, field: &str, what: impl Into<String>) -> Self {
-        let (field, what) = (shortened(field).into_owned(), shortened(&what.into()).into_owned());
+        let (field, what) = (abbreviate(field).into_owned(), abbreviate(&what.into()).into_owned());
         Self::Field { path: path.into(), field, what }
     }
 
     pub(crate) fn file(path: &Path, what: impl Into<String>) -> Self {
-        Self::File { path: path.into(), what: shortened(&what.into()).into_owned() }
+        Self::File { path: path.into(), what: abbreviate(&what.into()).into_owned() }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use colm_checkpoint::json_file;
+use colm_checkpoint::json;
 use serde_json::{Map, Value};
 use tokenizers::Tokenizer;
 
@@ -91,7 +91,7 @@ impl PromptFolder {
         }
         let config_path = folder.join(TOKENIZER_CONFIG);
         let config: Map<String, Value> = match is_there(&config_path) {
-            true => json_file::read(&config_path)?,
+            true => json::read(&config_path)?,
             false => Map::new(),
         };
         let (tokenizer, special_tokens) = tokenizer::read(folder, &config, &config_path)?;
@@ -184,11 +184,11 @@ fn chat_templates(
     let mut templates = Templates::new();
     let path = folder.join(CHAT_TEMPLATE);
     if is_there(&path) {
-        templates.insert("default".into(), (path.clone(), json_file::read_text(&path)?));
+        templates.insert("default".into(), (path.clone(), json::read_text(&path)?));
     }
     for path in jinja_files(&folder.join(MORE_CHAT_TEMPLATES))? {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let source = json_file::read_text(&path)?;
+        let source = json::read_text(&path)?;
         templates.insert(name, (path, source));
     }
     if templates.is_empty() {
@@ -196,7 +196,7 @@ fn chat_templates(
     }
     let path = folder.join(OLD_CHAT_TEMPLATE);
     if templates.is_empty() && is_there(&path) {
-        templates = templates_in(&json_file::read(&path)?, &path)?;
+        templates = templates_in(&json::read(&path)?, &path)?;
     }
     Ok(templates)
 }

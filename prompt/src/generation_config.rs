@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use colm_checkpoint::json_file;
+use colm_checkpoint::json;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -30,7 +30,7 @@ pub struct SamplingDefaults {
 pub fn read(folder: &Path) -> Result<Map<String, Value>, FolderError> {
     let path = folder.join(GENERATION_CONFIG);
     match is_there(&path) {
-        true => Ok(json_file::read(&path)?),
+        true => Ok(json::read(&path)?),
         false => Ok(Map::new()),
     }
 }

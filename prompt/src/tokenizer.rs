@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::str::FromStr;
 
-use colm_checkpoint::json_file;
+use colm_checkpoint::json;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use tokenizers::{AddedToken, Tokenizer};
@@ -35,7 +35,7 @@ pub fn read(
     if !is_there(&path) {
         return Err(missing(folder, &path));
     }
-    let text = json_file::read_text(&path)?;
+    let text = json::read_text(&path)?;
     let has_added_tokens = check_added_tokens(&text, &path)?;
     let mut tokenizer = parse(&text, &path)?;
     let mut special = SpecialTokens::of(config, config_path)?;
@@ -152,7 +152,7 @@ fn missing(folder: &Path, path: &Path) -> FolderError {
 
 /// Refuses malformed added tokens. Returns whether there is a list of them.
 fn check_added_tokens(text: &str, path: &Path) -> Result<bool, FolderError> {
-    let fields: HashMap<String, Box<RawValue>> = json_file::parse(text, path)?;
+    let fields: HashMap<String, Box<RawValue>> = json::parse(text, path)?;
     let written = fields.get(ADDED).map_or("null", |value| value.get());
     let added_tokens: Option<Vec<Value>> = serde_json::from_str(written)
         .map_err(|error| FolderError::field(path, ADDED, format!("expected a list: {error}")))?;
@@ -187,14 +187,14 @@ fn legacy_tokens(
 ) -> Result<Vec<AddedToken>, FolderError> {
     let path = folder.join(SPECIAL_TOKENS_MAP);
     if is_there(&path) {
-        special.merge(&json_file::read::<Map<String, Value>>(&path)?, &path)?;
+        special.merge(&json::read::<Map<String, Value>>(&path)?, &path)?;
     }
     let path = folder.join(ADDED_TOKENS);
     if !is_there(&path) {
         return Ok(Vec::new());
     }
     let mut ids: Vec<(String, u32)> =
-        json_file::read::<BTreeMap<String, u32>>(&path)?.into_iter().collect();
+        json::read::<BTreeMap<String, u32>>(&path)?.into_iter().collect();
     for (text, _) in &ids {
         check_length(text, text, &path)?;
     }

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
-use colm_checkpoint::shortened;
+use colm_checkpoint::abbreviate;
 use thiserror::Error;
 
 use super::flags::with_flags;
@@ -25,7 +25,7 @@ pub fn error_message(error: &anyhow::Error) -> String {
             .last()
             .is_some_and(|last| last.contains(prefix(&with_flags(&cause), PREFIX_BYTES)))
         {
-            messages.push(shortened(&with_flags(&cause)).into_owned());
+            messages.push(abbreviate(&with_flags(&cause)).into_owned());
         }
     }
     messages.join(": ")

@@ -10,7 +10,7 @@ use colm_checkpoint::{ChainTensor, ColmConfig};
 use mistralrs_quant::{ShardedSafeTensors, ShardedVarBuilder};
 
 /// A var builder that returns blocks of the dense tensors in `vb` for the names of the chain layout. The caller must
-/// have checked that the blocks above the diagonal are zero ([`colm_checkpoint::Checkpoint::check_zero_blocks`]).
+/// have checked that the blocks above the diagonal are zero ([`colm_checkpoint::Checkpoint::check_zero_submatrices`]).
 pub fn as_chain_layout(config: &ColmConfig, vb: ShardedVarBuilder) -> ShardedVarBuilder {
     let tensors = config.tensors(config.all_chains());
     let blocks = tensors.map(|tensor| (tensor.name(), tensor)).collect();
@@ -61,7 +61,7 @@ impl SimpleBackend for DenseBlocks {
         let Some(block) = self.blocks.get(name) else {
             bail!("the model has no tensor `{name}`");
         };
-        let dense = self.dense(block.part.dense_name(), dtype, device)?;
+        let dense = self.dense(block.id.dense_name(), dtype, device)?;
         let rows = dense.narrow(0, block.rows.start, block.rows.len())?;
         let block = match &block.columns {
             Some(columns) => rows.narrow(1, columns.start, columns.len())?,
@@ -73,6 +73,6 @@ impl SimpleBackend for DenseBlocks {
 
     fn contains_tensor(&self, name: &str) -> bool {
         let block = self.blocks.get(name);
-        block.is_some_and(|block| self.vb.contains_tensor(&block.part.dense_name()))
+        block.is_some_and(|block| self.vb.contains_tensor(&block.id.dense_name()))
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fmt};
 
 use anyhow::{bail, ensure, Context, Result};
-use colm_checkpoint::{names_for, ColmConfig, INDEX_FILE};
+use colm_checkpoint::{select_files, ColmConfig, INDEX_FILE};
 use hf_hub::api::sync::{ApiBuilder, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 
@@ -126,7 +126,7 @@ impl RemoteModel {
         for name in self.names.iter().filter(is_template) {
             self.get(name, &folder)?;
         }
-        for name in names_for(&folder, &self.names, &config, k)? {
+        for name in select_files(&folder, &self.names, &config, k)? {
             self.get(&name, &folder)?;
         }
         Ok(folder)

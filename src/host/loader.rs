@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{bail, Context, Result};
 use candle_core::{DType, Device};
 use colm_checkpoint::{
-    files_for, Architecture, ChainCount, Checkpoint, ColmConfig, Part, Projection,
+    files_for, Architecture, ChainCount, Checkpoint, ColmConfig, Projection, TensorId,
 };
 use colm_prompt::panics::catch;
 use colm_prompt::{ModelFacts, PromptFolder};
@@ -191,7 +191,7 @@ impl NormalModelLoader for ColmLoader {
         let (config, k) = self.config(json)?;
         let folder = folder_of(found)?;
         if let Some(checkpoint) = plain_checkpoint(folder, &config, k)? {
-            checkpoint.check_zero_blocks()?;
+            checkpoint.check_zero_submatrices()?;
         }
         Ok(files_for(folder, &config, k)?)
     }
@@ -231,7 +231,7 @@ impl NormalModelLoader for ColmLoader {
         let place = (&loading.real_device, vb.dtype());
         self.check_memory(&config, k, &quantization, place)?;
         let max_tokens = self.max_tokens(&config, k, place.0, place.1);
-        let embedding = Part::Embedding.chain_name(0);
+        let embedding = TensorId::Embedding.chain_name(0);
         let vb = if vb.contains_tensor(&embedding) {
             vb
         } else if quantization.is_some() {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{bail, Device, Error, Result, Tensor};
-use colm_checkpoint::{ChainCount, ColmConfig, Part, Projection};
+use colm_checkpoint::{ChainCount, ColmConfig, Projection, TensorId};
 use colm_kernels::KvBlocks;
 use mistralrs_core::ext::{
     AnyMoeBaseModelMixin, Cache, DeviceMapper, EitherCache, Extension, FlashParams, IsqModel,
@@ -314,7 +314,7 @@ impl IsqModel for HostedColm {
         let mut names = vec![None; chains];
         for layer in 0..self.metadata.num_layers {
             for projection in Projection::ALL {
-                let part = Part::Weight { layer, projection };
+                let part = TensorId::Weight { layer, projection };
                 let owned = (0..chains).filter(|&i| self.config.chain_tensor(part, i).is_some());
                 names.extend(owned.map(|i| Some(part.chain_name(i))));
             }

@@ -1,7 +1,7 @@
 //! The size of the weights of a model.
 
 use candle_core::DType;
-use colm_checkpoint::{ChainCount, ColmConfig, Part};
+use colm_checkpoint::{ChainCount, ColmConfig, TensorId};
 
 /// The sizes of the weights in bytes.
 pub struct WeightSizes {
@@ -21,13 +21,13 @@ pub fn weight_sizes(
     let mut sizes = WeightSizes { layers: vec![0; config.file.num_hidden_layers], others: 0 };
     for tensor in config.tensors(k) {
         let elements: usize = tensor.shape().iter().product();
-        match tensor.part {
-            Part::Weight { layer, .. } => sizes.layers[layer] += elements / pack_factor,
-            Part::InputNorm { layer }
-            | Part::PostAttentionNorm { layer }
-            | Part::Bias { layer, .. } => sizes.layers[layer] += elements,
-            Part::Head => sizes.others += elements / pack_factor,
-            Part::Embedding | Part::FinalNorm => sizes.others += elements,
+        match tensor.id {
+            TensorId::Weight { layer, .. } => sizes.layers[layer] += elements / pack_factor,
+            TensorId::InputNorm { layer }
+            | TensorId::PostAttentionNorm { layer }
+            | TensorId::Bias { layer, .. } => sizes.layers[layer] += elements,
+            TensorId::Head => sizes.others += elements / pack_factor,
+            TensorId::Embedding | TensorId::FinalNorm => sizes.others += elements,
         }
     }
     let bytes = dtype.size_in_bytes();

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
 use colm_checkpoint::{
-    write_chain_layout, ChainTensor, CheckpointError, ColmConfig, Dtype, Part, View,
+    write_chain_layout, ChainTensor, CheckpointError, ColmConfig, Dtype, TensorId, View,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -100,14 +100,16 @@ pub fn write_tokenizer(dir: &Path, vocab_size: usize) {
 
 /// Center and half the width of the uniform distribution that a tensor's values are drawn from. Activations stay near
 /// unit scale, and the largest logit is clearly the largest.
-pub fn range(part: &Part, shape: &[usize]) -> (f32, f32) {
+pub fn range(part: &TensorId, shape: &[usize]) -> (f32, f32) {
     let inputs = shape.last().copied().unwrap_or(1) as f32;
     match part {
-        Part::InputNorm { .. } | Part::PostAttentionNorm { .. } | Part::FinalNorm => (1., 0.1),
-        Part::Embedding => (0., 1.7),
-        Part::Head => (0., 3. / inputs.sqrt()),
-        Part::Weight { .. } => (0., 1.7 / inputs.sqrt()),
-        Part::Bias { .. } => (0., 0.5),
+        TensorId::InputNorm { .. } | TensorId::PostAttentionNorm { .. } | TensorId::FinalNorm => {
+            (1., 0.1)
+        }
+        TensorId::Embedding => (0., 1.7),
+        TensorId::Head => (0., 3. / inputs.sqrt()),
+        TensorId::Weight { .. } => (0., 1.7 / inputs.sqrt()),
+        TensorId::Bias { .. } => (0., 0.5),
     }
 }
 
@@ -122,7 +124,7 @@ impl RandomTensor {
         (tensor.name(), tensor.shape(), seed).hash(&mut hasher);
         let mut random = StdRng::seed_from_u64(hasher.finish());
         let shape = tensor.shape();
-        let (center, half_width) = range(&tensor.part, &shape);
+        let (center, half_width) = range(&tensor.id, &shape);
         // Rounded to bf16, so that a test can load the model in bf16 without further rounding.
         let value = |_| {
             let value = center + half_width * random.random_range(-1f32..1f32);

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use candle_core::Tensor;
-use colm_checkpoint::convert::{as_llama, expand, extract, pack, unpack, Init};
-use colm_checkpoint::{Chains, Layout, Plan, Source};
+use colm_checkpoint::convert::{as_llama, expand, extract, pack, unpack, ConversionPlan, Init};
+use colm_checkpoint::{Chains, Layout, Source};
 use colm_testing::engine::{chain_count, engine, options};
 use colm_testing::host_llama;
 use colm_testing::random_model::{self, token_ids, with};
@@ -32,7 +32,7 @@ async fn logits(folder: &Path, chains: impl IntoIterator<Item = usize>) -> Vec<V
     all
 }
 
-fn write(source: &Source, plan: &Plan, dir: &Path) {
+fn write(source: &Source, plan: &ConversionPlan, dir: &Path) {
     plan.write(source, dir, false, |_| ()).unwrap();
 }
 

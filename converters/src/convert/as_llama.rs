@@ -1,16 +1,19 @@
-//! A CoLM of one chain is a Llama (SPEC 1): the same weights under Llama's own config.
+//! The model at one chain as a Llama.
 
 use serde_json::{json, Value};
 
-use super::extract;
-use crate::chain_count::ChainCount;
-use crate::error::CheckpointError;
-use crate::layout::Layout;
-use crate::plan::Plan;
-use crate::source::Source;
+use super::extract::extract;
+use super::plan::ConversionPlan;
+use crate::config::ChainCount;
+use crate::format::{CheckpointError, Layout};
+use crate::read::Source;
 
-/// The model of the first chain of `source` as a plain LlamaForCausalLM checkpoint.
-pub fn as_llama(source: &Source) -> Result<Plan, CheckpointError> {
+/// The first chain of `source` as a plain LlamaForCausalLM checkpoint. A CoLM of one chain is a Llama
+/// (`docs/spec.md#chains`), so only the config differs from [`extract`].
+///
+/// # Errors
+/// If the config cannot be written as JSON.
+pub fn as_llama(source: &Source) -> Result<ConversionPlan, CheckpointError> {
     let mut plan = extract(source, ChainCount::ONE, Layout::Dense)?;
     let mut config: Value = serde_json::from_str(&plan.config).map_err(CheckpointError::Json)?;
     config["architectures"] = json!(["LlamaForCausalLM"]);

@@ -1,27 +1,32 @@
-//! From one dtype to another.
+//! Conversion between dtypes.
 
-use super::unchanged;
-use crate::error::CheckpointError;
-use crate::plan::Plan;
-use crate::source::Source;
-use crate::Dtype;
+use safetensors::Dtype;
 
-/// `source` in `dtype`: F32, F16 or BF16, rounded to nearest, ties to even. Writing fails if a
-/// finite value is too large for `dtype`.
-pub fn cast(source: &Source, dtype: Dtype) -> Result<Plan, CheckpointError> {
+use super::plan::{unchanged, ConversionPlan};
+use crate::format::CheckpointError;
+use crate::read::Source;
+
+/// `source` with all tensors in `dtype` (F32, F16 or BF16), rounded to nearest, ties to even.
+///
+/// Writing the plan fails with [`CheckpointError::Overflow`] if a finite value is too large for
+/// `dtype`.
+///
+/// # Errors
+/// If the config cannot be written as JSON.
+pub fn cast(source: &Source, dtype: Dtype) -> Result<ConversionPlan, CheckpointError> {
     let (mut config, unchanged) = (source.config().clone(), unchanged(source));
-    // Transformers wrote `torch_dtype` before it wrote `dtype`.
+    // transformers 5 writes `dtype`, earlier versions `torch_dtype`.
     let fields = &mut config.file.other;
     let field = if fields.contains_key("dtype") { "dtype" } else { "torch_dtype" };
-    fields.insert(field.into(), name(dtype).into());
-    Plan::new(&config, source.layout(), &source.dense_kv(), |tensor| {
-        let (_, content) = unchanged(tensor)?;
-        Ok((dtype, content))
+    fields.insert(field.into(), torch_name(dtype).into());
+    ConversionPlan::new(&config, source.layout(), &source.dense_kv(), |tensor| {
+        let (_, fill) = unchanged(tensor)?;
+        Ok((dtype, fill))
     })
 }
 
-/// As config.json names it.
-fn name(dtype: Dtype) -> &'static str {
+/// The name of `dtype` in config.json.
+fn torch_name(dtype: Dtype) -> &'static str {
     match dtype {
         Dtype::F16 => "float16",
         Dtype::BF16 => "bfloat16",

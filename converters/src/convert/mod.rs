@@ -1,26 +1,24 @@
-//! The conversions. Each only says what the new checkpoint consists of, as a [`Plan`](crate::Plan).
+//! The conversions.
+//!
+//! A conversion reads a [`Source`](crate::Source) and returns a [`ConversionPlan`]: for every tensor
+//! of the new checkpoint, which values fill it. [`ConversionPlan::write`] is the only code that moves
+//! weights.
 
 mod as_llama;
 mod cast;
 mod expand;
 mod extract;
-mod layout;
+mod gaussian;
+mod pack;
+mod plan;
+mod ratios;
 
 pub use as_llama::as_llama;
 pub use cast::cast;
 pub use expand::{expand, expanded_config, ExpandError, Init};
 pub use extract::extract;
-pub use layout::{dropped, pack, unpack, Dropped};
-
-use crate::error::CheckpointError;
-use crate::names::ChainTensor;
-use crate::plan::Content;
-use crate::source::Source;
-use crate::Dtype;
-
-/// A tensor as it is in `source`.
-fn unchanged(
-    source: &Source,
-) -> impl Fn(&ChainTensor) -> Result<(Dtype, Content), CheckpointError> + '_ {
-    |tensor| Ok((source.dtype(tensor), Content::Source(tensor.clone())))
-}
+pub use gaussian::Gaussian;
+pub(crate) use gaussian::GaussianRows;
+pub use pack::{dropped_values, pack, unpack, DroppedValues};
+pub use plan::{ConversionPlan, Fill, PlannedFile, PlannedTensor, Rectangle};
+pub use ratios::Indivisible;

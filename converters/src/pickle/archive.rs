@@ -6,13 +6,13 @@ use std::ops::Range;
 
 use zip::{CompressionMethod, ZipArchive};
 
-use super::PickleError;
+use super::error::PickleError;
 
-/// Where the entries of a PyTorch file stand in it.
+/// The positions of the entries of a PyTorch file.
 pub(crate) struct Archive {
     /// The bytes of `NAME/data.pkl`.
     pub pickle: Range<usize>,
-    /// `NAME/`, which all entries' names begin with.
+    /// `NAME/`, the beginning of the name of every entry.
     prefix: String,
     entries: HashMap<String, Range<usize>>,
 }
@@ -22,7 +22,7 @@ impl Archive {
         let mut zip = ZipArchive::new(Cursor::new(file)).map_err(PickleError::NoArchive)?;
         let mut entries = HashMap::new();
         for index in 0..zip.len() {
-            let (name, range) = place(&mut zip, index, file.len())?;
+            let (name, range) = locate(&mut zip, index, file.len())?;
             entries.insert(name, range);
         }
         let mut pickles = entries.keys().filter_map(|name| name.strip_suffix("data.pkl"));
@@ -38,13 +38,13 @@ impl Archive {
         Ok(archive)
     }
 
-    /// The bytes of the storage `key`.
+    /// The position of storage `key`.
     pub fn storage(&self, key: &str) -> Result<Range<usize>, PickleError> {
         let name = format!("{}data/{key}", self.prefix);
         self.entries.get(&name).cloned().ok_or(PickleError::NoEntry(name))
     }
 
-    /// PyTorch before 2.1 leaves the entry out; little-endian machines wrote those files.
+    /// PyTorch before 2.1 does not write this entry. Its files are taken as little-endian.
     fn check_byte_order(&self, file: &[u8]) -> Result<(), PickleError> {
         let entry = self.entries.get(&format!("{}byteorder", self.prefix));
         match entry.map(|range| &file[range.clone()]) {
@@ -57,8 +57,8 @@ impl Archive {
     }
 }
 
-/// Name of the entry `index` and its bytes in the file, `length` bytes long.
-fn place(
+/// The name of entry `index` and its position in the file of `length` bytes.
+fn locate(
     zip: &mut ZipArchive<Cursor<&[u8]>>,
     index: usize,
     length: usize,

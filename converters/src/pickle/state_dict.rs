@@ -1,26 +1,27 @@
-//! What the objects of a state dict say of its tensors.
+//! The tensors that the objects of a state dict describe.
 
 use std::ops::Range;
 
 use candle_core::pickle::Object;
 use safetensors::Dtype;
 
-use super::{PickleError, Strided};
+use super::error::PickleError;
+use super::strided::Strided;
 
-/// A tensor as `torch._utils._rebuild_tensor_v2` is told of it.
-pub(crate) struct Pickled {
+/// The arguments of `torch._utils._rebuild_tensor_v2`.
+pub(super) struct PickledTensor {
     dtype: Dtype,
     /// The key of its storage.
     pub storage: String,
-    /// Where in the storage it begins, in elements.
+    /// The position of its first element in the storage, in elements.
     offset: usize,
     shape: Vec<usize>,
-    /// In elements.
+    /// Per dimension, in elements.
     stride: Vec<usize>,
 }
 
 /// Every tensor of a state dict, by name.
-pub(crate) fn tensors(object: Object) -> Result<Vec<(String, Pickled)>, PickleError> {
+pub(super) fn tensors(object: Object) -> Result<Vec<(String, PickledTensor)>, PickleError> {
     let Object::Dict(entries) = object else {
         return Err(PickleError::NoStateDict);
     };
@@ -29,7 +30,7 @@ pub(crate) fn tensors(object: Object) -> Result<Vec<(String, Pickled)>, PickleEr
         let Object::Unicode(name) = name else {
             return Err(PickleError::NoStateDict);
         };
-        // An attribute of the state dict: versions of PyTorch's modules.
+        // PyTorch keeps the versions of its modules here.
         if name == "_metadata" {
             continue;
         }
@@ -39,15 +40,15 @@ pub(crate) fn tensors(object: Object) -> Result<Vec<(String, Pickled)>, PickleEr
     Ok(tensors)
 }
 
-fn tensor(name: &str, value: Object) -> Result<Pickled, PickleError> {
-    let refuse = |what| PickleError::NoTensor { name: name.to_owned(), what };
-    let (function, arguments) = call(value).ok_or_else(|| refuse("expected a call"))?;
+fn tensor(name: &str, value: Object) -> Result<PickledTensor, PickleError> {
+    let error = |what| PickleError::NoTensor { name: name.to_owned(), what };
+    let (function, arguments) = call(value).ok_or_else(|| error("expected a call"))?;
     match function.as_str() {
         "torch._utils._rebuild_tensor_v2" => rebuild_tensor(name, &arguments),
         // (data, requires_grad, backward_hooks)
         "torch._utils._rebuild_parameter" => match <[Object; 3]>::try_from(arguments) {
             Ok([data, _, _]) => tensor(name, data),
-            Err(_) => Err(refuse("expected data, requires_grad and hooks")),
+            Err(_) => Err(error("expected data, requires_grad and hooks")),
         },
         // (function, type, arguments, state)
         "torch._tensor._rebuild_from_type_v2" => match <[Object; 4]>::try_from(arguments) {
@@ -55,26 +56,26 @@ fn tensor(name: &str, value: Object) -> Result<Pickled, PickleError> {
                 name,
                 Object::Reduce { callable: Box::new(function), args: Box::new(arguments) },
             ),
-            Err(_) => Err(refuse("expected function, type, arguments and state")),
+            Err(_) => Err(error("expected function, type, arguments and state")),
         },
-        _ => Err(refuse("expected a call of torch._utils._rebuild_tensor_v2")),
+        _ => Err(error("expected a call of torch._utils._rebuild_tensor_v2")),
     }
 }
 
-/// The function by its full name, and its arguments.
+/// The full name of the function that `value` calls, and its arguments.
 fn call(value: Object) -> Option<(String, Vec<Object>)> {
     let (callable, args) = value.reduce().ok()?;
     let (module, name) = callable.class().ok()?;
     Some((format!("{module}.{name}"), args.tuple().ok()?))
 }
 
-/// Of (storage, offset, shape, stride, requires_grad, hooks, ..).
-fn rebuild_tensor(name: &str, arguments: &[Object]) -> Result<Pickled, PickleError> {
-    let refuse = |what| PickleError::NoTensor { name: name.to_owned(), what };
+/// `arguments` are (storage, offset, shape, stride, requires_grad, hooks, ..).
+fn rebuild_tensor(name: &str, arguments: &[Object]) -> Result<PickledTensor, PickleError> {
+    let error = |what| PickleError::NoTensor { name: name.to_owned(), what };
     let [storage, offset, shape, stride, ..] = arguments else {
-        return Err(refuse("expected storage, offset, shape and stride"));
+        return Err(error("expected storage, offset, shape and stride"));
     };
-    let (class, storage) = storage_of(storage).ok_or_else(|| refuse("expected a storage"))?;
+    let (class, storage) = storage_of(storage).ok_or_else(|| error("expected a storage"))?;
     let dtype = match class {
         "FloatStorage" => Dtype::F32,
         "HalfStorage" => Dtype::F16,
@@ -85,10 +86,10 @@ fn rebuild_tensor(name: &str, arguments: &[Object]) -> Result<Pickled, PickleErr
     };
     let (shape, stride) = match (sizes(shape), sizes(stride)) {
         (Some(shape), Some(stride)) if shape.len() == stride.len() => (shape, stride),
-        _ => return Err(refuse("expected as many sizes as strides, of 0 or more")),
+        _ => return Err(error("expected as many sizes as strides, of 0 or more")),
     };
-    let offset = size(offset).ok_or_else(|| refuse("expected an offset of 0 or more"))?;
-    Ok(Pickled { dtype, storage: storage.to_owned(), offset, shape, stride })
+    let offset = size(offset).ok_or_else(|| error("expected an offset of 0 or more"))?;
+    Ok(PickledTensor { dtype, storage: storage.to_owned(), offset, shape, stride })
 }
 
 /// Class and key of ("storage", class, key, device, elements).
@@ -122,15 +123,15 @@ fn size(object: &Object) -> Option<usize> {
     }
 }
 
-impl Pickled {
-    /// The tensor in the file, if it lies within its storage, the file's bytes `storage`.
-    pub fn placed(self, name: &str, storage: Range<usize>) -> Result<Strided, PickleError> {
+impl PickledTensor {
+    /// The position of the tensor in the file. `storage` is the position of its storage.
+    pub fn in_storage(self, name: &str, storage: Range<usize>) -> Result<Strided, PickleError> {
         match self.bytes_in(&storage) {
             Some(bytes) => {
                 let Self { dtype, shape, stride, .. } = self;
                 Ok(Strided { dtype, shape, stride, bytes })
             }
-            None => Err(PickleError::Bounds {
+            None => Err(PickleError::OutOfStorage {
                 name: name.to_owned(),
                 shape: self.shape,
                 stride: self.stride,
@@ -139,8 +140,8 @@ impl Pickled {
         }
     }
 
-    /// None if they would end outside of `storage`, or are more elements than `storage` could
-    /// hold without any shared: a tensor that repeats itself is as small as it likes in the file.
+    /// None if the tensor ends outside of `storage`, or has more elements than `storage`. The latter
+    /// is possible with a stride of 0, and would let a small file describe a huge tensor.
     fn bytes_in(&self, storage: &Range<usize>) -> Option<Range<usize>> {
         let size = self.dtype.bitsize() / 8;
         let elements =

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use colm_checkpoint::{
-    write_chain_layout, write_dense_layout, ChainTensor, CheckpointError, ColmConfig, Dtype, Part,
-    View,
+    write_chain_layout, write_dense_layout, ChainTensor, CheckpointError, ColmConfig, Dtype,
+    TensorId, View,
 };
 use serde_json::{json, Value};
 
@@ -112,7 +112,7 @@ pub fn chain_tensor(dtype: Dtype, tensor: &ChainTensor) -> Tensor {
 }
 
 /// The dense tensor of the same values, 0 where no chain owns one.
-pub fn dense_tensor(dtype: Dtype, config: &ColmConfig, part: Part, shape: &[usize]) -> Tensor {
+pub fn dense_tensor(dtype: Dtype, config: &ColmConfig, part: TensorId, shape: &[usize]) -> Tensor {
     let owned: Vec<ChainTensor> =
         (0..config.chains.count()).filter_map(|chain| config.chain_tensor(part, chain)).collect();
     fill(dtype, shape, |row, column| {

@@ -87,7 +87,7 @@ fn a_link_stays_and_what_it_leads_to_is_replaced() {
     refused(dir, &["pack", "dense", "same", "--force"], &["same folder"]);
     symlink("nothing", dir.join("broken")).unwrap();
     for force in [&["pack", "dense", "broken"][..], &["pack", "dense", "broken", "--force"]] {
-        refused(dir, force, &["broken", "leads nowhere"]);
+        refused(dir, force, &["broken", "dangling"]);
     }
     fs::write(dir.join("notes.txt"), "mine").unwrap();
     symlink("notes.txt", dir.join("file")).unwrap();

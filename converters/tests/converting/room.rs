@@ -48,7 +48,9 @@ fn a_model_larger_than_the_disk_is_refused_with_both_sizes() {
     let chains = Chains::new(vec![2, 1, 1, 400_000]).unwrap();
     let plan = expand(&source, &chains, Architecture::Colm, Init::Zero, 0, Layout::Dense).unwrap();
     let error = plan.write(&source, &dir.join("big"), false, |_| ()).unwrap_err();
-    let CheckpointError::NoRoom { parameters, needed, free, .. } = error else { panic!("{error}") };
+    let CheckpointError::DiskSpace { parameters, needed, free, .. } = error else {
+        panic!("{error}")
+    };
     assert_eq!(parameters, plan.parameters());
     assert!(needed > u128::from(plan.byte_len()) && needed > free && free > 0);
     assert_eq!(u128::from(plan.byte_len()), 4 * parameters);

@@ -53,7 +53,7 @@ fn device(path: &Path) -> &'static str {
 
 fn broken_link(path: &Path) -> &'static str {
     symlink("nowhere", path).unwrap();
-    "it is a symbolic link that leads nowhere"
+    "it is a dangling symbolic link"
 }
 
 fn link_to_itself(path: &Path) -> &'static str {
@@ -132,7 +132,7 @@ fn the_folder_of_templates_must_be_one() {
     let faults: [(Fault, &str); 4] = [
         (fifo, "it is a FIFO; expected a folder"),
         (too_long, "it is a file; expected a folder"),
-        (broken_link, "it is a symbolic link that leads nowhere"),
+        (broken_link, "it is a dangling symbolic link"),
         (link_to_itself, "it cannot be read"),
     ];
     for (fault, why) in faults {

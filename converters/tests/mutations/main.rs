@@ -40,7 +40,7 @@ fn read(dir: &Path) -> Vec<String> {
             said.extend([ChainCount::ONE, config.all_chains()].into_iter().filter_map(|k| {
                 let opened = Checkpoint::open(dir, &config, k);
                 opened
-                    .and_then(|checkpoint| checkpoint.check_zero_blocks())
+                    .and_then(|checkpoint| checkpoint.check_zero_submatrices())
                     .err()
                     .map(|e| e.to_string())
             }))

@@ -75,16 +75,16 @@ fn shapes_whose_product_overflows_or_is_nothing() {
 fn a_name_that_comes_twice() {
     let one = r#""a": {"dtype": "F16", "shape": [2], "data_offsets": [0, 4]}"#;
     let other = r#""a": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}"#;
-    refused(safetensors(&format!("{{{one}, {other}}}"), 4), &["`a` comes twice"]);
+    refused(safetensors(&format!("{{{one}, {other}}}"), 4), &["`a` occurs twice"]);
 
     let folder = Folder::chains();
     let index = r#"{"weight_map": {"a": "x.safetensors", "a": "y.safetensors"}}"#;
     folder.write("model.safetensors.index.json", index);
-    folder.one_problem(&["index.json", "`a` comes twice"]);
+    folder.one_problem(&["index.json", "`a` occurs twice"]);
 
     let folder = Folder::empty();
     folder.write("config.json", r#"{"model_type": "llama", "model_type": "mistral"}"#);
-    folder.one_problem(&["config.json", "`model_type` comes twice"]);
+    folder.one_problem(&["config.json", "`model_type` occurs twice"]);
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn metadata_that_loaders_refuse() {
         (r#"{"format": {}}"#, ["`__metadata__.format`", "expected a string"]),
         ("1", ["`__metadata__`", "expected a map"]),
         ("[]", ["`__metadata__`", "expected a map"]),
-        (r#"{}, "__metadata__": {}"#, ["`__metadata__`", "comes twice"]),
+        (r#"{}, "__metadata__": {}"#, ["`__metadata__`", "occurs twice"]),
     ] {
         let folder = with_metadata(&format!("\"__metadata__\": {value}"));
         folder.one_problem(&[FILE, words[0], words[1]]);

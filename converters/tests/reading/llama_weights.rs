@@ -1,6 +1,6 @@
 //! Weights of the Llama family where they differ from SPEC 4 and leave no doubt.
 
-use colm_checkpoint::{ChainCount, CheckpointError, Dtype, Part, Projection, Source};
+use colm_checkpoint::{ChainCount, CheckpointError, Dtype, Projection, Source, TensorId};
 use serde_json::{json, Value};
 
 use crate::common::{config_json, fill, parse, place, with, Tensor};
@@ -11,15 +11,15 @@ const FILE: &str = "model.safetensors";
 /// A folder of the model of `config`, every value its place, with tensors changed or left out.
 fn folder(
     config: &Value,
-    kept: impl Fn(&Part) -> bool,
-    value: impl Fn(&Part, usize, usize) -> f32,
+    kept: impl Fn(&TensorId) -> bool,
+    value: impl Fn(&TensorId, usize, usize) -> f32,
 ) -> Folder {
     // What CoLM makes of it says which tensors there are.
     let one_chain = parse(with(config_json(), |json| {
         json["chains"] = json!([1]);
         json["attention_bias"] = json!(config["model_type"] == "qwen2");
     }));
-    let tensors = one_chain.parts().filter(kept).map(|part| {
+    let tensors = one_chain.tensor_ids().filter(kept).map(|part| {
         let shape = one_chain.dense_shapes(part).remove(0);
         let tensor: Tensor = fill(Dtype::F16, &shape, |row, column| value(&part, row, column));
         (part.dense_name(), tensor)
@@ -39,11 +39,12 @@ fn of_family(model_type: &str, architecture: &str) -> Value {
 
 #[test]
 fn qwen2_has_no_bias_on_o_and_gets_zeros() {
-    let is_o_bias = |part: &Part| matches!(part, Part::Bias { projection: Projection::O, .. });
+    let is_o_bias =
+        |part: &TensorId| matches!(part, TensorId::Bias { projection: Projection::O, .. });
     let config = of_family("qwen2", "Qwen2ForCausalLM");
     let folder = folder(&config, |part| !is_o_bias(part), |_, row, column| place(row, column));
     let source = Source::open(&folder.dir).unwrap();
-    let biases = source.config().tensors(ChainCount::ONE).filter(|tensor| is_o_bias(&tensor.part));
+    let biases = source.config().tensors(ChainCount::ONE).filter(|tensor| is_o_bias(&tensor.id));
     let biases: Vec<_> = biases.collect();
     assert_eq!(biases.len(), 2);
     for bias in &biases {
@@ -54,7 +55,7 @@ fn qwen2_has_no_bias_on_o_and_gets_zeros() {
     let q = source
         .config()
         .tensors(ChainCount::ONE)
-        .find(|tensor| matches!(tensor.part, Part::Bias { projection: Projection::Q, .. }));
+        .find(|tensor| matches!(tensor.id, TensorId::Bias { projection: Projection::Q, .. }));
     let expected = fill(Dtype::F16, &[32], place);
     assert_eq!(source.tensor(&q.unwrap()).unwrap().bytes(), expected.bytes);
     assert_eq!(folder.problems(), [""; 0]);
@@ -77,18 +78,18 @@ fn a_tied_head_may_stand_beside_the_embedding_it_equals() {
     let same = folder(&config, |_| true, |_, row, column| place(row, column));
     assert_eq!(same.problems(), [""; 0]);
     let source = Source::open(&same.dir).unwrap();
-    assert!(source.config().tensors(ChainCount::ONE).all(|tensor| tensor.part != Part::Head));
+    assert!(source.config().tensors(ChainCount::ONE).all(|tensor| tensor.id != TensorId::Head));
 
     let other = folder(
         &config,
         |_| true,
         |part, row, column| {
             place(row, column)
-                + f32::from(u8::from(*part == Part::Head && (row, column) == (10, 15)))
+                + f32::from(u8::from(*part == TensorId::Head && (row, column) == (10, 15)))
         },
     );
     let refused = Source::open(&other.dir).unwrap_err();
-    assert!(matches!(refused, CheckpointError::HeadCopy { .. }), "{refused}");
+    assert!(matches!(refused, CheckpointError::UntiedHead { .. }), "{refused}");
     other.one_problem(&["lm_head.weight", FILE, "`tie_word_embeddings`"]);
 }
 

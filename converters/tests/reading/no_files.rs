@@ -90,8 +90,7 @@ fn a_link_that_leads_nowhere_is_no_file() {
         let _ = fs::remove_file(folder.path(file));
         symlink("nowhere", folder.path(file)).unwrap();
         let is_weights = file == SECOND;
-        let words =
-            if is_weights { "is missing" } else { "it is a symbolic link that leads nowhere" };
+        let words = if is_weights { "is missing" } else { "it is a dangling symbolic link" };
         folder.one_problem(&[file, words]);
         fs::remove_file(folder.path(file)).unwrap();
         symlink(file, folder.path(file)).unwrap();
@@ -112,6 +111,6 @@ fn a_config_that_is_no_file_is_not_said_to_be_missing() {
     fs::remove_file(folder.path("config.json")).unwrap();
     symlink("nowhere", folder.path("config.json")).unwrap();
     let refused = check_model_folder(&folder.dir).unwrap_err().to_string();
-    assert!(refused.contains("config.json: it is a symbolic link that leads nowhere"), "{refused}");
+    assert!(refused.contains("config.json: it is a dangling symbolic link"), "{refused}");
     assert!(check_model_folder(&Folder::chains().dir).is_ok());
 }

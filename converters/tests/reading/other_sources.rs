@@ -47,7 +47,7 @@ fn a_file_is_no_folder() {
     ];
     for (file, words) in files {
         let error = refused(&folder, file, &[file, words]);
-        assert!(matches!(error, CheckpointError::NoFolder { .. }), "{error}");
+        assert!(matches!(error, CheckpointError::NotAFolder { .. }), "{error}");
         let opened = Checkpoint::open(&folder.path(file), &parse(config_json()), ChainCount::ONE)
             .unwrap_err();
         assert!(opened.to_string().contains(words), "{opened}");

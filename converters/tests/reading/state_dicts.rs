@@ -1,6 +1,6 @@
 //! PyTorch files: those that PyTorch wrote, see ../state_dicts/make_state_dicts.py.
 
-use colm_checkpoint::{ChainCount, Checkpoint, CheckpointError, Dtype, Part, Source};
+use colm_checkpoint::{ChainCount, Checkpoint, CheckpointError, Dtype, Source, TensorId};
 
 use crate::common::{fill, place};
 use crate::folder::Folder;
@@ -14,7 +14,7 @@ fn assert_places(source: &Source) {
         let block = source.tensor(&tensor).unwrap();
         assert_eq!(block.dtype(), source.dtype(&tensor));
         assert_eq!(block.shape(), tensor.shape());
-        assert_eq!(block.bytes(), expected.bytes, "{}", tensor.part);
+        assert_eq!(block.bytes(), expected.bytes, "{}", tensor.id);
     }
 }
 
@@ -26,10 +26,10 @@ fn a_tensor_comes_out_right_however_it_stands_in_its_storage() {
     assert_places(&source);
     let dtype = |part| {
         let mut tensors = source.config().tensors(ChainCount::ONE);
-        source.dtype(&tensors.find(|tensor| tensor.part == part).unwrap())
+        source.dtype(&tensors.find(|tensor| tensor.id == part).unwrap())
     };
-    assert_eq!(dtype(Part::Embedding), Dtype::F32);
-    assert_eq!(dtype(Part::InputNorm { layer: 0 }), Dtype::F16);
+    assert_eq!(dtype(TensorId::Embedding), Dtype::F32);
+    assert_eq!(dtype(TensorId::InputNorm { layer: 0 }), Dtype::F16);
     assert_eq!(folder.problems(), [""; 0]);
 }
 
@@ -75,7 +75,7 @@ fn a_head_that_is_not_the_embedding_it_is_tied_to() {
     folder.write(FILE, bytes);
     folder.one_problem(&["lm_head.weight", "tie_word_embeddings"]);
     let refused = Source::open(&folder.dir).unwrap_err();
-    assert!(matches!(refused, CheckpointError::HeadCopy { .. }), "{refused}");
+    assert!(matches!(refused, CheckpointError::UntiedHead { .. }), "{refused}");
 }
 
 #[test]

@@ -269,7 +269,7 @@ impl Arguments {
             num_key_value_heads: Some(self.kv_heads),
             head_dim: Some(self.hidden / self.heads),
             max_position_embeddings: 1024,
-            ..ConfigFile::of(architecture, chains)
+            ..ConfigFile::new(architecture, chains)
         })
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use candle_core::{Device, Result, Tensor};
-use colm_checkpoint::{ColmConfig, Part, Projection};
+use colm_checkpoint::{ColmConfig, Projection, TensorId};
 
 use crate::fused::{
     AttentionWeights, Concat, Linear, MergeHeads, RmsNorm, Rotation, SplitHeads, SwiGlu,
@@ -33,18 +33,18 @@ impl ChainModel {
     /// Builds the model from `blocks`; fails if one is missing or has the wrong shape.
     pub fn new(config: &ColmConfig, blocks: &Blocks) -> Result<Self> {
         let lookup = BlockLookup { config, blocks };
-        let embedding = lookup.blocks_of(Part::Embedding)?;
+        let embedding = lookup.blocks_of(TensorId::Embedding)?;
         let head = if config.file.tie_word_embeddings {
             embedding.clone()
         } else {
-            lookup.blocks_of(Part::Head)?
+            lookup.blocks_of(TensorId::Head)?
         };
         let layers = 0..config.file.num_hidden_layers;
         Ok(Self {
             config: config.clone(),
             embedding,
             layers: layers.map(|layer| Layer::new(&lookup, layer)).collect::<Result<_>>()?,
-            norm: ChainNorm::new(&lookup, Part::FinalNorm)?,
+            norm: ChainNorm::new(&lookup, TensorId::FinalNorm)?,
             head,
             rope: Rope::new(config)?,
         })
@@ -96,7 +96,7 @@ struct BlockLookup<'a> {
 
 impl BlockLookup<'_> {
     /// The blocks of `part` by chain. Air's key and value projections have one block.
-    fn blocks_of(&self, part: Part) -> Result<Vec<Tensor>> {
+    fn blocks_of(&self, part: TensorId) -> Result<Vec<Tensor>> {
         let chains = 0..self.config.chains.count();
         let owned = chains.filter_map(|i| self.config.chain_tensor(part, i));
         owned
@@ -148,9 +148,9 @@ struct Layer {
 impl Layer {
     fn new(lookup: &BlockLookup, layer: usize) -> Result<Self> {
         Ok(Self {
-            input_norm: ChainNorm::new(lookup, Part::InputNorm { layer })?,
+            input_norm: ChainNorm::new(lookup, TensorId::InputNorm { layer })?,
             attention: Attention::new(lookup, layer)?,
-            post_attention_norm: ChainNorm::new(lookup, Part::PostAttentionNorm { layer })?,
+            post_attention_norm: ChainNorm::new(lookup, TensorId::PostAttentionNorm { layer })?,
             mlp: Mlp::new(lookup, layer)?,
         })
     }
@@ -172,11 +172,11 @@ struct ChainLinear {
 impl ChainLinear {
     fn new(lookup: &BlockLookup, layer: usize, projection: Projection) -> Result<Self> {
         let biases = if lookup.config.has_bias(projection) {
-            lookup.blocks_of(Part::Bias { layer, projection })?
+            lookup.blocks_of(TensorId::Bias { layer, projection })?
         } else {
             Vec::new()
         };
-        Ok(Self { weights: lookup.blocks_of(Part::Weight { layer, projection })?, biases })
+        Ok(Self { weights: lookup.blocks_of(TensorId::Weight { layer, projection })?, biases })
     }
 
     /// [`prefixes`] of the input, each `[rows, in_<=i]`, to y_i `[rows, out_i]` for every block.
@@ -199,7 +199,7 @@ struct ChainNorm {
 }
 
 impl ChainNorm {
-    fn new(lookup: &BlockLookup, part: Part) -> Result<Self> {
+    fn new(lookup: &BlockLookup, part: TensorId) -> Result<Self> {
         Ok(Self { weights: lookup.blocks_of(part)?, eps: lookup.config.file.rms_norm_eps })
     }
 

@@ -1,6 +1,6 @@
 //! The cost of a training step in multiply-adds of matrix products with weights.
 
-use colm_checkpoint::{ColmConfig, Part};
+use colm_checkpoint::{ColmConfig, TensorId};
 
 use crate::batch::Batch;
 
@@ -25,11 +25,11 @@ impl Cost {
         let mut cost = Self { per_token: 0, per_prediction: 0 };
         for tensor in config.tensors(config.all_chains()) {
             let weights = tensor.shape().iter().product::<usize>() as u64;
-            match tensor.part {
-                Part::Weight { .. } => cost.per_token += passes(tensor.chain) * weights,
-                Part::Head => cost.per_prediction += passes(tensor.chain) * weights,
+            match tensor.id {
+                TensorId::Weight { .. } => cost.per_token += passes(tensor.chain) * weights,
+                TensorId::Head => cost.per_prediction += passes(tensor.chain) * weights,
                 // A tied embedding is the head too.
-                Part::Embedding if config.file.tie_word_embeddings => {
+                TensorId::Embedding if config.file.tie_word_embeddings => {
                     cost.per_prediction += passes(tensor.chain) * weights;
                 }
                 _ => {}

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
-use colm_checkpoint::{ColmConfig, Dtype, Part, Projection, Source};
+use colm_checkpoint::{ColmConfig, Dtype, Projection, Source, TensorId};
 use fnv::FnvHasher;
 use rand::Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -29,10 +29,10 @@ impl Weights {
     pub fn random(config: &ColmConfig, seed: u64) -> Result<Self> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut blocks = Blocks::new();
-        for part in config.parts() {
+        for part in config.tensor_ids() {
             // Embedding and head are drawn row by row over all chains.
             let rows = match part {
-                Part::Embedding | Part::Head => {
+                TensorId::Embedding | TensorId::Head => {
                     let shape = (config.file.vocab_size, config.hidden.total());
                     Some(normal(&mut rng, shape, gain(config, part))?)
                 }
@@ -50,7 +50,7 @@ impl Weights {
                         let deviation = gain(config, part) / (columns.len() as f64).sqrt();
                         normal(&mut rng, (tensor.rows.len(), columns.len()), deviation)?
                     }
-                    (_, None) if matches!(part, Part::Bias { .. }) => {
+                    (_, None) if matches!(part, TensorId::Bias { .. }) => {
                         Tensor::zeros(tensor.rows.len(), DType::F32, &Device::Cpu)?
                     }
                     (_, None) => Tensor::ones(tensor.rows.len(), DType::F32, &Device::Cpu)?,
@@ -65,7 +65,7 @@ impl Weights {
     pub fn read(dir: &Path) -> Result<(Self, DType)> {
         let read = || -> Result<(Self, DType)> {
             let source = Source::open(dir)?;
-            source.check_zero_blocks()?;
+            source.check_zero_submatrices()?;
             let mut stored = DType::F32;
             let mut blocks = Blocks::new();
             for tensor in source.config().tensors(source.config().all_chains()) {
@@ -103,11 +103,11 @@ impl Weights {
 }
 
 /// The standard deviation of a part; for linear layers, times the square root of the number of inputs.
-fn gain(config: &ColmConfig, part: Part) -> f64 {
+fn gain(config: &ColmConfig, part: TensorId) -> f64 {
     match part {
-        Part::Embedding => 0.1,
-        Part::Head => 0.5 / (config.hidden.total() as f64).sqrt(),
-        Part::Weight { projection: Projection::O | Projection::Down, .. } => {
+        TensorId::Embedding => 0.1,
+        TensorId::Head => 0.5 / (config.hidden.total() as f64).sqrt(),
+        TensorId::Weight { projection: Projection::O | Projection::Down, .. } => {
             (2. * config.file.num_hidden_layers as f64).sqrt().recip()
         }
         _ => 1.,

@@ -64,7 +64,7 @@ impl Setting {
             head_dim: Some(HEAD_DIM),
             max_position_embeddings: 512,
             other,
-            ..ConfigFile::of(architecture, vec![1; chains])
+            ..ConfigFile::new(architecture, vec![1; chains])
         })?)
     }
 

@@ -25,7 +25,7 @@ impl Cast {
         let source = self.destination.open_source()?;
         let plan = convert::cast(&source, self.dtype.into())?;
         self.destination.prepare(&source, &plan)?;
-        source.check_zero_blocks()?;
+        source.check_zero_submatrices()?;
         self.destination.write(&source, &plan)
     }
 }

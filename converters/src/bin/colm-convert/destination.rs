@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use colm_checkpoint::leftovers::{remove_leftovers, Fate, Leftover};
-use colm_checkpoint::{Plan, Source};
+use colm_checkpoint::convert::ConversionPlan;
+use colm_checkpoint::{remove_stale_folders, Removal, Source, StaleFolder};
 
 use crate::output::{say, tell};
 use crate::progress::Bar;
@@ -29,15 +29,15 @@ impl Destination {
 
     /// Refuses what cannot be written where it is to be, before the weights are read. Removes what earlier
     /// runs have left there.
-    pub fn prepare(&self, source: &Source, plan: &Plan) -> Result<()> {
+    pub fn prepare(&self, source: &Source, plan: &ConversionPlan) -> Result<()> {
         if self.force || !self.dst.exists() {
-            remove_leftovers(&self.dst).iter().for_each(|leftover| tell(note(leftover)));
+            remove_stale_folders(&self.dst).iter().for_each(|leftover| tell(note(leftover)));
         }
         plan.check_destination(source, &self.dst, self.force).with_context(|| self.not_written())
     }
 
     /// To be called after [`Self::prepare`].
-    pub fn write(&self, source: &Source, plan: &Plan) -> Result<()> {
+    pub fn write(&self, source: &Source, plan: &ConversionPlan) -> Result<()> {
         let mut bar = Bar::new(plan.byte_len());
         plan.write(source, &self.dst, self.force, |progress| bar.set(progress))
             .with_context(|| self.not_written())?;
@@ -56,15 +56,15 @@ impl Destination {
     }
 }
 
-fn note(leftover: &Leftover) -> String {
+fn note(leftover: &StaleFolder) -> String {
     let path = leftover.path.display();
-    match &leftover.fate {
-        Fate::Removed => format!("note: {path} is removed; a run that was interrupted left it"),
-        Fate::InUse => format!("note: {path} stays; the process that writes it seems to run"),
-        Fate::OnlyCopy => format!(
+    match &leftover.removal {
+        Removal::Removed => format!("note: {path} is removed; a run that was interrupted left it"),
+        Removal::InUse => format!("note: {path} stays; the process that writes it seems to run"),
+        Removal::OnlyCopy => format!(
             "note: {path} stays; a run that was interrupted was about to replace it, and nothing is in \
              its place"
         ),
-        Fate::Failed(error) => format!("note: {path} is left over and cannot be removed: {error}"),
+        Removal::Failed(error) => format!("note: {path} is left over and cannot be removed: {error}"),
     }
 }

@@ -71,7 +71,7 @@ impl Expand {
         let layout = Layout::from(self.layout);
         let plan = convert::expand(&source, &chains, architecture, init, self.seed, layout)?;
         self.destination.prepare(&source, &plan)?;
-        source.check_zero_blocks()?;
+        source.check_zero_submatrices()?;
         self.destination.write(&source, &plan)
     }
 

@@ -63,7 +63,7 @@ impl Extract {
             }
         };
         self.destination.prepare(&source, &plan)?;
-        source.check_zero_blocks()?;
+        source.check_zero_submatrices()?;
         self.destination.write(&source, &plan)
     }
 }

@@ -82,7 +82,7 @@ fn report(error: &anyhow::Error) {
         // Many errors end with their cause, or with how it begins.
         let begin: String = cause.chars().take(100).collect();
         if !last.contains(&begin) {
-            tell(format!("  because: {}", colm_checkpoint::shortened(&cause)));
+            tell(format!("  because: {}", colm_checkpoint::abbreviate(&cause)));
             last = cause;
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
-use colm_checkpoint::escaped;
+use colm_checkpoint::escape_control;
 use thiserror::Error;
 
 /// Why stdout cannot be written.
@@ -24,7 +24,7 @@ pub fn show(help: &clap::Error) -> Result<(), StdoutError> {
 
 /// Writes a line to stderr: one, whatever names of files are in it. Nothing depends on whether it can be written.
 pub fn tell(line: impl Display) {
-    let _ = writeln!(io::stderr(), "{}", escaped(&line.to_string()));
+    let _ = writeln!(io::stderr(), "{}", escape_control(&line.to_string()));
 }
 
 fn unless_closed(written: io::Result<()>) -> Result<(), StdoutError> {

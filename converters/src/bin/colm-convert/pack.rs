@@ -28,10 +28,10 @@ impl Pack {
         let source = self.destination.open_source()?;
         let plan = convert::pack(&source)?;
         self.destination.prepare(&source, &plan)?;
-        for dropped in convert::dropped(&source, self.drop_above_diagonal.unwrap_or(0.))? {
+        for dropped in convert::dropped_values(&source, self.drop_above_diagonal.unwrap_or(0.))? {
             say(format!(
                 "`{}`: dropped {} values above the block diagonal, the largest {:e}",
-                dropped.part, dropped.count, dropped.largest
+                dropped.id, dropped.count, dropped.largest
             ))?;
         }
         self.destination.write(&source, &plan)

@@ -22,7 +22,7 @@ impl Unpack {
         let source = self.destination.open_source()?;
         let plan = convert::unpack(&source)?;
         self.destination.prepare(&source, &plan)?;
-        source.check_zero_blocks()?;
+        source.check_zero_submatrices()?;
         self.destination.write(&source, &plan)
     }
 }

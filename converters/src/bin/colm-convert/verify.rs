@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{bail, Result};
 use clap::Args;
-use colm_checkpoint::escaped;
+use colm_checkpoint::escape_control;
 use colm_checkpoint::verify::{verify, Problem};
 
 use crate::output::say;
@@ -36,7 +36,7 @@ impl Verify {
             bar.finish();
         }
         for problem in problems.iter().take(MAX_LISTED) {
-            say(escaped(&problem.to_string()))?;
+            say(escape_control(&problem.to_string()))?;
         }
         let dir = self.dir.display();
         match problems.iter().map(Problem::count).sum() {

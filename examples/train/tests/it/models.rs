@@ -19,7 +19,7 @@ pub fn config(architecture: Architecture, vocab_size: usize) -> ColmConfig {
         max_position_embeddings: 256,
         tie_word_embeddings: architecture == Architecture::ColmAir,
         attention_bias: architecture == Architecture::Colm,
-        ..ConfigFile::of(architecture, vec![2, 1, 1])
+        ..ConfigFile::new(architecture, vec![2, 1, 1])
     };
     ColmConfig::new(file).unwrap()
 }

@@ -1,0 +1,32 @@
+//! config.json (`docs/spec.md#config`): its fields, their checks, and the widths of the chains.
+//!
+//! [`ColmConfig::parse`] is the entry: text -> [`Fields`] (JSON values; RoPE's fields brought into one
+//! form by [`RopeFields`]) -> [`ConfigFile`] (typed fields) -> [`ColmConfig`] (checked, every width
+//! split over the [`Chains`]).
+
+mod architecture;
+mod chain_count;
+mod chains;
+mod checks;
+mod colm_config;
+mod error;
+mod fields;
+mod file;
+mod limits;
+mod quantization;
+mod ranges;
+mod rope_fields;
+mod rope_scaling;
+
+pub use architecture::Architecture;
+pub use chain_count::{ChainCount, ChainCountError};
+pub use chains::{Chains, Split};
+pub(crate) use colm_config::read_text;
+pub use colm_config::ColmConfig;
+pub(crate) use error::invalid;
+pub use error::ConfigError;
+pub(crate) use fields::{same_value, Fields};
+pub use file::ConfigFile;
+pub use quantization::check_not_quantized;
+pub(crate) use rope_fields::RopeFields;
+pub use rope_scaling::{Llama3Scaling, RopeScaling};

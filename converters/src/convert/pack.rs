@@ -1,0 +1,67 @@
+//! Conversion between the two layouts.
+
+use super::plan::{unchanged, ConversionPlan};
+use crate::format::{CheckpointError, Layout, NonzeroSubmatrix, TensorId};
+use crate::read::Source;
+
+/// `source` in the chain layout: one file per chain.
+///
+/// Values of a dense source by which a chain would read a later one are left out; [`dropped_values`]
+/// says whether they are zero. Which of Air's dense k and v have the columns of chain 1 only is
+/// recorded in config.json, so that [`unpack`] restores the same tensors.
+///
+/// # Errors
+/// If the config cannot be written as JSON.
+pub fn pack(source: &Source) -> Result<ConversionPlan, CheckpointError> {
+    ConversionPlan::new(source.config(), Layout::Chains, &source.dense_kv(), unchanged(source))
+}
+
+/// The nonzero values that [`pack`] leaves out of one dense tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DroppedValues {
+    /// The tensor.
+    pub id: TensorId,
+    /// The number of values.
+    pub count: usize,
+    /// The largest magnitude.
+    pub largest: f64,
+}
+
+/// Reads the weights of `source` and returns the nonzero values that [`pack`] leaves out, per tensor.
+///
+/// # Errors
+/// If the magnitude of a value exceeds `tolerance`; see [`CheckpointError::NotZero`].
+pub fn dropped_values(
+    source: &Source,
+    tolerance: f64,
+) -> Result<Vec<DroppedValues>, CheckpointError> {
+    let mut dropped: Vec<DroppedValues> = Vec::new();
+    for found in source.nonzero_submatrices() {
+        let (file, submatrix) = found?;
+        // `>` alone would accept NaN.
+        if submatrix.largest.is_nan() || submatrix.largest > tolerance {
+            let (file, submatrix) = (file.into(), Box::new(submatrix));
+            return Err(CheckpointError::NotZero { file, submatrix });
+        }
+        match dropped.last_mut().filter(|last| last.id == submatrix.id) {
+            Some(last) => {
+                last.count += submatrix.count;
+                last.largest = last.largest.max(submatrix.largest);
+            }
+            None => {
+                let NonzeroSubmatrix { id, count, largest, .. } = submatrix;
+                dropped.push(DroppedValues { id, count, largest });
+            }
+        }
+    }
+    Ok(dropped)
+}
+
+/// `source` in the dense layout: Llama's names and full matrices in one file, with zeros wherever a
+/// chain would read a later one.
+///
+/// # Errors
+/// If the chains of a tensor have different dtypes.
+pub fn unpack(source: &Source) -> Result<ConversionPlan, CheckpointError> {
+    ConversionPlan::new(source.config(), Layout::Dense, &source.dense_kv(), unchanged(source))
+}

@@ -1,0 +1,18 @@
+//! Deviations from the format.
+
+/// In what ways a folder may deviate from `docs/spec.md#tensors` and still be read. The default
+/// allows none, and the engine uses the default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AllowedDeviations {
+    /// Weights may be in PyTorch state dicts.
+    pub state_dicts: bool,
+    /// o_proj may lack its bias although `attention_bias` is true. The bias is then zero.
+    pub no_o_bias: bool,
+    /// With `tie_word_embeddings` there may be an `lm_head.weight` that equals the embedding.
+    pub tied_head_copy: bool,
+}
+
+impl AllowedDeviations {
+    /// What the converters accept in a folder with a CoLM config.
+    pub const FOR_COLM: Self = Self { state_dicts: true, no_o_bias: false, tied_head_copy: false };
+}

@@ -1,0 +1,31 @@
+//! Reading a checkpoint folder.
+//!
+//! [`Checkpoint`] is the strict reader that the engine uses; [`Source`] also reads the Llama family
+//! and PyTorch files, for the converters. Both go the same way: [`weight_files`] names the files,
+//! [`weight_file`] maps each of them, [`locate`] finds out which tensor is where, and [`header_check`]
+//! compares that with the config.
+
+mod checkpoint;
+mod folder;
+mod header_check;
+mod locate;
+mod open;
+mod problem_list;
+mod progress;
+mod side_files;
+mod source;
+mod tensor_slice;
+mod weight_file;
+mod weight_files;
+
+pub use checkpoint::Checkpoint;
+pub(crate) use folder::check_folder;
+pub use folder::check_model_folder;
+pub(crate) use problem_list::ProblemList;
+pub use progress::Progress;
+pub(crate) use side_files::side_files;
+pub(crate) use source::read_config;
+pub use source::Source;
+pub use tensor_slice::TensorSlice;
+pub(crate) use weight_files::WeightFiles;
+pub use weight_files::{files_for, select_files};
