@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Holds a converted checkpoint against Hugging Face transformers, logit by logit.
+"""Compares a converted checkpoint with Hugging Face transformers, logit by logit.
 
     colm-convert extract BIG LLAMA --chains 1 --as llama
     python3 converters/compare_with_transformers.py LLAMA BIG --chains 1
 
-or the other way round, for a model that came from elsewhere:
+or in the other direction, for a model from elsewhere:
 
     colm-convert pack TINY_LLAMA COLM
     python3 converters/compare_with_transformers.py TINY_LLAMA COLM
 
 The first folder is loaded by transformers, the second, a CoLM in the chain layout, by the float64 NumPy
-model of tests/golden/make_golden.py, which shares no code with this repository's Rust. Both get the same random
-tokens. The exit status is 1 if logits differ by more than --tolerance.
+model of tests/golden/make_golden.py, which shares no code with the Rust code of this repository. Both get the same
+random tokens. The exit status is 1 if logits differ by more than --tolerance.
 
 Needs numpy, torch, safetensors and transformers; not run by CI. Last run with torch 2.5.1 and transformers 4.46.3.
 """
@@ -58,18 +58,18 @@ def main():
     parser.add_argument("--tolerance", type=float, default=1e-4)
     args = parser.parse_args()
 
-    ours = colm(args.colm)
-    theirs, told = AutoModelForCausalLM.from_pretrained(
+    numpy_model = colm(args.colm)
+    torch_model, info = AutoModelForCausalLM.from_pretrained(
         args.llama, torch_dtype=torch.float32, output_loading_info=True
     )
-    missing = {kind: names for kind, names in told.items() if names}
+    missing = {kind: names for kind, names in info.items() if names}
     if missing:
-        sys.exit(f"transformers does not load {args.llama} as it is: {missing}")
+        sys.exit(f"transformers does not load {args.llama} completely: {missing}")
 
-    tokens = np.random.default_rng(0).integers(0, ours.config["vocab_size"], args.tokens)
-    expected = ours.logits(list(tokens), args.chains)
+    tokens = np.random.default_rng(0).integers(0, numpy_model.config["vocab_size"], args.tokens)
+    expected = numpy_model.logits(list(tokens), args.chains)
     with torch.no_grad():
-        found = theirs.double()(torch.tensor(tokens)[None]).logits[0].double().numpy()
+        found = torch_model.double()(torch.tensor(tokens)[None]).logits[0].double().numpy()
 
     difference = np.abs(found - expected).max()
     same_choice = int((found.argmax(1) == expected.argmax(1)).sum())

@@ -2,7 +2,8 @@
 //!
 //!     cargo run -p colm-checkpoint --example draw_chains > docs/chains.svg
 //!
-//! On the left the blocks of a linear layer, on the right the rows each chain computes in a prompt.
+//! The left half shows the sub-matrices of a linear layer, the right half the rows that each chain computes in a
+//! prompt.
 
 use std::fmt::Write;
 
@@ -17,7 +18,7 @@ const TOP: usize = 70;
 
 fn main() {
     let chains = Chains::new(vec![1, 1, 1, 1]).expect("four equal chains");
-    let width = chains.split("hidden_size", SIDE).expect("a side that four chains share");
+    let width = chains.split("hidden_size", SIDE).expect("a width divisible by four");
     let mut svg = String::from(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 860 400\" \
          font-family=\"Helvetica, Arial, sans-serif\" font-size=\"14\">\n",
@@ -37,15 +38,15 @@ fn main() {
         text(&mut svg, left - 30, TOP + width.range(i).start + 35, &format!("y{}", i + 1), false);
     }
     let notes = [
-        "k chains use the k x k blocks of the upper left:",
+        "k chains use the k x k sub-matrices in the upper left:",
         "one file per chain, one checkpoint, four models.",
-        "With 1, 2, 3, 4 of 4 chains: 1, 3, 6, 10 of 16 blocks.",
+        "With 1, 2, 3, 4 of 4 chains: 1, 3, 6, 10 of 16 sub-matrices.",
     ];
     for (line, note) in notes.iter().enumerate() {
         text(&mut svg, 40, TOP + SIDE + 28 + 20 * line, note, false);
     }
 
-    // Prefix-chain prefill: which rows (columns here) each chain is active on.
+    // Prefix-chain prefill: the rows (columns of the picture) on which each chain is active.
     text(&mut svg, 450, 28, "CoLM-Air prefills a prompt with chain 1 alone", true);
     let (left, cell) = (520, 36);
     for (i, color) in COLORS.iter().enumerate() {
@@ -88,7 +89,7 @@ fn rect(svg: &mut String, x: usize, y: usize, width: usize, height: usize, fill:
         svg,
         "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" fill=\"{fill}\"/>"
     )
-    .expect("a string takes what is written");
+    .expect("writing to a string cannot fail");
 }
 
 fn text(svg: &mut String, x: usize, y: usize, words: &str, bold: bool) {
@@ -97,5 +98,5 @@ fn text(svg: &mut String, x: usize, y: usize, words: &str, bold: bool) {
         svg,
         "<text x=\"{x}\" y=\"{y}\" fill=\"{INK}\" font-weight=\"{weight}\">{words}</text>"
     )
-    .expect("a string takes what is written");
+    .expect("writing to a string cannot fail");
 }

@@ -1,9 +1,9 @@
-//! What config.json may say, and the message of every refusal.
+//! Valid and invalid configs, and the messages of the errors.
 
 mod common;
 
 use colm_checkpoint::{check_not_quantized, Architecture, ColmConfig};
-use common::{air_json, assert_refused, config_json, parse, with};
+use common::{air_json, assert_error, config_json, parse, with};
 use serde_json::{json, Value};
 
 const SIZES: [&str; 8] = [
@@ -52,21 +52,21 @@ fn a_missing_field_is_named() {
         let json = with(config_json(), |json| {
             json.as_object_mut().unwrap().remove(field);
         });
-        let refused = ColmConfig::parse(&json.to_string()).unwrap_err().to_string();
-        assert!(refused.contains(&format!("missing field `{field}`")), "{refused}");
+        let error = ColmConfig::parse(&json.to_string()).unwrap_err().to_string();
+        assert!(error.contains(&format!("missing field `{field}`")), "{error}");
     }
 }
 
 #[test]
-fn another_model_is_told_the_way_to_chains() {
+fn the_error_for_another_model_suggests_expand() {
     let json = with(config_json(), |json| {
         json["architectures"] = json!(["LlamaForCausalLM"]);
         json["model_type"] = json!("llama");
         json.as_object_mut().unwrap().remove("chains");
     });
-    let refused = ColmConfig::parse(&json.to_string()).unwrap_err().to_string();
-    assert!(refused.contains("LlamaForCausalLM"), "{refused}");
-    assert!(refused.contains("colm-convert expand"), "{refused}");
+    let error = ColmConfig::parse(&json.to_string()).unwrap_err().to_string();
+    assert!(error.contains("LlamaForCausalLM"), "{error}");
+    assert!(error.contains("colm-convert expand"), "{error}");
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn a_value_of_the_wrong_type_is_named() {
         ("rope_scaling", json!([]), "a map"),
     ];
     for (field, value, named) in wrong {
-        assert_refused(config_json(), field, value, &[named]);
+        assert_error(config_json(), field, value, &[named]);
     }
     for field in SIZES {
         for (value, named) in [
@@ -96,43 +96,43 @@ fn a_value_of_the_wrong_type_is_named() {
             (json!(true), "`true`"),
             (json!(1e30), "1e+30"),
         ] {
-            assert_refused(config_json(), field, value, &[named, &format!("`{field}`:")]);
+            assert_error(config_json(), field, value, &[named, &format!("`{field}`:")]);
         }
         let json = config_json().to_string();
         let written = format!("\"{field}\":{}", config_json()[field]);
         let exponent = json.replace(&written, &format!("\"{field}\":1e3"));
-        let refused = ColmConfig::parse(&exponent).unwrap_err().to_string();
-        assert!(refused.contains(field) && refused.contains("1000.0"), "{refused}");
+        let error = ColmConfig::parse(&exponent).unwrap_err().to_string();
+        assert!(error.contains(field) && error.contains("1000.0"), "{error}");
     }
     for field in
         SIZES.into_iter().filter(|field| !["num_key_value_heads", "head_dim"].contains(field))
     {
-        assert_refused(config_json(), field, Value::Null, &["null"]);
+        assert_error(config_json(), field, Value::Null, &["null"]);
     }
-    assert_refused(config_json(), "chains", json!([1, -1]), &["chains[1]", "-1"]);
+    assert_error(config_json(), "chains", json!([1, -1]), &["chains[1]", "-1"]);
     let scaling = json!({"rope_type": "llama3", "factor": "8"});
-    assert_refused(config_json(), "rope_scaling", scaling, &["rope_scaling.factor"]);
-    // However long it is.
+    assert_error(config_json(), "rope_scaling", scaling, &["rope_scaling.factor"]);
+    // A long value is abbreviated.
     let long = ColmConfig::parse(
         &with(config_json(), |json| json["hidden_act"] = json!("x".repeat(1_000_000))).to_string(),
     );
-    let refused = long.unwrap_err().to_string();
-    assert!(refused.contains("hidden_act") && refused.len() < 2000, "{} bytes", refused.len());
+    let error = long.unwrap_err().to_string();
+    assert!(error.contains("hidden_act") && error.len() < 2000, "{} bytes", error.len());
 }
 
 #[test]
-fn a_field_that_comes_twice_is_named() {
+fn a_field_that_occurs_twice_is_named() {
     for field in ["vocab_size", "quantization_config"] {
         let twice = config_json().to_string().replacen('{', &format!("{{\"{field}\": 1, "), 1);
         let twice = twice.replacen('{', &format!("{{\"{field}\": 1, "), 1);
-        let refused = ColmConfig::parse(&twice).unwrap_err().to_string();
-        assert!(refused.contains(&format!("`{field}` occurs twice")), "{refused}");
+        let error = ColmConfig::parse(&twice).unwrap_err().to_string();
+        assert!(error.contains(&format!("`{field}` occurs twice")), "{error}");
     }
 }
 
-/// Python writes them, and transformers reads them.
+/// Python writes these, and transformers accepts them.
 #[test]
-fn nan_and_infinity_do_no_harm_where_nobody_reads_them() {
+fn nan_and_infinity_are_accepted_in_unused_fields() {
     let with_text = |field: &str, value: &str| {
         let json = with(config_json(), |json| json[field] = json!("VALUE"));
         json.to_string().replace("\"VALUE\"", value)
@@ -140,18 +140,18 @@ fn nan_and_infinity_do_no_harm_where_nobody_reads_them() {
     for value in ["NaN", "Infinity", "-Infinity"] {
         ColmConfig::parse(&with_text("model_max_length", value)).unwrap();
         for field in ["rope_theta", "rms_norm_eps", "max_position_embeddings", "hidden_size"] {
-            let refused = ColmConfig::parse(&with_text(field, value)).unwrap_err().to_string();
-            assert!(refused.contains(field) && refused.contains(value), "{refused}");
+            let error = ColmConfig::parse(&with_text(field, value)).unwrap_err().to_string();
+            assert!(error.contains(field) && error.contains(value), "{error}");
         }
         let scaling = format!("{{\"rope_type\": \"llama3\", \"factor\": {value}}}");
-        let refused =
+        let error =
             ColmConfig::parse(&with_text("rope_scaling", &scaling)).unwrap_err().to_string();
-        assert!(refused.contains("rope_scaling.factor") && refused.contains(value), "{refused}");
+        assert!(error.contains("rope_scaling.factor") && error.contains(value), "{error}");
     }
 }
 
 #[test]
-fn text_that_is_no_json_is_refused() {
+fn invalid_json_is_an_error() {
     let nested = "[".repeat(100_000);
     let texts = [
         ("", "not valid JSON", "line 1 column 0"),
@@ -162,8 +162,8 @@ fn text_that_is_no_json_is_refused() {
         ("\u{feff}{}", "byte-order mark", "UTF-8 without one"),
     ];
     for (text, words, place) in texts {
-        let refused = ColmConfig::parse(text).unwrap_err().to_string();
-        assert!(refused.contains(words) && refused.contains(place), "{refused}");
+        let error = ColmConfig::parse(text).unwrap_err().to_string();
+        assert!(error.contains(words) && error.contains(place), "{error}");
     }
     let deep = config_json().to_string().replacen('{', &format!("{{\"x\": {nested},"), 1);
     assert!(ColmConfig::parse(&deep).unwrap_err().to_string().contains("recursion limit"));
@@ -175,56 +175,56 @@ fn text_that_is_no_json_is_refused() {
 fn a_file_that_cannot_be_read_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.json");
-    let refused = ColmConfig::read(&path).unwrap_err().to_string();
-    assert!(refused.contains("config.json"), "{refused}");
+    let error = ColmConfig::read(&path).unwrap_err().to_string();
+    assert!(error.contains("config.json"), "{error}");
     std::fs::write(&path, "{}").unwrap();
-    let refused = ColmConfig::read(&path).unwrap_err().to_string();
-    assert!(refused.contains("config.json") && refused.contains("architectures"), "{refused}");
+    let error = ColmConfig::read(&path).unwrap_err().to_string();
+    assert!(error.contains("config.json") && error.contains("architectures"), "{error}");
 }
 
 #[test]
-fn other_models_are_refused() {
+fn other_models_are_errors() {
     let llama = json!(["LlamaForCausalLM"]);
-    assert_refused(config_json(), "architectures", llama, &["CoLMForCausalLM"]);
-    assert_refused(config_json(), "architectures", json!([]), &["CoLMAirForCausalLM"]);
-    assert_refused(config_json(), "model_type", json!("colm_air"), &["\"colm\""]);
-    assert_refused(config_json(), "hidden_act", json!("gelu"), &["gelu", "silu"]);
+    assert_error(config_json(), "architectures", llama, &["CoLMForCausalLM"]);
+    assert_error(config_json(), "architectures", json!([]), &["CoLMAirForCausalLM"]);
+    assert_error(config_json(), "model_type", json!("colm_air"), &["\"colm\""]);
+    assert_error(config_json(), "hidden_act", json!("gelu"), &["gelu", "silu"]);
 }
 
 #[test]
-fn sizes_out_of_range_are_refused() {
+fn sizes_out_of_range_are_errors() {
     for field in SIZES {
-        assert_refused(config_json(), field, json!(0), &["= 0", "expected 1 to"]);
-        assert_refused(config_json(), field, json!(u64::MAX), &["18446744073709551615"]);
-        assert_refused(config_json(), field, json!(1u64 << 40), &["expected 1 to"]);
+        assert_error(config_json(), field, json!(0), &["= 0", "expected 1 to"]);
+        assert_error(config_json(), field, json!(u64::MAX), &["18446744073709551615"]);
+        assert_error(config_json(), field, json!(1u64 << 40), &["expected 1 to"]);
     }
     let absurd = [("num_hidden_layers", "10000"), ("max_position_embeddings", "100000000")];
     for (field, most) in absurd {
         let expected = format!("expected 1 to {most}");
-        assert_refused(config_json(), field, json!(1_000_000_000), &["1000000000", &expected]);
+        assert_error(config_json(), field, json!(1_000_000_000), &["1000000000", &expected]);
     }
     for field in ["rms_norm_eps", "rope_theta"] {
         for value in [0., -1.] {
-            assert_refused(config_json(), field, json!(value), &["positive"]);
+            assert_error(config_json(), field, json!(value), &["positive"]);
         }
     }
-    assert_refused(config_json(), "head_dim", json!(1 << 30), &["number of heads"]);
-    assert_refused(config_json(), "head_dim", json!(5), &["even"]);
+    assert_error(config_json(), "head_dim", json!(1 << 30), &["number of heads"]);
+    assert_error(config_json(), "head_dim", json!(5), &["even"]);
     let no_head_dim = with(config_json(), |json| {
         json["chains"] = json!([1]);
         json["head_dim"] = Value::Null;
     });
-    assert_refused(no_head_dim, "hidden_size", json!(20), &["head_dim"]);
+    assert_error(no_head_dim, "hidden_size", json!(20), &["head_dim"]);
 }
 
 #[test]
-fn chains_that_split_nothing_are_refused() {
+fn invalid_chains_are_errors() {
     let many = json!(vec![1; 1_000_000]);
-    assert_refused(config_json(), "chains", many, &["1000000 entries", "at most 256"]);
-    assert_refused(config_json(), "chains", json!([]), &["empty"]);
-    assert_refused(config_json(), "chains", json!([1, 0]), &["chain 2", "size 0"]);
-    assert_refused(config_json(), "chains", json!([u64::MAX, 1]), &["common factor"]);
-    assert_refused(config_json(), "chains", json!([1 << 30, 1 << 30]), &["common factor"]);
+    assert_error(config_json(), "chains", many, &["1000000 entries", "at most 256"]);
+    assert_error(config_json(), "chains", json!([]), &["empty"]);
+    assert_error(config_json(), "chains", json!([1, 0]), &["chain 2", "size 0"]);
+    assert_error(config_json(), "chains", json!([u64::MAX, 1]), &["common factor"]);
+    assert_error(config_json(), "chains", json!([1 << 30, 1 << 30]), &["common factor"]);
     let indivisible = [
         ("hidden_size", 18),
         ("intermediate_size", 25),
@@ -232,20 +232,20 @@ fn chains_that_split_nothing_are_refused() {
         ("num_key_value_heads", 2),
     ];
     for (field, width) in indivisible {
-        assert_refused(config_json(), field, json!(width), &["chain"]);
+        assert_error(config_json(), field, json!(width), &["chain"]);
     }
 }
 
 #[test]
 fn heads_must_share_key_value_heads_evenly() {
     let base = with(config_json(), |json| json["num_key_value_heads"] = json!(8));
-    assert_refused(base, "num_attention_heads", json!(12), &["chain 1", "multiple"]);
+    assert_error(base, "num_attention_heads", json!(12), &["chain 1", "multiple"]);
     let air = with(air_json(), |json| json["num_key_value_heads"] = json!(4));
-    assert_refused(air, "num_attention_heads", json!(8), &["chain 2", "multiple", "4"]);
+    assert_error(air, "num_attention_heads", json!(8), &["chain 2", "multiple", "4"]);
 }
 
 #[test]
-fn a_quantized_checkpoint_is_refused_by_its_method() {
+fn the_error_for_a_quantized_checkpoint_names_its_method() {
     check_not_quantized(None).unwrap();
     check_not_quantized(Some(&Value::Null)).unwrap();
     let list = vec!["layer"; 500];
@@ -256,9 +256,9 @@ fn a_quantized_checkpoint_is_refused_by_its_method() {
         (json!(false), "false"),
         (json!("none"), "none"),
     ] {
-        let refused = check_not_quantized(Some(&value)).unwrap_err().to_string();
+        let error = check_not_quantized(Some(&value)).unwrap_err().to_string();
         for word in ["`quantization_config`", "expected weights that are not quantized", named] {
-            assert!(refused.contains(word), "no {word:?} in: {refused}");
+            assert!(error.contains(word), "no {word:?} in: {error}");
         }
     }
 }

@@ -1,9 +1,9 @@
-//! RoPE's fields in config.json, of which there are two forms, and the message of every refusal.
+//! RoPE's fields in config.json in both forms, and the messages of their errors.
 
 mod common;
 
 use colm_checkpoint::{ColmConfig, Source};
-use common::{assert_refused, config_json, parse, with};
+use common::{assert_error, config_json, parse, with};
 use serde_json::{json, Value};
 
 #[test]
@@ -19,25 +19,25 @@ fn llama3_rescaling_needs_its_four_numbers() {
         for bad in [Value::Null, json!(0), json!(-1), json!("8"), json!(false)] {
             let scaling = with(whole.clone(), |scaling| scaling[field] = bad);
             let named = format!("rope_scaling.{field}");
-            assert_refused(base(), "rope_scaling", scaling, &[&named]);
+            assert_error(base(), "rope_scaling", scaling, &[&named]);
         }
     }
     for high in [1.0, 0.5] {
         let scaling = with(whole.clone(), |scaling| scaling["high_freq_factor"] = json!(high));
-        assert_refused(base(), "rope_scaling", scaling, &["low_freq_factor = 1"]);
+        assert_error(base(), "rope_scaling", scaling, &["low_freq_factor = 1"]);
     }
 }
 
 #[test]
-fn rope_scalings_other_than_llama3_are_refused() {
-    assert_refused(config_json(), "rope_scaling", json!({"rope_type": "yarn"}), &["yarn"]);
-    assert_refused(config_json(), "rope_scaling", json!({"factor": 2.0}), &["rope_type"]);
+fn rope_scalings_other_than_llama3_are_errors() {
+    assert_error(config_json(), "rope_scaling", json!({"rope_type": "yarn"}), &["yarn"]);
+    assert_error(config_json(), "rope_scaling", json!({"factor": 2.0}), &["rope_type"]);
     let plain = with(config_json(), |json| json["rope_scaling"] = json!({"type": "default"}));
     assert!(parse(plain).rope_scaling.is_none());
 }
 
 #[test]
-fn rope_parameters_mean_the_older_fields() {
+fn rope_parameters_are_equivalent_to_the_older_fields() {
     let llama3 = json!({
         "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192,
@@ -63,29 +63,24 @@ fn rope_parameters_mean_the_older_fields() {
     });
     assert!(parse(both).rope_scaling.is_none());
     let explicit = with(config_json(), |json| json["rope_theta"] = json!(10000.0));
-    assert_refused(explicit, "rope_parameters", json!({"rope_theta": 5e5}), &["rope_theta"]);
+    assert_error(explicit, "rope_parameters", json!({"rope_theta": 5e5}), &["rope_theta"]);
     let base = || with(config_json(), |json| json["rope_theta"] = json!(5e5));
-    assert_refused(
-        base(),
-        "rope_parameters",
-        json!({"rope_theta": 1e6}),
-        &["rope_theta", "1000000"],
-    );
-    assert_refused(base(), "rope_parameters", json!({"rope_theta": "x"}), &["rope_theta"]);
+    assert_error(base(), "rope_parameters", json!({"rope_theta": 1e6}), &["rope_theta", "1000000"]);
+    assert_error(base(), "rope_parameters", json!({"rope_theta": "x"}), &["rope_theta"]);
     let yarn = with(base(), |json| json["rope_parameters"] = json!({"rope_type": "yarn"}));
     assert!(ColmConfig::parse(&yarn.to_string()).unwrap_err().to_string().contains("yarn"));
-    assert_refused(base(), "rope_parameters", json!({"full": {"rope_theta": 1}}), &["one RoPE"]);
-    assert_refused(base(), "rope_parameters", json!([]), &["rope_parameters"]);
+    assert_error(base(), "rope_parameters", json!({"full": {"rope_theta": 1}}), &["one RoPE"]);
+    assert_error(base(), "rope_parameters", json!([]), &["rope_parameters"]);
 }
 
-/// What is wrong is named as the file has it, whichever form that is.
+/// Errors use the field names of the file, in either form.
 #[test]
 fn fields_are_named_where_they_are_written() {
     let llama = json!({
         "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 11,
         "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 8,
     });
-    let refused = |base: &Value, parameters: &Value| {
+    let message = |base: &Value, parameters: &Value| {
         let json = with(base.clone(), |json| json["rope_parameters"] = parameters.clone());
         if base["model_type"] != "llama" {
             return ColmConfig::parse(&json.to_string()).unwrap_err().to_string();
@@ -104,17 +99,17 @@ fn fields_are_named_where_they_are_written() {
         (json!({"rope_theta": "x"}), "`rope_parameters.rope_theta`: invalid type"),
     ] {
         for base in [&config_json(), &llama] {
-            let refused = refused(base, &parameters);
-            assert!(refused.contains(named), "no {named:?} in: {refused}");
-            // It would be of the text that the fields were written to anew.
-            assert!(!refused.contains("at line"), "{refused}");
+            let error = message(base, &parameters);
+            assert!(error.contains(named), "no {named:?} in: {error}");
+            // A line number would refer to the normalized text, not to the file.
+            assert!(!error.contains("at line"), "{error}");
         }
     }
     let long = "x\u{9b}".repeat(1_000);
     let other = with(config_json(), |json| json["rope_scaling"] = json!({"rope_type": long}));
-    let said = refused(&other, &json!({"rope_type": "default", "x": long}));
+    let said = message(&other, &json!({"rope_type": "default", "x": long}));
     assert!(said.len() < 2_500 && !said.contains('\u{9b}'), "{} bytes: {said}", said.len());
     let both = with(config_json(), |json| json["rope_scaling"] = json!({"rope_type": "llama3"}));
-    let refused = refused(&both, &json!({"rope_type": "llama3"}));
-    assert!(refused.contains("`rope_scaling.low_freq_factor` = absent"), "{refused}");
+    let error = message(&both, &json!({"rope_type": "llama3"}));
+    assert!(error.contains("`rope_scaling.low_freq_factor` = absent"), "{error}");
 }

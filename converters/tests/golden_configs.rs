@@ -1,4 +1,4 @@
-//! The golden checkpoints of tests/golden open at every chain count, by the files they should.
+//! The golden checkpoints of tests/golden open at every chain count, with the expected files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -40,7 +40,7 @@ fn every_case_opens_at_every_chain_count() {
 }
 
 #[test]
-fn a_dense_case_holds_the_blocks_of_its_chain_case() {
+fn a_dense_case_has_the_values_of_its_chain_case() {
     let cases = cases();
     for name in ["colm-2-1-1-gqa", "air-2-1-1-gqa"] {
         let (chains, dense) = (&cases[name], &cases[&format!("{name}-dense")]);

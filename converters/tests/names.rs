@@ -1,4 +1,4 @@
-//! The tensors of a config, by the names and shapes of SPEC 4.
+//! The names and shapes of the tensors of a config (docs/spec.md#tensors).
 
 mod common;
 
@@ -16,7 +16,7 @@ fn tensors(config: &ColmConfig, k: usize) -> BTreeMap<String, Vec<usize>> {
 }
 
 #[test]
-fn every_tensor_of_a_chain_has_the_shape_of_the_spec() {
+fn every_tensor_of_a_chain_has_its_name_and_shape() {
     let config = parse(with(config_json(), |json| json["num_hidden_layers"] = json!(1)));
     let all = tensors(&config, 3);
     assert_eq!(all.len(), 3 * 12);
@@ -52,7 +52,7 @@ fn air_has_keys_and_values_in_the_first_chain_only() {
 }
 
 #[test]
-fn tied_embeddings_leave_out_the_head() {
+fn tied_embeddings_have_no_head() {
     let config = parse(with(config_json(), |json| json["tie_word_embeddings"] = json!(true)));
     assert!(config.tensor_ids().all(|part| part != TensorId::Head));
     assert!(tensors(&config, 3).keys().all(|name| !name.starts_with("lm_head")));

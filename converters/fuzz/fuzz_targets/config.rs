@@ -1,4 +1,4 @@
-//! Any bytes as config.json, with no weights and with an empty file of them.
+//! Any bytes as config.json, without weights and with an empty weight file.
 #![no_main]
 
 mod folder;
@@ -18,7 +18,7 @@ static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
 
 fuzz_target!(|bytes: &[u8]| {
     folder::write(&CONFIG_ALONE, "config.json", bytes);
-    // Accepted or refused; either way counted without overflow.
+    // Valid or not, sizes must be computed without overflow.
     let _ = inspect(CONFIG_ALONE.path());
     folder::write(&FOLDER, "config.json", bytes);
     folder::read(&FOLDER);

@@ -1,4 +1,4 @@
-//! A folder that holds a small config and the file that is fuzzed.
+//! A folder with a small config and the fuzzed file.
 
 use std::fs;
 
@@ -20,7 +20,7 @@ pub fn write(folder: &TempDir, file: &str, bytes: &[u8]) {
     fs::write(folder.path().join(file), bytes).expect("a temporary file");
 }
 
-/// Reads all of the folder; whatever is wrong with it is not told.
+/// Reads everything in the folder and ignores the problems found.
 pub fn read(folder: &TempDir) {
     verify(folder.path(), |_| ());
 }

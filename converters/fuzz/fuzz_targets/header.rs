@@ -1,5 +1,5 @@
-//! Any bytes as model.safetensors: every second run with a length that fits, so that the header itself is
-//! reached.
+//! Any bytes as model.safetensors. Every second run adds the correct length of the header, so that the
+//! parser of the header is reached.
 #![no_main]
 
 mod folder;

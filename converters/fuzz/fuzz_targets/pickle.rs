@@ -1,4 +1,4 @@
-//! Any bytes as pytorch_model.bin, and as the pickle inside of one.
+//! Any bytes as pytorch_model.bin, and as the pickle in one.
 #![no_main]
 
 mod folder;

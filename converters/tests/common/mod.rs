@@ -1,5 +1,5 @@
-//! Small configs and checkpoints to read, write and break.
-#![allow(dead_code)] // each test file uses its share
+//! Small configs and checkpoints.
+#![allow(dead_code)] // each test file uses some of it
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -47,12 +47,12 @@ pub fn parse(json: Value) -> ColmConfig {
     ColmConfig::parse(&json.to_string()).unwrap()
 }
 
-/// The refusal of `base` with `field` set to `value`; it must name everything in `named`.
-pub fn assert_refused(base: Value, field: &str, value: Value, named: &[&str]) {
+/// Asserts the error of `base` with `field` set to `value`: it names `field` and everything in `named`.
+pub fn assert_error(base: Value, field: &str, value: Value, named: &[&str]) {
     let json = with(base, |json| json[field] = value);
-    let refused = ColmConfig::parse(&json.to_string()).unwrap_err().to_string();
+    let error = ColmConfig::parse(&json.to_string()).unwrap_err().to_string();
     for word in named.iter().chain([&field]) {
-        assert!(refused.contains(word), "no {word:?} in: {refused}");
+        assert!(error.contains(word), "no {word:?} in: {error}");
     }
 }
 
@@ -98,12 +98,12 @@ pub fn fill(dtype: Dtype, shape: &[usize], value: impl Fn(usize, usize) -> f32) 
     Tensor { dtype, shape: shape.to_vec(), bytes }
 }
 
-/// A value that tells where in the dense tensor it stands; never 0.
+/// A value that encodes a position in the dense tensor; never 0.
 pub fn place(row: usize, column: usize) -> f32 {
     (1 + row * 32 + column) as f32
 }
 
-/// The tensor of the chain layout whose values are their dense places.
+/// The tensor of the chain layout whose values encode their positions in the dense tensor.
 pub fn chain_tensor(dtype: Dtype, tensor: &ChainTensor) -> Tensor {
     let first_column = tensor.columns.as_ref().map_or(0, |columns| columns.start);
     fill(dtype, &tensor.shape(), |row, column| {
@@ -111,7 +111,7 @@ pub fn chain_tensor(dtype: Dtype, tensor: &ChainTensor) -> Tensor {
     })
 }
 
-/// The dense tensor of the same values, 0 where no chain owns one.
+/// The dense tensor of the same values, 0 where no chain owns a value.
 pub fn dense_tensor(dtype: Dtype, config: &ColmConfig, part: TensorId, shape: &[usize]) -> Tensor {
     let owned: Vec<ChainTensor> =
         (0..config.chains.count()).filter_map(|chain| config.chain_tensor(part, chain)).collect();

@@ -1,4 +1,4 @@
-//! Stdout without a reader, and stdout that is full.
+//! Stdout that is closed or full.
 
 use std::fs::File;
 use std::path::Path;
@@ -15,7 +15,7 @@ fn command(dir: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// What a command says on stderr whose stdout is a pipe that nobody reads.
+/// The stderr of a command whose stdout is a closed pipe.
 fn unread(dir: &Path, arguments: &[&str]) -> Output {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -42,7 +42,7 @@ const COMMANDS: [&[&str]; 10] = [
 ];
 
 #[test]
-fn who_does_not_read_is_not_troubled() {
+fn a_closed_stdout_is_not_an_error() {
     let folder = folder();
     let dir = folder.path();
     for arguments in COMMANDS {
@@ -51,11 +51,11 @@ fn who_does_not_read_is_not_troubled() {
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {said}");
         assert!(!said.contains("error") && !said.contains("panicked"), "{arguments:?}: {said}");
     }
-    // The work is done all the same.
+    // The conversion is complete.
     for written in ["dense", "half", "small"] {
         converted(dir, &["verify", written]);
     }
-    // And whether there are problems is told by the status.
+    // The exit status still says whether there are problems.
     std::fs::write(dir.join("model/tokenizer.json"), "{").unwrap();
     let output = unread(dir, &["verify", "model"]);
     assert_eq!(output.status.code(), Some(1));
@@ -76,7 +76,7 @@ fn a_full_stdout_is_an_error() {
     }
 }
 
-/// Nothing depends on stderr.
+/// Errors of stderr are ignored.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_or_closed_stderr_changes_nothing() {

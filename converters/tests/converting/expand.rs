@@ -1,10 +1,10 @@
-//! Progressive scaling: what is kept, what is new, what is refused.
+//! Progressive scaling: which weights are kept, which are new, and errors.
 
 use colm_checkpoint::{Architecture, Dtype};
 use serde_json::json;
 
 use crate::common::{air_json, config_json, parse, with, write_chains};
-use crate::model::{config, converted, refused, tensors, values};
+use crate::model::{assert_error, config, converted, tensors, values};
 
 #[test]
 fn the_base_is_kept_and_only_the_new_head_is_zero() {
@@ -31,7 +31,7 @@ fn the_base_is_kept_and_only_the_new_head_is_zero() {
             } else if name.contains("norm") {
                 assert!(found.iter().all(|&value| value == 1.), "{name}");
             } else {
-                // Normal, of standard deviation 0.02.
+                // Normal with standard deviation 0.02.
                 assert_eq!(zeros, 0, "{name}");
                 let square = found.iter().map(|x| x * x).sum::<f32>() / found.len() as f32;
                 assert!((0.015..0.025).contains(&square.sqrt()), "{name}: {}", square.sqrt());
@@ -83,7 +83,7 @@ fn a_llama_becomes_a_colm_or_an_air() {
 }
 
 #[test]
-fn seeds_tell_new_weights_apart_and_layouts_do_not() {
+fn new_weights_depend_on_the_seed_and_not_on_the_layout() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     write_chains(&dir.join("base"), &parse(config_json()), Dtype::F32);
@@ -99,7 +99,7 @@ fn seeds_tell_new_weights_apart_and_layouts_do_not() {
 }
 
 #[test]
-fn ratios_that_cannot_be_are_refused_with_the_nearest_that_can() {
+fn impossible_ratios_are_errors_that_suggest_the_nearest() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     write_chains(&dir.join("colm"), &parse(config_json()), Dtype::F32);
@@ -110,15 +110,19 @@ fn ratios_that_cannot_be_are_refused_with_the_nearest_that_can() {
         ("air", "4,2,2,1", &["`num_attention_heads`", "chain 4", "nearest", "[2, 1, 1, 1]"]),
     ];
     for (base, chains, words) in cases {
-        refused(dir, &["expand", base, "big", "--chains", chains], words);
+        assert_error(dir, &["expand", base, "big", "--chains", chains], words);
     }
-    refused(dir, &["expand", "colm", "big", "--chains", "2,1,1,4", "--air"], &["CoLMForCausalLM"]);
+    assert_error(
+        dir,
+        &["expand", "colm", "big", "--chains", "2,1,1,4", "--air"],
+        &["CoLMForCausalLM"],
+    );
     assert!(!dir.join("big").exists());
 }
 
-/// A range that is no number is not taken for one that is absent.
+/// A range that is not a number must not be treated as absent.
 #[test]
-fn an_initializer_range_that_cannot_be_is_refused() {
+fn an_invalid_initializer_range_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     write_chains(&dir.join("base"), &parse(config_json()), Dtype::F32);
@@ -127,6 +131,6 @@ fn an_initializer_range_that_cannot_be_is_refused() {
         let text = text.replacen('{', &format!("{{\"initializer_range\": {range},"), 1);
         std::fs::write(dir.join("base/config.json"), text).unwrap();
         let words = ["`initializer_range`", "expected a positive number"];
-        refused(dir, &["expand", "base", "big", "--chains", "2,1,1,4"], &words);
+        assert_error(dir, &["expand", "base", "big", "--chains", "2,1,1,4"], &words);
     }
 }

@@ -1,11 +1,11 @@
-//! The small model inside a big one.
+//! The first chains of a model as a checkpoint of their own.
 
 use std::path::Path;
 
 use serde_json::{json, Value};
 
 use crate::common::{air_json, config_json, parse, write_chains};
-use crate::model::{config, converted, golden, refused, tensors, values};
+use crate::model::{assert_error, config, converted, golden, tensors, values};
 use colm_checkpoint::Dtype;
 
 fn tensor_count(case: &Path, k: usize) -> usize {
@@ -14,7 +14,7 @@ fn tensor_count(case: &Path, k: usize) -> usize {
 }
 
 #[test]
-fn the_first_chains_are_kept_as_they_are() {
+fn the_first_chains_are_unchanged() {
     for case in golden() {
         let big = values(&case);
         for k in 1..=config(&case).chains.count() {
@@ -57,18 +57,22 @@ fn one_chain_becomes_a_plain_llama() {
             let stem = name.strip_suffix(".weight").unwrap();
             assert_eq!(*bytes, big[&format!("{stem}.chains.0.weight")].2, "{name}");
         }
-        // And it is read again as the CoLM of one chain it is.
+        // It can be read again, as a CoLM of one chain.
         converted(dir, &["verify", "llama"]);
     }
 }
 
 #[test]
-fn a_chain_count_the_model_has_not_is_refused() {
+fn more_chains_than_the_model_has_are_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     write_chains(&dir.join("big"), &parse(config_json()), Dtype::F32);
-    refused(dir, &["extract", "big", "small", "--chains", "4"], &["--chains 4: expected 1 to 3"]);
+    assert_error(
+        dir,
+        &["extract", "big", "small", "--chains", "4"],
+        &["--chains 4: expected 1 to 3"],
+    );
     let as_llama = ["extract", "big", "small", "--chains", "2", "--as", "llama"];
-    refused(dir, &as_llama, &["--chains 1"]);
+    assert_error(dir, &as_llama, &["--chains 1"]);
     assert!(!dir.join("small").exists());
 }

@@ -1,4 +1,4 @@
-//! All or nothing: kills, errors and existing folders.
+//! A conversion writes all or nothing, also when it is killed or fails.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -8,11 +8,11 @@ use std::time::Duration;
 use colm_checkpoint::Dtype;
 
 use crate::common::{config_json, parse, with, write_dense};
-use crate::model::{converted, names, refused, tensors};
+use crate::model::{assert_error, converted, names, tensors};
 
-/// Killed at several moments: the folder is absent or whole, and the source is as it was.
+/// After a kill at any moment the folder is absent or complete, and the source is unchanged.
 #[test]
-fn a_kill_leaves_nothing_or_all() {
+fn a_killed_run_leaves_nothing_or_everything() {
     let wide = with(config_json(), |json| {
         json["hidden_size"] = 1024.into();
         json["intermediate_size"] = 4096.into();
@@ -45,24 +45,24 @@ fn a_kill_leaves_nothing_or_all() {
     }
     assert!(killed > 0, "no run was killed in time");
     assert!(before == fs::read(dir.join("dense/model.safetensors")).unwrap());
-    // What kills left behind is in nobody's way, and goes.
+    // The next run removes what the killed ones left.
     converted(dir, &["pack", "dense", "packed"]);
     converted(dir, &["verify", "packed"]);
     assert_eq!(names(dir), ["dense", "packed"]);
 }
 
 #[test]
-fn a_folder_that_exists_is_replaced_only_when_asked() {
+fn an_existing_folder_is_replaced_only_with_force() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     write_dense(&dir.join("dense"), &parse(config_json()), Dtype::F32);
     fs::write(dir.join("dense/tokenizer.json"), "{}").unwrap();
     fs::create_dir(dir.join("packed")).unwrap();
     fs::write(dir.join("packed/notes.txt"), "mine").unwrap();
-    refused(dir, &["pack", "dense", "packed"], &["packed", "exists"]);
+    assert_error(dir, &["pack", "dense", "packed"], &["packed", "exists"]);
     assert_eq!(names(&dir.join("packed")), ["notes.txt"]);
-    // An error leaves what is there, --force or not.
-    refused(
+    // An error leaves the existing folder alone, even with --force.
+    assert_error(
         dir,
         &["extract", "dense", "packed", "--chains", "9", "--force"],
         &["--chains 9: expected 1 to 3"],

@@ -1,4 +1,4 @@
-//! Folders to convert, and what stands in them.
+//! Folders to convert, and their contents.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ pub fn convert(dir: &Path, arguments: &[&str]) -> Output {
     command.current_dir(dir).args(arguments).output().unwrap()
 }
 
-/// Runs `colm-convert` in `dir`, which must go well.
+/// Runs `colm-convert` in `dir`, which must succeed.
 pub fn converted(dir: &Path, arguments: &[&str]) -> String {
     let output = convert(dir, arguments);
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -22,8 +22,8 @@ pub fn converted(dir: &Path, arguments: &[&str]) -> String {
     said(&output.stdout)
 }
 
-/// Runs `colm-convert` in `dir`, which must be refused in words that have all of `words`.
-pub fn refused(dir: &Path, arguments: &[&str], words: &[&str]) {
+/// Runs `colm-convert` in `dir`, which must fail with a message that contains all of `words`.
+pub fn assert_error(dir: &Path, arguments: &[&str], words: &[&str]) {
     let output = convert(dir, arguments);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
@@ -32,7 +32,7 @@ pub fn refused(dir: &Path, arguments: &[&str], words: &[&str]) {
     }
 }
 
-/// The names of what stands in `dir`, sorted.
+/// The names of the entries of `dir`, sorted.
 pub fn names(dir: &Path) -> Vec<String> {
     let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
     let mut names: Vec<_> = names.map(|name| name.to_string_lossy().into_owned()).collect();
@@ -78,7 +78,7 @@ pub fn values(dir: &Path) -> BTreeMap<String, Vec<f32>> {
     config.tensors(config.all_chains()).map(value).collect()
 }
 
-/// The models that the engine's reference tests use, in both layouts.
+/// The golden models, in both layouts.
 pub fn golden() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
     let cases = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());

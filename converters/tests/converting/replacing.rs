@@ -1,4 +1,4 @@
-//! `--force`: the old folder gives way to the new one in one step; and what interrupted runs leave.
+//! `--force` replaces the old folder in one step; folders of interrupted runs are removed.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -10,7 +10,7 @@ use colm_checkpoint::convert::pack;
 use colm_checkpoint::{Dtype, Source};
 
 use crate::common::{config_json, parse, write_dense};
-use crate::model::{convert, converted, names, refused};
+use crate::model::{assert_error, convert, converted, names};
 
 fn dense() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -18,7 +18,7 @@ fn dense() -> tempfile::TempDir {
     folder
 }
 
-/// The number of a process that has ended.
+/// The id of a process that has ended.
 fn dead() -> u32 {
     let mut child = Command::new("true").spawn().unwrap();
     child.wait().unwrap();
@@ -27,7 +27,7 @@ fn dead() -> u32 {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn the_folder_is_there_at_every_moment() {
+fn the_folder_exists_at_every_moment() {
     let folder = dense();
     let packed = folder.path().join("packed");
     converted(folder.path(), &["pack", "dense", "packed"]);
@@ -49,7 +49,7 @@ fn the_folder_is_there_at_every_moment() {
 }
 
 #[test]
-fn threads_that_write_one_folder_do_not_meet() {
+fn threads_can_write_the_same_folder() {
     let folder = dense();
     let source = Source::open(&folder.path().join("dense")).unwrap();
     let plan = pack(&source).unwrap();
@@ -65,14 +65,14 @@ fn threads_that_write_one_folder_do_not_meet() {
 
 #[cfg(unix)]
 #[test]
-fn a_link_stays_and_what_it_leads_to_is_replaced() {
+fn the_target_of_a_link_is_replaced() {
     use std::os::unix::fs::symlink;
     let folder = dense();
     let dir = folder.path();
     fs::create_dir_all(dir.join("elsewhere/real")).unwrap();
     fs::write(dir.join("elsewhere/real/notes.txt"), "mine").unwrap();
     symlink("elsewhere/real", dir.join("link")).unwrap();
-    refused(dir, &["pack", "dense", "link"], &["link", "exists"]);
+    assert_error(dir, &["pack", "dense", "link"], &["link", "exists"]);
     for destination in ["link", "link/"] {
         converted(dir, &["pack", "dense", destination, "--force"]);
         assert!(dir.join("link").is_symlink());
@@ -82,19 +82,19 @@ fn a_link_stays_and_what_it_leads_to_is_replaced() {
         assert_eq!(names(dir), ["dense", "elsewhere", "link"]);
         assert_eq!(names(&dir.join("elsewhere")), ["real"]);
     }
-    // Through a link it may be the source.
+    // A link may lead to the source.
     symlink("dense", dir.join("same")).unwrap();
-    refused(dir, &["pack", "dense", "same", "--force"], &["same folder"]);
+    assert_error(dir, &["pack", "dense", "same", "--force"], &["same folder"]);
     symlink("nothing", dir.join("broken")).unwrap();
     for force in [&["pack", "dense", "broken"][..], &["pack", "dense", "broken", "--force"]] {
-        refused(dir, force, &["broken", "dangling"]);
+        assert_error(dir, force, &["broken", "dangling"]);
     }
     fs::write(dir.join("notes.txt"), "mine").unwrap();
     symlink("notes.txt", dir.join("file")).unwrap();
-    refused(dir, &["pack", "dense", "file", "--force"], &["exists"]);
+    assert_error(dir, &["pack", "dense", "file", "--force"], &["exists"]);
 }
 
-/// What is said on stderr of a conversion to `packed`.
+/// The stderr of a conversion to `packed`.
 fn notes(dir: &Path, force: bool) -> String {
     let mut arguments = vec!["pack", "dense", "packed"];
     arguments.extend(force.then_some("--force"));
@@ -102,7 +102,7 @@ fn notes(dir: &Path, force: bool) -> String {
 }
 
 #[test]
-fn leftovers_of_dead_processes_are_removed() {
+fn folders_of_dead_processes_are_removed() {
     let folder = dense();
     let dir = folder.path();
     let (dead, alive) = (dead(), std::process::id());
@@ -120,7 +120,7 @@ fn leftovers_of_dead_processes_are_removed() {
     gone.iter().chain([&old]).chain(&kept).for_each(|name| make(name));
     fs::write(dir.join(format!("packed.partial-{dead}-9")), "a file").unwrap();
 
-    // Nothing stands where the old folder stood, so it is the only copy.
+    // Nothing has the final name, so the old folder is the only copy.
     let said = notes(dir, false);
     for (name, words) in
         [(&gone[0], "is removed"), (&gone[1], "is removed"), (&old, "stays"), (&kept[0], "stays")]
@@ -131,7 +131,7 @@ fn leftovers_of_dead_processes_are_removed() {
     assert_eq!(said.matches("note:").count(), 4, "{said}");
     assert!(gone.iter().all(|name| !dir.join(name).exists()) && dir.join(&old).exists());
 
-    // A run that is refused removes nothing.
+    // A run that fails early removes nothing.
     make(&gone[0]);
     notes(dir, false);
     assert!(dir.join(&gone[0]).exists() && dir.join(&old).exists());
@@ -141,10 +141,10 @@ fn leftovers_of_dead_processes_are_removed() {
     assert!(dir.join(format!("packed.partial-{dead}-9")).exists());
 }
 
-/// A process of another container has a number that means nothing here.
+/// The id of a process in another container means nothing here.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_leftover_that_is_locked_stays() {
+fn a_locked_folder_is_kept() {
     let folder = dense();
     let dir = folder.path();
     let name = format!("packed.partial-{}-0", dead());

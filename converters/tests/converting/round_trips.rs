@@ -1,13 +1,13 @@
-//! pack and unpack are each other's way back, byte for byte; cast rounds.
+//! `pack` and `unpack` are inverse, byte for byte; `cast` rounds.
 
 use colm_checkpoint::{Dtype, Layout, Source};
 use half::{bf16, f16};
 
 use crate::common::{air_json, config_json, parse, with, write_chains, write_dense};
-use crate::model::{converted, golden, refused, tensors};
+use crate::model::{assert_error, converted, golden, tensors};
 
 #[test]
-fn every_golden_model_comes_back() {
+fn every_golden_model_survives_a_round_trip() {
     for case in golden() {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path();
@@ -26,9 +26,9 @@ fn every_golden_model_comes_back() {
     }
 }
 
-/// Both layouts of a model with a place-dependent value everywhere, in every dtype, with biases.
+/// Both layouts of a model whose values encode their positions, in every dtype, with biases.
 #[test]
-fn the_layouts_are_each_others_images() {
+fn pack_and_unpack_convert_between_the_layouts() {
     for json in [config_json(), air_json()] {
         for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16] {
             let json = with(json.clone(), |json| {
@@ -49,7 +49,7 @@ fn the_layouts_are_each_others_images() {
 }
 
 #[test]
-fn what_stands_above_the_diagonal_is_dropped_only_when_asked() {
+fn values_above_the_diagonal_are_dropped_only_on_request() {
     let config = parse(config_json());
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
@@ -67,8 +67,8 @@ fn what_stands_above_the_diagonal_is_dropped_only_when_asked() {
     std::fs::write(&file, bytes).unwrap();
 
     let words = ["model.layers.1.mlp.up_proj.weight", "chain 1 would read chain 3", "9.765625e-4"];
-    refused(dir, &["pack", "dense", "packed"], &words);
-    refused(dir, &["pack", "dense", "packed", "--drop-above-diagonal", "1e-4"], &words);
+    assert_error(dir, &["pack", "dense", "packed"], &words);
+    assert_error(dir, &["pack", "dense", "packed", "--drop-above-diagonal", "1e-4"], &words);
     let said = converted(dir, &["pack", "dense", "packed", "--drop-above-diagonal", "1e-2"]);
     assert!(said.contains("`model.layers.1.mlp.up_proj.weight`: dropped 1 values"), "{said}");
     assert_eq!(tensors(&dir.join("chains")), tensors(&dir.join("packed")));

@@ -1,5 +1,4 @@
-//! Tokenizer, generation and chat template files that cannot be copied: `verify` and the conversions refuse them by
-//! name, before anything is written.
+//! Side files that cannot be copied: `verify` and the conversions name them, before anything is written.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{symlink, PermissionsExt};
@@ -10,7 +9,7 @@ use colm_checkpoint::Dtype;
 use rustix::fs::{mknodat, FileType, Mode, CWD};
 
 use crate::common::{config_json, parse, write_chains};
-use crate::model::{converted, names, refused};
+use crate::model::{assert_error, converted, names};
 
 const FILES: [&str; 13] = [
     "tokenizer.json",
@@ -28,7 +27,7 @@ const FILES: [&str; 13] = [
     "LICENSE",
 ];
 
-/// Puts something else in the place of the file, and returns what is to be said of it.
+/// Replaces the file with something else and returns how messages describe that.
 type Fault = fn(&Path) -> &'static str;
 
 fn too_long(path: &Path) -> &'static str {
@@ -61,31 +60,31 @@ fn link_to_itself(path: &Path) -> &'static str {
     "it cannot be read: Too many levels of symbolic links"
 }
 
-/// A regular file that opens, and whose first byte cannot be read, by root either.
+/// A regular file that can be opened but not read, even by root.
 fn unreadable(path: &Path) -> &'static str {
     symlink("/proc/self/mem", path).unwrap();
     "it cannot be read: Input/output error"
 }
 
-/// Everything that `verify` says of `dir`.
+/// The messages of `verify` for `dir`.
 fn problems(dir: &Path) -> Vec<String> {
     verify(dir, |_| ()).iter().map(ToString::to_string).collect()
 }
 
-/// `verify` finds this one problem, and `unpack` refuses for it and leaves nothing behind.
-fn assert_refused(dir: &Path, file: &str, why: &str) {
+/// Asserts that `verify` finds this one problem, and that `unpack` fails because of it and writes nothing.
+fn assert_side_file_error(dir: &Path, file: &str, why: &str) {
     let said = format!("model/{file}: {why}");
-    refused(dir, &["unpack", "model", "dense"], &[&said]);
+    assert_error(dir, &["unpack", "model", "dense"], &[&said]);
     assert_eq!(names(dir), ["model"]);
     if why.contains("Input/output") && !file.ends_with(".json") && !file.ends_with(".jinja") {
-        return; // of these verify reads nothing
+        return; // `verify` does not read these
     }
     let found = problems(&dir.join("model"));
     assert!(found.len() == 1 && found[0].contains(&said), "{file}, {why}: {found:#?}");
 }
 
 #[test]
-fn what_is_no_readable_file_is_refused_by_name() {
+fn unreadable_side_files_are_named() {
     let temporary = tempfile::tempdir().unwrap();
     let dir = temporary.path();
     let model = dir.join("model");
@@ -99,7 +98,7 @@ fn what_is_no_readable_file_is_refused_by_name() {
             let why = fault(&path);
             let is_document = ["README.md", "LICENSE"].contains(&file);
             if !(why.contains("folder") && is_document) {
-                assert_refused(dir, file, why);
+                assert_side_file_error(dir, file, why);
             }
             fs::remove_file(&path).or_else(|_| fs::remove_dir(&path)).unwrap();
         }
@@ -107,9 +106,9 @@ fn what_is_no_readable_file_is_refused_by_name() {
     assert_eq!(problems(&model), [""; 0]);
 }
 
-/// Pictures of the README are left out, and of the templates' folder what is no template.
+/// Folders like README_images are ignored, and so are files that are no templates in the templates' folder.
 #[test]
-fn what_is_not_kept_may_be_anything() {
+fn files_that_are_not_copied_are_not_checked() {
     let temporary = tempfile::tempdir().unwrap();
     let dir = temporary.path();
     let model = dir.join("model");
@@ -128,7 +127,7 @@ fn what_is_not_kept_may_be_anything() {
 }
 
 #[test]
-fn the_folder_of_templates_must_be_one() {
+fn the_folder_of_templates_must_be_a_folder() {
     let faults: [(Fault, &str); 4] = [
         (fifo, "it is a FIFO; expected a folder"),
         (too_long, "it is a file; expected a folder"),
@@ -139,7 +138,7 @@ fn the_folder_of_templates_must_be_one() {
         let temporary = tempfile::tempdir().unwrap();
         write_chains(&temporary.path().join("model"), &parse(config_json()), Dtype::F32);
         fault(&temporary.path().join("model/additional_chat_templates"));
-        assert_refused(temporary.path(), "additional_chat_templates", why);
+        assert_side_file_error(temporary.path(), "additional_chat_templates", why);
     }
 }
 
@@ -153,11 +152,11 @@ fn templates_are_text() {
     assert!(found.len() == 1 && found[0].contains("not valid UTF-8 from byte 1 on"), "{found:#?}");
 }
 
-/// It said that the new file cannot be written.
+/// The message used to say that the new file cannot be written.
 #[test]
 fn files_without_permission_are_named() {
     if rustix::process::geteuid().is_root() {
-        return; // root reads them
+        return; // root can read them
     }
     for file in ["tokenizer.json", "merges.txt", "chat_template.jinja"] {
         let temporary = tempfile::tempdir().unwrap();
@@ -165,6 +164,6 @@ fn files_without_permission_are_named() {
         write_chains(&temporary.path().join("model"), &parse(config_json()), Dtype::F32);
         fs::write(&path, "{}").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
-        assert_refused(temporary.path(), file, "it cannot be read: Permission denied");
+        assert_side_file_error(temporary.path(), file, "it cannot be read: Permission denied");
     }
 }

@@ -1,4 +1,4 @@
-//! One file of a model damaged, in a way that a number says.
+//! Damages one file of a model in a way that is determined by a seed.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{json, Value};
 
-/// Random numbers that are the same at every run: SplitMix64.
+/// Reproducible random numbers: SplitMix64.
 struct Random(u64);
 
 impl Random {
@@ -26,12 +26,12 @@ impl Random {
     }
 }
 
-/// Stands in a value for text that is no value of serde's.
+/// A placeholder in a JSON value for text that serde cannot represent.
 const RAW: &str = "@raw@";
-/// The same for a field that comes twice.
+/// A placeholder for a field that occurs twice.
 const TWICE: &str = "@twice@";
 
-/// A value that does not belong there, as JSON text.
+/// A wrong value, as JSON text.
 fn other_value(random: &mut Random) -> String {
     let numbers: Vec<_> =
         "0 -1 1 1.0 1e3 0.5 1e30 -1e-30 1e999 1099511627776 1000000000 2147483648 \
@@ -192,8 +192,8 @@ fn change_header(bytes: Vec<u8>, random: &mut Random) -> (String, Vec<u8>) {
     }
 }
 
-/// Fills `dir` with links to the files of the model in `model`, a CoLM of four chains, of which one is changed: one of
-/// `json_files`, or the header of a weight file. Says which, and how.
+/// Fills `dir` with links to the files of the model in `model`, a CoLM of four chains. One file is changed: one of
+/// `json_files`, or the header of a weight file. Returns a description of the change.
 pub fn damage(model: &Path, json_files: &[&str], dir: &Path, seed: u64) -> String {
     let mut random = Random(seed);
     let file = match random.below(2) {

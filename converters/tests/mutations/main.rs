@@ -1,5 +1,5 @@
-//! The shipped model with one file damaged, hundreds of times over: reading gives an answer, or errors that name
-//! a file; never a panic, and at once.
+//! The shipped model with one damaged file, in hundreds of variants. Reading gives an answer or an error that names
+//! a file, quickly and without a panic.
 //!
 //!     COLM_MUTATIONS=2000 cargo test -p colm-checkpoint --test mutations
 #![cfg(unix)]
@@ -16,7 +16,7 @@ use colm_checkpoint::verify::verify;
 use colm_checkpoint::{ChainCount, Checkpoint, ColmConfig, Source};
 use damage::damage;
 
-/// For all ways to read one folder.
+/// The time limit of all ways to read one folder.
 const LIMIT: Duration = Duration::from_secs(10);
 const JSON_FILES: [&str; 5] = [
     "config.json",
@@ -30,7 +30,7 @@ fn model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tiny-colm-air").canonicalize().unwrap()
 }
 
-/// Everything that is said of a folder, whichever way it is read.
+/// The errors of a folder in all ways to read it.
 fn read(dir: &Path) -> Vec<String> {
     let mut said: Vec<_> = verify(dir, |_| ()).iter().map(ToString::to_string).collect();
     said.extend(inspect(dir).err().map(|error| error.to_string()));
@@ -51,15 +51,15 @@ fn read(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_damaged_model_is_read_or_refused_by_name() {
+fn a_damaged_model_is_read_or_gives_an_error_with_a_file_name() {
     let count = std::env::var("COLM_MUTATIONS").map_or(300, |count| count.parse().unwrap());
-    let mut refused = 0;
+    let mut error = 0;
     for seed in 0..count {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().to_path_buf();
         let what = format!("mutation {seed}, {}", damage(&model(), &JSON_FILES, &dir, seed));
         let (tell, told) = channel();
-        // A panic hangs up.
+        // A panic closes the channel.
         thread::spawn(move || tell.send(read(&dir)));
         let said = told.recv_timeout(LIMIT).unwrap_or_else(|error| panic!("{what}: {error}"));
         let dir = folder.path().to_string_lossy();
@@ -67,14 +67,14 @@ fn a_damaged_model_is_read_or_refused_by_name() {
             assert!(line.contains(&*dir), "{what}: no file is named in: {line}");
             assert!(line.len() < 5000, "{what}: {} bytes", line.len());
         }
-        refused += u64::from(!said.is_empty());
+        error += u64::from(!said.is_empty());
     }
-    // What is left whole: files that are not needed, values that may be otherwise.
-    assert!(refused > count / 2, "only {refused} of {count} are refused");
+    // The others are valid: changes of files that are not needed, or of values that may vary.
+    assert!(error > count / 2, "only {error} of {count} are error");
 }
 
-/// What the mutations begin with.
+/// Without damage there are no errors.
 #[test]
-fn the_model_itself_is_whole() {
+fn the_model_itself_is_valid() {
     assert_eq!(read(&model()), [""; 0]);
 }

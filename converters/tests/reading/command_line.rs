@@ -1,4 +1,4 @@
-//! `colm-convert inspect` and `verify` as a person or a script runs them.
+//! The output of `colm-convert inspect` and `verify`.
 
 use std::process::{Command, Output};
 
@@ -17,7 +17,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn inspect_prints_columns_that_line_up() {
+fn inspect_prints_aligned_columns() {
     let folder = Folder::chains();
     let output = run(&folder, &["inspect"]);
     let printed = text(&output.stdout);
@@ -25,7 +25,7 @@ fn inspect_prints_columns_that_line_up() {
     let lines: Vec<_> = printed.lines().collect();
     assert_eq!(lines[0], "CoLMForCausalLM, chains [2, 1, 1]");
     let costs = lines.iter().position(|line| line.contains("parameters")).unwrap();
-    // The heading and a row for each k, of one length; the last number is that of the files.
+    // The heading and a row for each k have the same length. The last number counts the files.
     for (k, row) in lines[costs..costs + 4].iter().enumerate() {
         assert_eq!(row.len(), lines[costs].len(), "{printed}");
         assert_eq!(row.ends_with(&format!(" {k}")), k > 0, "{printed}");
@@ -44,7 +44,7 @@ fn inspect_prints_json() {
 }
 
 #[test]
-fn verify_tells_by_its_exit_status() {
+fn the_exit_status_of_verify_says_whether_there_are_problems() {
     let output = run(&Folder::dense(), &["verify"]);
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stdout).contains("no problems"));
@@ -61,14 +61,14 @@ fn verify_tells_by_its_exit_status() {
 }
 
 #[test]
-fn verify_prints_no_more_than_anyone_reads() {
+fn verify_prints_at_most_100_problems() {
     let folder = Folder::dense();
     let config = with(config_json(), |json| json["num_hidden_layers"] = json!(1_000));
     folder.write("config.json", config.to_string());
     let output = run(&folder, &["verify"]);
     let listed = text(&output.stdout);
     assert_eq!(listed.lines().count(), 101, "{listed}");
-    // Nine tensors of each layer that is not there.
+    // Nine tensors of each missing layer.
     let (all, more) = (998 * 9, 998 * 9 - 100);
     let last = listed.lines().last().unwrap();
     assert!(last.ends_with(&format!("at least {more} more problems are not listed")), "{last}");

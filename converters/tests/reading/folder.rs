@@ -1,4 +1,4 @@
-//! A folder of small files to open.
+//! A temporary model folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,12 +28,12 @@ impl Folder {
         folder
     }
 
-    /// A whole checkpoint in the dense layout, in one file.
+    /// A complete checkpoint in the dense layout, in one file.
     pub fn dense() -> Self {
         Self::filled(|dir| write_dense(dir, &parse(config_json()), Dtype::F32))
     }
 
-    /// A whole checkpoint in the chain layout, of three chains.
+    /// A complete checkpoint of three chains in the chain layout.
     pub fn chains() -> Self {
         Self::filled(|dir| write_chains(dir, &parse(config_json()), Dtype::F32))
     }
@@ -45,7 +45,7 @@ impl Folder {
         folder
     }
 
-    /// A copy of files that stand beside the tests.
+    /// A copy of a folder of test data.
     pub fn copied(from: &str) -> Self {
         let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(from);
         let folder = Self::empty();
@@ -64,12 +64,12 @@ impl Folder {
         fs::write(self.path(file), bytes).unwrap();
     }
 
-    /// What is wrong with it, in words.
+    /// The messages of all its problems.
     pub fn problems(&self) -> Vec<String> {
         verify(&self.dir, |_| ()).iter().map(ToString::to_string).collect()
     }
 
-    /// Its one problem, in which all `words` come.
+    /// Asserts that it has one problem, whose message contains all `words`.
     pub fn one_problem(&self, words: &[&str]) {
         let problems = self.problems();
         let [problem] = problems.as_slice() else { panic!("{problems:#?}") };

@@ -1,4 +1,4 @@
-//! What k chains cost, held against numbers worked out by hand.
+//! The cost of k chains, compared with numbers computed by hand.
 
 use colm_checkpoint::inspect::{inspect, Cost, Inspection};
 use serde_json::json;
@@ -14,7 +14,7 @@ use crate::folder::Folder;
 //   chain 2  8*12 = 96      4*12 = 48      4*24 = 96      6*12 = 72      4*18 = 72    -> 504
 //   chain 3  8*16 = 128     4*16 = 64      4*32 = 128     6*16 = 96      4*24 = 96    -> 672
 // Air, 2 kv heads in chain 1: chain 1 the same 672; chain 2 504 - 96 = 408; chain 3 672 - 128 = 544.
-// A chain has also 2 norms in each of 2 layers and the last, 5 * hidden, embedding and head, 11 * hidden each:
+// Each chain also has 5 norms (2 in each of 2 layers, and the final one), 5 * hidden, and embedding and head, 11 * hidden each:
 // 27 * 8 = 216, 27 * 4 = 108, 108.
 
 fn costs(found: &Inspection) -> Vec<[u128; 5]> {
@@ -31,7 +31,7 @@ fn costs(found: &Inspection) -> Vec<[u128; 5]> {
 }
 
 #[test]
-fn a_colm_pays_for_every_chain_in_prompts_too() {
+fn colms_prompts_go_through_all_chains() {
     let found = inspect(&Folder::with_config(&config_json()).dir).unwrap();
     // KV: 2 of 2 layers of 4 elements of 4 bytes, for 2, 3 and 4 heads.
     let expected = [
@@ -46,7 +46,7 @@ fn a_colm_pays_for_every_chain_in_prompts_too() {
 }
 
 #[test]
-fn airs_prompts_cost_chain_1_whatever_k() {
+fn airs_prompts_go_through_chain_1_at_every_k() {
     let json = with(air_json(), |json| json["torch_dtype"] = json!("bfloat16"));
     let found = inspect(&Folder::with_config(&json).dir).unwrap();
     let expected = [
@@ -59,7 +59,7 @@ fn airs_prompts_cost_chain_1_whatever_k() {
 }
 
 #[test]
-fn a_tied_head_is_multiplied_with_but_stored_once() {
+fn a_tied_head_is_multiplied_but_stored_once() {
     let tied = with(config_json(), |json| json["tie_word_embeddings"] = json!(true));
     let found = inspect(&Folder::with_config(&tied).dir).unwrap();
     assert_eq!(found.costs[0].parameters, 1344 + 216 - 88);
@@ -116,7 +116,7 @@ fn the_largest_config_that_is_allowed_is_counted_without_overflow() {
 }
 
 #[test]
-fn its_json_is_what_scripts_read() {
+fn the_json_has_the_documented_fields() {
     let found = serde_json::to_value(inspect(&Folder::chains().dir).unwrap()).unwrap();
     assert_eq!(found["architecture"], "CoLMForCausalLM");
     assert_eq!(found["chains"], json!([2, 1, 1]));

@@ -1,4 +1,4 @@
-//! Configs of the Llama family as the CoLM of one chain they are, or refused by name.
+//! Configs of the Llama family: the equivalent CoLM of one chain, or an error that names the field.
 
 use colm_checkpoint::inspect::inspect;
 use colm_checkpoint::{CheckpointError, ColmConfig, Llama3Scaling, Source};
@@ -13,10 +13,10 @@ fn read(json: &Value) -> Result<ColmConfig, CheckpointError> {
     Ok(config)
 }
 
-fn refused(json: Value, words: &[&str]) {
-    let refused = read(&json).unwrap_err().to_string();
+fn assert_error(json: Value, words: &[&str]) {
+    let error = read(&json).unwrap_err().to_string();
     for word in words {
-        assert!(refused.contains(word), "no {word:?} in: {refused}");
+        assert!(error.contains(word), "no {word:?} in: {error}");
     }
 }
 
@@ -116,9 +116,9 @@ fn llama_3_is_one_chain_of_the_same_fields() {
     assert_eq!(config.file.other["torch_dtype"], "bfloat16");
 }
 
-/// The parameters that the models' pages give.
+/// The numbers are those of the models' pages.
 #[test]
-fn public_models_have_as_many_parameters_as_they_say() {
+fn public_models_have_their_published_number_of_parameters() {
     let tiny_llama = with(llama(), |json| {
         for field in ["rope_scaling", "head_dim", "rope_theta"] {
             json.as_object_mut().unwrap().remove(field);
@@ -167,11 +167,11 @@ fn rope_parameters_mean_theta_and_scaling() {
     }));
     assert_eq!(plain.unwrap().rope_scaling, None);
 
-    refused(
+    assert_error(
         with(llama(), |json| json["rope_parameters"] = json!({"rope_theta": 10000.0})),
         &["rope_theta", "500000", "10000"],
     );
-    refused(
+    assert_error(
         with(llama(), |json| {
             json["rope_parameters"] = json!({"full_attention": {"rope_theta": 1e6}});
         }),
@@ -180,7 +180,7 @@ fn rope_parameters_mean_theta_and_scaling() {
 }
 
 #[test]
-fn the_type_of_the_scaling_may_have_either_name_or_both() {
+fn the_scaling_type_may_have_either_name_or_both() {
     for names in [&["type"][..], &["type", "rope_type"], &["rope_type"]] {
         let json = with(llama(), |json| {
             json["rope_scaling"].as_object_mut().unwrap().remove("rope_type");
@@ -191,7 +191,7 @@ fn the_type_of_the_scaling_may_have_either_name_or_both() {
         assert!(read(&json).unwrap().rope_scaling.is_some());
     }
     for kind in ["linear", "dynamic", "yarn", "longrope"] {
-        refused(
+        assert_error(
             with(llama(), |json| json["rope_scaling"] = json!({"type": kind, "factor": 2.0})),
             &["rope_scaling", kind, "llama3"],
         );
@@ -203,24 +203,24 @@ fn qwen2_has_biases_on_q_k_and_v() {
     let config = read(&qwen2()).unwrap();
     assert!(config.file.attention_bias && !config.file.mlp_bias);
     let windowed = with(qwen2(), |json| json["use_sliding_window"] = json!(true));
-    refused(windowed, &["use_sliding_window", "true"]);
+    assert_error(windowed, &["use_sliding_window", "true"]);
 }
 
 #[test]
-fn a_window_that_hides_nothing_is_accepted() {
+fn a_window_as_long_as_the_context_is_accepted() {
     read(&mistral()).unwrap();
     read(&with(mistral(), |json| json["sliding_window"] = json!(32768))).unwrap();
     let hides = with(mistral(), |json| json["sliding_window"] = json!(4096));
-    refused(hides, &["sliding_window", "4096", "max_position_embeddings"]);
-    // transformers takes 4096 where Mistral's config is silent.
+    assert_error(hides, &["sliding_window", "4096", "max_position_embeddings"]);
+    // The default of transformers for Mistral is 4096.
     let silent = with(mistral(), |json| {
         json.as_object_mut().unwrap().remove("sliding_window");
     });
-    refused(silent, &["sliding_window", "4096"]);
+    assert_error(silent, &["sliding_window", "4096"]);
 }
 
 #[test]
-fn what_changes_the_function_is_refused_by_name() {
+fn fields_that_change_the_computation_are_errors() {
     let changes = [
         ("model_type", json!("qwen3")),
         ("model_type", json!("gemma2")),
@@ -241,9 +241,9 @@ fn what_changes_the_function_is_refused_by_name() {
         ("sliding_window", json!("many")),
     ];
     for (field, value) in changes {
-        refused(with(llama(), |json| json[field] = value), &["config.json", field]);
+        assert_error(with(llama(), |json| json[field] = value), &["config.json", field]);
     }
-    // The same fields with the value that changes nothing.
+    // The same fields with neutral values.
     read(&with(llama(), |json| {
         json["partial_rotary_factor"] = json!(1);
         json["final_logit_softcapping"] = Value::Null;
@@ -254,7 +254,7 @@ fn what_changes_the_function_is_refused_by_name() {
 }
 
 #[test]
-fn a_head_dimension_of_its_own_is_honoured() {
+fn an_explicit_head_dimension_is_used() {
     let config = read(&with(llama(), |json| json["head_dim"] = json!(128))).unwrap();
     assert_eq!(config.head_dim, 128);
 }

@@ -1,4 +1,4 @@
-//! Weights of the Llama family where they differ from SPEC 4 and leave no doubt.
+//! Weights of the Llama family that deviate from docs/spec.md#tensors and are accepted.
 
 use colm_checkpoint::{ChainCount, CheckpointError, Dtype, Projection, Source, TensorId};
 use serde_json::{json, Value};
@@ -8,13 +8,14 @@ use crate::folder::Folder;
 
 const FILE: &str = "model.safetensors";
 
-/// A folder of the model of `config`, every value its place, with tensors changed or left out.
+/// A folder of the model of `config`, whose values encode their positions, with tensors changed or
+/// left out.
 fn folder(
     config: &Value,
     kept: impl Fn(&TensorId) -> bool,
     value: impl Fn(&TensorId, usize, usize) -> f32,
 ) -> Folder {
-    // What CoLM makes of it says which tensors there are.
+    // The equivalent CoLM determines which tensors there are.
     let one_chain = parse(with(config_json(), |json| {
         json["chains"] = json!([1]);
         json["attention_bias"] = json!(config["model_type"] == "qwen2");
@@ -62,16 +63,16 @@ fn qwen2_has_no_bias_on_o_and_gets_zeros() {
 }
 
 #[test]
-fn a_bias_on_qwen2s_o_would_be_dropped_silently_elsewhere() {
+fn a_bias_on_qwen2s_o_is_an_error() {
     let config = of_family("qwen2", "Qwen2ForCausalLM");
     let folder = folder(&config, |_| true, |_, row, column| place(row, column));
-    let refused = Source::open(&folder.dir).unwrap_err();
-    assert!(matches!(refused, CheckpointError::UnexpectedTensor { .. }), "{refused}");
-    assert!(refused.to_string().contains("o_proj.bias"), "{refused}");
+    let error = Source::open(&folder.dir).unwrap_err();
+    assert!(matches!(error, CheckpointError::UnexpectedTensor { .. }), "{error}");
+    assert!(error.to_string().contains("o_proj.bias"), "{error}");
 }
 
 #[test]
-fn a_tied_head_may_stand_beside_the_embedding_it_equals() {
+fn a_tied_head_may_be_stored_if_it_equals_the_embedding() {
     let config = with(of_family("llama", "LlamaForCausalLM"), |json| {
         json["tie_word_embeddings"] = json!(true);
     });
@@ -88,8 +89,8 @@ fn a_tied_head_may_stand_beside_the_embedding_it_equals() {
                 + f32::from(u8::from(*part == TensorId::Head && (row, column) == (10, 15)))
         },
     );
-    let refused = Source::open(&other.dir).unwrap_err();
-    assert!(matches!(refused, CheckpointError::UntiedHead { .. }), "{refused}");
+    let error = Source::open(&other.dir).unwrap_err();
+    assert!(matches!(error, CheckpointError::UntiedHead { .. }), "{error}");
     other.one_problem(&["lm_head.weight", FILE, "`tie_word_embeddings`"]);
 }
 

@@ -1,18 +1,18 @@
-//! The reading side: what is opened, what it says of a folder, and what it refuses.
+//! Reading: what is accepted, what is reported about a folder, and which errors there are.
 
 mod command_line;
 #[path = "../common/mod.rs"]
 mod common;
 mod folder;
-mod hostile;
 mod inspect;
 mod llama_config;
 mod llama_weights;
+mod malicious;
+mod messages;
 mod mutated;
-#[cfg(target_os = "linux")]
-mod no_files;
 mod other_sources;
-mod shown;
 mod sizes;
+#[cfg(target_os = "linux")]
+mod special_files;
 mod state_dicts;
 mod verify;

@@ -1,4 +1,4 @@
-//! Files with bytes changed, cut off or made up: whatever comes of it, it is no panic.
+//! Files with changed, missing or random bytes never cause a panic.
 
 use std::fs;
 
@@ -8,9 +8,9 @@ use serde_json::{json, Map, Value};
 
 use crate::common::config_json;
 use crate::folder::Folder;
-use crate::hostile::archive;
+use crate::malicious::archive;
 
-/// A change of one byte, at a place between 0 and 1 of the file, or the end of the file there.
+/// A changed byte, or the end of the file. Its position is a fraction of the file.
 #[derive(Clone, Debug)]
 enum Change {
     Byte { at: f64, value: u8 },
@@ -24,7 +24,7 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// Changes in the first `part` of `bytes`.
+/// Applies changes to the first `part` bytes.
 fn apply(changes: &[Change], bytes: &mut Vec<u8>, part: usize) {
     for change in changes {
         let place = |at: f64| (at * part.min(bytes.len()) as f64) as usize;
@@ -40,7 +40,7 @@ fn apply(changes: &[Change], bytes: &mut Vec<u8>, part: usize) {
     }
 }
 
-/// Numbers that tempt arithmetic.
+/// Numbers that overflow easily.
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![
         0..20u64,
@@ -58,7 +58,7 @@ fn header() -> impl Strategy<Value = Value> {
         let mut tensors = Map::new();
         let mut end = 0;
         for (i, (name, (dtype, shape, from, to, following))) in entries.into_iter().enumerate() {
-            // Where one follows the other as it must, more of the reader is reached.
+            // Consecutive offsets reach more of the reader.
             let bytes = shape.iter().fold(1u64, |product, &dim| product.wrapping_mul(dim));
             let (begin, stop) = if following { (end, bytes.wrapping_add(end)) } else { (from, to) };
             end = stop;
@@ -83,14 +83,14 @@ proptest! {
     }
 
     #[test]
-    fn safetensors_files_with_headers_made_up(header in header(), data in 0..64usize) {
+    fn safetensors_files_with_random_headers(header in header(), data in 0..64usize) {
         let folder = Folder::with_config(&config_json());
         let header = header.to_string();
         let mut file = (header.len() as u64).to_le_bytes().to_vec();
         file.extend(header.as_bytes());
         file.resize(file.len() + data, 1);
         folder.write("model.safetensors", file);
-        // No such file is a whole model.
+        // No such file is a complete model.
         prop_assert!(!folder.problems().is_empty());
     }
 
@@ -98,7 +98,7 @@ proptest! {
     fn state_dicts_with_changed_bytes(changes in vec(change(), 1..8)) {
         let folder = Folder::copied("state_dicts/strided");
         let mut bytes = fs::read(folder.path("pytorch_model.bin")).unwrap();
-        // The pickle stands first; of the archive's directory at the end, changes reach less.
+        // The pickle comes first. Changes of the archive's directory at the end reach less code.
         let part = if changes.len() % 2 == 0 { 2300 } else { bytes.len() };
         apply(&changes, &mut bytes, part);
         folder.write("pytorch_model.bin", bytes);
@@ -106,7 +106,7 @@ proptest! {
     }
 
     #[test]
-    fn pickles_made_up(
+    fn random_pickles(
         instructions in vec(
             prop_oneof![
                 proptest::sample::select(&b"N\x88\x89)]}(\x85\x86\x87tQR\x81baseu."[..])

@@ -1,4 +1,4 @@
-//! What is no folder of a model is told by what it is.
+//! Paths that are not model folders: the error says what they are.
 
 use std::fs;
 
@@ -9,15 +9,15 @@ use colm_checkpoint::{ChainCount, Checkpoint, CheckpointError, Source};
 use crate::common::{config_json, parse};
 use crate::folder::Folder;
 
-/// What all ways in say of `path` in the folder; it must have all `words`.
-fn refused(folder: &Folder, path: &str, words: &[&str]) -> CheckpointError {
+/// Asserts that every function that opens `path` in the folder gives an error with all `words`.
+fn assert_error(folder: &Folder, path: &str, words: &[&str]) -> CheckpointError {
     let path = folder.path(path);
     let problems = verify(&path, |_| ());
     assert_eq!(problems.len(), 1, "{problems:#?}");
-    let refused = Source::open(&path).unwrap_err();
+    let error = Source::open(&path).unwrap_err();
     let said = [
         problems[0].to_string(),
-        refused.to_string(),
+        error.to_string(),
         inspect(&path).unwrap_err().to_string(),
         Source::read_config(&path).unwrap_err().to_string(),
     ];
@@ -26,11 +26,11 @@ fn refused(folder: &Folder, path: &str, words: &[&str]) -> CheckpointError {
             assert!(said.contains(word), "no {word:?} in: {said}");
         }
     }
-    refused
+    error
 }
 
 #[test]
-fn a_file_is_no_folder() {
+fn a_file_is_not_a_folder() {
     let folder = Folder::empty();
     folder.write("a.gguf", "");
     folder.write("b.bin", "GGUF\x03\0\0\0");
@@ -46,7 +46,7 @@ fn a_file_is_no_folder() {
         ("f", "does not exist"),
     ];
     for (file, words) in files {
-        let error = refused(&folder, file, &[file, words]);
+        let error = assert_error(&folder, file, &[file, words]);
         assert!(matches!(error, CheckpointError::NotAFolder { .. }), "{error}");
         let opened = Checkpoint::open(&folder.path(file), &parse(config_json()), ChainCount::ONE)
             .unwrap_err();
@@ -55,22 +55,22 @@ fn a_file_is_no_folder() {
 }
 
 #[test]
-fn a_folder_without_a_config_is_no_model() {
+fn a_folder_without_a_config_is_not_a_model() {
     let folder = Folder::empty();
-    refused(&folder, "", &["has no config.json", "it is empty"]);
+    assert_error(&folder, "", &["has no config.json", "it is empty"]);
     folder.write("README.md", "");
-    refused(&folder, "", &["it holds README.md;"]);
+    assert_error(&folder, "", &["it holds README.md;"]);
     for name in ["a", "b", "c"] {
         folder.write(name, "");
     }
-    refused(&folder, "", &["it holds README.md, a, b and 1 more"]);
+    assert_error(&folder, "", &["it holds README.md, a, b and 1 more"]);
     for (file, kind) in [
         ("model.gguf", "a GGUF file"),
         ("params.json", "Meta's own format"),
         ("adapter_config.json", "an adapter"),
     ] {
         folder.write(file, "");
-        let error = refused(&folder, "", &[&format!("it holds {file}"), kind]);
+        let error = assert_error(&folder, "", &[&format!("it holds {file}"), kind]);
         assert!(matches!(error, CheckpointError::NoConfig { .. }), "{error}");
         fs::remove_file(folder.path(file)).unwrap();
     }
@@ -81,6 +81,6 @@ fn a_config_with_weights_of_another_kind() {
     let folder = Folder::with_config(&config_json());
     folder.write("model.gguf", "GGUF");
     folder.one_problem(&["no weights in", "model.gguf is a GGUF file", "not read"]);
-    // The config alone can be looked at all the same.
+    // Inspecting the config alone works.
     assert_eq!(inspect(&folder.dir).unwrap().layout, None);
 }

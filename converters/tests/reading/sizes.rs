@@ -1,4 +1,4 @@
-//! Configs that ask for absurd sizes: an error or an answer, at once and in little memory.
+//! Configs with absurd sizes give an answer or an error, quickly and in little memory.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::folder::Folder;
 const VALUES: [u64; 9] =
     [0, 1, 3, 10_000, 1_000_000_000, i32::MAX as u64, 1_000_000_000_000, 1 << 40, u64::MAX];
 
-/// All ways in, with and without weights. Returns whether the config is allowed.
+/// Opens the config in every way, with and without weights. Returns whether it is valid.
 fn try_all(json: &Value) -> bool {
     let begin = Instant::now();
     let alone = Folder::with_config(json);

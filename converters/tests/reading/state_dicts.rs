@@ -1,4 +1,4 @@
-//! PyTorch files: those that PyTorch wrote, see ../state_dicts/make_state_dicts.py.
+//! PyTorch files. PyTorch wrote them: see ../state_dicts/make_state_dicts.py.
 
 use colm_checkpoint::{ChainCount, Checkpoint, CheckpointError, Dtype, Source, TensorId};
 
@@ -7,7 +7,7 @@ use crate::folder::Folder;
 
 const FILE: &str = "pytorch_model.bin";
 
-/// Asserts that every value tells its place.
+/// Asserts that every value encodes its position.
 fn assert_places(source: &Source) {
     for tensor in source.config().tensors(ChainCount::ONE) {
         let expected = fill(source.dtype(&tensor), &tensor.shape(), place);
@@ -19,7 +19,7 @@ fn assert_places(source: &Source) {
 }
 
 #[test]
-fn a_tensor_comes_out_right_however_it_stands_in_its_storage() {
+fn tensors_with_any_strides_are_read() {
     let folder = Folder::copied("state_dicts/strided");
     let source = Source::open(&folder.dir).unwrap();
     assert!(source.is_llama());
@@ -34,7 +34,7 @@ fn a_tensor_comes_out_right_however_it_stands_in_its_storage() {
 }
 
 #[test]
-fn shards_are_found_by_their_index_or_by_name() {
+fn shards_are_found_by_index_or_by_name() {
     let folder = Folder::copied("state_dicts/sharded");
     let source = Source::open(&folder.dir).unwrap();
     assert_eq!(source.files().count(), 2);
@@ -45,27 +45,27 @@ fn shards_are_found_by_their_index_or_by_name() {
 }
 
 #[test]
-fn safetensors_files_come_first() {
+fn safetensors_files_take_precedence() {
     let folder = Folder::dense();
     folder.write(FILE, "not looked at");
     assert_eq!(folder.problems(), [""; 0]);
 }
 
 #[test]
-fn the_engine_refuses_them_and_says_what_to_do() {
+fn the_engine_rejects_them_and_suggests_pack() {
     let folder = Folder::copied("state_dicts/strided");
     let (config, _) = Source::read_config(&folder.dir).unwrap();
-    let refused = Checkpoint::open(&folder.dir, &config, ChainCount::ONE).unwrap_err();
-    assert!(matches!(refused, CheckpointError::StateDict { .. }), "{refused}");
-    let refused = refused.to_string();
-    assert!(refused.contains(FILE) && refused.contains("colm-convert pack"), "{refused}");
+    let error = Checkpoint::open(&folder.dir, &config, ChainCount::ONE).unwrap_err();
+    assert!(matches!(error, CheckpointError::StateDict { .. }), "{error}");
+    let error = error.to_string();
+    assert!(error.contains(FILE) && error.contains("colm-convert pack"), "{error}");
 }
 
 #[test]
-fn a_head_that_is_not_the_embedding_it_is_tied_to() {
+fn a_tied_head_that_differs_from_the_embedding_is_an_error() {
     let folder = Folder::copied("state_dicts/strided");
     let mut bytes = std::fs::read(folder.path(FILE)).unwrap();
-    // The head begins where the embedding does; let its pickle say the strides of another.
+    // Head and embedding share their storage. Change the strides of the head in the pickle.
     let strides = b"lm_head.weight";
     let at = bytes.windows(strides.len()).position(|window| window == strides).unwrap();
     // [rows, columns] are (6, 8), then the strides (8, 1): two one-byte integers and a tuple.
@@ -74,12 +74,12 @@ fn a_head_that_is_not_the_embedding_it_is_tied_to() {
     bytes[stride + 1] = 1;
     folder.write(FILE, bytes);
     folder.one_problem(&["lm_head.weight", "tie_word_embeddings"]);
-    let refused = Source::open(&folder.dir).unwrap_err();
-    assert!(matches!(refused, CheckpointError::UntiedHead { .. }), "{refused}");
+    let error = Source::open(&folder.dir).unwrap_err();
+    assert!(matches!(error, CheckpointError::UntiedHead { .. }), "{error}");
 }
 
 #[test]
-fn files_that_are_refused_say_why() {
+fn unreadable_files_give_a_reason() {
     let cases = [
         ("before_1_6.bin", "not a zip archive as torch.save writes since PyTorch 1.6"),
         ("float64.bin", "`model.norm.weight` is in a DoubleStorage"),
@@ -95,14 +95,14 @@ fn files_that_are_refused_say_why() {
 }
 
 #[test]
-fn metas_own_format_is_refused_by_name() {
+fn metas_own_format_is_recognized() {
     let folder = Folder::copied("state_dicts/strided");
     std::fs::rename(folder.path(FILE), folder.path("consolidated.00.pth")).unwrap();
     folder.one_problem(&["consolidated.00.pth", "Meta's own format"]);
 }
 
 #[test]
-fn two_state_dicts_leave_it_open_which_is_meant() {
+fn two_state_dicts_are_ambiguous() {
     let folder = Folder::copied("state_dicts/sharded");
     std::fs::remove_file(folder.path("pytorch_model.bin.index.json")).unwrap();
     folder.write(FILE, "");

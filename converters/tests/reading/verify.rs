@@ -1,4 +1,4 @@
-//! `verify` finds everything that is wrong, not only the first.
+//! `verify` finds all problems, not only the first.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -35,7 +35,7 @@ fn set(tensors: &mut BTreeMap<String, Tensor>, name: &str, element: usize, value
 }
 
 #[test]
-fn a_whole_checkpoint_has_no_problems() {
+fn a_complete_checkpoint_has_no_problems() {
     assert_eq!(Folder::chains().problems(), [""; 0]);
     assert_eq!(Folder::dense().problems(), [""; 0]);
     let air = Folder::filled(|dir| write_dense(dir, &parse(air_json()), Dtype::BF16));
@@ -79,7 +79,7 @@ fn all_problems_are_listed() {
 }
 
 #[test]
-fn index_and_files_are_held_against_each_other() {
+fn index_and_files_are_compared() {
     let folder = Folder::chains();
     let name = "model.norm.chains.2.weight";
     change(&folder, LAST, |tensors| {
@@ -96,7 +96,8 @@ fn index_and_files_are_held_against_each_other() {
     folder.one_problem(&["`lm_head.weight`", INDEX, "does not name it"]);
 }
 
-/// An index that places tensors in another file than the one they stand in, which nothing may lead to then.
+/// The index places tensors in another file than the one that holds them, which may then be in no
+/// entry at all.
 #[test]
 fn tensors_that_the_index_places_in_the_wrong_file() {
     let second = "model-chain-00002-of-00003.safetensors";
@@ -122,8 +123,8 @@ fn tensors_that_the_index_places_in_the_wrong_file() {
     let [places, holds] = [LAST, second].map(|file| all.path(file));
     let words = format!("in {}, but it is in {};", places.display(), holds.display());
     assert!(problems.iter().all(|problem| problem.contains(&words)), "{problems:#?}");
-    let refused = Source::open(&all.dir).unwrap_err();
-    assert!(matches!(refused, CheckpointError::WrongFile { .. }), "{refused}");
+    let error = Source::open(&all.dir).unwrap_err();
+    assert!(matches!(error, CheckpointError::WrongFile { .. }), "{error}");
 }
 
 #[test]
@@ -142,7 +143,7 @@ fn one_bad_shard_does_not_hide_the_others() {
 }
 
 #[test]
-fn a_config_that_is_refused_is_the_one_problem() {
+fn an_invalid_config_hides_other_problems() {
     let folder = Folder::dense();
     let config: Value = with(config_json(), |json| json["hidden_size"] = json!(18));
     folder.write("config.json", config.to_string());
@@ -157,7 +158,7 @@ fn a_config_that_is_refused_is_the_one_problem() {
 }
 
 #[test]
-fn half_precision_is_looked_through_too() {
+fn half_precision_is_checked_too() {
     for dtype in [Dtype::F16, Dtype::BF16] {
         let config = parse(config_json());
         let folder = Folder::filled(|dir| write_dense(dir, &config, dtype));
@@ -180,7 +181,7 @@ fn progress_ends_at_the_bytes_of_all_weights() {
     let mut last = None;
     verify(&folder.dir, |progress| last = Some(progress));
     let last = last.unwrap();
-    // The dense layout has the zero blocks as well: 2 layers of 16x32, twice 16x16, 32x16 and
+    // The dense layout includes the zeros above the diagonal: 2 layers of 16x32, twice 16x16, 32x16 and
     // three times 24x16; embedding and head of 11x16, five norms of 16.
     let elements = 2 * (32 * 16 + 2 * 16 * 16 + 16 * 32 + 3 * 24 * 16) + 2 * 11 * 16 + 5 * 16;
     assert_eq!((last.done, last.total), (4 * elements, 4 * elements));
@@ -204,7 +205,7 @@ fn an_index_names_only_tensors_of_the_model() {
         with_index(&folder, |map| drop(map.insert(name.into(), json!(file))));
         folder.one_problem(&[&format!("`{name}`"), INDEX, "not part of the model"]);
     }
-    // Of a device that holds the first chains only, the index names the others as well.
+    // A device may hold the first chains only. The index still names the others.
     let folder = Folder::chains();
     fs::remove_file(folder.path(LAST)).unwrap();
     let config = parse(config_json());
@@ -230,8 +231,8 @@ fn an_index_that_names_nothing() {
     for folder in [Folder::chains(), Folder::dense()] {
         folder.write(INDEX, r#"{"metadata": {}, "weight_map": {}}"#);
         folder.one_problem(&[INDEX, words]);
-        let refused = files_for(&folder.dir, &config, config.all_chains()).unwrap_err().to_string();
-        assert!(refused.contains(INDEX) && refused.contains(words), "{refused}");
+        let error = files_for(&folder.dir, &config, config.all_chains()).unwrap_err().to_string();
+        assert!(error.contains(INDEX) && error.contains(words), "{error}");
         assert!(Source::open(&folder.dir).unwrap_err().to_string().contains(words));
     }
 }

@@ -7,7 +7,8 @@ use colm_checkpoint::convert;
 use crate::destination::Destination;
 use crate::dtype::DtypeName;
 
-/// Another dtype, rounded to nearest, ties to even. A finite value that is too large is an error.
+/// Converts to another dtype, rounding to nearest, ties to even. A finite value that is too large for
+/// the dtype is an error.
 ///
 /// Example: colm-convert cast colm-1b colm-1b-bf16 --dtype bf16
 #[derive(Args)]

@@ -1,4 +1,4 @@
-//! The dtypes a checkpoint may have, as the command line names them.
+//! The names of dtypes on the command line.
 
 use clap::ValueEnum;
 use colm_checkpoint::Dtype;

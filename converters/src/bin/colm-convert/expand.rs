@@ -7,16 +7,17 @@ use colm_checkpoint::{Architecture, Chains, ColmConfig, Layout, Source};
 
 use crate::destination::Destination;
 use crate::extract::LayoutName;
-use crate::output::say;
+use crate::output::print_line;
 
-/// Progressive scaling: SRC becomes the first chain(s) of a larger CoLM, bit for bit.
+/// Makes SRC the first chains of a larger CoLM, bit for bit (progressive scaling).
 ///
-/// --chains gives the ratios of the whole new model, those of SRC first: a Llama of hidden size 2048
-/// with --chains 32,8 becomes a CoLM of hidden size 2048 + 512. Heads, key/value heads and the
-/// intermediate size grow likewise; with --air key/value heads stay as they are, shared by all chains.
+/// --chains gives the relative sizes of all chains of the new model, beginning with those of SRC. For
+/// example, a Llama of hidden size 2048 with --chains 32,8 becomes a CoLM of hidden size 2048 + 512.
+/// Heads, key/value heads and the intermediate size grow in proportion. With --air all chains share the
+/// key/value heads of SRC, whose number does not change.
 ///
-/// With --init zero (the default) the logits at every k equal those of SRC until the model is trained:
-/// the new chains' part of the head is zero, nothing else.
+/// With --init zero (the default) the logits at every k equal those of SRC until the model is trained.
+/// Only the new chains' columns of the head are zero.
 ///
 /// Examples:
 ///   colm-convert expand TinyLlama-1.1B colm-1.4b --chains 32,8 --air
@@ -26,17 +27,17 @@ use crate::output::say;
 pub struct Expand {
     #[command(flatten)]
     destination: Destination,
-    /// The relative sizes of all chains, those of SRC first.
+    /// The relative sizes of all chains, beginning with those of SRC.
     #[arg(long, value_name = "C1,C2,..", value_delimiter = ',', required = true)]
     chains: Vec<usize>,
-    /// CoLM-Air: the new chains read the keys and values of the first. A model of several
-    /// chains stays what it is.
+    /// Make a CoLM-Air: the new chains read the keys and values of the first. The architecture of a
+    /// model of several chains cannot change.
     #[arg(long)]
     air: bool,
-    /// How the new chains begin.
+    /// How the new chains are initialized.
     #[arg(long, value_enum, default_value_t = InitName::Zero)]
     init: InitName,
-    /// Of the new chains' random weights.
+    /// The seed of the new chains' random weights.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// The layout to write.
@@ -49,9 +50,9 @@ pub struct Expand {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum InitName {
-    /// The larger model computes what SRC does.
+    /// The logits equal those of SRC.
     Zero,
-    /// All new matrices are random.
+    /// All new matrices are random, norms are 1 and biases 0.
     Normal,
 }
 
@@ -85,10 +86,10 @@ impl Expand {
 }
 
 fn print(config: &ColmConfig) -> Result<()> {
-    say(serde_json::to_string_pretty(&config.file)?)?;
+    print_line(serde_json::to_string_pretty(&config.file)?)?;
     let count = config.chains.count();
     for k in config.chains.counts() {
-        say(format!("{k} of {count} chains: {} parameters", config.parameters(k)))?;
+        print_line(format!("{k} of {count} chains: {} parameters", config.parameters(k)))?;
     }
     Ok(())
 }

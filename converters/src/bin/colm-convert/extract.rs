@@ -6,7 +6,7 @@ use colm_checkpoint::{convert, Layout};
 
 use crate::destination::Destination;
 
-/// The model at k chains as a checkpoint of its own.
+/// Writes the model at k chains as a checkpoint of its own.
 ///
 /// Examples:
 ///   colm-convert extract colm-1b colm-small --chains 2
@@ -16,13 +16,13 @@ use crate::destination::Destination;
 pub struct Extract {
     #[command(flatten)]
     destination: Destination,
-    /// How many chains to keep.
+    /// The number of chains to keep.
     #[arg(long, value_name = "K")]
     chains: usize,
     /// The layout to write; that of SRC by default.
     #[arg(long)]
     layout: Option<LayoutName>,
-    /// With --chains 1: write a plain LlamaForCausalLM, as other programs load it.
+    /// With --chains 1: write a plain LlamaForCausalLM, which other programs can load.
     #[arg(long = "as", value_name = "KIND", conflicts_with = "layout")]
     kind: Option<Kind>,
 }

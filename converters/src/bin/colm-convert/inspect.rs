@@ -6,11 +6,11 @@ use anyhow::{Context, Result};
 use clap::Args;
 use colm_checkpoint::inspect::{inspect, Cost, Inspection};
 
-use crate::output::say;
+use crate::output::print_line;
 use crate::units::{bytes, count};
 
-/// What a checkpoint is, and what each number of chains costs. Reads headers only; a folder may
-/// also hold config.json alone.
+/// Shows what a checkpoint is and what every number of chains costs. Only headers are read. A folder
+/// may also hold config.json alone.
 ///
 /// Examples:
 ///   colm-convert inspect colm-1b
@@ -29,11 +29,8 @@ impl Inspect {
     pub fn run(self) -> Result<()> {
         let found =
             inspect(&self.dir).with_context(|| format!("cannot inspect {}", self.dir.display()))?;
-        let text = match self.json {
-            true => serde_json::to_string_pretty(&found)?,
-            false => text(&found),
-        };
-        Ok(say(text)?)
+        let text = if self.json { serde_json::to_string_pretty(&found)? } else { text(&found) };
+        Ok(print_line(text)?)
     }
 }
 
@@ -108,7 +105,7 @@ fn costs(found: &Inspection) -> Vec<Vec<String>> {
     std::iter::once(heading.map(String::from).to_vec()).chain(found.costs.iter().map(row)).collect()
 }
 
-/// Columns side by side, numbers flush right.
+/// A table with right-aligned columns.
 fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);

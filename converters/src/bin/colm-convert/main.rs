@@ -1,5 +1,5 @@
-//! `colm-convert`: checkpoints from dense to chains and back, from Llama to CoLM, from a big model
-//! to the small one inside it.
+//! `colm-convert`: checks checkpoints and converts them between layouts, between Llama and CoLM,
+//! between dtypes and between numbers of chains.
 
 mod cast;
 mod destination;
@@ -18,15 +18,15 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use output::{show, tell};
+use output::{eprint_line, print_help};
 
 /// Converts checkpoints of Chain-of-Language-Models (CoLM and CoLM-Air).
 ///
 /// SRC and DST are folders with config.json and weights. SRC may be a CoLM in either layout, or a Llama,
-/// Mistral or Qwen2 model, which is a CoLM of one chain; its weights may be safetensors or PyTorch
-/// files. DST appears when it is complete, with the tokenizer files of SRC beside the weights. SRC is never
-/// changed. Until it is complete DST is DST.partial-PID-N; what runs that were killed leave of it, the next run to
-/// DST removes. Exit status: 0 done, 1 refused or failed, 2 wrong usage.
+/// Mistral or Qwen2 model, which is a CoLM of one chain. Its weights may be safetensors or PyTorch files.
+/// SRC is never changed. DST appears when it is complete, with copies of the tokenizer files of SRC. Until
+/// then it is called DST.partial-PID-N; if a run is killed, the next run with the same DST removes that
+/// folder. Exit status: 0 success, 1 failure, 2 wrong usage.
 #[derive(Parser)]
 #[command(name = "colm-convert", version)]
 struct Cli {
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     let done = match Cli::try_parse() {
         Ok(Cli { command }) => command.run(),
         Err(refused) if refused.use_stderr() => refused.exit(),
-        Err(help) => show(&help).map_err(anyhow::Error::from),
+        Err(help) => print_help(&help).map_err(anyhow::Error::from),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -74,15 +74,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// One line per cause.
+/// Prints an error, one line per cause.
 fn report(error: &anyhow::Error) {
     let mut last = error.to_string();
-    tell(format!("colm-convert: error: {last}"));
+    eprint_line(format!("colm-convert: error: {last}"));
     for cause in error.chain().skip(1).map(ToString::to_string) {
-        // Many errors end with their cause, or with how it begins.
+        // Many messages already end with their cause, or with its beginning.
         let begin: String = cause.chars().take(100).collect();
         if !last.contains(&begin) {
-            tell(format!("  because: {}", colm_checkpoint::abbreviate(&cause)));
+            eprint_line(format!("  because: {}", colm_checkpoint::abbreviate(&cause)));
             last = cause;
         }
     }

@@ -5,12 +5,13 @@ use clap::Args;
 use colm_checkpoint::convert;
 
 use crate::destination::Destination;
-use crate::output::say;
+use crate::output::print_line;
 
-/// Dense layout to chain layout: one file per chain, and an index.
+/// Converts the dense layout to the chain layout: one file per chain, and an index.
 ///
-/// Every block above the block diagonal must be zero; one that is not is an error that names the tensor,
-/// the block, how many values are not zero and the largest of them.
+/// Every sub-matrix above the diagonal, by which a chain would read a later one, must be zero. The error
+/// for a nonzero one names the tensor, its rows and columns, the number of nonzero values and the
+/// largest.
 ///
 /// Example: colm-convert pack trained-dense colm-1b
 #[derive(Args)]
@@ -18,7 +19,7 @@ use crate::output::say;
 pub struct Pack {
     #[command(flatten)]
     destination: Destination,
-    /// Drop values above the block diagonal up to this magnitude, and report them.
+    /// Drop values above the diagonal up to this magnitude, and report them.
     #[arg(long, value_name = "TOL", value_parser = tolerance)]
     drop_above_diagonal: Option<f64>,
 }
@@ -29,8 +30,8 @@ impl Pack {
         let plan = convert::pack(&source)?;
         self.destination.prepare(&source, &plan)?;
         for dropped in convert::dropped_values(&source, self.drop_above_diagonal.unwrap_or(0.))? {
-            say(format!(
-                "`{}`: dropped {} values above the block diagonal, the largest {:e}",
+            print_line(format!(
+                "`{}`: dropped {} values above the diagonal, the largest {:e}",
                 dropped.id, dropped.count, dropped.largest
             ))?;
         }

@@ -1,4 +1,4 @@
-//! How far the writing has come: a bar on a terminal, plain lines elsewhere.
+//! Progress of reading or writing: a bar on a terminal, plain lines elsewhere.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use colm_checkpoint::Progress;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
-use crate::output::tell;
+use crate::output::eprint_line;
 
-/// Between plain lines.
-const QUIET: Duration = Duration::from_secs(5);
+/// The time between plain lines.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 pub struct Bar {
     /// None where there is no terminal.
@@ -34,11 +34,11 @@ impl Bar {
     pub fn set(&mut self, progress: Progress) {
         match &self.bar {
             Some(bar) => bar.set_position(progress.done),
-            None if self.last_line.elapsed() >= QUIET => {
+            None if self.last_line.elapsed() >= LINE_INTERVAL => {
                 let seconds = self.start.elapsed().as_secs_f64();
                 let per_second = progress.done as f64 / seconds;
                 let left = (progress.total - progress.done) as f64 / per_second;
-                tell(format!(
+                eprint_line(format!(
                     "{} of {}, {}/s, {left:.0} s left",
                     HumanBytes(progress.done),
                     HumanBytes(progress.total),
@@ -50,13 +50,13 @@ impl Bar {
         }
     }
 
-    /// Says how long it took.
+    /// Prints the duration.
     pub fn finish(self) {
         if let Some(bar) = self.bar {
             bar.finish_and_clear();
         }
         let seconds = self.start.elapsed().as_secs_f64();
         let per_second = HumanBytes((self.total as f64 / seconds) as u64);
-        tell(format!("{} in {seconds:.1} s, {per_second}/s", HumanBytes(self.total)));
+        eprint_line(format!("{} in {seconds:.1} s, {per_second}/s", HumanBytes(self.total)));
     }
 }

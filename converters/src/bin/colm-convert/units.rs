@@ -1,4 +1,4 @@
-//! Large numbers for people, to four digits.
+//! Large numbers in readable units, with four digits.
 
 /// A count, as in "1.100 G".
 pub fn count(number: u128) -> String {

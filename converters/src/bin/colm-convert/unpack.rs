@@ -6,8 +6,8 @@ use colm_checkpoint::convert;
 
 use crate::destination::Destination;
 
-/// Chain layout to dense layout: Llama's names and full matrices in one file, zeros above the block
-/// diagonal.
+/// Converts the chain layout to the dense layout: Llama's names and full matrices in one file, with
+/// zeros above the diagonal.
 ///
 /// Example: colm-convert unpack colm-1b to-train-on
 #[derive(Args)]

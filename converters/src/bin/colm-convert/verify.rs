@@ -7,16 +7,16 @@ use clap::Args;
 use colm_checkpoint::escape_control;
 use colm_checkpoint::verify::{verify, Problem};
 
-use crate::output::say;
+use crate::output::print_line;
 use crate::progress::Bar;
 
 /// How many problems are printed.
 const MAX_LISTED: usize = 100;
 
-/// Reads a checkpoint through and lists everything that is wrong with it: tensors missing or unknown,
-/// shapes, dtypes, index, values that are NaN or infinite, values where zeros must be, files beside the
-/// weights that cannot be read or are not valid JSON. The first 100 are printed. Exit status 1 if there is
-/// any.
+/// Reads a checkpoint completely and lists everything that is wrong with it: missing or unknown tensors,
+/// wrong shapes and dtypes, a wrong index, values that are NaN or infinite, nonzero values above the
+/// diagonal, and side files that cannot be read or are not valid JSON. The first 100 problems are
+/// printed. The exit status is 1 if there are any.
 ///
 /// Example: colm-convert verify colm-1b
 #[derive(Args)]
@@ -36,15 +36,15 @@ impl Verify {
             bar.finish();
         }
         for problem in problems.iter().take(MAX_LISTED) {
-            say(escape_control(&problem.to_string()))?;
+            print_line(escape_control(&problem.to_string()))?;
         }
         let dir = self.dir.display();
         match problems.iter().map(Problem::count).sum() {
-            0 => Ok(say(format!("{dir}: no problems"))?),
+            0 => Ok(print_line(format!("{dir}: no problems"))?),
             1 => bail!("{dir}: 1 problem"),
             count if count <= MAX_LISTED => bail!("{dir}: {count} problems"),
             count => {
-                say(format!(
+                print_line(format!(
                     "{dir}: at least {} more problems are not listed",
                     count - MAX_LISTED
                 ))?;

@@ -1,4 +1,4 @@
-//! Models too large for the disk, or for any, are refused before anything is written.
+//! Models that are too large for the disk, or too large at all, fail before anything is written.
 
 use std::fs;
 
@@ -6,10 +6,10 @@ use colm_checkpoint::convert::{expand, pack, Init};
 use colm_checkpoint::{Architecture, Chains, CheckpointError, Dtype, Layout, Source};
 
 use crate::common::{air_json, config_json, parse, write_chains, write_dense};
-use crate::model::{converted, names, refused};
+use crate::model::{assert_error, converted, names};
 
 #[test]
-fn expansions_beyond_all_models_are_refused() {
+fn expansions_beyond_the_limit_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     write_chains(&dir.join("base"), &parse(air_json()), Dtype::F32);
@@ -21,26 +21,30 @@ fn expansions_beyond_all_models_are_refused() {
     ] {
         for dry in [&["--dry-run"][..], &[]] {
             let arguments = [&["expand", "base", "big", "--chains", chains][..], dry].concat();
-            refused(dir, &arguments, words);
+            assert_error(dir, &arguments, words);
         }
     }
     let many = format!("2,1,1{}", ",1".repeat(300));
-    refused(dir, &["expand", "base", "big", "--chains", &many], &["303 entries", "at most 256"]);
+    assert_error(
+        dir,
+        &["expand", "base", "big", "--chains", &many],
+        &["303 entries", "at most 256"],
+    );
     assert_eq!(names(dir), ["base"]);
 }
 
-/// 54 million million parameters of 4 bytes: more than the disks of those who run tests have.
+/// 54 * 10^12 parameters of 4 bytes are more than any test machine can store.
 #[test]
-fn a_model_larger_than_the_disk_is_refused_with_both_sizes() {
+fn a_model_larger_than_the_disk_is_an_error_with_both_sizes() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     write_chains(&dir.join("base"), &parse(config_json()), Dtype::F32);
     let chains = ["--chains", "2,1,1,400000"];
     let arguments = [&["expand", "base", "sub/big"][..], &chains].concat();
     let words = ["sub/big is not written", "parameters takes", "bytes free"];
-    refused(dir, &arguments, &words);
+    assert_error(dir, &arguments, &words);
     assert_eq!(names(dir), ["base"]);
-    // Its config can be seen all the same.
+    // `--dry-run` still shows its config.
     let printed = converted(dir, &[&arguments[..], &["--dry-run"]].concat());
     assert!(printed.contains("4 of 4 chains: 5"), "{printed}");
 
@@ -58,10 +62,10 @@ fn a_model_larger_than_the_disk_is_refused_with_both_sizes() {
 }
 
 #[test]
-fn what_is_refused_is_refused_before_the_weights_are_read() {
+fn the_destination_is_checked_before_the_weights_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
-    // Values above the diagonal, which reading would find.
+    // Values above the diagonal, an error that only reading finds.
     write_dense(&dir.join("dense"), &parse(config_json()), Dtype::F32);
     let path = dir.join("dense/model.safetensors");
     let mut bytes = fs::read(&path).unwrap();
@@ -76,9 +80,9 @@ fn what_is_refused_is_refused_before_the_weights_are_read() {
         &["extract", "dense", "there", "--chains", "1"],
         &["expand", "dense", "there", "--chains", "2,1,1,4"],
     ] {
-        refused(dir, command, &["there exists"]);
+        assert_error(dir, command, &["there exists"]);
     }
-    refused(dir, &["pack", "dense", "new"], &["would read chain"]);
+    assert_error(dir, &["pack", "dense", "new"], &["would read chain"]);
     let source = Source::open(&dir.join("dense")).unwrap();
     pack(&source).unwrap().check_destination(&source, &dir.join("new"), false).unwrap();
     assert_eq!(names(dir), ["dense", "there"]);

@@ -1,4 +1,5 @@
-//! FIFOs, sockets and folders in the place of files: refused at once, by name, and never opened.
+//! FIFOs, sockets, devices and folders in place of files: immediate errors that name them. They are
+//! never opened.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -14,7 +15,7 @@ use crate::folder::Folder;
 const INDEX: &str = "model.safetensors.index.json";
 const SECOND: &str = "model-chain-00002-of-00003.safetensors";
 
-/// Puts something else in the place of a file, and gives what is said of it.
+/// Replaces a file with something else and returns how messages describe that.
 fn stand_in(folder: &Folder, file: &str, kind: &str) -> &'static str {
     let path = folder.path(file);
     let _ = fs::remove_file(&path);
@@ -24,7 +25,7 @@ fn stand_in(folder: &Folder, file: &str, kind: &str) -> &'static str {
             "it is a FIFO"
         }
         "socket" => {
-            // Its path may be long, and the address of a socket may not.
+            // The address of a socket must be short; the path may be long.
             let short = tempfile::tempdir().unwrap();
             drop(UnixListener::bind(short.path().join("s")).unwrap());
             fs::rename(short.path().join("s"), &path).unwrap();
@@ -42,22 +43,22 @@ fn stand_in(folder: &Folder, file: &str, kind: &str) -> &'static str {
 }
 
 #[test]
-fn in_the_place_of_json() {
+fn in_place_of_json() {
     for kind in ["FIFO", "socket", "device", "folder"] {
         for file in ["config.json", INDEX, "tokenizer.json", "generation_config.json"] {
             let folder = Folder::chains();
             let words = [file, stand_in(&folder, file, kind)];
             folder.one_problem(&words);
             if ["config.json", INDEX].contains(&file) {
-                let refused = inspect(&folder.dir).unwrap_err().to_string();
-                assert!(words.iter().all(|word| refused.contains(word)), "{refused}");
+                let error = inspect(&folder.dir).unwrap_err().to_string();
+                assert!(words.iter().all(|word| error.contains(word)), "{error}");
             }
         }
     }
 }
 
 #[test]
-fn in_the_place_of_weights() {
+fn in_place_of_weights() {
     for kind in ["FIFO", "socket", "device", "folder"] {
         for with_index in [true, false] {
             let folder = Folder::chains();
@@ -67,8 +68,8 @@ fn in_the_place_of_weights() {
             let words = [SECOND, stand_in(&folder, SECOND, kind)];
             folder.one_problem(&words);
             let config = parse(config_json());
-            let refused = Checkpoint::open(&folder.dir, &config, config.all_chains()).unwrap_err();
-            assert!(words.iter().all(|word| refused.to_string().contains(word)), "{refused}");
+            let error = Checkpoint::open(&folder.dir, &config, config.all_chains()).unwrap_err();
+            assert!(words.iter().all(|word| error.to_string().contains(word)), "{error}");
         }
         for (folder, file) in [
             (Folder::dense(), "model.safetensors"),
@@ -77,14 +78,14 @@ fn in_the_place_of_weights() {
         ] {
             let words = [file, stand_in(&folder, file, kind)];
             folder.one_problem(&words);
-            let refused = Source::open(&folder.dir).unwrap_err().to_string();
-            assert!(words.iter().all(|word| refused.contains(word)), "{refused}");
+            let error = Source::open(&folder.dir).unwrap_err().to_string();
+            assert!(words.iter().all(|word| error.contains(word)), "{error}");
         }
     }
 }
 
 #[test]
-fn a_link_that_leads_nowhere_is_no_file() {
+fn a_dangling_link_is_not_a_file() {
     for file in ["config.json", INDEX, SECOND, "tokenizer.json"] {
         let folder = Folder::chains();
         let _ = fs::remove_file(folder.path(file));
@@ -98,19 +99,19 @@ fn a_link_that_leads_nowhere_is_no_file() {
     }
 }
 
-/// What `colm` asks before it reads a folder.
+/// The check that `colm` makes before it reads a folder.
 #[test]
-fn a_config_that_is_no_file_is_not_said_to_be_missing() {
+fn a_config_that_is_not_a_file_is_not_called_missing() {
     for (kind, words) in [("FIFO", "it is a FIFO"), ("folder", "it is a folder")] {
         let folder = Folder::chains();
         stand_in(&folder, "config.json", kind);
-        let refused = check_model_folder(&folder.dir).unwrap_err().to_string();
-        assert!(refused.contains("config.json") && refused.contains(words), "{refused}");
+        let error = check_model_folder(&folder.dir).unwrap_err().to_string();
+        assert!(error.contains("config.json") && error.contains(words), "{error}");
     }
     let folder = Folder::chains();
     fs::remove_file(folder.path("config.json")).unwrap();
     symlink("nowhere", folder.path("config.json")).unwrap();
-    let refused = check_model_folder(&folder.dir).unwrap_err().to_string();
-    assert!(refused.contains("config.json: it is a dangling symbolic link"), "{refused}");
+    let error = check_model_folder(&folder.dir).unwrap_err().to_string();
+    assert!(error.contains("config.json: it is a dangling symbolic link"), "{error}");
     assert!(check_model_folder(&Folder::chains().dir).is_ok());
 }

@@ -32,7 +32,7 @@ fn file_names(files: &[std::path::PathBuf]) -> Vec<String> {
     files.iter().map(|file| file.file_name().unwrap().to_string_lossy().into_owned()).collect()
 }
 
-/// Every chain's tensor must hold the places of its block.
+/// Asserts that every chain's tensor holds the values at its positions.
 fn assert_places(dir: &Path, config: &ColmConfig, k: usize, dtype: Dtype, layout: Layout) {
     let k = config.chain_count(k).unwrap();
     let checkpoint = Checkpoint::open(dir, config, k).unwrap();
@@ -48,7 +48,7 @@ fn assert_places(dir: &Path, config: &ColmConfig, k: usize, dtype: Dtype, layout
 }
 
 #[test]
-fn both_layouts_give_every_chain_its_block() {
+fn both_layouts_give_every_chain_its_weights() {
     let tied = with(air_json(), |json| json["tie_word_embeddings"] = json!(true));
     for json in
         [config_json(), air_json(), tied, with_biases(config_json()), with_biases(air_json())]
@@ -80,7 +80,7 @@ fn one_layout_is_rewritten_as_the_other() {
 }
 
 #[test]
-fn a_written_folder_has_its_config_and_index_and_no_leftovers() {
+fn a_written_folder_has_config_and_index_and_no_temporary_folder() {
     let (parent, dir) = folder();
     let config = parse(config_json());
     write_chains(&dir, &config, Dtype::F32);
@@ -100,7 +100,7 @@ fn a_written_folder_has_its_config_and_index_and_no_leftovers() {
 }
 
 #[test]
-fn a_device_of_k_chains_needs_their_files_only() {
+fn k_chains_need_the_first_k_files_only() {
     let (_parent, dir) = folder();
     let config = parse(config_json());
     write_chains(&dir, &config, Dtype::F32);
@@ -113,9 +113,9 @@ fn a_device_of_k_chains_needs_their_files_only() {
         );
         assert_places(&dir, &config, 1, Dtype::F32, Layout::Chains);
         assert_places(&dir, &config, 2, Dtype::F32, Layout::Chains);
-        let refused = Checkpoint::open(&dir, &config, config.all_chains()).unwrap_err();
-        assert!(matches!(refused, CheckpointError::MissingFile { .. }), "{refused}");
-        assert!(refused.to_string().contains("model-chain-00003-of-00003"), "{refused}");
+        let error = Checkpoint::open(&dir, &config, config.all_chains()).unwrap_err();
+        assert!(matches!(error, CheckpointError::MissingFile { .. }), "{error}");
+        assert!(error.to_string().contains("model-chain-00003-of-00003"), "{error}");
         let _ = fs::remove_file(dir.join("model.safetensors.index.json"));
     }
 }
@@ -134,7 +134,7 @@ fn chains_are_found_where_the_index_places_them() {
 }
 
 #[test]
-fn all_chains_may_stand_in_one_file() {
+fn all_chains_may_be_in_one_file() {
     let (_parent, dir) = folder();
     let config = parse(config_json());
     fs::create_dir(&dir).unwrap();
@@ -193,26 +193,26 @@ fn a_view_of_another_shape_or_dtype_is_not_written() {
         let shape: Vec<usize> = tensor.shape().into_iter().rev().collect();
         Ok::<_, CheckpointError>(fill(Dtype::F32, &shape, |_, _| 1.))
     };
-    let refused = write_chain_layout(&dir, &config, transposed).unwrap_err();
-    assert!(matches!(refused, CheckpointError::Shape { .. }), "{refused}");
+    let error = write_chain_layout(&dir, &config, transposed).unwrap_err();
+    assert!(matches!(error, CheckpointError::Shape { .. }), "{error}");
     let doubles = |part: &TensorId| {
         let shape = config.dense_shapes(*part).remove(0);
         Ok::<_, CheckpointError>(fill(Dtype::F64, &shape, |_, _| 1.))
     };
-    let refused = write_dense_layout(&dir, &config, doubles).unwrap_err();
-    assert!(matches!(refused, CheckpointError::Dtype { found: Dtype::F64, .. }), "{refused}");
-    assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0, "leftovers");
+    let error = write_dense_layout(&dir, &config, doubles).unwrap_err();
+    assert!(matches!(error, CheckpointError::Dtype { found: Dtype::F64, .. }), "{error}");
+    assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0, "a temporary folder remains");
 }
 
 #[test]
-fn a_folder_that_exists_is_not_written_to() {
+fn an_existing_folder_is_not_overwritten() {
     let (_parent, dir) = folder();
     let config = parse(config_json());
     write_chains(&dir, &config, Dtype::F32);
-    let refused = write_dense_layout(&dir, &config, |&part| {
+    let error = write_dense_layout(&dir, &config, |&part| {
         Ok::<_, CheckpointError>(dense_tensor(Dtype::F32, &config, part, &[1]))
     });
-    assert!(matches!(refused, Err(CheckpointError::AlreadyExists { .. })));
+    assert!(matches!(error, Err(CheckpointError::AlreadyExists { .. })));
     assert_places(&dir, &config, 3, Dtype::F32, Layout::Chains);
 }
 
@@ -240,7 +240,7 @@ fn write_with_values(
 }
 
 #[test]
-fn a_nonzero_value_above_the_block_diagonal_is_counted_and_placed() {
+fn nonzero_values_above_the_diagonal_are_counted_and_located() {
     // q_proj is [32, 16]; chains own rows 0..16, 16..24, 24..32 and columns 0..8, 8..12, 12..16.
     let config = parse(config_json());
     for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16] {
@@ -249,12 +249,12 @@ fn a_nonzero_value_above_the_block_diagonal_is_counted_and_placed() {
             let places = [(row, column, -0.5), (9, 14, 0.25), (0, 0, 0.)];
             write_with_values(&dir, &config, dtype, &places);
             let checkpoint = Checkpoint::open(&dir, &config, ChainCount::ONE).unwrap();
-            let refused = checkpoint.check_zero_submatrices().unwrap_err();
-            let CheckpointError::NotZero { submatrix, .. } = &refused else { panic!("{refused}") };
+            let error = checkpoint.check_zero_submatrices().unwrap_err();
+            let CheckpointError::NotZero { submatrix, .. } = &error else { panic!("{error}") };
             assert_eq!((submatrix.output_chain, submatrix.input_chain), (0, 2));
             assert_eq!((submatrix.rows.clone(), submatrix.columns.clone()), (0..16, 12..16));
             assert_eq!((submatrix.count, submatrix.largest), (2, 0.5));
-            let message = refused.to_string();
+            let message = error.to_string();
             for named in ["model.layers.1.self_attn.q_proj.weight", "chain 1", "chain 3", "2 of 64"]
             {
                 assert!(message.contains(named), "no {named:?} in: {message}");
@@ -264,7 +264,7 @@ fn a_nonzero_value_above_the_block_diagonal_is_counted_and_placed() {
 }
 
 #[test]
-fn the_smallest_number_and_nan_are_not_zero_but_minus_zero_is() {
+fn subnormals_and_nan_are_nonzero_and_minus_zero_is_zero() {
     let config = parse(config_json());
     let check = |value: f32| {
         let (_parent, dir) = folder();
@@ -273,14 +273,14 @@ fn the_smallest_number_and_nan_are_not_zero_but_minus_zero_is() {
     };
     check(-0.).unwrap();
     check(f32::from_bits(1)).unwrap_err();
-    let refused = check(f32::NAN).unwrap_err();
-    let CheckpointError::NotZero { submatrix, .. } = refused else { panic!("{refused}") };
+    let error = check(f32::NAN).unwrap_err();
+    let CheckpointError::NotZero { submatrix, .. } = error else { panic!("{error}") };
     assert!(submatrix.largest.is_nan());
     assert_eq!((submatrix.output_chain, submatrix.input_chain, submatrix.count), (1, 2, 1));
 }
 
 #[test]
-fn airs_keys_must_be_zero_past_chain_1() {
+fn airs_keys_must_be_zero_after_chain_1() {
     let (_parent, dir) = folder();
     let config = parse(air_json());
     let key = TensorId::Weight { layer: 0, projection: Projection::K };
@@ -292,10 +292,10 @@ fn airs_keys_must_be_zero_past_chain_1() {
         })
     })
     .unwrap();
-    let refused = Checkpoint::open(&dir, &config, config.all_chains())
+    let error = Checkpoint::open(&dir, &config, config.all_chains())
         .unwrap()
         .check_zero_submatrices()
         .unwrap_err();
-    let CheckpointError::NotZero { submatrix, .. } = refused else { panic!("{refused}") };
+    let CheckpointError::NotZero { submatrix, .. } = error else { panic!("{error}") };
     assert_eq!((submatrix.id, submatrix.columns.clone(), submatrix.count), (key, 8..12, 8 * 4));
 }

@@ -1,4 +1,4 @@
-//! Files made to do harm give errors: no panic, no huge allocation.
+//! Malicious files give errors, without a panic or a huge allocation.
 
 use serde_json::{json, Value};
 
@@ -15,8 +15,8 @@ pub fn safetensors(header: &str, data: usize) -> Vec<u8> {
     file
 }
 
-/// A checkpoint whose only weights are `file`.
-fn refused(file: impl AsRef<[u8]>, words: &[&str]) {
+/// Asserts the error for a checkpoint whose only weights are `file`.
+fn assert_error(file: impl AsRef<[u8]>, words: &[&str]) {
     let folder = Folder::with_config(&config_json());
     folder.write(FILE, file);
     let problems = folder.problems();
@@ -32,37 +32,43 @@ fn entry(shape: Value, begin: u64, end: u64) -> Value {
 #[test]
 fn headers_longer_than_the_file() {
     for length in [1, 1 << 20, u64::MAX, u64::MAX - 7, i64::MAX as u64] {
-        refused(length.to_le_bytes(), &[FILE, &length.to_string()]);
+        assert_error(length.to_le_bytes(), &[FILE, &length.to_string()]);
     }
-    refused([1, 2, 3], &["3 bytes long"]);
+    assert_error([1, 2, 3], &["3 bytes long"]);
 }
 
 #[test]
 fn offsets_that_overlap_leave_gaps_or_leave_the_file() {
     let overlapping = json!({"a": entry(json!([4]), 0, 4), "b": entry(json!([4]), 2, 6)});
-    refused(safetensors(&overlapping.to_string(), 6), &["`b`", "2 to 6", "begin at 4"]);
+    assert_error(safetensors(&overlapping.to_string(), 6), &["`b`", "2 to 6", "begin at 4"]);
     let gap = json!({"a": entry(json!([4]), 0, 4), "b": entry(json!([4]), 8, 12)});
-    refused(safetensors(&gap.to_string(), 12), &["`b`", "begin at 4"]);
+    assert_error(safetensors(&gap.to_string(), 12), &["`b`", "begin at 4"]);
     let backwards = json!({"a": entry(json!([4]), 4, 0)});
-    refused(safetensors(&backwards.to_string(), 4), &["`a`", "4 to 0"]);
+    assert_error(safetensors(&backwards.to_string(), 4), &["`a`", "4 to 0"]);
     let outside = json!({"a": entry(json!([4]), 0, 4)});
-    refused(safetensors(&outside.to_string(), 3), &["4 bytes of data; 3 bytes follow"]);
+    assert_error(safetensors(&outside.to_string(), 3), &["4 bytes of data; 3 bytes follow"]);
 }
 
-/// Their sum does not fit 64 bits once the header's length is added.
+/// Added to the length of the header, these overflow 64 bits.
 #[test]
-fn offsets_near_the_end_of_the_numbers() {
+fn offsets_near_the_largest_integer() {
     let size = (1u64 << 61) - 1;
     let tensors: serde_json::Map<_, _> =
         (0..8).map(|i| (format!("t{i}"), entry(json!([size]), i * size, (i + 1) * size))).collect();
-    refused(safetensors(&Value::from(tensors).to_string(), 0), &["bytes of data; 0 bytes follow"]);
+    assert_error(
+        safetensors(&Value::from(tensors).to_string(), 0),
+        &["bytes of data; 0 bytes follow"],
+    );
 }
 
 #[test]
-fn shapes_whose_product_overflows_or_is_nothing() {
+fn shapes_whose_product_overflows_or_is_zero() {
     let huge = 1u64 << 40;
     for shape in [json!([huge, huge]), json!([huge, huge, 0]), json!([u64::MAX, 8])] {
-        refused(safetensors(&json!({"a": entry(shape, 0, 0)}).to_string(), 0), &["`a` of shape"]);
+        assert_error(
+            safetensors(&json!({"a": entry(shape, 0, 0)}).to_string(), 0),
+            &["`a` of shape"],
+        );
     }
     let empty =
         json!({"model.norm.weight": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}});
@@ -72,10 +78,10 @@ fn shapes_whose_product_overflows_or_is_nothing() {
 }
 
 #[test]
-fn a_name_that_comes_twice() {
+fn a_name_that_occurs_twice() {
     let one = r#""a": {"dtype": "F16", "shape": [2], "data_offsets": [0, 4]}"#;
     let other = r#""a": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}"#;
-    refused(safetensors(&format!("{{{one}, {other}}}"), 4), &["`a` occurs twice"]);
+    assert_error(safetensors(&format!("{{{one}, {other}}}"), 4), &["`a` occurs twice"]);
 
     let folder = Folder::chains();
     let index = r#"{"weight_map": {"a": "x.safetensors", "a": "y.safetensors"}}"#;
@@ -88,13 +94,13 @@ fn a_name_that_comes_twice() {
 }
 
 #[test]
-fn json_that_is_nested_or_no_text() {
+fn json_that_is_nested_too_deep_or_is_not_text() {
     let nested = "[".repeat(100_000);
-    refused(safetensors(&format!(r#"{{"__metadata__": {nested}"#), 0), &["not a JSON map"]);
-    refused(safetensors(&format!(r#"{{"a": {nested}"#), 0), &["not a JSON map"]);
+    assert_error(safetensors(&format!(r#"{{"__metadata__": {nested}"#), 0), &["not a JSON map"]);
+    assert_error(safetensors(&format!(r#"{{"a": {nested}"#), 0), &["not a JSON map"]);
     let mut no_text = safetensors(r#"{"a": 1}"#, 0);
     no_text[10] = 0xff;
-    refused(no_text, &["not a JSON map"]);
+    assert_error(no_text, &["not a JSON map"]);
 
     for text in [nested.as_bytes(), &[b'{', b'"', 0xff, b'"'], b"", b"null", b"[]", b"{}"] {
         let folder = Folder::dense();
@@ -106,9 +112,9 @@ fn json_that_is_nested_or_no_text() {
     }
 }
 
-/// The safetensors crate, with which others load the file, takes a map of strings or null.
+/// The safetensors crate, with which other programs load the file, accepts a map of strings or null.
 #[test]
-fn metadata_that_loaders_refuse() {
+fn metadata_that_other_loaders_reject() {
     let whole = std::fs::read(Folder::dense().path(FILE)).unwrap();
     let length = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
     let header: Value = serde_json::from_slice(&whole[8..8 + length]).unwrap();
@@ -138,19 +144,19 @@ fn metadata_that_loaders_refuse() {
 }
 
 #[test]
-fn fields_of_a_header_are_named_and_their_types_are_words() {
+fn header_errors_name_the_field_and_its_type() {
     for (entry, field) in [
         (json!(1), "`a`: invalid type: integer `1`, expected a map"),
         (json!({"dtype": "F32", "shape": [1.5], "data_offsets": [0, 4]}), "`a.shape[0]`"),
         (json!({"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}), "a whole number"),
         (json!({"dtype": "F33", "shape": [1], "data_offsets": [0, 4]}), "`a.dtype`"),
     ] {
-        refused(safetensors(&json!({ "a": entry }).to_string(), 4), &[FILE, field]);
+        assert_error(safetensors(&json!({ "a": entry }).to_string(), 4), &[FILE, field]);
     }
 }
 
 #[test]
-fn an_index_does_not_lead_out_of_its_folder() {
+fn an_index_cannot_leave_its_folder() {
     for file in ["../x.safetensors", "/etc/passwd", "a/b", "..", ".", "", "a\\b", "x/", "./x"] {
         let folder = Folder::dense();
         let index = json!({"weight_map": {"model.norm.weight": file}});
@@ -166,12 +172,12 @@ fn a_config_of_more_tensors_than_can_be_listed() {
     folder.write("config.json", config.to_string());
     let problems = folder.problems();
     assert!(problems.len() < 2000 && problems.iter().any(|p| p.contains("not listed")));
-    // Nor does it matter that they are many where a file cannot be read.
+    // The same with a file that cannot be read.
     folder.write(FILE, "no header");
     folder.one_problem(&[FILE]);
 }
 
-/// An archive as torch.save writes it: entries that are not compressed.
+/// An archive as torch.save writes it, without compression.
 pub fn archive(pickle: &[u8]) -> Vec<u8> {
     use std::io::{Cursor, Write};
     let stored =
@@ -184,7 +190,7 @@ pub fn archive(pickle: &[u8]) -> Vec<u8> {
     archive.finish().unwrap().into_inner()
 }
 
-fn pickle_refused(pickle: &[u8], words: &[&str]) {
+fn assert_pickle_error(pickle: &[u8], words: &[&str]) {
     let folder = Folder::with_config(&config_json());
     folder.write(STATE_DICT, archive(pickle));
     let problems = folder.problems();
@@ -195,44 +201,44 @@ fn pickle_refused(pickle: &[u8], words: &[&str]) {
 
 /// Each of these made candle's reader panic, overflow the stack or take gigabytes.
 #[test]
-fn pickles_that_candle_would_stumble_over() {
-    // An integer of 255 bytes: shifted out of range.
+fn pickles_that_break_candles_reader() {
+    // An integer of 255 bytes, which is shifted out of range.
     let mut integer = vec![0x8a, 255];
     integer.extend([1; 255]);
-    pickle_refused(&[&integer[..], b"."].concat(), &["has 255 bytes; expected at most 8"]);
+    assert_pickle_error(&[&integer[..], b"."].concat(), &["has 255 bytes; expected at most 8"]);
     // A text of 4 GiB in a file of 6 bytes.
-    pickle_refused(b"X\xff\xff\xff\xff.", &["ends within the instruction at byte 0"]);
-    // A million tuples around each other.
+    assert_pickle_error(b"X\xff\xff\xff\xff.", &["ends within the instruction at byte 0"]);
+    // A million nested tuples.
     let mut nested = vec![b')'];
     nested.extend([0x85; 1_000_000]);
-    pickle_refused(&nested, &["more than 64 deep"]);
-    // Each step doubles the object: 2 to the power of 50.
+    assert_pickle_error(&nested, &["more than 64 deep"]);
+    // Each step doubles the object: 2^50.
     let mut doubled = b")q\x00".to_vec();
     for _ in 0..50 {
         doubled.extend(b"h\x00h\x00\x86q\x00");
     }
-    pickle_refused(&[&doubled[..], b"."].concat(), &["data.pkl: ", "byte"]);
+    assert_pickle_error(&[&doubled[..], b"."].concat(), &["data.pkl: ", "byte"]);
     let mut wide = b"]q\x00".to_vec();
     for _ in 0..50 {
         wide.extend(b"h\x00h\x00eq\x00");
     }
-    pickle_refused(&[&wide[..], b"."].concat(), &["needs an object that is not there"]);
+    assert_pickle_error(&[&wide[..], b"."].concat(), &["needs an object that is not there"]);
     // The call of a tensor with too few arguments.
     let call = b"}X\x01\x00\x00\x00actorch._utils\n_rebuild_tensor_v2\n)Rs.";
-    pickle_refused(call, &["`a` is not a tensor"]);
+    assert_pickle_error(call, &["`a` is not a tensor"]);
 }
 
 #[test]
-fn pickles_of_something_else() {
-    pickle_refused(b"", &["ends within"]);
-    pickle_refused(b"N.", &["not a state dict"]);
-    pickle_refused(b".", &["needs an object"]);
-    pickle_refused(b"}K\x01K\x02s.", &["not a state dict"]);
-    // What a pickle made to run a program looks like.
+fn pickles_that_are_no_state_dict() {
+    assert_pickle_error(b"", &["ends within"]);
+    assert_pickle_error(b"N.", &["not a state dict"]);
+    assert_pickle_error(b".", &["needs an object"]);
+    assert_pickle_error(b"}K\x01K\x02s.", &["not a state dict"]);
+    // A pickle that runs a program in Python.
     let run = b"}X\x01\x00\x00\x00acos\nsystem\nX\x02\x00\x00\x00ls\x85Rs.";
-    pickle_refused(run, &["`a` is not a tensor"]);
+    assert_pickle_error(run, &["`a` is not a tensor"]);
     // A protocol that PyTorch does not write.
-    pickle_refused(b"\x80\x04\x95\0\0\0\0\0\0\0\0.", &["0x95"]);
+    assert_pickle_error(b"\x80\x04\x95\0\0\0\0\0\0\0\0.", &["0x95"]);
 }
 
 /// The state dict of one tensor: its offset, sizes and strides as 4-byte integers.
@@ -249,19 +255,19 @@ fn tensor(offset: i32, sizes: [i32; 2], strides: [i32; 2]) -> Vec<u8> {
 #[test]
 fn tensors_outside_of_their_storage() {
     // The storage has 64 bytes, 16 elements; this one fits.
-    pickle_refused(&tensor(8, [2, 4], [4, 1]), &["missing"]);
+    assert_pickle_error(&tensor(8, [2, 4], [4, 1]), &["missing"]);
     let outside = [
         tensor(9, [2, 4], [4, 1]),
         tensor(0, [5, 4], [4, 1]),
         tensor(0, [2, 2], [15, 1]),
         tensor(i32::MAX, [2, 4], [4, 1]),
         tensor(0, [i32::MAX, i32::MAX], [i32::MAX, i32::MAX]),
-        // As many elements as it likes in one place.
+        // Stride 0: any number of elements in one place.
         tensor(0, [1 << 20, 1 << 10], [0, 0]),
     ];
     for pickle in outside {
-        pickle_refused(&pickle, &["`a`", "does not fit its storage of 64 bytes"]);
+        assert_pickle_error(&pickle, &["`a`", "does not fit its storage of 64 bytes"]);
     }
-    pickle_refused(&tensor(-1, [2, 4], [4, 1]), &["offset"]);
-    pickle_refused(&tensor(0, [-2, 4], [4, 1]), &["sizes"]);
+    assert_pickle_error(&tensor(-1, [2, 4], [4, 1]), &["offset"]);
+    assert_pickle_error(&tensor(0, [-2, 4], [4, 1]), &["sizes"]);
 }

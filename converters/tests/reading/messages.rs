@@ -1,4 +1,4 @@
-//! Names and values from files as messages show them: on one line, without terminal escapes, and not too long.
+//! Messages show names and values from files on one line, without terminal escapes, and abbreviated.
 
 use std::fs;
 use std::process::Command;
@@ -8,22 +8,23 @@ use serde_json::{json, Value};
 
 use crate::common::{config_json, fill, with};
 use crate::folder::Folder;
-use crate::hostile::{archive, safetensors};
+use crate::malicious::{archive, safetensors};
 
 const INDEX: &str = "model.safetensors.index.json";
 
-/// A line break, a terminal escape, and more text than anyone reads.
+/// A line break, a terminal escape, and a long text.
 fn hostile() -> String {
     format!("a\nb\u{1b}[31m\u{202e}{}", "x".repeat(5_000))
 }
 
-/// Whether `line` can be printed as it is.
+/// Asserts that `line` can be printed.
 fn assert_printable(line: &str) {
     assert!(!line.contains(|c: char| c.is_control() || c == '\u{202e}'), "{line:?}");
     assert!(line.len() < 2_500, "{} bytes: {line}", line.len());
 }
 
-/// All problems of `folder` are printable, and one shows how the hostile text begins, escaped as here or as in JSON.
+/// Asserts that all problems of `folder` are printable and that one shows the beginning of the hostile
+/// text, escaped as here or as in JSON.
 fn assert_shown(folder: &Folder) {
     let problems = folder.problems();
     problems.iter().for_each(|problem| assert_printable(problem));

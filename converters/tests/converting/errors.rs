@@ -1,25 +1,25 @@
-//! What cannot be converted, and wrong usage.
+//! Errors of conversions, and wrong usage.
 
 use std::fs;
 
 use colm_checkpoint::Dtype;
 
 use crate::common::{chain_tensor, config_json, parse, write_chains};
-use crate::model::{convert, refused};
+use crate::model::{assert_error, convert};
 
 #[test]
-fn what_is_no_model_is_refused_by_name() {
+fn a_source_that_is_not_a_model_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
-    refused(dir, &["pack", "nowhere", "packed"], &["nowhere", "config.json"]);
+    assert_error(dir, &["pack", "nowhere", "packed"], &["nowhere", "config.json"]);
     fs::create_dir(dir.join("empty")).unwrap();
     fs::write(dir.join("empty/config.json"), config_json().to_string()).unwrap();
-    refused(dir, &["unpack", "empty", "dense"], &["no weights in", "empty"]);
+    assert_error(dir, &["unpack", "empty", "dense"], &["no weights in", "empty"]);
     assert!(!dir.join("packed").exists() && !dir.join("dense").exists());
 }
 
 #[test]
-fn chains_of_different_dtypes_are_no_dense_tensor() {
+fn chains_of_different_dtypes_cannot_become_a_dense_tensor() {
     let config = parse(config_json());
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
@@ -29,11 +29,11 @@ fn chains_of_different_dtypes_are_no_dense_tensor() {
     })
     .unwrap();
     let words = ["model.embed_tokens.weight", "F32", "F16", "cast"];
-    refused(dir, &["unpack", "mixed", "dense"], &words);
+    assert_error(dir, &["unpack", "mixed", "dense"], &words);
 }
 
 #[test]
-fn values_too_large_for_f16_are_refused() {
+fn values_too_large_for_f16_are_errors() {
     let config = parse(config_json());
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
@@ -43,12 +43,12 @@ fn values_too_large_for_f16_are_refused() {
         Ok::<_, colm_checkpoint::CheckpointError>(tensor)
     })
     .unwrap();
-    refused(dir, &["cast", "big", "f16", "--dtype", "f16"], &["1 finite values", "F16"]);
+    assert_error(dir, &["cast", "big", "f16", "--dtype", "f16"], &["1 finite values", "F16"]);
     assert!(!dir.join("f16").exists());
 }
 
 #[test]
-fn wrong_usage_is_told_apart_by_the_exit_status() {
+fn wrong_usage_has_its_own_exit_status() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     write_chains(&dir.join("model"), &parse(config_json()), Dtype::F32);

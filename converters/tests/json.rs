@@ -1,4 +1,4 @@
-//! JSON files as other crates read them, and what is said of those that are none.
+//! Reading JSON files, and the errors of invalid ones.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -38,8 +38,8 @@ impl Folder {
     }
 }
 
-/// Why the file is refused, in words that name it.
-fn refused(path: &Path) -> JsonError {
+/// The error of the file, whose message names it.
+fn read_error(path: &Path) -> JsonError {
     let JsonFileError { path: named, source } = read::<Fields>(path).unwrap_err();
     assert_eq!(named, path);
     source
@@ -68,12 +68,12 @@ fn a_field_is_named_by_its_path() {
     assert!(error.starts_with(&format!("{}: {expected}", path.display())), "{error}");
     folder.write(r#"{"inner": null}"#);
     assert!(
-        matches!(refused(&path), JsonError::Type(what) if what.contains("missing field `count`"))
+        matches!(read_error(&path), JsonError::Type(what) if what.contains("missing field `count`"))
     );
 }
 
 #[test]
-fn text_that_is_no_json_is_refused_with_line_and_column() {
+fn invalid_json_gives_line_and_column() {
     let folder = Folder::new();
     let cases = [
         ("{\n  \"count\": 1,\n}", "line 3 column 1"),
@@ -84,20 +84,20 @@ fn text_that_is_no_json_is_refused_with_line_and_column() {
         (&format!("{{\"inner\": {}", "[".repeat(100_000)), "`inner[0]`"),
     ];
     for (text, words) in cases {
-        let error = refused(&folder.write(text)).to_string();
+        let error = read_error(&folder.write(text)).to_string();
         assert!(error.contains(words), "no {words:?} in: {error}");
     }
-    // Where the values are read, depth has a bound.
+    // Nesting depth is limited where values are read.
     let nested = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let error = parse_text::<Value>(&nested).unwrap_err().to_string();
     assert!(error.contains("recursion limit exceeded at line 1"), "{error}");
 }
 
 #[test]
-fn bytes_that_are_no_plain_utf_8_are_refused_by_name() {
+fn invalid_utf_8_and_byte_order_marks_are_errors() {
     let folder = Folder::new();
     let path = folder.write(b"\xef\xbb\xbf{\"count\": 1}");
-    assert!(matches!(refused(&path), JsonError::ByteOrderMark));
+    assert!(matches!(read_error(&path), JsonError::ByteOrderMark));
     assert!(matches!(read_text(&path).unwrap_err().source, JsonError::ByteOrderMark));
     let error = parse_text::<Fields>("\u{feff}{\"count\": 1}").unwrap_err().to_string();
     assert!(
@@ -105,32 +105,32 @@ fn bytes_that_are_no_plain_utf_8_are_refused_by_name() {
         "{error}"
     );
     folder.write(b"{\"count\xff\": 1}");
-    assert!(matches!(refused(&path), JsonError::NotUtf8 { at: 7 }));
+    assert!(matches!(read_error(&path), JsonError::NotUtf8 { at: 7 }));
     // UTF-16.
     folder.write(b"\xff\xfe{\0}\0");
-    assert!(matches!(refused(&path), JsonError::NotUtf8 { at: 0 }));
+    assert!(matches!(read_error(&path), JsonError::NotUtf8 { at: 0 }));
 }
 
 #[test]
-fn a_file_that_is_missing_or_too_long_is_refused() {
+fn a_missing_or_too_long_file_is_an_error() {
     let folder = Folder::new();
     let path = folder.path();
-    assert!(matches!(refused(&path), JsonError::File(FileError::Missing)));
+    assert!(matches!(read_error(&path), JsonError::File(FileError::Missing)));
     File::create(&path).unwrap().set_len(100_000_001).unwrap();
-    assert!(matches!(refused(&path), JsonError::TooLong { most: 100_000_000 }));
+    assert!(matches!(read_error(&path), JsonError::TooLong { most: 100_000_000 }));
 }
 
-/// Opening a FIFO would wait for whoever writes to it; a device may give bytes without end.
+/// Opening a FIFO would block, and a device may be endless.
 #[cfg(target_os = "linux")]
 #[test]
-fn what_is_no_regular_file_is_refused_at_once() {
+fn special_files_are_immediate_errors() {
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
 
     use rustix::fs::{mknodat, FileType, Mode, CWD};
 
     let folder = Folder::new();
-    let kind = |path: &Path| match refused(path) {
+    let kind = |path: &Path| match read_error(path) {
         JsonError::File(FileError::NotRegular(kind)) => kind,
         other => panic!("{other}"),
     };
@@ -142,7 +142,7 @@ fn what_is_no_regular_file_is_refused_at_once() {
     let _listener = UnixListener::bind(&socket).unwrap();
     assert_eq!(kind(&socket), "a socket");
     assert_eq!(kind(Path::new("/dev/zero")), "a device");
-    // And behind a link.
+    // The same behind a link.
     let link = folder.0.path().join("link");
     symlink(&fifo, &link).unwrap();
     assert_eq!(kind(&link), "a FIFO");

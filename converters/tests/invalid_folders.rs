@@ -1,4 +1,4 @@
-//! Checkpoint folders that must not load, and what is said of them.
+//! Invalid checkpoint folders, and their errors.
 
 mod common;
 
@@ -39,15 +39,15 @@ impl Folder {
         Self::new(|dir, config| write_dense(dir, config, Dtype::F32))
     }
 
-    /// The refusal of all three chains, which must name everything in `named`.
-    fn refused(&self, named: &[&str]) -> CheckpointError {
-        let refused =
+    /// The error of opening all three chains. It must name everything in `named`.
+    fn open_error(&self, named: &[&str]) -> CheckpointError {
+        let error =
             Checkpoint::open(&self.dir, &self.config, self.config.all_chains()).unwrap_err();
-        let message = refused.to_string();
+        let message = error.to_string();
         for word in named {
             assert!(message.contains(word), "no {word:?} in: {message}");
         }
-        refused
+        error
     }
 
     fn change_index(&self, change: impl FnOnce(&mut Value)) {
@@ -73,18 +73,18 @@ impl Folder {
 fn more_chains_than_there_are_or_none() {
     let folder = Folder::chains();
     for k in [0, 4] {
-        let refused = folder.config.chain_count(k).unwrap_err().to_string();
-        assert_eq!(refused, format!("chains {k}: expected 1 to 3"));
+        let error = folder.config.chain_count(k).unwrap_err().to_string();
+        assert_eq!(error, format!("chains {k}: expected 1 to 3"));
     }
 }
 
 #[test]
 fn a_folder_that_is_absent_or_empty() {
     let absent = Folder::new(|_, _| {});
-    let refused = absent.refused(&["model", "does not exist"]);
-    assert!(matches!(refused, CheckpointError::NotAFolder { .. }), "{refused}");
+    let error = absent.open_error(&["model", "does not exist"]);
+    assert!(matches!(error, CheckpointError::NotAFolder { .. }), "{error}");
     let empty = Folder::new(|dir, _| fs::create_dir(dir).unwrap());
-    assert!(matches!(empty.refused(&[INDEX]), CheckpointError::NoWeights { .. }));
+    assert!(matches!(empty.open_error(&[INDEX]), CheckpointError::NoWeights { .. }));
 }
 
 #[test]
@@ -92,16 +92,16 @@ fn two_checkpoints_in_one_folder() {
     let folder = Folder::chains();
     fs::remove_file(folder.dir.join(INDEX)).unwrap();
     fs::copy(folder.dir.join(FIRST), folder.dir.join("model.safetensors")).unwrap();
-    let refused = folder.refused(&["model.safetensors", FIRST]);
-    assert!(matches!(refused, CheckpointError::AmbiguousWeights { .. }), "{refused}");
+    let error = folder.open_error(&["model.safetensors", FIRST]);
+    assert!(matches!(error, CheckpointError::AmbiguousWeights { .. }), "{error}");
 }
 
 #[test]
 fn a_file_the_index_names_is_missing() {
     let folder = Folder::chains();
     fs::remove_file(folder.dir.join(SECOND)).unwrap();
-    let refused = folder.refused(&[SECOND, INDEX]);
-    assert!(matches!(refused, CheckpointError::MissingFile { .. }), "{refused}");
+    let error = folder.open_error(&[SECOND, INDEX]);
+    assert!(matches!(error, CheckpointError::MissingFile { .. }), "{error}");
 }
 
 #[test]
@@ -111,17 +111,17 @@ fn an_index_that_leaves_the_folder() {
     {
         let folder = Folder::chains();
         folder.change_index(|index| index["weight_map"][NORM] = json!(file));
-        let refused = folder.refused(&[INDEX, NORM, "plain name"]);
-        assert!(matches!(refused, CheckpointError::IndexPath { .. }), "{refused}");
+        let error = folder.open_error(&[INDEX, NORM, "plain name"]);
+        assert!(matches!(error, CheckpointError::IndexPath { .. }), "{error}");
     }
 }
 
 #[test]
-fn an_index_that_is_no_index() {
+fn an_index_that_is_invalid() {
     for text in ["", "[]", "{}", r#"{"weight_map": {"a": 1}}"#] {
         let folder = Folder::chains();
         fs::write(folder.dir.join(INDEX), text).unwrap();
-        assert!(matches!(folder.refused(&[INDEX]), CheckpointError::JsonFile { .. }));
+        assert!(matches!(folder.open_error(&[INDEX]), CheckpointError::JsonFile { .. }));
     }
     // serde would read a list as the fields in order.
     let folder = Folder::chains();
@@ -130,47 +130,47 @@ fn an_index_that_is_no_index() {
     let in_order = json!([fields["metadata"], fields["weight_map"]]);
     for list in [json!([]), in_order] {
         fs::write(folder.dir.join(INDEX), list.to_string()).unwrap();
-        folder.refused(&[INDEX, "invalid type: list, expected a map"]);
+        folder.open_error(&[INDEX, "invalid type: list, expected a map"]);
     }
 }
 
 #[test]
-fn a_tensor_the_index_leaves_out() {
+fn a_tensor_that_is_missing_from_the_index() {
     let folder = Folder::chains();
     folder.change_index(|index| {
         index["weight_map"].as_object_mut().unwrap().remove(NORM);
     });
-    let refused = folder.refused(&[NORM, INDEX]);
-    assert!(matches!(refused, CheckpointError::MissingTensor { .. }), "{refused}");
+    let error = folder.open_error(&[NORM, INDEX]);
+    assert!(matches!(error, CheckpointError::MissingTensor { .. }), "{error}");
 }
 
 #[test]
 fn an_index_that_names_the_wrong_file() {
     let folder = Folder::chains();
     folder.change_index(|index| index["weight_map"][NORM] = json!(FIRST));
-    let refused = folder.refused(&[NORM, INDEX, FIRST, SECOND, "it is in"]);
-    assert!(matches!(refused, CheckpointError::WrongFile { .. }), "{refused}");
+    let error = folder.open_error(&[NORM, INDEX, FIRST, SECOND, "it is in"]);
+    assert!(matches!(error, CheckpointError::WrongFile { .. }), "{error}");
 }
 
 #[test]
-fn a_tensor_its_file_leaves_out() {
+fn a_tensor_that_is_missing_from_its_file() {
     for index in [true, false] {
         let folder = Folder::chains();
         folder.change_chain(1, |tensors| tensors.retain(|(name, _)| name != NORM));
         if !index {
             fs::remove_file(folder.dir.join(INDEX)).unwrap();
         }
-        let refused = folder.refused(&[NORM, SECOND]);
-        assert!(matches!(refused, CheckpointError::MissingTensor { .. }), "{refused}");
+        let error = folder.open_error(&[NORM, SECOND]);
+        assert!(matches!(error, CheckpointError::MissingTensor { .. }), "{error}");
     }
 }
 
 #[test]
-fn a_dense_tensor_left_out() {
+fn a_missing_dense_tensor() {
     let mut folder = Folder::dense();
     folder.config = parse(with(config_json(), |json| json["num_hidden_layers"] = json!(3)));
-    let refused = folder.refused(&["model.layers.2.", "model.safetensors"]);
-    assert!(matches!(refused, CheckpointError::MissingTensor { .. }), "{refused}");
+    let error = folder.open_error(&["model.layers.2.", "model.safetensors"]);
+    assert!(matches!(error, CheckpointError::MissingTensor { .. }), "{error}");
 }
 
 #[test]
@@ -180,15 +180,15 @@ fn a_tensor_of_another_shape() {
         let norm = tensors.iter_mut().find(|(name, _)| name == NORM).unwrap();
         norm.1 = fill(Dtype::F32, &[5], |_, _| 1.);
     });
-    let refused = folder.refused(&[NORM, SECOND, "[5]", "expected [4]"]);
-    assert!(matches!(refused, CheckpointError::Shape { .. }), "{refused}");
+    let error = folder.open_error(&[NORM, SECOND, "[5]", "expected [4]"]);
+    assert!(matches!(error, CheckpointError::Shape { .. }), "{error}");
 }
 
 #[test]
 fn a_dense_tensor_of_another_shape() {
     let mut folder = Folder::dense();
     folder.config = parse(with(config_json(), |json| json["vocab_size"] = json!(12)));
-    folder.refused(&["[11, 16]", "expected [12, 16]"]);
+    folder.open_error(&["[11, 16]", "expected [12, 16]"]);
 }
 
 #[test]
@@ -198,18 +198,18 @@ fn a_tensor_of_64_bits() {
         let norm = tensors.iter_mut().find(|(name, _)| name == NORM).unwrap();
         norm.1 = fill(Dtype::F64, &[4], |_, _| 1.);
     });
-    let refused = folder.refused(&[NORM, SECOND, "F64", "BF16"]);
-    assert!(matches!(refused, CheckpointError::Dtype { found: Dtype::F64, .. }), "{refused}");
+    let error = folder.open_error(&[NORM, SECOND, "F64", "BF16"]);
+    assert!(matches!(error, CheckpointError::Dtype { found: Dtype::F64, .. }), "{error}");
 }
 
 #[test]
-fn a_file_that_is_cut_short_or_no_safetensors() {
+fn a_file_that_is_truncated_or_not_safetensors() {
     let whole = fs::read(Folder::chains().dir.join(SECOND)).unwrap();
     for bytes in [&whole[..whole.len() - 1], &whole[..100], &whole[..4], &[], &[0xff; 64]] {
         let folder = Folder::chains();
         fs::write(folder.dir.join(SECOND), bytes).unwrap();
-        let refused = folder.refused(&[SECOND]);
-        assert!(matches!(refused, CheckpointError::Corrupt { .. }), "{refused}");
+        let error = folder.open_error(&[SECOND]);
+        assert!(matches!(error, CheckpointError::Corrupt { .. }), "{error}");
     }
 }
 
@@ -219,8 +219,8 @@ fn a_tensor_in_two_files() {
     folder.change_chain(0, |tensors| {
         tensors.push((NORM.into(), fill(Dtype::F32, &[4], |_, _| 1.)));
     });
-    let refused = folder.refused(&[NORM, FIRST, SECOND]);
-    assert!(matches!(refused, CheckpointError::DuplicateTensor { .. }), "{refused}");
+    let error = folder.open_error(&[NORM, FIRST, SECOND]);
+    assert!(matches!(error, CheckpointError::DuplicateTensor { .. }), "{error}");
 }
 
 #[test]
@@ -230,8 +230,8 @@ fn files_of_another_number_of_chains() {
         ["model-chain-00005-of-00005.safetensors", "model-chain-00004-of-00003.safetensors"]
     {
         fs::copy(folder.dir.join(FIRST), folder.dir.join(stray)).unwrap();
-        let refused = folder.refused(&[stray, "3 entries", FIRST]);
-        assert!(matches!(refused, CheckpointError::WrongChainFile { .. }), "{refused}");
+        let error = folder.open_error(&[stray, "3 entries", FIRST]);
+        assert!(matches!(error, CheckpointError::WrongChainFile { .. }), "{error}");
         fs::remove_file(folder.dir.join(stray)).unwrap();
     }
 }
@@ -241,17 +241,17 @@ fn a_chain_beyond_the_config_in_index_or_file() {
     let beyond = "model.norm.chains.3.weight";
     let folder = Folder::chains();
     folder.change_index(|index| index["weight_map"][beyond] = json!(SECOND));
-    folder.refused(&[beyond, INDEX, "0 to 2"]);
+    folder.open_error(&[beyond, INDEX, "0 to 2"]);
 
     let folder = Folder::chains();
     folder.change_chain(2, |tensors| {
         tensors.push((beyond.into(), fill(Dtype::F32, &[4], |_, _| 1.)));
     });
-    folder.refused(&[beyond, "model-chain-00003-of-00003", "0 to 2"]);
+    folder.open_error(&[beyond, "model-chain-00003-of-00003", "0 to 2"]);
 }
 
 #[test]
-fn a_tensor_the_model_would_not_use() {
+fn a_tensor_that_the_model_does_not_have() {
     let unused = [
         ("model.layers.0.self_attn.q_proj.chains.0.bias", "attention_bias"),
         ("model.layers.7.input_layernorm.chains.0.weight", "layers and chains"),
@@ -261,16 +261,16 @@ fn a_tensor_the_model_would_not_use() {
         folder.change_chain(0, |tensors| {
             tensors.push((name.into(), fill(Dtype::F32, &[4], |_, _| 1.)));
         });
-        let refused = folder.refused(&[name, FIRST, why]);
-        assert!(matches!(refused, CheckpointError::UnexpectedTensor { .. }), "{refused}");
+        let error = folder.open_error(&[name, FIRST, why]);
+        assert!(matches!(error, CheckpointError::UnexpectedTensor { .. }), "{error}");
     }
     let mut tied = Folder::dense();
     tied.config = parse(with(config_json(), |json| json["tie_word_embeddings"] = json!(true)));
-    tied.refused(&["lm_head.weight", "`tie_word_embeddings` is true"]);
+    tied.open_error(&["lm_head.weight", "`tie_word_embeddings` is true"]);
 }
 
 #[test]
-fn rope_frequencies_of_old_llamas_are_no_error() {
+fn rope_frequencies_of_old_llamas_are_ignored() {
     let folder = Folder::dense();
     let tensors = folder
         .config
@@ -288,11 +288,11 @@ fn rope_frequencies_of_old_llamas_are_no_error() {
 }
 
 #[test]
-fn layouts_that_are_mixed() {
+fn mixed_layouts() {
     let folder = Folder::chains();
     folder.change_chain(1, |tensors| {
         tensors.push(("model.norm.weight".into(), fill(Dtype::F32, &[16], |_, _| 1.)));
     });
-    let refused = folder.refused(&["`model.norm.weight`", ".chains.", SECOND]);
-    assert!(matches!(refused, CheckpointError::MixedLayouts { .. }), "{refused}");
+    let error = folder.open_error(&["`model.norm.weight`", ".chains.", SECOND]);
+    assert!(matches!(error, CheckpointError::MixedLayouts { .. }), "{error}");
 }
