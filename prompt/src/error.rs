@@ -1,4 +1,4 @@
-//! Why a model folder is refused.
+//! The error of reading a model folder.
 
 use std::path::{Path, PathBuf};
 
@@ -6,8 +6,8 @@ use colm_checkpoint::abbreviate;
 use colm_checkpoint::json::JsonFileError;
 use thiserror::Error;
 
-/// Why the tokenizer, the chat template or the generation config of a folder cannot be used. Each message names the
-/// file, and the field where there is one.
+/// Why the tokenizer, the chat template or the generation config of a folder cannot be used. Each
+/// message names the file, and the field where there is one.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum FolderError {
@@ -21,7 +21,7 @@ pub enum FolderError {
         path: PathBuf,
         /// The field.
         field: String,
-        /// What is wrong with it, and what would be right.
+        /// What is wrong with it, and what is expected.
         what: String,
     },
     /// A file that cannot be used as a whole.
@@ -29,13 +29,13 @@ pub enum FolderError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it, and what would be right.
+        /// What is wrong with it, and what is expected.
         what: String,
     },
 }
 
-/// Whether there is something called `path`: a link that leads nowhere is an error when it is read, not a missing file.
-pub(crate) fn is_there(path: &Path) -> bool {
+/// Whether `path` exists. A dangling link counts as existing, so that reading it gives an error.
+pub(crate) fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 

@@ -6,25 +6,35 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
 thread_local! {
-    /// True while [`catch`] catches panics of this thread and reports them.
-    static CAUGHT: Cell<bool> = const { Cell::new(false) };
+    /// Whether [`catch`] is running on this thread.
+    static CATCHING: Cell<bool> = const { Cell::new(false) };
 }
 
 static HOOK: Once = Once::new();
 
-/// The result of `work`, or the message of its panic. A panic on this thread is not printed.
+/// Runs `work` and returns its result.
+///
+/// # Errors
+/// If `work` panics. The error is the first line of the panic's message, which is then not printed.
+///
+/// ```
+/// use colm_prompt::panics::catch;
+///
+/// assert_eq!(catch(|| 5), Ok(5));
+/// assert_eq!(catch(|| -> u32 { panic!("no tokens") }), Err("no tokens".into()));
+/// ```
 pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     HOOK.call_once(|| {
         let print = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
-            if !CAUGHT.get() {
+            if !CATCHING.get() {
                 print(panic);
             }
         }));
     });
-    let before = CAUGHT.replace(true);
+    let before = CATCHING.replace(true);
     let done = panic::catch_unwind(AssertUnwindSafe(work));
-    CAUGHT.set(before);
+    CATCHING.set(before);
     done.map_err(message)
 }
 
@@ -40,13 +50,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_is_its_message() {
+    fn a_panic_becomes_its_message() {
         assert_eq!(catch(|| 5), Ok(5));
         assert_eq!(
             catch(|| -> u32 { panic!("no {}\nbacktrace", "tokens") }),
             Err("no tokens".into())
         );
         assert_eq!(catch(|| -> u32 { panic!("no tokens") }), Err("no tokens".into()));
-        assert!(!CAUGHT.get());
+        assert!(!CATCHING.get());
     }
 }

@@ -1,4 +1,4 @@
-//! Templates that take too much are refused, in good time.
+//! Templates that exceed a limit are errors, and quickly so.
 
 use std::time::{Duration, Instant};
 
@@ -15,13 +15,13 @@ fn render(source: &str) -> Result<String, RenderError> {
 }
 
 #[test]
-fn templates_that_take_too_much_are_refused() {
+fn templates_that_exceed_a_limit_are_errors() {
     let mut wrong = Vec::new();
     for source in [
         // Steps.
         "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
         "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
-        // Bytes of one text.
+        // Bytes of one string.
         "{% set ns = namespace(s='ab') %}{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
         "{% set ns = namespace(s='ab') %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
         "{% set ns = namespace(s='ab') %}{% for i in range(60) %}{% set ns.s = '%s%s' % (ns.s, ns.s) %}{% endfor %}",
@@ -43,7 +43,7 @@ fn templates_that_take_too_much_are_refused() {
         "{{ [1]|tojson(indent=1000000000) }}",
         "{{ range(90000)|list|tojson(indent=32) }}",
         "{% for i in range(99999) %}long enough to be too much in the end{% endfor %}",
-        // Items and levels.
+        // Items and nesting.
         "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = ns.l + ns.l %}{% endfor %}",
         "{{ ([1] * 1000000000)|list }}",
         "{{ [1]|batch(1000000000, 'x')|list }}",
@@ -55,7 +55,7 @@ fn templates_that_take_too_much_are_refused() {
         "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}",
         "{% set s = 'a' * 1000000 %}{% set t = 'a' * 1000000 %}{{ [s] * 1000000 == [t] * 1000000 }}",
         "{% set s = ['a' * 1000000] %}{% set ns = namespace(l=s) %}{% for i in range(20) %}{% set ns.l = ns.l + ns.l %}{% endfor %}{{ ns.l == ns.l + s }}",
-        // All in all.
+        // Totals.
         "{% set b = 'a' * 1000000 %}{% set s %}{% for i in range(99999) %}{{ b }}{% endfor %}{% endset %}",
         "{% set s = 'a' * 1000000 %}{% for i in range(99999) %}{% set t = s ~ i %}{% endfor %}",
         "{% set s = 'a' * 1000000 %}{% for i in range(99999) %}{% if 'b' in s %}{% endif %}{% endfor %}",
@@ -75,7 +75,7 @@ fn templates_that_take_too_much_are_refused() {
         "{{ range(99999)|map('tojson')|join('-' * 100000) }}",
     ] {
         match render(source) {
-            Err(RenderError::TooMuch(_)) => {}
+            Err(RenderError::LimitExceeded(_)) => {}
             Err(error) => wrong.push(format!("{source}: {error:?}")),
             Ok(text) => wrong.push(format!("{source}: {} bytes", text.len())),
         }
@@ -109,9 +109,9 @@ fn errors_name_the_line() {
     assert!(error.to_string().ends_with("(line 3)"), "{error}");
 }
 
-/// Levels of a template cost stack where it is parsed, compiled and dropped.
+/// Parsing, compiling and dropping a template takes stack for each level of nesting.
 #[test]
-fn deep_templates_are_compiled_or_refused() {
+fn deep_templates_are_compiled_or_are_errors() {
     let size = 250_000;
     let repeated = |text: &str| text.repeat(size / text.len());
     for source in [
@@ -153,9 +153,9 @@ fn deep_templates_are_compiled_or_refused() {
     }
 }
 
-/// What minijinja panics on, or leaves half done, is an error or right.
+/// Templates on which minijinja panics or stops halfway give an error or the correct result.
 #[test]
-fn odd_templates_are_rendered_or_refused() {
+fn odd_templates_are_rendered_or_are_errors() {
     for (source, expected) in [
         ("{% for a in [1] %}{{ loop.cycle() }}{% endfor %}", None),
         ("{{ [][::-1] }}", Some("[]")),
@@ -181,7 +181,7 @@ fn odd_templates_are_rendered_or_refused() {
     }
 }
 
-/// What Python refuses is refused, and what is not supported is named.
+/// Errors in Python are errors here, and unsupported features are named.
 #[test]
 fn errors_of_python_are_errors() {
     for source in [

@@ -1,4 +1,4 @@
-//! Templates rendered as transformers renders them.
+//! Chat templates are rendered as in transformers.
 
 mod common;
 
@@ -37,7 +37,7 @@ fn conversations_are_rendered_as_by_transformers() {
                     wrong.push(format!("{at}: {}", first_difference(&found, &text(expected))));
                 }
                 (Err(RenderError::Raised(found)), _, Some(error)) if found == text(error) => {}
-                // Errors of Jinja have other words than those of minijinja.
+                // The messages of Jinja and minijinja differ.
                 (Err(RenderError::Failed(_)), _, Some(_)) => {}
                 (found, _, _) => {
                     wrong.push(format!("{at}:\n  found {found:?}\n  expected {expected}"))
@@ -49,7 +49,7 @@ fn conversations_are_rendered_as_by_transformers() {
     assert!(compared > 1100, "{compared} renderings are compared");
 }
 
-/// Where two texts differ first.
+/// The first difference of two strings.
 fn first_difference(found: &str, expected: &str) -> String {
     let same = found.chars().zip(expected.chars()).take_while(|(a, b)| a == b).count();
     let near = |text: &str| text.chars().skip(same.saturating_sub(20)).take(60).collect::<String>();

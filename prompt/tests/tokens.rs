@@ -1,4 +1,4 @@
-//! Model folders read, and conversations and texts tokenized, as transformers does it.
+//! Model folders are read, and conversations and texts tokenized, as in transformers.
 
 mod common;
 
@@ -6,16 +6,16 @@ use colm_prompt::{ModelFacts, PromptFolder, TokenText};
 use common::{conversations, fixture, fixture_path, text, time};
 use serde_json::{Map, Value};
 
-/// transformers 5 builds the tokenizers of some classes anew, from the vocabulary alone, whatever tokenizer.json says
-/// of them. Here tokenizer.json is what counts, as in transformers 4 and in the tokenizers library.
-const BUILT_ANEW: &str = "llama_class";
+/// transformers 5 rebuilds the tokenizers of some classes from the vocabulary and ignores the rest of tokenizer.json.
+/// This crate uses tokenizer.json, as transformers 4 and the tokenizers library do.
+const REBUILT: &str = "llama_class";
 
-/// A class with special tokens of its own, which no file names.
+/// A class with special tokens that no file names.
 const OWN_TOKENS: &str = "qwen2_class";
 
 fn tokenizers(tokens: &Value) -> impl Iterator<Item = (&String, &Value)> {
     let tokenizers = tokens["tokenizers"].as_object().unwrap();
-    tokenizers.iter().filter(|(name, _)| *name != BUILT_ANEW)
+    tokenizers.iter().filter(|(name, _)| *name != REBUILT)
 }
 
 fn ids(value: &Value) -> Vec<u32> {
@@ -90,9 +90,10 @@ fn special_tokens_are_those_of_transformers() {
         for token in expected["added_tokens"].as_array().unwrap() {
             let id = token["id"].as_u64().unwrap() as usize;
             let content = text(&token["content"]);
-            let expected = match token["special"] == true {
-                true => TokenText::Special(content),
-                false => TokenText::Bytes(content.into_bytes()),
+            let expected = if token["special"] == true {
+                TokenText::Special(content)
+            } else {
+                TokenText::Bytes(content.into_bytes())
             };
             assert_eq!(folder.token_texts[id], expected, "{name}: token {id}");
         }
@@ -102,7 +103,7 @@ fn special_tokens_are_those_of_transformers() {
     }
 }
 
-/// The text of `ids` as answers show it: the bytes of the tokens.
+/// The text of `ids` in an answer: the bytes of the tokens.
 fn shown(folder: &PromptFolder, ids: &[u32]) -> String {
     let bytes = ids.iter().flat_map(|&id| match &folder.token_texts[id as usize] {
         TokenText::Bytes(bytes) => bytes.as_slice(),
@@ -123,9 +124,8 @@ fn tokens_have_the_text_of_transformers() {
                 // The library decodes the text of an added token as if it were byte-level.
                 continue;
             }
-            // A decoder of whole texts leaves out the space before the first word, which answers that go on
-            // from a prompt keep.
-            // And it shows the mark of a word's second part where that comes first.
+            // A decoder of whole texts drops the space before the first word, which an answer after a prompt
+            // keeps. And it keeps the mark `##` of a continued word at the beginning.
             let expected = expected.trim_start_matches("##").trim_start_matches(' ');
             assert_eq!(found.trim_start_matches(' '), expected, "{name}: {ids:?}");
         }

@@ -8,63 +8,64 @@ use std::time::{Duration, Instant};
 use minijinja::value::{Object, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 
-/// Steps of one rendering, as minijinja counts them. Long conversations take some hundred thousand.
+/// The most steps of one rendering, as minijinja counts them. Long conversations take some hundred
+/// thousand.
 pub const FUEL: u64 = 5_000_000;
 
 /// The longest source of a template, in bytes; known templates have up to 60 kB.
 pub const MAX_SOURCE: usize = 256 << 10;
 
-/// The least that the longest text may be set to, in bytes.
-const LEAST_TEXT: usize = 64 * 1024;
+/// The smallest limit of the length of a string, in bytes.
+const MIN_TEXT: usize = 64 * 1024;
 
-/// How long a rendering may take.
+/// The longest time of one rendering.
 const TIME: Duration = Duration::from_secs(5);
 
-/// Bytes of all the values that one rendering makes, kept or not.
+/// The most bytes of all values that one rendering creates, including temporary ones.
 const TOTAL_BYTES: u64 = 512 << 20;
 
-/// Bytes of the texts inside one value, however often they are shared.
+/// The most bytes of all strings in one value. Shared strings count each time.
 const MAX_INSIDE: usize = 256 << 20;
 
-/// Items of a list that a template makes.
+/// The most items of a list that a template creates.
 const MAX_ITEMS: usize = 1 << 20;
 
-/// Levels of lists and maps inside one another.
+/// The deepest nesting of lists and maps.
 const MAX_DEPTH: usize = 64;
 
-/// The longest text that a template may make, in bytes.
+/// The longest string that a template may create, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct TextLimit(usize);
 
 impl TextLimit {
     /// A limit of `bytes`, at least 64 KiB.
     pub fn new(bytes: usize) -> Self {
-        Self(bytes.max(LEAST_TEXT))
+        Self(bytes.max(MIN_TEXT))
     }
 
-    /// Refuses a text of `bytes` bytes.
+    /// Checks a string of `bytes` bytes.
     pub fn fits(self, bytes: usize) -> Result<(), Error> {
         if bytes > self.0 {
             let most = self.0;
             let message =
                 format!("the template makes a text of {bytes} bytes; a prompt has at most {most}");
-            return Err(refused(message));
+            return Err(limit_error(message));
         }
         Ok(())
     }
 
-    /// As [`Self::fits`], and counts it as made.
+    /// As [`Self::fits`], and counts the string as created.
     pub fn check(self, bytes: usize, state: &State) -> Result<(), Error> {
         self.fits(bytes)?;
         Spent::of(state).count(bytes as u64)
     }
 
-    /// As [`Self::check`], for a text of `count` times `bytes` bytes.
+    /// As [`Self::check`], for a string of `count` times `bytes` bytes.
     pub fn check_repeated(self, count: usize, bytes: usize, state: &State) -> Result<(), Error> {
         self.check(count.saturating_mul(bytes), state)
     }
 
-    /// `value`, unless it is too large.
+    /// `value`; an error if it is too large.
     pub fn sized(self, state: &State, value: Value) -> Result<Value, Error> {
         match value.kind() {
             ValueKind::String => self.check(value.as_str().map_or(0, str::len), state)?,
@@ -78,7 +79,7 @@ impl TextLimit {
         Ok(value)
     }
 
-    /// `value`, unless it is too large or too deep.
+    /// `value`; an error if it is too large or too deep.
     pub fn checked(self, state: &State, value: Value) -> Result<Value, Error> {
         let value = self.sized(state, value)?;
         Inside::default().add(&value, MAX_DEPTH)?;
@@ -86,17 +87,17 @@ impl TextLimit {
     }
 }
 
-/// Refuses lists that are too long.
+/// Checks the length of a list.
 pub fn check_items(items: usize) -> Result<(), Error> {
     if items > MAX_ITEMS {
         let message =
             format!("the template makes a list of {items} items; expected at most {MAX_ITEMS}");
-        return Err(refused(message));
+        return Err(limit_error(message));
     }
     Ok(())
 }
 
-/// What is inside a value. What is shared counts every time, as it costs time every time that it is read.
+/// The contents of a value. Shared contents count each time, because reading them takes time each time.
 #[derive(Default)]
 struct Inside {
     values: usize,
@@ -104,24 +105,24 @@ struct Inside {
 }
 
 impl Inside {
-    /// Adds `value`, which may have `left` more levels. Values that nest without end overflow the stack when they
-    /// are written or dropped.
+    /// Adds `value`, which may be nested `left` levels deep. Deeper values would overflow the stack when
+    /// they are written or dropped.
     fn add(&mut self, value: &Value, left: usize) -> Result<(), Error> {
         self.values += 1;
         self.bytes = self.bytes.saturating_add(value.as_str().map_or(0, str::len));
         if self.values > MAX_ITEMS || self.bytes > MAX_INSIDE {
-            return Err(refused("the template makes a list or map that is too large".into()));
+            return Err(limit_error("the template makes a list or map that is too large".into()));
         }
         let children = match value.kind() {
             ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => value.try_iter().ok(),
             _ => None,
         };
-        // Objects such as cyclers have no items.
+        // Objects such as cyclers are not iterable.
         let Some(children) = children else { return Ok(()) };
         if left == 0 {
             let message =
                 format!("the template nests lists or maps more than {MAX_DEPTH} levels deep");
-            return Err(refused(message));
+            return Err(limit_error(message));
         }
         for child in children {
             match value.kind() {
@@ -133,17 +134,17 @@ impl Inside {
     }
 }
 
-/// An error of a template that takes too much.
-pub fn refused(message: String) -> Error {
+/// The error of a template that exceeds a limit.
+pub fn limit_error(message: String) -> Error {
     Error::new(ErrorKind::InvalidOperation, message).with_source(TooMuch)
 }
 
-/// The source of errors of templates that take too much.
+/// The source of errors of templates that exceed a limit.
 #[derive(Debug, thiserror::Error)]
 #[error("the template takes too much")]
 pub struct TooMuch;
 
-/// What a rendering has taken so far.
+/// What a rendering has used so far.
 #[derive(Debug)]
 struct Spent {
     bytes: AtomicU64,
@@ -163,16 +164,16 @@ impl Spent {
         if total > TOTAL_BYTES {
             let message =
                 format!("the template makes more than {TOTAL_BYTES} bytes of text in all");
-            return Err(refused(message));
+            return Err(limit_error(message));
         }
         if self.since.elapsed() > TIME {
-            return Err(refused(format!("the template takes more than {} s", TIME.as_secs())));
+            return Err(limit_error(format!("the template takes more than {} s", TIME.as_secs())));
         }
         Ok(())
     }
 }
 
-/// The rendered text, which is at most as long as a prompt.
+/// The rendered text, limited to the length of a prompt.
 pub struct Output {
     text: Vec<u8>,
     limit: TextLimit,
@@ -185,7 +186,7 @@ impl Output {
         Self { text: Vec::new(), limit, full: None }
     }
 
-    /// The text, or why it or `rendered` failed.
+    /// The text, or the error of writing it or of `rendered`.
     pub fn finish(self, rendered: Result<(), Error>) -> Result<String, Error> {
         match self.full {
             Some(full) => Err(full),

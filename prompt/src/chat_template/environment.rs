@@ -1,4 +1,4 @@
-//! The environment in which templates are rendered: its functions, filters and tests.
+//! The environment of templates: functions, filters and tests.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use minijinja::{Environment, Error, ErrorKind, State, Value};
 use super::budget::{TextLimit, FUEL};
 use super::{filters, is_tests, macros, methods, operators, python, rewrite, tuple, views};
 
-/// An environment as transformers sets up Jinja.
+/// An environment with the settings that transformers uses for Jinja.
 pub fn environment(limit: TextLimit) -> Environment<'static> {
     let mut env = Environment::new();
     env.set_fuel(Some(FUEL));
@@ -47,21 +47,19 @@ pub fn environment(limit: TextLimit) -> Environment<'static> {
 #[error("{0}")]
 pub struct Raised(pub String);
 
-/// `dict(pairs, **more)`: a map, or pairs of keys and values.
+/// `dict(pairs, **more)`, where `pairs` is a map or a list of key-value pairs.
 fn dict(pairs: Option<Value>, more: Kwargs) -> Result<Value, Error> {
     let mut entries = Vec::new();
     if let Some(pairs) = pairs {
         let is_map = pairs.kind() == ValueKind::Map;
         for entry in pairs.try_iter()? {
-            entries.push(match is_map {
-                true => (entry.clone(), pairs.get_item(&entry)?),
-                false if entry.len() == Some(2) => {
-                    (entry.get_item_by_index(0)?, entry.get_item_by_index(1)?)
-                }
-                false => {
-                    let message = "dict: expected a map or a list of pairs";
-                    return Err(Error::new(ErrorKind::InvalidOperation, message));
-                }
+            entries.push(if is_map {
+                (entry.clone(), pairs.get_item(&entry)?)
+            } else if entry.len() == Some(2) {
+                (entry.get_item_by_index(0)?, entry.get_item_by_index(1)?)
+            } else {
+                let message = "dict: expected a map or a list of pairs";
+                return Err(Error::new(ErrorKind::InvalidOperation, message));
             });
         }
     }

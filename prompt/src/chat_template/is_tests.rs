@@ -1,4 +1,4 @@
-//! Tests (`is`) that differ from minijinja's: as Jinja has them.
+//! Tests (`is`) for which Jinja differs from minijinja.
 
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Value};
@@ -37,12 +37,12 @@ pub fn add_to(env: &mut Environment<'static>) {
     });
 }
 
-/// An undefined value can be walked through, and has nothing in it.
+/// Whether a value is not iterable. An undefined value is iterable and empty.
 fn is_scalar(value: &Value) -> bool {
     matches!(value.kind(), ValueKind::None | ValueKind::Bool | ValueKind::Number)
 }
 
-/// Whether a text has letters of one case and none of the other.
+/// Whether a string has cased letters, all of the same case.
 pub fn is_cased(text: &str, one: fn(char) -> bool, other: fn(char) -> bool) -> bool {
     text.chars().any(one) && !text.chars().any(other)
 }

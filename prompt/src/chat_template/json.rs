@@ -5,11 +5,11 @@ use std::fmt::Write;
 use minijinja::value::{from_args, Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
 
-use super::budget::{refused, TextLimit};
+use super::budget::{limit_error, TextLimit};
 use super::python::{float, float_repr, kind_name};
 use super::views::is_view;
 
-/// The most spaces of an indent.
+/// The largest indent, in spaces.
 const MAX_INDENT: usize = 32;
 
 /// `json.dumps(value, ensure_ascii, indent, separators, sort_keys)`. Nothing is escaped for HTML.
@@ -43,14 +43,14 @@ pub fn tojson(limit: TextLimit, value: &Value, arguments: &[Value]) -> Result<St
     Ok(writer.out)
 }
 
-/// The indent of a level: a number of spaces, or a text.
+/// The indent of a level: a number of spaces, or a string.
 fn indent(value: &Value) -> Result<String, Error> {
     if let Some(text) = value.as_str().filter(|text| text.len() <= MAX_INDENT) {
         return Ok(text.to_string());
     }
     match value.as_usize() {
         Some(spaces) if spaces <= MAX_INDENT => Ok(" ".repeat(spaces)),
-        _ => Err(refused(format!("tojson: `indent` is at most {MAX_INDENT}"))),
+        _ => Err(limit_error(format!("tojson: `indent` is at most {MAX_INDENT}"))),
     }
 }
 
@@ -82,7 +82,7 @@ impl Dumps {
                 return Err(Error::new(ErrorKind::BadSerialization, message));
             }
         }
-        // Counted as a whole by the check of the filter's result.
+        // The check of the filter's result counts the whole string.
         self.limit.fits(self.out.len())
     }
 
@@ -179,7 +179,7 @@ impl Dumps {
     }
 }
 
-/// Whether `value` is what `namespace()` makes, a type of minijinja that has no name outside of it.
+/// Whether `value` was created by `namespace()`, whose type minijinja does not export.
 fn is_namespace(value: &Value) -> bool {
     value.as_object().is_some_and(|object| object.type_name().ends_with("::Namespace"))
 }

@@ -1,4 +1,4 @@
-//! Macros that take their arguments as Jinja's do.
+//! Macros with Jinja's rules for arguments.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use minijinja::{Environment, Error, ErrorKind, State, Value};
 use super::rewrite::MACRO;
 use super::tuple::tuple;
 
-/// Adds the function that makes macros to `env`.
+/// Adds the function that creates macros to `env`.
 pub fn add_to(env: &mut Environment<'static>) {
     env.add_function(
         MACRO,
@@ -21,10 +21,10 @@ pub fn add_to(env: &mut Environment<'static>) {
     );
 }
 
-/// A macro, and which further arguments it takes.
+/// A macro and its parameters.
 #[derive(Debug)]
 struct Macro {
-    /// A macro of minijinja with one argument, the map that [`Macro::given`] makes.
+    /// A macro of minijinja with one argument: the map of [`Macro::given`].
     body: Value,
     name: String,
     parameters: Vec<String>,
@@ -57,7 +57,7 @@ impl Object for Macro {
 }
 
 impl Macro {
-    /// The arguments by the names of their parameters. Parameters that get none are missing.
+    /// The arguments by parameter name. Parameters without an argument are absent.
     fn given(&self, arguments: &[Value]) -> Result<BTreeMap<String, Value>, Error> {
         let (positional, mut named) = by_place_and_name(arguments)?;
         let mut given = BTreeMap::new();
@@ -74,17 +74,17 @@ impl Macro {
             given.insert("varargs".into(), tuple(further));
         } else if !further.is_empty() {
             let most = self.parameters.len();
-            return Err(self.refused(format!("takes not more than {most} arguments")));
+            return Err(self.error(format!("takes at most {most} arguments")));
         }
         if self.kwargs {
             given.insert("kwargs".into(), Value::from_iter(named));
         } else if let Some(name) = named.first().map(|(name, _)| name) {
-            return Err(self.refused(format!("takes no argument `{name}`")));
+            return Err(self.error(format!("takes no argument `{name}`")));
         }
         Ok(given)
     }
 
-    fn refused(&self, why: String) -> Error {
+    fn error(&self, why: String) -> Error {
         Error::new(ErrorKind::TooManyArguments, format!("macro `{}` {why}", self.name))
     }
 }

@@ -1,4 +1,4 @@
-//! Values as Python writes them.
+//! The string forms of values in Python.
 
 use std::fmt::Write;
 
@@ -32,13 +32,14 @@ pub fn repr_of(value: &Value) -> Result<String, Error> {
     Ok(text)
 }
 
-/// `ascii(value)`: its `repr` with escapes for all that is not ASCII.
+/// `ascii(value)`: its `repr` with non-ASCII characters escaped.
 pub fn ascii_repr(value: &Value) -> Result<String, Error> {
     let mut text = String::new();
     for c in repr_of(value)?.chars() {
-        match c.is_ascii() {
-            true => text.push(c),
-            false => text.push_str(&escaped(c)),
+        if c.is_ascii() {
+            text.push(c)
+        } else {
+            text.push_str(&escaped(c))
         }
     }
     Ok(text)
@@ -85,7 +86,7 @@ fn write_repr(out: &mut String, value: &Value) -> Result<(), Error> {
     Ok(())
 }
 
-/// What a value is, in words of an error message.
+/// The kind of a value, for error messages.
 pub fn kind_name(value: &Value) -> String {
     match value.kind() {
         ValueKind::String => "text".into(),
@@ -103,11 +104,12 @@ fn separate(out: &mut String, index: usize) {
     }
 }
 
-/// `value` where it is a float; integers are not.
+/// `value` if it is a float; None for integers.
 pub fn float(value: &Value) -> Option<f64> {
-    match value.kind() == ValueKind::Number && !value.is_integer() {
-        true => f64::try_from(value.clone()).ok(),
-        false => None,
+    if value.kind() == ValueKind::Number && !value.is_integer() {
+        f64::try_from(value.clone()).ok()
+    } else {
+        None
     }
 }
 
@@ -130,9 +132,10 @@ pub fn float_repr(number: f64) -> String {
         return format!("{digits}e{sign}{exponent:0>2}");
     }
     let text = number.to_string();
-    match text.contains('.') {
-        true => text,
-        false => text + ".0",
+    if text.contains('.') {
+        text
+    } else {
+        text + ".0"
     }
 }
 

@@ -5,10 +5,10 @@ use std::fmt::Write;
 use chrono::{DateTime, Local};
 use minijinja::{Error, ErrorKind, State, Value};
 
-/// The longest format.
+/// The longest format, in bytes.
 const MAX_FORMAT: usize = 4096;
 
-/// The function `strftime_now` at the time `now`, which has no time zone in transformers.
+/// The function `strftime_now` for the time `now`. As in transformers the time has no time zone.
 pub fn at(now: DateTime<Local>) -> Value {
     let now = now.naive_local();
     Value::from_function(move |_: &State, format: &str| -> Result<String, Error> {
@@ -24,11 +24,11 @@ pub fn at(now: DateTime<Local>) -> Value {
             rest = after;
             match directive {
                 "%z" | "%Z" => {}
-                // Microseconds; those of chrono are nanoseconds.
+                // Microseconds; in chrono `%f` means nanoseconds.
                 "%f" => text.push_str(&now.format("%6f").to_string()),
                 directive => {
                     let mut written = String::new();
-                    // A directive that there is not is written as it is.
+                    // An unknown directive is written unchanged.
                     match write!(written, "{}", now.format(directive)) {
                         Ok(()) => text.push_str(&written),
                         Err(_) => text.push_str(directive),
@@ -41,7 +41,7 @@ pub fn at(now: DateTime<Local>) -> Value {
     })
 }
 
-/// Where the directive at the beginning of `text` ends: a percent sign, perhaps a flag, and a letter.
+/// The end of the directive at the beginning of `text`: a percent sign, possibly flags, and a letter.
 fn directive_end(text: &str) -> usize {
     let flags = text[1..].len() - text[1..].trim_start_matches(['-', '_', '0', '^', '#']).len();
     let letter = text[1 + flags..].chars().next().map_or(0, char::len_utf8);

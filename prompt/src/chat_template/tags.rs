@@ -1,15 +1,15 @@
-//! Tags that minijinja does not know, or knows otherwise, in terms of those that it knows.
+//! Tags that minijinja does not have, or treats differently, expressed in tags that it has.
 //!
-//! `{% generation %}` and `{% endgeneration %}` mark what the model wrote, for training. In a prompt they only open a
-//! scope, as `with` does. Code inside of tags is that of [`known_code`]. The text between `{% raw %}` and `{% endraw %}` keeps its first newline, which minijinja
-//! trims with `trim_blocks`.
+//! `{% generation %}` and `{% endgeneration %}` mark what the model wrote, for training. In a prompt they
+//! only open a scope, as `with` does. The text between `{% raw %}` and `{% endraw %}` keeps its first
+//! newline, which minijinja trims with `trim_blocks`. [`known_code`] rewrites the code inside tags.
 
 use minijinja::{Error, ErrorKind};
 
+use super::literals::known_code;
 use super::rewrite::GENERATION;
-use super::strings::known_code;
 
-/// `source` with tags that minijinja knows.
+/// `source` with tags that minijinja can parse.
 pub fn known_tags(source: &str) -> Result<String, Error> {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
@@ -23,7 +23,7 @@ pub fn known_tags(source: &str) -> Result<String, Error> {
                 open_generations += 1;
                 out.push_str(&tag.replacen("generation", &format!("with {GENERATION}=true"), 1));
             }
-            // One too many stays, for an error that names it.
+            // An unmatched tag stays, so that the error names it.
             Some("endgeneration") if open_generations > 0 => {
                 open_generations -= 1;
                 out.push_str(&tag.replacen("endgeneration", "endwith", 1));
@@ -43,8 +43,8 @@ pub fn known_tags(source: &str) -> Result<String, Error> {
     Ok(out)
 }
 
-/// Writes a raw block, which begins with `tag`, as `{% if true %}{{ "text" }}{% endif %}`: its tags trim spaces as those
-/// of the raw block do. Returns the text after the block.
+/// Writes a raw block, which begins with `tag`, as `{% if true %}{{ "text" }}{% endif %}`. Its tags keep
+/// the whitespace control of the raw block. Returns the text after the block.
 fn write_raw<'a>(out: &mut String, tag: &str, after: &'a str) -> &'a str {
     let (text, end) = after.split_at(raw_end(after));
     let (end, rest) = end.split_at(tag_end(end));
@@ -58,13 +58,14 @@ fn write_raw<'a>(out: &mut String, tag: &str, after: &'a str) -> &'a str {
     rest
 }
 
-/// The word of a tag `{% word %}` that has nothing else in it.
+/// The word of a tag `{% word %}` that contains nothing else.
 fn word(tag: &str) -> Option<&str> {
     let inside = tag.strip_prefix("{%")?.strip_suffix("%}")?;
     Some(inside.trim_matches(['-', '+']).trim())
 }
 
-/// Where the tag, expression or comment at the beginning of `text` ends. Strings in it may hold what ends it.
+/// The end of the tag, expression or comment at the beginning of `text`. Delimiters in its strings do not
+/// count.
 fn tag_end(text: &str) -> usize {
     let end = match text.get(..2) {
         Some("{#") => return text.find("#}").map_or(text.len(), |end| end + 2),
@@ -88,7 +89,7 @@ fn tag_end(text: &str) -> usize {
     text.len()
 }
 
-/// Where the tag `endraw` begins.
+/// The position of the tag `endraw`.
 fn raw_end(text: &str) -> usize {
     let mut from = 0;
     while let Some(start) = text[from..].find("{%") {
@@ -107,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_of_generation_become_scopes() {
+    fn generation_tags_become_scopes() {
         for (source, expected) in [
             ("{% generation %}a{% endgeneration %}", "{% with generation__=true %}a{% endwith %}"),
             (
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn other_text_stays() {
+    fn other_text_is_unchanged() {
         for source in [
             "{{ \"{% generation %}\" }}",
             "{# {% generation %} {% raw %} #}",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use minijinja::value::{Enumerator, Object, ObjectRepr};
 use minijinja::Value;
 
-/// As a list, but written in parentheses and equal to no list.
+/// A tuple. It is written in parentheses and never equals a list.
 #[derive(Debug)]
 struct Tuple(Vec<Value>);
 

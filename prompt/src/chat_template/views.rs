@@ -1,4 +1,5 @@
-//! Ranges and views of maps: they have items, but are no lists. They cannot be added or written as JSON.
+//! Ranges and dict views. They are iterable, but not lists: they cannot be concatenated or written as
+//! JSON.
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ impl Object for Range {
 
     fn get_value(self: &Arc<Self>, index: &Value) -> Option<Value> {
         let index = index.as_usize().filter(|index| *index < self.len)?;
-        // The product may be too large, the sum is not.
+        // The product may overflow, but the sum is in range.
         Some(Value::from(self.start.wrapping_add(self.step.wrapping_mul(index as i64))))
     }
 
@@ -33,7 +34,7 @@ impl Object for Range {
     }
 }
 
-/// The most numbers of a range, as Jinja's sandbox has it.
+/// The longest range, as in Jinja's sandbox.
 const LONGEST_RANGE: i128 = 100_000;
 
 /// `range(stop)`, `range(start, stop)` or `range(start, stop, step)`.
@@ -42,7 +43,7 @@ pub fn range(first: i64, second: Option<i64>, step: Option<i64>) -> Result<Value
     let step = step.unwrap_or(1);
     let invalid = |message: &str| Error::new(ErrorKind::InvalidOperation, message.to_string());
     if step == 0 {
-        return Err(invalid("range: the step is not 0"));
+        return Err(invalid("range: the step must not be 0"));
     }
     let way = (i128::from(stop) - i128::from(start)) * i128::from(step.signum());
     let len = (way.max(0) + i128::from(step.unsigned_abs()) - 1) / i128::from(step.unsigned_abs());
@@ -52,7 +53,7 @@ pub fn range(first: i64, second: Option<i64>, step: Option<i64>) -> Result<Value
     Ok(Value::from_object(Range { start, stop, step, len: len as usize }))
 }
 
-/// What `keys`, `values` or `items` of a map returns.
+/// The result of `keys`, `values` or `items`.
 #[derive(Debug)]
 struct MapView {
     method: &'static str,
@@ -69,7 +70,7 @@ impl Object for MapView {
     }
 }
 
-/// The view of `map` that one of the methods `keys`, `values` and `items` returns.
+/// The view of `map` for `method`: `keys`, `values` or `items`.
 pub fn map_view(map: &Value, method: &str) -> Result<Value, Error> {
     let (method, items) = match method {
         "keys" => ("keys", map.try_iter()?.collect()),
@@ -88,7 +89,7 @@ pub fn is_view(value: &Value) -> bool {
         || value.downcast_object_ref::<MapView>().is_some()
 }
 
-/// What Python writes for a range or a view. None for other values.
+/// `repr` of a range or a view; None for other values.
 pub fn view_repr(value: &Value) -> Result<Option<String>, Error> {
     if let Some(MapView { method, items }) = value.downcast_object_ref() {
         return Ok(Some(format!("dict_{method}({})", repr_of(&Value::from(items.clone()))?)));

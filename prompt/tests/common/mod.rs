@@ -1,4 +1,4 @@
-//! The fixtures, which `fixtures/make_fixtures.py` makes with transformers.
+//! The fixtures, which `fixtures/make_fixtures.py` generates with transformers.
 #![allow(dead_code, reason = "each test uses some of it")]
 
 use std::fs;
@@ -26,13 +26,13 @@ pub fn text(value: &Value) -> String {
     value.as_str().unwrap().to_string()
 }
 
-/// The time that the templates saw.
+/// The current time that the templates saw.
 pub fn time(value: &Value) -> DateTime<Local> {
     let time: NaiveDateTime = value.as_str().unwrap().parse().unwrap();
     Local.from_local_datetime(&time).earliest().unwrap()
 }
 
-/// Conversations by their names.
+/// Named conversations.
 pub fn conversations() -> Vec<(String, Conversation)> {
     #[derive(serde::Deserialize)]
     struct Named {

@@ -1,4 +1,4 @@
-//! Filters of lists.
+//! Filters on lists.
 
 use minijinja::value::{from_args, Kwargs, Rest};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
@@ -22,10 +22,10 @@ pub fn add_to(env: &mut Environment<'static>, limit: TextLimit) {
         let options = by_names(&arguments, &["case_sensitive", "attribute"])?;
         minijinja::filters::unique(state, items, options)
     });
-    env.add_filter("items", |map: Value| match map.is_undefined() {
-        true => Ok(Vec::new()),
-        false => pairs(&map),
-    });
+    env.add_filter(
+        "items",
+        |map: Value| if map.is_undefined() { Ok(Vec::new()) } else { pairs(&map) },
+    );
     env.add_filter("sum", move |state: &State, items: Value, arguments: Rest<Value>| {
         sum(limit, state, items, &arguments)
     });
@@ -41,15 +41,16 @@ pub fn add_to(env: &mut Environment<'static>, limit: TextLimit) {
     });
 }
 
-/// `len(value)`; of an undefined value 0.
+/// `len(value)`; 0 for an undefined value.
 fn length(value: Value) -> Result<usize, Error> {
-    match value.is_undefined() {
-        true => Ok(0),
-        false => minijinja::filters::length(&value),
+    if value.is_undefined() {
+        Ok(0)
+    } else {
+        minijinja::filters::length(&value)
     }
 }
 
-/// Arguments that Jinja takes in the order of `names`, and minijinja by their names only.
+/// Arguments that Jinja also accepts by position, in the order of `names`, and minijinja by name only.
 pub fn by_names(arguments: &[Value], names: &[&'static str]) -> Result<Kwargs, Error> {
     let (positional, options) = match arguments.split_last() {
         Some((last, positional)) if last.is_kwargs() => {
@@ -63,7 +64,7 @@ pub fn by_names(arguments: &[Value], names: &[&'static str]) -> Result<Kwargs, E
     Ok(Kwargs::from_iter(named))
 }
 
-/// `items` by their attribute, if one is named.
+/// The attribute of each item, or the items if no attribute is given.
 pub fn attributes(state: &State, items: Value, attribute: Option<Value>) -> Result<Value, Error> {
     match attribute.filter(|attribute| !attribute.is_none()) {
         Some(attribute) => {
@@ -104,7 +105,7 @@ fn join(
     joined(limit, state, &separator, &items)
 }
 
-/// The items of `items` as texts with `separator` between.
+/// `items` as strings, joined with `separator`.
 pub fn joined(
     limit: TextLimit,
     state: &State,

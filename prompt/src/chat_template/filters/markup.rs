@@ -1,4 +1,4 @@
-//! Filters that make texts for HTML and addresses.
+//! Filters for HTML and URLs.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use minijinja::{Environment, Error, ErrorKind, State, Value};
 use super::super::budget::TextLimit;
 use super::super::methods::pairs;
 use super::super::python::str_of;
-use super::super::spaces::is_space;
+use super::super::whitespace::is_space;
 
 pub fn add_to(env: &mut Environment<'static>, limit: TextLimit) {
     for name in ["e", "escape", "forceescape"] {
@@ -35,7 +35,7 @@ fn escape(value: &Value) -> Result<String, Error> {
     Ok(text)
 }
 
-/// The attributes of an element; a space before them unless there are none.
+/// The attributes of an element, with a leading space if there are any.
 fn xmlattr(limit: TextLimit, state: &State, map: &Value, space: bool) -> Result<String, Error> {
     let mut text = String::new();
     for pair in pairs(map)? {
@@ -58,7 +58,7 @@ fn xmlattr(limit: TextLimit, state: &State, map: &Value, space: bool) -> Result<
     Ok(text)
 }
 
-/// A text for an address. A map or a list of pairs becomes a query.
+/// Quotes a string for a URL. A map or a list of pairs becomes a query.
 fn urlencode(limit: TextLimit, state: &State, value: &Value) -> Result<String, Error> {
     let pairs = match value.kind() {
         ValueKind::Map => pairs(value)?,
@@ -85,14 +85,15 @@ fn urlencode(limit: TextLimit, state: &State, value: &Value) -> Result<String, E
     Ok(text)
 }
 
-/// `text` with percent signs for all but letters, digits, `_.-~` and `safe`.
+/// `text` with percent encoding of everything but letters, digits, `_.-~` and `safe`.
 fn quoted(text: &str, safe: &str) -> String {
     let mut quoted = String::with_capacity(text.len());
     for byte in text.bytes() {
         let c = char::from(byte);
-        match c.is_ascii_alphanumeric() || "_.-~".contains(c) || safe.contains(c) {
-            true => quoted.push(c),
-            false => write!(quoted, "%{byte:02X}").unwrap_or_default(),
+        if c.is_ascii_alphanumeric() || "_.-~".contains(c) || safe.contains(c) {
+            quoted.push(c)
+        } else {
+            write!(quoted, "%{byte:02X}").unwrap_or_default()
         }
     }
     quoted

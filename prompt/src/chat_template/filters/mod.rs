@@ -1,4 +1,4 @@
-//! Filters that differ from minijinja's: as Jinja has them, and never larger than a prompt.
+//! Filters for which Jinja differs from minijinja. Their results are never larger than a prompt.
 
 mod lists;
 mod markup;
@@ -16,7 +16,7 @@ use super::rewrite::{CHECKED, SIZED};
 pub use lists::joined;
 pub use texts::{padded, replace, Side};
 
-/// Adds the filters to `env`. `limit` is that of every text.
+/// Adds the filters to `env`. `limit` is the limit of every string.
 pub fn add_to(env: &mut Environment<'static>, limit: TextLimit) {
     env.add_filter(SIZED, move |state: &State, value: Value| limit.sized(state, value));
     env.add_filter(CHECKED, move |state: &State, value: Value| limit.checked(state, value));
@@ -30,7 +30,7 @@ pub fn add_to(env: &mut Environment<'static>, limit: TextLimit) {
     numbers::add_to(env);
 }
 
-/// The argument at `position`, or called `name`.
+/// The argument at `position`, or the one named `name`.
 fn argument(
     positional: Option<Value>,
     options: &Kwargs,

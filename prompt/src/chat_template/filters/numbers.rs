@@ -1,9 +1,9 @@
-//! Filters of numbers.
+//! Filters on numbers.
 
 use minijinja::value::{from_args, Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, Value};
 
-use super::super::spaces::is_space;
+use super::super::whitespace::is_space;
 use super::argument;
 
 pub fn add_to(env: &mut Environment<'static>) {
@@ -15,7 +15,7 @@ pub fn add_to(env: &mut Environment<'static>) {
     });
 }
 
-/// A number, or the one that a text says.
+/// A number, or the number in a string.
 fn number(value: &Value) -> Option<f64> {
     match value.as_str() {
         Some(text) => without_underscores(text.trim_matches(is_space))?.parse().ok(),
@@ -23,7 +23,7 @@ fn number(value: &Value) -> Option<f64> {
     }
 }
 
-/// The digits of a number without the underscores that Python allows between two of them.
+/// A number without the underscores that Python allows between digits.
 fn without_underscores(text: &str) -> Option<String> {
     let is_digit = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
     let mut digits = String::new();
@@ -38,7 +38,7 @@ fn without_underscores(text: &str) -> Option<String> {
     Some(digits)
 }
 
-/// Halves go to the even neighbour. Whole numbers stay what they are.
+/// Rounds halves to even. Integers are unchanged.
 fn round(value: Value, arguments: &[Value]) -> Result<Value, Error> {
     let (precision, method, options): (Option<Value>, Option<Value>, Kwargs) =
         from_args(arguments)?;
@@ -63,7 +63,7 @@ fn round(value: Value, arguments: &[Value]) -> Result<Value, Error> {
     }
 }
 
-/// Decimal digits are exact when they are written.
+/// Rounds to `precision` decimal digits. Formatting is used because its digits are exact.
 fn rounded(number: f64, precision: i32) -> f64 {
     match usize::try_from(precision) {
         Ok(digits) if digits <= 17 => format!("{number:.digits$}").parse().unwrap_or(number),
@@ -75,7 +75,7 @@ fn rounded(number: f64, precision: i32) -> f64 {
     }
 }
 
-/// The whole number that a value or a text says, in a base; `default` if it says none.
+/// The integer of a value or a string in a base; `default` if there is none.
 fn int(value: &Value, arguments: &[Value]) -> Result<Value, Error> {
     let (default, base, options): (Option<Value>, Option<Value>, Kwargs) = from_args(arguments)?;
     let default = argument(default, &options, "default")?.unwrap_or_else(|| Value::from(0));
@@ -107,7 +107,7 @@ fn whole_number(text: &str, base: u32) -> Option<i128> {
         _ => ["", ""],
     };
     let digits = prefix.iter().find_map(|prefix| digits.strip_prefix(prefix)).unwrap_or(digits);
-    // Rust would read a second sign.
+    // Rust would accept a second sign.
     if !(2..=36).contains(&base) || digits.starts_with(['+', '-']) {
         return None;
     }

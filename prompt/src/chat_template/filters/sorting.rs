@@ -24,10 +24,10 @@ pub fn add_to(env: &mut Environment<'static>, limit: TextLimit) {
     }
 }
 
-/// An item and what it is compared by.
+/// An item and its sort key.
 type Keyed = (Value, Value);
 
-/// Compares keys, and counts the time that it takes.
+/// Compares keys and checks the time limit.
 struct Keys<'a, 'b, 'c> {
     limit: TextLimit,
     state: &'a State<'b, 'c>,
@@ -39,7 +39,7 @@ impl Keys<'_, '_, '_> {
         order(&a.0, "<", &b.0)
     }
 
-    /// The items in their order; those that are equal stay as they are. Rust's own sort does not stop at an error.
+    /// Sorts the items, stably. Rust's own sort cannot stop at an error.
     fn sorted(&self, mut items: Vec<Keyed>, reverse: bool) -> Result<Vec<Keyed>, Error> {
         if items.len() < 2 {
             return Ok(items);
@@ -63,7 +63,7 @@ impl Keys<'_, '_, '_> {
     }
 }
 
-/// A text without its case, unless `case_sensitive`.
+/// A string in lower case, unless `case_sensitive`.
 fn key(value: Value, case_sensitive: bool) -> Value {
     match value.as_str() {
         Some(text) if !case_sensitive => Value::from(text.to_lowercase()),
@@ -71,7 +71,7 @@ fn key(value: Value, case_sensitive: bool) -> Value {
     }
 }
 
-/// The items with their keys. `attribute` may name several, with commas between.
+/// The items with their keys. `attribute` may be several names, separated by commas.
 fn keyed(
     state: &State,
     items: &Value,
@@ -119,7 +119,7 @@ fn sort(
     Ok(items_of(Keys { limit, state }.sorted(keyed, reverse)?))
 }
 
-/// The entries of a map, in the order of their keys or values.
+/// The entries of a map, sorted by key or value.
 fn dictsort(
     limit: TextLimit,
     state: &State,
@@ -146,7 +146,7 @@ fn dictsort(
     Ok(items_of(Keys { limit, state }.sorted(keyed, reverse)?))
 }
 
-/// The first of the least or greatest items.
+/// The first of the smallest or largest items.
 fn extreme(
     limit: TextLimit,
     state: &State,
@@ -168,7 +168,7 @@ fn extreme(
     Ok(found.1)
 }
 
-/// The items as a list, which has a length.
+/// The items as a list, whose length is known.
 fn list(value: &Value) -> Result<Value, Error> {
     Ok(items(value.clone())?.try_iter()?.collect())
 }

@@ -1,4 +1,4 @@
-//! Filters of texts. They take any value, as Jinja's do.
+//! Filters on strings. Like Jinja's, they accept any value.
 
 use minijinja::value::{from_args, Kwargs, Rest};
 use minijinja::{Environment, Error, State, Value};
@@ -7,7 +7,7 @@ use super::super::budget::TextLimit;
 use super::super::format::{filter_format, too_wide, MAX_WIDTH};
 use super::super::methods::capitalize;
 use super::super::python::str_of;
-use super::super::spaces::{is_space, LINE_ENDS};
+use super::super::whitespace::{is_space, LINE_ENDS};
 use super::argument;
 
 pub fn add_to(env: &mut Environment<'static>, limit: TextLimit) {
@@ -46,31 +46,32 @@ fn trim(value: &Value, chars: Option<Value>) -> Result<String, Error> {
     })
 }
 
-/// `text` with a capital at the beginning of every word, as the filter `title` finds words.
+/// `text` in title case, with the word boundaries of the filter `title`.
 fn title(text: &str) -> String {
     let mut titled = String::with_capacity(text.len());
     let mut before = ' ';
     for c in text.chars() {
-        match is_space(before) || "-([{<".contains(before) {
-            true => titled.extend(c.to_uppercase()),
-            false => titled.extend(c.to_lowercase()),
+        if is_space(before) || "-([{<".contains(before) {
+            titled.extend(c.to_uppercase())
+        } else {
+            titled.extend(c.to_lowercase())
         }
         before = c;
     }
     titled
 }
 
-/// Where spaces are added.
+/// The side on which padding is added.
 #[derive(Clone, Copy)]
 pub enum Side {
     Left,
     Right,
     Both,
-    /// As `Both`, with the odd space at the right: the `^` of formats.
+    /// As `Both`, with the odd space on the right, as for `^` in formats.
     Middle,
 }
 
-/// `text` made `width` characters wide.
+/// `text` padded to `width` characters.
 pub fn padded(text: &str, width: usize, fill: char, side: Side) -> Result<String, Error> {
     if width > MAX_WIDTH {
         return Err(too_wide());
@@ -80,14 +81,14 @@ pub fn padded(text: &str, width: usize, fill: char, side: Side) -> Result<String
         Side::Left => free,
         Side::Right => 0,
         Side::Middle => free / 2,
-        // As Python does: if padding and width are both odd, the left side gets the extra character.
+        // As in Python: if padding and width are both odd, the left side gets the extra character.
         Side::Both => free / 2 + (free & width & 1),
     };
     let fill = |count: usize| std::iter::repeat_n(fill, count).collect::<String>();
     Ok(fill(left) + text + &fill(free - left))
 }
 
-/// The beginning of a text that is too long, and a mark: whole words unless `killwords`.
+/// The beginning of a string that is too long, and a mark. Words are not split, unless `killwords`.
 fn truncate(text: &Value, arguments: &[Value]) -> Result<String, Error> {
     type Arguments = (Option<Value>, Option<Value>, Option<Value>, Option<Value>, Kwargs);
     let (length, kill, end, leeway, options): Arguments = from_args(arguments)?;
@@ -132,7 +133,7 @@ pub fn replace(
     Ok(text.replacen(&from, &to, replaced))
 }
 
-/// Lines after the first, or all, with spaces before them. Empty lines stay empty unless `blank`.
+/// Indents the lines after the first, or all lines. Empty lines stay empty, unless `blank`.
 fn indent(
     limit: TextLimit,
     state: &State,
@@ -152,7 +153,7 @@ fn indent(
             _ => return Err(too_wide()),
         },
     };
-    // Python knows more ends of lines than `\n`, and a line after the last of them.
+    // Python has more line boundaries than `\n`, and a line after the last one.
     let text = str_of(text)?.replace("\r\n", "\n").replace(LINE_ENDS, "\n");
     limit.check_repeated(text.matches('\n').count() + 1, before.len(), state)?;
     let line = |(index, line): (usize, &str)| match index == 0 {

@@ -24,14 +24,15 @@ pub fn brace_format(
 struct Format<'a> {
     limit: TextLimit,
     arguments: &'a [Value],
-    /// The argument of the next place without a name.
+    /// The index of the next argument for fields without a name.
     next: usize,
-    /// Whether a place has a number. Then the others have one too.
+    /// Whether a field is numbered. Then all must be.
     has_numbers: bool,
 }
 
 impl Format<'_> {
-    /// `text` with its places filled. A format inside of a place may have places too, `levels` of them.
+    /// `text` with its replacement fields filled. A format spec may contain fields as well, up to
+    /// `levels` deep.
     fn text(&mut self, text: &str, levels: usize) -> Result<String, Error> {
         let mut out = String::new();
         let mut rest = text;
@@ -56,7 +57,7 @@ impl Format<'_> {
         Ok(out)
     }
 
-    /// The text of the place `{field!conversion:spec}`.
+    /// The text of the replacement field `{field!conversion:spec}`.
     fn place(&mut self, place: &str, levels: usize) -> Result<String, Error> {
         let (field, spec) = split_outside_brackets(place, ':');
         let (field, conversion) = split_outside_brackets(field, '!');
@@ -72,7 +73,8 @@ impl Format<'_> {
         formatted(&value, &spec)
     }
 
-    /// The value that a field names: `0`, `name`, nothing for the next one, then `.name` and `[key]`.
+    /// The value of a field name: `0`, `name`, or empty for the next argument, followed by `.name` and
+    /// `[key]`.
     fn value(&mut self, field: &str) -> Result<Value, Error> {
         let (first, mut rest) = field.split_at(field.find(['.', '[']).unwrap_or(field.len()));
         let missing = || invalid(format!("a format has no value for `{first}`"));
@@ -85,7 +87,7 @@ impl Format<'_> {
         };
         self.has_numbers |= !first.is_empty() && place.is_some();
         if self.has_numbers && self.next > 0 {
-            return Err(invalid("a format has places with and without numbers".into()));
+            return Err(invalid("a format has fields with and without numbers".into()));
         }
         let positional = |argument: &&Value| !argument.is_kwargs();
         let mut value =
@@ -114,7 +116,7 @@ impl Format<'_> {
     }
 }
 
-/// Where the place that `text` begins with ends.
+/// The end of the replacement field at the beginning of `text`.
 fn place_end(text: &str) -> Result<usize, Error> {
     let mut open = 0usize;
     for (index, c) in text.char_indices() {
@@ -128,7 +130,7 @@ fn place_end(text: &str) -> Result<usize, Error> {
     Err(invalid("a format has no `}` after `{`".into()))
 }
 
-/// What is before and behind `sign`, which does not count inside of brackets.
+/// Splits at `sign`, outside of brackets.
 fn split_outside_brackets(text: &str, sign: char) -> (&str, Option<&str>) {
     let mut inside = false;
     for (index, c) in text.char_indices() {
@@ -163,7 +165,7 @@ fn formatted(value: &Value, spec: &str) -> Result<String, Error> {
                 {
                     return Err(invalid("a format of a whole number has no precision".into()));
                 }
-                // Widths are checked here, the rest by minijinja.
+                // Widths are checked here, everything else by minijinja.
                 let (_, _, after) = alignment(&spec);
                 leading_number(after.trim_start_matches(['+', '-', ' ', '#']))?;
                 leading_number(after.split_once('.').map_or("", |(_, digits)| digits))?;
@@ -177,7 +179,7 @@ fn formatted(value: &Value, spec: &str) -> Result<String, Error> {
     }
 }
 
-/// The fill and the side of `[[fill]align]` at the beginning of a spec, and what follows.
+/// The fill character and the alignment at the beginning of a spec `[[fill]align]..`, and the rest.
 fn alignment(spec: &str) -> (char, Option<Side>, &str) {
     let side = |c: char| match c {
         '<' => Some(Side::Right),
@@ -197,7 +199,7 @@ fn alignment(spec: &str) -> (char, Option<Side>, &str) {
     }
 }
 
-/// A text with a spec `[[fill]align][0][width][.precision][s]`.
+/// A string formatted by a spec `[[fill]align][0][width][.precision][s]`.
 fn text(text: &str, spec: &str) -> Result<String, Error> {
     let (fill, side, rest) = alignment(spec);
     let fill = if side.is_none() && rest.starts_with('0') { '0' } else { fill };
@@ -214,7 +216,7 @@ fn text(text: &str, spec: &str) -> Result<String, Error> {
     }
 }
 
-/// A number as a percentage, with a spec `[[fill]align][sign][0][width][.precision]`.
+/// A number formatted as a percentage by a spec `[[fill]align][sign][0][width][.precision]`.
 fn percentage(value: &Value, spec: &str) -> Result<String, Error> {
     let (fill, side, rest) = alignment(spec);
     let (sign, rest) = rest.split_at(rest.len() - rest.trim_start_matches(['+', '-', ' ']).len());

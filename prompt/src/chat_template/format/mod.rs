@@ -1,4 +1,4 @@
-//! Texts with places for values: `%`, `|format` and `.format()`. Numbers are formatted by minijinja.
+//! String formatting: `%`, `|format` and `.format()`. minijinja formats the numbers.
 
 mod braces;
 mod percent;
@@ -6,24 +6,24 @@ mod percent;
 use minijinja::value::ValueKind;
 use minijinja::{format_filter, Error, ErrorKind, FormatStyle, Value};
 
-use super::budget::refused;
+use super::budget::limit_error;
 use super::filters::{padded, Side};
 
 pub use braces::brace_format;
 pub use percent::{filter_format, percent_format};
 
-/// The widest column or highest precision that a format may ask for.
+/// The largest width and precision of a format.
 pub const MAX_WIDTH: usize = 4096;
 
 pub fn too_wide() -> Error {
-    refused(format!("a format is at most {MAX_WIDTH} characters wide"))
+    limit_error(format!("a format is at most {MAX_WIDTH} characters wide"))
 }
 
 fn invalid(message: String) -> Error {
     Error::new(ErrorKind::InvalidOperation, message)
 }
 
-/// The number at the beginning of `text`, if there is one, and what follows.
+/// The number at the beginning of `text`, if there is one, and the rest.
 fn leading_number(text: &str) -> Result<(Option<usize>, &str), Error> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, rest) = text.split_at(end);
@@ -36,7 +36,7 @@ fn leading_number(text: &str) -> Result<(Option<usize>, &str), Error> {
     }
 }
 
-/// A number as minijinja formats it. Booleans are 0 and 1.
+/// A number formatted by minijinja. Booleans are 0 and 1.
 fn number(style: FormatStyle, format: &str, value: &Value) -> Result<String, Error> {
     let value = match value.kind() {
         ValueKind::Bool => Value::from(i32::from(value.is_true())),
@@ -45,7 +45,7 @@ fn number(style: FormatStyle, format: &str, value: &Value) -> Result<String, Err
     format_filter(style, format, &[value])
 }
 
-/// The first `precision` characters of `text`, at least `width` wide.
+/// The first `precision` characters of `text`, padded to `width`.
 fn cut_and_padded(
     text: &str,
     precision: Option<usize>,

@@ -1,4 +1,4 @@
-//! Python's `%` for texts.
+//! Python's `%` for strings.
 
 use minijinja::value::ValueKind;
 use minijinja::{Error, FormatStyle, State, Value};
@@ -9,7 +9,7 @@ use super::super::python::{ascii_repr, kind_name, repr_of, str_of};
 use super::super::tuple::is_tuple;
 use super::{cut_and_padded, invalid, leading_number, number, too_wide, MAX_WIDTH};
 
-/// `text % values`: several values if it is a tuple, values by name if it is a map.
+/// `text % values`. A tuple gives several values, a map gives named values.
 pub fn percent_format(
     limit: TextLimit,
     state: &State,
@@ -17,12 +17,13 @@ pub fn percent_format(
     values: &Value,
 ) -> Result<String, Error> {
     let by_name = (values.kind() == ValueKind::Map).then_some(values);
-    let places = if is_tuple(values) { values.try_iter()?.collect() } else { vec![values.clone()] };
-    // Python asks only tuples and single values whether all of them are shown.
+    let positional =
+        if is_tuple(values) { values.try_iter()?.collect() } else { vec![values.clone()] };
+    // Python requires that all values are used only for tuples and single values.
     let is_list =
         matches!(values.kind(), ValueKind::Seq | ValueKind::Iterable) && !is_tuple(values);
     let may_be_left = is_list || values.is_undefined() || by_name.is_some();
-    Values { places: places.into_iter(), by_name, may_be_left }.format(limit, state, text)
+    Values { positional: positional.into_iter(), by_name, may_be_left }.format(limit, state, text)
 }
 
 /// `text|format(values)`.
@@ -33,18 +34,18 @@ pub fn filter_format(
     values: &[Value],
 ) -> Result<String, Error> {
     let by_name = values.first().filter(|values| values.is_kwargs());
-    let places = Vec::from(values).into_iter();
-    Values { places, by_name, may_be_left: by_name.is_some() }.format(limit, state, text)
+    let positional = Vec::from(values).into_iter();
+    Values { positional, by_name, may_be_left: by_name.is_some() }.format(limit, state, text)
 }
 
 struct Values<'a> {
-    places: std::vec::IntoIter<Value>,
+    positional: std::vec::IntoIter<Value>,
     by_name: Option<&'a Value>,
-    /// Whether there may be more values than places.
+    /// Whether values may remain unused.
     may_be_left: bool,
 }
 
-/// A place for a value: `%(name)flags width.precision letter`.
+/// A conversion: `%(name)flags width.precision letter`.
 struct Place<'a> {
     flags: &'a str,
     width: Option<usize>,
@@ -63,17 +64,20 @@ impl Values<'_> {
         }
         out.push_str(rest);
         limit.check(out.len(), state)?;
-        match !self.may_be_left && self.places.next().is_some() {
-            true => Err(invalid("a format has less places than values".into())),
-            false => Ok(out),
+        if !self.may_be_left && self.positional.next().is_some() {
+            Err(invalid("a format has fewer conversions than values".into()))
+        } else {
+            Ok(out)
         }
     }
 
     fn next(&mut self) -> Result<Value, Error> {
-        self.places.next().ok_or_else(|| invalid("a format has more places than values".into()))
+        self.positional
+            .next()
+            .ok_or_else(|| invalid("a format has more conversions than values".into()))
     }
 
-    /// Writes the value of the place that `text` begins with. Returns the text behind it.
+    /// Writes the conversion at the beginning of `text`. Returns the rest.
     fn place<'a>(&mut self, out: &mut String, text: &'a str) -> Result<&'a str, Error> {
         let (name, text) = match text.strip_prefix('(').map(|name| name.split_once(')')) {
             Some(None) => return Err(invalid("a format has no `)` after `%(`".into())),
@@ -109,7 +113,7 @@ impl Values<'_> {
         Ok(rest.as_str())
     }
 
-    /// A width or precision: a number, or `*` for one that is a value.
+    /// A width or precision: a number, or `*`, which takes it from the values.
     fn width<'a>(&mut self, text: &'a str) -> Result<(Option<usize>, &'a str), Error> {
         let Some(rest) = text.strip_prefix('*') else { return leading_number(text) };
         match self.next()?.as_usize() {
@@ -157,7 +161,7 @@ impl Place<'_> {
     }
 }
 
-/// The whole part of a number.
+/// The integer part of a number.
 fn truncated(value: &Value) -> Result<Value, Error> {
     match f64::try_from(value.clone()) {
         Ok(number) if number.abs() < 1e38 => Ok(Value::from(number.trunc() as i128)),
@@ -165,7 +169,7 @@ fn truncated(value: &Value) -> Result<Value, Error> {
     }
 }
 
-/// A text of one character, or the character of a number.
+/// A string of one character, or the character with a code.
 fn character(value: &Value) -> Result<String, Error> {
     if let Some(text) = value.as_str().filter(|text| text.chars().count() == 1) {
         return Ok(text.to_string());

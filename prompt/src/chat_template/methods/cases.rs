@@ -1,13 +1,14 @@
-//! Methods about upper and lower case.
+//! Methods for upper and lower case.
 
 /// `text.title()`.
 pub fn title(text: &str) -> String {
     let mut titled = String::with_capacity(text.len());
     let mut in_word = false;
     for c in text.chars() {
-        match in_word {
-            true => titled.extend(c.to_lowercase()),
-            false => titled.push_str(&titlecase(c)),
+        if in_word {
+            titled.extend(c.to_lowercase())
+        } else {
+            titled.push_str(&titlecase(c))
         }
         in_word = is_cased(c);
     }
@@ -21,7 +22,7 @@ pub fn capitalize(text: &str) -> String {
     first + &chars.as_str().to_lowercase()
 }
 
-/// `text.istitle()`: whether upper case begins every word, and only words.
+/// `text.istitle()`: whether upper-case letters begin all words and occur nowhere else.
 pub fn is_title(text: &str) -> bool {
     let (mut any, mut in_word) = (false, false);
     for c in text.chars() {
@@ -52,9 +53,10 @@ pub fn casefold(text: &str) -> String {
 pub fn swapcase(text: &str) -> String {
     let mut swapped = String::with_capacity(text.len());
     for c in text.chars() {
-        match c.is_lowercase() {
-            true => swapped.extend(c.to_uppercase()),
-            false => swapped.extend(c.to_lowercase()),
+        if c.is_lowercase() {
+            swapped.extend(c.to_uppercase())
+        } else {
+            swapped.extend(c.to_lowercase())
         }
     }
     swapped
@@ -64,12 +66,12 @@ fn is_cased(c: char) -> bool {
     c.is_lowercase() || c.is_uppercase() || is_digraph_title(c)
 }
 
-/// Whether a character is two letters, the first of them a capital.
+/// Whether a character is a digraph in title case.
 fn is_digraph_title(c: char) -> bool {
     matches!(c, 'ǅ' | 'ǈ' | 'ǋ' | 'ǲ')
 }
 
-/// A character at the beginning of a word: of several letters only the first is a capital.
+/// The title case of a character; of a digraph only the first letter is upper case.
 fn titlecase(c: char) -> String {
     match c {
         'Ǆ'..='ǆ' => 'ǅ'.into(),

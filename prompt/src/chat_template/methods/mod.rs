@@ -1,4 +1,4 @@
-//! Python's methods of texts, lists and maps.
+//! Python's methods of strings, lists and dicts.
 
 mod cases;
 mod search;
@@ -14,9 +14,9 @@ use super::format::{brace_format, too_wide, MAX_WIDTH};
 use super::is_tests::is_cased;
 use super::operators::equal;
 use super::python::kind_name;
-use super::spaces::is_space;
 use super::tuple::tuple;
 use super::views::map_view;
+use super::whitespace::is_space;
 pub use cases::capitalize;
 
 /// The result of `value.method(arguments)`.
@@ -59,7 +59,7 @@ pub fn call(
             let () = from_args(arguments)?;
             map_view(value, method)
         }
-        // Values do not change, so that a copy is the same.
+        // Values are immutable, so a copy is the value itself.
         (None, "copy") if is_list || is_map => {
             let () = from_args(arguments)?;
             Ok(value.clone())
@@ -78,7 +78,7 @@ pub fn pairs(map: &Value) -> Result<Vec<Value>, Error> {
     map.try_iter()?.map(pair).collect()
 }
 
-/// Methods of `str` that minijinja's own set lacks, or has otherwise. None for others.
+/// Methods of `str` that minijinja does not have, or implements differently. None for others.
 fn of_text(text: &str, method: &str, arguments: &[Value]) -> Result<Option<Value>, Error> {
     let result = match method {
         "removeprefix" => {
@@ -140,7 +140,7 @@ fn without_arguments(
     Ok(Some(result))
 }
 
-/// `text.strip(characters)`, or of one side only.
+/// `text.strip(characters)`, `lstrip` or `rstrip`.
 fn strip<'a>(text: &'a str, method: &str, arguments: &[Value]) -> Result<&'a str, Error> {
     let (characters,): (Option<Value>,) = from_args(arguments)?;
     let characters = characters.as_ref().and_then(|characters| characters.as_str());
@@ -152,7 +152,7 @@ fn strip<'a>(text: &'a str, method: &str, arguments: &[Value]) -> Result<&'a str
     })
 }
 
-/// `text.expandtabs(size)`: spaces up to the next column that is a multiple of `size`.
+/// `text.expandtabs(size)`.
 fn expandtabs(
     limit: TextLimit,
     state: &State,
@@ -184,13 +184,13 @@ fn expandtabs(
     Ok(expanded)
 }
 
-/// `text.ljust(width, fill)` and its like.
+/// `text.ljust(width, fill)`, `rjust` or `center`.
 fn pad(text: &str, arguments: &[Value], side: Side) -> Result<Value, Error> {
     let (width, fill): (usize, Option<char>) = from_args(arguments)?;
     padded(text, width, fill.unwrap_or(' '), side).map(Value::from)
 }
 
-/// `text.zfill(width)`: a sign stays in front.
+/// `text.zfill(width)`. Zeros go after a sign.
 fn zfill(text: &str, arguments: &[Value]) -> Result<Value, Error> {
     let (width,): (usize,) = from_args(arguments)?;
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);

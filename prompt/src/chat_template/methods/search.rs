@@ -1,11 +1,11 @@
-//! Methods that look for a text within a part of another.
+//! Methods that search a part of a string.
 
 use minijinja::value::{from_args, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
 
 use super::not_found;
 
-/// `text[start:end]`, and its place in `text`, in characters. None if `start` is behind the end.
+/// `text[start:end]` and its position in `text`, in characters. None if `start` is after the end.
 fn part(text: &str, start: Option<i64>, end: Option<i64>) -> Option<(&str, usize)> {
     if start.is_none() && end.is_none() {
         return Some((text, 0));
@@ -41,7 +41,7 @@ pub fn count(text: &str, arguments: &[Value]) -> Result<Value, Error> {
     Ok(Value::from(count))
 }
 
-/// `text.startswith(affix, start, end)`, or `endswith`. The affix is a text or a tuple of texts.
+/// `text.startswith(affix, start, end)`, or `endswith`. The affix is a string or a tuple of strings.
 pub fn has_affix(text: &str, method: &str, arguments: &[Value]) -> Result<Value, Error> {
     let (affix, start, end): (Value, Option<i64>, Option<i64>) = from_args(arguments)?;
     let Some((part, _)) = part(text, start, end) else { return Ok(Value::from(false)) };

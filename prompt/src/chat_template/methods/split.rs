@@ -3,7 +3,7 @@
 use minijinja::value::{from_args, Kwargs};
 use minijinja::{Error, ErrorKind, Value};
 
-use super::super::spaces::{is_space, lines};
+use super::super::whitespace::{is_space, lines};
 use super::texts;
 
 /// `text.splitlines(keepends)`.
@@ -14,7 +14,7 @@ pub fn splitlines(text: &str, arguments: &[Value]) -> Result<Value, Error> {
     Ok(texts(&lines(text, keep_ends.is_some_and(|keep: Value| keep.is_true()))))
 }
 
-/// `text.split(sep, maxsplit)`, or from the right. Without a separator at runs of white space.
+/// `text.split(sep, maxsplit)`, or `rsplit`. Without a separator, splits at runs of white space.
 pub fn split(text: &str, method: &str, arguments: &[Value]) -> Result<Value, Error> {
     let (separator, most, options): (Option<Value>, Option<i64>, Kwargs) = from_args(arguments)?;
     let separator =
@@ -36,8 +36,8 @@ pub fn split(text: &str, method: &str, arguments: &[Value]) -> Result<Value, Err
     Ok(texts(&parts))
 }
 
-/// The words of a text, the last `most` of them separated if `from_right`, and then in reverse order; what is left over
-/// is one part.
+/// At most `most` words of a string, and the rest as one part. With `from_right` the last words, in
+/// reverse order.
 fn words(text: &str, most: usize, from_right: bool) -> Vec<&str> {
     let mut rest = if from_right {
         text.trim_end_matches(is_space)
@@ -46,10 +46,7 @@ fn words(text: &str, most: usize, from_right: bool) -> Vec<&str> {
     };
     let mut parts = Vec::new();
     while !rest.is_empty() {
-        let end = match from_right {
-            true => rest.rfind(is_space),
-            false => rest.find(is_space),
-        };
+        let end = if from_right { rest.rfind(is_space) } else { rest.find(is_space) };
         match end.filter(|_| parts.len() < most) {
             Some(end) if from_right => {
                 let (before, word) = rest.split_at(end);

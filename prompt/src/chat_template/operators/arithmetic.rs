@@ -11,7 +11,7 @@ use super::super::tuple::{is_tuple, tuple};
 use super::super::views::is_view;
 use super::invalid;
 
-/// A number of Python. Booleans count as whole numbers.
+/// A Python number. Booleans are integers.
 #[derive(Clone, Copy)]
 enum Number {
     Int(i128),
@@ -70,9 +70,10 @@ fn whole(result: Option<i128>) -> Result<Value, Error> {
 }
 
 fn no_division_by_zero(is_zero: bool) -> Result<(), Error> {
-    match is_zero {
-        true => Err(invalid("division by zero".into())),
-        false => Ok(()),
+    if is_zero {
+        Err(invalid("division by zero".into()))
+    } else {
+        Ok(())
     }
 }
 
@@ -98,9 +99,10 @@ pub fn add(limit: TextLimit, state: &State, a: &Value, b: &Value) -> Result<Valu
 }
 
 fn list_or_tuple(is_tuple: bool, items: Vec<Value>) -> Value {
-    match is_tuple {
-        true => tuple(items),
-        false => Value::from(items),
+    if is_tuple {
+        tuple(items)
+    } else {
+        Value::from(items)
     }
 }
 
@@ -158,7 +160,8 @@ pub fn floor_divide(a: &Value, b: &Value) -> Result<Value, Error> {
         }
         Pair::Floats(a, b) => {
             no_division_by_zero(b == 0.)?;
-            // What is left is divided evenly, so that rounding does not reach the next whole number.
+            // Without the remainder the quotient is an integer up to rounding. `a / b` could round up to the
+            // next integer.
             let quotient = (a - float_remainder(a, b)) / b;
             Ok(Value::from(quotient.round()))
         }
@@ -197,7 +200,7 @@ pub fn power(a: &Value, b: &Value) -> Result<Value, Error> {
     let (a, b) = match pair("**", a, b)? {
         Pair::Ints(a, b) if b >= 0 => {
             let small = match a {
-                // Their powers have no limit.
+                // The power depends only on whether the exponent is 0, odd or even, so any exponent fits.
                 -1..=1 => u32::try_from(b % 2 + 2 * i128::from(b > 0)).ok(),
                 _ => u32::try_from(b).ok(),
             };

@@ -11,8 +11,8 @@ use super::super::tuple::is_tuple;
 use super::super::views::is_view;
 use super::invalid;
 
-/// `first sign operand sign operand ...`: whether every comparison of neighbours is true. What is compared is read, so
-/// its size and depth are checked.
+/// `first sign operand sign operand ...`: whether every comparison of neighbours is true. Comparing reads
+/// the operands, so their size and depth are checked.
 pub fn chain(limit: TextLimit, state: &State, first: Value, rest: &[Value]) -> Result<bool, Error> {
     let mut left = limit.checked(state, first)?;
     for compared in rest.chunks_exact(2) {
@@ -39,7 +39,7 @@ pub fn compare(a: &Value, sign: &str, b: &Value) -> Result<bool, Error> {
     })
 }
 
-/// `a == b`. A tuple equals no list.
+/// `a == b`. A tuple never equals a list.
 pub fn equal(a: &Value, b: &Value) -> bool {
     is_tuple(a) == is_tuple(b) && is_view(a) == is_view(b) && a == b && !is_nan(a)
 }
@@ -63,7 +63,7 @@ fn is_in(item: &Value, container: &Value) -> Result<bool, Error> {
     }
 }
 
-/// Which of two values is less; none for not-a-number. Only numbers, texts, and lists or tuples have an order.
+/// The order of two values; None if one is NaN. Only numbers, strings, and lists or tuples are ordered.
 pub fn order(a: &Value, sign: &str, b: &Value) -> Result<Option<Ordering>, Error> {
     let is_number = |value: &Value| matches!(value.kind(), ValueKind::Number | ValueKind::Bool);
     let is_list = |value: &Value| {
@@ -96,7 +96,7 @@ pub fn order(a: &Value, sign: &str, b: &Value) -> Result<Option<Ordering>, Error
 }
 
 fn number_order(a: &Value, b: &Value) -> Option<Ordering> {
-    // Booleans are numbers here, and of another kind for minijinja.
+    // Booleans are numbers in Python, but not in minijinja.
     let number = |value: &Value| match value.kind() {
         ValueKind::Bool => Value::from(i64::from(value.is_true())),
         _ => value.clone(),

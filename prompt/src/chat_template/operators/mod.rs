@@ -1,4 +1,4 @@
-//! Python's operators. Each is a filter of the rewritten template.
+//! Python's operators, as filters of the rewritten template.
 
 mod arithmetic;
 mod comparison;
@@ -11,13 +11,13 @@ use super::budget::TextLimit;
 use super::format::percent_format;
 use super::python::{kind_name, write_str};
 use super::rewrite::{
-    ADD, COMPARE, CONCAT, DIVIDE, FLOOR_DIVIDE, ITEMS, ITEMS_APART, MULTIPLY, NEGATE, PERCENT,
-    POWER, SLICE, SUBTRACT,
+    ADD, COMPARE, CONCAT, DIVIDE, FLOOR_DIVIDE, ITEMS, MULTIPLY, NEGATE, PERCENT, POWER, SLICE,
+    SUBTRACT, UNPACKED_ITEMS,
 };
 pub use arithmetic::add;
 pub use comparison::{compare, equal, order};
 
-/// Adds the filters that stand for operators to `env`. `limit` is that of every text.
+/// Adds the filters for operators to `env`. `limit` is the limit of every string.
 pub fn add_to(env: &mut Environment<'static>, limit: TextLimit) {
     env.add_filter(ADD, move |state: &State, a: Value, b: Value| {
         arithmetic::add(limit, state, &a, &b)
@@ -45,7 +45,7 @@ pub fn add_to(env: &mut Environment<'static>, limit: TextLimit) {
         },
     );
     env.add_filter(ITEMS, items);
-    env.add_filter(ITEMS_APART, items_apart);
+    env.add_filter(UNPACKED_ITEMS, items_apart);
 }
 
 /// `a ~ b`.
@@ -57,7 +57,7 @@ fn concat(limit: TextLimit, state: &State, a: &Value, b: &Value) -> Result<Strin
     Ok(text)
 }
 
-/// The items of a loop; for a text, its characters.
+/// The items of a loop; the characters of a string.
 pub fn items(value: Value) -> Result<Value, Error> {
     match value.kind() {
         ValueKind::String => {
@@ -71,7 +71,7 @@ pub fn items(value: Value) -> Result<Value, Error> {
     }
 }
 
-/// As [`items`], with texts among the items as lists: minijinja takes only lists apart.
+/// As [`items`], with strings among the items as lists, because minijinja unpacks only lists.
 fn items_apart(value: Value) -> Result<Value, Error> {
     let value = items(value)?;
     if value.is_undefined() || !value.try_iter()?.any(|item| item.as_str().is_some()) {

@@ -15,24 +15,22 @@ pub fn slice(
     value: Value,
     (start, stop, step): (Value, Value, Value),
 ) -> Result<Value, Error> {
-    let bound = |value: Value| match value.is_none() {
-        true => Ok(None),
-        false => i64::try_from(value).map(Some),
-    };
+    let bound =
+        |value: Value| if value.is_none() { Ok(None) } else { i64::try_from(value).map(Some) };
     let (start, stop, step) = (bound(start)?, bound(stop)?, bound(step)?.unwrap_or(1));
     if step == 0 {
-        return Err(invalid("a slice has no step of 0".into()));
+        return Err(invalid("the step of a slice must not be 0".into()));
     }
     let sliced = match value.kind() {
         ValueKind::String => {
             let chars: Vec<char> = value.as_str().unwrap_or_default().chars().collect();
-            let places = places(chars.len(), start, stop, step);
-            Value::from(places.map(|place| chars[place]).collect::<String>())
+            let indices = indices(chars.len(), start, stop, step);
+            Value::from(indices.map(|index| chars[index]).collect::<String>())
         }
         ValueKind::Seq | ValueKind::Iterable => {
             let items: Vec<Value> = value.try_iter()?.collect();
-            let places = places(items.len(), start, stop, step);
-            let items: Vec<Value> = places.map(|place| items[place].clone()).collect();
+            let indices = indices(items.len(), start, stop, step);
+            let items: Vec<Value> = indices.map(|index| items[index].clone()).collect();
             if is_tuple(&value) {
                 tuple(items)
             } else {
@@ -45,26 +43,26 @@ pub fn slice(
     limit.sized(state, sliced)
 }
 
-/// The places of a sequence of `len` items that a slice takes, in its order. `step` is not 0.
-fn places(
+/// The indices that a slice takes from a sequence of `len` items, in order. `step` is not 0.
+fn indices(
     len: usize,
     start: Option<i64>,
     stop: Option<i64>,
     step: i64,
 ) -> impl Iterator<Item = usize> {
     let len = len as i64;
-    // The first and the last place to start from; before the first and behind the last there is nothing.
+    // The range to which both bounds are clamped.
     let (low, high) = if step > 0 { (0, len) } else { (-1, len - 1) };
-    let place = |bound: i64| {
+    let clamp = |bound: i64| {
         let from_the_start = if bound < 0 { bound.saturating_add(len) } else { bound };
         from_the_start.clamp(low, high)
     };
     let (first, end) = if step > 0 { (low, high) } else { (high, low) };
-    let start = start.map_or(first, place);
-    let stop = stop.map_or(end, place);
-    let next = move |place: &i64| place.checked_add(step);
-    let within = move |place: &i64| if step > 0 { *place < stop } else { *place > stop };
-    std::iter::successors(Some(start), next).take_while(within).map(|place| place as usize)
+    let start = start.map_or(first, clamp);
+    let stop = stop.map_or(end, clamp);
+    let next = move |index: &i64| index.checked_add(step);
+    let within = move |index: &i64| if step > 0 { *index < stop } else { *index > stop };
+    std::iter::successors(Some(start), next).take_while(within).map(|index| index as usize)
 }
 
 #[cfg(test)]
@@ -72,7 +70,7 @@ mod tests {
     use super::*;
 
     fn taken(start: Option<i64>, stop: Option<i64>, step: i64) -> Vec<usize> {
-        places(5, start, stop, step).collect()
+        indices(5, start, stop, step).collect()
     }
 
     #[test]
@@ -88,6 +86,6 @@ mod tests {
         assert_eq!(taken(Some(3), Some(1), 1), [0; 0]);
         assert_eq!(taken(None, None, i64::MAX), [0]);
         assert_eq!(taken(None, None, i64::MIN), [4]);
-        assert_eq!(places(0, None, None, -1).count(), 0);
+        assert_eq!(indices(0, None, None, -1).count(), 0);
     }
 }

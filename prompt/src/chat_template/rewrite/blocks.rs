@@ -1,7 +1,8 @@
-//! Blocks with variables or an output of their own, and what leaves them.
+//! Blocks with their own variables or output, and `break` and `continue` in them.
 //!
-//! minijinja does not close the blocks that `break` and `continue` leave. So in such a block these only note, in a
-//! namespace, how the iteration ends; the rest of the block is skipped, and behind the block the iteration ends.
+//! minijinja does not close the blocks that `break` and `continue` leave. So inside such a block these
+//! statements only record in a namespace how the iteration ends. The rest of the block is skipped, and
+//! the iteration ends after the block.
 
 use std::fmt::Write;
 
@@ -70,8 +71,8 @@ impl Writer<'_> {
 
     pub(super) fn set_block(&mut self, block: &SetBlock<'_>, line: u16) -> Written {
         let how = self.begin_block(&block.body);
-        // What is left early is not assigned.
-        let captured = how.is_some().then(|| self.variable_of_ours("captured"));
+        // A block that is left early assigns nothing.
+        let captured = how.is_some().then(|| self.generated_variable("captured"));
         self.open("{%", line);
         self.push("set ");
         match &captured {
@@ -107,7 +108,7 @@ impl Writer<'_> {
 
     pub(super) fn filter_block(&mut self, block: &FilterBlock<'_>, line: u16) -> Written {
         let how = self.begin_block(&block.body);
-        let captured = self.variable_of_ours("captured");
+        let captured = self.generated_variable("captured");
         self.open("{%", line);
         write!(self.out, "set {captured}%}}").ok();
         self.statements(&block.body)?;
@@ -119,12 +120,12 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// If `body` leaves the iteration, the variable that says how it ends.
+    /// The variable that records how the iteration ends, if `body` can leave it.
     fn begin_block(&mut self, body: &[Stmt<'_>]) -> Option<String> {
         if !body.iter().any(leaves_iteration) {
             return None;
         }
-        let how = self.variable_of_ours("how");
+        let how = self.generated_variable("how");
         write!(self.out, "{{%set {how}=namespace(ends=\"\")%}}").ok();
         self.blocks.push(how.clone());
         Some(how)
@@ -146,7 +147,7 @@ fn is_variable(target: &Expr<'_>, name: &str) -> bool {
     matches!(target, Expr::Var(variable) if variable.id == name)
 }
 
-/// Whether a statement of a loop ends an iteration of it early.
+/// Whether a statement can end an iteration of its loop early.
 pub(super) fn leaves_iteration(statement: &Stmt<'_>) -> bool {
     let any = |statements: &[Stmt<'_>]| statements.iter().any(leaves_iteration);
     match statement {

@@ -9,7 +9,7 @@ use minijinja::{Error, ErrorKind, Value};
 use super::{Writer, Written, CHECKED, NEGATE, SLICE, TUPLE};
 
 impl Writer<'_> {
-    /// Writes an expression that a filter can follow without parentheses.
+    /// Writes an expression to which a filter can be applied without parentheses.
     pub(super) fn expression(&mut self, expression: &Expr<'_>) -> Written {
         match expression {
             Expr::Var(variable) => self.variable(variable.id),
@@ -78,7 +78,8 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// What is behind a value: `.name`, `[index]`, a slice, or a call. The signs before the value are left out.
+    /// The postfix operations of a value: `.name`, `[index]`, slices and calls. Signs before the value are
+    /// left out.
     fn postfix(&mut self, expression: &Expr<'_>) -> Written {
         match expression {
             Expr::GetAttr(attribute) => {
@@ -114,7 +115,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// The value that is before `.name`, `[index]`, a slice or a call.
+    /// The value to which `.name`, `[index]`, a slice or a call is applied.
     fn base(&mut self, base: &Expr<'_>) -> Written {
         match base {
             Expr::UnaryOp(sign) if matches!(sign.op, UnaryOpKind::Neg) => self.base(&sign.expr),
@@ -146,7 +147,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// The filters of a block, which are applied to what the block writes.
+    /// The filters of a block, which are applied to its output.
     pub(super) fn filter_chain(&mut self, filters: &Expr<'_>) -> Written {
         let Expr::Filter(filter) = filters else {
             let message = format!("a block cannot be filtered by a {}", filters.description());
@@ -192,7 +193,7 @@ impl Writer<'_> {
     fn constant(&mut self, value: &Value) -> Written {
         match value.kind() {
             ValueKind::String => self.string(value.as_str().unwrap_or_default()),
-            // It would be written as the name `inf`.
+            // Otherwise it would be written as the name `inf`.
             ValueKind::Number if value.to_string() == "inf" => self.push("1e999"),
             ValueKind::Bool | ValueKind::None | ValueKind::Number => {
                 write!(self.out, "{value}").ok();
@@ -206,7 +207,7 @@ impl Writer<'_> {
     }
 }
 
-/// How many minus signs are before the value that a chain of `.name`, `[index]` and calls begins with.
+/// The number of minus signs before the value at the beginning of a chain of postfix operations.
 pub(super) fn signs(expression: &Expr<'_>) -> usize {
     let (mut expression, mut signs) = (expression, 0);
     loop {

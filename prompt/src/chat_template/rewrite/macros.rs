@@ -1,7 +1,7 @@
 //! Macros and the bodies of `call` blocks.
 //!
-//! Each is written as a macro with one argument, a map of what [`MACRO`] made of the arguments of the call. So defaults
-//! can use parameters, and `varargs` and `kwargs` are there.
+//! Each is written as a macro with one argument: the map of arguments that [`MACRO`] builds. So defaults
+//! can use earlier parameters, and `varargs` and `kwargs` exist.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ use minijinja::machinery::ast::{Expr, Macro};
 
 use super::{Writer, Written, MACRO};
 
-/// Which of the variables that only macros have a macro reads. It takes such arguments only if it reads them.
+/// The special variables that a macro reads. It accepts the corresponding arguments only if it does.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Special {
     varargs: bool,
@@ -29,7 +29,7 @@ impl Special {
 }
 
 impl Writer<'_> {
-    /// Makes the macro `declared`, which is called `name`, the value of `variable`.
+    /// Assigns the macro `declared`, whose name is `name`, to `variable`.
     pub(super) fn definition(
         &mut self,
         variable: &str,
@@ -37,11 +37,11 @@ impl Writer<'_> {
         declared: &Macro<'_>,
         line: u16,
     ) -> Written {
-        // The body of a macro is in no loop of those around it.
+        // The body of a macro is outside the loops around it.
         let blocks = std::mem::take(&mut self.blocks);
         let in_loop = std::mem::take(&mut self.in_loop);
         let special = std::mem::take(&mut self.special);
-        let body = self.variable_of_ours("body");
+        let body = self.generated_variable("body");
         self.open("{%", line);
         write!(self.out, "macro {body}(given__)%}}").ok();
         let parameters = self.parameters(declared)?;

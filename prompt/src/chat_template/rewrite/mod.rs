@@ -1,10 +1,11 @@
-//! A chat template rewritten so that everything it computes is checked while it renders.
+//! Rewrites a chat template so that every result is checked while it renders.
 //!
-//! minijinja's fuel counts instructions. It does not see that one instruction doubles a string, and its operators
-//! differ from Python's in a few places. So the template is parsed, and written out again as an equal template in
-//! which every filter and call goes through the checks of [`super::budget`], operators are the filters of
-//! [`super::operators`], and macros are those of [`super::macros`]. Text between tags becomes an expression, so that
-//! it is counted as well. Statements keep their line numbers, which error messages show.
+//! minijinja's fuel counts instructions, so it does not notice that one instruction can double a string.
+//! And minijinja's operators differ from Python's in a few cases. So the template is parsed and written
+//! as an equivalent one, in which every filter and call goes through the checks of [`super::budget`],
+//! operators are the filters of [`super::operators`], and macros are those of [`super::macros`]. Text
+//! between tags becomes an expression, so that it is counted too. Statements keep their line numbers,
+//! for error messages.
 
 mod blocks;
 mod expressions;
@@ -21,9 +22,9 @@ use minijinja::machinery::{parse, WhitespaceConfig};
 use minijinja::{Error, ErrorKind};
 pub use names::*;
 
-/// `source` with every result checked, or what is wrong with its syntax.
+/// `source` with every result checked. The error is one of syntax.
 pub fn rewrite(source: &str) -> Result<String, Error> {
-    // As transformers sets up Jinja.
+    // The settings of transformers.
     let whitespace =
         WhitespaceConfig { keep_trailing_newline: false, lstrip_blocks: true, trim_blocks: true };
     let template = parse(source, "chat_template", Default::default(), whitespace)?;
@@ -37,14 +38,14 @@ pub fn rewrite(source: &str) -> Result<String, Error> {
 struct Writer<'a> {
     source: &'a str,
     out: String,
-    /// How many ends of lines `out` has.
+    /// The number of newlines in `out`.
     lines: u16,
-    /// How many variables of ours there are.
+    /// The number of generated variables.
     variables: usize,
-    /// Whether there is a loop that `break` leaves.
+    /// Whether the code is inside a loop that `break` can leave.
     in_loop: bool,
-    /// For every block inside the current loop that minijinja does not leave with it, the variable that says how the
-    /// iteration ends.
+    /// The variables that record how an iteration ends, one for each block inside the current loop that
+    /// minijinja would not close.
     blocks: Vec<String>,
     /// The special variables that the current macro reads.
     special: macros::Special,
@@ -77,7 +78,7 @@ impl Writer<'_> {
             Stmt::EmitExpr(emit) => {
                 self.open("{{", emit.span().start_line);
                 match &emit.expr {
-                    // What is written is counted as it is written. A call here may also be a recursion of a loop.
+                    // Output is counted when it is written. A call here may also be a recursive loop.
                     Expr::Call(call) if signs(&emit.expr) == 0 => self.call(call, None)?,
                     expression => self.expression(expression)?,
                 }
@@ -104,7 +105,7 @@ impl Writer<'_> {
             }
             Stmt::CallBlock(block) => {
                 let line = block.span().start_line;
-                let caller = self.variable_of_ours("caller");
+                let caller = self.generated_variable("caller");
                 self.definition(&caller, "caller", &block.macro_decl, line)?;
                 self.push("{{");
                 self.call(&block.call, Some(&caller))?;
@@ -128,12 +129,12 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// With `break` and `continue`, Jinja runs `else` unless an iteration ran to its end.
+    /// In a loop with `break` or `continue`, Jinja runs `else` unless an iteration was complete.
     fn for_loop(&mut self, for_loop: &ForLoop<'_>, line: u16) -> Written {
         if for_loop.else_body.is_empty() || !for_loop.body.iter().any(leaves_iteration) {
             return self.plain_loop(for_loop, line, None);
         }
-        let ended = self.variable_of_ours("ended");
+        let ended = self.generated_variable("ended");
         write!(self.out, "{{%set {ended}=namespace(yes=false)%}}").ok();
         self.plain_loop(for_loop, line, Some(&ended))?;
         write!(self.out, "{{%if not {ended}.yes%}}").ok();
@@ -150,7 +151,7 @@ impl Writer<'_> {
         self.push(" in ");
         self.expression(&for_loop.iter)?;
         let apart = matches!(for_loop.target, Expr::List(_));
-        self.filtered_by(if apart { ITEMS_APART } else { ITEMS });
+        self.filtered_by(if apart { UNPACKED_ITEMS } else { ITEMS });
         if let Some(filter) = &for_loop.filter_expr {
             self.push(" if ");
             self.expression(filter)?;
@@ -173,7 +174,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// `elif` is written as such, as minijinja limits the depth of blocks.
+    /// `elif` stays `elif`, because minijinja limits the depth of blocks.
     fn condition(&mut self, condition: &IfCond<'_>, line: u16) -> Written {
         self.open("{%", line);
         self.push("if ");
@@ -197,7 +198,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// What is assigned to.
+    /// The target of an assignment.
     fn target(&mut self, target: &Expr<'_>) -> Written {
         match target {
             Expr::Var(variable) => self.push(variable.id),
@@ -222,23 +223,23 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Whether a list stands in parentheses, or is several values of a `set`.
+    /// Whether a list was written in parentheses, or is several values of a `set`.
     fn is_tuple(&self, list: &Spanned<List<'_>>) -> bool {
         let start = list.span().start_offset as usize;
         let bracket = self.source.as_bytes().get(start) == Some(&b'[');
-        // The span of values without parentheses begins behind the first of them.
+        // The span of values without parentheses begins after the first value.
         !bracket
             || list.items.first().is_some_and(|item| (item.span().start_offset as usize) < start)
     }
 
-    /// A variable, which may be one that macros give a meaning to.
+    /// A variable, possibly a special one of macros.
     fn variable(&mut self, name: &str) {
         self.special.note(name);
         self.push(name);
     }
 
-    /// A name that no variable of the template has.
-    fn variable_of_ours(&mut self, what: &str) -> String {
+    /// A new variable name, which the template does not use.
+    fn generated_variable(&mut self, what: &str) -> String {
         self.variables += 1;
         format!("{what}_{}__", self.variables)
     }
@@ -270,7 +271,7 @@ impl Writer<'_> {
     }
 }
 
-/// An error about a tag that has no meaning here.
+/// The error for a tag that is not allowed here.
 fn not_supported(tag: &str, line: u16) -> Written {
     let message = format!("`{tag}` is not supported in chat templates (line {line})");
     Err(Error::new(ErrorKind::SyntaxError, message))

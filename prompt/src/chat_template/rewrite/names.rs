@@ -1,19 +1,19 @@
-//! Names of what the rewritten template calls.
+//! Names that the rewritten template calls.
 
 /// The filter that checks the size of a value.
 pub const SIZED: &str = "checked_size__";
 /// The filter that checks the size and the depth of a value.
 pub const CHECKED: &str = "checked__";
-/// The filter that refuses what cannot be walked through.
+/// The filter that checks that a value is iterable.
 pub const ITEMS: &str = "items__";
-/// As [`ITEMS`], for items that several variables take apart.
-pub const ITEMS_APART: &str = "items_apart__";
-/// The filter that makes a tuple of a list.
+/// As [`ITEMS`], for items that are unpacked into several variables.
+pub const UNPACKED_ITEMS: &str = "items_apart__";
+/// The filter that turns a list into a tuple.
 pub const TUPLE: &str = "tuple__";
-/// The function that makes a macro take its arguments as a Python function does.
+/// The function that gives a macro the argument rules of a Python function.
 pub const MACRO: &str = "macro__";
 
-// The filters that are Python's operators.
+// The filters for Python's operators.
 pub const ADD: &str = "add__";
 pub const SUBTRACT: &str = "subtract__";
 pub const MULTIPLY: &str = "multiply__";
@@ -24,7 +24,7 @@ pub const POWER: &str = "power__";
 pub const NEGATE: &str = "negate__";
 /// `~`.
 pub const CONCAT: &str = "concat__";
-/// All comparisons and `in`, with the operator as a text before every operand.
+/// All comparisons and `in`, with the operator as a string before every operand.
 pub const COMPARE: &str = "compare__";
 pub const SLICE: &str = "slice__";
 

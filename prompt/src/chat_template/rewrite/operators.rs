@@ -1,4 +1,4 @@
-//! Operators, as the filters of [`crate::chat_template::operators`].
+//! Operators, written as the filters of [`crate::chat_template::operators`].
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ use super::{
     SUBTRACT,
 };
 
-/// The most operands of a chain of `and` or `or`. minijinja takes time with the square of their number.
+/// The most operands of a chain of `and` or `or`. The time of minijinja is quadratic in their number.
 const MAX_CHAIN: usize = 1000;
 
 impl Writer<'_> {
@@ -46,7 +46,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// `a and b and c`: chains of one operator have no parentheses, as minijinja limits their depth.
+    /// `a and b and c`. A chain of one operator has no parentheses, because minijinja limits their depth.
     fn logical(&mut self, operation: &BinOp<'_>) -> Written {
         let is_and = matches!(operation.op, BinOpKind::ScAnd);
         let mut operands = vec![&operation.right];
@@ -76,7 +76,7 @@ impl Writer<'_> {
     fn logical_operand(&mut self, operand: &Expr<'_>) -> Written {
         self.expression(operand)?;
         if matches!(operand, Expr::Const(_)) {
-            // minijinja would compute constants beforehand, and `0 and x` as a boolean.
+            // minijinja would evaluate constants at compile time, and `0 and x` to a boolean.
             self.filtered_by(SIZED);
         }
         Ok(())

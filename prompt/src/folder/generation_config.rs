@@ -6,38 +6,40 @@ use colm_checkpoint::json;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::error::{is_there, FolderError};
+use crate::error::{exists, FolderError};
 
-/// The file's name.
-pub const GENERATION_CONFIG: &str = "generation_config.json";
+/// The name of the file.
+pub(super) const GENERATION_CONFIG: &str = "generation_config.json";
 
-/// Sampling parameters for what a request omits. None means the engine's default.
+/// Defaults of generation_config.json for sampling parameters that a request omits. None means the
+/// default of the engine.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SamplingDefaults {
-    /// 0 is greedy.
+    /// The temperature, at least 0; 0 is greedy decoding.
     pub temperature: Option<f64>,
-    /// Nucleus sampling: the cumulative probability of the tokens to keep.
+    /// Nucleus sampling: the cumulative probability of the tokens to keep, from 0 to 1.
     pub top_p: Option<f64>,
     /// How many of the most likely tokens to keep; 0 keeps all.
     pub top_k: Option<u32>,
-    /// The probability that a token needs to be kept, relative to the most likely one's.
+    /// The lowest probability of the tokens to keep, relative to the most likely one, from 0 to 1.
     pub min_p: Option<f64>,
-    /// Penalty on the logits of tokens that already occurred; 1 is none.
+    /// The penalty on the logits of tokens that already occurred, above 0; 1 is no penalty.
     pub repetition_penalty: Option<f32>,
 }
 
-/// The fields of `folder`'s file; none if there is no file.
-pub fn read(folder: &Path) -> Result<Map<String, Value>, FolderError> {
+/// The fields of the file in `folder`; none if there is no file.
+pub(super) fn read_generation_config(folder: &Path) -> Result<Map<String, Value>, FolderError> {
     let path = folder.join(GENERATION_CONFIG);
-    match is_there(&path) {
-        true => Ok(json::read(&path)?),
-        false => Ok(Map::new()),
+    if exists(&path) {
+        Ok(json::read(&path)?)
+    } else {
+        Ok(Map::new())
     }
 }
 
 impl SamplingDefaults {
-    /// Those in the fields of the file at `path`.
-    pub fn of(fields: &Map<String, Value>, path: &Path) -> Result<Self, FolderError> {
+    /// The parameters in `fields`, the fields of the file at `path`.
+    pub(super) fn parse(fields: &Map<String, Value>, path: &Path) -> Result<Self, FolderError> {
         let at_least_0 = |value: f64| value.is_finite() && value >= 0.;
         let probability = |value: f64| (0. ..=1.).contains(&value);
         let factor = |value: f32| value.is_finite() && value > 0.;
@@ -57,7 +59,7 @@ impl SamplingDefaults {
     }
 }
 
-/// The number in `field`, if it is given and not null.
+/// The number in `field`; None if it is absent or null.
 fn number<'a, T: Deserialize<'a> + Copy>(
     fields: &'a Map<String, Value>,
     path: &Path,

@@ -1,4 +1,4 @@
-//! A tokenizer for text that goes on.
+//! A tokenizer for text that continues other text.
 
 use tokenizers::normalizers::{NormalizerWrapper, Sequence as Normalizers};
 use tokenizers::pre_tokenizers::metaspace::PrependScheme;
@@ -6,14 +6,14 @@ use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::Tokenizer;
 
-/// `tokenizer` without the space that some put before the first word.
-pub fn continuing(tokenizer: &Tokenizer) -> Tokenizer {
-    let mut continuing = tokenizer.clone();
+/// `tokenizer` without the space that some tokenizers add before the first word.
+pub fn continuation_tokenizer(tokenizer: &Tokenizer) -> Tokenizer {
+    let mut continuation = tokenizer.clone();
     let normalizer = tokenizer.get_normalizer().cloned();
-    continuing.with_normalizer(normalizer.and_then(without_prepend));
+    continuation.with_normalizer(normalizer.and_then(without_prepend));
     let pre_tokenizer = tokenizer.get_pre_tokenizer().cloned();
-    continuing.with_pre_tokenizer(pre_tokenizer.map(without_first_space));
-    continuing
+    continuation.with_pre_tokenizer(pre_tokenizer.map(without_first_space));
+    continuation
 }
 
 fn without_prepend(normalizer: NormalizerWrapper) -> Option<NormalizerWrapper> {

@@ -1,4 +1,4 @@
-//! Special tokens as the files of a tokenizer name them.
+//! The special tokens that the files of a tokenizer name.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,36 +9,40 @@ use tokenizers::AddedToken;
 
 use crate::error::FolderError;
 
-/// The names that every tokenizer has, in the order of transformers.
-pub const NAMES: [&str; 7] =
+/// The names that every tokenizer knows, in the order of transformers.
+const NAMES: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// Names of further tokens, in an object.
+/// The field with further named tokens, an object.
 const MODEL_SPECIFIC: &str = "model_specific_special_tokens";
 
 /// The longest token, in bytes.
-const LONGEST: usize = 4096;
+const MAX_LENGTH: usize = 4096;
 
-/// Special tokens by their names, such as `bos_token`, and further ones without a name.
+/// The special tokens of a tokenizer: named ones, such as `bos_token`, and others.
 #[derive(Clone, Debug, Default)]
 pub struct SpecialTokens {
     named: Vec<(String, AddedToken)>,
-    /// The file that names each of them.
+    /// The file that names each token, by name.
     files: BTreeMap<String, String>,
     others: Vec<AddedToken>,
 }
 
 impl SpecialTokens {
-    /// Those in the fields of `file`: every field whose name ends with `_token`, and the lists
+    /// The tokens in the fields of `file`: every field whose name ends with `_token`, and the lists
     /// `additional_special_tokens` and `extra_special_tokens`.
-    pub fn of(fields: &Map<String, Value>, file: &Path) -> Result<Self, FolderError> {
+    pub(super) fn parse(fields: &Map<String, Value>, file: &Path) -> Result<Self, FolderError> {
         let mut tokens = Self::default();
         tokens.merge(fields, file)?;
         Ok(tokens)
     }
 
     /// Adds the tokens in the fields of another file, which take precedence.
-    pub fn merge(&mut self, fields: &Map<String, Value>, file: &Path) -> Result<(), FolderError> {
+    pub(super) fn merge(
+        &mut self,
+        fields: &Map<String, Value>,
+        file: &Path,
+    ) -> Result<(), FolderError> {
         let file_name = file.file_name().unwrap_or_default().to_string_lossy();
         for name in NAMES {
             match fields.get(name) {
@@ -51,13 +55,13 @@ impl SpecialTokens {
         let mut model_specific = false;
         for (name, value) in fields {
             let own = name.ends_with("_token") && !NAMES.contains(&name.as_str());
-            // Not switches such as `add_bos_token`.
+            // Booleans such as `add_bos_token` are no tokens.
             if own && (value.is_string() || value.is_object()) {
                 self.name(name, named(value, name, file)?);
                 model_specific = true;
             }
         }
-        // The newer name wins.
+        // The newer name takes precedence.
         let lists = ["extra_special_tokens", "additional_special_tokens"];
         let empty = |value: &&Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
         let found = lists.iter().find_map(|field| {
@@ -79,7 +83,7 @@ impl SpecialTokens {
             }
         }
         match fields.get(MODEL_SPECIFIC).filter(|value| !value.is_null()) {
-            // Names in the other fields take its place.
+            // Tokens named in other fields replace it.
             Some(_) if model_specific => Ok(()),
             Some(Value::Object(items)) => self.name_all(items, MODEL_SPECIFIC, file),
             Some(_) => {
@@ -104,15 +108,15 @@ impl SpecialTokens {
     }
 
     /// Gives `token` the name `name`.
-    pub fn name(&mut self, name: &str, token: AddedToken) {
+    pub(super) fn name(&mut self, name: &str, token: AddedToken) {
         match self.named.iter_mut().find(|(known, _)| known == name) {
             Some((_, known)) => *known = token,
             None => self.named.push((name.to_string(), token)),
         }
     }
 
-    /// Gives the tokens the properties that `described` has of them.
-    pub fn describe(&mut self, described: &[AddedToken]) {
+    /// Sets the properties of the tokens that `described` has as well.
+    pub(super) fn describe(&mut self, described: &[AddedToken]) {
         for (name, token) in &mut self.named {
             let known = described.iter().find(|known| known.content == token.content);
             if let Some(known) = known.filter(|_| NAMES.contains(&name.as_str())) {
@@ -121,30 +125,30 @@ impl SpecialTokens {
         }
     }
 
-    /// The text of the token called `name`.
+    /// The text of the token `name`, such as `bos_token`.
     pub fn get(&self, name: &str) -> Option<&str> {
         let found = self.named.iter().find(|(known, _)| known == name);
         found.map(|(_, token)| token.content.as_str())
     }
 
-    /// The file that names the token called `name`.
-    pub fn file(&self, name: &str) -> &str {
+    /// The file that names the token `name`.
+    pub(crate) fn file(&self, name: &str) -> &str {
         self.files.get(name).map_or("tokenizer_config.json", String::as_str)
     }
 
-    /// All of them, those with a name first.
+    /// All tokens, named ones first.
     pub fn all(&self) -> impl Iterator<Item = &AddedToken> {
         self.named.iter().map(|(_, token)| token).chain(&self.others)
     }
 
-    /// Texts by names, as templates see them.
+    /// The texts of the named tokens by name, as chat templates see them.
     pub fn texts(&self) -> BTreeMap<String, String> {
         let text = |(name, token): &(String, AddedToken)| (name.clone(), token.content.clone());
         self.named.iter().map(text).collect()
     }
 }
 
-/// A special token in the field `field`: its text, or an object that describes it.
+/// The special token in the field `field`: a text, or an object that describes it.
 fn named(value: &Value, field: &str, file: &Path) -> Result<AddedToken, FolderError> {
     match value {
         Value::String(text) => {
@@ -155,17 +159,22 @@ fn named(value: &Value, field: &str, file: &Path) -> Result<AddedToken, FolderEr
     }
 }
 
-/// The tokenizers library takes minutes for tokens of hundreds of kilobytes.
-pub fn check_length(text: &str, field: &str, file: &Path) -> Result<(), FolderError> {
-    if text.len() > LONGEST {
-        let what = format!("a token of {} bytes: expected at most {LONGEST}", text.len());
+/// Checks the length of a token. The tokenizers library takes minutes for tokens of hundreds of
+/// kilobytes.
+pub(super) fn check_length(text: &str, field: &str, file: &Path) -> Result<(), FolderError> {
+    if text.len() > MAX_LENGTH {
+        let what = format!("a token of {} bytes: expected at most {MAX_LENGTH}", text.len());
         return Err(FolderError::field(file, field, what));
     }
     Ok(())
 }
 
 /// A token with its properties, as transformers writes it.
-pub fn described(value: &Value, field: &str, file: &Path) -> Result<AddedToken, FolderError> {
+pub(super) fn described(
+    value: &Value,
+    field: &str,
+    file: &Path,
+) -> Result<AddedToken, FolderError> {
     #[derive(Deserialize)]
     #[serde(expecting = "an object with `content`")]
     struct Described {

@@ -1,7 +1,6 @@
-//! The code inside of tags, in those words of Jinja's that minijinja reads as it should.
+//! The code inside tags, rewritten to what minijinja can parse.
 //!
-//! String literals get minijinja's escapes, which are fewer than Python's. minijinja knows no sign `+`, so `+a` becomes
-//! `- -a`.
+//! minijinja has fewer escapes in string literals than Python, and no sign `+`, so `+a` becomes `- -a`.
 
 use std::fmt::Write;
 use std::iter::Peekable;
@@ -9,14 +8,14 @@ use std::str::Chars;
 
 use super::python::escaped;
 
-/// Words after which a value begins.
+/// Keywords after which an operand begins.
 const BEFORE_VALUES: [&str; 9] =
     ["in", "not", "and", "or", "is", "if", "elif", "else", "recursive"];
 
-/// The code of the tag or expression `tag`, or what is wrong with it.
+/// The rewritten tag or expression `tag`. The error says what is wrong with it.
 pub fn known_code(tag: &str) -> Result<String, String> {
     let mut out = String::with_capacity(tag.len());
-    // The first characters open the tag, perhaps with a sign that controls spaces.
+    // The first characters open the tag, possibly with a sign for whitespace control.
     let open = if tag[2..].starts_with(['-', '+']) { 3 } else { 2 };
     out.push_str(&tag[..open]);
     let mut rest = &tag[open..];
@@ -46,7 +45,7 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// Where the literal at the beginning of `text` ends, which is in quotes `quote`.
+/// The end of the string literal at the beginning of `text`, which is quoted by `quote`.
 fn literal_end(text: &str, quote: char) -> usize {
     let mut is_escaped = false;
     for (index, c) in text.char_indices().skip(1) {
@@ -60,10 +59,11 @@ fn literal_end(text: &str, quote: char) -> usize {
     text.len()
 }
 
-/// Appends the string literal `token` with minijinja's escapes.
+/// Appends the string literal `token` with escapes that minijinja knows.
 fn literal(out: &mut String, token: &str) -> Result<(), String> {
     let mut chars = token[1..token.len() - 1].chars().peekable();
-    // A line that goes on behind a backslash. The lines of the template are still counted.
+    // A backslash at the end of a line joins two lines. The newlines are written after the literal, so that
+    // line numbers stay the same.
     let mut joined_lines = 0;
     out.push('"');
     while let Some(c) = chars.next() {
@@ -89,7 +89,7 @@ fn push_char(out: &mut String, c: char) {
     }
 }
 
-/// What Python reads for a backslash before `chars`.
+/// The character of the escape sequence `chars`, after its backslash, in Python.
 fn escape(chars: &mut Peekable<Chars<'_>>) -> Result<String, String> {
     let Some(c) = chars.next() else { return Ok("\\".into()) };
     let character = match c {
@@ -107,7 +107,7 @@ fn escape(chars: &mut Peekable<Chars<'_>>) -> Result<String, String> {
         'U' => hexadecimal(chars, 8)?,
         'N' => return Err("a text has an escape `\\N{…}`; expected the character itself".into()),
         c if c.is_ascii() => return Ok(format!("\\{c}")),
-        // Jinja makes the character an escape before Python reads it.
+        // Jinja escapes non-ASCII characters before Python evaluates the literal.
         c => return Ok(format!("\\{}", &escaped(c)[1..])),
     };
     Ok(character.into())
@@ -122,7 +122,7 @@ fn octal(first: char, chars: &mut Peekable<Chars<'_>>) -> char {
     char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
-/// The character whose code has `digits` digits. Two halves of a character, as JSON has them, are one.
+/// The character whose code has `digits` digits. A surrogate pair is one character.
 fn hexadecimal(chars: &mut Peekable<Chars<'_>>, digits: usize) -> Result<char, String> {
     let high = code(chars, digits)?;
     if (0xd800..0xdc00).contains(&high) {

@@ -1,13 +1,17 @@
-//! Checks a chat template at load time, so that errors do not appear at every request.
+//! Renders test conversations when a chat template is loaded, so that errors do not first appear in
+//! requests.
 
 use serde_json::{json, Map, Value};
 
-use crate::chat_template::{ChatTemplate, Conversation, RenderError};
+use super::conversation::Conversation;
+use super::errors::RenderError;
+use super::template::ChatTemplate;
 
-/// Refuses a template that fails on both test conversations: the name of the template, and why. Templates may refuse
-/// conversations themselves, so an error that the template raises is accepted.
-pub fn probe(template: &ChatTemplate) -> Result<(), (&'static str, String)> {
-    probe_with(template, None).map_err(|what| ("default", what))?;
+/// Renders two test conversations with each template. The error is the name of a template and why it
+/// fails on both. An error that a template raises itself is accepted, because a template may reject
+/// conversations.
+pub(crate) fn try_render(template: &ChatTemplate) -> Result<(), (&'static str, String)> {
+    try_conversations(template, None).map_err(|what| ("default", what))?;
     if template.has_tool_use() {
         let function = json!({
             "name": "get_weather", "description": "The weather in a place.",
@@ -17,12 +21,12 @@ pub fn probe(template: &ChatTemplate) -> Result<(), (&'static str, String)> {
             },
         });
         let tools = vec![json!({"type": "function", "function": function})];
-        probe_with(template, Some(tools)).map_err(|what| ("tool_use", what))?;
+        try_conversations(template, Some(tools)).map_err(|what| ("tool_use", what))?;
     }
     Ok(())
 }
 
-fn probe_with(template: &ChatTemplate, tools: Option<Vec<Value>>) -> Result<(), String> {
+fn try_conversations(template: &ChatTemplate, tools: Option<Vec<Value>>) -> Result<(), String> {
     let user = json!({"role": "user", "content": "Hello"});
     let system = json!({"role": "system", "content": "Be brief."});
     let mut first = None;
@@ -38,7 +42,7 @@ fn probe_with(template: &ChatTemplate, tools: Option<Vec<Value>>) -> Result<(), 
                 return Err("the template writes nothing: expected a prompt for a message".into());
             }
             Ok(_) | Err(RenderError::Raised(_)) => return Ok(()),
-            Err(RenderError::TooMuch(what)) => return Err(what),
+            Err(RenderError::LimitExceeded(what)) => return Err(what),
             Err(RenderError::Failed(what)) => first = first.or(Some(what)),
         }
     }
@@ -48,8 +52,8 @@ fn probe_with(template: &ChatTemplate, tools: Option<Vec<Value>>) -> Result<(), 
     }
 }
 
-/// Whether the template shows the parts of a content: text parts as their texts.
-pub fn shows_parts(template: &ChatTemplate) -> bool {
+/// Whether the template shows a content that is a list of text parts as their texts.
+pub(crate) fn shows_parts(template: &ChatTemplate) -> bool {
     const TEXT: &str = "a text within a part";
     let content = json!([{"type": "text", "text": TEXT}]);
     let message = message(json!({"role": "user", "content": content}));
@@ -58,7 +62,7 @@ pub fn shows_parts(template: &ChatTemplate) -> bool {
         add_generation_prompt: true,
         ..Conversation::default()
     };
-    // Other templates fail, or print the list as Python does.
+    // Other templates fail, or write the list as Python does.
     let rendered = template.render(&conversation).ok();
     rendered.is_some_and(|text| text.contains(TEXT) && !text.contains(&format!("'{TEXT}'")))
 }

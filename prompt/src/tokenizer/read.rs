@@ -1,4 +1,4 @@
-//! The tokenizer of a model folder, with the tokens that the other files add to it.
+//! Reading a tokenizer and the tokens that other files add to it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -9,36 +9,36 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use tokenizers::{AddedToken, Tokenizer};
 
-use crate::error::{is_there, FolderError};
-use crate::growth::{growth, MOST};
+use super::expansion::{expansion, MAX_EXPANSION};
+use super::special_tokens::{check_length, described, SpecialTokens};
+use crate::error::{exists, FolderError};
 use crate::panics::catch;
-use crate::special_tokens::{check_length, described, SpecialTokens};
 
-/// The file of the tokenizer.
+/// The name of the file.
 pub const TOKENIZER: &str = "tokenizer.json";
 const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
-/// The list of tokens that the tokenizer's model does not know, in tokenizer.json.
+/// The field of tokenizer.json that lists the tokens outside the tokenizer's model.
 const ADDED: &str = "added_tokens";
 const ADDED_TOKENS: &str = "added_tokens.json";
 
-/// The tokenizer in `folder`, and its special tokens. `config` holds the fields of tokenizer_config.json at
-/// `config_path`.
+/// The tokenizer in `folder`, and its special tokens. `config` are the fields of tokenizer_config.json,
+/// the file `config_path`.
 ///
-/// As in transformers: `truncation` and `padding` are left out, and special tokens that the other files name are
-/// added where tokenizer.json does not have them.
+/// As in transformers, `truncation` and `padding` are ignored, and special tokens that other files name
+/// are added if tokenizer.json does not have them.
 pub fn read(
     folder: &Path,
     config: &Map<String, Value>,
     config_path: &Path,
 ) -> Result<(Tokenizer, SpecialTokens), FolderError> {
     let path = folder.join(TOKENIZER);
-    if !is_there(&path) {
+    if !exists(&path) {
         return Err(missing(folder, &path));
     }
     let text = json::read_text(&path)?;
     let has_added_tokens = check_added_tokens(&text, &path)?;
     let mut tokenizer = parse(&text, &path)?;
-    let mut special = SpecialTokens::of(config, config_path)?;
+    let mut special = SpecialTokens::parse(config, config_path)?;
     if let Some(padding) = tokenizer.get_padding().filter(|_| !config.contains_key("pad_token")) {
         special.name("pad_token", AddedToken::from(padding.pad_token.as_str(), true));
     }
@@ -47,8 +47,7 @@ pub fn read(
         None if has_added_tokens => legacy_tokens(folder, &mut special)?,
         // Without either list the added tokens are unknown.
         None => {
-            let what = "it is missing, and tokenizer_config.json has no `added_tokens_decoder`: expected a \
-                        list, if need be []";
+            let what = "it is missing, and tokenizer_config.json has no `added_tokens_decoder`: expected a list, which may be empty";
             return Err(FolderError::field(&path, ADDED, what));
         }
     };
@@ -60,32 +59,32 @@ pub fn read(
     tokenizer.with_padding(None);
     let untruncated = tokenizer.with_truncation(None).map(drop);
     untruncated.map_err(|error| FolderError::file(&path, error.to_string()))?;
-    try_short_text(&tokenizer, &path)?;
+    encode_short_text(&tokenizer, &path)?;
     Ok((tokenizer, special))
 }
 
-/// The tokens of `added` and `special` that are not among those `known`, or that have other properties there.
+/// The tokens of `added` and `special` that are not in `known`, or have other properties there.
 fn missing_tokens(
     mut added: Vec<AddedToken>,
     known: &[AddedToken],
     special: &SpecialTokens,
 ) -> Vec<AddedToken> {
-    // There can be 100,000 of each.
+    // Each list can have 100,000 entries, so they are compared with maps.
     let known: HashMap<&str, &AddedToken> =
         known.iter().map(|token| (token.content.as_str(), token)).collect();
     added.retain(|token| {
         !known.get(token.content.as_str()).is_some_and(|known| is_same(known, token))
     });
-    let mut places: HashMap<String, usize> = HashMap::new();
-    for (place, token) in added.iter().enumerate() {
-        places.entry(token.content.clone()).or_insert(place);
+    let mut positions: HashMap<String, usize> = HashMap::new();
+    for (position, token) in added.iter().enumerate() {
+        positions.entry(token.content.clone()).or_insert(position);
     }
     for token in special.all() {
-        match places.get(&token.content) {
-            Some(&place) => added[place].special = true,
+        match positions.get(&token.content) {
+            Some(&position) => added[position].special = true,
             None if known.contains_key(token.content.as_str()) => {}
             None => {
-                places.insert(token.content.clone(), added.len());
+                positions.insert(token.content.clone(), added.len());
                 added.push(token.clone());
             }
         }
@@ -107,12 +106,12 @@ fn parse(text: &str, path: &Path) -> Result<Tokenizer, FolderError> {
     for token in vocabulary.keys() {
         check_length(token, "model.vocab", path)?;
     }
-    check_growth(&tokenizer, path)?;
+    check_expansion(&tokenizer, path)?;
     Ok(tokenizer)
 }
 
-/// Refuses a tokenizer that lacks something it uses in each text.
-fn try_short_text(tokenizer: &Tokenizer, path: &Path) -> Result<(), FolderError> {
+/// Encodes a short text, which fails if the tokenizer lacks something that it needs for every text.
+fn encode_short_text(tokenizer: &Tokenizer, path: &Path) -> Result<(), FolderError> {
     for (add_special, field) in [(false, "model"), (true, "post_processor")] {
         if let Err(panic) = catch(|| tokenizer.encode_fast("Hello", add_special).map(drop)) {
             let what = format!("the tokenizer fails on a short text: {panic}");
@@ -122,16 +121,17 @@ fn try_short_text(tokenizer: &Tokenizer, path: &Path) -> Result<(), FolderError>
     Ok(())
 }
 
-/// Refuses normalizers and decoders that make long texts of short ones.
-fn check_growth(tokenizer: &Tokenizer, path: &Path) -> Result<(), FolderError> {
-    // The components' fields are private; their JSON is their public form.
+/// Checks that the normalizer and the decoder do not lengthen texts too much.
+fn check_expansion(tokenizer: &Tokenizer, path: &Path) -> Result<(), FolderError> {
+    // The fields of components are private, so their JSON is used.
     let normalizer = tokenizer.get_normalizer().map(serde_json::to_value);
     let decoder = tokenizer.get_decoder().map(serde_json::to_value);
     for (field, component) in [("normalizer", normalizer), ("decoder", decoder)] {
-        let growth = component.and_then(Result::ok).map_or(1.0, |component| growth(&component));
-        if growth > MOST {
-            let what =
-                format!("it can make a text {growth:.0} times as long: expected at most {MOST}");
+        let factor = component.and_then(Result::ok).map_or(1.0, |component| expansion(&component));
+        if factor > MAX_EXPANSION {
+            let what = format!(
+                "it can make a text {factor:.0} times as long: expected at most {MAX_EXPANSION}"
+            );
             return Err(FolderError::field(path, field, what));
         }
     }
@@ -150,7 +150,7 @@ fn missing(folder: &Path, path: &Path) -> FolderError {
     FolderError::file(path, what)
 }
 
-/// Refuses malformed added tokens. Returns whether there is a list of them.
+/// Checks the added tokens. Returns whether there is a list of them.
 fn check_added_tokens(text: &str, path: &Path) -> Result<bool, FolderError> {
     let fields: HashMap<String, Box<RawValue>> = json::parse(text, path)?;
     let written = fields.get(ADDED).map_or("null", |value| value.get());
@@ -162,7 +162,7 @@ fn check_added_tokens(text: &str, path: &Path) -> Result<bool, FolderError> {
     Ok(added_tokens.is_some())
 }
 
-/// The field `added_tokens_decoder`: tokens by their ids, in their order.
+/// The tokens of the field `added_tokens_decoder`, in the order of their ids.
 fn added_tokens_decoder(value: &Value, path: &Path) -> Result<Vec<AddedToken>, FolderError> {
     const FIELD: &str = "added_tokens_decoder";
     let Value::Object(tokens) = value else {
@@ -180,17 +180,18 @@ fn added_tokens_decoder(value: &Value, path: &Path) -> Result<Vec<AddedToken>, F
     Ok(found.into_iter().map(|(_, token)| token).collect())
 }
 
-/// What older files add: special_tokens_map.json to the special tokens, added_tokens.json the tokens returned.
+/// Reads the older files: adds the tokens of special_tokens_map.json to `special`, and returns those of
+/// added_tokens.json.
 fn legacy_tokens(
     folder: &Path,
     special: &mut SpecialTokens,
 ) -> Result<Vec<AddedToken>, FolderError> {
     let path = folder.join(SPECIAL_TOKENS_MAP);
-    if is_there(&path) {
+    if exists(&path) {
         special.merge(&json::read::<Map<String, Value>>(&path)?, &path)?;
     }
     let path = folder.join(ADDED_TOKENS);
-    if !is_there(&path) {
+    if !exists(&path) {
         return Ok(Vec::new());
     }
     let mut ids: Vec<(String, u32)> =

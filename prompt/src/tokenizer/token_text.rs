@@ -1,17 +1,17 @@
-//! The text of each token, in bytes.
+//! The text of each token.
 
 use std::collections::HashMap;
 
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
-/// The most text of all tokens, in bytes. Vocabularies of 256,000 tokens have less than 3 MB.
-pub const MOST_TEXT: usize = 128 * 1024 * 1024;
+/// The largest total text of all tokens, in bytes. Vocabularies of 256,000 tokens have less than 3 MB.
+pub const MAX_TEXT: usize = 128 * 1024 * 1024;
 
-/// A token's text.
+/// The text of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenText {
-    /// Bytes of text; characters may be spread over several tokens.
+    /// Bytes of text. A character may be spread over several tokens.
     Bytes(Vec<u8>),
     /// The name of a special token, which is not part of the text.
     Special(String),
@@ -35,7 +35,7 @@ impl TokenText {
     }
 }
 
-/// The text of each token from 0 to `count`; None if that is more than [`MOST_TEXT`].
+/// The text of each token from 0 to `count`; None if that is more than [`MAX_TEXT`].
 pub fn token_texts(tokenizer: &Tokenizer, count: usize) -> Option<Vec<TokenText>> {
     let decoder = Decoder::of(tokenizer);
     let added = tokenizer.get_added_tokens_decoder();
@@ -45,7 +45,7 @@ pub fn token_texts(tokenizer: &Tokenizer, count: usize) -> Option<Vec<TokenText>
         (None, Some(token)) => TokenText::Bytes(decoder.bytes(&token)),
         (None, None) => TokenText::None,
     };
-    let mut left = MOST_TEXT;
+    let mut left = MAX_TEXT;
     let counted = |text: TokenText| {
         left = left.checked_sub(text.len())?;
         Some(text)
@@ -53,12 +53,12 @@ pub fn token_texts(tokenizer: &Tokenizer, count: usize) -> Option<Vec<TokenText>
     (0..count).map(|id| u32::try_from(id).map_or(TokenText::None, text)).map(counted).collect()
 }
 
-/// How the tokenizer's decoder makes text of a token.
+/// The decoder of a tokenizer, applied to single tokens.
 #[derive(Debug, Default)]
 struct Decoder {
-    /// A byte per character.
+    /// The byte of each character of a byte-level tokenizer.
     byte_level: Option<HashMap<char, u8>>,
-    /// `<0x0A>` is the byte 10.
+    /// Whether `<0x0A>` is the byte 10.
     byte_fallback: bool,
     /// Replacements, as (from, to).
     replaced: Vec<(String, String)>,
@@ -71,7 +71,7 @@ struct Decoder {
 impl Decoder {
     fn of(tokenizer: &Tokenizer) -> Self {
         let mut decoder = Self::default();
-        // The decoders' fields are private; their JSON is their public form.
+        // The fields of decoders are private, so their JSON is used.
         let written =
             tokenizer.get_decoder().and_then(|decoder| serde_json::to_value(decoder).ok());
         if let Some(written) = written {
@@ -128,15 +128,15 @@ impl Decoder {
     }
 }
 
-/// The byte of a token `<0x0A>`.
+/// The byte of a token such as `<0x0A>`.
 fn fallback_byte(token: &str) -> Option<u8> {
     let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
     let is_byte = digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
     u8::from_str_radix(digits, 16).ok().filter(|_| is_byte)
 }
 
-/// The characters that stand for bytes in byte-level tokenizers: printable bytes for themselves, the others in
-/// order from U+0100.
+/// The byte of each character in byte-level tokenizers. A printable byte is its own character; the others
+/// have characters from U+0100 on, in order.
 fn byte_level_characters() -> HashMap<char, u8> {
     let mut characters = HashMap::with_capacity(256);
     let mut next = '\u{100}'..;

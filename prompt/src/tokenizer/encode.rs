@@ -1,13 +1,15 @@
-//! Text to tokens.
+//! Encoding of text.
 
 use tokenizers::Tokenizer;
 
 use crate::panics::catch;
 
-/// The tokens of `text`; with `add_special` those as well that the tokenizer adds to every text.
+/// The token ids of `text`. With `add_special` they include the special tokens that the tokenizer adds
+/// to every text.
 ///
-/// An error says in one line why the tokenizer refuses the text. The tokenizers library panics on some texts, for
-/// example if the search for a regular expression takes too long.
+/// # Errors
+/// If the tokenizer fails or panics, for example because a regular expression takes too long. The
+/// error is one line.
 pub fn encode(tokenizer: &Tokenizer, text: &str, add_special: bool) -> Result<Vec<u32>, String> {
     let encoded = catch(|| {
         let encoding = tokenizer.encode_fast(text, add_special);
@@ -23,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_that_the_library_panics_on_is_an_error() {
+    fn a_panic_of_the_library_is_an_error() {
         let tokenizer = r#"{
             "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
             "pre_tokenizer": {

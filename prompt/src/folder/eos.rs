@@ -5,18 +5,18 @@ use std::path::Path;
 use serde_json::{Map, Value};
 use tokenizers::Tokenizer;
 
+use super::generation_config::GENERATION_CONFIG;
 use crate::error::FolderError;
-use crate::generation_config::GENERATION_CONFIG;
-use crate::special_tokens::SpecialTokens;
+use crate::tokenizer::SpecialTokens;
 
 const FIELD: &str = "eos_token_id";
 
-/// The ids of the tokens that end an answer of a model that knows `vocab_size` tokens.
+/// The ids of the tokens that end an answer of a model with a vocabulary of `vocab_size` tokens.
 ///
-/// They are the tokenizer's `eos_token`, and the ids in `eos_token_id` of generation_config.json, or of config.json
-/// if that has none. Ids outside the vocabulary are ignored with a warning. If all are outside, the folder is refused,
-/// because answers would never end.
-pub fn eos_tokens(
+/// These are the `eos_token` of the tokenizer and the ids in `eos_token_id` of generation_config.json,
+/// or of config.json if that has none. Ids outside the vocabulary are ignored with a warning. If all
+/// are outside, it is an error, because answers would never end.
+pub(super) fn eos_tokens(
     folder: &Path,
     tokenizer: &Tokenizer,
     special: &SpecialTokens,
@@ -25,9 +25,10 @@ pub fn eos_tokens(
     vocab_size: usize,
 ) -> Result<Vec<u32>, FolderError> {
     let named = |fields: &Map<String, Value>| fields.get(FIELD).is_some_and(|id| !id.is_null());
-    let (fields, file) = match named(generation_config) {
-        true => (generation_config, GENERATION_CONFIG),
-        false => (config, "config.json"),
+    let (fields, file) = if named(generation_config) {
+        (generation_config, GENERATION_CONFIG)
+    } else {
+        (config, "config.json")
     };
     let mut tokens = Vec::new();
     let mut unknown: Vec<(&str, &str, String)> = Vec::new();
@@ -54,7 +55,9 @@ pub fn eos_tokens(
         tracing::warn!("{file}: `{field}`: {what}; it is ignored");
     }
     if tokens.is_empty() {
-        tracing::warn!("no file of the model names an end token: answers end at their length only");
+        tracing::warn!(
+            "no file of the model names an end token: answers end only at their maximum length"
+        );
     }
     Ok(tokens)
 }
