@@ -4,13 +4,18 @@
 MODEL ?= models/tiny-colm-air
 PROMPT ?= What is the remainder of 47 divided by 6?
 
-.PHONY: bench build client-test cuda-check demo docs gpu-check gpu-test host lint lm-eval-test mutation-test study test twin-test
+.PHONY: bench build client-test colm-convert cuda-check demo docs gpu-check gpu-test host lint lm-eval-test mutation-test study test twin-test
 
 host:
 	@host/apply
 
 build: host
 	cargo build
+
+# The converters alone, without the engine. Plain cargo also needs `host/apply` once: Cargo reads the manifest of the
+# patched host even for crates that do not use it.
+colm-convert: host
+	cargo build --release -p colm-checkpoint
 
 # The answer of the shipped model at every chain count.
 demo: build

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use colm_checkpoint::Source;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{json, Map, Value};
@@ -69,6 +70,24 @@ fn header() -> impl Strategy<Value = Value> {
     })
 }
 
+/// Asserts that every problem names the folder, and that the folder can be opened if it has none.
+/// Returns whether it has none.
+fn assert_consistent(folder: &Folder) -> bool {
+    let dir = folder.dir.to_string_lossy();
+    let problems = folder.problems();
+    for problem in &problems {
+        assert!(problem.contains(&*dir), "no {dir} in: {problem}");
+    }
+    match Source::open(&folder.dir) {
+        Ok(_) => problems.is_empty(),
+        Err(error) => {
+            assert!(!problems.is_empty(), "no problems, but: {error}");
+            assert!(error.to_string().contains(&*dir), "no {dir} in: {error}");
+            false
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
 
@@ -79,7 +98,7 @@ proptest! {
         let header = 8 + usize::from(bytes[0]) + 256 * usize::from(bytes[1]);
         apply(&changes, &mut bytes, header);
         folder.write("model.safetensors", bytes);
-        folder.problems();
+        assert_consistent(&folder);
     }
 
     #[test]
@@ -91,7 +110,7 @@ proptest! {
         file.resize(file.len() + data, 1);
         folder.write("model.safetensors", file);
         // No such file is a complete model.
-        prop_assert!(!folder.problems().is_empty());
+        prop_assert!(!assert_consistent(&folder));
     }
 
     #[test]
@@ -102,7 +121,7 @@ proptest! {
         let part = if changes.len() % 2 == 0 { 2300 } else { bytes.len() };
         apply(&changes, &mut bytes, part);
         folder.write("pytorch_model.bin", bytes);
-        folder.problems();
+        assert_consistent(&folder);
     }
 
     #[test]
@@ -123,7 +142,7 @@ proptest! {
     ) {
         let folder = Folder::with_config(&config_json());
         folder.write("pytorch_model.bin", archive(&[&instructions.concat()[..], b"."].concat()));
-        prop_assert!(!folder.problems().is_empty());
+        prop_assert!(!assert_consistent(&folder));
     }
 
     #[test]
@@ -134,6 +153,6 @@ proptest! {
         let length = bytes.len();
         apply(&changes, &mut bytes, length);
         folder.write(file, bytes);
-        folder.problems();
+        assert_consistent(&folder);
     }
 }
