@@ -2,7 +2,7 @@
 //!
 //! A CoLM checkpoint holds one model of n chains, and so n models: the model at k chains uses the
 //! weights of chains 1 to k only. `docs/spec.md` in the repository defines the model and the format;
-//! this crate reads, checks, converts and writes it. It knows no inference engine.
+//! this crate reads, checks, converts and writes it. It does not depend on an inference engine.
 //!
 //! # Map
 //!

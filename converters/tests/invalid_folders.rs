@@ -275,9 +275,9 @@ fn rope_frequencies_of_old_llamas_are_ignored() {
     let tensors = folder
         .config
         .tensor_ids()
-        .map(|part| {
-            let shape = folder.config.dense_shapes(part).remove(0);
-            (part.dense_name(), dense_tensor(Dtype::F32, &folder.config, part, &shape))
+        .map(|id| {
+            let shape = folder.config.dense_shapes(id).remove(0);
+            (id.dense_name(), dense_tensor(Dtype::F32, &folder.config, id, &shape))
         })
         .chain([(
             "model.layers.0.self_attn.rotary_emb.inv_freq".to_owned(),

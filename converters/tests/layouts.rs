@@ -155,11 +155,11 @@ fn a_dense_layout_may_be_sharded_with_or_without_index() {
         .into_iter()
         .enumerate()
     {
-        let parts = config.tensor_ids().enumerate().filter(|(i, _)| i % 2 == shard).map(|(_, p)| p);
-        let tensors: Vec<_> = parts
-            .map(|part| {
-                let shape = &config.dense_shapes(part)[0];
-                (part.dense_name(), dense_tensor(Dtype::F32, &config, part, shape))
+        let ids = config.tensor_ids().enumerate().filter(|(i, _)| i % 2 == shard).map(|(_, p)| p);
+        let tensors: Vec<_> = ids
+            .map(|id| {
+                let shape = &config.dense_shapes(id)[0];
+                (id.dense_name(), dense_tensor(Dtype::F32, &config, id, shape))
             })
             .collect();
         weight_map.extend(tensors.iter().map(|(name, _)| (name.clone(), file.into())));
@@ -176,10 +176,10 @@ fn airs_dense_keys_may_stop_after_chain_1() {
     let (_parent, dir) = folder();
     let config = parse(air_json());
     fs::create_dir(&dir).unwrap();
-    let tensors = config.tensor_ids().map(|part| {
-        let shapes = config.dense_shapes(part);
+    let tensors = config.tensor_ids().map(|id| {
+        let shapes = config.dense_shapes(id);
         let narrow = &shapes[shapes.len() - 1];
-        (part.dense_name(), dense_tensor(Dtype::F16, &config, part, narrow))
+        (id.dense_name(), dense_tensor(Dtype::F16, &config, id, narrow))
     });
     safetensors::serialize_to_file(tensors, None, &dir.join("model.safetensors")).unwrap();
     assert_places(&dir, &config, 3, Dtype::F16, Layout::Dense);
@@ -195,8 +195,8 @@ fn a_view_of_another_shape_or_dtype_is_not_written() {
     };
     let error = write_chain_layout(&dir, &config, transposed).unwrap_err();
     assert!(matches!(error, CheckpointError::Shape { .. }), "{error}");
-    let doubles = |part: &TensorId| {
-        let shape = config.dense_shapes(*part).remove(0);
+    let doubles = |id: &TensorId| {
+        let shape = config.dense_shapes(*id).remove(0);
         Ok::<_, CheckpointError>(fill(Dtype::F64, &shape, |_, _| 1.))
     };
     let error = write_dense_layout(&dir, &config, doubles).unwrap_err();
@@ -209,8 +209,8 @@ fn an_existing_folder_is_not_overwritten() {
     let (_parent, dir) = folder();
     let config = parse(config_json());
     write_chains(&dir, &config, Dtype::F32);
-    let error = write_dense_layout(&dir, &config, |&part| {
-        Ok::<_, CheckpointError>(dense_tensor(Dtype::F32, &config, part, &[1]))
+    let error = write_dense_layout(&dir, &config, |&id| {
+        Ok::<_, CheckpointError>(dense_tensor(Dtype::F32, &config, id, &[1]))
     });
     assert!(matches!(error, Err(CheckpointError::AlreadyExists { .. })));
     assert_places(&dir, &config, 3, Dtype::F32, Layout::Chains);
@@ -224,10 +224,10 @@ fn write_with_values(
     places: &[(usize, usize, f32)],
 ) {
     let query = TensorId::Weight { layer: 1, projection: Projection::Q };
-    write_dense_layout(dir, config, |&part| {
-        let shape = config.dense_shapes(part).remove(0);
-        let mut tensor = dense_tensor(dtype, config, part, &shape);
-        if part == query {
+    write_dense_layout(dir, config, |&id| {
+        let shape = config.dense_shapes(id).remove(0);
+        let mut tensor = dense_tensor(dtype, config, id, &shape);
+        if id == query {
             for &(row, column, value) in places {
                 let one = fill(dtype, &[1], |_, _| value).bytes;
                 let begin = (row * shape[1] + column) * one.len();
@@ -284,11 +284,12 @@ fn airs_keys_must_be_zero_after_chain_1() {
     let (_parent, dir) = folder();
     let config = parse(air_json());
     let key = TensorId::Weight { layer: 0, projection: Projection::K };
-    write_dense_layout(&dir, &config, |&part| {
-        let shape = config.dense_shapes(part).remove(0);
-        Ok::<_, CheckpointError>(match part == key {
-            true => fill(Dtype::F32, &shape, |_, _| 1.),
-            false => dense_tensor(Dtype::F32, &config, part, &shape),
+    write_dense_layout(&dir, &config, |&id| {
+        let shape = config.dense_shapes(id).remove(0);
+        Ok::<_, CheckpointError>(if id == key {
+            fill(Dtype::F32, &shape, |_, _| 1.)
+        } else {
+            dense_tensor(Dtype::F32, &config, id, &shape)
         })
     })
     .unwrap();

@@ -54,7 +54,7 @@ fn air_has_keys_and_values_in_the_first_chain_only() {
 #[test]
 fn tied_embeddings_have_no_head() {
     let config = parse(with(config_json(), |json| json["tie_word_embeddings"] = json!(true)));
-    assert!(config.tensor_ids().all(|part| part != TensorId::Head));
+    assert!(config.tensor_ids().all(|id| id != TensorId::Head));
     assert!(tensors(&config, 3).keys().all(|name| !name.starts_with("lm_head")));
 }
 

@@ -1,8 +1,8 @@
 //! PyTorch state dicts (`.bin`, `.pt`, `.pth`): a zip archive of a pickle, which describes the tensors,
 //! and of storages, which hold their values.
 //!
-//! candle's reader runs the pickle. It knows no function calls and executes nothing. Before that,
-//! [`bounds`] checks that the pickle stays within limits of memory and nesting.
+//! candle's reader runs the pickle. It calls no functions and executes nothing. Before that, [`bounds`]
+//! checks that the pickle stays within limits of memory and nesting.
 
 mod archive;
 mod bounds;

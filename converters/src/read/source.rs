@@ -138,7 +138,7 @@ impl Source {
     /// Releases the memory of the mapped pages. They are mapped again when they are used.
     ///
     /// # Errors
-    /// If the operating system refuses.
+    /// If the system call fails.
     pub fn release_pages(&self) -> Result<(), CheckpointError> {
         self.checkpoint.release_pages()
     }

@@ -112,9 +112,9 @@ pub fn chain_tensor(dtype: Dtype, tensor: &ChainTensor) -> Tensor {
 }
 
 /// The dense tensor of the same values, 0 where no chain owns a value.
-pub fn dense_tensor(dtype: Dtype, config: &ColmConfig, part: TensorId, shape: &[usize]) -> Tensor {
+pub fn dense_tensor(dtype: Dtype, config: &ColmConfig, id: TensorId, shape: &[usize]) -> Tensor {
     let owned: Vec<ChainTensor> =
-        (0..config.chains.count()).filter_map(|chain| config.chain_tensor(part, chain)).collect();
+        (0..config.chains.count()).filter_map(|chain| config.chain_tensor(id, chain)).collect();
     fill(dtype, shape, |row, column| {
         let owner = owned.iter().find(|tensor| {
             let columns = tensor.columns.clone().unwrap_or(0..1);
@@ -130,8 +130,8 @@ pub fn write_chains(dir: &Path, config: &ColmConfig, dtype: Dtype) {
 }
 
 pub fn write_dense(dir: &Path, config: &ColmConfig, dtype: Dtype) {
-    write_dense_layout(dir, config, |&part| {
-        Ok::<_, CheckpointError>(dense_tensor(dtype, config, part, &config.dense_shapes(part)[0]))
+    write_dense_layout(dir, config, |&id| {
+        Ok::<_, CheckpointError>(dense_tensor(dtype, config, id, &config.dense_shapes(id)[0]))
     })
     .unwrap();
 }

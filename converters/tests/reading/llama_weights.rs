@@ -20,10 +20,10 @@ fn folder(
         json["chains"] = json!([1]);
         json["attention_bias"] = json!(config["model_type"] == "qwen2");
     }));
-    let tensors = one_chain.tensor_ids().filter(kept).map(|part| {
-        let shape = one_chain.dense_shapes(part).remove(0);
-        let tensor: Tensor = fill(Dtype::F16, &shape, |row, column| value(&part, row, column));
-        (part.dense_name(), tensor)
+    let tensors = one_chain.tensor_ids().filter(kept).map(|id| {
+        let shape = one_chain.dense_shapes(id).remove(0);
+        let tensor: Tensor = fill(Dtype::F16, &shape, |row, column| value(&id, row, column));
+        (id.dense_name(), tensor)
     });
     let folder = Folder::with_config(config);
     safetensors::serialize_to_file(tensors, None, &folder.path(FILE)).unwrap();
@@ -40,10 +40,9 @@ fn of_family(model_type: &str, architecture: &str) -> Value {
 
 #[test]
 fn qwen2_has_no_bias_on_o_and_gets_zeros() {
-    let is_o_bias =
-        |part: &TensorId| matches!(part, TensorId::Bias { projection: Projection::O, .. });
+    let is_o_bias = |id: &TensorId| matches!(id, TensorId::Bias { projection: Projection::O, .. });
     let config = of_family("qwen2", "Qwen2ForCausalLM");
-    let folder = folder(&config, |part| !is_o_bias(part), |_, row, column| place(row, column));
+    let folder = folder(&config, |id| !is_o_bias(id), |_, row, column| place(row, column));
     let source = Source::open(&folder.dir).unwrap();
     let biases = source.config().tensors(ChainCount::ONE).filter(|tensor| is_o_bias(&tensor.id));
     let biases: Vec<_> = biases.collect();
@@ -84,9 +83,9 @@ fn a_tied_head_may_be_stored_if_it_equals_the_embedding() {
     let other = folder(
         &config,
         |_| true,
-        |part, row, column| {
+        |id, row, column| {
             place(row, column)
-                + f32::from(u8::from(*part == TensorId::Head && (row, column) == (10, 15)))
+                + f32::from(u8::from(*id == TensorId::Head && (row, column) == (10, 15)))
         },
     );
     let error = Source::open(&other.dir).unwrap_err();

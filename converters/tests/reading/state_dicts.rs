@@ -24,9 +24,9 @@ fn tensors_with_any_strides_are_read() {
     let source = Source::open(&folder.dir).unwrap();
     assert!(source.is_llama());
     assert_places(&source);
-    let dtype = |part| {
+    let dtype = |id| {
         let mut tensors = source.config().tensors(ChainCount::ONE);
-        source.dtype(&tensors.find(|tensor| tensor.id == part).unwrap())
+        source.dtype(&tensors.find(|tensor| tensor.id == id).unwrap())
     };
     assert_eq!(dtype(TensorId::Embedding), Dtype::F32);
     assert_eq!(dtype(TensorId::InputNorm { layer: 0 }), Dtype::F16);

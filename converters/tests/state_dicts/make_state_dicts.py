@@ -1,6 +1,6 @@
-"""Writes the PyTorch files beside this script, which tests/reading/state_dicts.rs opens.
+"""Writes PyTorch files to the folder of this script, for tests/reading/state_dicts.rs.
 
-Every value tells its place: 1 + 32 * row + column. Run with any PyTorch since 2.1; written with 2.5.1.
+Every value encodes its position: 1 + 32 * row + column. Run with any PyTorch since 2.1; written with 2.5.1.
 """
 
 import json
@@ -52,7 +52,7 @@ def contiguous():
 
 
 def strided():
-    """The same values, each tensor standing in its storage in another way."""
+    """The same values, with other offsets and strides."""
     tensors = contiguous()
 
     def transposed(name):
@@ -60,7 +60,7 @@ def strided():
 
     transposed(LAYER + "self_attn.q_proj.weight")
     transposed(LAYER + "mlp.down_proj.weight")
-    # A tied head shares the embedding's storage.
+    # A tied head shares the storage of the embedding.
     tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].detach()
     # Two tensors in one storage, the second at an offset.
     k_and_v = torch.cat([places(4, 8), places(4, 8)])
@@ -101,7 +101,7 @@ def main():
     index = {"metadata": {"total_size": 0}, "weight_map": weight_map}
     (sharded / "pytorch_model.bin.index.json").write_text(json.dumps(index, indent=2) + "\n")
 
-    # Refused: before PyTorch 1.6 there was no archive; float64 is no dtype of a checkpoint.
+    # Errors: PyTorch before 1.6 wrote no archive, and float64 is not a dtype of a checkpoint.
     torch.save(contiguous(), HERE / "before_1_6.bin", _use_new_zipfile_serialization=False)
     torch.save({"model.norm.weight": places(8).double()}, HERE / "float64.bin")
     torch.save({"model": contiguous()}, HERE / "nested.bin")

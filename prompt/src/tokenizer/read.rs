@@ -47,7 +47,8 @@ pub fn read(
         None if has_added_tokens => legacy_tokens(folder, &mut special)?,
         // Without either list the added tokens are unknown.
         None => {
-            let what = "it is missing, and tokenizer_config.json has no `added_tokens_decoder`: expected a list, which may be empty";
+            let what = "it is missing, and tokenizer_config.json has no `added_tokens_decoder`: \
+                        expected a list, which may be empty";
             return Err(FolderError::field(&path, ADDED, what));
         }
     };

@@ -62,7 +62,7 @@ impl Command {
 fn main() -> ExitCode {
     let done = match Cli::try_parse() {
         Ok(Cli { command }) => command.run(),
-        Err(refused) if refused.use_stderr() => refused.exit(),
+        Err(error) if error.use_stderr() => error.exit(),
         Err(help) => print_help(&help).map_err(anyhow::Error::from),
     };
     match done {
