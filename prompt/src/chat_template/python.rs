@@ -6,7 +6,7 @@ use minijinja::value::ValueKind;
 use minijinja::{Error, Value};
 
 use super::tuple::is_tuple;
-use super::views::{is_view, view_repr};
+use super::views::{is_view, MapView, Range};
 
 /// `str(value)`: what `{{ value }}` writes.
 pub fn str_of(value: &Value) -> Result<String, Error> {
@@ -178,6 +178,17 @@ fn is_printable(c: char) -> bool {
         | '\u{205f}'..='\u{206f}' | '\u{3000}' | '\u{e000}'..='\u{f8ff}' | '\u{feff}'
         | '\u{fff0}'..='\u{fffb}' | '\u{fffe}'..='\u{ffff}' | '\u{e0000}'..='\u{10ffff}');
     !c.is_control() && !hidden
+}
+
+/// `repr` of a range or a view; None for other values.
+fn view_repr(value: &Value) -> Result<Option<String>, Error> {
+    if let Some(MapView { method, items }) = value.downcast_object_ref() {
+        return Ok(Some(format!("dict_{method}({})", repr_of(&Value::from(items.clone()))?)));
+    }
+    Ok(value.downcast_object_ref().map(|Range { start, stop, step, .. }| match step {
+        1 => format!("range({start}, {stop})"),
+        step => format!("range({start}, {stop}, {step})"),
+    }))
 }
 
 #[cfg(test)]

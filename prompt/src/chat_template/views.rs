@@ -6,15 +6,12 @@ use std::sync::Arc;
 use minijinja::value::{Enumerator, Object, ObjectRepr};
 use minijinja::{Error, ErrorKind, Value};
 
-use super::methods::pairs;
-use super::python::repr_of;
-
 /// The numbers of `range(start, stop, step)`.
 #[derive(Debug)]
-struct Range {
-    start: i64,
-    stop: i64,
-    step: i64,
+pub struct Range {
+    pub start: i64,
+    pub stop: i64,
+    pub step: i64,
     len: usize,
 }
 
@@ -55,9 +52,9 @@ pub fn range(first: i64, second: Option<i64>, step: Option<i64>) -> Result<Value
 
 /// The result of `keys`, `values` or `items`.
 #[derive(Debug)]
-struct MapView {
-    method: &'static str,
-    items: Vec<Value>,
+pub struct MapView {
+    pub method: &'static str,
+    pub items: Vec<Value>,
 }
 
 impl Object for MapView {
@@ -70,32 +67,8 @@ impl Object for MapView {
     }
 }
 
-/// The view of `map` for `method`: `keys`, `values` or `items`.
-pub fn map_view(map: &Value, method: &str) -> Result<Value, Error> {
-    let (method, items) = match method {
-        "keys" => ("keys", map.try_iter()?.collect()),
-        "values" => {
-            let values = map.try_iter()?.map(|key| map.get_item(&key));
-            ("values", values.collect::<Result<_, _>>()?)
-        }
-        _ => ("items", pairs(map)?),
-    };
-    Ok(Value::from_object(MapView { method, items }))
-}
-
 /// Whether `value` is a range or a view.
 pub fn is_view(value: &Value) -> bool {
     value.downcast_object_ref::<Range>().is_some()
         || value.downcast_object_ref::<MapView>().is_some()
-}
-
-/// `repr` of a range or a view; None for other values.
-pub fn view_repr(value: &Value) -> Result<Option<String>, Error> {
-    if let Some(MapView { method, items }) = value.downcast_object_ref() {
-        return Ok(Some(format!("dict_{method}({})", repr_of(&Value::from(items.clone()))?)));
-    }
-    Ok(value.downcast_object_ref().map(|Range { start, stop, step, .. }| match step {
-        1 => format!("range({start}, {stop})"),
-        step => format!("range({start}, {stop}, {step})"),
-    }))
 }

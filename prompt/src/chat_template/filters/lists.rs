@@ -4,10 +4,10 @@ use minijinja::value::{from_args, Kwargs, Rest};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 use super::super::budget::{check_items, TextLimit};
-use super::super::methods::pairs;
+use super::super::map_items::pairs;
 use super::super::operators::add;
 use super::super::python::{str_of, write_str};
-use super::argument;
+use super::arguments::argument;
 
 pub fn add_to(env: &mut Environment<'static>, limit: TextLimit) {
     env.add_filter(

@@ -6,7 +6,7 @@ use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 use super::super::budget::TextLimit;
-use super::super::methods::pairs;
+use super::super::map_items::pairs;
 use super::super::python::str_of;
 use super::super::whitespace::is_space;
 

@@ -1,12 +1,13 @@
 //! Filters for which Jinja differs from minijinja. Their results are never larger than a prompt.
 
+mod arguments;
 mod lists;
 mod markup;
 mod numbers;
 mod sorting;
 mod texts;
 
-use minijinja::value::{Kwargs, Rest};
+use minijinja::value::Rest;
 use minijinja::{Environment, State, Value};
 
 use super::budget::TextLimit;
@@ -14,7 +15,7 @@ use super::json::tojson;
 use super::rewrite::{CHECKED, SIZED};
 
 pub use lists::joined;
-pub use texts::{padded, replace, Side};
+pub use texts::replace;
 
 /// Adds the filters to `env`. `limit` is the limit of every string.
 pub fn add_to(env: &mut Environment<'static>, limit: TextLimit) {
@@ -28,16 +29,4 @@ pub fn add_to(env: &mut Environment<'static>, limit: TextLimit) {
     sorting::add_to(env, limit);
     markup::add_to(env, limit);
     numbers::add_to(env);
-}
-
-/// The argument at `position`, or the one named `name`.
-fn argument(
-    positional: Option<Value>,
-    options: &Kwargs,
-    name: &str,
-) -> Result<Option<Value>, minijinja::Error> {
-    match positional {
-        Some(value) => Ok(Some(value)),
-        None => options.get(name),
-    }
 }

@@ -4,7 +4,7 @@ use minijinja::value::{from_args, Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, Value};
 
 use super::super::whitespace::is_space;
-use super::argument;
+use super::arguments::argument;
 
 pub fn add_to(env: &mut Environment<'static>) {
     env.add_filter("round", |value: Value, arguments: Rest<Value>| round(value, &arguments));

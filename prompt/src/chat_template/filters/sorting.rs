@@ -6,7 +6,7 @@ use minijinja::value::Rest;
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 use super::super::budget::TextLimit;
-use super::super::methods::pairs;
+use super::super::map_items::pairs;
 use super::super::operators::{items, order};
 use super::lists::{attributes, by_names};
 

@@ -4,11 +4,12 @@ use minijinja::value::{from_args, Kwargs, Rest};
 use minijinja::{Environment, Error, State, Value};
 
 use super::super::budget::TextLimit;
-use super::super::format::{filter_format, too_wide, MAX_WIDTH};
+use super::super::format::filter_format;
 use super::super::methods::capitalize;
+use super::super::padding::{padded, too_wide, Side, MAX_WIDTH};
 use super::super::python::str_of;
 use super::super::whitespace::{is_space, LINE_ENDS};
-use super::argument;
+use super::arguments::argument;
 
 pub fn add_to(env: &mut Environment<'static>, limit: TextLimit) {
     env.add_filter("string", |value: Value| str_of(&value));
@@ -59,33 +60,6 @@ fn title(text: &str) -> String {
         before = c;
     }
     titled
-}
-
-/// The side on which padding is added.
-#[derive(Clone, Copy)]
-pub enum Side {
-    Left,
-    Right,
-    Both,
-    /// As `Both`, with the odd space on the right, as for `^` in formats.
-    Middle,
-}
-
-/// `text` padded to `width` characters.
-pub fn padded(text: &str, width: usize, fill: char, side: Side) -> Result<String, Error> {
-    if width > MAX_WIDTH {
-        return Err(too_wide());
-    }
-    let free = width.saturating_sub(text.chars().count());
-    let left = match side {
-        Side::Left => free,
-        Side::Right => 0,
-        Side::Middle => free / 2,
-        // As in Python: if padding and width are both odd, the left side gets the extra character.
-        Side::Both => free / 2 + (free & width & 1),
-    };
-    let fill = |count: usize| std::iter::repeat_n(fill, count).collect::<String>();
-    Ok(fill(left) + text + &fill(free - left))
 }
 
 /// The beginning of a string that is too long, and a mark. Words are not split, unless `killwords`.

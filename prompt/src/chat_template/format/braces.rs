@@ -4,7 +4,7 @@ use minijinja::value::ValueKind;
 use minijinja::{Error, FormatStyle, State, Value};
 
 use super::super::budget::TextLimit;
-use super::super::filters::Side;
+use super::super::padding::Side;
 use super::super::python::{ascii_repr, kind_name, repr_of, str_of};
 use super::{cut_and_padded, invalid, leading_number, number};
 

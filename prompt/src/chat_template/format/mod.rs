@@ -6,18 +6,10 @@ mod percent;
 use minijinja::value::ValueKind;
 use minijinja::{format_filter, Error, ErrorKind, FormatStyle, Value};
 
-use super::budget::limit_error;
-use super::filters::{padded, Side};
+use super::padding::{padded, too_wide, Side, MAX_WIDTH};
 
 pub use braces::brace_format;
 pub use percent::{filter_format, percent_format};
-
-/// The largest width and precision of a format.
-pub const MAX_WIDTH: usize = 4096;
-
-pub fn too_wide() -> Error {
-    limit_error(format!("a format is at most {MAX_WIDTH} characters wide"))
-}
 
 fn invalid(message: String) -> Error {
     Error::new(ErrorKind::InvalidOperation, message)

@@ -4,10 +4,10 @@ use minijinja::value::ValueKind;
 use minijinja::{Error, FormatStyle, State, Value};
 
 use super::super::budget::TextLimit;
-use super::super::filters::Side;
+use super::super::padding::{too_wide, Side, MAX_WIDTH};
 use super::super::python::{ascii_repr, kind_name, repr_of, str_of};
 use super::super::tuple::is_tuple;
-use super::{cut_and_padded, invalid, leading_number, number, too_wide, MAX_WIDTH};
+use super::{cut_and_padded, invalid, leading_number, number};
 
 /// `text % values`. A tuple gives several values, a map gives named values.
 pub fn percent_format(

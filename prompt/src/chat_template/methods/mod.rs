@@ -9,13 +9,13 @@ use minijinja::{Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
 use super::budget::TextLimit;
-use super::filters::{joined, padded, replace, Side};
-use super::format::{brace_format, too_wide, MAX_WIDTH};
+use super::filters::{joined, replace};
+use super::format::brace_format;
 use super::is_tests::is_cased;
+use super::map_items::map_view;
 use super::operators::equal;
-use super::python::kind_name;
+use super::padding::{padded, too_wide, Side, MAX_WIDTH};
 use super::tuple::tuple;
-use super::views::map_view;
 use super::whitespace::is_space;
 pub use cases::capitalize;
 
@@ -66,16 +66,6 @@ pub fn call(
         }
         _ => unknown_method_callback(state, value, method, arguments),
     }
-}
-
-/// The entries of a map, as tuples.
-pub fn pairs(map: &Value) -> Result<Vec<Value>, Error> {
-    if map.kind() != ValueKind::Map {
-        let message = format!("a value of type {} has no pairs of keys and values", kind_name(map));
-        return Err(Error::new(ErrorKind::InvalidOperation, message));
-    }
-    let pair = |key: Value| Ok(tuple(vec![key.clone(), map.get_item(&key)?]));
-    map.try_iter()?.map(pair).collect()
 }
 
 /// Methods of `str` that minijinja does not have, or implements differently. None for others.

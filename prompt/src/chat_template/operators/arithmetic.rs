@@ -9,7 +9,7 @@ use super::super::budget::{check_items, TextLimit};
 use super::super::python::kind_name;
 use super::super::tuple::{is_tuple, tuple};
 use super::super::views::is_view;
-use super::invalid;
+use super::invalid::invalid;
 
 /// A Python number. Booleans are integers.
 #[derive(Clone, Copy)]

@@ -9,7 +9,7 @@ use super::super::budget::TextLimit;
 use super::super::python::{float, kind_name};
 use super::super::tuple::is_tuple;
 use super::super::views::is_view;
-use super::invalid;
+use super::invalid::invalid;
 
 /// `first sign operand sign operand ...`: whether every comparison of neighbours is true. Comparing reads
 /// the operands, so their size and depth are checked.

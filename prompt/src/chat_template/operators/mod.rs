@@ -2,10 +2,11 @@
 
 mod arithmetic;
 mod comparison;
+mod invalid;
 mod slices;
 
 use minijinja::value::{Rest, ValueKind};
-use minijinja::{Environment, Error, ErrorKind, State, Value};
+use minijinja::{Environment, Error, State, Value};
 
 use super::budget::TextLimit;
 use super::format::percent_format;
@@ -14,6 +15,8 @@ use super::rewrite::{
     ADD, COMPARE, CONCAT, DIVIDE, FLOOR_DIVIDE, ITEMS, MULTIPLY, NEGATE, PERCENT, POWER, SLICE,
     SUBTRACT, UNPACKED_ITEMS,
 };
+use invalid::invalid;
+
 pub use arithmetic::add;
 pub use comparison::{compare, equal, order};
 
@@ -78,8 +81,4 @@ fn items_apart(value: Value) -> Result<Value, Error> {
         return Ok(value);
     }
     Ok(value.try_iter()?.map(items).collect::<Result<Vec<_>, _>>()?.into())
-}
-
-fn invalid(message: String) -> Error {
-    Error::new(ErrorKind::InvalidOperation, message)
 }

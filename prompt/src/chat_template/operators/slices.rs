@@ -6,7 +6,7 @@ use minijinja::{Error, ErrorKind, State, Value};
 use super::super::budget::TextLimit;
 use super::super::python::kind_name;
 use super::super::tuple::{is_tuple, tuple};
-use super::invalid;
+use super::invalid::invalid;
 
 /// `value[start:stop:step]`.
 pub fn slice(

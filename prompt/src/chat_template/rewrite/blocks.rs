@@ -9,7 +9,8 @@ use std::fmt::Write;
 use minijinja::machinery::ast::{Expr, FilterBlock, SetBlock, Stmt, WithBlock};
 use minijinja::{Error, ErrorKind};
 
-use super::{Writer, Written, GENERATION, ITEMS};
+use super::names::{GENERATION, ITEMS};
+use super::writer::{Writer, Written};
 
 impl Writer<'_> {
     pub(super) fn statements(&mut self, statements: &[Stmt<'_>]) -> Written {

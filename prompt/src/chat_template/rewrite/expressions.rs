@@ -6,7 +6,8 @@ use minijinja::machinery::ast::{Call, CallArg, Expr, Filter, UnaryOpKind};
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
 
-use super::{Writer, Written, CHECKED, NEGATE, SLICE, TUPLE};
+use super::names::{CHECKED, NEGATE, SLICE, TUPLE};
+use super::writer::{Writer, Written};
 
 impl Writer<'_> {
     /// Writes an expression to which a filter can be applied without parentheses.

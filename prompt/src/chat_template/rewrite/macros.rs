@@ -7,26 +7,8 @@ use std::fmt::Write;
 
 use minijinja::machinery::ast::{Expr, Macro};
 
-use super::{Writer, Written, MACRO};
-
-/// The special variables that a macro reads. It accepts the corresponding arguments only if it does.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Special {
-    varargs: bool,
-    kwargs: bool,
-    caller: bool,
-}
-
-impl Special {
-    pub(super) fn note(&mut self, name: &str) {
-        match name {
-            "varargs" => self.varargs = true,
-            "kwargs" => self.kwargs = true,
-            "caller" => self.caller = true,
-            _ => {}
-        }
-    }
-}
+use super::names::MACRO;
+use super::writer::{Special, Writer, Written};
 
 impl Writer<'_> {
     /// Assigns the macro `declared`, whose name is `name`, to `variable`.

@@ -5,10 +5,10 @@ use std::fmt::Write;
 use minijinja::machinery::ast::{BinOp, BinOpKind, Compare, CompareOpKind, Expr};
 use minijinja::{Error, ErrorKind};
 
-use super::{
-    Writer, Written, ADD, COMPARE, CONCAT, DIVIDE, FLOOR_DIVIDE, MULTIPLY, PERCENT, POWER, SIZED,
-    SUBTRACT,
+use super::names::{
+    ADD, COMPARE, CONCAT, DIVIDE, FLOOR_DIVIDE, MULTIPLY, PERCENT, POWER, SIZED, SUBTRACT,
 };
+use super::writer::{Writer, Written};
 
 /// The most operands of a chain of `and` or `or`. The time of minijinja is quadratic in their number.
 const MAX_CHAIN: usize = 1000;
