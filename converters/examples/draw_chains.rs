@@ -2,7 +2,7 @@
 //!
 //!     cargo run -p colm-checkpoint --example draw_chains > docs/chains.svg
 //!
-//! The left half shows the sub-matrices of a linear layer, the right half the rows that each chain computes in a
+//! The left half shows the submatrices of a linear layer, the right half the rows that each chain computes in a
 //! prompt.
 
 use std::fmt::Write;
@@ -38,9 +38,9 @@ fn main() {
         text(&mut svg, left - 30, TOP + width.range(i).start + 35, &format!("y{}", i + 1), false);
     }
     let notes = [
-        "k chains use the k x k sub-matrices in the upper left:",
+        "k chains use the k x k submatrices in the upper left:",
         "one file per chain, one checkpoint, four models.",
-        "With 1, 2, 3, 4 of 4 chains: 1, 3, 6, 10 of 16 sub-matrices.",
+        "With 1, 2, 3, 4 of 4 chains: 1, 3, 6, 10 of 16 submatrices.",
     ];
     for (line, note) in notes.iter().enumerate() {
         text(&mut svg, 40, TOP + SIDE + 28 + 20 * line, note, false);

@@ -117,7 +117,7 @@ impl fmt::Display for TensorId {
     }
 }
 
-/// One chain's share of a tensor: a tensor of the chain layout, or a sub-matrix of the dense layout.
+/// One chain's share of a tensor: a tensor of the chain layout, or a submatrix of the dense layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainTensor {
     /// The tensor over all chains.

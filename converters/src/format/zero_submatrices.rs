@@ -1,4 +1,4 @@
-//! The sub-matrices of a dense matrix by which a chain would read a later one. They must be zero
+//! The submatrices of a dense matrix by which a chain would read a later one. They must be zero
 //! (`docs/spec.md#dense-layout`).
 
 use std::fmt;
@@ -11,7 +11,7 @@ use safetensors::Dtype;
 use super::tensor_id::TensorId;
 use crate::config::ColmConfig;
 
-/// A sub-matrix of a dense matrix that must be zero and is not.
+/// A submatrix of a dense matrix that must be zero and is not.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NonzeroSubmatrix {
     /// The dense tensor.
@@ -20,9 +20,9 @@ pub struct NonzeroSubmatrix {
     pub output_chain: usize,
     /// The later chain (from 0) that owns the columns.
     pub input_chain: usize,
-    /// The rows of the sub-matrix in the dense matrix.
+    /// The rows of the submatrix in the dense matrix.
     pub rows: Range<usize>,
-    /// The columns of the sub-matrix in the dense matrix.
+    /// The columns of the submatrix in the dense matrix.
     pub columns: Range<usize>,
     /// How many values are not 0.
     pub count: usize,
@@ -50,7 +50,7 @@ impl fmt::Display for NonzeroSubmatrix {
     }
 }
 
-/// The sub-matrices of the dense tensor `id` that must be zero and are not. `bytes` are its values, row
+/// The submatrices of the dense tensor `id` that must be zero and are not. `bytes` are its values, row
 /// by row.
 pub(crate) fn find_nonzero(
     config: &ColmConfig,

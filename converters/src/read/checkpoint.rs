@@ -112,7 +112,7 @@ impl Checkpoint {
     /// (`docs/spec.md#dense-layout`). This reads the weights. The chain layout has no such values.
     ///
     /// # Errors
-    /// If a value is not zero. The error is [`CheckpointError::NotZero`], for the first sub-matrix.
+    /// If a value is not zero. The error is [`CheckpointError::NotZero`], for the first submatrix.
     pub fn check_zero_submatrices(&self) -> Result<(), CheckpointError> {
         self.nonzero_submatrices().try_for_each(|found| {
             let (file, submatrix) = found?;
@@ -120,7 +120,7 @@ impl Checkpoint {
         })
     }
 
-    /// Every sub-matrix of a dense layout that must be zero and is not, and its file.
+    /// Every submatrix of a dense layout that must be zero and is not, and its file.
     pub(crate) fn nonzero_submatrices(
         &self,
     ) -> impl Iterator<Item = Result<(&Path, NonzeroSubmatrix), CheckpointError>> {
@@ -132,7 +132,7 @@ impl Checkpoint {
         })
     }
 
-    /// The nonzero sub-matrices of one dense tensor.
+    /// The nonzero submatrices of one dense tensor.
     fn nonzero_in(&self, id: TensorId) -> Vec<(&Path, NonzeroSubmatrix)> {
         let name = id.dense_name();
         let fits = |info: &TensorInfo| {

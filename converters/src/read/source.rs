@@ -121,7 +121,7 @@ impl Source {
         self.checkpoint.check_zero_submatrices()
     }
 
-    /// Every sub-matrix of a dense layout that must be zero and is not, and its file. This reads the
+    /// Every submatrix of a dense layout that must be zero and is not, and its file. This reads the
     /// weights.
     pub fn nonzero_submatrices(
         &self,

@@ -8,7 +8,7 @@ use safetensors::{Dtype, View};
 
 use crate::format::ChainTensor;
 
-/// The weights of one chain's tensor: a whole tensor of the chain layout, or a sub-matrix of a dense
+/// The weights of one chain's tensor: a whole tensor of the chain layout, or a submatrix of a dense
 /// tensor. They are borrowed from the mapped file if they are contiguous or strided by rows there,
 /// and owned otherwise.
 ///

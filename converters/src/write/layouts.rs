@@ -52,7 +52,7 @@ pub fn write_chain_layout<V: View, E: From<CheckpointError>>(
 ///
 /// `tensor` is called for every tensor and returns it with the first of its
 /// [`ColmConfig::dense_shapes`], in F32, F16 or BF16. All of them are in memory at once. Whether the
-/// sub-matrices above the diagonal are zero is not checked. The folder appears when it is complete.
+/// submatrices above the diagonal are zero is not checked. The folder appears when it is complete.
 ///
 /// # Errors
 /// If the folder exists, if `tensor` fails or returns another shape or dtype, or if writing fails.

@@ -9,7 +9,7 @@ use crate::output::print_line;
 
 /// Converts the dense layout to the chain layout: one file per chain, and an index.
 ///
-/// Every sub-matrix above the diagonal, by which a chain would read a later one, must be zero. The error
+/// Every submatrix above the diagonal, by which a chain would read a later one, must be zero. The error
 /// for a nonzero one names the tensor, its rows and columns, the number of nonzero values and the
 /// largest.
 ///
