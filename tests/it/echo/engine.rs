@@ -19,11 +19,11 @@ use tokio::sync::mpsc::{channel, Receiver, Sender};
 use super::loader::{EchoConfig, EchoLoader};
 use super::model::Seen;
 
-/// Tokens `t0;` to `t95;` and [`HALF_CHARACTER`].
+/// The number of tokens in prompts and ordinary answers: `t0;` to `t96;`.
 pub const VOCAB_SIZE: usize = 97;
 
-/// A token whose text is one byte, the first of a UTF-8 character of two bytes.
-pub const HALF_CHARACTER: u32 = 96;
+/// A further token. Its text is one byte, the first of a UTF-8 character of two bytes.
+pub const HALF_CHARACTER: u32 = VOCAB_SIZE as u32;
 
 /// Positions per block.
 const BLOCK_SIZE: usize = 8;
@@ -151,6 +151,17 @@ impl EchoEngine {
         }
     }
 
+    /// Sends a request and disconnects as soon as it runs.
+    pub async fn disconnect(&self, request: &Request) {
+        let steps = self.seen().steps;
+        let (response, responses) = channel(1);
+        self.send(request, false, response).await;
+        while self.seen().steps == steps {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        drop(responses);
+    }
+
     /// Sends a request whose client disconnects during the `step`-th forward pass from now, which fails.
     pub async fn disconnect_in_failing_step(&self, request: &Request, step: usize) {
         let (response, responses) = channel(1);
@@ -187,22 +198,21 @@ async fn next(responses: &mut Receiver<Response>) -> Result<Response, String> {
 }
 
 fn tokens_of(text: &str) -> Vec<u32> {
-    let text = text.replace('\u{fffd}', &format!("t{HALF_CHARACTER};"));
     let tokens = text.split_terminator(';');
     tokens.map(|token| token.strip_prefix('t').unwrap().parse().unwrap()).collect()
 }
 
 fn write_model(folder: &Path, pool: &Pool) {
-    let config = EchoConfig {
-        architectures: vec!["EchoForCausalLM".into()],
-        vocab_size: VOCAB_SIZE,
-        max_position_embeddings: pool.context,
-        head_dim: pool.head_dim(),
-    };
     let mut vocab: BTreeMap<String, u32> =
         (0..HALF_CHARACTER).map(|id| (format!("t{id};"), id)).collect();
     // The byte-level decoder writes this character as the byte 0xc3.
     vocab.insert("\u{c3}".into(), HALF_CHARACTER);
+    let config = EchoConfig {
+        architectures: vec!["EchoForCausalLM".into()],
+        vocab_size: vocab.len(),
+        max_position_embeddings: pool.context,
+        head_dim: pool.head_dim(),
+    };
     let tokenizer = json!({
         "version": "1.0",
         "added_tokens": [],

@@ -12,11 +12,15 @@ async fn a_failed_step_ends_its_requests() {
         let engine = EchoEngine::start(&pool).await;
         let before = engine.seen().steps;
         engine.fail_at(failing, panics);
-        let prompt = Random(7).tokens(60);
-        let error = engine.ask(&request(prompt.clone(), 20)).await.unwrap_err();
+        let mut random = Random(7);
+        let failed = request(random.tokens(60), 20);
+        let error = engine.ask(&failed).await.unwrap_err();
         assert!(error.contains("this step was to fail"), "{error}");
         assert_eq!(engine.seen().steps - before, failing, "the sequence ran again");
-        ask(&engine, &pool, &request(prompt, 20)).await;
+        // This prompt contains the block that the 5th step was to complete.
+        let answer = expected(&failed, &pool).tokens;
+        let prompt = [failed.prompt, answer[..5].to_vec(), random.tokens(5)].concat();
+        ask(&engine, &pool, &request(prompt, 10)).await;
         let seen = engine.seen();
         assert!(
             failing > 1 || seen.reused == 0,
@@ -68,6 +72,19 @@ async fn a_client_disconnects_in_a_failing_step() {
     ask(&engine, &pool, &second).await;
     let seen = engine.seen();
     assert!(seen.disconnecting.lock().unwrap().is_none(), "the step did not fail: {seen:?}");
+}
+
+/// A sequence ends when its client disconnects, and frees its blocks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disconnected_client_ends_its_sequence() {
+    let pool = Pool { context: 8000, ..Pool::of(512) };
+    let engine = EchoEngine::start(&pool).await;
+    let mut random = Random(12);
+    // The pool does not hold both sequences.
+    engine.disconnect(&request(random.tokens(2100), 1900)).await;
+    ask(&engine, &pool, &request(random.tokens(2100), 10)).await;
+    let steps = engine.seen().steps;
+    assert!(steps < 1500, "the sequence ended after {steps} steps");
 }
 
 /// A panic during the admission of a request does not affect the running ones.

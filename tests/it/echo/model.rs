@@ -13,6 +13,8 @@ use mistralrs_core::Response;
 use mistralrs_quant::QuantMethod;
 use tokio::sync::mpsc::Receiver;
 
+use super::engine::{HALF_CHARACTER, VOCAB_SIZE};
+
 /// The contents of a slot: the key and the value of one token.
 type Kv = (f32, f32);
 
@@ -47,6 +49,9 @@ pub fn answer(prompt: &[u32], variant: usize, new_tokens: usize, vocab_size: usi
 
 /// A variant whose requests make the model panic when the engine admits them.
 pub const PANICS_AT_ADMISSION: usize = 0;
+
+/// A variant that answers with [`HALF_CHARACTER`] only.
+pub const HALF_CHARACTERS: usize = 9;
 
 /// The variant in a model id such as `echo@2`; 1 if there is none.
 fn variant_of(model_id: Option<&str>) -> usize {
@@ -249,7 +254,11 @@ impl NormalModel for EchoModel {
             let end = first + paging.slots[index].iter().filter(|&&slot| slot >= 0).count();
             (first..end).for_each(|position| self.check(sequence, position, &found));
             let mut row = vec![0f32; self.vocab_size];
-            row[next_token(found[..end].iter().copied(), self.vocab_size) as usize] = 1.0;
+            let next = match sequence.variant {
+                HALF_CHARACTERS => HALF_CHARACTER,
+                _ => next_token(found[..end].iter().copied(), VOCAB_SIZE),
+            };
+            row[next as usize] = 1.0;
             logits.push(row);
         }
         Tensor::new(logits, &Device::Cpu)?.unsqueeze(1)
