@@ -88,6 +88,29 @@ fn links_lead_to_files_and_headings() {
     }
 }
 
+/// Paths of this repository in the text, such as `src/host` in backticks. A name in capitals stands for others.
+#[test]
+fn paths_in_backticks_exist() {
+    let folders = "src|kernels|converters|prompt|host|docs|tests|examples|benches|models";
+    let path = Regex::new(&format!(r"`((?:{folders})/[A-Za-z0-9_./-]*)`")).unwrap();
+    let mut count = 0;
+    for file in files(&[".md"]) {
+        for found in path.captures_iter(&read(&file)) {
+            let in_capitals =
+                |name: &str| name.len() > 1 && name.chars().all(|c| c.is_ascii_uppercase());
+            if found[1].split('/').any(in_capitals) {
+                continue;
+            }
+            let exists = [root(), file.parent().unwrap()]
+                .iter()
+                .any(|folder| folder.join(&found[1]).exists());
+            assert!(exists, "{}: {} does not exist", file.display(), &found[0]);
+            count += 1;
+        }
+    }
+    assert!(count > 20, "{count} paths");
+}
+
 /// The rows of the table under `heading`, without its header, as cells.
 fn table(text: &str, heading: &str) -> Vec<Vec<String>> {
     let heading = format!("## {heading}\n");
