@@ -281,3 +281,22 @@ def test_a_streamed_response(client):
     cut = client.responses.create(**{**fields, "max_output_tokens": 2})
     assert cut.status == "incomplete"
     assert cut.incomplete_details.reason == "max_output_tokens"
+
+
+def readme_block(language, text):
+    """The first code block in this language, and the text after it."""
+    _, found, rest = text.partition(f"\n```{language}\n")
+    assert found, language
+    block, _, rest = rest.partition("\n```\n")
+    return block + "\n", rest
+
+
+@pytest.mark.skipif(NAME != "tiny-colm-air", reason="the README asks the model tiny-colm-air")
+def test_the_readme_prints_what_it_says(server):
+    program, rest = readme_block("python", (ROOT / "README.md").read_text())
+    assert "http://127.0.0.1:1234" in program
+    program = program.replace("http://127.0.0.1:1234", server)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    printed, _ = readme_block("text", rest)
+    assert done.stdout == printed

@@ -1,0 +1,50 @@
+//! The numbers of the README are those of the documents it cites.
+
+use std::collections::BTreeMap;
+
+use regex::Regex;
+
+use crate::document::read;
+
+/// The other cells of the first row of a table that begins with a cell, by that cell.
+fn rows(text: &str) -> BTreeMap<String, Vec<String>> {
+    let mut rows = BTreeMap::new();
+    for row in text.lines().filter_map(|line| line.strip_prefix("| ")) {
+        let mut cells = row.split('|').map(|cell| cell.trim().to_string());
+        let first = cells.next().unwrap_or_default();
+        rows.entry(first).or_insert_with(|| cells.filter(|cell| !cell.is_empty()).collect());
+    }
+    rows
+}
+
+#[test]
+fn accuracies_are_those_of_the_model_cards() {
+    let (readme, text) = (rows(&read("README.md")), read("README.md"));
+    let card = rows(&read("models/tiny-colm-air/README.md"));
+    for (row, task) in [
+        ("mean of the 19 kinds", "**mean of the tasks**"),
+        ("what is the remainder of 47 divided by 6?", "remainder"),
+        ("which month is 6 months before July?", "month"),
+        ("sort 93 3 71 18", "sort"),
+        ("what is 27 + 58?", "add"),
+        ("reverse: blue fox river", "reverse"),
+    ] {
+        // The card begins with the number of questions.
+        assert_eq!(readme[row], card[task][1..], "{row}");
+    }
+    let plain = &rows(&read("models/tiny-colm/README.md"))["**mean of the tasks**"];
+    let said = format!("{}, {}, {} and {} %", plain[1], plain[2], plain[3], plain[4]);
+    assert!(text.contains(&said), "README.md does not say: {said}");
+}
+
+#[test]
+fn results_of_the_study_are_in_the_study() {
+    let study = read("docs/study/README.md");
+    let result = Regex::new(r"\d+\.\d+ ± \d+\.\d+").unwrap();
+    let readme = read("README.md");
+    let found: Vec<&str> = result.find_iter(&readme).map(|found| found.as_str()).collect();
+    assert!(found.len() >= 3, "{found:?}");
+    for result in found {
+        assert!(study.contains(result), "{result}");
+    }
+}
