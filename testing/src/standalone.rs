@@ -13,6 +13,7 @@ use crate::random_model::VOCAB;
 
 /// Device, dtype and KV block size of a model.
 pub struct Placement {
+    /// The device of weights and KV cache.
     pub device: Device,
     /// The dtype of weights and KV cache.
     pub dtype: DType,
@@ -40,9 +41,13 @@ pub struct StandaloneModel {
 pub struct Chunk<'a> {
     /// The index of the sequence.
     pub sequence: usize,
+    /// All tokens of the sequence so far.
     pub tokens: &'a [u32],
+    /// The first row, and the number of tokens that are cached.
     pub from: usize,
+    /// The end of the rows.
     pub to: usize,
+    /// The chain count.
     pub chains: usize,
     /// Whether logits are asked for at every row or at the last one only.
     pub all_logits: bool,

@@ -3,6 +3,7 @@
 /// Mean and spread of values from runs that differ in their seed only.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Summary {
+    /// The mean.
     pub mean: f64,
     /// The sample standard deviation; `None` for a single run.
     pub spread: Option<f64>,
