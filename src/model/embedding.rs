@@ -11,7 +11,7 @@ use super::layer_weights::{computed_in, load_chains};
 use super::representation::Representation;
 use super::step::Step;
 
-/// x_i = E_i[token].
+/// `x_i = E_i[token]`.
 pub struct ChainEmbedding {
     /// Per chain `[vocab_size, hidden_i]`.
     pub(super) tables: Vec<Table>,
