@@ -1,9 +1,7 @@
 //! Valid and invalid configs, and the messages of the errors.
 
-mod common;
-
 use colm_checkpoint::{check_not_quantized, Architecture, ColmConfig};
-use common::{air_json, assert_error, config_json, parse, with};
+use colm_testing::small_checkpoint::{air_json, assert_error, config_json, parse, with};
 use serde_json::{json, Value};
 
 const SIZES: [&str; 8] = [

@@ -1,9 +1,7 @@
 //! RoPE's fields in config.json in both forms, and the messages of their errors.
 
-mod common;
-
 use colm_checkpoint::{ColmConfig, Source};
-use common::{assert_error, config_json, parse, with};
+use colm_testing::small_checkpoint::{assert_error, config_json, parse, with};
 use serde_json::{json, Value};
 
 #[test]

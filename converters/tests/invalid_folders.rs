@@ -1,12 +1,10 @@
 //! Invalid checkpoint folders, and their errors.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use colm_checkpoint::{Checkpoint, CheckpointError, ColmConfig, Dtype};
-use common::{
+use colm_testing::small_checkpoint::{
     chain_tensor, config_json, dense_tensor, fill, parse, with, write_chains, write_dense, Tensor,
 };
 use serde_json::{json, Value};

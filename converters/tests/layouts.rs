@@ -1,7 +1,5 @@
 //! Writing and reading checkpoints in both layouts.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
@@ -9,7 +7,7 @@ use colm_checkpoint::{
     files_for, write_chain_layout, write_dense_layout, ChainCount, Checkpoint, CheckpointError,
     ColmConfig, Dtype, Layout, Projection, TensorId,
 };
-use common::{
+use colm_testing::small_checkpoint::{
     air_json, chain_tensor, config_json, dense_tensor, fill, parse, with, write_chains, write_dense,
 };
 use serde_json::{json, Value};

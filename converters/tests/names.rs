@@ -1,11 +1,9 @@
 //! The names and shapes of the tensors of a config (docs/spec.md#tensors).
 
-mod common;
-
 use std::collections::BTreeMap;
 
 use colm_checkpoint::{ColmConfig, Projection, TensorId};
-use common::{air_json, config_json, parse, with};
+use colm_testing::small_checkpoint::{air_json, config_json, parse, with};
 use serde_json::json;
 
 fn tensors(config: &ColmConfig, k: usize) -> BTreeMap<String, Vec<usize>> {

@@ -2,8 +2,10 @@
 //!
 //! Without the feature `engine` the crate knows checkpoints only and builds without the host.
 
+pub mod damage;
 pub mod folders;
 pub mod random_model;
+pub mod small_checkpoint;
 pub mod statistics;
 pub mod table;
 

@@ -9,8 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-#[path = "../../converters/tests/mutations/damage.rs"]
-mod damage;
+use colm_testing::damage::damage;
 
 const JSON_FILES: [&str; 6] = [
     "config.json",
@@ -31,7 +30,7 @@ fn a_damaged_model_runs_or_fails_with_the_file_name() {
     let mut refused = 0;
     for seed in 0..count {
         let folder = tempfile::tempdir().unwrap();
-        let what = damage::damage(&model, &JSON_FILES, folder.path(), seed);
+        let what = damage(&model, &JSON_FILES, folder.path(), seed);
         let what = format!("mutation {seed}, {what}");
         let (code, said) = run(folder.path(), &what);
         match code {

@@ -1,5 +1,8 @@
 //! Progressive scaling: a trained model becomes the first chains of a larger one.
 
+use std::hash::Hasher;
+
+use fnv::FnvHasher;
 use safetensors::Dtype;
 use thiserror::Error;
 
@@ -176,7 +179,7 @@ fn initializer_range(base: &ColmConfig) -> Result<f32, ExpandError> {
 
 /// The 64-bit FNV-1a hash of the tensor's name in the chain layout.
 fn stream_of(tensor: &ChainTensor) -> u64 {
-    tensor.name().bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    let mut hasher = FnvHasher::default();
+    hasher.write(tensor.name().as_bytes());
+    hasher.finish()
 }

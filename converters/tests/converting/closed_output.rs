@@ -6,8 +6,8 @@ use std::process::{Command, Output, Stdio};
 
 use colm_checkpoint::Dtype;
 
-use crate::common::{config_json, parse, write_chains};
 use crate::model::converted;
+use colm_testing::small_checkpoint::{config_json, parse, write_chains};
 
 fn command(dir: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_colm-convert"));

@@ -5,8 +5,8 @@ use std::fs;
 use colm_checkpoint::convert::{expand, pack, Init};
 use colm_checkpoint::{Architecture, Chains, CheckpointError, Dtype, Layout, Source};
 
-use crate::common::{air_json, config_json, parse, write_chains, write_dense};
 use crate::model::{assert_error, converted, names};
+use colm_testing::small_checkpoint::{air_json, config_json, parse, write_chains, write_dense};
 
 #[test]
 fn expansions_beyond_the_limit_are_errors() {

@@ -4,8 +4,8 @@ use std::fs;
 
 use colm_checkpoint::Dtype;
 
-use crate::common::{chain_tensor, config_json, parse, write_chains};
 use crate::model::{assert_error, convert};
+use colm_testing::small_checkpoint::{chain_tensor, config_json, parse, write_chains};
 
 #[test]
 fn a_source_that_is_not_a_model_is_an_error() {

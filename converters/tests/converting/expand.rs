@@ -3,8 +3,8 @@
 use colm_checkpoint::{Architecture, Dtype};
 use serde_json::json;
 
-use crate::common::{air_json, config_json, parse, with, write_chains};
 use crate::model::{assert_error, config, converted, tensors, values};
+use colm_testing::small_checkpoint::{air_json, config_json, parse, with, write_chains};
 
 #[test]
 fn the_base_is_kept_and_only_the_new_head_is_zero() {

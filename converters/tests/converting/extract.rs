@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde_json::{json, Value};
 
-use crate::common::{air_json, config_json, parse, write_chains};
 use crate::model::{assert_error, config, converted, golden, tensors, values};
 use colm_checkpoint::Dtype;
+use colm_testing::small_checkpoint::{air_json, config_json, parse, write_chains};
 
 fn tensor_count(case: &Path, k: usize) -> usize {
     let config = config(case);

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use colm_checkpoint::Dtype;
 
-use crate::common::{config_json, parse, with, write_dense};
 use crate::model::{assert_error, converted, names, tensors};
+use colm_testing::small_checkpoint::{config_json, parse, with, write_dense};
 
 /// After a kill at any moment the folder is absent or complete, and the source is unchanged.
 #[test]

@@ -1,8 +1,6 @@
 //! Writing, through the program `colm-convert`.
 
 mod closed_output;
-#[path = "../common/mod.rs"]
-mod common;
 mod disk_space;
 mod errors;
 mod expand;

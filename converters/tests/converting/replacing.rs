@@ -9,8 +9,8 @@ use std::thread;
 use colm_checkpoint::convert::pack;
 use colm_checkpoint::{Dtype, Source};
 
-use crate::common::{config_json, parse, write_dense};
 use crate::model::{assert_error, convert, converted, names};
+use colm_testing::small_checkpoint::{config_json, parse, write_dense};
 
 fn dense() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();

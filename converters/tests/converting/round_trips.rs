@@ -3,8 +3,10 @@
 use colm_checkpoint::{Dtype, Layout, Source};
 use half::{bf16, f16};
 
-use crate::common::{air_json, config_json, parse, with, write_chains, write_dense};
 use crate::model::{assert_error, converted, golden, tensors};
+use colm_testing::small_checkpoint::{
+    air_json, config_json, parse, with, write_chains, write_dense,
+};
 
 #[test]
 fn every_golden_model_survives_a_round_trip() {

@@ -8,8 +8,8 @@ use colm_checkpoint::verify::verify;
 use colm_checkpoint::Dtype;
 use rustix::fs::{mknodat, FileType, Mode, CWD};
 
-use crate::common::{config_json, parse, write_chains};
 use crate::model::{assert_error, converted, names};
+use colm_testing::small_checkpoint::{config_json, parse, write_chains};
 
 const FILES: [&str; 13] = [
     "tokenizer.json",

@@ -4,8 +4,6 @@
 //!     COLM_MUTATIONS=2000 cargo test -p colm-checkpoint --test mutations
 #![cfg(unix)]
 
-mod damage;
-
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::thread;
@@ -14,7 +12,7 @@ use std::time::Duration;
 use colm_checkpoint::inspect::inspect;
 use colm_checkpoint::verify::verify;
 use colm_checkpoint::{ChainCount, Checkpoint, ColmConfig, Source};
-use damage::damage;
+use colm_testing::damage::damage;
 
 /// The time limit of all ways to read one folder.
 const LIMIT: Duration = Duration::from_secs(10);

@@ -4,8 +4,8 @@ use std::process::{Command, Output};
 
 use serde_json::{json, Value};
 
-use crate::common::{config_json, with};
 use crate::folder::Folder;
+use colm_testing::small_checkpoint::{config_json, with};
 
 fn run(folder: &Folder, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_colm-convert"));

@@ -7,7 +7,7 @@ use colm_checkpoint::verify::verify;
 use colm_checkpoint::Dtype;
 use serde_json::Value;
 
-use crate::common::{config_json, parse, write_chains, write_dense};
+use colm_testing::small_checkpoint::{config_json, parse, write_chains, write_dense};
 
 pub struct Folder {
     _temporary: tempfile::TempDir,

@@ -3,8 +3,8 @@
 use colm_checkpoint::inspect::{inspect, Cost, Inspection};
 use serde_json::json;
 
-use crate::common::{air_json, config_json, with};
 use crate::folder::Folder;
+use colm_testing::small_checkpoint::{air_json, config_json, with};
 
 // The configs: vocabulary 11, 2 layers, chains 2:1:1, so hidden 8, 4, 4; intermediate 12, 6, 6; query
 // heads 4, 2, 2 of dimension 4, columns 16, 8, 8. Elements of a layer's matrices per chain:

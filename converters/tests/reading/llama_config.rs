@@ -4,8 +4,8 @@ use colm_checkpoint::inspect::inspect;
 use colm_checkpoint::{CheckpointError, ColmConfig, Llama3Scaling, Source};
 use serde_json::{json, Value};
 
-use crate::common::with;
 use crate::folder::Folder;
+use colm_testing::small_checkpoint::with;
 
 fn read(json: &Value) -> Result<ColmConfig, CheckpointError> {
     let (config, is_llama) = Source::read_config(&Folder::with_config(json).dir)?;

@@ -3,8 +3,8 @@
 use colm_checkpoint::{ChainCount, CheckpointError, Dtype, Projection, Source, TensorId};
 use serde_json::{json, Value};
 
-use crate::common::{config_json, fill, parse, place, with, Tensor};
 use crate::folder::Folder;
+use colm_testing::small_checkpoint::{config_json, fill, parse, place, with, Tensor};
 
 const FILE: &str = "model.safetensors";
 

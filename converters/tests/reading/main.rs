@@ -1,8 +1,6 @@
 //! Reading: what is accepted, what is reported about a folder, and which errors there are.
 
 mod command_line;
-#[path = "../common/mod.rs"]
-mod common;
 mod folder;
 mod inspect;
 mod llama_config;

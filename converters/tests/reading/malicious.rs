@@ -2,8 +2,8 @@
 
 use serde_json::{json, Value};
 
-use crate::common::{config_json, with};
 use crate::folder::Folder;
+use colm_testing::small_checkpoint::{config_json, with};
 
 const FILE: &str = "model.safetensors";
 const STATE_DICT: &str = "pytorch_model.bin";

@@ -6,9 +6,9 @@ use std::process::Command;
 use colm_checkpoint::Dtype;
 use serde_json::{json, Value};
 
-use crate::common::{config_json, fill, with};
 use crate::folder::Folder;
 use crate::malicious::{archive, safetensors};
+use colm_testing::small_checkpoint::{config_json, fill, with};
 
 const INDEX: &str = "model.safetensors.index.json";
 

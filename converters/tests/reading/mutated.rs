@@ -7,9 +7,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{json, Map, Value};
 
-use crate::common::config_json;
 use crate::folder::Folder;
 use crate::malicious::archive;
+use colm_testing::small_checkpoint::config_json;
 
 /// A changed byte, or the end of the file. Its position is a fraction of the file.
 #[derive(Clone, Debug)]

@@ -6,8 +6,8 @@ use colm_checkpoint::inspect::inspect;
 use colm_checkpoint::verify::verify;
 use colm_checkpoint::{ChainCount, Checkpoint, CheckpointError, Source};
 
-use crate::common::{config_json, parse};
 use crate::folder::Folder;
+use colm_testing::small_checkpoint::{config_json, parse};
 
 /// Asserts that every function that opens `path` in the folder gives an error with all `words`.
 fn assert_error(folder: &Folder, path: &str, words: &[&str]) -> CheckpointError {

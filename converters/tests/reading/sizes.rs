@@ -8,8 +8,8 @@ use colm_checkpoint::inspect::inspect;
 use colm_checkpoint::{Checkpoint, ColmConfig, Source};
 use serde_json::{json, Value};
 
-use crate::common::{air_json, config_json, with};
 use crate::folder::Folder;
+use colm_testing::small_checkpoint::{air_json, config_json, with};
 
 const VALUES: [u64; 9] =
     [0, 1, 3, 10_000, 1_000_000_000, i32::MAX as u64, 1_000_000_000_000, 1 << 40, u64::MAX];

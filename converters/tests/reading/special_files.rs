@@ -9,8 +9,8 @@ use colm_checkpoint::inspect::inspect;
 use colm_checkpoint::{check_model_folder, Checkpoint, Source};
 use rustix::fs::{mknodat, FileType, Mode, CWD};
 
-use crate::common::{config_json, parse};
 use crate::folder::Folder;
+use colm_testing::small_checkpoint::{config_json, parse};
 
 const INDEX: &str = "model.safetensors.index.json";
 const SECOND: &str = "model-chain-00002-of-00003.safetensors";

@@ -2,8 +2,8 @@
 
 use colm_checkpoint::{ChainCount, Checkpoint, CheckpointError, Dtype, Source, TensorId};
 
-use crate::common::{fill, place};
 use crate::folder::Folder;
+use colm_testing::small_checkpoint::{fill, place};
 
 const FILE: &str = "pytorch_model.bin";
 

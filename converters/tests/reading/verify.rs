@@ -8,8 +8,10 @@ use colm_checkpoint::{files_for, Checkpoint, CheckpointError, Dtype, Source};
 use safetensors::SafeTensors;
 use serde_json::{json, Value};
 
-use crate::common::{air_json, config_json, fill, parse, with, write_dense, Tensor};
 use crate::folder::Folder;
+use colm_testing::small_checkpoint::{
+    air_json, config_json, fill, parse, with, write_dense, Tensor,
+};
 
 const FILE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";

@@ -1,9 +1,11 @@
 //! A model without weights. It writes each input token into the KV cache and computes its answer from the slots
 //! it reads back.
 
+use std::hash::Hasher;
 use std::sync::{Arc, Mutex};
 
 use candle_core::{bail, Device, IndexOp, Result, Tensor};
+use fnv::FnvHasher;
 use mistralrs_core::ext::{
     AnyMoeBaseModelMixin, Cache, DeviceMapper, EitherCache, Extension, FlashParams, IsqModel,
     ModelConfigMetadata, NonGranularState, NormalModel, PagedAttentionInputMetadata,
@@ -25,15 +27,13 @@ fn kv(token: u32, position: usize, variant: usize) -> Kv {
 
 /// The token after a sequence with these KV. It depends on each of them.
 fn next_token(sequence: impl IntoIterator<Item = Kv>, vocab_size: usize) -> u32 {
-    // FNV-1a
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut hasher = FnvHasher::default();
     for (key, value) in sequence {
-        for bits in [key.to_bits(), value.to_bits()] {
-            hash = (hash ^ u64::from(bits)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
+        hasher.write_u32(key.to_bits());
+        hasher.write_u32(value.to_bits());
     }
-    // The low bits of the product depend only on the low bits of the input.
-    ((hash >> 32) % vocab_size as u64) as u32
+    // The low bits of an FNV hash depend only on the low bits of the input.
+    ((hasher.finish() >> 32) % vocab_size as u64) as u32
 }
 
 /// The answer to `prompt` by the definition of the model, computed without an engine.

@@ -1,5 +1,4 @@
 //! The fixtures, which `fixtures/make_fixtures.py` generates with transformers.
-#![allow(dead_code, reason = "each test uses some of it")]
 
 use std::fs;
 use std::path::PathBuf;

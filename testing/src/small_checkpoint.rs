@@ -1,5 +1,4 @@
-//! Small configs and checkpoints.
-#![allow(dead_code)] // each test file uses some of it
+//! Small configs and checkpoints, whose values encode their positions.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -38,11 +37,9 @@ pub fn air_json() -> Value {
     })
 }
 
-pub fn with(mut json: Value, change: impl FnOnce(&mut Value)) -> Value {
-    change(&mut json);
-    json
-}
+pub use crate::random_model::with;
 
+/// The config of this JSON, which must be valid.
 pub fn parse(json: Value) -> ColmConfig {
     ColmConfig::parse(&json.to_string()).unwrap()
 }
@@ -59,8 +56,11 @@ pub fn assert_error(base: Value, field: &str, value: Value, named: &[&str]) {
 /// A tensor in memory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
+    /// The dtype of the values.
     pub dtype: Dtype,
+    /// The dimensions.
     pub shape: Vec<usize>,
+    /// The values, little-endian, row by row.
     pub bytes: Vec<u8>,
 }
 
@@ -124,11 +124,13 @@ pub fn dense_tensor(dtype: Dtype, config: &ColmConfig, id: TensorId, shape: &[us
     })
 }
 
+/// Writes a checkpoint in the chain layout.
 pub fn write_chains(dir: &Path, config: &ColmConfig, dtype: Dtype) {
     write_chain_layout(dir, config, |tensor| Ok::<_, CheckpointError>(chain_tensor(dtype, tensor)))
         .unwrap();
 }
 
+/// Writes the same checkpoint in the dense layout.
 pub fn write_dense(dir: &Path, config: &ColmConfig, dtype: Dtype) {
     write_dense_layout(dir, config, |&id| {
         Ok::<_, CheckpointError>(dense_tensor(dtype, config, id, &config.dense_shapes(id)[0]))

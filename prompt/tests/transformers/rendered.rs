@@ -1,9 +1,7 @@
 //! Chat templates are rendered as in transformers.
 
-mod common;
-
+use crate::fixtures::{conversations, fixture, text, time};
 use colm_prompt::{ChatTemplate, RenderError};
-use common::{conversations, fixture, text, time};
 use serde_json::Value;
 
 #[test]
@@ -15,7 +13,7 @@ fn conversations_are_rendered_as_by_transformers() {
     let now = time(&rendered["now"]);
     let (mut compared, mut wrong) = (0, Vec::new());
     for (name, expected) in rendered["templates"].as_object().unwrap() {
-        let source = common::fixture_text(&format!("templates/{name}.jinja"));
+        let source = crate::fixtures::fixture_text(&format!("templates/{name}.jinja"));
         let template = match ChatTemplate::new(&source, tokens.clone(), 1 << 20) {
             Ok(template) => template,
             Err(error) => {

@@ -1,9 +1,7 @@
 //! Model folders are read, and conversations and texts tokenized, as in transformers.
 
-mod common;
-
+use crate::fixtures::{conversations, fixture, fixture_path, text, time};
 use colm_prompt::{ModelFacts, PromptFolder, TokenText};
-use common::{conversations, fixture, fixture_path, text, time};
 use serde_json::{Map, Value};
 
 /// transformers 5 rebuilds the tokenizers of some classes from the vocabulary and ignores the rest of tokenizer.json.

@@ -1,0 +1,5 @@
+//! Comparisons with Hugging Face transformers.
+
+mod fixtures;
+mod rendered;
+mod tokens;
