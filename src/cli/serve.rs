@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use colm::serve::{Elastic, Guard, ServeOptions};
+use colm::serve::{Elastic, ServeOptions};
 
 use super::load::{DraftArgs, GenerationConfigArgs, LoadArgs};
 
@@ -51,7 +51,8 @@ pub async fn run(args: ServeArgs) -> Result<()> {
     let builder = args.load.builder().max_drafts(args.draft.max_drafts);
     let builder = builder.reserve_kv_cache(true).generation_config(generation_config);
     let engine = builder.start().await?;
-    let guard = Guard { allow_origins: args.allow_origin, ..Guard::default() };
-    let options = ServeOptions { elastic: args.elastic.unwrap_or_default(), guard };
+    let options = ServeOptions::default()
+        .elastic(args.elastic.unwrap_or_default())
+        .allow_origins(args.allow_origin);
     Ok(colm::serve::serve(engine, &args.host, args.port, options).await?)
 }

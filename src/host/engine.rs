@@ -8,7 +8,6 @@ use colm_prompt::SamplingDefaults;
 use mistralrs_core::MistralRs;
 
 use super::counters::Counts;
-use super::engine_builder::EngineBuilder;
 use super::grammar::GrammarCompiler;
 use super::loaded::Loaded;
 use super::prompt::Prompts;
@@ -29,23 +28,6 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// The options for an engine with `model`: a folder, or a Hugging Face model id such as `owner/name` or
-    /// `owner/name@revision`.
-    ///
-    /// ```no_run
-    /// # async fn start() -> colm::Result<()> {
-    /// let engine = colm::Engine::builder("models/tiny-colm-air")
-    ///     .max_chains(2)
-    ///     .kv_cache_mib(64)
-    ///     .start()
-    ///     .await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn builder(model: impl Into<String>) -> EngineBuilder {
-        EngineBuilder::new(model.into())
-    }
-
     /// The name under which the model is served. `NAME@k` is the model at k chains.
     pub fn name(&self) -> &str {
         &self.name

@@ -86,8 +86,8 @@ impl fmt::Display for Quantization {
 #[derive(Clone, Debug)]
 #[must_use = "an engine is only started by `start`"]
 pub struct EngineBuilder {
-    pub(super) model: String,
-    pub(super) max_chains: Option<usize>,
+    model: String,
+    max_chains: Option<usize>,
     max_seqs: usize,
     kv_cache_mib: usize,
     block_size: usize,
@@ -218,7 +218,7 @@ impl EngineBuilder {
     }
 
     async fn load_and_start(self) -> anyhow::Result<Engine> {
-        let (name, folder) = find_model(&self)?;
+        let (name, folder) = find_model(&self.model, self.max_chains)?;
         let device = self.device()?;
         gpu::check_block_size(self.block_size, &device)?;
         let loaded = Arc::new(Loaded::named(&name));
@@ -321,6 +321,23 @@ impl EngineBuilder {
 }
 
 impl Engine {
+    /// The options for an engine with `model`: a folder, or a Hugging Face model id such as `owner/name` or
+    /// `owner/name@revision`.
+    ///
+    /// ```no_run
+    /// # async fn start() -> colm::Result<()> {
+    /// let engine = colm::Engine::builder("models/tiny-colm-air")
+    ///     .max_chains(2)
+    ///     .kv_cache_mib(64)
+    ///     .start()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder(model: impl Into<String>) -> EngineBuilder {
+        EngineBuilder::new(model.into())
+    }
+
     /// Makes `NAME@k` a model id of the host, for each k.
     fn register_aliases(&self) -> anyhow::Result<()> {
         for k in self.chain_counts() {

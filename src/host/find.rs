@@ -5,12 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{bail, Context, Result};
 use colm_checkpoint::check_model_folder;
 
-use super::engine_builder::EngineBuilder;
 use super::hub::{self, HubId};
 
 /// Returns the name under which the model is served, and its folder. Fetches a model of the hub if it is not cached.
-pub fn find_model(options: &EngineBuilder) -> Result<(String, PathBuf)> {
-    let model = options.model.as_str();
+pub fn find_model(model: &str, max_chains: Option<usize>) -> Result<(String, PathBuf)> {
     let path = Path::new(model);
     if path.exists() {
         check_model_folder(path)?;
@@ -21,7 +19,7 @@ pub fn find_model(options: &EngineBuilder) -> Result<(String, PathBuf)> {
             "{model} does not exist: expected a folder, or a Hugging Face id such as owner/name or owner/name@revision"
         );
     };
-    let fetch = || hub::fetch_folder(&id, options.max_chains);
+    let fetch = || hub::fetch_folder(&id, max_chains);
     let folder = tokio::task::block_in_place(fetch)?;
     Ok((id.name, folder))
 }

@@ -52,6 +52,7 @@ const TRIAL_TOKEN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A grammar that an answer must match.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Grammar {
     /// JSON that matches this schema.
     JsonSchema(Value),
@@ -67,6 +68,7 @@ pub enum Grammar {
 
 /// Why a grammar is rejected.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum GrammarError {
     /// The grammar exceeds a limit.
     #[error("the grammar has {found} {what}: expected at most {limit}")]

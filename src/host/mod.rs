@@ -27,6 +27,7 @@ mod prompt_files;
 pub mod prompt_probe;
 mod request_options;
 mod sampling;
+mod score;
 mod token_env;
 pub mod vocabulary;
 mod weight_sizes;

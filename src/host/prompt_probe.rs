@@ -7,14 +7,10 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use candle_core::Tensor;
-use colm_checkpoint::ChainCount;
 use mistralrs_core::ext::TokenLogprobs;
 use rayon::prelude::*;
 
-use super::engine::Engine;
 use crate::answer::Logprobs;
-use crate::error::{Error, Result};
-use crate::request::Request;
 
 /// Rows of logits that exist at once.
 pub const ROWS_AT_ONCE: usize = 32;
@@ -29,7 +25,7 @@ pub struct PromptProbe {
 
 #[derive(Clone, Copy)]
 enum Wanted {
-    /// Log-probabilities, with so many of the likeliest tokens.
+    /// Log-probabilities, with those of the `top` most likely tokens.
     Logprobs { top: usize },
     /// All logits.
     Logits,
@@ -44,12 +40,13 @@ struct Found {
 }
 
 impl PromptProbe {
-    /// For the log-probabilities of the tokens, with those of the `top` likeliest.
+    /// For the log-probabilities of the tokens, and of the `top` most likely ones at each place.
     pub(super) fn logprobs_with(top: usize) -> Self {
         Self { wanted: Wanted::Logprobs { top }, tokens: 0, found: Mutex::default() }
     }
 
-    fn logits() -> Self {
+    /// For all logits.
+    pub(super) fn all_logits() -> Self {
         Self { wanted: Wanted::Logits, tokens: 0, found: Mutex::default() }
     }
 
@@ -87,6 +84,12 @@ impl PromptProbe {
         Ok(())
     }
 
+    /// Takes the logits found so far, in parts of a few rows.
+    pub(super) fn logits(&self) -> Vec<Tensor> {
+        std::mem::take(&mut self.found().logits)
+    }
+
+    /// Takes the log-probabilities found so far.
     pub(super) fn logprobs(&self) -> Vec<Logprobs> {
         std::mem::take(&mut self.found().logprobs)
     }
@@ -94,33 +97,5 @@ impl PromptProbe {
     fn found(&self) -> MutexGuard<'_, Found> {
         // A poisoned lock is safe to reuse: a step that failed is forgotten by `start`.
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Engine {
-    /// The natural log-probability of each of `tokens` except the first, given the tokens before it, at `k` chains.
-    ///
-    /// # Errors
-    /// If there are no tokens, more than [`Self::max_tokens`], or unknown ones.
-    pub async fn score(&self, tokens: Vec<u32>, k: ChainCount) -> Result<Vec<f64>> {
-        let request = Request::tokens(tokens).chains(k).max_tokens(0).prompt_logprobs(0);
-        let mut stream = self.stream(request).await?;
-        stream.whole().await?;
-        Ok(stream.prompt_logprobs().into_iter().map(|one| one.logprob).collect())
-    }
-
-    /// The logits after each of `tokens` at `k` chains, `[tokens, vocab_size]` f32. Much larger than the result of
-    /// [`Self::score`].
-    ///
-    /// # Errors
-    /// As [`Self::score`].
-    pub async fn logits(&self, tokens: Vec<u32>, k: ChainCount) -> Result<Tensor> {
-        let request = Request::tokens(tokens).chains(k).max_tokens(0);
-        let prepared = self.prepare(request).await?;
-        let mut stream =
-            self.start_answer_with(&prepared, None, Some(PromptProbe::logits())).await?;
-        stream.whole().await?;
-        let found = stream.probe().map(|probe| std::mem::take(&mut probe.found().logits));
-        Tensor::cat(&found.unwrap_or_default(), 0).map_err(Error::failed)
     }
 }

@@ -7,7 +7,7 @@ use colm_checkpoint::ColmConfig;
 use colm_kernels::{ChainWeights, Unpacked};
 use mistralrs_quant::ShardedVarBuilder;
 
-use super::layer_weights::{computed_in, load_chains};
+use super::chain_tensors::{computed_in, load_chains};
 use super::representation::Representation;
 use super::step::Step;
 

@@ -1,7 +1,7 @@
 //! Where the weights of the model's parts are loaded from.
 
-use candle_core::{DType, Result, Tensor};
-use colm_checkpoint::{ColmConfig, Projection, Split};
+use candle_core::Result;
+use colm_checkpoint::{ColmConfig, Projection};
 use mistralrs_quant::{QuantizedConfig, ShardedVarBuilder};
 
 use super::linear::ChainLinear;
@@ -44,20 +44,4 @@ impl LayerWeights<'_> {
     pub fn norm(&self, name: &str, k: usize) -> Result<ChainRmsNorm> {
         ChainRmsNorm::load(self.config, k, &self.others.pp(name))
     }
-}
-
-/// The dtype of activations in a model with weights like these.
-pub(super) fn computed_in(weights: &Tensor) -> DType {
-    colm_kernels::activation_dtype(weights.device(), weights.dtype())
-}
-
-/// `chains.{i}.weight` of the first `k` chains, with the shape that `shape` gives for the chain's width.
-pub(super) fn load_chains(
-    widths: &Split,
-    k: usize,
-    vb: &ShardedVarBuilder,
-    shape: impl Fn(usize) -> Vec<usize>,
-) -> Result<Vec<Tensor>> {
-    let weight = |i: usize| vb.pp("chains").pp(i).get(shape(widths.of(i)), "weight");
-    (0..k).map(weight).collect()
 }

@@ -10,6 +10,7 @@
 
 pub mod active_rows;
 pub mod attention;
+mod chain_tensors;
 pub mod colm;
 pub mod decoder_layer;
 pub mod embedding;

@@ -5,7 +5,7 @@ use colm_checkpoint::ColmConfig;
 use colm_kernels::chain_rms_norm;
 use mistralrs_quant::ShardedVarBuilder;
 
-use super::layer_weights::{computed_in, load_chains};
+use super::chain_tensors::{computed_in, load_chains};
 use super::representation::Representation;
 
 /// y_i = w_i * x_i / sqrt(mean(x_i^2) + eps), the mean over the chain alone.

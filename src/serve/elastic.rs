@@ -20,6 +20,7 @@ pub struct Elastic {
 
 /// Why load thresholds are invalid.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ElasticError {
     /// A threshold is not two positive integers.
     #[error("{0:?} is not a threshold: expected REQUESTS:K, two positive integers, such as 8:2")]

@@ -14,6 +14,7 @@ use crate::Error;
 
 /// Which origins and host names may use the server.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Guard {
     /// Origins of web pages that may use the API, such as `https://example.org`.
     pub allow_origins: Vec<String>,

@@ -38,11 +38,32 @@ pub use shutdown::serve;
 
 /// Options of the server.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct ServeOptions {
     /// The chain count at high load.
     pub elastic: Elastic,
     /// Which web pages and host names may use the server.
     pub guard: Guard,
+}
+
+impl ServeOptions {
+    /// Answers with fewer chains at high load.
+    pub fn elastic(mut self, elastic: Elastic) -> Self {
+        self.elastic = elastic;
+        self
+    }
+
+    /// Lets web pages of these origins use the API, such as `https://example.org`.
+    pub fn allow_origins(mut self, origins: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.guard.allow_origins = origins.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Tells the server that it listens on a loopback address only. [`serve`] finds this out by itself.
+    pub fn loopback(mut self, loopback: bool) -> Self {
+        self.guard.loopback = loopback;
+        self
+    }
 }
 
 /// The state that the handlers share.

@@ -3,7 +3,7 @@
 use axum::body::{to_bytes, Body};
 use axum::http::{header, Method, Request, StatusCode};
 use axum::Router;
-use colm::serve::{Elastic, Guard, ServeOptions};
+use colm::serve::{Elastic, ServeOptions};
 use colm_testing::engine::{engine, options};
 use colm_testing::random_model::{self, air, with};
 use futures::StreamExt;
@@ -29,7 +29,7 @@ impl Server {
     async fn elastic(elastic: Elastic) -> Self {
         let folder = random_model::folder(&air());
         let engine = engine(&options(&folder.path().join("model"))).await;
-        let options = ServeOptions { elastic, ..ServeOptions::default() };
+        let options = ServeOptions::default().elastic(elastic);
         Self { router: colm::serve::router(&engine, options).unwrap(), _folder: folder }
     }
 
@@ -350,8 +350,7 @@ async fn all_routes_are_documented() {
 async fn only_allowed_origins_pass_cors() {
     let folder = random_model::folder(&air());
     let engine = engine(&options(&folder.path().join("model"))).await;
-    let guard = Guard { allow_origins: vec!["https://a.org".into()], loopback: true };
-    let options = ServeOptions { guard, ..ServeOptions::default() };
+    let options = ServeOptions::default().allow_origins(["https://a.org"]).loopback(true);
     let router = colm::serve::router(&engine, options).unwrap();
     let send = |origin: &str, host: &str, method: Method| {
         let request = Request::builder().method(method).uri(CHAT);

@@ -1,10 +1,11 @@
 //! The numbers of the README are those of the documents it cites.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use regex::Regex;
 
-use crate::document::read;
+use crate::document::{block_after, program, read, root};
 
 /// The other cells of the first row of a table that begins with a cell, by that cell.
 fn rows(text: &str) -> BTreeMap<String, Vec<String>> {
@@ -46,5 +47,26 @@ fn results_of_the_study_are_in_the_study() {
     assert!(found.len() >= 3, "{found:?}");
     for result in found {
         assert!(study.contains(result), "{result}");
+    }
+}
+
+/// The last digits of the sums may differ on processors without fused multiply-add.
+#[test]
+fn the_scores_of_the_answers_are_as_printed() {
+    let arguments = crate::commands::command("--example score_answers");
+    let arguments = arguments.iter().skip_while(|word| *word != "--").skip(1);
+    let output = Command::new(program("examples/score_answers"))
+        .args(arguments)
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let found = String::from_utf8(output.stdout).unwrap();
+    let expected = block_after("--example score_answers", "text");
+    assert_eq!(found.lines().count(), expected.lines().count(), "{found}");
+    let score = |line: &str| line.split(' ').nth(3).unwrap().parse::<f64>().unwrap();
+    for (found, expected) in found.lines().zip(expected.lines()) {
+        assert_eq!(found.split(':').next(), expected.split(':').next());
+        assert!((score(found) - score(expected)).abs() < 1e-4, "{found}, not {expected}");
     }
 }
