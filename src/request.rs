@@ -102,7 +102,7 @@ pub struct Request {
     pub seed: Option<u64>,
     /// What the answer must match.
     pub grammar: Option<Grammar>,
-    /// Return log-probabilities of the answer's tokens, and of this many of the most likely tokens at each place.
+    /// Return log-probabilities of the answer's tokens, and of this many of the most likely tokens at each position.
     pub logprobs: Option<usize>,
     /// The same for the prompt's tokens. The prompt does not use the prefix cache then.
     pub prompt_logprobs: Option<usize>,
@@ -154,13 +154,13 @@ impl Request {
         self
     }
 
-    /// Answers with at most so many tokens.
+    /// Limits the answer to `tokens` tokens.
     pub fn max_tokens(mut self, tokens: usize) -> Self {
         self.max_tokens = Some(tokens);
         self
     }
 
-    /// Chooses tokens in this way.
+    /// Sets how tokens are chosen.
     pub fn sampling(mut self, sampling: Sampling) -> Self {
         self.sampling = sampling;
         self
@@ -172,7 +172,7 @@ impl Request {
         self
     }
 
-    /// Takes random numbers from this seed.
+    /// Seeds the random numbers that sampling uses.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
@@ -196,13 +196,13 @@ impl Request {
         self
     }
 
-    /// Returns log-probabilities of the answer's tokens, and of the `top` most likely ones at each place.
+    /// Returns log-probabilities of the answer's tokens, and of the `top` most likely ones at each position.
     pub fn logprobs(mut self, top: usize) -> Self {
         self.logprobs = Some(top);
         self
     }
 
-    /// Returns log-probabilities of the prompt's tokens, and of the `top` most likely ones at each place.
+    /// Returns log-probabilities of the prompt's tokens, and of the `top` most likely ones at each position.
     pub fn prompt_logprobs(mut self, top: usize) -> Self {
         self.prompt_logprobs = Some(top);
         self

@@ -119,11 +119,11 @@ impl KvBlocks {
         self.values.inplace_op2(&v.to_dtype(dtype)?.contiguous()?, &write(true))
     }
 
-    /// [`write`](Self::write) with RoPE applied to the keys, row r at `positions[r]`
-    /// ([`Rope::apply`]).
+    /// As [`write`](Self::write), with RoPE applied to the keys first ([`Rope::apply`]): row r of `k`
+    /// is at position `positions[r]` of its sequence. Values are not rotated.
     ///
     /// # Errors
-    /// As for the two functions.
+    /// As for [`write`](Self::write) and [`Rope::apply`].
     pub fn write_with_rope(
         &self,
         heads: Range<usize>,

@@ -37,7 +37,7 @@
 //!
 //! **Active rows.** A chain need not be computed on every row. In prefix-chain prefill
 //! (`docs/spec.md#prefix-chain-prefill`) chain 1 is active on all rows of a prompt, and the chains
-//! above it only on the rows whose logits are asked for. Rows on which a chain is inactive do not
+//! after it only on the rows whose logits are requested. Rows on which a chain is inactive do not
 //! exist in its tensors. [`ChainRows`] says which rows each chain has. For attention, the rows of a
 //! chain are one run of positions per sequence, a [`QueryRange`].
 //!

@@ -38,7 +38,7 @@ use crate::text::{AnswerText, TextPiece};
 /// ```
 pub struct AnswerStream {
     tokens: UnboundedReceiver<Token>,
-    /// The first token, if it was received before it is read.
+    /// The first token, if [`Self::begun`] has received it and the stream has not yet returned it.
     first_token: Option<Token>,
     failures: Receiver<Response>,
     state: State,
@@ -64,7 +64,7 @@ enum State {
     Ended,
 }
 
-/// Of the tokens that have log-probabilities: how many, and the sum.
+/// The number of tokens that have log-probabilities, and the sum of those, in nats.
 #[derive(Default)]
 struct LogprobSum {
     tokens: usize,
@@ -72,8 +72,8 @@ struct LogprobSum {
 }
 
 impl AnswerStream {
-    /// The answer to `request`, whose prompt has `prompt_tokens` tokens, and where the engine sends its tokens and
-    /// its failure.
+    /// The stream of the answer to `request`, whose prompt has `prompt_tokens` tokens, and the channels to which the
+    /// engine sends the answer's tokens and its failure.
     pub(super) fn of(
         request: &Request,
         prompt_tokens: usize,

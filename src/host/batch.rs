@@ -31,7 +31,7 @@ pub struct Paging {
 }
 
 impl Paging {
-    /// As the engine's block allocator says.
+    /// The slots and block tables that the engine has allocated, on `device`.
     pub fn of_engine(metadata: &PagedAttentionInputMetadata, device: &Device) -> Result<Self> {
         let tables = metadata.block_tables.as_ref();
         let Some(tables) = tables.and_then(|tables| tables.get(&device.location())) else {

@@ -48,7 +48,7 @@ type RequestedChains = std::result::Result<ChainCount, ParseChainCountError>;
 struct SequencePlan {
     /// The engine's id of the sequence, if it decodes.
     decoding: Option<usize>,
-    /// k
+    /// k, or the error that fails the step.
     chain_count: RequestedChains,
     /// Collects what the request wants to know about its prompt.
     probe: Option<Arc<PromptProbe>>,
@@ -161,7 +161,7 @@ impl HostedColm {
     }
 }
 
-/// The probe of the request of `sequence`, if it still misses rows.
+/// The probe of the request of `sequence`, if rows of the prompt are still missing from it.
 fn probe_of(sequence: &EngineSequence) -> Option<Arc<PromptProbe>> {
     let probe = RequestOptions::of(sequence.extension())?.probe.clone();
     probe.filter(|probe| probe.is_open())

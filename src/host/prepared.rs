@@ -1,4 +1,5 @@
-//! From a request to the engine. Everything that need not run on the engine's thread is done before.
+//! From a request to the engine. Everything that does not need the engine's thread is
+//! done here first.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Self-speculation: the first chain drafts tokens, and one step of all chains verifies them.
+//! Self-speculation: the first chain drafts tokens, and one step at the k chains of the request verifies them.
 //!
 //! The engine asks for the logits of one row per decoding sequence. Speculation drafts a few further tokens with
 //! chain 1 alone and computes their rows in the same step as the row that was asked for. The engine gets the
@@ -93,7 +93,8 @@ struct Drafts {
     /// How many tokens were drafted last, and how many of them were accepted.
     drafted: usize,
     accepted: usize,
-    /// How many rows are still computed without drafts, and how many were after the last drafts in vain.
+    /// How many more rows are computed without drafts, and the length of the last such pause. It grows each time that
+    /// all drafts are rejected.
     pause: usize,
     last_pause: usize,
 }

@@ -1,5 +1,5 @@
 //! Matrix products over packed panels, in the scheme of BLIS: `y[row][column] = sum over k of
-//! lhs[row][k] * rhs[k][column]`.
+//! lhs[row][k] * rhs[k][column]`. In this module k is the summed index, not a chain count.
 //!
 //! - The lhs is the activations, packed into micro-panels of [`MR`] rows by [`KC`] ([`lhs`]).
 //! - The rhs is the weights, packed once at load time into panels of [`NR`] outputs ([`rhs`]). It

@@ -12,9 +12,11 @@ use crate::cpu::tensor_rows::dense_rows;
 use crate::cpu::thread_pool::for_each_chunk;
 use crate::cpu::{Element, TensorRows};
 
-/// One element of a packed rhs panel: the weights of [`NR`] columns for one k or several.
+/// One element of a packed rhs panel: the weights of [`NR`] columns for one k or several. Here and in
+/// the micro-kernel, k is the index that a product sums over (an input of the layer), not a chain
+/// count.
 pub(crate) trait PackedRhs: Sized {
-    /// How many k.
+    /// How many k one element covers.
     const DEPTH: usize;
 
     /// How many consecutive k share their scales: a divisor of `DEPTH`.
