@@ -10,14 +10,14 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `text`, `json`, `regular_file` | untrusted files and their text |
+//! | `text`, `json`, `regular_file` | safe reading of untrusted files, and quoting them in error messages |
 //! | `config` | config.json: [`ColmConfig`], and [`Chains`], [`Split`] and [`ChainCount`] |
 //! | `pickle` | PyTorch state dicts |
 //! | `format` | names and shapes of tensors ([`TensorId`], [`ChainTensor`]), both [`Layout`]s, headers, index |
 //! | `llama` | a Llama, Mistral or Qwen2 config as a CoLM of one chain |
 //! | `read` | [`Checkpoint`], as the engine opens it, and [`Source`], as the conversions do |
 //! | [`convert`] | the conversions: each returns a [`ConversionPlan`](convert::ConversionPlan) |
-//! | [`verify`], [`inspect`] | what is wrong with a folder; what every k costs |
+//! | [`verify`], [`inspect`] | lists everything that is wrong with a folder; reports the cost of the model at each k |
 //! | `write` | writes a plan, or tensors in memory ([`write_chain_layout`]), into a new folder |
 //!
 //! The program `colm-convert` (`src/bin/colm-convert`) is a command line for these.

@@ -1,5 +1,5 @@
-//! Builds the prompt that a model was trained on from its folder and a conversation, with the same
-//! result as transformers.
+//! Builds prompts in the form that a model was trained on: renders a conversation with the chat
+//! template of the model's folder and tokenizes it, with the same result as transformers.
 //!
 //! [`PromptFolder`] reads the tokenizer, the chat template and the generation config of a folder. Its
 //! [`ChatTemplate`] renders a conversation as text, and its tokenizer turns the text into tokens. The
@@ -41,7 +41,7 @@
 //! |---|---|
 //! | `tokenizer` | the tokenizer with its added and special tokens, and the text of every token |
 //! | `chat_template` | [`ChatTemplate`]: Jinja templates as transformers renders them |
-//! | `folder` | [`PromptFolder`]: which file says what, and end-of-text tokens |
+//! | `folder` | [`PromptFolder`]: reads the files of a model folder; end tokens and sampling defaults |
 //! | [`panics`] | turns panics of the libraries into errors |
 #![warn(missing_docs)]
 

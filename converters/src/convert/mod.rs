@@ -1,7 +1,7 @@
 //! The conversions.
 //!
 //! A conversion reads a [`Source`](crate::Source) and returns a [`ConversionPlan`]: for every tensor
-//! of the new checkpoint, which values fill it. [`ConversionPlan::write`] is the only code that moves
+//! of the new checkpoint, where its values come from. [`ConversionPlan::write`] is the only code that moves
 //! weights.
 
 mod as_llama;

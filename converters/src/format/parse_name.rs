@@ -1,4 +1,4 @@
-//! Parsing of tensor names. It makes a list of all names of a model unnecessary.
+//! Parses tensor names, so that no list of all names of a model is needed.
 
 use super::tensor_id::{Projection, TensorId};
 

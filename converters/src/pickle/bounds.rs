@@ -2,8 +2,8 @@
 //!
 //! candle's reader executes nothing, but it trusts lengths and copies objects out of the memo. A
 //! crafted file of a few bytes can make it allocate gigabytes, shift out of range, or nest objects
-//! so deep that dropping them overflows the stack. The check runs the same instructions on the sizes
-//! of objects instead of the objects.
+//! so deep that dropping them overflows the stack. The check runs the same instructions, but
+//! computes only the sizes of the objects.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Whether a path leads to a model folder, and if not, what it leads to.
+//! Checks that a path is a model folder, and describes what it is otherwise.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};

@@ -1,4 +1,4 @@
-//! Everything that is wrong with a checkpoint folder.
+//! Checks a checkpoint folder and lists everything that is wrong with it.
 
 mod finite;
 
