@@ -110,8 +110,8 @@ impl Results {
         Some(if measure.is_speed() { own / other } else { other / own })
     }
 
-    /// Decode time relative to that of `colm [1]`, divided by the bytes read per token relative to those of `colm [1]`: for
-    /// weights alone, and for weights and KV cache. 1 means the same time per byte.
+    /// Decode time relative to that of `colm [1]`, divided by the bytes read per token relative to those of `colm [1]`:
+    /// for weights alone, and for weights and KV cache. 1 means the same time per byte.
     pub fn decode_time_over_bytes(
         &self,
         contender: &Contender,

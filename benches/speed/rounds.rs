@@ -102,7 +102,8 @@ impl<'a> Rounds<'a> {
         WorkerProcess::start(&start, self.python, &log)
     }
 
-    /// Load time and peak memory: each contender runs in a process of its own, which loads k chains and answers one request.
+    /// Load time and peak memory: each contender runs in a process of its own, which loads k chains and answers one
+    /// request.
     fn load_rounds(&mut self) -> Result<()> {
         for round in 1..=self.args.rounds.into() {
             for contender in self.results.contenders.clone() {

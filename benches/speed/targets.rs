@@ -105,7 +105,8 @@ fn targets(results: &Results) -> Result<Vec<Target>> {
     Ok(targets)
 }
 
-/// Decode time over the share of bytes read, of the slowest chain count: for weights alone, and for weights and KV cache.
+/// Decode time over the share of bytes read, of the slowest chain count: for weights alone, and for weights and KV
+/// cache.
 fn decode_time_over_bytes(results: &Results, prompt: usize) -> Result<[Target; 2]> {
     let mut all = Vec::new();
     for contender in &results.contenders {

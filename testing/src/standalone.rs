@@ -104,8 +104,8 @@ impl StandaloneModel {
         self.colm.forward(&step, &self.kv).unwrap().to_vec2().unwrap()
     }
 
-    /// The logits at the last token of every prompt, each at its chain count. One step computes the last `new` tokens of
-    /// all prompts; an earlier step has cached the tokens before.
+    /// The logits at the last token of every prompt, each at its chain count. One step computes the last `new` tokens
+    /// of all prompts; an earlier step has cached the tokens before.
     pub fn after_prefix_hits(
         &self,
         prompts: &[Vec<u32>],

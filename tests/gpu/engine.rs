@@ -12,8 +12,8 @@ use crate::models::{air_64, colm_32};
 
 const NEW_TOKENS: usize = 12;
 
-/// The largest allowed difference between the reference's largest logit and its logit of the chosen token. The logits have
-/// a spread of about 3, and rounding in bf16 changes them by a few hundredths of that.
+/// The largest allowed difference between the reference's largest logit and its logit of the chosen token. The logits
+/// have a spread of about 3, and rounding in bf16 changes them by a few hundredths of that.
 const MARGIN: f32 = 0.25;
 
 fn on_gpu(folder: &Path) -> EngineBuilder {

@@ -1,5 +1,5 @@
-//! The engine against an independent float64 implementation in NumPy (`tests/golden/make_golden.py`), for every case and
-//! chain count, in both layouts.
+//! The engine against an independent float64 implementation in NumPy (`tests/golden/make_golden.py`), for every case
+//! and chain count, in both layouts.
 
 use std::collections::BTreeMap;
 use std::fs;

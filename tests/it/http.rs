@@ -276,8 +276,8 @@ async fn the_api_description_has_the_field() {
     assert!(status.is_success() && page.contains("swagger"), "{status}");
 }
 
-/// With `--elastic`, a request without k gets fewer chains while another is in progress, streamed or not. A request with
-/// k gets that k.
+/// With `--elastic`, a request without k gets fewer chains while another is in progress, streamed or not. A request
+/// with k gets that k.
 #[tokio::test(flavor = "multi_thread")]
 async fn elastic_serving_chooses_chains_by_load() {
     let server = Server::elastic("2:1".parse().unwrap()).await;

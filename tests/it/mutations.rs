@@ -1,5 +1,5 @@
-//! Random damage to one file of the shipped model: `colm run` answers, or fails with an error that names the file, without
-//! a panic and within limits of time and memory.
+//! Random damage to one file of the shipped model: `colm run` answers, or fails with an error that names the file,
+//! without a panic and within limits of time and memory.
 //!
 //!     COLM_MUTATIONS=2000 cargo test --test it mutations
 

@@ -57,7 +57,8 @@ async fn the_shipped_model_equals_the_dense_model() {
 }
 
 /// Held-out questions through the chat template and the engine's greedy decoding: the share of exact answers is that of
-/// the trainer's evaluation. (`examples/train/tests/it/shipped.rs` compares the evaluation with the figures in the README.)
+/// the trainer's evaluation. (`examples/train/tests/it/shipped.rs` compares the evaluation with the figures in the
+/// README.)
 #[tokio::test(flavor = "multi_thread")]
 async fn the_engine_answers_as_well_as_the_trainer_evaluates() {
     let engine = engine(&options(&shipped()).kv_cache_mib(64)).await;

@@ -14,8 +14,8 @@ use colm_testing::small_checkpoint::{air_json, config_json, with};
 //   chain 2  8*12 = 96      4*12 = 48      4*24 = 96      6*12 = 72      4*18 = 72    -> 504
 //   chain 3  8*16 = 128     4*16 = 64      4*32 = 128     6*16 = 96      4*24 = 96    -> 672
 // Air, 2 kv heads in chain 1: chain 1 the same 672; chain 2 504 - 96 = 408; chain 3 672 - 128 = 544.
-// Each chain also has 5 norms (2 in each of 2 layers, and the final one), 5 * hidden, and embedding and head, 11 * hidden each:
-// 27 * 8 = 216, 27 * 4 = 108, 108.
+// Each chain also has 5 norms (2 in each of 2 layers, and the final one), 5 * hidden, and embedding and head, 11 *
+// hidden each: 27 * 8 = 216, 27 * 4 = 108, 108.
 
 fn costs(found: &Inspection) -> Vec<[u128; 5]> {
     let row = |cost: &Cost| {

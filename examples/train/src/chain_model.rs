@@ -1,8 +1,8 @@
 //! The model that is trained: docs/spec.md#layers chain by chain, with one tensor per block of the chain layout.
 //!
 //! Blocks above the block diagonal do not exist and are not computed. A block that is not a variable is frozen. If all
-//! blocks of a chain and of the chains before it are frozen, autograd records nothing for that chain and skips it in the
-//! backward pass.
+//! blocks of a chain and of the chains before it are frozen, autograd records nothing for that chain and skips it in
+//! the backward pass.
 
 use std::collections::HashMap;
 
@@ -73,8 +73,8 @@ impl ChainModel {
         self.norm.forward(&x)
     }
 
-    /// The logits at 1, 2, .. n chains, each `[rows, vocab]`, from z_1 .. z_n `[rows, hidden_i]`: a running sum over the
-    /// chains.
+    /// The logits at 1, 2, .. n chains, each `[rows, vocab]`, from z_1 .. z_n `[rows, hidden_i]`: a running sum over
+    /// the chains.
     pub fn logits(&self, z: &[Tensor]) -> Result<Vec<Tensor>> {
         let mut logits: Vec<Tensor> = Vec::with_capacity(z.len());
         for (z, head) in z.iter().zip(&self.head) {

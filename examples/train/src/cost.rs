@@ -15,8 +15,8 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// The cost of training `config` with the first `frozen` chains frozen. Per weight, one multiply-add in the forward pass
-    /// and two in the backward pass, for the gradients of input and weight. Frozen chains have no backward pass.
+    /// The cost of training `config` with the first `frozen` chains frozen. Per weight, one multiply-add in the forward
+    /// pass and two in the backward pass, for the gradients of input and weight. Frozen chains have no backward pass.
     pub fn of_training(config: &ColmConfig, frozen: usize) -> Self {
         Self::of(config, |chain| if chain < frozen { 1 } else { 3 })
     }

@@ -121,9 +121,9 @@ pub fn held_out_of(tasks: &[Task], seed: u64, per_task: usize) -> Vec<Dialogue> 
 
 /// Scores the models at 1 to n chains on `dialogues`.
 ///
-/// Greedy decoding generates exactly the expected answer if and only if the expected token has the highest logit at each
-/// position of the answer, including the end of the turn, given the expected tokens before it. So one forward pass over
-/// prompt and answer is enough for all chain counts.
+/// Greedy decoding generates exactly the expected answer if and only if the expected token has the highest logit at
+/// each position of the answer, including the end of the turn, given the expected tokens before it. So one forward pass
+/// over prompt and answer is enough for all chain counts.
 pub fn evaluate(
     model: &ChainModel,
     chat: &ChatTokenizer,

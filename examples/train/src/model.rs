@@ -46,8 +46,8 @@ impl DenseColm {
         &self.config
     }
 
-    /// Token ids `[batch, tokens]` (u32) to z of docs/spec.md#layers, `[batch, tokens, hidden]`: the hidden states of all
-    /// chains after the final norm. Every sequence starts at position 0.
+    /// Token ids `[batch, tokens]` (u32) to z of docs/spec.md#layers, `[batch, tokens, hidden]`: the hidden states of
+    /// all chains after the final norm. Every sequence starts at position 0.
     pub fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
         let (batch, length) = tokens.dims2()?;
         let longest = self.config.file.max_position_embeddings;

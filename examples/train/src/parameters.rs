@@ -46,8 +46,8 @@ impl Parameter {
         format!("{}.chains.{i}.{}", self.module, self.leaf)
     }
 
-    /// The range of chain `i`'s block on each axis of the dense tensor; `None` if the chain has no block (Air's keys and
-    /// values after chain 1).
+    /// The range of chain `i`'s block on each axis of the dense tensor; `None` if the chain has no block (Air's keys
+    /// and values after chain 1).
     pub fn block(&self, i: usize) -> Option<Vec<Range<usize>>> {
         let ranges = match &self.axes {
             Axes::Vocabulary(vocab, hidden) => vec![0..*vocab, hidden.range(i)],

@@ -104,8 +104,8 @@ impl Recipe {
         0.5 * self.learning_rate * (1. + (std::f64::consts::PI * progress.min(1.)).cos())
     }
 
-    /// The weights of the losses at 1, 2, .. n chains. A weight is 0 where all chains are frozen; the weights of a joint
-    /// loss sum to the number of trained chains.
+    /// The weights of the losses at 1, 2, .. n chains. A weight is 0 where all chains are frozen; the weights of a
+    /// joint loss sum to the number of trained chains.
     pub fn loss_weights(&self, chains: usize) -> Vec<f64> {
         let mut weights = match &self.loss {
             Loss::Joint(weights) => weights.clone(),

@@ -65,8 +65,8 @@ pub fn write_json(dir: &Path, name: &str, value: &impl serde::Serialize) -> Resu
         .with_context(|| format!("writing {}", path.display()))
 }
 
-/// Reads a checkpoint of either layout as the dense model in f32. It does not use the reader of `colm-checkpoint`, so that
-/// it can serve as a reference for that too.
+/// Reads a checkpoint of either layout as the dense model in f32. It does not use the reader of `colm-checkpoint`, so
+/// that it can serve as a reference for that too.
 pub fn load(dir: &Path) -> Result<DenseColm> {
     let config = ColmConfig::read(&dir.join("config.json"))?;
     let stored = read_tensors(dir)?;

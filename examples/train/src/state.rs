@@ -30,8 +30,8 @@ impl Trainer {
         std::fs::rename(&unfinished, path).with_context(|| format!("writing {}", path.display()))
     }
 
-    /// Continues from a state of [`save_state`](Self::save_state). Later steps give the same bits as an uninterrupted run. Fails
-    /// if the state is of another run.
+    /// Continues from a state of [`save_state`](Self::save_state). Later steps give the same bits as an uninterrupted
+    /// run. Fails if the state is of another run.
     pub fn resume(&mut self, path: &Path) -> Result<()> {
         let mut read = || -> Result<()> {
             let bytes = std::fs::read(path)?;

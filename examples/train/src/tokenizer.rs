@@ -27,8 +27,8 @@ pub const SYSTEM: &str = "<|system|>";
 /// The special tokens in the order of their ids.
 pub const SPECIAL: [&str; 4] = [END, USER, ASSISTANT, SYSTEM];
 
-/// The Jinja chat template, which renders the same format as [`ChatTokenizer::encode`]. The content of a message may be a
-/// string or a list of text parts.
+/// The Jinja chat template, which renders the same format as [`ChatTokenizer::encode`]. The content of a message may be
+/// a string or a list of text parts.
 pub const CHAT_TEMPLATE: &str = concat!(
     "{%- for message in messages -%}",
     "{{ '<|' + message.role + '|>' }}",

@@ -45,7 +45,8 @@ pub struct Trainer {
 const MICRO_BATCH: usize = 8;
 
 impl Trainer {
-    /// Starts from `weights`. Micro-batches run on `threads` threads; the result does not depend on the number of threads.
+    /// Starts from `weights`. Micro-batches run on `threads` threads; the result does not depend on the number of
+    /// threads.
     pub fn new(
         weights: Weights,
         chat: ChatTokenizer,
@@ -150,8 +151,8 @@ impl Trainer {
         Ok(StepReport { losses, gradient_norm, learning_rate })
     }
 
-    /// The losses at 1 to n chains and the gradients, in the order of the optimizer's variables, of a micro-batch that has
-    /// the given share of the predicted tokens. Both are scaled by that share.
+    /// The losses at 1 to n chains and the gradients, in the order of the optimizer's variables, of a micro-batch that
+    /// has the given share of the predicted tokens. Both are scaled by that share.
     fn gradients(&self, micro_batch: &Batch, share: f64) -> Result<(Vec<f64>, Vec<Tensor>)> {
         let logits = micro_batch.logits(&self.model)?;
         let weights = self.recipe.loss_weights(logits.len());

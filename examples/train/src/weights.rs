@@ -24,8 +24,8 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Random weights, determined by the seed: normal with variance 1 / inputs for every block, less for projections that
-    /// add to the residual stream; norms 1, biases 0.
+    /// Random weights, determined by the seed: normal with variance 1 / inputs for every block, less for projections
+    /// that add to the residual stream; norms 1, biases 0.
     pub fn random(config: &ColmConfig, seed: u64) -> Result<Self> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut blocks = Blocks::new();

@@ -46,7 +46,8 @@ fn air(runs: &RunFolder, seed: u64) -> Result<()> {
     from_random(runs, &name("air", seed), Architecture::ColmAir, CHAINS, recipe)
 }
 
-/// Dense Llamas of the sizes of the CoLM at every k, each at two learning rates, because the best rate depends on the size.
+/// Dense Llamas of the sizes of the CoLM at every k, each at two learning rates, because the best rate depends on the
+/// size.
 fn dense(runs: &RunFolder, seed: u64) -> Result<()> {
     for k in 1..=CHAINS {
         dense_at(runs, seed, k)?;
@@ -72,8 +73,8 @@ fn train_dense(runs: &RunFolder, name: &str, k: usize, recipe: Recipe) -> Result
     Ok(())
 }
 
-/// Progressive scaling: a Llama, then two more chains in turn, each trained with the chains before it frozen. For comparison,
-/// the final shape from random weights with the same total of multiply-adds.
+/// Progressive scaling: a Llama, then two more chains in turn, each trained with the chains before it frozen. For
+/// comparison, the final shape from random weights with the same total of multiply-adds.
 fn grow(runs: &RunFolder, seed: u64) -> Result<()> {
     dense_at(runs, seed, 1)?;
     let mut base = name("dense1", seed);

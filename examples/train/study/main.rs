@@ -1,8 +1,8 @@
 //! Progressive scaling and elastic quality, measured on small trained models:
 //! `cargo run --release -p colm-train --example study`.
 //!
-//! Finished runs have a result in the state folder and are not repeated; interrupted runs continue from their last state.
-//! Tables, CSV files and plots are made from the results that exist.
+//! Finished runs have a result in the state folder and are not repeated; interrupted runs continue from their last
+//! state. Tables, CSV files and plots are made from the results that exist.
 
 mod experiments;
 mod model_runs;

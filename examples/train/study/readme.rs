@@ -4,7 +4,8 @@ use anyhow::{Context, Result};
 use colm_testing::statistics::Summary;
 use colm_testing::table::Table;
 
-/// Returns `text` with `table` between the markers `<!-- NAME -->` and `<!-- end of NAME -->`, in place of what is there.
+/// Returns `text` with `table` between the markers `<!-- NAME -->` and `<!-- end of NAME -->`, in place of what is
+/// there.
 pub fn insert(text: &str, name: &str, table: &Table) -> Result<String> {
     let (begin, end) = (format!("<!-- {name} -->"), format!("<!-- end of {name} -->"));
     let missing = || format!("no {begin} followed by {end}");

@@ -60,8 +60,8 @@ impl RunFolder {
         outcome.map(Some).with_context(|| format!("reading {}", path.display()))
     }
 
-    /// Trains the weights that `start` returns, unless run `name` is finished. The checkpoint is stored in f32, so it has the
-    /// exact trained weights.
+    /// Trains the weights that `start` returns, unless run `name` is finished. The checkpoint is stored in f32, so it
+    /// has the exact trained weights.
     pub fn run(
         &self,
         name: &str,

@@ -68,8 +68,8 @@ impl Setting {
         })?)
     }
 
-    /// A dense Llama with the layers and heads of the CoLM at `k` chains and nearly as many weights. Its hidden size is chosen
-    /// for that; its intermediate size is 2.5 times the hidden size.
+    /// A dense Llama with the layers and heads of the CoLM at `k` chains and nearly as many weights. Its hidden size is
+    /// chosen for that; its intermediate size is 2.5 times the hidden size.
     pub fn dense(&self, k: usize, vocabulary: usize) -> Result<ColmConfig> {
         let colm = self.chained(Architecture::Colm, CHAINS, vocabulary)?;
         let wanted = weights_at(&colm, k);

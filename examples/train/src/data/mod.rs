@@ -57,8 +57,9 @@ fn hash(bytes: &[u8]) -> u64 {
 pub struct Mix(Vec<Task>);
 
 impl Mix {
-    /// The mix for training, restricted to `tasks`. Tasks that take longer to learn occur more often. With all tasks, about
-    /// half are tables to memorize (divide, remainder, weekday, month, letter), which need the capacity of later chains.
+    /// The mix for training, restricted to `tasks`. Tasks that take longer to learn occur more often. With all tasks,
+    /// about half are tables to memorize (divide, remainder, weekday, month, letter), which need the capacity of later
+    /// chains.
     pub fn of(tasks: &[Task]) -> Self {
         Self::weighted(tasks, Task::weight)
     }

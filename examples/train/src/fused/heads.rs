@@ -18,7 +18,8 @@ pub struct SplitHeads {
     pub rotation: Option<Rotation>,
 }
 
-/// Heads `[batch, heads, tokens, head_dim]` to rows `[batch * tokens, heads * head_dim]`: the inverse of [`SplitHeads`].
+/// Heads `[batch, heads, tokens, head_dim]` to rows `[batch * tokens, heads * head_dim]`: the inverse of
+/// [`SplitHeads`].
 pub struct MergeHeads(pub SplitHeads);
 
 /// Cosines and sines of the RoPE angles.

@@ -1,7 +1,8 @@
 //! Fused operations, each with one forward and one backward pass.
 //!
 //! [`crate::model`] composes them from candle's operations, each of which allocates a tensor, and two more for its
-//! gradient. At the sizes trained here that takes most of a step. All operations take contiguous f32 tensors on the CPU.
+//! gradient. At the sizes trained here that takes most of a step. All operations take contiguous f32 tensors on the
+//! CPU.
 
 mod attention;
 mod heads;
@@ -151,8 +152,8 @@ fn sigmoid(x: f32) -> f32 {
     (1. + (-x).exp()).recip()
 }
 
-/// Concatenates `[rows, a]` and `[rows, b]` to `[rows, a + b]`. The gradient of the first is computed only if it depends on
-/// a variable.
+/// Concatenates `[rows, a]` and `[rows, b]` to `[rows, a + b]`. The gradient of the first is computed only if it
+/// depends on a variable.
 pub struct Concat;
 
 impl CustomOp2 for Concat {

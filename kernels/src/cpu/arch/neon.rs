@@ -79,7 +79,8 @@ impl SimdVector for float32x4_t {
 
     #[inline(always)]
     unsafe fn load_f16(from: *const f16) -> Self {
-        // SAFETY: the caller upholds the contract of the trait. Element by element: the vector conversion is not in stable Rust yet.
+        // SAFETY: the caller upholds the contract of the trait. Element by element: the vector conversion is not in
+        // stable Rust yet.
         unsafe {
             let wide: [f32; 4] = std::array::from_fn(|lane| f32::from(*from.add(lane)));
             vld1q_f32(wide.as_ptr())
