@@ -100,7 +100,7 @@ impl AnswerStream {
     }
 
     /// Waits until the prompt has been computed.
-    pub async fn begun(&mut self) {
+    pub async fn first_token_ready(&mut self) {
         if self.first_token.is_none() {
             self.first_token = self.tokens.recv().await;
         }

@@ -74,6 +74,16 @@ impl Engine {
         self.loaded.counters().now()
     }
 
+    /// When the engine was started, in seconds since 1970.
+    pub fn created(&self) -> u64 {
+        self.host.get_creation_time()
+    }
+
+    /// Whether the engine takes requests. If not, it has been stopped or has failed.
+    pub fn accepts_requests(&self) -> bool {
+        self.host.get_sender(None).is_ok_and(|sender| !sender.is_closed())
+    }
+
     /// The engine of mistral.rs underneath, for front ends written for it.
     pub fn host(&self) -> &Arc<MistralRs> {
         &self.host

@@ -134,7 +134,7 @@ impl Engine {
     /// # Errors
     /// If the tokenizer fails.
     pub async fn tokenize(&self, text: &str) -> Result<Vec<u32>> {
-        self.prompts().tokenize_any(text.into()).await
+        self.prompts().tokenize_unlimited(text.into()).await
     }
 
     /// Ends every answer in progress with its next token.

@@ -62,7 +62,7 @@ impl Prompts {
     }
 
     /// As [`Self::tokenize`], for a text of any length.
-    pub async fn tokenize_any(&self, text: String) -> Result<Vec<u32>> {
+    pub async fn tokenize_unlimited(&self, text: String) -> Result<Vec<u32>> {
         self.encode_any(text, true).await
     }
 

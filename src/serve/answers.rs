@@ -25,7 +25,7 @@ pub async fn start_answers(
     for index in 0..choices {
         let mut answer = engine.start_answer(prepared, seed(index)).await?;
         if index == 0 && choices > 1 && prepared.prompt().len() >= MIN_SHARED_PROMPT {
-            answer.begun().await;
+            answer.first_token_ready().await;
         }
         answers.push(answer);
     }

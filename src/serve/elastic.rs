@@ -94,12 +94,12 @@ impl Elastic {
 
 /// Counts the active requests and chooses the chain count of the next one.
 #[derive(Clone, Debug)]
-pub(super) struct Load {
+pub(super) struct ActiveRequests {
     elastic: Elastic,
     active: Arc<AtomicUsize>,
 }
 
-impl Load {
+impl ActiveRequests {
     pub(super) fn new(elastic: Elastic) -> Self {
         Self { elastic, active: Arc::default() }
     }
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_request_is_active_until_its_guard_is_dropped() {
-        let load = Load::new("2:1".parse().unwrap());
+        let load = ActiveRequests::new("2:1".parse().unwrap());
         let first = load.enter();
         let second = load.enter();
         assert_eq!([&first, &second].map(|request| load.chains(request, k(4))), [k(4), k(1)]);

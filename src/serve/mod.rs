@@ -77,7 +77,7 @@ struct Served {
     /// When the model was loaded, in seconds since 1970.
     created: u64,
     /// The active requests.
-    load: elastic::Load,
+    load: elastic::ActiveRequests,
     /// The largest request body, in bytes.
     max_body_bytes: usize,
 }

@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::elastic::Load;
+use super::elastic::ActiveRequests;
 use super::error::ApiError;
 use super::guard::guard;
 use super::limits::max_body_bytes;
@@ -47,8 +47,8 @@ pub fn router(engine: &Engine, options: ServeOptions) -> Result<Router> {
         engine: engine.clone(),
         name: engine.name().into(),
         loaded: engine.loaded_chains(),
-        created: engine.host().get_creation_time(),
-        load: Load::new(elastic),
+        created: engine.created(),
+        load: ActiveRequests::new(elastic),
         max_body_bytes: max_body_bytes(engine.max_tokens()),
     };
     let (router, mut document) = OpenApiRouter::with_openapi(Api::openapi())
@@ -116,13 +116,11 @@ struct Health {
     ),
 )]
 async fn health(State(served): State<Served>) -> Result<Json<Health>, ApiError> {
-    match served.engine.host().get_sender(None) {
-        Ok(sender) if !sender.is_closed() => Ok(Json(Health { status: "ok" })),
-        _ => {
-            let error = ApiError::internal("the engine does not accept requests");
-            Err(error.with_status(StatusCode::SERVICE_UNAVAILABLE))
-        }
+    if served.engine.accepts_requests() {
+        return Ok(Json(Health { status: "ok" }));
     }
+    let error = ApiError::internal("the engine does not accept requests");
+    Err(error.with_status(StatusCode::SERVICE_UNAVAILABLE))
 }
 
 async fn not_found(request: Request) -> ApiError {
