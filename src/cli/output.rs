@@ -20,12 +20,9 @@ const PREFIX_BYTES: usize = 100;
 pub fn error_message(error: &anyhow::Error) -> String {
     let mut messages: Vec<String> = Vec::new();
     for cause in error.chain() {
-        let cause = without_backtrace(&cause.to_string());
-        if !messages
-            .last()
-            .is_some_and(|last| last.contains(prefix(&with_flags(&cause), PREFIX_BYTES)))
-        {
-            messages.push(abbreviate(&with_flags(&cause)).into_owned());
+        let cause = with_flags(&without_backtrace(&cause.to_string()));
+        if !messages.last().is_some_and(|last| last.contains(prefix(&cause, PREFIX_BYTES))) {
+            messages.push(abbreviate(&cause).into_owned());
         }
     }
     messages.join(": ")

@@ -1,7 +1,7 @@
 //! From the engine's padded batch to the rows of a [`Step`], and from logits back to the engine's form.
 
-use candle_core::{bail, DType, Device, Result, Tensor};
-use colm_kernels::{BlockTables, KvBlocks};
+use candle_core::{bail, Device, Result, Tensor};
+use colm_kernels::BlockTables;
 use mistralrs_core::ext::PagedAttentionInputMetadata;
 
 use crate::model::speculation::DecodeRow;
@@ -137,18 +137,4 @@ pub fn padded(logits: &Tensor, active: &ActiveRows) -> Result<Tensor> {
         first += rows;
     }
     Tensor::stack(&sequences, 0)
-}
-
-/// A KV cache of zeros for one layer, in the engine's shapes.
-pub fn scratch_blocks(
-    blocks: usize,
-    block_size: usize,
-    kv_heads: usize,
-    head_dim: usize,
-    dtype: DType,
-    device: &Device,
-) -> Result<KvBlocks> {
-    let keys = Tensor::zeros((blocks, kv_heads, head_dim, block_size, 1), dtype, device)?;
-    let values = Tensor::zeros((blocks, kv_heads, head_dim, block_size), dtype, device)?;
-    KvBlocks::from_host(&keys, &values, head_dim)
 }

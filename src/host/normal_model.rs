@@ -12,7 +12,7 @@ use mistralrs_core::ext::{
 };
 use mistralrs_quant::QuantMethod;
 
-use super::batch::{decode_rows, padded, scratch_blocks, Batch, Paging};
+use super::batch::{decode_rows, padded, Batch, Paging};
 use super::chain_choice::{chain_count_of, ParseChainCountError};
 use super::loaded::Loaded;
 use super::prompt_probe::{PromptProbe, ROWS_AT_ONCE};
@@ -151,12 +151,7 @@ impl HostedColm {
     fn scratch(&self, input_ids: &Tensor) -> Result<(Vec<KvBlocks>, Paging)> {
         let (sequences, longest) = input_ids.dims2()?;
         let blocks = sequences * longest.div_ceil(SCRATCH_BLOCK_SIZE);
-        let heads = self.metadata.num_kv_heads;
-        let (dtype, device) = (self.colm.dtype(), self.colm.device());
-        let layer = |_| {
-            scratch_blocks(blocks, SCRATCH_BLOCK_SIZE, heads, self.config.head_dim, dtype, device)
-        };
-        let kv = (0..self.metadata.num_layers).map(layer).collect::<Result<_>>()?;
+        let kv = self.colm.new_kv_cache(&self.config, blocks, SCRATCH_BLOCK_SIZE)?;
         Ok((kv, Paging::scratch(input_ids, SCRATCH_BLOCK_SIZE)?))
     }
 }

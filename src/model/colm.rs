@@ -98,6 +98,24 @@ impl Colm {
         self.dtype
     }
 
+    /// A KV cache of zeros for this model, one per layer, with `blocks` blocks of `block_size` positions: for steps
+    /// outside the engine's cache.
+    pub fn new_kv_cache(
+        &self,
+        config: &ColmConfig,
+        blocks: usize,
+        block_size: usize,
+    ) -> Result<Vec<KvBlocks>> {
+        let (heads, dim) = (config.kv_heads.first(self.chain_count.get()), config.head_dim);
+        let layer = |_: &DecoderLayer| {
+            let keys = (blocks, heads, dim, block_size, 1);
+            let keys = Tensor::zeros(keys, self.dtype, &self.device)?;
+            let values = Tensor::zeros((blocks, heads, dim, block_size), self.dtype, &self.device)?;
+            KvBlocks::from_host(&keys, &values, dim)
+        };
+        self.layers.iter().map(layer).collect()
+    }
+
     /// The logits that the step requests, `[rows, vocab_size]` f32 in the order of the step, each row at the chain
     /// count of its sequence. Keys and values of the step's rows are written to `kv`, one per layer.
     ///

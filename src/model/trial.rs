@@ -1,8 +1,7 @@
 //! A trial step of a model that was just loaded: some quantizations load but cannot compute.
 
-use candle_core::{Result, Tensor};
+use candle_core::Result;
 use colm_checkpoint::ColmConfig;
-use colm_kernels::KvBlocks;
 
 use super::colm::Colm;
 use super::step::{SequenceInput, Step};
@@ -15,14 +14,7 @@ impl Colm {
     /// that every request would get.
     pub fn try_a_step(&self, config: &ColmConfig) -> Result<()> {
         let k = self.chain_count().get();
-        let (heads, dim) = (config.kv_heads.first(k), config.head_dim);
-        let zeros = |shape: &[usize]| Tensor::zeros(shape, self.dtype(), self.device());
-        let layer = |_| {
-            let keys = zeros(&[1, heads, dim / 4, BLOCK_SIZE, 4])?;
-            let values = zeros(&[1, heads, dim, BLOCK_SIZE])?;
-            KvBlocks::from_host(&keys, &values, dim)
-        };
-        let kv = (0..config.file.num_hidden_layers).map(layer).collect::<Result<Vec<_>>>()?;
+        let kv = self.new_kv_cache(config, 1, BLOCK_SIZE)?;
         let sequence = SequenceInput {
             tokens: vec![0],
             first_position: 0,
