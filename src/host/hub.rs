@@ -8,6 +8,8 @@ use colm_checkpoint::{select_files, ColmConfig, INDEX_FILE};
 use hf_hub::api::sync::{ApiBuilder, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 
+use super::loader::chains_to_load;
+
 const CONFIG: &str = "config.json";
 
 /// The optional files of a model, other than its weights.
@@ -117,7 +119,7 @@ impl RemoteModel {
         if self.has(INDEX_FILE) {
             self.get(INDEX_FILE, &folder)?;
         }
-        let k = config.chain_count(max_chains.unwrap_or(config.chains.count()))?;
+        let k = chains_to_load(&config, max_chains)?;
         for name in OPTIONAL_FILES.into_iter().filter(|name| self.has(name)) {
             self.get(name, &folder)?;
         }
