@@ -12,7 +12,7 @@ host:
 build: host
 	cargo build
 
-# The converters alone, without the engine. Plain cargo also needs `host/apply` once: Cargo reads the manifest of the
+# The converter alone, without the engine. Plain cargo also needs `host/apply` once: Cargo reads the manifest of the
 # patched host even for crates that do not use it.
 colm-convert: host
 	cargo build --release -p colm-checkpoint

@@ -91,7 +91,7 @@ fn links_lead_to_files_and_headings() {
 /// Paths of this repository in the text, such as `src/host` in backticks. A name in capitals stands for others.
 #[test]
 fn paths_in_backticks_exist() {
-    let folders = "src|kernels|converters|prompt|host|docs|tests|examples|benches|models";
+    let folders = "src|kernels|checkpoint|prompt|host|docs|tests|examples|benches|models";
     let path = Regex::new(&format!(r"`((?:{folders})/[A-Za-z0-9_./-]*)`")).unwrap();
     let mut count = 0;
     for file in files(&[".md"]) {

@@ -101,7 +101,7 @@ fn assert_cargo(command: &[String]) {
                 assert_flags(rest, &if train { trainer_flags() } else { BTreeSet::new() });
             }
             "-p" => assert!(
-                ["converters", "kernels", "prompt"].iter().any(|folder| {
+                ["checkpoint", "kernels", "prompt"].iter().any(|folder| {
                     read(&format!("{folder}/Cargo.toml"))
                         .contains(&format!("name = \"{}\"", pair[1]))
                 }),

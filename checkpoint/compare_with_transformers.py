@@ -2,12 +2,12 @@
 """Compares a converted checkpoint with Hugging Face transformers, logit by logit.
 
     colm-convert extract BIG LLAMA --chains 1 --as llama
-    python3 converters/compare_with_transformers.py LLAMA BIG --chains 1
+    python3 checkpoint/compare_with_transformers.py LLAMA BIG --chains 1
 
 or in the other direction, for a model from elsewhere:
 
     colm-convert pack TINY_LLAMA COLM
-    python3 converters/compare_with_transformers.py TINY_LLAMA COLM
+    python3 checkpoint/compare_with_transformers.py TINY_LLAMA COLM
 
 The first folder is loaded by transformers, the second, a CoLM in the chain layout, by the float64 NumPy
 model of tests/golden/make_golden.py, which shares no code with the Rust code of this repository. Both get the same
