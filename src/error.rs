@@ -3,7 +3,7 @@
 use colm_checkpoint::ChainCountError;
 use thiserror::Error;
 
-use crate::host::grammar::GrammarError;
+use crate::grammar::GrammarError;
 
 /// The result of an operation that fails with an [`enum@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;

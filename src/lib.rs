@@ -33,6 +33,7 @@
 
 mod answer;
 mod error;
+mod grammar;
 mod host;
 mod request;
 mod sampling;
@@ -46,12 +47,13 @@ pub use colm_prompt::{Conversation, SamplingDefaults};
 
 pub use answer::{Answer, AnswerToken, FinishReason, Logprobs, Piece, Usage};
 pub use error::{Error, Result};
+pub use grammar::{Grammar, GrammarError, LlguidanceGrammar};
 pub use host::answer_stream::AnswerStream;
 pub use host::chain_choice::{model_id_at, parse_chain_count, ParseChainCountError};
 pub use host::counters::Counts;
+pub use host::dtype::{Dtype, ParseTypeError, Quantization};
 pub use host::engine::Engine;
-pub use host::engine_builder::{Dtype, EngineBuilder, ParseTypeError, Quantization};
-pub use host::grammar::{Grammar, GrammarError, LlguidanceGrammar};
+pub use host::engine_builder::EngineBuilder;
 pub use host::kv_pool::kv_bytes_per_token;
 pub use host::loader::register;
 pub use request::{LogitsProcessor, Message, Prompt, Request};

@@ -8,7 +8,7 @@ use colm_checkpoint::ChainCount;
 use colm_prompt::Conversation;
 use serde_json::Map;
 
-use crate::host::grammar::Grammar;
+use crate::grammar::Grammar;
 use crate::sampling::Sampling;
 
 /// One message of a conversation.

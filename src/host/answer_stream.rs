@@ -133,7 +133,7 @@ impl AnswerStream {
     }
 
     /// Waits for the end and returns the whole answer.
-    pub async fn whole(&mut self) -> Result<Answer> {
+    pub async fn answer(&mut self) -> Result<Answer> {
         let (mut text, mut tokens) = (String::new(), Vec::new());
         while let Some(mut piece) = self.try_next().await? {
             text.push_str(&piece.text);

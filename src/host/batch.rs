@@ -5,7 +5,7 @@ use colm_kernels::BlockTables;
 use mistralrs_core::ext::PagedAttentionInputMetadata;
 
 use crate::model::speculation::DecodeRow;
-use crate::model::{ActiveRows, SequenceInput, Step};
+use crate::model::{ActiveRows, SequenceInput, SequenceRows, Step};
 
 /// What the engine hands to a forward pass, one padded row of tokens per sequence.
 pub struct Batch<'a> {
@@ -82,17 +82,23 @@ impl Batch<'_> {
             let (start, length) = self.context_lens[index];
             let requested = start.saturating_sub(padding)..(start + length).saturating_sub(padding);
             SequenceInput {
+                rows: SequenceRows {
+                    first_position: self.seqlen_offsets[index],
+                    count: rows,
+                    logits: if self.all_logits[index] { 0..rows } else { requested },
+                    chain_count: self.chain_counts[index],
+                },
                 tokens: ids[..rows].to_vec(),
-                first_position: self.seqlen_offsets[index],
-                logits: if self.all_logits[index] { 0..rows } else { requested },
-                chain_count: self.chain_counts[index],
-                blocks: self.paging.tables.blocks(index).unwrap_or_default().to_vec(),
+                block_table: self.paging.tables.blocks(index).unwrap_or_default().to_vec(),
             }
         };
         Ok(ids.iter().enumerate().map(sequence).collect())
     }
 
     /// Fails if the slots of `step` are not those that the engine has allocated.
+    ///
+    /// The engine passes slots and block tables. [`Step`] computes the slots from the tables, as it does for drafts and
+    /// scratch blocks; if the two disagreed, a row would overwrite keys and values of another sequence.
     pub fn check_slots(&self, step: &Step) -> Result<()> {
         let allocated = self.paging.slots.iter().flatten().filter(|&&slot| slot >= 0);
         let written = step.chains().first().map_or(&[][..], |chain| chain.slots.as_slice());
@@ -112,9 +118,9 @@ pub fn decode_rows(sequences: &[SequenceInput], ids: &[usize]) -> Option<Vec<Dec
         [token] => Some(DecodeRow {
             sequence,
             token,
-            position: input.first_position,
-            chain_count: input.chain_count,
-            blocks: input.blocks.clone(),
+            position: input.rows.first_position,
+            chain_count: input.rows.chain_count,
+            block_table: input.block_table.clone(),
         }),
         _ => None,
     };

@@ -3,16 +3,21 @@
 use std::fmt;
 use std::sync::Arc;
 
+use candle_core::Tensor;
 use colm_checkpoint::{ChainCount, ColmConfig};
 use colm_prompt::SamplingDefaults;
 use mistralrs_core::MistralRs;
 
+use super::answer_stream::AnswerStream;
 use super::counters::Counts;
 use super::grammar::GrammarCompiler;
 use super::loaded::Loaded;
 use super::prompt::Prompts;
+use super::prompt_probe::PromptProbe;
 use super::vocabulary::Vocabulary;
-use crate::error::Result;
+use crate::answer::Answer;
+use crate::error::{Error, Result};
+use crate::request::{Message, Request};
 
 /// A running engine with one model, which answers each request at the chain count that the request asks for.
 ///
@@ -64,9 +69,69 @@ impl Engine {
     }
 
     /// The sampling parameters of the model's generation_config.json, for front ends whose users may leave them out.
-    /// A [`Request`](crate::Request) does not use them by itself.
+    /// A [`Request`] does not use them by itself.
     pub fn sampling_defaults(&self) -> &SamplingDefaults {
         &self.sampling_defaults
+    }
+
+    /// Answers a conversation greedily, at all loaded chains. [`Request::chat`] with [`Self::answer`] has more
+    /// options.
+    ///
+    /// # Errors
+    /// If the model has no chat template, or the conversation is too long.
+    pub async fn chat(&self, messages: impl IntoIterator<Item = Message>) -> Result<Answer> {
+        self.answer(Request::chat(messages)).await
+    }
+
+    /// Answers `request`.
+    ///
+    /// # Errors
+    /// If something in the request is wrong, or if the engine fails.
+    pub async fn answer(&self, request: Request) -> Result<Answer> {
+        self.stream(request).await?.answer().await
+    }
+
+    /// Answers `request` piece by piece.
+    ///
+    /// # Errors
+    /// If something in the request is wrong. If the engine fails later, the stream ends with an error.
+    pub async fn stream(&self, request: Request) -> Result<AnswerStream> {
+        let prepared = self.prepare(request).await?;
+        self.start_answer(&prepared, prepared.seed()).await
+    }
+
+    /// The tokens of `text`, with the special tokens that the tokenizer adds to every text.
+    ///
+    /// # Errors
+    /// If the tokenizer fails.
+    pub async fn tokenize(&self, text: &str) -> Result<Vec<u32>> {
+        self.prompts().tokenize_unlimited(text.into()).await
+    }
+
+    /// The natural log-probability of each of `tokens` except the first, given the tokens before it, at `k` chains.
+    ///
+    /// # Errors
+    /// If there are no tokens, more than [`Self::max_tokens`], or unknown ones.
+    pub async fn score(&self, tokens: Vec<u32>, k: ChainCount) -> Result<Vec<f64>> {
+        let request = Request::tokens(tokens).chains(k).max_tokens(0).prompt_logprobs(0);
+        let mut stream = self.stream(request).await?;
+        stream.answer().await?;
+        Ok(stream.prompt_logprobs().into_iter().map(|one| one.logprob).collect())
+    }
+
+    /// The logits after each of `tokens` at `k` chains, `[tokens, vocab_size]` f32. Much larger than the result of
+    /// [`Self::score`].
+    ///
+    /// # Errors
+    /// As [`Self::score`].
+    pub async fn logits(&self, tokens: Vec<u32>, k: ChainCount) -> Result<Tensor> {
+        let request = Request::tokens(tokens).chains(k).max_tokens(0);
+        let prepared = self.prepare(request).await?;
+        let mut stream =
+            self.start_answer_with(&prepared, None, Some(PromptProbe::all_logits())).await?;
+        stream.answer().await?;
+        let logits = stream.probe().map(PromptProbe::logits).unwrap_or_default();
+        Tensor::cat(&logits, 0).map_err(Error::failed)
     }
 
     /// What the model has computed and reused so far.

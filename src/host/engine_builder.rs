@@ -1,8 +1,6 @@
 //! Starts the mistral.rs engine around a CoLM checkpoint.
 
-use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use anyhow::{anyhow, Context};
@@ -11,14 +9,14 @@ use colm_checkpoint::{files_for, ColmConfig};
 use colm_prompt::panics::catch;
 use colm_prompt::SamplingDefaults;
 use mistralrs_core::{
-    parse_isq_value, AdapterPaths, DeviceMapMetadata, DeviceMapSetting, IsqType, LocalModelPaths,
-    MemoryGpuConfig, MistralRsBuilder, ModelDType, ModelPaths, NormalLoaderBuilder,
-    NormalSpecificConfig, PagedAttentionConfig, PagedCacheType, Pipeline, SchedulerConfig,
+    AdapterPaths, DeviceMapMetadata, DeviceMapSetting, LocalModelPaths, MemoryGpuConfig,
+    MistralRsBuilder, ModelDType, ModelPaths, NormalLoaderBuilder, NormalSpecificConfig,
+    PagedAttentionConfig, PagedCacheType, Pipeline, SchedulerConfig,
 };
-use thiserror::Error as ThisError;
 use tokio::sync::Mutex;
 
 use super::chain_choice::model_id_at;
+use super::dtype::{Dtype, Quantization};
 use super::engine::Engine;
 use super::find::find_model;
 use super::gpu;
@@ -29,58 +27,6 @@ use super::loader::{chains_to_load, ColmLoader};
 use super::prompt::Prompts;
 use super::vocabulary::Vocabulary;
 use crate::error::{Error, Result};
-
-/// The dtype of weights and KV cache.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Dtype {
-    /// 32-bit floats on the CPU. On a GPU, bf16 if it has it, else f16.
-    #[default]
-    Auto,
-    /// 32-bit floats.
-    F32,
-    /// bfloat16.
-    BF16,
-    /// 16-bit floats.
-    F16,
-}
-
-/// A text that is not the name of a [`Dtype`] or a [`Quantization`].
-#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
-#[error("{0}")]
-pub struct ParseTypeError(String);
-
-impl FromStr for Dtype {
-    type Err = ParseTypeError;
-
-    fn from_str(text: &str) -> Result<Self, ParseTypeError> {
-        match text.to_lowercase().as_str() {
-            "auto" => Ok(Self::Auto),
-            "f32" => Ok(Self::F32),
-            "bf16" => Ok(Self::BF16),
-            "f16" => Ok(Self::F16),
-            _ => Err(ParseTypeError("expected f32, bf16, f16 or auto".into())),
-        }
-    }
-}
-
-/// A type that the engine quantizes the linear layers to while it loads them, such as `q8_0` or `q4k`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Quantization(pub(super) IsqType);
-
-impl FromStr for Quantization {
-    type Err = ParseTypeError;
-
-    fn from_str(text: &str) -> Result<Self, ParseTypeError> {
-        parse_isq_value(text, None).map(Self).map_err(ParseTypeError)
-    }
-}
-
-impl fmt::Display for Quantization {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// The options of an [`Engine`]. See [`Engine::builder`].
 #[derive(Clone, Debug)]
@@ -270,7 +216,7 @@ impl EngineBuilder {
         device: &Device,
         loaded: Arc<Loaded>,
     ) -> anyhow::Result<Arc<Mutex<dyn Pipeline + Send + Sync>>> {
-        let isq = self.quantization.map(|quantization| quantization.0);
+        let isq = self.quantization.map(Quantization::isq);
         let kv_pool = KvPool { mib: self.kv_cache_mib, block_size: self.block_size };
         let loader = ColmLoader {
             max_chains: self.max_chains,

@@ -24,10 +24,10 @@ use mistralrs_core::llguidance::panic_utils::catch_unwind;
 use mistralrs_core::llguidance::toktrie::InferenceCapabilities;
 use mistralrs_core::llguidance::{CancellationHandle, Logger, Matcher, ParserFactory};
 use serde_json::{json, Value};
-use thiserror::Error;
 use tokio::sync::{oneshot, Semaphore};
 use tokio::time::{timeout_at, Instant as Deadline};
 
+use crate::grammar::{Grammar, GrammarError};
 use size::{at_most, embedded_schemas, Size};
 pub use tool_call::tool_call;
 
@@ -49,58 +49,6 @@ const MAX_FORCED_BYTES: usize = 32 << 10;
 const TRIAL_TOKENS: usize = 16;
 /// The time limit of each of these tokens.
 const TRIAL_TOKEN_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// A grammar that an answer must match.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Grammar {
-    /// JSON that matches this schema.
-    JsonSchema(Value),
-    /// Any JSON object.
-    JsonObject,
-    /// A regular expression, which the whole answer must match.
-    Regex(String),
-    /// A grammar in llguidance's variant of Lark.
-    Lark(String),
-    /// An llguidance grammar: a list whose first grammar is the start. `max_tokens` is ignored.
-    Llguidance(Box<TopLevelGrammar>),
-}
-
-/// Why a grammar is rejected.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum GrammarError {
-    /// The grammar exceeds a limit.
-    #[error("the grammar has {found} {what}: expected at most {limit}")]
-    TooLarge {
-        /// What the limit applies to.
-        what: &'static str,
-        /// The amount found, at least: counting stops above the limit.
-        found: usize,
-        /// The limit.
-        limit: usize,
-    },
-    /// Objects and arrays are nested too deeply.
-    #[error("the schema has more than {limit} levels of nesting: expected at most {limit}")]
-    TooDeep {
-        /// The limit.
-        limit: usize,
-    },
-    /// Compiling the grammar, or computing a token, takes too long.
-    #[error("{what} takes more than {} ms: expected a simpler grammar", limit.as_millis())]
-    TookTooLong {
-        /// The step that takes too long.
-        what: &'static str,
-        /// The time limit.
-        limit: Duration,
-    },
-    /// Other grammars are being compiled.
-    #[error("the server is busy compiling other grammars: expected a retry later")]
-    Busy,
-    /// The grammar has a syntax error, cannot be matched, or uses an unsupported feature.
-    #[error("{0}")]
-    Invalid(String),
-}
 
 impl Grammar {
     /// The JSON schemas and the texts of the grammar.

@@ -13,11 +13,11 @@ use colm_checkpoint::{
 use colm_prompt::panics::catch;
 use colm_prompt::{ModelFacts, PromptFolder};
 use mistralrs_core::ext::{
-    register_architecture, AttentionImplementation, DeviceMappedModelLoader, IsqModelLoader,
-    KvCacheLayout, LoraConfig, ModelConfigLike, ModelConfigMetadata, NormalLoadingMetadata,
-    NormalModel, NormalModelLoader, PromptFiles, XLoraConfig,
+    register_architecture, AttentionImplementation, IsqModelLoader, KvCacheLayout, LoraConfig,
+    ModelConfigMetadata, NormalLoadingMetadata, NormalModel, NormalModelLoader, PromptFiles,
+    XLoraConfig,
 };
-use mistralrs_core::{AutoDeviceMapParams, IsqType, Ordering as LoraOrdering};
+use mistralrs_core::{IsqType, Ordering as LoraOrdering};
 use mistralrs_quant::{QuantizedConfig, ShardedVarBuilder};
 use regex::Regex;
 
@@ -56,7 +56,7 @@ pub struct ColmLoader {
 }
 
 impl ColmLoader {
-    fn config(&self, json: &str) -> Result<(ColmConfig, ChainCount)> {
+    pub(super) fn config(&self, json: &str) -> Result<(ColmConfig, ChainCount)> {
         let config = ColmConfig::parse(json).context("config.json")?;
         let k = chains_to_load(&config, self.max_chains)?;
         Ok((config, k))
@@ -102,8 +102,9 @@ impl ColmLoader {
             (None, Some(quantization)) => catch(|| quantization.pack_factor(dtype)).unwrap_or(1),
             (None, None) => 1,
         };
-        let WeightSizes { layers, others } = weight_sizes(config, k, dtype, pack_factor.max(1));
-        let weights = layers.iter().sum::<usize>() + others;
+        let WeightSizes { layers, outside_layers } =
+            weight_sizes(config, k, dtype, pack_factor.max(1));
+        let weights = layers.iter().sum::<usize>() + outside_layers;
         let kv_cache = self.kv_pool.map_or(0, |pool| pool.bytes());
         Ok(memory::check(weights, kv_cache, device)?)
     }
@@ -124,7 +125,7 @@ pub(super) fn chains_to_load(
 }
 
 /// The metadata of the first `k` chains for the engine's KV cache and device mapping.
-fn metadata(config: &ColmConfig, k: ChainCount) -> ModelConfigMetadata {
+pub(super) fn metadata(config: &ColmConfig, k: ChainCount) -> ModelConfigMetadata {
     let k = k.get();
     ModelConfigMetadata {
         max_seq_len: config.file.max_position_embeddings,
@@ -251,7 +252,7 @@ impl NormalModelLoader for ColmLoader {
             &quantization,
             &WeightSource {
                 linears: &|layer| placed(layer, loading_isq),
-                others: &|layer| placed(layer, false),
+                full_precision: &|layer| placed(layer, false),
                 quantized_later: loading_isq,
             },
         )
@@ -304,59 +305,5 @@ impl IsqModelLoader for ColmLoader {
 
     fn immediate_isq_predicates(&self, config: &str) -> Result<Vec<Regex>> {
         self.isq_layer_regexes(config)
-    }
-}
-
-impl DeviceMappedModelLoader for ColmLoader {
-    fn mapped_max_act_size_elems(&self, json: &str, params: &AutoDeviceMapParams) -> Result<usize> {
-        let AutoDeviceMapParams::Text { max_seq_len, max_batch_size } = params else {
-            bail!("CoLM is a text model: expected text parameters for its device map");
-        };
-        let (config, k) = self.config(json)?;
-        // The widest tensors of a block: gate, up and their product, of every row.
-        Ok(3 * max_batch_size * max_seq_len * config.intermediate.first(k.get()))
-    }
-
-    fn non_mapped_max_act_size_elems(
-        &self,
-        json: &str,
-        params: &AutoDeviceMapParams,
-    ) -> Result<usize> {
-        let (config, _) = self.config(json)?;
-        let AutoDeviceMapParams::Text { max_batch_size, .. } = params else {
-            bail!("CoLM is a text model: expected text parameters for its device map");
-        };
-        Ok(max_batch_size * config.file.vocab_size)
-    }
-
-    fn non_mapped_size_in_bytes(
-        &self,
-        json: &str,
-        dtype: DType,
-        weight_pack_factor: usize,
-        _matformer: Option<&mistralrs_core::matformer::MatformerSliceConfig>,
-    ) -> Result<usize> {
-        let (config, k) = self.config(json)?;
-        Ok(weight_sizes(&config, k, dtype, weight_pack_factor).others)
-    }
-
-    fn layer_sizes_in_bytes(
-        &self,
-        json: &str,
-        dtype: DType,
-        weight_pack_factor: usize,
-        _matformer: Option<&mistralrs_core::matformer::MatformerSliceConfig>,
-    ) -> Result<Vec<usize>> {
-        let (config, k) = self.config(json)?;
-        Ok(weight_sizes(&config, k, dtype, weight_pack_factor).layers)
-    }
-
-    fn num_layers(&self, json: &str) -> Result<usize> {
-        Ok(self.config(json)?.0.file.num_hidden_layers)
-    }
-
-    fn model_config(&self, json: &str) -> Result<Box<dyn ModelConfigLike>> {
-        let (config, k) = self.config(json)?;
-        Ok(Box::new(metadata(&config, k)))
     }
 }

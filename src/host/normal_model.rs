@@ -1,30 +1,25 @@
 //! [`Colm`] as the engine's `NormalModel`.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use candle_core::{bail, Device, Error, Result, Tensor};
-use colm_checkpoint::{ChainCount, ColmConfig, Projection, TensorId};
+use colm_checkpoint::{ChainCount, ColmConfig};
 use colm_kernels::KvBlocks;
 use mistralrs_core::ext::{
-    AnyMoeBaseModelMixin, Cache, DeviceMapper, EitherCache, Extension, FlashParams, IsqModel,
+    AnyMoeBaseModelMixin, Cache, DeviceMapper, EitherCache, Extension, FlashParams,
     ModelConfigMetadata, NonGranularState, NormalModel, PagedAttentionInputMetadata,
-    Sequence as EngineSequence, UnVarBuilder,
+    Sequence as EngineSequence,
 };
-use mistralrs_quant::QuantMethod;
 
 use super::batch::{decode_rows, padded, Batch, Paging};
-use super::chain_choice::{chain_count_of, ParseChainCountError};
 use super::loaded::Loaded;
-use super::prompt_probe::{PromptProbe, ROWS_AT_ONCE};
-use super::request_options::RequestOptions;
+use super::prompt_probe::ROWS_AT_ONCE;
+use super::step_plan::{requested_chains, RequestedChains, SequencePlan, StepPlan};
 use crate::model::speculation::{DecodeRow, ForwardContext, Speculation};
 use crate::model::{Colm, SequenceInput, Step};
 
 /// Positions per block where the model runs outside the engine's cache.
 const SCRATCH_BLOCK_SIZE: usize = 32;
-
-/// The host's trait gives these functions no way to fail.
-const UNPACKED: &str = "weights in host memory can be unpacked";
 
 /// A loaded model, between the engine and [`Colm::forward`].
 pub struct HostedColm {
@@ -36,22 +31,8 @@ pub struct HostedColm {
     /// The host's trait requires one; only the paged cache is used.
     pub(super) unused_cache: EitherCache,
     /// Set by `begin_step`, taken by `forward`.
-    plans: Mutex<Vec<SequencePlan>>,
+    plan: StepPlan,
     speculation: Speculation,
-}
-
-/// The chain count of a request, or why it has none.
-type RequestedChains = std::result::Result<ChainCount, ParseChainCountError>;
-
-/// What the next forward pass needs to know of a sequence, beside what the engine passes to it.
-#[derive(Clone)]
-struct SequencePlan {
-    /// The engine's id of the sequence, if it decodes.
-    decoding: Option<usize>,
-    /// k, or the error that fails the step.
-    chain_count: RequestedChains,
-    /// Collects what the request wants to know about its prompt.
-    probe: Option<Arc<PromptProbe>>,
 }
 
 impl HostedColm {
@@ -65,38 +46,16 @@ impl HostedColm {
     ) -> Self {
         let unused_cache = EitherCache::Full(Cache::new(metadata.num_layers, false));
         let speculation = Speculation::new(max_drafts, loaded.counters().drafts.clone());
-        let plans = Mutex::default();
-        Self { config, colm, metadata, mapper, loaded, unused_cache, plans, speculation }
+        let plan = StepPlan::default();
+        Self { config, colm, metadata, mapper, loaded, unused_cache, plan, speculation }
     }
 
-    /// The chain count of a request: that of its options, or, for requests of the host's own front ends, that of its
-    /// model id.
-    fn chain_count_of(
+    fn requested_chains(
         &self,
-        requested_model_id: Option<&str>,
+        model_id: Option<&str>,
         extension: Option<&Extension>,
     ) -> RequestedChains {
-        if let Some(options) = RequestOptions::of(extension) {
-            return Ok(options.k);
-        }
-        let (id, name) = (requested_model_id, self.loaded.name());
-        match id.zip(name) {
-            Some((id, name)) => chain_count_of(id, name, self.colm.chain_count()),
-            None => Ok(self.colm.chain_count()),
-        }
-    }
-
-    /// The plans of this forward pass. A pass without `begin_step` (calibration) runs all chains.
-    fn take_plans(&self, sequences: usize) -> Result<Vec<SequencePlan>> {
-        let plans = std::mem::take(&mut *locked(&self.plans));
-        match plans.len() {
-            0 => {
-                let chain_count = Ok(self.colm.chain_count());
-                Ok(vec![SequencePlan { decoding: None, chain_count, probe: None }; sequences])
-            }
-            count if count == sequences => Ok(plans),
-            count => bail!("begin_step named {count} sequences; the forward pass has {sequences}"),
-        }
+        requested_chains(model_id, extension, self.loaded.name(), self.colm.chain_count())
     }
 
     /// The rows of a batch in which every sequence decodes, if speculation is on.
@@ -126,18 +85,18 @@ impl HostedColm {
                 for_engine.push(sequence.logits.clone());
                 continue;
             };
-            for_engine.push(sequence.rows - 1..sequence.rows);
+            for_engine.push(sequence.count - 1..sequence.count);
             probe.start();
             let tokens = step.tokens_of_sequence(index);
-            for first in (0..sequence.rows).step_by(ROWS_AT_ONCE) {
-                let end = sequence.rows.min(first + ROWS_AT_ONCE);
+            for first in (0..sequence.count).step_by(ROWS_AT_ONCE) {
+                let end = sequence.count.min(first + ROWS_AT_ONCE);
                 let mut selected = vec![0..0; plans.len()];
                 selected[index] = first..end;
-                let logits = self.colm.logits(&z, &rows, &rows.at(selected)?)?;
-                probe.add(&logits, &tokens[first + 1..sequence.rows.min(end + 1)])?;
+                let logits = self.colm.logits(&z, &rows, &rows.restricted_to(selected)?)?;
+                probe.add(&logits, &tokens[first + 1..sequence.count.min(end + 1)])?;
             }
         }
-        let for_engine = rows.at(for_engine)?;
+        let for_engine = rows.restricted_to(for_engine)?;
         padded(&self.colm.logits(&z, &rows, &for_engine)?, &for_engine)
     }
 
@@ -156,25 +115,13 @@ impl HostedColm {
     }
 }
 
-/// The probe of the request of `sequence`, if rows of the prompt are still missing from it.
-fn probe_of(sequence: &EngineSequence) -> Option<Arc<PromptProbe>> {
-    let probe = RequestOptions::of(sequence.extension())?.probe.clone();
-    probe.filter(|probe| probe.is_open())
-}
-
-/// A poisoned lock is safe to reuse: the value is only ever replaced as a whole.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl NormalModel for HostedColm {
     fn begin_step(&self, sequences: &[&mut EngineSequence], is_prompt: bool) {
-        let plans = sequences.iter().map(|sequence| SequencePlan {
-            decoding: (!is_prompt).then(|| *sequence.id()),
-            chain_count: self.chain_count_of(sequence.requested_model_id(), sequence.extension()),
-            probe: is_prompt.then(|| probe_of(sequence)).flatten(),
+        let plans = sequences.iter().map(|sequence| {
+            let k = self.requested_chains(sequence.requested_model_id(), sequence.extension());
+            SequencePlan::of(sequence, is_prompt, k)
         });
-        *locked(&self.plans) = plans.collect();
+        self.plan.set(plans.collect());
         if is_prompt {
             sequences.iter().for_each(|sequence| self.speculation.forget(*sequence.id()));
         }
@@ -198,7 +145,7 @@ impl NormalModel for HostedColm {
     ) -> Option<String> {
         // A request without a valid chain count fails in its first step, and leaves nothing in the cache.
         let k =
-            self.chain_count_of(requested_model_id, extension).unwrap_or(self.colm.chain_count());
+            self.requested_chains(requested_model_id, extension).unwrap_or(self.colm.chain_count());
         let kv_heads = &self.config.kv_heads;
         let depends = (1..self.colm.chain_count().get()).any(|chain| kv_heads.of(chain) > 0);
         depends.then(|| format!("chains={k}"))
@@ -213,7 +160,7 @@ impl NormalModel for HostedColm {
         metadata: Option<(Vec<(Tensor, Tensor)>, &PagedAttentionInputMetadata)>,
         _flash_params: &FlashParams,
     ) -> Result<Tensor> {
-        let plans = self.take_plans(input_ids.dim(0)?)?;
+        let plans = self.plan.take(input_ids.dim(0)?, self.colm.chain_count())?;
         let chain_counts = plans.iter().map(|plan| plan.chain_count.clone());
         let chain_counts = chain_counts.map(|k| k.map(ChainCount::get).map_err(Error::wrap));
         let chain_counts = chain_counts.collect::<Result<Vec<usize>>>()?;
@@ -284,55 +231,6 @@ impl NormalModel for HostedColm {
 
     fn config(&self) -> &ModelConfigMetadata {
         &self.metadata
-    }
-}
-
-impl IsqModel for HostedColm {
-    fn get_layers(
-        &mut self,
-    ) -> (Vec<(&mut Arc<dyn QuantMethod>, Option<usize>)>, &dyn DeviceMapper) {
-        let mut layers: Vec<(&mut Arc<dyn QuantMethod>, Option<usize>)> = Vec::new();
-        let head = self.colm.lm_head.host_linears_mut().expect(UNPACKED);
-        layers.extend(head.into_iter().map(|linear| (linear, None)));
-        for (index, layer) in self.colm.layers.iter_mut().enumerate() {
-            for linear in layer.linears_mut() {
-                let linears = linear.host_linears_mut().expect(UNPACKED);
-                layers.extend(linears.iter_mut().map(|linear| (linear, Some(index))));
-            }
-        }
-        (layers, &*self.mapper)
-    }
-
-    /// The names of calibration statistics, in the order of `get_layers`: the head has none.
-    fn imatrix_names(&self) -> Result<Vec<Option<String>>> {
-        let chains = self.colm.chain_count().get();
-        let mut names = vec![None; chains];
-        for layer in 0..self.metadata.num_layers {
-            for projection in Projection::ALL {
-                let part = TensorId::Weight { layer, projection };
-                let owned = (0..chains).filter(|&i| self.config.chain_tensor(part, i).is_some());
-                names.extend(owned.map(|i| Some(part.chain_name(i))));
-            }
-        }
-        Ok(names)
-    }
-
-    fn residual_tensors(&self) -> Vec<(String, Tensor)> {
-        let residual = UnVarBuilder::new();
-        let tables = self.colm.embed_tokens.tables().expect(UNPACKED);
-        let add = |name: String, tensors: &[Tensor]| {
-            for (i, tensor) in tensors.iter().enumerate() {
-                residual.pp(&name).pp("chains").pp(i).add_tensor("weight", tensor.clone());
-            }
-        };
-        add("model.embed_tokens".into(), &tables);
-        add("model.norm".into(), &self.colm.norm.weights);
-        for (index, layer) in self.colm.layers.iter().enumerate() {
-            add(format!("model.layers.{index}.input_layernorm"), &layer.input_layernorm.weights);
-            let norm = &layer.post_attention_layernorm;
-            add(format!("model.layers.{index}.post_attention_layernorm"), &norm.weights);
-        }
-        residual.to_safetensors()
     }
 }
 

@@ -15,9 +15,8 @@ use super::logit_bias::LogitBias;
 use super::prompt_probe::PromptProbe;
 use super::request_options::RequestOptions;
 use super::sampling::sampling_params;
-use crate::answer::Answer;
 use crate::error::{Error, Result};
-use crate::request::{LogitsProcessor, Message, Prompt, Request};
+use crate::request::{LogitsProcessor, Prompt, Request};
 
 /// A request whose prompt is tokenized and whose grammar is compiled. It can be sent to the engine any number of
 /// times.
@@ -35,35 +34,14 @@ impl Prepared {
     pub fn prompt(&self) -> &[u32] {
         &self.prompt
     }
+
+    /// The seed that the request asks for.
+    pub fn seed(&self) -> Option<u64> {
+        self.request.seed
+    }
 }
 
 impl Engine {
-    /// Answers a conversation greedily, at all loaded chains. [`Request::chat`] with [`Self::answer`] has more
-    /// options.
-    ///
-    /// # Errors
-    /// If the model has no chat template, or the conversation is too long.
-    pub async fn chat(&self, messages: impl IntoIterator<Item = Message>) -> Result<Answer> {
-        self.answer(Request::chat(messages)).await
-    }
-
-    /// Answers `request`.
-    ///
-    /// # Errors
-    /// If something in the request is wrong, or if the engine fails.
-    pub async fn answer(&self, request: Request) -> Result<Answer> {
-        self.stream(request).await?.whole().await
-    }
-
-    /// Answers `request` piece by piece.
-    ///
-    /// # Errors
-    /// If something in the request is wrong. If the engine fails later, the stream ends with an error.
-    pub async fn stream(&self, request: Request) -> Result<AnswerStream> {
-        let prepared = self.prepare(request).await?;
-        self.start_answer(&prepared, prepared.request.seed).await
-    }
-
     /// Checks, tokenizes and compiles `request`. Every error that is the fault of the request is found here.
     pub(crate) async fn prepare(&self, mut request: Request) -> Result<Prepared> {
         let k = match request.chains {
@@ -127,14 +105,6 @@ impl Engine {
         };
         self.send(EngineRequest::Tokens(Box::new(engine_request))).await?;
         Ok(stream)
-    }
-
-    /// The tokens of `text`, with the special tokens that the tokenizer adds to every text.
-    ///
-    /// # Errors
-    /// If the tokenizer fails.
-    pub async fn tokenize(&self, text: &str) -> Result<Vec<u32>> {
-        self.prompts().tokenize_unlimited(text.into()).await
     }
 
     /// Ends every answer in progress with its next token.

@@ -8,7 +8,7 @@ pub struct WeightSizes {
     /// The size of each layer.
     pub layers: Vec<usize>,
     /// The size of the embedding, the final norm and the head together.
-    pub others: usize,
+    pub outside_layers: usize,
 }
 
 /// The sizes of the weights of the first `k` chains in `dtype`. Quantized matrices have `1 / pack_factor` of that size.
@@ -18,7 +18,8 @@ pub fn weight_sizes(
     dtype: DType,
     pack_factor: usize,
 ) -> WeightSizes {
-    let mut sizes = WeightSizes { layers: vec![0; config.file.num_hidden_layers], others: 0 };
+    let mut sizes =
+        WeightSizes { layers: vec![0; config.file.num_hidden_layers], outside_layers: 0 };
     for tensor in config.tensors(k) {
         let elements: usize = tensor.shape().iter().product();
         match tensor.id {
@@ -26,12 +27,12 @@ pub fn weight_sizes(
             TensorId::InputNorm { layer }
             | TensorId::PostAttentionNorm { layer }
             | TensorId::Bias { layer, .. } => sizes.layers[layer] += elements,
-            TensorId::Head => sizes.others += elements / pack_factor,
-            TensorId::Embedding | TensorId::FinalNorm => sizes.others += elements,
+            TensorId::Head => sizes.outside_layers += elements / pack_factor,
+            TensorId::Embedding | TensorId::FinalNorm => sizes.outside_layers += elements,
         }
     }
     let bytes = dtype.size_in_bytes();
     sizes.layers.iter_mut().for_each(|layer| *layer *= bytes);
-    sizes.others *= bytes;
+    sizes.outside_layers *= bytes;
     sizes
 }

@@ -3,7 +3,7 @@
 //!
 //! A step computes *rows*. A row is one position of one sequence; the rows of a step are flattened sequence by
 //! sequence. Chain i computes only the rows it is active on; its tensors do not contain the others. The sets
-//! are nested, active(i + 1) within active(i), because chain i reads the chains below it at the same row
+//! are nested, active(i + 1) within active(i), because chain i reads the earlier chains at the same row
 //! (docs/spec.md#chains). Each feature is a choice of these sets:
 //!
 //! - the model at k chains: chains 1 to k have all rows, the later ones none;
@@ -25,8 +25,8 @@ pub struct SequenceRows {
     /// The position of the first row: how many positions the KV cache already holds.
     pub first_position: usize,
     /// The number of rows.
-    pub rows: usize,
-    /// The rows whose logits are requested, as a range within `rows`.
+    pub count: usize,
+    /// The rows whose logits are requested, as a range within `0..count`.
     pub logits: Range<usize>,
     /// k, the number of chains that compute the sequence.
     pub chain_count: usize,
@@ -51,14 +51,18 @@ impl ActiveRows {
     ///
     /// Fails if a sequence requests logits of rows that it does not have.
     pub fn new(sequences: Vec<SequenceRows>, kv_heads: &Split) -> Result<Self> {
-        if let Some(sequence) = sequences.iter().find(|one| one.logits.end > one.rows) {
-            bail!("logits of rows {:?} are requested from {} rows", sequence.logits, sequence.rows);
+        if let Some(sequence) = sequences.iter().find(|one| one.logits.end > one.count) {
+            bail!(
+                "logits of rows {:?} are requested from {} rows",
+                sequence.logits,
+                sequence.count
+            );
         }
         let count = sequences.iter().map(|sequence| sequence.chain_count).max().unwrap_or(0);
         let active = |chain: usize, sequence: &SequenceRows| {
-            let writes_kv = (chain..sequence.chain_count).any(|above| kv_heads.of(above) > 0);
+            let writes_kv = (chain..sequence.chain_count).any(|later| kv_heads.of(later) > 0);
             if writes_kv {
-                0..sequence.rows
+                0..sequence.count
             } else if chain < sequence.chain_count {
                 sequence.logits.clone()
             } else {
@@ -78,13 +82,13 @@ impl ActiveRows {
     }
 
     /// The same sequences, reduced to the rows whose logits are requested.
-    pub fn at_logits(&self) -> Result<Self> {
-        self.at(self.sequences.iter().map(|sequence| sequence.logits.clone()).collect())
+    pub fn restricted_to_logits(&self) -> Result<Self> {
+        self.restricted_to(self.sequences.iter().map(|sequence| sequence.logits.clone()).collect())
     }
 
     /// The same sequences, reduced to the rows `logits`: of each sequence, a range of the rows whose logits are
     /// requested.
-    pub fn at(&self, logits: Vec<Range<usize>>) -> Result<Self> {
+    pub fn restricted_to(&self, logits: Vec<Range<usize>>) -> Result<Self> {
         let sequences = self.sequences.iter().cloned().zip(logits);
         let sequences = sequences.map(|(sequence, logits)| SequenceRows { logits, ..sequence });
         let sequences: Vec<SequenceRows> = sequences.collect();
@@ -177,7 +181,7 @@ fn rows_of_step(sequences: &[SequenceRows], active: &[Range<usize>]) -> Vec<usiz
     let mut rows = Vec::new();
     for (sequence, active) in sequences.iter().zip(active) {
         rows.extend(active.clone().map(|row| first + row));
-        first += sequence.rows;
+        first += sequence.count;
     }
     rows
 }
@@ -199,7 +203,7 @@ mod tests {
     use super::*;
 
     fn prompt(rows: usize, chain_count: usize) -> SequenceRows {
-        SequenceRows { first_position: 0, rows, logits: rows - 1..rows, chain_count }
+        SequenceRows { first_position: 0, count: rows, logits: rows - 1..rows, chain_count }
     }
 
     fn air(chains: usize) -> Split {
@@ -216,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn prefix_chain_prefill_needs_upper_chains_at_the_last_row_only() {
+    fn prefix_chain_prefill_needs_later_chains_at_the_last_row_only() {
         let active = ActiveRows::new(vec![prompt(5, 3), prompt(2, 3)], &air(3)).unwrap();
         assert_eq!(counts(&active), [7, 2, 2]);
         assert_eq!(active.of_step(1), [4, 6]);
@@ -239,7 +243,7 @@ mod tests {
 
     #[test]
     fn ranges_carry_positions_of_a_cached_prefix() {
-        let cached = SequenceRows { first_position: 32, rows: 4, logits: 3..4, chain_count: 2 };
+        let cached = SequenceRows { first_position: 32, count: 4, logits: 3..4, chain_count: 2 };
         let active = ActiveRows::new(vec![prompt(3, 1), cached], &air(2)).unwrap();
         let last = QueryRange { sequence: 1, first_position: 35, rows: 1 };
         assert_eq!(active.query_ranges(1), [last]);
@@ -252,10 +256,10 @@ mod tests {
         let x = Tensor::arange(0f32, 5., &Device::Cpu)?.reshape((5, 1))?;
         let second = active.select(0, &active, 1, &x)?;
         assert_eq!(second.flatten_all()?.to_vec1::<f32>()?, [4.]);
-        let logits = active.at_logits()?;
+        let logits = active.restricted_to_logits()?;
         let last = active.select(0, &logits, 0, &x)?;
         assert_eq!(last.flatten_all()?.to_vec1::<f32>()?, [2., 4.]);
-        let two = active.at(vec![1..3, 0..0])?;
+        let two = active.restricted_to(vec![1..3, 0..0])?;
         assert_eq!(counts(&two), [2]);
         assert_eq!(active.select(0, &two, 0, &x)?.flatten_all()?.to_vec1::<f32>()?, [1., 2.]);
         Ok(())

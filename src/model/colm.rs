@@ -10,9 +10,9 @@ use mistralrs_quant::QuantizedConfig;
 use super::active_rows::ActiveRows;
 use super::decoder_layer::DecoderLayer;
 use super::embedding::ChainEmbedding;
-use super::head::ChainHead;
 use super::layer_weights::{LayerWeights, WeightSource};
 use super::linear::ChainLinear;
+use super::lm_head::LmHead;
 use super::norm::ChainRmsNorm;
 use super::representation::Representation;
 use super::step::Step;
@@ -23,10 +23,10 @@ pub struct Colm {
     pub embed_tokens: ChainEmbedding,
     /// The decoder layers.
     pub layers: Vec<DecoderLayer>,
-    /// The norm before the head.
+    /// The norm before the LM head.
     pub norm: ChainRmsNorm,
     /// U.
-    pub lm_head: ChainHead,
+    pub lm_head: LmHead,
     chain_count: ChainCount,
     device: Device,
     dtype: DType,
@@ -43,21 +43,21 @@ impl Colm {
     ) -> Result<Self> {
         let chain_count = k;
         let k = k.get();
-        let root = (source.others)(None);
+        let root = (source.full_precision)(None);
         let pack = colm_kernels::supports_device(root.device()) && !source.quantized_later;
         let mut embed_tokens = ChainEmbedding::load(config, k, &root.pp("model.embed_tokens"))?;
         let lm_head = if config.file.tie_word_embeddings {
-            ChainHead::tied(&mut embed_tokens, pack)?
+            LmHead::tied(&mut embed_tokens, pack)?
         } else {
             let vb = (source.linears)(None).pp("lm_head");
-            ChainHead::load(config, k, quantization, pack, &vb)?
+            LmHead::load(config, k, quantization, pack, &vb)?
         };
         let rope = Arc::new(rope(config, max_tokens)?);
         let layer = |layer: usize| {
             let name = format!("model.layers.{layer}");
             let linears = (source.linears)(Some(layer)).pp(&name);
-            let others = (source.others)(Some(layer)).pp(&name);
-            let weights = LayerWeights { config, quantization, pack, linears, others };
+            let full_precision = (source.full_precision)(Some(layer)).pp(&name);
+            let weights = LayerWeights { config, quantization, pack, linears, full_precision };
             DecoderLayer::load(&weights, k, rope.clone())
         };
         let mut colm = Self {
@@ -88,7 +88,7 @@ impl Colm {
         self.chain_count
     }
 
-    /// The device of the embedding and the head: tokens are read and logits are returned there.
+    /// The device of the embedding and the LM head: tokens are read and logits are returned there.
     pub fn device(&self) -> &Device {
         &self.device
     }
@@ -125,7 +125,7 @@ impl Colm {
         self.lm_head.forward(&z, &rows)
     }
 
-    /// The input of the head at the rows whose logits the step requests, and these rows. Otherwise as
+    /// The input of the LM head at the rows whose logits the step requests, and these rows. Otherwise as
     /// [`Self::forward`].
     pub fn hidden(&self, step: &Step, kv: &[KvBlocks]) -> Result<(Representation, ActiveRows)> {
         let rows = &step.active;
@@ -140,7 +140,7 @@ impl Colm {
         for (layer, kv) in self.layers.iter().zip(kv) {
             x = layer.forward(&x, step, kv)?;
         }
-        let with_logits = rows.at_logits()?;
+        let with_logits = rows.restricted_to_logits()?;
         let x = x.to_device(&self.device)?.select(rows, &with_logits)?;
         Ok((self.norm.forward(&x)?, with_logits))
     }

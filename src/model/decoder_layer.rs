@@ -66,7 +66,7 @@ impl DecoderLayer {
             self_attn: ChainAttention::load(weights, k, rope)?,
             post_attention_layernorm: weights.norm("post_attention_layernorm", k)?,
             mlp: ChainMlp::load(weights, k)?,
-            device: weights.others.device().clone(),
+            device: weights.full_precision.device().clone(),
         })
     }
 

@@ -14,7 +14,7 @@ pub struct WeightSource<'a> {
     /// For weights that may be quantized while loading.
     pub linears: &'a dyn Fn(Option<usize>) -> ShardedVarBuilder,
     /// For weights that are never quantized, on the device that computes with them.
-    pub others: &'a dyn Fn(Option<usize>) -> ShardedVarBuilder,
+    pub full_precision: &'a dyn Fn(Option<usize>) -> ShardedVarBuilder,
     /// Whether the host quantizes the linear layers after they are loaded. If so, they are not packed.
     pub quantized_later: bool,
 }
@@ -30,7 +30,7 @@ pub struct LayerWeights<'a> {
     /// At the layer's name. May load to the CPU first, to be quantized on the way.
     pub linears: ShardedVarBuilder,
     /// At the layer's name, on the device that computes.
-    pub others: ShardedVarBuilder,
+    pub full_precision: ShardedVarBuilder,
 }
 
 impl LayerWeights<'_> {
@@ -42,6 +42,6 @@ impl LayerWeights<'_> {
 
     /// The first `k` chains of a norm.
     pub fn norm(&self, name: &str, k: usize) -> Result<ChainRmsNorm> {
-        ChainRmsNorm::load(self.config, k, &self.others.pp(name))
+        ChainRmsNorm::load(self.config, k, &self.full_precision.pp(name))
     }
 }

@@ -1,7 +1,7 @@
 //! The model, without the host's engine.
 //!
 //! Read [`colm`] first: [`Colm::forward`] takes a [`Step`] through [`embedding`], the [`decoder_layer`]s
-//! ([`norm`], [`attention`] and an MLP of [`linear`] layers) and the [`head`]. [`active_rows`] says which rows
+//! ([`norm`], [`attention`] and an MLP of [`linear`] layers) and the [`lm_head`]. [`active_rows`] says which rows
 //! each chain computes, [`step`] what a forward pass reads, and [`speculation`] drafts tokens with the first
 //! chain.
 //!
@@ -14,9 +14,10 @@ mod chain_tensors;
 pub mod colm;
 pub mod decoder_layer;
 pub mod embedding;
-pub mod head;
+pub mod host_linears;
 pub mod layer_weights;
 pub mod linear;
+pub mod lm_head;
 pub mod norm;
 pub mod representation;
 pub mod speculation;

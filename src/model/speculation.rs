@@ -11,7 +11,9 @@
 //! Keys and values of drafts are written to the rest of the sequence's last block, which no other sequence reads.
 //! Those of rejected drafts are overwritten before a query can see their positions.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+mod drafts;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,15 +21,14 @@ use candle_core::{Result, Tensor, D};
 use colm_checkpoint::ColmConfig;
 use colm_kernels::KvBlocks;
 
+use super::active_rows::SequenceRows;
 use super::colm::Colm;
 use super::step::{SequenceInput, Step};
+use drafts::Drafts;
 
 /// The most rows of a verification step. With more rows, matrix products are limited by arithmetic and no longer
 /// by reading the weights, so further rows are not free.
 const MAX_VERIFIED_ROWS: usize = 16;
-
-/// The longest pause, in rows, after drafts that were all rejected.
-const MAX_PAUSE: usize = 32;
 
 /// The one row of a decoding sequence.
 #[derive(Clone, Debug)]
@@ -41,7 +42,7 @@ pub struct DecodeRow {
     /// k, the number of chains that compute it.
     pub chain_count: usize,
     /// The sequence's block table.
-    pub blocks: Vec<u32>,
+    pub block_table: Vec<u32>,
 }
 
 /// What a forward pass runs on.
@@ -80,69 +81,6 @@ pub struct Speculation {
     /// By the engine's id of the sequence. Locked before and after a forward pass, never during one.
     sequences: Mutex<HashMap<usize, Drafts>>,
     counters: Arc<DraftCounters>,
-}
-
-/// The drafts of one sequence.
-#[derive(Debug, Default)]
-struct Drafts {
-    /// The position of the first pending draft, and the chain count that computed the logits.
-    position: usize,
-    chain_count: usize,
-    /// Drafted tokens that are neither accepted nor rejected, the next one first, each with the logits after it.
-    pending: VecDeque<(u32, Tensor)>,
-    /// How many tokens were drafted last, and how many of them were accepted.
-    drafted: usize,
-    accepted: usize,
-    /// How many more rows are computed without drafts, and the length of the last such pause. It grows each time that
-    /// all drafts are rejected.
-    pause: usize,
-    last_pause: usize,
-}
-
-impl Drafts {
-    /// Accepts `row` if it is the next draft, and returns the logits after it.
-    fn accept(&mut self, row: &DecodeRow) -> Option<Tensor> {
-        let (token, _) = self.pending.front()?;
-        let expected = (*token, self.position, self.chain_count);
-        if (row.token, row.position, row.chain_count) != expected {
-            return None;
-        }
-        self.position += 1;
-        self.accepted += 1;
-        self.pending.pop_front().map(|(_, logits)| logits)
-    }
-
-    /// How many tokens to draft next: twice as many as were accepted if all were, as many as were accepted if only
-    /// some were, and none for a while if all were rejected.
-    fn next_length(&mut self, max_drafts: usize) -> usize {
-        if self.pause > 0 {
-            self.pause -= 1;
-            return 0;
-        }
-        let (drafted, accepted) = (self.drafted, self.accepted);
-        (self.drafted, self.accepted) = (0, 0);
-        if drafted == 0 {
-            return max_drafts.min(2);
-        }
-        if accepted == 0 {
-            self.last_pause = (2 * self.last_pause).clamp(1, MAX_PAUSE);
-            self.pause = self.last_pause - 1;
-            return 0;
-        }
-        self.last_pause = 0;
-        if accepted == drafted {
-            max_drafts.min(2 * accepted)
-        } else {
-            accepted
-        }
-    }
-
-    /// Keeps `drafted`, the tokens after `row`, with the logits after each; drops what was pending.
-    fn keep(&mut self, row: &DecodeRow, drafted: Vec<(u32, Tensor)>) {
-        (self.position, self.chain_count) = (row.position + 1, row.chain_count);
-        (self.drafted, self.accepted) = (drafted.len(), 0);
-        self.pending = drafted.into();
-    }
 }
 
 impl Speculation {
@@ -258,14 +196,9 @@ impl Speculation {
 
 /// Rows of the sequence of `row`: those of `tokens`, from `position` on, with the logits of each.
 fn input(row: &DecodeRow, position: usize, tokens: Vec<u32>, chain_count: usize) -> SequenceInput {
-    let logits = 0..tokens.len();
-    SequenceInput {
-        tokens,
-        first_position: position,
-        logits,
-        chain_count,
-        blocks: row.blocks.clone(),
-    }
+    let count = tokens.len();
+    let rows = SequenceRows { first_position: position, count, logits: 0..count, chain_count };
+    SequenceInput { rows, tokens, block_table: row.block_table.clone() }
 }
 
 impl ForwardContext<'_> {
@@ -285,45 +218,5 @@ impl ForwardContext<'_> {
     fn logits(&self, sequences: Vec<SequenceInput>) -> Result<Tensor> {
         let step = Step::new(sequences, self.block_size(), &self.config.kv_heads)?;
         self.colm.forward(&step, self.kv)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn after(drafted: usize, accepted: usize, drafts: &mut Drafts) -> usize {
-        (drafts.drafted, drafts.accepted) = (drafted, accepted);
-        drafts.next_length(8)
-    }
-
-    #[test]
-    fn drafts_get_longer_while_all_are_accepted_and_shorter_otherwise() {
-        let mut drafts = Drafts::default();
-        assert_eq!(drafts.next_length(8), 2);
-        assert_eq!(after(2, 2, &mut drafts), 4);
-        assert_eq!(after(4, 4, &mut drafts), 8);
-        assert_eq!(after(8, 8, &mut drafts), 8);
-        assert_eq!(after(8, 3, &mut drafts), 3);
-        assert_eq!(after(3, 1, &mut drafts), 1);
-        assert_eq!(Drafts::default().next_length(1), 1);
-    }
-
-    #[test]
-    fn rejected_drafts_are_followed_by_ever_longer_pauses() {
-        let mut drafts = Drafts::default();
-        let mut rows = 0;
-        let mut drafted = Vec::new();
-        while drafted.len() < 8 {
-            let length = drafts.next_length(8);
-            if length > 0 {
-                drafted.push(rows);
-            }
-            // All are rejected.
-            (drafts.drafted, drafts.accepted) = (length, 0);
-            rows += 1;
-        }
-        let gaps: Vec<usize> = drafted.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        assert_eq!(gaps, [2, 3, 5, 9, 17, 33, 33]);
     }
 }

@@ -1,7 +1,5 @@
 //! One forward pass: its rows, their tokens, and where their keys and values are.
 
-use std::ops::Range;
-
 use candle_core::{bail, Result};
 use colm_checkpoint::Split;
 use colm_kernels::{BlockTables, QueryRange, Slots};
@@ -11,16 +9,12 @@ use super::active_rows::{ActiveRows, SequenceRows};
 /// What one sequence brings to a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SequenceInput {
+    /// Its rows.
+    pub rows: SequenceRows,
     /// One token per row, in the order of their positions.
     pub tokens: Vec<u32>,
-    /// The position of the first row: how many positions the KV cache already holds.
-    pub first_position: usize,
-    /// The rows whose logits are requested, as a range within `tokens`.
-    pub logits: Range<usize>,
-    /// k, the number of chains that compute the sequence.
-    pub chain_count: usize,
-    /// The sequence's block table: KV block b holds positions `b * block_size ..`.
-    pub blocks: Vec<u32>,
+    /// KV block b of the table holds the positions from `b * block_size` on.
+    pub block_table: Vec<u32>,
 }
 
 /// The rows of one forward pass, flattened sequence by sequence.
@@ -51,19 +45,17 @@ impl Step {
     /// The step that computes all rows of `sequences` on a KV cache with blocks of `block_size` positions.
     /// `kv_heads` says which chains own keys and values (docs/spec.md#layers).
     ///
-    /// Fails if a sequence has no block for one of its positions, or requests logits of a row that it does
-    /// not have.
+    /// Fails if a sequence has not one token per row, has no block for one of its positions, or requests logits of a
+    /// row that it does not have.
     pub fn new(sequences: Vec<SequenceInput>, block_size: usize, kv_heads: &Split) -> Result<Self> {
         let mut slots = Vec::new();
-        for sequence in &sequences {
-            slots.extend(slots_of(sequence, block_size)?);
+        for SequenceInput { rows, tokens, block_table } in &sequences {
+            if tokens.len() != rows.count {
+                bail!("{} tokens for {} rows", tokens.len(), rows.count);
+            }
+            slots.extend(slots_of(rows, block_table, block_size)?);
         }
-        let rows = sequences.iter().map(|sequence| SequenceRows {
-            first_position: sequence.first_position,
-            rows: sequence.tokens.len(),
-            logits: sequence.logits.clone(),
-            chain_count: sequence.chain_count,
-        });
+        let rows = sequences.iter().map(|sequence| sequence.rows.clone());
         let active = ActiveRows::new(rows.collect(), kv_heads)?;
         let chain = |chain: usize| {
             let slots = active.of_step(chain).into_iter().map(|row| slots[row]).collect();
@@ -75,7 +67,7 @@ impl Step {
         };
         let chains = (0..active.chain_count()).map(chain).collect();
         let (tokens, tables): (Vec<_>, Vec<_>) =
-            sequences.into_iter().map(|sequence| (sequence.tokens, sequence.blocks)).unzip();
+            sequences.into_iter().map(|sequence| (sequence.tokens, sequence.block_table)).unzip();
         Ok(Self { tokens: tokens.concat(), block_tables: BlockTables::new(tables), active, chains })
     }
 
@@ -87,8 +79,8 @@ impl Step {
     /// The tokens of the rows of the sequence at `index`.
     pub fn tokens_of_sequence(&self, index: usize) -> &[u32] {
         let sequences = self.active.sequences();
-        let first: usize = sequences[..index].iter().map(|sequence| sequence.rows).sum();
-        &self.tokens[first..first + sequences[index].rows]
+        let first: usize = sequences[..index].iter().map(|sequence| sequence.count).sum();
+        &self.tokens[first..first + sequences[index].count]
     }
 
     /// The tokens of the rows that `chain` is active on.
@@ -97,14 +89,15 @@ impl Step {
     }
 }
 
-/// Per row of `sequence`, the slot that its key and value are written to.
-fn slots_of(sequence: &SequenceInput, block_size: usize) -> Result<Vec<i64>> {
-    let SequenceInput { tokens, first_position, blocks, .. } = sequence;
-    let slot = |position: usize| match blocks.get(position / block_size) {
+/// Per row of a sequence, the slot that its key and value are written to.
+fn slots_of(rows: &SequenceRows, block_table: &[u32], block_size: usize) -> Result<Vec<i64>> {
+    let slot = |position: usize| match block_table.get(position / block_size) {
         Some(&block) => Ok((block as usize * block_size + position % block_size) as i64),
-        None => bail!("position {position} has no block: the table has {} blocks", blocks.len()),
+        None => {
+            bail!("position {position} has no block: the table has {} blocks", block_table.len())
+        }
     };
-    (*first_position..first_position + tokens.len()).map(slot).collect()
+    (rows.first_position..rows.first_position + rows.count).map(slot).collect()
 }
 
 #[cfg(test)]
@@ -112,12 +105,11 @@ mod tests {
     use super::*;
 
     fn sequence(first_position: usize, tokens: &[u32], blocks: &[u32]) -> SequenceInput {
+        let count = tokens.len();
         SequenceInput {
+            rows: SequenceRows { first_position, count, logits: count - 1..count, chain_count: 2 },
             tokens: tokens.to_vec(),
-            first_position,
-            logits: tokens.len() - 1..tokens.len(),
-            chain_count: 2,
-            blocks: blocks.to_vec(),
+            block_table: blocks.to_vec(),
         }
     }
 
@@ -138,5 +130,13 @@ mod tests {
         let error = Step::new(vec![sequence(3, &[7, 8], &[5])], 4, &Split::all_in_first(2, 2));
         let error = error.unwrap_err().to_string();
         assert!(error.contains("position 4 has no block"), "{error}");
+    }
+
+    #[test]
+    fn a_row_without_a_token_is_an_error() {
+        let mut input = sequence(0, &[7, 8], &[5]);
+        input.tokens.pop();
+        let error = Step::new(vec![input], 4, &Split::all_in_first(2, 2)).unwrap_err();
+        assert!(error.to_string().contains("1 tokens for 2 rows"), "{error}");
     }
 }

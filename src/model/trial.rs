@@ -3,6 +3,7 @@
 use candle_core::Result;
 use colm_checkpoint::ColmConfig;
 
+use super::active_rows::SequenceRows;
 use super::colm::Colm;
 use super::step::{SequenceInput, Step};
 
@@ -15,13 +16,8 @@ impl Colm {
     pub fn try_a_step(&self, config: &ColmConfig) -> Result<()> {
         let k = self.chain_count().get();
         let kv = self.new_kv_cache(config, 1, BLOCK_SIZE)?;
-        let sequence = SequenceInput {
-            tokens: vec![0],
-            first_position: 0,
-            logits: 0..1,
-            chain_count: k,
-            blocks: vec![0],
-        };
+        let rows = SequenceRows { first_position: 0, count: 1, logits: 0..1, chain_count: k };
+        let sequence = SequenceInput { rows, tokens: vec![0], block_table: vec![0] };
         let step = Step::new(vec![sequence], BLOCK_SIZE, &config.kv_heads)?;
         self.forward(&step, &kv)?.sum_all()?.to_scalar::<f32>()?;
         Ok(())

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use colm::model::{Colm, SequenceInput, Step, WeightSource};
+use colm::model::{Colm, SequenceInput, SequenceRows, Step, WeightSource};
 use colm_checkpoint::{files_for, ColmConfig};
 use colm_kernels::KvBlocks;
 use mistralrs_quant::ShardedSafeTensors;
@@ -70,7 +70,7 @@ impl StandaloneModel {
         }
         let vb = ShardedSafeTensors::wrap(Box::new(tensors), *dtype, device.clone());
         let root = |_: Option<usize>| vb.clone();
-        let source = WeightSource { quantized_later: false, linears: &root, others: &root };
+        let source = WeightSource { quantized_later: false, linears: &root, full_precision: &root };
         let colm =
             Colm::load(&config, k, config.file.max_position_embeddings, &None, &source).unwrap();
         let blocks_per_sequence = longest.div_ceil(*block_size);
@@ -92,11 +92,14 @@ impl StandaloneModel {
             let first = chunk.sequence * self.blocks_per_sequence;
             let rows = chunk.to - chunk.from;
             SequenceInput {
+                rows: SequenceRows {
+                    first_position: chunk.from,
+                    count: rows,
+                    logits: if chunk.all_logits { 0..rows } else { rows - 1..rows },
+                    chain_count: chunk.chains,
+                },
                 tokens: chunk.tokens[chunk.from..chunk.to].to_vec(),
-                first_position: chunk.from,
-                logits: if chunk.all_logits { 0..rows } else { rows - 1..rows },
-                chain_count: chunk.chains,
-                blocks: (first..first + self.blocks_per_sequence).map(|b| b as u32).collect(),
+                block_table: (first..first + self.blocks_per_sequence).map(|b| b as u32).collect(),
             }
         });
         let (block_size, kv_heads) = (self.block_size, &self.config.kv_heads);

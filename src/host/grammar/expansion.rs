@@ -5,20 +5,21 @@
 //! merges, but not their size. The expanded size is therefore estimated before compiling, with estimates that are too
 //! high rather than too low.
 
-use std::collections::{BTreeSet, HashMap};
+mod estimate;
+
+use std::collections::HashMap;
 
 use serde_json::Value;
 
 use super::size::at_most;
 use super::GrammarError;
+use estimate::{Expansion, UPPER_BOUND};
 
 /// The most schemas after expansion. Each takes about 15 microseconds and 1 to 2 kilobytes.
 const MAX_EXPANDED: usize = 100_000;
 /// Keywords that do not constrain the value.
 const ANNOTATIONS: &str = "title description default examples $comment $anchor readOnly writeOnly \
     $defs definitions $schema $id id";
-/// The upper bound of estimates. Products of bounded estimates are finite.
-const UPPER_BOUND: f64 = 1e100;
 
 /// Fails if the expanded schema would be too large. Recurses into references, and therefore needs a thread with a large
 /// stack.
@@ -32,64 +33,6 @@ pub(super) fn check(schema: &Value) -> Result<(), GrammarError> {
         return Err(GrammarError::Invalid(format!("{problem}: expected no such allOf or $ref")));
     }
     at_most("schemas after expansion", estimator.total as usize, MAX_EXPANDED)
-}
-
-/// The estimated expansion of a schema.
-#[derive(Clone)]
-struct Expansion<'a> {
-    /// The number of schemas, including referenced ones.
-    size: f64,
-    /// The number of alternatives. A schema that is merged with this one is copied this many times.
-    alternatives: f64,
-    /// The number of additional copies if the merge descends into common properties.
-    inner: f64,
-    /// Whether the schema is recursive.
-    cyclic: bool,
-    /// The properties that have a schema of their own.
-    names: BTreeSet<&'a str>,
-    /// Whether any other property has a schema.
-    all_names: bool,
-}
-
-impl<'a> Expansion<'a> {
-    fn one() -> Self {
-        let names = BTreeSet::new();
-        Self { size: 1.0, alternatives: 1.0, inner: 0.0, cyclic: false, names, all_names: false }
-    }
-
-    /// The expansion of a fixed set of values.
-    fn literals<'v>(values: impl Iterator<Item = &'v Value>) -> Self {
-        let sizes: Vec<f64> = values.map(count).collect();
-        let (size, alternatives) = (sizes.iter().sum(), sizes.len() as f64);
-        Self {
-            size,
-            alternatives: alternatives.max(1.0),
-            all_names: size > alternatives,
-            ..Self::one()
-        }
-    }
-
-    /// The number of copies of a schema that is merged with this one and has common properties.
-    fn copies(&self) -> f64 {
-        (self.alternatives * (1.0 + self.inner)).min(UPPER_BOUND)
-    }
-
-    /// Combines all fields except `size` and `alternatives`.
-    fn with(mut self, other: Self) -> Self {
-        self.inner = self.inner.max(other.inner);
-        self.cyclic |= other.cyclic;
-        self.all_names |= other.all_names;
-        self.names.extend(other.names);
-        self
-    }
-
-    /// Whether a merge descends into a common property.
-    fn overlaps(&self, other: &Self) -> bool {
-        let any = |expansion: &Self| expansion.all_names || !expansion.names.is_empty();
-        !self.names.is_disjoint(&other.names)
-            || self.all_names && any(other)
-            || other.all_names && any(self)
-    }
 }
 
 /// Estimates the expansion of the schemas in `root`.

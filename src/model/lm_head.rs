@@ -1,4 +1,4 @@
-//! The head: the logits at k chains are the sum over i <= k of U_i z_i (docs/spec.md#layers).
+//! The LM head, the output layer: the logits at k chains are the sum over i <= k of U_i z_i (docs/spec.md#layers).
 
 use std::sync::Arc;
 
@@ -9,24 +9,25 @@ use mistralrs_quant::{linear_b, QuantMethod, QuantizedConfig, ShardedVarBuilder}
 
 use super::active_rows::ActiveRows;
 use super::embedding::{ChainEmbedding, Table};
-use super::linear::{
-    host_linears, linear_forward, packed, packed_forward, unquantized, HostLinears,
+use super::host_linears::{
+    host_linears, linear_forward, pack_linears, unquantized_weights, HostLinears,
 };
+use super::linear::packed_forward;
 use super::representation::Representation;
 
 /// Per chain U_i, `[vocab_size, hidden_i]`.
-pub struct ChainHead {
-    chains: Vec<HeadWeights>,
+pub struct LmHead {
+    chains: Vec<LmHeadWeights>,
 }
 
 /// U_i, held as in [`super::linear::ChainLinear`].
-enum HeadWeights {
+enum LmHeadWeights {
     Packed(Arc<ChainWeights>),
     Host(Arc<dyn QuantMethod>),
 }
 
-impl ChainHead {
-    /// Loads the first `k` chains. `vb` is at the head's name. Weights that the host has not quantized are packed if
+impl LmHead {
+    /// Loads the first `k` chains. `vb` is at the name `lm_head`. Weights that the host has not quantized are packed if
     /// `pack` is true.
     pub fn load(
         config: &ColmConfig,
@@ -48,7 +49,7 @@ impl ChainHead {
         let tables = Unpacked::Floats(tables.collect());
         let head = Self::of_linears(host_linears(tables)?, pack)?;
         for (table, weights) in embedding.tables.iter_mut().zip(&head.chains) {
-            if let HeadWeights::Packed(weights) = weights {
+            if let LmHeadWeights::Packed(weights) = weights {
                 *table = Table::Tied(weights.clone());
             }
         }
@@ -56,12 +57,12 @@ impl ChainHead {
     }
 
     fn of_linears(linears: HostLinears, pack: bool) -> Result<Self> {
-        let chains = match unquantized(&linears)? {
+        let chains = match unquantized_weights(&linears)? {
             Some(weights) if pack => {
                 let packed = weights.into_iter().map(|weights| ChainWeights::pack(&[weights]));
-                packed.map(|weights| Ok(HeadWeights::Packed(Arc::new(weights?)))).collect()
+                packed.map(|weights| Ok(LmHeadWeights::Packed(Arc::new(weights?)))).collect()
             }
-            _ => Ok(linears.into_iter().map(HeadWeights::Host).collect()),
+            _ => Ok(linears.into_iter().map(LmHeadWeights::Host).collect()),
         };
         chains.map(|chains: Vec<_>| Self { chains })
     }
@@ -69,9 +70,9 @@ impl ChainHead {
     /// As [`super::linear::ChainLinear::pack_quantized`].
     pub fn pack_quantized(&mut self) -> Result<()> {
         for weights in &mut self.chains {
-            if let HeadWeights::Host(linear) = weights {
-                if let Some(packed) = packed(std::slice::from_ref(linear))? {
-                    *weights = HeadWeights::Packed(Arc::new(packed));
+            if let LmHeadWeights::Host(linear) = weights {
+                if let Some(packed) = pack_linears(std::slice::from_ref(linear))? {
+                    *weights = LmHeadWeights::Packed(Arc::new(packed));
                 }
             }
         }
@@ -96,19 +97,19 @@ impl ChainHead {
     /// The weights in the host's form, for the host to quantize. Packed weights are unpacked and stay unpacked.
     pub fn host_linears_mut(&mut self) -> Result<Vec<&mut Arc<dyn QuantMethod>>> {
         for weights in &mut self.chains {
-            if let HeadWeights::Packed(packed) = weights {
-                *weights = HeadWeights::Host(host_linears(packed.unpack()?)?.remove(0));
+            if let LmHeadWeights::Packed(packed) = weights {
+                *weights = LmHeadWeights::Host(host_linears(packed.unpack()?)?.remove(0));
             }
         }
         let linears = self.chains.iter_mut().filter_map(|weights| match weights {
-            HeadWeights::Host(linear) => Some(linear),
-            HeadWeights::Packed(_) => None,
+            LmHeadWeights::Host(linear) => Some(linear),
+            LmHeadWeights::Packed(_) => None,
         });
         Ok(linears.collect())
     }
 }
 
-impl HeadWeights {
+impl LmHeadWeights {
     /// `sum` + U z, f32.
     fn forward(&self, z: &Tensor, sum: Option<Tensor>) -> Result<Tensor> {
         let part = match self {
