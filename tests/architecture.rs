@@ -1,6 +1,6 @@
-//! The picture of crates and modules in docs/architecture.md, drawn from the manifests and the sources.
+//! The diagram of crates and modules in docs/architecture.md, generated from the manifests and the sources.
 //!
-//! `COLM_UPDATE_DOCS=1 cargo test --test architecture` writes it anew.
+//! `COLM_UPDATE_DOCS=1 cargo test --test architecture` generates it again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,14 +12,14 @@ use serde_json::Value;
 
 const DOCUMENT: &str = "docs/architecture.md";
 
-/// Around the picture in the document.
+/// The lines before and after the diagram in the document.
 const BEGIN: &str = "<!-- drawn by tests/architecture.rs -->\n";
 const END: &str = "<!-- end of drawing -->\n";
 
-/// The box of the modules that are single files: the types of the Rust API.
+/// The node of the modules that are single files: the types of the Rust API.
 const API: &str = "api";
 
-/// The crates of the host that the picture shows.
+/// The crates of the host that the diagram shows.
 const HOST: [&str; 2] = ["mistralrs-core", "mistralrs-quant"];
 
 fn root() -> &'static Path {
@@ -60,7 +60,7 @@ fn modules() -> BTreeMap<String, PathBuf> {
     modules.collect()
 }
 
-/// The box of the picture that has the module at `path`: its own, or for single files the one of all of them.
+/// The node of the module at `path`: its own for a folder, a common one for single files.
 fn node(module: &str, path: &Path) -> String {
     if path.is_dir() {
         module.to_string()
@@ -113,7 +113,7 @@ fn re_exports() -> BTreeMap<String, String> {
     names
 }
 
-/// The edges from the boxes of colm to each other and to `crates`.
+/// The edges between the nodes of colm, and from them to `crates`.
 fn module_edges(crates: &BTreeSet<String>) -> BTreeSet<(String, String)> {
     let (modules, re_exports) = (modules(), re_exports());
     let mut edges = BTreeSet::new();
@@ -156,8 +156,8 @@ fn packages() -> BTreeMap<String, (String, BTreeMap<String, bool>)> {
     packages
 }
 
-/// The picture in Mermaid's language.
-fn drawing() -> String {
+/// The diagram in the Mermaid language.
+fn diagram() -> String {
     let packages = packages();
     let shown: BTreeSet<String> = packages
         .keys()
@@ -195,18 +195,18 @@ fn drawing() -> String {
 }
 
 #[test]
-fn the_picture_is_that_of_the_sources() {
-    let (path, drawing) = (root().join(DOCUMENT), drawing());
+fn the_diagram_is_that_of_the_sources() {
+    let (path, diagram) = (root().join(DOCUMENT), diagram());
     let text = read(&path);
     let (before, rest) = text.split_once(BEGIN).expect("the document has the first mark");
     let (found, after) = rest.split_once(END).expect("the document has the second mark");
     if std::env::var_os("COLM_UPDATE_DOCS").is_some() {
-        fs::write(&path, [before, BEGIN, &drawing, END, after].concat()).unwrap();
+        fs::write(&path, [before, BEGIN, &diagram, END, after].concat()).unwrap();
         return;
     }
     assert_eq!(
-        found, drawing,
-        "{DOCUMENT} is stale; `COLM_UPDATE_DOCS=1 cargo test --test architecture` draws it again"
+        found, diagram,
+        "{DOCUMENT} is stale; `COLM_UPDATE_DOCS=1 cargo test --test architecture` generates it again"
     );
 }
 

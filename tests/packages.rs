@@ -1,4 +1,4 @@
-//! The packages this repository builds: their licences, their sources, and what our own manifests share.
+//! The packages this repository builds: their licenses, their sources, and what our own manifests share.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -55,7 +55,7 @@ fn ours() -> Vec<Value> {
     ours.collect()
 }
 
-/// Whether the licences in `allowed` satisfy an SPDX `expression`. Old manifests write `/` for `OR`.
+/// Whether the licenses in `allowed` satisfy an SPDX `expression`. Old manifests write `/` for `OR`.
 fn satisfied(expression: &str, allowed: &BTreeSet<String>) -> bool {
     let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let words: Vec<&str> = spaced.split_whitespace().collect();
@@ -99,7 +99,7 @@ fn one(words: &[&str], at: &mut usize, allowed: &BTreeSet<String>) -> bool {
     allowed.contains(word)
 }
 
-/// The licences that deny.toml allows.
+/// The licenses that deny.toml allows.
 fn allowed() -> BTreeSet<String> {
     let text = read("deny.toml");
     let list = Regex::new(r"(?s)\[licenses\].*?allow = \[(.*?)\]").unwrap();
@@ -108,7 +108,7 @@ fn allowed() -> BTreeSet<String> {
 }
 
 #[test]
-fn licence_expressions_are_evaluated() {
+fn license_expressions_are_evaluated() {
     let allowed: BTreeSet<String> = ["MIT", "ISC", "Zlib"].map(String::from).into();
     for expression in ["MIT", "GPL-3.0 OR MIT", "GPL-3.0/MIT", "ISC AND (GPL-3.0 OR Zlib)"] {
         assert!(satisfied(expression, &allowed), "{expression}");
@@ -120,7 +120,7 @@ fn licence_expressions_are_evaluated() {
 }
 
 #[test]
-fn every_package_has_a_licence_that_deny_toml_allows() {
+fn every_package_has_a_license_that_deny_toml_allows() {
     let allowed = allowed();
     let refused: Vec<String> = packages()
         .iter()
@@ -156,7 +156,7 @@ fn no_package_of_ours_can_be_published() {
 }
 
 #[test]
-fn our_packages_share_version_licence_and_lints() {
+fn our_packages_share_version_license_and_lints() {
     let ours = ours();
     assert!(ours.len() > 5, "{} packages", ours.len());
     for package in &ours {

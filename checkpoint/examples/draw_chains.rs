@@ -2,8 +2,7 @@
 //!
 //!     cargo run -p colm-checkpoint --example draw_chains > docs/chains.svg
 //!
-//! The left half shows the submatrices of a linear layer, the right half the rows that each chain computes in a
-//! prompt.
+//! The left half shows the submatrices of a linear layer, the right half the rows that each chain computes in a prompt.
 
 use std::fmt::Write;
 
@@ -25,7 +24,7 @@ fn main() {
     );
     rect(&mut svg, 0, 0, 860, 400, "#ffffff");
 
-    // A linear layer: output chain i (rows) reads input chains 1..i (columns).
+    // A linear layer: chain i of the output (rows) reads chains 1 to i of the input (columns).
     text(&mut svg, 40, 28, "A linear layer: chain i reads chains 1 to i", true);
     let left = 80;
     for (i, color) in COLORS.iter().enumerate() {
@@ -73,7 +72,7 @@ fn main() {
     text(&mut svg, left, TOP - 8, "prompt tokens", false);
     text(&mut svg, left + (ROWS - 1) * cell + 2, TOP - 8, "last", false);
     let notes = [
-        "Keys and values come from chain 1 only, so the upper",
+        "Keys and values come from chain 1 only, so the later",
         "chains run only where logits are asked for: exact, and",
         "a sixteenth of the work. Every k shares one KV cache.",
     ];

@@ -24,7 +24,7 @@ pub struct Inspection {
     /// The relative sizes of the chains.
     pub chains: Vec<usize>,
     /// The widths of each chain.
-    pub widths: Vec<ChainWidths>,
+    pub widths: Vec<ChainShares>,
     /// `num_hidden_layers`.
     pub layers: usize,
     /// `vocab_size`.
@@ -46,9 +46,9 @@ pub struct Inspection {
     pub costs: Vec<Cost>,
 }
 
-/// The widths of one chain.
+/// The share of one chain in every width.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ChainWidths {
+pub struct ChainShares {
     /// The width of its hidden vector.
     pub hidden: usize,
     /// The width of its MLP.
@@ -92,12 +92,6 @@ pub fn inspect(dir: &Path) -> Result<Inspection, CheckpointError> {
     let open = |k| Checkpoint::open_with(dir, &config, k, deviations);
     let checkpoint = k.map(open).transpose()?;
     let dtype = kv_dtype(&config, checkpoint.as_ref());
-    let widths = |i| ChainWidths {
-        hidden: config.hidden.of(i),
-        intermediate: config.intermediate.of(i),
-        heads: config.heads.of(i),
-        kv_heads: config.kv_heads.of(i),
-    };
     let layout = checkpoint.as_ref().map(|checkpoint| match checkpoint.layout() {
         Layout::Chains => "chains",
         Layout::Dense => "dense",
@@ -106,7 +100,7 @@ pub fn inspect(dir: &Path) -> Result<Inspection, CheckpointError> {
         architecture: config.architecture.name(),
         is_llama: llama.is_some(),
         chains: config.chains.ratios().to_vec(),
-        widths: (0..config.chains.count()).map(widths).collect(),
+        widths: widths(&config),
         layers: config.file.num_hidden_layers,
         vocab_size: config.file.vocab_size,
         head_dim: config.head_dim,
@@ -117,6 +111,23 @@ pub fn inspect(dir: &Path) -> Result<Inspection, CheckpointError> {
         dtype: dtype.to_string(),
         costs: costs(dir, &config, deviations, checkpoint.as_ref(), dtype),
     })
+}
+
+/// The share of every chain in every width.
+pub fn widths(config: &ColmConfig) -> Vec<ChainShares> {
+    let shares = |i| ChainShares {
+        hidden: config.hidden.of(i),
+        intermediate: config.intermediate.of(i),
+        heads: config.heads.of(i),
+        kv_heads: config.kv_heads.of(i),
+    };
+    (0..config.chains.count()).map(shares).collect()
+}
+
+/// The costs of a model that is not written yet, in the dtype of its `torch_dtype`.
+pub fn planned_costs(config: &ColmConfig) -> Vec<Cost> {
+    let (deviations, dtype) = (AllowedDeviations::FOR_COLM, kv_dtype(config, None));
+    costs(Path::new(""), config, deviations, None, dtype)
 }
 
 /// The number of chains whose files are present; None if there are no weights at all.

@@ -10,7 +10,8 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `text`, `json`, `regular_file` | safe reading of untrusted files, and quoting them in error messages |
+//! | `text`, [`json`], `regular_file` | safe reading of untrusted files, and quoting them in error messages |
+//! | [`panics`] | panics of libraries as errors |
 //! | `config` | config.json: [`ColmConfig`], and [`Chains`], [`Split`] and [`ChainCount`] |
 //! | `pickle` | PyTorch state dicts |
 //! | `format` | names and shapes of tensors ([`TensorId`], [`ChainTensor`]), both [`Layout`]s, headers, index |
@@ -71,6 +72,7 @@
 pub mod convert;
 pub mod inspect;
 pub mod json;
+pub mod panics;
 pub mod verify;
 
 mod config;
@@ -83,8 +85,8 @@ mod text;
 mod write;
 
 pub use config::{
-    check_not_quantized, Architecture, ChainCount, ChainCountError, Chains, ColmConfig,
-    ConfigError, ConfigFile, Llama3Scaling, RopeScaling, Split,
+    check_not_quantized, Architecture, ChainCount, ChainCountError, ChainWidths, Chains,
+    ColmConfig, ConfigError, ConfigFile, Llama3Scaling, RopeScaling, Split,
 };
 pub use format::{
     ChainTensor, CheckpointError, DenseKv, HeaderError, Layout, NonzeroSubmatrix, Projection,

@@ -38,8 +38,7 @@ impl From<Error> for FileError {
 
 /// The length in bytes of the regular file that `path` leads to.
 ///
-/// Call this before opening a file. Opening a FIFO blocks until something writes to it, and a device
-/// may be endless.
+/// Call this before opening a file. Opening a FIFO blocks until something writes to it, and a device may be endless.
 pub(crate) fn length(path: &Path) -> Result<u64, FileError> {
     let metadata = metadata(path)?;
     if metadata.is_file() {
@@ -78,6 +77,6 @@ pub(crate) fn kind(file_type: FileType) -> &'static str {
     if file_type.is_file() {
         "a file"
     } else {
-        "no regular file"
+        "a special file"
     }
 }

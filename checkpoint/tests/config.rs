@@ -33,6 +33,77 @@ fn air_keeps_key_value_heads_in_chain_1() {
 }
 
 #[test]
+fn a_width_with_shares_of_its_own_is_split_into_them() {
+    let config = parse(with(config_json(), |json| {
+        json["chain_widths"] = json!({
+            "hidden_size": [9, 1, 6], "num_attention_heads": [1, 6, 1], "num_key_value_heads": [1, 2, 1],
+            "intermediate_size": null,
+        });
+    }));
+    assert_eq!((0..3).map(|i| config.hidden.of(i)).collect::<Vec<_>>(), [9, 1, 6]);
+    assert_eq!((0..3).map(|i| config.heads.range(i)).collect::<Vec<_>>(), [0..1, 1..7, 7..8]);
+    assert_eq!((0..3).map(|i| config.kv_heads.of(i)).collect::<Vec<_>>(), [1, 2, 1]);
+    // By `chains`, which are 2, 1, 1.
+    assert_eq!((0..3).map(|i| config.intermediate.of(i)).collect::<Vec<_>>(), [12, 6, 6]);
+    let air = parse(with(air_json(), |json| {
+        json["chain_widths"] = json!({"num_key_value_heads": [2, 0, 0]});
+    }));
+    assert_eq!((0..3).map(|i| air.kv_heads.of(i)).collect::<Vec<_>>(), [2, 0, 0]);
+}
+
+#[test]
+fn wrong_shares_are_errors_that_name_width_and_chain() {
+    let hidden = "chain_widths.hidden_size";
+    for (widths, words) in [
+        (json!({"hidden_size": [8, 8]}), &[hidden, "3 entries"][..]),
+        (json!({"hidden_size": [8, 4, 4, 0]}), &[hidden, "3 entries"]),
+        (json!({"hidden_size": [8, 8, 0]}), &[hidden, "chain 3", "at least 1"]),
+        (json!({"hidden_size": [8, 4, 5]}), &[hidden, "`hidden_size` = 16"]),
+        (json!({"hidden_size": [8, 4, u64::MAX]}), &[hidden, "`hidden_size` = 16"]),
+        (json!({"hidden_size": [8, 4, -4]}), &["chain_widths", "-4"]),
+        (json!({"hidden_size": "8"}), &["chain_widths"]),
+        (json!({"hidden": [8, 4, 4]}), &["chain_widths", "hidden"]),
+        (json!([8, 4, 4]), &["chain_widths"]),
+        (json!({"num_key_value_heads": [2, 2, 0]}), &["num_key_value_heads", "chain 3"]),
+    ] {
+        assert_error(config_json(), "chain_widths", widths, words);
+    }
+    let shares = json!({"num_key_value_heads": [1, 1, 0]});
+    let words = ["num_key_value_heads", "chain 2", "CoLM-Air chain 1 owns all"];
+    assert_error(air_json(), "chain_widths", shares, &words);
+    let json = with(config_json(), |json| {
+        json["chain_widths"] = json!({"num_attention_heads": [5, 2, 1]});
+    });
+    let error = ColmConfig::parse(&json.to_string()).unwrap_err().to_string();
+    assert!(error.contains("chain 1 has 5 heads, expected a multiple of the 2"), "{error}");
+}
+
+#[test]
+fn norms_of_heads_are_tensors_of_each_chain_that_has_heads() {
+    let names = |json: Value| {
+        let config = parse(with(json, |json| json["qk_norm"] = json!(true)));
+        let tensors = config.tensors(config.all_chains());
+        let names = tensors.filter(|tensor| tensor.name().contains("layers.0.self_attn."));
+        let norms = names.filter(|tensor| tensor.id.is_norm());
+        norms.map(|tensor| (tensor.name(), tensor.shape())).collect::<Vec<_>>()
+    };
+    let norm = |head: &str, chain: usize| {
+        (format!("model.layers.0.self_attn.{head}_norm.chains.{chain}.weight"), vec![4])
+    };
+    let [q, k] = ["q", "k"].map(|head| move |chain| norm(head, chain));
+    assert_eq!(names(config_json()), [q(0), k(0), q(1), k(1), q(2), k(2)]);
+    assert_eq!(names(air_json()), [q(0), k(0), q(1), q(2)]);
+}
+
+#[test]
+fn dtype_is_the_newer_name_of_torch_dtype() {
+    let config = parse(with(config_json(), |json| json["dtype"] = json["torch_dtype"].take()));
+    assert_eq!(config.file.other["torch_dtype"], "float32");
+    assert!(!config.file.other.contains_key("dtype"));
+    assert_error(config_json(), "dtype", json!("bfloat16"), &["`torch_dtype` is \"float32\""]);
+}
+
+#[test]
 fn absent_fields_have_llamas_defaults() {
     let config = parse(with(config_json(), |json| {
         json.as_object_mut().unwrap().remove("num_key_value_heads");

@@ -1,8 +1,8 @@
-//! The speed of the linear layers, in FLOP/s and in bytes of weights per second. For quantized weights
-//! also that of candle's own product.
+//! The speed of the linear layers, in FLOP/s and in bytes of weights per second. For quantized weights also that of
+//! candle's own product.
 //!
-//! `cargo bench -p colm-kernels --bench linear`; `RAYON_NUM_THREADS=1` for one core; `-- Q4K` for the
-//! cases whose line contains that text.
+//! `cargo bench -p colm-kernels --bench linear`; `RAYON_NUM_THREADS=1` for one core; `-- Q4K` for the cases whose line
+//! contains that text.
 
 use std::borrow::Cow;
 use std::time::Instant;
@@ -70,7 +70,7 @@ impl Layers {
             Format::Float(dtype) => {
                 let weight = weight.to_dtype(dtype)?;
                 for _ in 0..count.min(64) {
-                    packed.push(ChainWeights::pack(&[(weight.clone(), None)])?);
+                    packed.push(ChainWeights::pack_floats(&[(weight.clone(), None)])?);
                 }
             }
             Format::Quantized(dtype) => {

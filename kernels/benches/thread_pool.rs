@@ -1,16 +1,16 @@
 //! The dispatch latency of the thread pool against rayon's, on the products of a decoded token.
 //!
-//! `cargo bench -p colm-kernels --bench thread_pool`, about 10 seconds; `RAYON_NUM_THREADS` sets the
-//! number of threads. A token is 50 matrix-vector products in sequence, each split into 4 tasks per
-//! thread, followed by a pause, as for sampling. The table has the median time per product, and what
-//! that is above an equal share of the serial time: the cost of dispatch.
+//! `cargo bench -p colm-kernels --bench thread_pool`, about 10 seconds; `RAYON_NUM_THREADS` sets the number of threads.
+//! A token is 50 matrix-vector products in sequence, each split into 4 tasks per thread, followed by a pause, as for
+//! sampling. The table has the median time per product, and what that is above an equal share of the serial time: the
+//! cost of dispatch.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
-// The pool is private to the library.
+// The pool is private to the library. Only `for_each` is used here, and the tests in it are not run.
 #[allow(dead_code, unused_imports)]
 #[path = "../src/cpu/thread_pool/mod.rs"]
 mod thread_pool;
@@ -61,8 +61,8 @@ impl Product {
         }
     }
 
-    /// Microseconds per product. The pools take turns token by token, so that other load on the
-    /// machine affects all of them.
+    /// Microseconds per product. The pools take turns token by token, so that other load on the machine affects all of
+    /// them.
     fn medians<const N: usize>(&self, pools: [ForEach; N]) -> [f64; N] {
         let mut times = [const { Vec::new() }; N];
         let start = Instant::now();

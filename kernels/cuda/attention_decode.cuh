@@ -79,7 +79,7 @@ __device__ __forceinline__ void merge_warps(const TileQueries<T, HEAD_DIM>& quer
         weights[i] = exp2_approx(of_warp(i).maximum(query) - maximum);
         sum += weights[i] * of_warp(i).sum(query);
     }
-    const bool whole = queries.item.partial < 0;
+    const bool only_split = queries.item.partial < 0;
     const auto partial = partial_of<T, HEAD_DIM>(parameters, max(queries.item.partial, 0));
     const int first = threadIdx.x % THREADS_PER_QUERY * 4;
     for (int column = first; column < HEAD_DIM; column += THREADS_PER_QUERY * 4) {
@@ -92,7 +92,7 @@ __device__ __forceinline__ void merge_warps(const TileQueries<T, HEAD_DIM>& quer
             merged[2] += weights[i] * part.z;
             merged[3] += weights[i] * part.w;
         }
-        if (whole) {
+        if (only_split) {
             const float inverse = 1.0f / sum;
             *reinterpret_cast<uint2*>(queries.out(query) + column) =
                 make_uint2(pack2<T>(merged[0] * inverse, merged[1] * inverse),
@@ -102,7 +102,7 @@ __device__ __forceinline__ void merge_warps(const TileQueries<T, HEAD_DIM>& quer
                 make_float4(merged[0], merged[1], merged[2], merged[3]);
         }
     }
-    if (!whole && first == 0) {
+    if (!only_split && first == 0) {
         partial.maximum(query) = maximum;
         partial.sum(query) = sum;
     }

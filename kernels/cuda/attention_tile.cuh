@@ -109,9 +109,9 @@ struct WarpAttention {
 #pragma unroll
         for (int r = 0; r < ROW_TILES; ++r) {
 #pragma unroll
-            for (int k = 0; k < KEY_TILES; ++k) {
+            for (int key_tile = 0; key_tile < KEY_TILES; ++key_tile) {
 #pragma unroll
-                for (int i = 0; i < 4; ++i) scores[r][k][i] = 0.0f;
+                for (int i = 0; i < 4; ++i) scores[r][key_tile][i] = 0.0f;
             }
         }
 #pragma unroll
@@ -123,13 +123,14 @@ struct WarpAttention {
                             queries.vector(query_row + 16 * r + 8 * low + row, 2 * step + high));
             }
 #pragma unroll
-            for (int k = 0; k < KEY_TILES; k += 2) {
+            for (int key_tile = 0; key_tile < KEY_TILES; key_tile += 2) {
                 uint32_t both[4];
-                ldmatrix_x4(both, keys.vector(key_row + 8 * k + 8 * high + row, 2 * step + low));
+                const int key = key_row + 8 * key_tile + 8 * high + row;
+                ldmatrix_x4(both, keys.vector(key, 2 * step + low));
 #pragma unroll
                 for (int r = 0; r < ROW_TILES; ++r) {
-                    mma_m16n8k16<T>(scores[r][k], q[r], {both[0], both[1]});
-                    mma_m16n8k16<T>(scores[r][k + 1], q[r], {both[2], both[3]});
+                    mma_m16n8k16<T>(scores[r][key_tile], q[r], {both[0], both[1]});
+                    mma_m16n8k16<T>(scores[r][key_tile + 1], q[r], {both[2], both[3]});
                 }
             }
         }
@@ -144,9 +145,9 @@ struct WarpAttention {
             for (int half = 0; half < 2; ++half) {
                 const int visible = positions[16 * r + 8 * half + lane / 4] - first;
 #pragma unroll
-                for (int k = 0; k < KEY_TILES; ++k) {
-                    if (8 * k > visible) scores[r][k][2 * half] = -INFINITY;
-                    if (8 * k + 1 > visible) scores[r][k][2 * half + 1] = -INFINITY;
+                for (int key_tile = 0; key_tile < KEY_TILES; ++key_tile) {
+                    if (8 * key_tile > visible) scores[r][key_tile][2 * half] = -INFINITY;
+                    if (8 * key_tile + 1 > visible) scores[r][key_tile][2 * half + 1] = -INFINITY;
                 }
             }
         }
@@ -163,9 +164,9 @@ struct WarpAttention {
             for (int half = 0; half < 2; ++half) {
                 float largest = scores[r][0][2 * half];
 #pragma unroll
-                for (int k = 0; k < KEY_TILES; ++k) {
-                    largest =
-                        fmaxf(largest, fmaxf(scores[r][k][2 * half], scores[r][k][2 * half + 1]));
+                for (int key_tile = 0; key_tile < KEY_TILES; ++key_tile) {
+                    const float(&pair)[4] = scores[r][key_tile];
+                    largest = fmaxf(largest, fmaxf(pair[2 * half], pair[2 * half + 1]));
                 }
                 const float before = maximum[r][half];
                 maximum[r][half] = fmaxf(before, row_max(largest) * scale);
@@ -197,11 +198,12 @@ struct WarpAttention {
             for (int half = 0; half < 2; ++half) {
                 const float base = maximum[r][half];
 #pragma unroll
-                for (int k = 0; k < KEY_TILES; ++k) {
-                    const float left = exp2_approx(scores[r][k][2 * half] * scale - base);
-                    const float right = exp2_approx(scores[r][k][2 * half + 1] * scale - base);
+                for (int key_tile = 0; key_tile < KEY_TILES; ++key_tile) {
+                    const float(&pair)[4] = scores[r][key_tile];
+                    const float left = exp2_approx(pair[2 * half] * scale - base);
+                    const float right = exp2_approx(pair[2 * half + 1] * scale - base);
                     sum[r][half] += left + right;
-                    weights[r][k / 2][k % 2 * 2 + half] = pack2<T>(left, right);
+                    weights[r][key_tile / 2][key_tile % 2 * 2 + half] = pack2<T>(left, right);
                 }
             }
         }

@@ -1,5 +1,5 @@
-//! With the feature `cuda`, compiles all kernels with nvcc into one static library: machine code for sm_80 and
-//! sm_90a, and PTX for later GPUs. Without the feature it does nothing.
+//! With the feature `cuda`, compiles all kernels with nvcc into one static library: machine code for sm_80 and sm_90a,
+//! and PTX for later GPUs. Without the feature it does nothing.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

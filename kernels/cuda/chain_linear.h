@@ -1,7 +1,7 @@
 /* The launchers of the linear layers and of the norms: ChainLinear and ChainRmsNorm
  * (docs/spec.md#layers) for all chains of a step in one launch.
  *
- * Every chain has its own rows. Those of chain i are among those of every lower chain, which it
+ * Every chain has its own rows. Those of chain i are among those of every earlier chain, which it
  * reads. Tensors are row-major and contiguous, of one dtype (ColmDtype), and aligned to 16 bytes.
  * Widths are multiples of COLM_VECTOR. Chains are counted from 0. The structures are on the host
  * and are read before a launcher returns; the tensors are on the device. */

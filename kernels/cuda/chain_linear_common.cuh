@@ -20,16 +20,17 @@ constexpr int WIDE_OUTPUTS = GATED ? WIDE_COLUMNS / 2 : WIDE_COLUMNS;
 // A skinny tile is all rows of a chain by 16 outputs, of both W and U in a gated layer.
 constexpr int SKINNY_OUTPUTS = 16;
 
-// The index of row `row` of `chain` among the rows of `lower`, a lower chain or itself.
-__device__ __forceinline__ int row_in(const ColmLinearInput& input, int chain, int lower, int row) {
-    if (input.row_map == nullptr || lower == chain) return row;
-    return input.row_map[static_cast<size_t>(lower) * input.rows + row];
+// The index of row `row` of `chain` among the rows of `earlier`, an earlier chain or itself.
+__device__ __forceinline__ int row_in(const ColmLinearInput& input, int chain, int earlier,
+                                      int row) {
+    if (input.row_map == nullptr || earlier == chain) return row;
+    return input.row_map[static_cast<size_t>(earlier) * input.rows + row];
 }
 
 // in_<=chain: the number of inputs of `chain`.
 __host__ __device__ inline int inputs_of(const ColmChainLinear& linear, int chain) {
     int inputs = 0;
-    for (int lower = 0; lower <= chain; ++lower) inputs += linear.inputs[lower].width;
+    for (int earlier = 0; earlier <= chain; ++earlier) inputs += linear.inputs[earlier].width;
     return inputs;
 }
 

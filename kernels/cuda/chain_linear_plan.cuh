@@ -45,7 +45,7 @@ int tiles_of(const ColmChainLinear& linear, const ColmLinearProduct& product) {
 }
 
 // Thread blocks start in order. Skinny tiles are first: they wait for memory while the wide tiles
-// after them use the tensor cores. Within each kind the highest chains are first. They have the
+// after them use the tensor cores. Within each kind the last chains are first. They have the
 // most inputs, so the last tiles to finish are short.
 template <bool GATED>
 TilePlan plan_tiles(const ColmChainLinear& linear) {
@@ -83,8 +83,8 @@ inline int check(const ColmChainLinear& linear) {
         const ColmLinearInput& input = linear.inputs[chain];
         if (input.width <= 0 || input.width % COLM_VECTOR != 0 || input.rows < 0)
             return COLM_BAD_SHAPE;
-        // Rows are nested: no more than in the chain below, and the same as in all lower chains if
-        // there is no row map.
+        // Rows are nested: no more than in the chain before, and the same as in all earlier chains
+        // if there is no row map.
         if (chain > 0 && input.rows > linear.inputs[chain - 1].rows) return COLM_BAD_SHAPE;
         if (input.row_map == nullptr && input.rows != linear.inputs[0].rows && input.rows > 0) {
             return COLM_BAD_SHAPE;

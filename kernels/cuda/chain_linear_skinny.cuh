@@ -60,15 +60,15 @@ __device__ void skinny_sums(const ColmChainLinear& linear, const ColmLinearProdu
     const size_t below = static_cast<size_t>(8) * inputs;
     size_t column = static_cast<size_t>(output) * inputs + part;
     int turn = 0;
-    for (int lower = 0; lower <= product.chain; ++lower) {
-        const ColmLinearInput& input = linear.inputs[lower];
+    for (int earlier = 0; earlier <= product.chain; ++earlier) {
+        const ColmLinearInput& input = linear.inputs[earlier];
         const T* x[ROW_MATRICES];
 #pragma unroll
         for (int rows = 0; rows < ROW_MATRICES; ++rows) {
             const int row = rows * 8 + group;
-            const int lower_row = row < own.rows ? row_in(own, product.chain, lower, row) : 0;
+            const int earlier_row = row < own.rows ? row_in(own, product.chain, earlier, row) : 0;
             x[rows] = static_cast<const T*>(input.x) +
-                      static_cast<size_t>(lower_row) * input.width + part;
+                      static_cast<size_t>(earlier_row) * input.width + part;
         }
         const int spans = (input.width + SKINNY_SPAN - 1) / SKINNY_SPAN;
         // The turns continue across chains.

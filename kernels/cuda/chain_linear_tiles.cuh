@@ -1,5 +1,5 @@
 // One launch for chains of any number of rows: wide tiles, and skinny tiles for chains of few rows,
-// such as the upper chains in the prefill of CoLM-Air.
+// such as the later chains in the prefill of CoLM-Air.
 #pragma once
 
 #include "chain_linear_plan.cuh"

@@ -31,8 +31,9 @@ struct WgmmaSums {
         for (int i = 0; i < HEIGHT; ++i) {
             const uint64_t x = wgmma_descriptor(address(stage + i * 64 * Stage::DEPTH * 2));
 #pragma unroll
-            for (int k = 0; k < Stage::DEPTH / 16; ++k) {
-                wgmma_m64n128k16<T>(sums[i], x + k * WGMMA_NEXT_K16, weights + k * WGMMA_NEXT_K16);
+            for (int step = 0; step < Stage::DEPTH / 16; ++step) {
+                const uint64_t advance = step * WGMMA_NEXT_K16;
+                wgmma_m64n128k16<T>(sums[i], x + advance, weights + advance);
             }
         }
         wgmma_commit();

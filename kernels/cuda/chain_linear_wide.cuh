@@ -58,8 +58,8 @@ class WideSource {
     // The number of stages of the tile. Every chain begins a new stage.
     __device__ int stages() const {
         int stages = 0;
-        for (int lower = 0; lower <= chain_; ++lower) {
-            stages += (linear_.inputs[lower].width + Stage::DEPTH - 1) / Stage::DEPTH;
+        for (int earlier = 0; earlier <= chain_; ++earlier) {
+            stages += (linear_.inputs[earlier].width + Stage::DEPTH - 1) / Stage::DEPTH;
         }
         return stages;
     }
@@ -77,7 +77,7 @@ class WideSource {
             weight_[copy] += Stage::DEPTH;
         }
         depth_ += Stage::DEPTH;
-        if (depth_ >= width_ && lower_ < chain_) enter(lower_ + 1);
+        if (depth_ >= width_ && earlier_ < chain_) enter(earlier_ + 1);
     }
 
   private:
@@ -111,24 +111,24 @@ class WideSource {
                chunk() * VECTOR;
     }
 
-    // Continues with the x of chain `lower`. Its weights follow those of the previous chain.
-    __device__ void enter(int lower) {
+    // Continues with the x of chain `earlier`. Its weights follow those of the previous chain.
+    __device__ void enter(int earlier) {
         const ColmLinearInput& own = linear_.inputs[chain_];
-        const ColmLinearInput& input = linear_.inputs[lower];
+        const ColmLinearInput& input = linear_.inputs[earlier];
 #pragma unroll
         for (int copy = 0; copy < COPIES; ++copy) {
             // The last stage of the previous chain may have passed its width.
             weight_[copy] -= depth_ - width_;
             const int row = first_row_ + row_of(copy);
-            int lower_row = 0;
+            int earlier_row = 0;
             if (row < own.rows) {
                 x_rows_ |= 1 << copy;
-                lower_row = row_in(own, chain_, lower, row);
+                earlier_row = row_in(own, chain_, earlier, row);
             }
             x_[copy] = static_cast<const T*>(input.x) +
-                       static_cast<size_t>(lower_row) * input.width + chunk() * VECTOR;
+                       static_cast<size_t>(earlier_row) * input.width + chunk() * VECTOR;
         }
-        lower_ = lower;
+        earlier_ = earlier;
         depth_ = 0;
         width_ = input.width;
     }
@@ -142,7 +142,7 @@ class WideSource {
     unsigned x_rows_ = 0;
     unsigned weight_rows_ = 0;
     // The chain that is read, the inputs read so far, and its width.
-    int lower_ = 0;
+    int earlier_ = 0;
     int depth_ = 0;
     int width_ = 0;
 };

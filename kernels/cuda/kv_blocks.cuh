@@ -6,7 +6,8 @@
 // need.
 //
 // This file is the only one that knows the GPU layout. The CPU backend interleaves positions
-// instead; that layout is defined in ../src/kv_blocks.rs. A cache is never shared between the two.
+// instead; that layout is defined in ../src/cpu/kv_layout.rs. A cache is never shared between the
+// two.
 #pragma once
 
 #include <initializer_list>

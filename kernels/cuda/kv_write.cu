@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(THREADS)
 
 template <class T, int HEAD_DIM>
 __global__ void __launch_bounds__(THREADS)
-    kv_write(HeadRows<const T> k, HeadRows<const T> v, int rows, int first_head, int heads,
+    kv_write(HeadRows<const T> keys, HeadRows<const T> values, int rows, int first_head, int heads,
              Rotation rotation, const int64_t* slots, KvBlocks<T> blocks) {
     const int64_t thread = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x;
     const Pairs<HEAD_DIM> at(thread, heads);
@@ -78,8 +78,8 @@ __global__ void __launch_bounds__(THREADS)
     const int64_t slot = slots[at.row];
     if (slot < 0) return;
     const int64_t offset = at.head * HEAD_DIM + at.left;
-    const T* key = k.start + at.row * k.stride + offset;
-    const T* value = v.start + at.row * v.stride + offset;
+    const T* key = keys.start + at.row * keys.stride + offset;
+    const T* value = values.start + at.row * values.stride + offset;
     uint4 left = load_vector(key), right = load_vector(key + HEAD_DIM / 2);
     const uint4 value_left = load_vector(value), value_right = load_vector(value + HEAD_DIM / 2);
     rotate<T, HEAD_DIM>(rotation, at.row, at.left, left, right);
@@ -136,25 +136,27 @@ extern "C" int colm_rope(int dtype, int head_dim, const void* x, int64_t x_strid
 // Writes keys and values [rows, heads, head_dim] to the cache's heads from `first_head` on, row r
 // to slot `slots[r]` = block * block_size + offset. Rows with a negative slot are skipped. RoPE is
 // applied to the keys, row r at `positions[r]`, unless `cos` and `sin` are null.
-extern "C" int colm_kv_write(int dtype, int head_dim, const void* k, int64_t k_stride,
-                             const void* v, int64_t v_stride, int rows, int first_head, int heads,
-                             const float* cos, const float* sin, const int32_t* positions,
-                             const int64_t* slots, const ColmKvBlocks* blocks, void* stream) {
+extern "C" int colm_kv_write(int dtype, int head_dim, const void* keys, int64_t keys_stride,
+                             const void* values, int64_t values_stride, int rows, int first_head,
+                             int heads, const float* cos, const float* sin,
+                             const int32_t* positions, const int64_t* slots,
+                             const ColmKvBlocks* blocks, void* stream) {
     using namespace colm;
-    for (const int64_t stride : {k_stride, v_stride}) {
+    for (const int64_t stride : {keys_stride, values_stride}) {
         if (const int status = check_rows(rows, heads, stride, head_dim)) return status;
     }
     if (const int status = check_blocks(*blocks)) return status;
     if (first_head < 0 || first_head + heads > blocks->kv_heads) return COLM_BAD_HEADS;
-    if (!aligned16(k, v, cos, sin)) return COLM_BAD_ALIGNMENT;
+    if (!aligned16(keys, values, cos, sin)) return COLM_BAD_ALIGNMENT;
     if (rows == 0) return COLM_OK;
     return for_dtype_and_head_dim(dtype, head_dim, [&](auto number, auto dim) {
         using T = decltype(number);
         constexpr int HEAD_DIM = dim;
         return launch(kv_write<T, HEAD_DIM>, grid_of<HEAD_DIM>(rows, heads), THREADS, 0,
                       static_cast<cudaStream_t>(stream),
-                      HeadRows<const T>{static_cast<const T*>(k), k_stride},
-                      HeadRows<const T>{static_cast<const T*>(v), v_stride}, rows, first_head,
-                      heads, Rotation{cos, sin, positions}, slots, KvBlocks<T>(*blocks));
+                      HeadRows<const T>{static_cast<const T*>(keys), keys_stride},
+                      HeadRows<const T>{static_cast<const T*>(values), values_stride}, rows,
+                      first_head, heads, Rotation{cos, sin, positions}, slots,
+                      KvBlocks<T>(*blocks));
     });
 }

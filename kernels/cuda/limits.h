@@ -7,7 +7,7 @@
 /* Chains of a launch. Bounded by the 4 KiB of kernel parameters. */
 #define COLM_MAX_CHAINS 16
 
-/* Products of a linear launch: q, k and v of every chain. */
+/* Products of a linear launch: queries, keys and values of every chain. */
 #define COLM_MAX_PRODUCTS 48
 
 /* Up to this many rows of a chain, the linear layers use skinny tiles, those of decoding. The bits

@@ -11,9 +11,9 @@
 
 namespace colm {
 
-// The descriptor of an operand: at least 8 rows of 128 bytes, [rows, 64] with 64 along k, at a
+// The descriptor of an operand: at least 8 rows of 128 bytes, [rows, 64] with a depth of 64, at a
 // multiple of 1024 bytes of shared memory, with the 128-byte swizzle (bits 4..6 of an address are
-// xor-ed with bits 7..9). 8 rows take 1024 bytes. `+ WGMMA_NEXT_K16` advances by 16 along k.
+// xor-ed with bits 7..9). 8 rows take 1024 bytes. `+ WGMMA_NEXT_K16` advances the depth by 16.
 constexpr uint64_t WGMMA_NEXT_K16 = 32 >> 4;
 constexpr uint64_t WGMMA_SWIZZLE_128 = uint64_t{1} << 62;
 constexpr int WGMMA_ALIGNMENT = 1024;
@@ -109,8 +109,8 @@ void wgmma_m64n128k16(float (&d)[16][4], uint64_t a, uint64_t b) {
     for (int column = 0; column < 32; ++column) {
         read_operand<T>(b, column / 2 * 8 + lane % 4 * 2 + column % 2, y);
         for (int low = 0; low < 2; ++low) {
-            for (int k = 0; k < 16; ++k) {
-                d[column / 2][low * 2 + column % 2] += x[low][k] * y[k];
+            for (int depth = 0; depth < 16; ++depth) {
+                d[column / 2][low * 2 + column % 2] += x[low][depth] * y[depth];
             }
         }
     }

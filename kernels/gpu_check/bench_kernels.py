@@ -49,12 +49,12 @@ def attention_against_sdpa(kernels):
         for length in [2048, 4096, 8192, 16384]:
             ours = attention_launch(kernels, [(heads, 0, kv_heads)], [length], [[length]], head_dim)
             q = tensor(1, heads, length, head_dim)
-            k, v = tensor(1, kv_heads, length, head_dim), tensor(1, kv_heads, length, head_dim)
+            keys, values = (tensor(1, kv_heads, length, head_dim) for _ in range(2))
 
             def sdpa():
                 with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
                     torch.nn.functional.scaled_dot_product_attention(
-                        q, k, v, is_causal=True, enable_gqa=True)
+                        q, keys, values, is_causal=True, enable_gqa=True)
 
             times = per_launch({"ours": ours, "sdpa": sdpa})
             flops = 2 * heads * length * length * head_dim
@@ -68,8 +68,8 @@ def attention_against_sdpa(kernels):
 def ragged_attention(kernels):
     heads = [(8, 0, 8)] * 4
     for lengths in [[8192], [5000, 2100, 1092]]:
-        upper = [1] * len(lengths)
-        all_chains = attention_launch(kernels, heads, lengths, [lengths, upper, upper, upper], 64)
+        last_rows = [1] * len(lengths)
+        all_chains = attention_launch(kernels, heads, lengths, [lengths, last_rows, last_rows, last_rows], 64)
         first = attention_launch(kernels, heads[:1], lengths, [lengths], 64)
         times = per_launch({"all": all_chains, "first": first})
         yield Row(

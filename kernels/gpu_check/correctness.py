@@ -95,7 +95,7 @@ class Check:
             self.linear(widths, rows, [(outputs, False, True, True)])
             self.linear(widths, rows, [(outputs, True, False, False)])
             self.linear(widths, rows, [(outputs, True, True, True)])
-            # Air's q, k and v.
+            # Air's queries, keys and values.
             qkv = [(outputs, False, True, False)] + [(outputs[:1], False, True, False)] * 2
             self.linear(widths, rows, qkv)
         for count in [1, 5] if self.small else [1, 2, 3, 4, 5, 6, 7, 8, 9, 31, 32]:
@@ -116,7 +116,7 @@ class Check:
             self.kernels.linear([t[row : row + 1].clone() for t in x], Rows.same(4, 1), [alone])()
             for one, matrix in zip(alone, layer):
                 if not torch.equal(one.y[0], matrix.y[row]):
-                    raise SystemExit("a row's bits depend on the others of the batch")
+                    raise SystemExit("a row's bits depend on the other rows of the batch")
 
     # Norms
 
@@ -140,8 +140,8 @@ class Check:
             self.attention(head_dim, [(2, 0, 1)] * 2, lengths=[5, last], new=[1, 3])
 
     def attention(self, head_dim, heads, lengths, new, block_size=32):
-        """Sequences of `lengths` positions. Chain 1 computes the last `new` of them, the chains above
-        it the last one."""
+        """Sequences of `lengths` positions. Chain 1 computes the last `new` of them, the later chains
+        the last one."""
         kv_heads = max(first + count for _, first, count in heads)
         cache = Cache(self, lengths, kv_heads, head_dim, block_size)
         cache.fill()
@@ -160,9 +160,10 @@ class Check:
         self.twice(launch, out)
         for chain, sequence, first, rows, first_row in ranges:
             _, start, count = heads[chain]
-            k, v = (t[sequence][:, start : start + count] for t in (cache.rotated_keys, cache.values_by_position))
+            cached = (cache.rotated_keys, cache.values_by_position)
+            keys, values = (tensor[sequence][:, start : start + count] for tensor in cached)
             mine = slice(first_row, first_row + rows)
-            expected = reference.attention(q[chain][mine], k, v, first, scale)
+            expected = reference.attention(q[chain][mine], keys, values, first, scale)
             self.note("chain_attention", out[chain][mine], expected)
 
     def ropes(self):
@@ -211,12 +212,12 @@ class Cache:
                  for s, p in rows_written]
         slots, positions = [-1] + slots, [0] + [p for _, p in rows_written]
         heads = self.keys.shape[1]
-        k, v = (check.tensor(len(slots), heads, self.head_dim) for _ in range(2))
+        keys, values = (check.tensor(len(slots), heads, self.head_dim) for _ in range(2))
         cos, sin = reference.rope_tables(max(self.lengths), self.head_dim, 1e4, check.device)
         slots = check.integers(slots, torch.int64)
         positions = check.integers(positions, torch.int32)
-        check.kernels.kv_write(k, v, 0, cos, sin, positions, slots, self.keys, self.values)()
-        rotated = reference.rope(k, cos, sin, positions)
+        check.kernels.kv_write(keys, values, 0, cos, sin, positions, slots, self.keys, self.values)()
+        rotated = reference.rope(keys, cos, sin, positions)
         self.rotated_keys, self.values_by_position = [], []
         for sequence, length in enumerate(self.lengths):
             own = [0] * length
@@ -224,13 +225,13 @@ class Cache:
                 if s == sequence:
                     own[p] = row
             rows, own_slots = check.integers(own, torch.int64), slots[own]
-            keys, values = (
+            cached_keys, cached_values = (
                 t.transpose(1, 2).reshape(-1, heads, self.head_dim)[own_slots]
                 for t in (self.keys, self.values))
-            check.note("kv_write", keys, rotated[rows])
-            check.note("kv_write", values, v[rows].double())
-            self.rotated_keys.append(keys)
-            self.values_by_position.append(values)
+            check.note("kv_write", cached_keys, rotated[rows])
+            check.note("kv_write", cached_values, values[rows].double())
+            self.rotated_keys.append(cached_keys)
+            self.values_by_position.append(cached_values)
 
 
 def main():

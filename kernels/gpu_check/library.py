@@ -114,7 +114,7 @@ class Matrix:
 
 @dataclass
 class Rows:
-    """Per chain the number of rows, and the index of each row among those of the lower chains:
+    """Per chain the number of rows, and the index of each row among those of the earlier chains:
     int32 [chain, rows], or None if all have the same rows."""
 
     counts: list
@@ -129,9 +129,9 @@ class Rows:
         """`rows[i]` has the rows of chain i, as ascending numbers that all chains share."""
         row_maps = []
         for chain, own in enumerate(rows):
-            below = [[lower.index(row) for row in own] for lower in rows[:chain]]
-            same = all(lower == own for lower in rows[:chain])
-            row_maps.append(None if same else torch.tensor(below, dtype=torch.int32, device=device))
+            row_map = [[earlier.index(row) for row in own] for earlier in rows[:chain]]
+            same = all(earlier == own for earlier in rows[:chain])
+            row_maps.append(None if same else torch.tensor(row_map, dtype=torch.int32, device=device))
         return Rows([len(own) for own in rows], row_maps)
 
 
@@ -192,14 +192,16 @@ class Kernels:
             c_void_p(pointer(out)), c_int64(stride), rows, heads, c_void_p(pointer(cos)),
             c_void_p(pointer(sin)), c_void_p(pointer(positions)))
 
-    def kv_write(self, k, v, first_head, cos, sin, positions, slots, keys, values):
-        """`keys`, `values` [blocks, kv_heads, block_size, head_dim]; `slots` int64 [rows]."""
-        rows, heads, head_dim = k.shape
+    def kv_write(self, keys, values, first_head, cos, sin, positions, slots, cache_keys, cache_values):
+        """`keys`, `values` [rows, heads, head_dim]; `cache_keys`, `cache_values` [blocks, kv_heads, block_size,
+        head_dim]; `slots` int64 [rows]."""
+        rows, heads, head_dim = keys.shape
         stride = heads * head_dim
-        blocks = KvBlocks(pointer(keys), pointer(values), keys.shape[1], keys.shape[2])
+        _, kv_heads, block_size, _ = cache_keys.shape
+        blocks = KvBlocks(pointer(cache_keys), pointer(cache_values), kv_heads, block_size)
         return lambda: self.call(
-            "colm_kv_write", DTYPES[k.dtype], head_dim, c_void_p(pointer(k)), c_int64(stride),
-            c_void_p(pointer(v)), c_int64(stride), rows, first_head, heads, c_void_p(pointer(cos)),
+            "colm_kv_write", DTYPES[keys.dtype], head_dim, c_void_p(pointer(keys)), c_int64(stride),
+            c_void_p(pointer(values)), c_int64(stride), rows, first_head, heads, c_void_p(pointer(cos)),
             c_void_p(pointer(sin)), c_void_p(pointer(positions)), c_void_p(pointer(slots)),
             byref(blocks))
 

@@ -34,7 +34,7 @@ def weight(device, outputs, inputs):
 
 
 class AirPrefill:
-    """The launches of one prompt: chain 1 at all tokens, the chains above it at the last one
+    """The launches of one prompt: chain 1 at all tokens, the later chains at the last one
     (docs/spec.md#prefix-chain-prefill). With one chain it is Llama. Weights and inputs are random.
     Buffers are allocated once."""
 
@@ -98,9 +98,10 @@ class AirPrefill:
         normed, attended, q = (self.per_chain(shape.hidden) for _ in range(3))
         inner = self.per_chain(shape.intermediate)
         kv_width = shape.kv_heads * shape.head_dim
-        k, v = (torch.empty(self.tokens, kv_width, dtype=DTYPE, device=self.device) for _ in range(2))
+        new_keys, new_values = (
+            torch.empty(self.tokens, kv_width, dtype=DTYPE, device=self.device) for _ in range(2))
         read = shape.hidden // self.chains
-        kv = [[Matrix(weight(self.device, kv_width, read), y=y)] for y in (k, v)]
+        kv = [[Matrix(weight(self.device, kv_width, read), y=y)] for y in (new_keys, new_values)]
         cache = (self.tables.shape[1], shape.kv_heads, shape.block_size, shape.head_dim)
         keys, values = (torch.empty(cache, dtype=DTYPE, device=self.device) for _ in range(2))
         heads = lambda tensor: tensor.view(tensor.shape[0], -1, shape.head_dim)
@@ -117,8 +118,8 @@ class AirPrefill:
             positions = self.positions[-count:].contiguous()
             launches.append(kernels.rope(part, part, self.cos, self.sin, positions))
         launches += [
-            kernels.kv_write(heads(k), heads(v), 0, self.cos, self.sin, self.positions, self.slots,
-                             keys, values),
+            kernels.kv_write(heads(new_keys), heads(new_values), 0, self.cos, self.sin, self.positions,
+                             self.slots, keys, values),
             kernels.attention(self.plan, queries, results, keys, values, self.tables,
                               shape.head_dim**-0.5),
             linear(attended, layer["o"]),
@@ -158,10 +159,10 @@ class AirPrefill:
             for chain, matrix in enumerate(matrices)]
         hidden = [self.embedding[self.tokens_in[-count:]].double() for count in rows.counts]
         for layer in self.layers:
-            q, (k,), (v,) = (products(normed(hidden), matrices) for matrices in layer["qkv"])
-            k, v = rotated(heads(k)), heads(v)
+            q, (keys,), (values,) = (products(normed(hidden), matrices) for matrices in layer["qkv"])
+            keys, values = rotated(heads(keys)), heads(values)
             attended = [
-                reference.attention(turned(heads(part)), k, v, self.tokens - part.shape[0],
+                reference.attention(turned(heads(part)), keys, values, self.tokens - part.shape[0],
                                     shape.head_dim**-0.5).flatten(1)
                 for part in q]
             hidden = [x + y for x, y in zip(hidden, products(attended, *layer["o"]))]
@@ -199,11 +200,12 @@ class DensePrefill:
         kv = shape.kv_heads * shape.head_dim
         x = F.embedding(self.tokens_in, self.embedding)
         for qkv, o, gate_up, down in self.layers:
-            q, k, v = F.linear(self.norm(x), qkv).split([shape.hidden, kv, kv], dim=1)
-            q, k, v = (part.view(self.tokens, -1, shape.head_dim) for part in (q, k, v))
-            q, k, v = (part.transpose(0, 1)[None] for part in (self.rope(q), self.rope(k), v))
+            q, keys, values = F.linear(self.norm(x), qkv).split([shape.hidden, kv, kv], dim=1)
+            q, keys, values = (part.view(self.tokens, -1, shape.head_dim) for part in (q, keys, values))
+            q, keys, values = (
+                part.transpose(0, 1)[None] for part in (self.rope(q), self.rope(keys), values))
             with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-                attended = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+                attended = F.scaled_dot_product_attention(q, keys, values, is_causal=True, enable_gqa=True)
             x = x + F.linear(attended[0].transpose(0, 1).reshape(self.tokens, -1), o)
             gate, up = F.linear(self.norm(x), gate_up).chunk(2, dim=1)
             x = x + F.linear(F.silu(gate) * up, down)

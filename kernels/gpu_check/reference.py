@@ -14,11 +14,11 @@ def inputs_of(x, rows, chain):
     """x_<=chain on the rows of the chain."""
     count, row_map = rows.counts[chain], rows.row_maps[chain]
     parts = []
-    for lower in range(chain + 1):
-        if row_map is None or lower == chain:
-            parts.append(x[lower][:count])
+    for earlier in range(chain + 1):
+        if row_map is None or earlier == chain:
+            parts.append(x[earlier][:count])
         else:
-            parts.append(x[lower][row_map[lower].long()])
+            parts.append(x[earlier][row_map[earlier].long()])
     return torch.cat(parts, dim=1).double()
 
 
@@ -53,13 +53,13 @@ def rope(x, cos, sin, positions):
     return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=2)
 
 
-def attention(q, k, v, first_position, scale):
-    """The rows of a sequence from `first_position` on: `q` [rows, heads, head_dim], and `k` and `v`
-    [positions, kv_heads, head_dim] of all positions that a row sees."""
-    group = q.shape[1] // k.shape[1]
-    k, v = (tensor.double().repeat_interleave(group, dim=1) for tensor in (k, v))
-    scores = torch.einsum("rhd,phd->hrp", q.double(), k) * scale
+def attention(q, keys, values, first_position, scale):
+    """The rows of a sequence from `first_position` on: `q` [rows, heads, head_dim], and `keys` and
+    `values` [positions, kv_heads, head_dim] of all positions that a row sees."""
+    group = q.shape[1] // keys.shape[1]
+    keys, values = (tensor.double().repeat_interleave(group, dim=1) for tensor in (keys, values))
+    scores = torch.einsum("rhd,phd->hrp", q.double(), keys) * scale
     rows = first_position + torch.arange(q.shape[0], device=q.device)
-    masked = torch.arange(k.shape[0], device=q.device)[None] > rows[:, None]
+    masked = torch.arange(keys.shape[0], device=q.device)[None] > rows[:, None]
     weights = scores.masked_fill(masked, float("-inf")).softmax(dim=2)
-    return torch.einsum("hrp,phd->rhd", weights, v)
+    return torch.einsum("hrp,phd->rhd", weights, values)

@@ -7,8 +7,8 @@ use candle_core::{bail, Result, Tensor};
 use crate::cpu;
 use crate::{BlockTables, KvBlocks};
 
-/// Consecutive query rows of one sequence. Row j has the position `first_position + j` and attends
-/// to the positions `0..=first_position + j`.
+/// Consecutive query rows of one sequence. Row j has the position `first_position + j` and attends to the positions
+/// `0..=first_position + j`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueryRange {
     /// The sequence, as an index into the block tables.
@@ -33,21 +33,21 @@ pub struct ChainQueries<'a> {
     pub q: &'a Tensor,
     /// The active rows, sequence by sequence.
     pub ranges: &'a [QueryRange],
-    /// The key/value heads that this chain reads. Query head h reads `kv_heads.start + floor(h *
-    /// kv_heads.len() / heads_i)`. heads_i is a multiple of `kv_heads.len()`.
+    /// The key/value heads that this chain reads. Query head h reads
+    /// `kv_heads.start + floor(h * kv_heads.len() / heads_i)`. heads_i is a multiple of `kv_heads.len()`.
     pub kv_heads: Range<usize>,
 }
 
 /// Causal softmax attention of all chains of a layer over the KV cache (`docs/spec.md#layers`).
 ///
-/// `scale` multiplies the products of queries and keys before the softmax; the model uses
-/// 1 / sqrt(head_dim). The keys and values of all positions that the rows attend to must already be
-/// in `kv`. Returns per chain `[active rows, heads_i, head_dim]` in the dtype of its queries.
+/// `scale` multiplies the products of queries and keys before the softmax; the model uses 1 / sqrt(head_dim). The keys
+/// and values of all positions that the rows attend to must already be in `kv`. Returns per chain
+/// `[active rows, heads_i, head_dim]` in the dtype of its queries.
 ///
 /// # Errors
-/// If a shape does not fit, if a range names a sequence without a block table, or if a table
-/// is too short for a position or names a block that the cache does not have. The error names the
-/// chain by its index in `chains`.
+/// If a shape does not fit, if a range names a sequence without a block table, or if a table is too short for a
+/// position or names a block that the cache does not have. The error names the chain, where the first of `chains` is
+/// chain 1.
 pub fn chain_attention(
     chains: &[ChainQueries],
     kv: &KvBlocks,
@@ -55,7 +55,7 @@ pub fn chain_attention(
     scale: f32,
 ) -> Result<Vec<Tensor>> {
     for (index, chain) in chains.iter().enumerate() {
-        chain.check(kv, tables).map_err(|error| error.context(format!("chain {index}")))?;
+        chain.check(kv, tables).map_err(|error| error.context(format!("chain {}", index + 1)))?;
     }
     #[cfg(feature = "gpu")]
     if crate::cuda::accepts(kv.keys()) {

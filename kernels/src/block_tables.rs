@@ -14,8 +14,8 @@ impl BlockTables {
         Self { tables }
     }
 
-    /// From the host's form, u32 `[sequences, max_blocks]`. Short rows are padded with any block; no
-    /// query may see the positions of the padding.
+    /// From the host's form, u32 `[sequences, max_blocks]`. Short rows are padded with any block; no query may see the
+    /// positions of the padding.
     ///
     /// # Errors
     /// For another rank or dtype.
@@ -41,8 +41,8 @@ impl BlockTables {
     }
 }
 
-/// The cache slot that each new row is written to: `block * block_size + offset`. A negative slot
-/// marks a padding row, which is not written.
+/// The cache slot that each new row is written to: `block * block_size + offset`. A negative slot marks a padding row,
+/// which is not written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slots {
     slots: Vec<i64>,

@@ -3,7 +3,7 @@
 use candle_core::{bail, DType, Device, Result};
 
 #[path = "../cuda/src/limits.rs"]
-pub(crate) mod gpu_limits;
+pub mod gpu_limits;
 
 use gpu_limits::{HEAD_DIMS, MAX_CHAINS, VECTOR};
 
@@ -15,15 +15,15 @@ pub fn supports_device(device: &Device) -> bool {
     device.is_cpu() || cfg!(feature = "cuda") && device.is_cuda()
 }
 
-/// Whether tensors of `dtype` on `device` are computed by the CUDA kernels. With the feature `twin`
-/// that includes bf16 and f16 in host memory.
+/// Whether tensors of `dtype` on `device` are computed by the CUDA kernels. With the feature `twin` that includes bf16
+/// and f16 in host memory.
 pub fn uses_gpu_kernels(device: &Device, dtype: DType) -> bool {
     let on_twin = cfg!(feature = "twin") && matches!(dtype, DType::BF16 | DType::F16);
     device.is_cuda() || on_twin
 }
 
-/// The dtype of activations for weights of `dtype` on `device`: f32 on the CPU, and `dtype` where
-/// the CUDA kernels compute.
+/// The dtype of activations for weights of `dtype` on `device`: f32 on the CPU, and `dtype` where the CUDA kernels
+/// compute.
 pub fn activation_dtype(device: &Device, dtype: DType) -> DType {
     if uses_gpu_kernels(device, dtype) {
         dtype
@@ -32,12 +32,12 @@ pub fn activation_dtype(device: &Device, dtype: DType) -> DType {
     }
 }
 
-/// Checks a model against the limits of the CUDA kernels: weights of `dtype`, heads of `head_dim`
-/// numbers, the number of `chains`, and `widths`, each with the name used in the error.
+/// Checks a model against the limits of the CUDA kernels: weights of `dtype`, heads of `head_dim` numbers, the number
+/// of `chains`, and `widths`, each with the name used in the error.
 ///
 /// # Errors
-/// If the dtype is not bf16 or f16, if `head_dim` is not 32, 64 or 128, if there are more than
-/// 16 chains, or if a width is not a multiple of 8.
+/// If the dtype is not bf16 or f16, if `head_dim` is not 32, 64 or 128, if there are more than 16 chains, or if a width
+/// is not a multiple of 8.
 pub fn check_gpu_limits(
     dtype: DType,
     head_dim: usize,

@@ -9,30 +9,30 @@ use crate::cpu::gemm::macro_kernel::{gemm, Gemm, OutputPanel};
 use crate::cpu::gemm::output::OutputMatrix;
 use crate::cpu::gemm::rhs::panel_outputs;
 use crate::cpu::gemm::PackedRhs;
-use crate::cpu::tensor_rows::{all_dense_rows, read_storages, rows_of};
+use crate::cpu::tensor_rows::{all_contiguous_rows, read_storages, rows_of};
 use crate::cpu::TensorRows;
 #[cfg(feature = "gpu")]
 use crate::weights::WeightFormat;
 use crate::weights::{for_weight_format, ChainWeights, PackedMatrix};
 use crate::ChainRows;
 
-/// ChainLinear (`docs/spec.md#layers`) for several layers that read the same `x`, as q, k and v do:
-/// `y_i = W_i x_<=i + b_i` for every chain i that both `x` and the weights have.
+/// ChainLinear (`docs/spec.md#layers`) for several linear layers that read the same `x`, as the projections to queries,
+/// keys and values do: `y_i = W_i x_<=i + b_i` for every chain i that both `x` and the weights have.
 ///
-/// `x` has per chain `[rows of the chain, in_i]` of the dtype that
-/// [`activation_dtype`](crate::activation_dtype) gives: f32 on the CPU. `rows` says which rows these
-/// are. Returns per layer and chain `[rows of the chain, out_i]` of the same dtype.
+/// `x` has per chain `[rows of the chain, in_i]` of the dtype that [`activation_dtype`](crate::activation_dtype) gives:
+/// f32 on the CPU. `rows` says which rows these are. Returns per element of `weights` and chain
+/// `[rows of the chain, out_i]` of the same dtype.
 ///
 /// # Errors
-/// If a shape or dtype does not fit, or if the layers store their weights in different formats
+/// If a shape or dtype does not fit, or if the weights are stored in different formats
 /// ([`ChainWeights::has_same_format`]).
 pub fn chain_linear(
     x: &[Tensor],
     rows: &ChainRows,
-    layers: &[&ChainWeights],
+    weights: &[&ChainWeights],
 ) -> Result<Vec<Vec<Tensor>>> {
-    let layers: Vec<_> = layers.iter().map(|weights| Layer::plain(weights)).collect();
-    forward(x, rows, &layers)
+    let linears: Vec<_> = weights.iter().map(|weights| ChainLinear::plain(weights)).collect();
+    forward(x, rows, &linears)
 }
 
 /// [`chain_linear`] of one layer plus a residual: `residual_i + W_i x_<=i + b_i`.
@@ -47,12 +47,12 @@ pub fn chain_linear_add(
     weights: &ChainWeights,
     residual: &[Tensor],
 ) -> Result<Vec<Tensor>> {
-    let layer = Layer { residual: Some(residual), ..Layer::plain(weights) };
-    Ok(forward(x, rows, &[layer])?.remove(0))
+    let linear = ChainLinear { residual: Some(residual), ..ChainLinear::plain(weights) };
+    Ok(forward(x, rows, &[linear])?.remove(0))
 }
 
-/// The gated half of the MLP (`docs/spec.md#layers`): `silu(gate_i) * up_i`, where `gate_i` and
-/// `up_i` are the outputs of two ChainLinear layers of the same shape.
+/// The gated half of the MLP (`docs/spec.md#layers`): `silu(gate_i) * up_i`, where `gate_i` and `up_i` are the outputs
+/// of two ChainLinear layers of the same shape.
 ///
 /// Arguments and result are as for [`chain_linear`].
 ///
@@ -71,19 +71,19 @@ pub fn chain_gated(
             up.shapes()
         );
     }
-    let layer = Layer { up: Some(up), ..Layer::plain(gate) };
-    Ok(forward(x, rows, &[layer])?.remove(0))
+    let linear = ChainLinear { up: Some(up), ..ChainLinear::plain(gate) };
+    Ok(forward(x, rows, &[linear])?.remove(0))
 }
 
-/// A layer and its epilogue.
-pub(crate) struct Layer<'a> {
+/// One ChainLinear and its epilogue.
+pub(crate) struct ChainLinear<'a> {
     pub(crate) weights: &'a ChainWeights,
-    /// The up projection, if `weights` is the gate of a gated layer.
+    /// The up projection, if `weights` is the gate projection.
     pub(crate) up: Option<&'a ChainWeights>,
     pub(crate) residual: Option<&'a [Tensor]>,
 }
 
-impl<'a> Layer<'a> {
+impl<'a> ChainLinear<'a> {
     fn plain(weights: &'a ChainWeights) -> Self {
         Self { weights, up: None, residual: None }
     }
@@ -100,13 +100,14 @@ impl<'a> Layer<'a> {
         {
             inputs += width;
             if inputs != expected {
-                bail!("chain {chain} reads {expected} inputs, but x_<=i has {inputs}");
+                bail!("chain {} reads {expected} inputs, but x_<=i has {inputs}", chain + 1);
             }
             if let Some(residual) = self.residual {
                 let found = residual.get(chain).map(Tensor::dims);
                 if found != Some(&[rows.count(chain), outputs]) {
                     bail!(
-                        "chain {chain} needs a residual of [rows, outputs] = {:?}, not {found:?}",
+                        "chain {} needs a residual of [rows, outputs] = {:?}, not {found:?}",
+                        chain + 1,
                         [rows.count(chain), outputs]
                     );
                 }
@@ -116,63 +117,67 @@ impl<'a> Layer<'a> {
     }
 }
 
-fn forward(x: &[Tensor], rows: &ChainRows, layers: &[Layer]) -> Result<Vec<Vec<Tensor>>> {
-    let Some(first) = layers.first() else { return Ok(Vec::new()) };
+fn forward(x: &[Tensor], rows: &ChainRows, linears: &[ChainLinear]) -> Result<Vec<Vec<Tensor>>> {
+    let Some(first) = linears.first() else { return Ok(Vec::new()) };
     let format = first.weights.format();
     let expected = format.activation_dtype();
     let widths = x.iter().enumerate().map(|(chain, x)| match x.dims() {
         _ if x.dtype() != expected => {
-            bail!("chain {chain} has x of {}, not {}", x.dtype().as_str(), expected.as_str())
+            let (found, expected) = (x.dtype().as_str(), expected.as_str());
+            bail!("chain {} has x of {found}, not {expected}", chain + 1)
         }
         &[count, width] if chain < rows.chain_count() && count == rows.count(chain) => Ok(width),
-        dims => bail!("chain {chain} has x {dims:?}; expected [its rows, width]"),
+        dims => bail!("chain {} has x {dims:?}; expected [its rows, width]", chain + 1),
     });
     let widths = widths.collect::<Result<Vec<_>>>()?;
-    for layer in layers {
-        layer.check(&widths, rows)?;
+    for linear in linears {
+        linear.check(&widths, rows)?;
     }
     #[cfg(feature = "gpu")]
-    if let WeightFormat::Gpu(_) = format {
-        return crate::cuda::chain_linear(x, rows, layers);
+    if let WeightFormat::RowMajorFloats(_) = format {
+        return crate::cuda::chain_linear(x, rows, linears);
     }
-    for_weight_format!(format, W => forward_in::<W>(x, rows, layers))
+    for_weight_format!(format, W => forward_packed::<W>(x, rows, linears))
 }
 
-fn forward_in<W: PackedRhs + Sync + 'static>(
+/// [`forward`] with weights packed as `W`.
+fn forward_packed<W: PackedRhs + Sync + 'static>(
     x: &[Tensor],
     rows: &ChainRows,
-    layers: &[Layer],
+    linears: &[ChainLinear],
 ) -> Result<Vec<Vec<Tensor>>> {
-    let x = all_dense_rows(x)?;
+    let x = all_contiguous_rows(x)?;
     let guards = read_storages(&x);
     let x = rows_of(&guards)?;
-    let residuals = layers.iter().map(|layer| all_dense_rows(layer.residual.unwrap_or(&[])));
+    let residuals =
+        linears.iter().map(|linear| all_contiguous_rows(linear.residual.unwrap_or(&[])));
     let residuals = residuals.collect::<Result<Vec<_>>>()?;
     let guards: Vec<_> = residuals.iter().map(|residual| read_storages(residual)).collect();
     let residuals = guards.iter().map(|guards| rows_of(guards)).collect::<Result<Vec<_>>>()?;
 
-    let chains: Vec<usize> = layers.iter().map(|layer| layer.output_chains(x.len())).collect();
-    let outs: Vec<Vec<OutputMatrix>> = layers
+    let chain_counts: Vec<usize> =
+        linears.iter().map(|linear| linear.output_chains(x.len())).collect();
+    let outs: Vec<Vec<OutputMatrix>> = linears
         .iter()
-        .zip(&chains)
-        .map(|(layer, &chains)| {
-            let shapes = layer.weights.shapes()[..chains].iter().enumerate();
+        .zip(&chain_counts)
+        .map(|(linear, &chains)| {
+            let shapes = linear.weights.shapes()[..chains].iter().enumerate();
             shapes.map(|(chain, shape)| OutputMatrix::new(rows.count(chain), shape.0)).collect()
         })
         .collect();
 
-    // Chains with the same rows share a packed lhs: that of the highest of them.
-    let max_chains = chains.iter().copied().max().unwrap_or(0);
+    // Chains with the same rows share a packed lhs: that of the last of them.
+    let max_chains = chain_counts.iter().copied().max().unwrap_or(0);
     let mut products = Vec::new();
-    for group in rows.groups(max_chains) {
+    for run in rows.same_row_runs(max_chains) {
         let mut panels = Vec::new();
-        let mut last = group.start;
-        for (index, layer) in layers.iter().enumerate() {
+        let mut last = run.start;
+        for (index, linear) in linears.iter().enumerate() {
             let outs = outs[index].iter().enumerate();
-            for (chain, out) in outs.take(group.end).skip(group.start) {
+            for (chain, out) in outs.take(run.end).skip(run.start) {
                 last = last.max(chain);
                 let residual = residuals[index].get(chain);
-                layer.add_panels::<W>(chain, residual, out, &mut panels)?;
+                linear.add_panels::<W>(chain, residual, out, &mut panels)?;
             }
         }
         products.push(Gemm { lhs: LhsPanels::pack(&x, rows, last), panels });
@@ -180,11 +185,11 @@ fn forward_in<W: PackedRhs + Sync + 'static>(
     gemm(&products);
     drop(products);
 
-    let tensors = outs.into_iter().zip(layers).map(|(outs, layer)| {
-        let chains = outs.into_iter().zip(layer.weights.shapes()).enumerate();
+    let tensors = outs.into_iter().zip(linears).map(|(outs, linear)| {
+        let chains = outs.into_iter().zip(linear.weights.shapes()).enumerate();
         let tensors = chains.map(|(chain, (out, &(outputs, _)))| {
-            // SAFETY: every chain is in a group, the group has all its panels, and `gemm` computes
-            // every panel for all rows.
+            // SAFETY: every chain is in a run, the product of the run has all its panels, and `gemm` computes every
+            // panel for all rows.
             unsafe { out.into_tensor((rows.count(chain), outputs)) }
         });
         tensors.collect()
@@ -192,7 +197,7 @@ fn forward_in<W: PackedRhs + Sync + 'static>(
     tensors.collect()
 }
 
-impl Layer<'_> {
+impl ChainLinear<'_> {
     /// Adds the panels of `chain`, in order.
     fn add_panels<'a, W: PackedRhs + 'static>(
         &'a self,

@@ -3,15 +3,15 @@
 use candle_core::{bail, DType, Result, Tensor};
 
 use crate::cpu::arch::{self, LANES};
-use crate::cpu::tensor_rows::{cpu_storage, dense_rows, fill_rows};
+use crate::cpu::tensor_rows::{contiguous_rows, cpu_storage, fill_rows};
 use crate::cpu::{for_dtype, Element, TensorRows};
 
-/// ChainRmsNorm (`docs/spec.md#layers`): `y_i = weight_i * x_i / sqrt(mean(x_i^2) + eps)`, with the
-/// mean over each row of the chain.
+/// ChainRmsNorm (`docs/spec.md#layers`): `y_i = weight_i * x_i / sqrt(mean(x_i^2) + eps)`, with the mean over each row
+/// of the chain.
 ///
-/// `x` has per chain `[rows of the chain, hidden_i]` of f32, bf16 or f16; rows may be strided.
-/// `weights` has `[hidden_i]` for at least as many chains. Returns per chain a contiguous tensor of
-/// the shape and dtype of `x`, computed in f32 and rounded once.
+/// `x` has per chain `[rows of the chain, hidden_i]` of f32, bf16 or f16; rows may be strided. `weights` has
+/// `[hidden_i]` for at least as many chains. Returns per chain a contiguous tensor of the shape and dtype of `x`,
+/// computed in f32 and rounded once.
 ///
 /// # Errors
 /// If a chain has no weight or one of another width, or for another dtype.
@@ -23,7 +23,8 @@ pub fn chain_rms_norm(x: &[Tensor], weights: &[Tensor], eps: f64) -> Result<Vec<
         let (_, hidden) = x.dims2()?;
         if hidden == 0 || weight.dims() != [hidden] {
             bail!(
-                "chain {chain}: the norm of rows [rows, hidden] = {:?} needs a weight of [hidden], not {:?}",
+                "chain {}: the norm of rows [rows, hidden] = {:?} needs a weight of [hidden], not {:?}",
+                chain + 1,
                 x.dims(),
                 weight.dims()
             );
@@ -39,7 +40,7 @@ pub fn chain_rms_norm(x: &[Tensor], weights: &[Tensor], eps: f64) -> Result<Vec<
 /// One chain on the CPU.
 fn norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     let hidden = weight.elem_count();
-    let weight = dense_rows(&weight.to_dtype(DType::F32)?)?;
+    let weight = contiguous_rows(&weight.to_dtype(DType::F32)?)?;
     let (storage, layout) = weight.storage_and_layout();
     let weight = &cpu_storage(&storage)?.as_slice::<f32>()?[layout.start_offset()..][..hidden];
     for_dtype!(x.dtype(), T => norm_rows::<T>(x, weight, eps))
@@ -47,7 +48,7 @@ fn norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
 
 fn norm_rows<T: Element>(x: &Tensor, weight: &[f32], eps: f64) -> Result<Tensor> {
     let hidden = weight.len();
-    let x = dense_rows(x)?;
+    let x = contiguous_rows(x)?;
     let (storage, layout) = x.storage_and_layout();
     let rows = TensorRows::<T>::new(&storage, layout)?;
     let mut out = vec![T::zero(); x.elem_count()];

@@ -4,19 +4,19 @@ use std::f64::consts::PI;
 
 use candle_core::{bail, Result, Tensor};
 
-use crate::cpu::tensor_rows::{dense_rows, fill_rows};
+use crate::cpu::tensor_rows::{contiguous_rows, fill_rows};
 use crate::cpu::{for_dtype, Element, TensorRows};
 
-/// Llama 3's scaling of the rotary frequencies for longer contexts: `rope_scaling` of type "llama3"
-/// in config.json (`docs/spec.md#config`).
+/// Llama 3's scaling of the rotary frequencies for longer contexts: `rope_scaling` of type "llama3" in config.json
+/// (`docs/spec.md#config`).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Llama3Scaling {
     /// The divisor of low frequencies.
     pub factor: f64,
     /// Frequencies with fewer rotations than this over the original context are divided by `factor`.
     pub low_freq_factor: f64,
-    /// Frequencies with more rotations than this over the original context are unchanged. Between
-    /// the two bounds the scaling is interpolated.
+    /// Frequencies with more rotations than this over the original context are unchanged. Between the two bounds the
+    /// scaling is interpolated.
     pub high_freq_factor: f64,
     /// The length of the original context, in positions.
     pub original_max_position_embeddings: f64,
@@ -31,8 +31,8 @@ impl Llama3Scaling {
     }
 }
 
-/// Llama's rotary position embedding (`docs/spec.md#layers`): within a head, the pair
-/// (j, j + head_dim / 2) is rotated by the angle `position * theta^(-2 j / head_dim)`.
+/// Llama's rotary position embedding (`docs/spec.md#layers`): within a head, the pair (j, j + head_dim / 2) is rotated
+/// by the angle `position * theta^(-2 j / head_dim)`.
 #[derive(Clone, Debug)]
 pub struct Rope {
     /// `[max_positions, head_dim / 2]`
@@ -104,8 +104,8 @@ impl Rope {
         })
     }
 
-    /// Rotates `x` `[rows, heads, head_dim]` of f32, bf16 or f16, row r at `positions[r]`. Rows may
-    /// be strided. Returns a contiguous tensor of the same shape and dtype.
+    /// Rotates `x` `[rows, heads, head_dim]` of f32, bf16 or f16, row r at `positions[r]`. Rows may be strided. Returns
+    /// a contiguous tensor of the same shape and dtype.
     ///
     /// # Errors
     /// If the shape does not fit or a position is not below `max_positions`.
@@ -140,7 +140,7 @@ impl Rope {
     }
 
     fn apply_rows<T: Element>(&self, x: &Tensor, positions: &[usize]) -> Result<Tensor> {
-        let x = dense_rows(x)?;
+        let x = contiguous_rows(x)?;
         let (storage, layout) = x.storage_and_layout();
         let rows = TensorRows::<T>::new(&storage, layout)?;
         let head_dim = 2 * self.half;

@@ -4,13 +4,13 @@ use candle_core::{bail, Result, Tensor};
 
 use crate::cpu::arch::{self, Isa, IsaKernel};
 use crate::cpu::exp::exp;
-use crate::cpu::tensor_rows::{dense_rows, fill_rows};
+use crate::cpu::tensor_rows::{contiguous_rows, fill_rows};
 use crate::cpu::{for_dtype, Element, TensorRows};
 
 /// `silu(gate) * up`, element by element: the activation of the MLP (`docs/spec.md#layers`).
 ///
-/// `gate` and `up` are `[rows, width]` of the same dtype: f32, bf16 or f16. Rows may be strided.
-/// Returns a contiguous tensor of the same shape and dtype, computed in f32.
+/// `gate` and `up` are `[rows, width]` of the same dtype: f32, bf16 or f16. Rows may be strided. Returns a contiguous
+/// tensor of the same shape and dtype, computed in f32.
 ///
 /// # Errors
 /// If shapes or dtypes differ, or for another dtype.
@@ -32,7 +32,7 @@ pub fn silu_mul(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
 }
 
 fn silu_mul_rows<T: Element>(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    let (gate, up) = (dense_rows(gate)?, dense_rows(up)?);
+    let (gate, up) = (contiguous_rows(gate)?, contiguous_rows(up)?);
     let (gate_storage, gate_layout) = gate.storage_and_layout();
     let (up_storage, up_layout) = up.storage_and_layout();
     let gates = TensorRows::<T>::new(&gate_storage, gate_layout)?;

@@ -1,4 +1,4 @@
-//! The weights of linear layers, packed.
+//! The weights of linear layers, in the format that the product reads.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -13,9 +13,9 @@ use crate::cpu::{for_dtype, for_quantized, Element, Quantized};
 #[cfg(feature = "gpu")]
 use crate::cuda::GpuMatrix;
 
-/// The weights of a ChainLinear (`docs/spec.md#layers`), packed for the product: W_i
-/// `[out_i, in_1 + .. + in_i]`, and optionally b_i `[out_i]`, for every chain that has an output,
-/// chain 1 first. A model at k chains reads the first k.
+/// The weights of a ChainLinear (`docs/spec.md#layers`), in the format that the product reads: W_i
+/// `[out_i, in_1 + .. + in_i]`, and optionally b_i `[out_i]`, for every chain that has an output, chain 1 first. A
+/// model at k chains reads the first k.
 #[derive(Debug)]
 pub struct ChainWeights {
     format: WeightFormat,
@@ -25,42 +25,42 @@ pub struct ChainWeights {
     matrices: Box<dyn Any + Send + Sync>,
 }
 
-/// How weights are stored.
+/// The format in which weights are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WeightFormat {
-    /// Packed panels of floats.
-    Float(DType),
-    /// Packed panels of ggml's quant blocks.
-    Quantized(GgmlDType),
-    /// Unpacked, for the CUDA kernels.
+    /// Floats in packed panels, for the CPU.
+    PackedFloats(DType),
+    /// ggml's quant blocks in packed panels, for the CPU.
+    PackedQuantized(GgmlDType),
+    /// Floats in row-major matrices, for the CUDA kernels.
     #[cfg(feature = "gpu")]
-    Gpu(DType),
+    RowMajorFloats(DType),
 }
 
 impl WeightFormat {
     /// The dtype of x and y.
     pub(crate) fn activation_dtype(self) -> DType {
         match self {
-            Self::Float(_) | Self::Quantized(_) => DType::F32,
+            Self::PackedFloats(_) | Self::PackedQuantized(_) => DType::F32,
             #[cfg(feature = "gpu")]
-            Self::Gpu(dtype) => dtype,
+            Self::RowMajorFloats(dtype) => dtype,
         }
     }
 }
 
-/// `for_weight_format!(format, W => body)` evaluates `body` with `W` as the packed rhs type.
+/// `for_weight_format!(format, W => body)` evaluates `body` with `W` as the packed rhs type of a CPU format.
 macro_rules! for_weight_format {
     ($format:expr, $weights:ident => $body:expr) => {
         match $format {
-            $crate::weights::WeightFormat::Float(dtype) => $crate::cpu::for_dtype!(dtype, T => {
+            $crate::weights::WeightFormat::PackedFloats(dtype) => $crate::cpu::for_dtype!(dtype, T => {
                 type $weights = [T; $crate::cpu::gemm::NR];
                 $body
             }),
-            $crate::weights::WeightFormat::Quantized(dtype) => {
+            $crate::weights::WeightFormat::PackedQuantized(dtype) => {
                 $crate::cpu::for_quantized!(dtype, $weights => $body)
             }
             #[cfg(feature = "gpu")]
-            $crate::weights::WeightFormat::Gpu(_) => {
+            $crate::weights::WeightFormat::RowMajorFloats(_) => {
                 bail!("x is in host memory, the weights are on a GPU")
             }
         }
@@ -77,19 +77,20 @@ pub(crate) struct PackedMatrix<W> {
 }
 
 impl ChainWeights {
-    /// Packs per chain W_i `[out_i, in_<=i]` and, optionally, b_i `[out_i]`. The weights keep their
-    /// dtype: f32, bf16 or f16, the same for all chains.
+    /// From W_i `[out_i, in_<=i]` and, optionally, b_i `[out_i]` per chain. The weights keep their dtype: f32, bf16 or
+    /// f16, the same for all chains. On the CPU they are packed into panels; for the CUDA kernels they stay row-major.
     ///
     /// # Errors
     /// If shapes or dtypes do not match or the device is not supported.
-    pub fn pack(chains: &[(Tensor, Option<Tensor>)]) -> Result<Self> {
+    pub fn pack_floats(chains: &[(Tensor, Option<Tensor>)]) -> Result<Self> {
         let dtype = common_dtype(chains.iter().map(|(weight, _)| weight.dtype()))?;
         let shapes = chains.iter().map(|(weight, _)| weight.dims2());
-        let shapes = checked(shapes.collect::<Result<_>>()?)?;
+        let shapes = checked_shapes(shapes.collect::<Result<_>>()?)?;
         for (chain, ((_, bias), shape)) in chains.iter().zip(&shapes).enumerate() {
             if let Some(bias) = bias.as_ref().filter(|bias| bias.dims() != [shape.0]) {
                 bail!(
-                    "chain {chain} has {} outputs and a bias of another shape, {:?}",
+                    "chain {} has {} outputs and a bias of another shape, {:?}",
+                    chain + 1,
                     shape.0,
                     bias.dims()
                 );
@@ -100,50 +101,50 @@ impl ChainWeights {
             let matrices = chains.iter().map(|(w, bias)| GpuMatrix::new(w, bias.as_ref()));
             let matrices = matrices.collect::<Result<Vec<_>>>()?;
             return Ok(Self {
-                format: WeightFormat::Gpu(dtype),
+                format: WeightFormat::RowMajorFloats(dtype),
                 shapes,
                 matrices: Box::new(matrices),
             });
         }
-        let matrices = for_dtype!(dtype, T => pack_floats::<T>(chains))?;
-        Ok(Self { format: WeightFormat::Float(dtype), shapes, matrices })
+        let matrices = for_dtype!(dtype, T => float_panels::<T>(chains))?;
+        Ok(Self { format: WeightFormat::PackedFloats(dtype), shapes, matrices })
     }
 
-    /// Packs per chain W_i `[out_i, in_<=i]` as quantized by ggml: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0,
-    /// Q4K, Q5K or Q6K, the same for all chains. Products are those of the dequantized weights with
-    /// f32 inputs.
+    /// From W_i `[out_i, in_<=i]` per chain, as quantized by ggml: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4K, Q5K or Q6K, the
+    /// same for all chains. Products are those of the dequantized weights with f32 inputs.
     ///
     /// # Errors
     /// If shapes or types do not match or the type is not supported.
     pub fn pack_quantized(chains: &[QTensor]) -> Result<Self> {
         let dtype = common_dtype(chains.iter().map(QTensor::dtype))?;
         let shapes = chains.iter().map(|weight| weight.shape().dims2());
-        let shapes = checked(shapes.collect::<Result<_>>()?)?;
-        let matrices = for_quantized!(dtype, W => pack_quantized::<W>(chains))?;
-        Ok(Self { format: WeightFormat::Quantized(dtype), shapes, matrices })
+        let shapes = checked_shapes(shapes.collect::<Result<_>>()?)?;
+        let matrices = for_quantized!(dtype, W => quantized_panels::<W>(chains))?;
+        Ok(Self { format: WeightFormat::PackedQuantized(dtype), shapes, matrices })
     }
 
-    /// The weights and biases as they were before packing.
+    /// The weights and biases as they were passed to [`pack_floats`](Self::pack_floats) or
+    /// [`pack_quantized`](Self::pack_quantized).
     pub fn unpack(&self) -> Result<Unpacked> {
         match self.format {
-            WeightFormat::Float(dtype) => {
+            WeightFormat::PackedFloats(dtype) => {
                 for_dtype!(dtype, T => unpack_floats(self.matrices::<[T; NR]>()?))
                     .map(Unpacked::Floats)
             }
-            WeightFormat::Quantized(dtype) => {
+            WeightFormat::PackedQuantized(dtype) => {
                 for_quantized!(dtype, W => unpack_quantized(self.matrices::<W>()?))
                     .map(Unpacked::Quantized)
             }
             #[cfg(feature = "gpu")]
-            WeightFormat::Gpu(_) => {
+            WeightFormat::RowMajorFloats(_) => {
                 let matrices = self.gpu_matrices()?.iter().map(GpuMatrix::unpack);
                 matrices.collect::<Result<_>>().map(Unpacked::Floats)
             }
         }
     }
 
-    /// Whether `other` stores its weights in the same format and dtype. Only such layers can share a
-    /// call of [`chain_linear`](crate::chain_linear).
+    /// Whether `other` has the same format and dtype. Only such weights can share a call of
+    /// [`chain_linear`](crate::chain_linear).
     pub fn has_same_format(&self, other: &Self) -> bool {
         self.format == other.format
     }
@@ -157,8 +158,8 @@ impl ChainWeights {
         &self.shapes
     }
 
-    /// Rows of the weight of `chain`, `[rows.len(), in_<=i]` in the dtype of activations: the lookup
-    /// of an embedding that is tied to the head.
+    /// Rows of the weight of `chain`, `[rows.len(), in_<=i]` in the dtype of activations: the lookup of an embedding
+    /// that is tied to the head.
     ///
     /// # Errors
     /// If there is no such row or the weights are quantized.
@@ -171,11 +172,11 @@ impl ChainWeights {
             bail!("row {row} of a matrix of {outputs} rows");
         }
         #[cfg(feature = "gpu")]
-        if let WeightFormat::Gpu(_) = self.format {
+        if let WeightFormat::RowMajorFloats(_) = self.format {
             let weight = self.gpu_matrices()?[chain].weight()?;
             return weight.index_select(&Tensor::new(rows, weight.device())?, 0);
         }
-        let WeightFormat::Float(dtype) = self.format else {
+        let WeightFormat::PackedFloats(dtype) = self.format else {
             bail!("an embedding cannot be quantized")
         };
         let mut numbers = vec![0.0; rows.len() * inputs];
@@ -202,7 +203,7 @@ impl ChainWeights {
     pub(crate) fn matrices<W: PackedRhs + 'static>(&self) -> Result<&[PackedMatrix<W>]> {
         match self.matrices.downcast_ref::<Vec<PackedMatrix<W>>>() {
             Some(matrices) => Ok(matrices),
-            None => bail!("layers that read the same x must store their weights in one format"),
+            None => bail!("layers that read the same x must have weights of one format"),
         }
     }
 }
@@ -210,7 +211,7 @@ impl ChainWeights {
 /// The result of [`ChainWeights::unpack`]: per chain W_i and b_i.
 #[derive(Debug)]
 pub enum Unpacked {
-    /// From [`ChainWeights::pack`]: W_i `[out_i, in_<=i]` and b_i `[out_i]`.
+    /// From [`ChainWeights::pack_floats`]: W_i `[out_i, in_<=i]` and b_i `[out_i]`.
     Floats(Vec<(Tensor, Option<Tensor>)>),
     /// From [`ChainWeights::pack_quantized`]: W_i `[out_i, in_<=i]`.
     Quantized(Vec<QTensor>),
@@ -225,15 +226,15 @@ fn common_dtype<D: Copy + Debug + PartialEq>(mut dtypes: impl Iterator<Item = D>
     }
 }
 
-/// Fails unless every chain reads at least the inputs of the chain below it.
-fn checked(shapes: Vec<(usize, usize)>) -> Result<Vec<(usize, usize)>> {
+/// Fails unless every chain reads at least the inputs of the chain before it.
+fn checked_shapes(shapes: Vec<(usize, usize)>) -> Result<Vec<(usize, usize)>> {
     if !shapes.is_sorted_by_key(|shape| shape.1) {
-        bail!("{shapes:?}: every chain must read at least the inputs of the chain below it");
+        bail!("{shapes:?}: every chain must read at least the inputs of the chain before it");
     }
     Ok(shapes)
 }
 
-fn pack_floats<T: Element>(
+fn float_panels<T: Element>(
     chains: &[(Tensor, Option<Tensor>)],
 ) -> Result<Box<dyn Any + Send + Sync>> {
     let matrices = chains.iter().map(|(weight, bias)| {
@@ -242,7 +243,7 @@ fn pack_floats<T: Element>(
             Some(bias) => bias.to_dtype(DType::F32)?.to_vec1()?,
             None => Vec::new(),
         };
-        Ok(PackedMatrix { panels: RhsPanels::<[T; NR]>::pack(weight)?, bias })
+        Ok(PackedMatrix { panels: RhsPanels::<[T; NR]>::pack_floats(weight)?, bias })
     });
     Ok(Box::new(matrices.collect::<Result<Vec<_>>>()?))
 }
@@ -264,7 +265,7 @@ fn unpack_floats<T: Element>(
     unpacked.collect()
 }
 
-fn pack_quantized<W: Quantized>(chains: &[QTensor]) -> Result<Box<dyn Any + Send + Sync>> {
+fn quantized_panels<W: Quantized>(chains: &[QTensor]) -> Result<Box<dyn Any + Send + Sync>> {
     let matrices = chains.iter().map(|weight| {
         let panels = RhsPanels::<W>::pack_quantized(weight)?;
         Ok(PackedMatrix { panels, bias: Vec::new() })

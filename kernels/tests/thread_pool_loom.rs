@@ -1,14 +1,12 @@
-//! Checks the protocol of the thread pool under loom, which runs every interleaving of a model that it
-//! can distinguish, including those that only a weak memory model allows.
+//! Checks the protocol of the thread pool under loom, which runs every interleaving of a model that it can distinguish,
+//! including those that only a weak memory model allows.
 //!
-//! `job_slot.rs` is compiled here a second time, with loom's primitives in place of the standard
-//! library's. Loom reports data races on the job, and deadlocks. The tests add that every task runs
-//! exactly once, that the caller sees what tasks wrote, and that no task accesses the caller's data
-//! after `run` has returned. A missed wake-up is not detected: it costs speed only, because the
-//! caller runs the tasks that no worker takes.
+//! `job_slot.rs` is compiled here a second time, with loom's primitives in place of the standard library's. Loom
+//! reports data races on the job, and deadlocks. The tests add that every task runs exactly once, that the caller sees
+//! what tasks wrote, and that no task accesses the caller's data after `run` has returned. A missed wake-up is not
+//! detected: it costs speed only, because the caller runs the tasks that no worker takes.
 
-// Included from the library; the tests use part of it.
-#[allow(dead_code)]
+// Private to the library.
 #[path = "../src/cpu/thread_pool/job_slot.rs"]
 mod job_slot;
 
@@ -73,8 +71,8 @@ fn run_job(slot: &JobSlot, tasks: usize) {
     // SAFETY: see `Counter`.
     slot.run(tasks, &|index| counters[index].0.with_mut(|counter| unsafe { *counter += 1 }));
     for counter in &counters {
-        // As a write, so that loom reports any access of a worker that is not ordered before it.
-        // SAFETY: the job is over.
+        // As a write, so that loom reports any access of a worker that is not ordered before it. SAFETY: the job is
+        // over.
         counter.0.with_mut(|counter| assert_eq!(unsafe { *counter }, 1));
     }
 }
@@ -103,9 +101,8 @@ fn two_jobs_with_a_worker_that_spins() {
     model(2, || run_jobs(2, 2, || SpinForever));
 }
 
-/// Two workers that look at the slot once each, at any time before, during and after the jobs. (In
-/// the worker loop they would spin while a job is open without tasks left. Loom cannot explore two
-/// threads that spin.)
+/// Two workers that look at the slot once each, at any time before, during and after the jobs. (In the worker loop they
+/// would spin while a job is open without tasks left. Loom cannot explore two threads that spin.)
 #[test]
 fn two_jobs_with_two_workers() {
     model(3, || {

@@ -42,10 +42,7 @@
 //! | `tokenizer` | the tokenizer with its added and special tokens, and the text of every token |
 //! | `chat_template` | [`ChatTemplate`]: Jinja templates as transformers renders them |
 //! | `folder` | [`PromptFolder`]: reads the files of a model folder; end tokens and sampling defaults |
-//! | [`panics`] | turns panics of the libraries into errors |
 #![warn(missing_docs)]
-
-pub mod panics;
 
 mod chat_template;
 mod error;

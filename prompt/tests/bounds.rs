@@ -227,7 +227,7 @@ fn errors_of_python_are_errors() {
             "\n{{ '\\N{BULLET}' }}",
             "a text has an escape `\\N{…}`; expected the character itself (line 2)",
         ),
-        ("\n\n{{ '\\x4' }}", "a text has an escape with less than 2 digits (line 3)"),
+        ("\n\n{{ '\\x4' }}", "a text has an escape with fewer than 2 digits (line 3)"),
         (
             "{% for a in [1] %}\n{% generation %}{% break %}{% endgeneration %}{% endfor %}",
             "`break` and `continue` cannot leave a `generation` block (line 2)",

@@ -4,8 +4,10 @@ mod bench;
 mod chain_list;
 mod conversation;
 mod flags;
+mod greeting;
 mod lines;
 mod load;
+mod model_card;
 mod nll;
 pub mod output;
 mod perplexity;
@@ -101,12 +103,12 @@ fn log_to_stderr(verbose: bool) {
         print_stderr(format!("RUST_LOG is ignored: {error}"));
         EnvFilter::default().add_directive(level.into())
     });
-    let colours = io::stderr().is_terminal();
+    let colors = io::stderr().is_terminal();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
         // Otherwise it would report to stderr that stderr cannot be written.
         .log_internal_errors(false)
-        .with_ansi(colours)
+        .with_ansi(colors)
         .init();
 }

@@ -8,6 +8,7 @@ use colm::{parse_chain_count, ChainCount, Sampling, SamplingDefaults};
 use console::style;
 
 use super::conversation::Conversation;
+use super::greeting::greeting;
 use super::lines::Lines;
 use super::load::{at_least_1, DraftArgs, GenerationConfigArgs, LoadArgs};
 use super::output::{error_message, print_stderr, Stdout, StdoutError};
@@ -64,7 +65,7 @@ pub async fn run(args: RunArgs) -> Result<()> {
     let conversation = Conversation { engine: &engine, chains, max_tokens, sampling, messages };
     match args.prompt {
         Some(prompt) => one_answer(conversation, prompt).await,
-        None => chat(conversation, args.conversation).await,
+        None => chat(conversation, args.conversation, &args.load.model).await,
     }
 }
 
@@ -74,13 +75,20 @@ async fn one_answer(mut conversation: Conversation<'_>, prompt: String) -> Resul
     Ok(())
 }
 
-/// Answers the lines of stdin. The lines of a terminal are one conversation, others only if `one_conversation`.
-async fn chat(mut conversation: Conversation<'_>, one_conversation: bool) -> Result<()> {
+/// Answers the lines of stdin. The lines of a terminal are one conversation, others only if `one_conversation`. `model`
+/// is the folder of the model or its id on the hub.
+async fn chat(
+    mut conversation: Conversation<'_>,
+    one_conversation: bool,
+    model: &str,
+) -> Result<()> {
     let mut lines = Lines::from_stdin()?;
     let mut total = Speed::default();
     let one_conversation = one_conversation || lines.is_interactive();
     if lines.is_interactive() {
-        note(&format!("{}: /help lists the commands", conversation.engine.name()));
+        let Conversation { engine, chains, .. } = conversation;
+        let of_model = engine.config().chains.count();
+        note(&greeting(engine.name(), model, chains, engine.loaded_chains(), of_model));
     }
     loop {
         let prompt = format!("k={}> ", conversation.chains);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{anyhow, Context};
 use candle_core::Device;
+use colm_checkpoint::panics::catch;
 use colm_checkpoint::{files_for, ColmConfig};
-use colm_prompt::panics::catch;
 use colm_prompt::SamplingDefaults;
 use mistralrs_core::{
     AdapterPaths, DeviceMapMetadata, DeviceMapSetting, LocalModelPaths, MemoryGpuConfig,

@@ -57,6 +57,12 @@ impl IsqModel for HostedColm {
             add(format!("model.layers.{index}.input_layernorm"), &layer.input_layernorm.weights);
             let norm = &layer.post_attention_layernorm;
             add(format!("model.layers.{index}.post_attention_layernorm"), &norm.weights);
+            let attention = &layer.self_attn;
+            for (name, norm) in [("q_norm", &attention.q_norm), ("k_norm", &attention.k_norm)] {
+                if let Some(norm) = norm {
+                    add(format!("model.layers.{index}.self_attn.{name}"), &norm.weights);
+                }
+            }
         }
         residual.to_safetensors()
     }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use anyhow::{bail, Context, Result};
 use candle_core::{DType, Device};
+use colm_checkpoint::panics::catch;
 use colm_checkpoint::{
     files_for, Architecture, ChainCount, Checkpoint, ColmConfig, Projection, TensorId,
 };
-use colm_prompt::panics::catch;
 use colm_prompt::{ModelFacts, PromptFolder};
 use mistralrs_core::ext::{
     register_architecture, AttentionImplementation, IsqModelLoader, KvCacheLayout, LoraConfig,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use colm_prompt::panics::catch;
+use colm_checkpoint::panics::catch;
 use colm_prompt::{Conversation, PromptFolder};
 use tokio::sync::Semaphore;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use colm_prompt::panics::catch;
+use colm_checkpoint::panics::catch;
 use colm_prompt::{encode, PromptFolder, TokenText};
 use mistralrs_core::llguidance::toktrie::{
     TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv, INVALID_TOKEN,

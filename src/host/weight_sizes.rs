@@ -26,6 +26,8 @@ pub fn weight_sizes(
             TensorId::Weight { layer, .. } => sizes.layers[layer] += elements / pack_factor,
             TensorId::InputNorm { layer }
             | TensorId::PostAttentionNorm { layer }
+            | TensorId::QueryNorm { layer }
+            | TensorId::KeyNorm { layer }
             | TensorId::Bias { layer, .. } => sizes.layers[layer] += elements,
             TensorId::Head => sizes.outside_layers += elements / pack_factor,
             TensorId::Embedding | TensorId::FinalNorm => sizes.outside_layers += elements,

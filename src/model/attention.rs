@@ -10,6 +10,7 @@ use colm_kernels::{chain_attention, ChainQueries, KvBlocks, Rope};
 
 use super::layer_weights::LayerWeights;
 use super::linear::ChainLinear;
+use super::norm::ChainRmsNorm;
 use super::representation::Representation;
 use super::step::{ChainStep, Step};
 
@@ -23,6 +24,10 @@ pub struct ChainAttention {
     pub v_proj: ChainLinear,
     /// The output.
     pub o_proj: ChainLinear,
+    /// The norm of each query head (`qk_norm`).
+    pub q_norm: Option<ChainRmsNorm>,
+    /// The norm of each key head (`qk_norm`).
+    pub k_norm: Option<ChainRmsNorm>,
     rope: Arc<Rope>,
     head_dim: usize,
     /// Per chain, the key/value heads of the cache that it reads: those of the chain that owns them.
@@ -41,6 +46,8 @@ impl ChainAttention {
             k_proj: weights.linear(Projection::K, k)?,
             v_proj: weights.linear(Projection::V, k)?,
             o_proj: weights.linear(Projection::O, k)?,
+            q_norm: weights.head_norm("self_attn.q_norm", &config.query_norm(), k)?,
+            k_norm: weights.head_norm("self_attn.k_norm", &config.key_norm(), k)?,
             rope,
             head_dim: config.head_dim,
             read_heads: (0..k).map(|i| config.kv_heads.range(config.kv_owner(i))).collect(),
@@ -57,7 +64,10 @@ impl ChainAttention {
         residual: &Representation,
     ) -> Result<Representation> {
         let projections = [&self.q_proj, &self.k_proj, &self.v_proj];
-        let [q, k, v] = ChainLinear::forward(projections, x, &step.active)?;
+        let [mut q, mut k, v] = ChainLinear::forward(projections, x, &step.active)?;
+        if let (Some(q_norm), Some(k_norm)) = (&self.q_norm, &self.k_norm) {
+            (q, k) = (q_norm.forward_heads(&q)?, k_norm.forward_heads(&k)?);
+        }
         self.write(&k, &v, step, kv)?;
         let q = q.chains().iter().zip(step.chains());
         let q = q.map(|(q, chain)| self.rope.apply(&self.heads(q)?, &chain.positions));

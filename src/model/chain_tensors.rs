@@ -9,7 +9,7 @@ pub(super) fn computed_in(weights: &Tensor) -> DType {
     colm_kernels::activation_dtype(weights.device(), weights.dtype())
 }
 
-/// `chains.{i}.weight` of the first `k` chains, with the shape that `shape` gives for the chain's width.
+/// `chains.{i}.weight` of those of the first `k` chains that have a width, with the shape that `shape` gives for it.
 pub(super) fn load_chains(
     widths: &Split,
     k: usize,
@@ -17,5 +17,5 @@ pub(super) fn load_chains(
     shape: impl Fn(usize) -> Vec<usize>,
 ) -> Result<Vec<Tensor>> {
     let weight = |i: usize| vb.pp("chains").pp(i).get(shape(widths.of(i)), "weight");
-    (0..k).map(weight).collect()
+    (0..k).filter(|&i| widths.of(i) > 0).map(weight).collect()
 }

@@ -62,7 +62,7 @@ impl Colm {
         };
         let mut colm = Self {
             layers: (0..config.file.num_hidden_layers).map(layer).collect::<Result<_>>()?,
-            norm: ChainRmsNorm::load(config, k, &root.pp("model.norm"))?,
+            norm: ChainRmsNorm::load(config, &config.hidden, k, &root.pp("model.norm"))?,
             embed_tokens,
             lm_head,
             chain_count,

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{Device, Error, Result, Tensor};
 use candle_nn::Linear;
+use colm_checkpoint::panics::catch;
 use colm_kernels::{ChainWeights, Unpacked};
-use colm_prompt::panics::catch;
 use mistralrs_quant::{GgufMatMul, QuantMethod, QuantMethodConfig, UnquantLinear};
 
 /// The weights of a layer as the host holds them: one [`QuantMethod`] per chain, so that no k needs a slice of a
@@ -42,7 +42,7 @@ pub(super) fn pack_linears(linears: &[Arc<dyn QuantMethod>]) -> Result<Option<Ch
     let plain = linears.iter().map(|linear| linear.unquant_weight_bias());
     let plain = plain.collect::<Option<Vec<_>>>();
     let plain = plain.filter(|_| devices.iter().all(colm_kernels::supports_device));
-    plain.map(|plain| ChainWeights::pack(&plain)).transpose()
+    plain.map(|plain| ChainWeights::pack_floats(&plain)).transpose()
 }
 
 /// The device of the weights.

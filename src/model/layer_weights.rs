@@ -1,7 +1,7 @@
 //! Where the weights of the model's parts are loaded from.
 
 use candle_core::Result;
-use colm_checkpoint::{ColmConfig, Projection};
+use colm_checkpoint::{ColmConfig, Projection, Split};
 use mistralrs_quant::{QuantizedConfig, ShardedVarBuilder};
 
 use super::linear::ChainLinear;
@@ -40,8 +40,15 @@ impl LayerWeights<'_> {
         ChainLinear::load(self.config, projection, k, self.quantization, self.pack, &vb)
     }
 
-    /// The first `k` chains of a norm.
+    /// The first `k` chains of a norm over the hidden vector.
     pub fn norm(&self, name: &str, k: usize) -> Result<ChainRmsNorm> {
-        ChainRmsNorm::load(self.config, k, &self.full_precision.pp(name))
+        ChainRmsNorm::load(self.config, &self.config.hidden, k, &self.full_precision.pp(name))
+    }
+
+    /// The first `k` chains of a norm over each head, whose weights are split by `widths`; None if the model has none
+    /// (`qk_norm`).
+    pub fn head_norm(&self, name: &str, widths: &Split, k: usize) -> Result<Option<ChainRmsNorm>> {
+        let load = || ChainRmsNorm::load(self.config, widths, k, &self.full_precision.pp(name));
+        self.config.file.qk_norm.then(load).transpose()
     }
 }

@@ -43,7 +43,7 @@ impl ChainLinear {
         };
         let linears: HostLinears = owners.map(linear).collect::<Result<_>>()?;
         match unquantized_weights(&linears)? {
-            Some(weights) if pack => Ok(Self::Packed(ChainWeights::pack(&weights)?)),
+            Some(weights) if pack => Ok(Self::Packed(ChainWeights::pack_floats(&weights)?)),
             _ => Ok(Self::Host(linears)),
         }
     }

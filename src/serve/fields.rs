@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::extract::{FromRequest, Request};
 use axum::http::{header, HeaderMap, StatusCode};
+use colm_checkpoint::abbreviate;
 use futures::StreamExt;
 use indexmap::IndexMap;
 use serde::de::value::MapDeserializer;
@@ -15,7 +16,7 @@ use serde_json::Value;
 
 use super::error::ApiError;
 use super::json_shape::{self, ShapeError};
-use super::Served;
+use super::AppState;
 
 /// Reading a body fails if no data arrives for this long.
 const BODY_TIMEOUT: Duration = Duration::from_secs(8);
@@ -63,8 +64,8 @@ impl Fields {
         T::deserialize(deserializer).map_err(|error| field_error(&track.path().to_string(), &error))
     }
 
-    /// The value of a field as it was sent, with the order of its keys.
-    pub fn sent(&self, field: &str) -> Option<Value> {
+    /// The JSON value of a field, with its keys in the order of the body.
+    pub fn json(&self, field: &str) -> Option<Value> {
         self.fields.get(field).and_then(|value| serde_json::from_str(value.get()).ok())
     }
 
@@ -73,25 +74,25 @@ impl Fields {
         match self.fields.keys().find(|field| !self.taken.contains(&field.as_str())) {
             None => Ok(()),
             Some(field) => {
+                let field = abbreviate(field);
                 let message = format!(
-                    "the field \"{}\" is not supported (docs/openai.md lists the fields)",
-                    shortened(field)
+                    "the field \"{field}\" is not supported (docs/openai.md lists the fields)"
                 );
-                Err(ApiError::unsupported(shortened(field), message))
+                Err(ApiError::unsupported(field, message))
             }
         }
     }
 }
 
-impl FromRequest<Served> for Fields {
+impl FromRequest<AppState> for Fields {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, served: &Served) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         if !is_json(request.headers()) {
             let message = "expected the header Content-Type: application/json";
             return Err(ApiError::new(message).with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
         }
-        Self::parse(&read(request, served.max_body_bytes).await?)
+        Self::parse(&read(request, state.max_body_bytes).await?)
     }
 }
 
@@ -141,18 +142,9 @@ fn field_error(path: &str, error: &serde_json::Error) -> ApiError {
     };
     // serde_json gives the position within the field, which means nothing to the client.
     let message = error.split(" at line ").next().unwrap_or(&error);
-    ApiError::new(format!("{param}: {}", shortened(message)))
+    ApiError::new(format!("{param}: {}", abbreviate(message)))
         .with_param(param)
         .with_code("invalid_type")
-}
-
-/// Messages quote values that clients send. Long values are shortened.
-fn shortened(text: &str) -> String {
-    const MAX_CHARS: usize = 300;
-    match text.char_indices().nth(MAX_CHARS) {
-        Some((at, _)) => format!("{}..", &text[..at]),
-        None => text.into(),
-    }
 }
 
 /// Deserializes a struct from the fields that it has, and records them as taken.

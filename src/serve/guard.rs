@@ -7,6 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::{header, HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
+use colm_checkpoint::abbreviate;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use super::error::ApiError;
@@ -26,10 +27,10 @@ impl Guard {
     /// The CORS headers for the allowed origins.
     pub(super) fn cors(&self) -> crate::Result<CorsLayer> {
         let origins = self.allow_origins.iter().map(|origin| {
-            let whole = origin.split_once("://").is_some_and(|(scheme, host)| {
+            let is_complete = origin.split_once("://").is_some_and(|(scheme, host)| {
                 !scheme.is_empty() && !host.is_empty() && !host.contains('/')
             });
-            let value = HeaderValue::from_str(origin).ok().filter(|_| whole);
+            let value = HeaderValue::from_str(origin).ok().filter(|_| is_complete);
             value.ok_or_else(|| Error::InvalidOption {
                 option: "allow_origins",
                 value: origin.clone(),
@@ -46,7 +47,7 @@ impl Guard {
     fn check(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         let host = text(headers, header::HOST);
         if let Some(host) = host.filter(|host| self.loopback && !is_loopback(host)) {
-            let host: String = host.chars().take(100).collect();
+            let host = abbreviate(host);
             let message = format!(
                 "the Host header {host} does not name this server: it listens on localhost only"
             );
@@ -54,13 +55,13 @@ impl Guard {
         }
         let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
         let origin = origin.to_str().unwrap_or("(not text)");
-        let own = origin.split_once("://").map(|(_, own)| own);
+        let origin_host = origin.split_once("://").map(|(_, host)| host);
         if self.allow_origins.iter().any(|allowed| allowed == origin)
-            || (own.is_some() && own == host)
+            || (origin_host.is_some() && origin_host == host)
         {
             return Ok(());
         }
-        let origin: String = origin.chars().take(100).collect();
+        let origin = abbreviate(origin);
         let message = format!(
             "web pages of {origin} may not use this server: see `colm serve --allow-origin`"
         );

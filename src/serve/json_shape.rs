@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use colm_checkpoint::abbreviate;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 /// The paths at which an array is rejected because an object is expected. `[]` is any item of an array.
@@ -82,8 +83,7 @@ impl<'de> Visitor<'de> for Value<'_> {
         while let Some(key) = map.next_key::<String>()? {
             map.next_value_seed(self.child(&key))?;
             if let Some(key) = seen.replace(key) {
-                let key: String = key.chars().take(100).collect();
-                return Err(A::Error::custom(format!("duplicate field `{key}`")));
+                return Err(A::Error::custom(format!("duplicate field `{}`", abbreviate(&key))));
             }
         }
         Ok(())

@@ -27,7 +27,7 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// Fails if a value asks for a behaviour that the server does not have.
+    /// Fails if a value asks for a behavior that the server does not have.
     pub fn check(&self) -> Result<(), ApiError> {
         if self.store == Some(true) {
             return Err(ApiError::unsupported(

@@ -23,6 +23,7 @@ mod routes;
 mod sampling;
 mod shutdown;
 mod sse;
+mod stream_options;
 mod template_message;
 mod tools;
 mod usage;
@@ -68,7 +69,7 @@ impl ServeOptions {
 
 /// The state that the handlers share.
 #[derive(Clone)]
-struct Served {
+struct AppState {
     engine: Engine,
     /// NAME, the model id at all loaded chains.
     name: Arc<str>,

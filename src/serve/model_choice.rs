@@ -1,6 +1,7 @@
 //! Chooses the chain count of a request: from the model id `NAME@k`, from the field `"chains": k`, or, with neither, by
 //! the server.
 
+use colm_checkpoint::abbreviate;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -8,7 +9,7 @@ use utoipa::ToSchema;
 use super::elastic::ActiveRequest;
 use super::error::ApiError;
 use super::fields::Fields;
-use super::Served;
+use super::AppState;
 use crate::{model_id_at, parse_chain_count, ChainCount};
 
 /// A model id that always refers to the model that is served.
@@ -37,7 +38,7 @@ pub struct ModelChoice {
     pub active: ActiveRequest,
 }
 
-impl Served {
+impl AppState {
     /// The model that `fields` ask for.
     pub fn choose(&self, fields: &mut Fields) -> Result<ModelChoice, ApiError> {
         let requested = self.requested_chains(&fields.take()?)?;
@@ -90,7 +91,7 @@ impl Served {
     /// The error for an unknown model id.
     pub fn unknown_model(&self, id: &str) -> ApiError {
         let Self { name, loaded, .. } = self;
-        let id: String = id.chars().take(200).collect();
+        let id = abbreviate(id);
         ApiError::model_not_found(format!(
             "the model {id} does not exist: expected {name}, or {name}@k with k from 1 to {loaded}"
         ))

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::error::{ApiError, ErrorBody};
 use super::model_choice::DEFAULT_MODEL;
-use super::Served;
+use super::AppState;
 use crate::model_id_at;
 
 /// A model id, and the number of chains that answer requests for it.
@@ -35,8 +35,8 @@ pub struct Models {
 
 /// List the model ids.
 #[utoipa::path(get, path = "/v1/models", responses((status = 200, body = Models)))]
-pub async fn list(State(served): State<Served>) -> Json<Models> {
-    Json(Models { object: "list", data: served.models().collect() })
+pub async fn list(State(state): State<AppState>) -> Json<Models> {
+    Json(Models { object: "list", data: state.models().collect() })
 }
 
 /// Get one model id.
@@ -47,14 +47,14 @@ pub async fn list(State(served): State<Served>) -> Json<Models> {
     responses((status = 200, body = Model), (status = 404, body = ErrorBody)),
 )]
 pub async fn retrieve(
-    State(served): State<Served>,
+    State(state): State<AppState>,
     Path(id): Path<String>,
 ) -> Result<Json<Model>, ApiError> {
-    let found = served.models().find(|model| model.id == id);
-    found.map(Json).ok_or_else(|| served.unknown_model(&id))
+    let found = state.models().find(|model| model.id == id);
+    found.map(Json).ok_or_else(|| state.unknown_model(&id))
 }
 
-impl Served {
+impl AppState {
     pub fn models(&self) -> impl Iterator<Item = Model> + '_ {
         let all = [DEFAULT_MODEL.to_string(), self.name.to_string()].map(|id| (id, self.loaded));
         let each = self.engine.chain_counts().map(|k| (model_id_at(&self.name, k), k));

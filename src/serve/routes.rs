@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
+use colm_checkpoint::abbreviate;
 use serde::Serialize;
 use serde_json::Value;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -18,7 +19,7 @@ use super::elastic::ActiveRequests;
 use super::error::ApiError;
 use super::guard::guard;
 use super::limits::max_body_bytes;
-use super::{chat, completions, models, responses, ServeOptions, Served};
+use super::{chat, completions, models, responses, AppState, ServeOptions};
 use crate::{Engine, Error, Result};
 
 /// The OpenAPI document, without the routes.
@@ -43,7 +44,7 @@ pub fn router(engine: &Engine, options: ServeOptions) -> Result<Router> {
         value: elastic.to_string(),
         problem: error.to_string(),
     })?;
-    let served = Served {
+    let state = AppState {
         engine: engine.clone(),
         name: engine.name().into(),
         loaded: engine.loaded_chains(),
@@ -60,10 +61,10 @@ pub fn router(engine: &Engine, options: ServeOptions) -> Result<Router> {
         .routes(routes!(health))
         .split_for_parts();
     strip_wildcards(&mut document);
-    add_model_ids(&mut document, &served)?;
+    add_model_ids(&mut document, &state)?;
     let cors = guarded.cors()?;
     Ok(router
-        .with_state(served)
+        .with_state(state)
         .merge(SwaggerUi::new("/docs").url("/api-doc/openapi.json", document))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -80,7 +81,7 @@ fn strip_wildcards(document: &mut Document) {
 }
 
 /// Adds the model ids and the range of the field `chains`, which depend on the model.
-fn add_model_ids(document: &mut Document, served: &Served) -> Result<()> {
+fn add_model_ids(document: &mut Document, state: &AppState) -> Result<()> {
     let schemas = document.components.as_mut().map(|components| &mut components.schemas);
     let fields = schemas.and_then(|schemas| schemas.get_mut("ModelFields"));
     let Some(RefOr::T(Schema::Object(fields))) = fields else {
@@ -91,8 +92,8 @@ fn add_model_ids(document: &mut Document, served: &Served) -> Result<()> {
         _ => Err(Error::Failed(format!("the API document does not describe {name}"))),
     };
     let (mut chains, mut model) = (field("chains")?, field("model")?);
-    chains.maximum = Some(served.loaded.get().into());
-    let ids = served.models().map(|model| Value::from(model.id()));
+    chains.maximum = Some(state.loaded.get().into());
+    let ids = state.models().map(|model| Value::from(model.id()));
     model.enum_values = Some(ids.chain([Value::Null]).collect());
     fields.properties.insert("chains".into(), chains.into());
     fields.properties.insert("model".into(), model.into());
@@ -115,8 +116,8 @@ struct Health {
         (status = 503, description = "The engine does not accept requests"),
     ),
 )]
-async fn health(State(served): State<Served>) -> Result<Json<Health>, ApiError> {
-    if served.engine.accepts_requests() {
+async fn health(State(state): State<AppState>) -> Result<Json<Health>, ApiError> {
+    if state.engine.accepts_requests() {
         return Ok(Json(Health { status: "ok" }));
     }
     let error = ApiError::internal("the engine does not accept requests");
@@ -124,14 +125,14 @@ async fn health(State(served): State<Served>) -> Result<Json<Health>, ApiError> 
 }
 
 async fn not_found(request: Request) -> ApiError {
-    let path: String = request.uri().path().chars().take(200).collect();
+    let path = abbreviate(request.uri().path());
     ApiError::new(format!("{path} does not exist: /docs lists the routes"))
         .with_status(StatusCode::NOT_FOUND)
 }
 
 async fn method_not_allowed(request: Request) -> ApiError {
-    let path: String = request.uri().path().chars().take(200).collect();
-    let method: String = request.method().as_str().chars().take(20).collect();
+    let path = abbreviate(request.uri().path());
+    let method = abbreviate(request.method().as_str());
     ApiError::new(format!("{path} does not support {method}: /docs lists the methods"))
         .with_status(StatusCode::METHOD_NOT_ALLOWED)
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
+use colm_checkpoint::abbreviate;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -182,11 +183,8 @@ fn logit_bias(bias: HashMap<String, f32>) -> Result<Vec<(u32, f32)>, ApiError> {
         // `+5` and `05` would be duplicates of `5`.
         let id = token.parse().ok().filter(|id: &u32| id.to_string() == token);
         let id = id.ok_or_else(|| {
-            let token: String = token.chars().take(50).collect();
-            ApiError::invalid_value(
-                "logit_bias",
-                format!("logit_bias: {token:?} is not a token id"),
-            )
+            let message = format!("logit_bias: \"{}\" is not a token id", abbreviate(&token));
+            ApiError::invalid_value("logit_bias", message)
         })?;
         Ok((id, bias))
     });

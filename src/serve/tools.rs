@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use colm_checkpoint::abbreviate;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{json, Map, Value};
@@ -118,17 +119,19 @@ impl Tools {
             }
             let kind = parameters.as_ref().and_then(|parameters| parameters.get("type"));
             if let Some(kind) = kind.filter(|kind| *kind != "object") {
-                let kind: String = kind.to_string().chars().take(MAX_NAME_LENGTH).collect();
-                let message =
-                    format!("the parameters of {name} are of type {kind}: expected \"object\"");
+                let message = format!(
+                    "the parameters of {name} are of type {}: expected \"object\"",
+                    abbreviate(&kind.to_string())
+                );
                 return Err(ApiError::invalid_value("tools", message));
             }
         }
         let choice = match choice {
             Some(ToolChoice::Named(name)) if !names.contains(name.as_str()) => {
-                let name: String = name.chars().take(MAX_NAME_LENGTH).collect();
-                let message =
-                    format!("tool_choice names {name}: expected the name of one of the tools");
+                let message = format!(
+                    "tool_choice names {}: expected the name of one of the tools",
+                    abbreviate(&name)
+                );
                 return Err(ApiError::invalid_value("tool_choice", message));
             }
             Some(ToolChoice::Required) if functions.is_empty() => {

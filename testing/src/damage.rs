@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use colm_checkpoint::abbreviate;
 use serde_json::{json, Value};
 
 /// Reproducible random numbers: SplitMix64.
@@ -38,10 +39,10 @@ fn other_value(random: &mut Random) -> String {
                            18446744073709551615 18446744073709551616 NaN Infinity -Infinity"
             .split_whitespace()
             .collect();
-    let others = ["null", "true", "false", "\"\"", "[]", "{}", "[1]", "\"x\"", "[[]]", "nul", ""];
+    let values = ["null", "true", "false", "\"\"", "[]", "{}", "[1]", "\"x\"", "[[]]", "nul", ""];
     match random.below(8) {
         0..4 => random.of(&numbers).into(),
-        4..6 => random.of(&others).into(),
+        4..6 => random.of(&values).into(),
         6 => format!("\"{}\"", random.of(&["x", "é", "\\u0000", "\\ud800", "../"]).repeat(200_000)),
         _ => {
             let depth = random.of(&[100, 127, 128, 200, 100_000]);
@@ -51,8 +52,8 @@ fn other_value(random: &mut Random) -> String {
     }
 }
 
-/// Some map or list of `json`, or `json` itself.
-fn part<'a>(mut json: &'a mut Value, random: &mut Random) -> &'a mut Value {
+/// A random map or list within `json`, or `json` itself.
+fn random_part<'a>(mut json: &'a mut Value, random: &mut Random) -> &'a mut Value {
     for _ in 0..random.below(4) {
         let is_inner = |value: &Value| {
             value.as_object().is_some_and(|map| !map.is_empty())
@@ -77,7 +78,7 @@ fn part<'a>(mut json: &'a mut Value, random: &mut Random) -> &'a mut Value {
 /// Changes a value, a name or an entry of JSON.
 fn change_json(text: &str, random: &mut Random) -> (String, Vec<u8>) {
     let mut json: Value = serde_json::from_str(text).unwrap();
-    let part = part(&mut json, random);
+    let part = random_part(&mut json, random);
     let mut twice = String::new();
     let what = match part {
         Value::Object(map) if !map.is_empty() => {
@@ -128,28 +129,27 @@ fn change_json(text: &str, random: &mut Random) -> (String, Vec<u8>) {
     let text = serde_json::to_string(&json).unwrap();
     let text = text.replace(&format!("\"{TWICE}\":0"), &format!("{named}:{raw}"));
     let text = text.replace(&format!("\"{RAW}\""), &raw);
-    let start: String = raw.chars().take(40).collect();
-    (format!("{what}: {start} ({} bytes)", raw.len()), text.into_bytes())
+    (format!("{what}: {}", abbreviate(&raw)), text.into_bytes())
 }
 
-/// Changes bytes of the first `part` of a file, or its length.
-fn change_bytes(mut bytes: Vec<u8>, part: usize, random: &mut Random) -> (String, Vec<u8>) {
+/// Changes, inserts or cuts off bytes of a file, at a random place within its first `length` bytes.
+fn change_bytes(mut bytes: Vec<u8>, length: usize, random: &mut Random) -> (String, Vec<u8>) {
     match random.below(5) {
         0 => {
-            bytes.truncate(random.below(part + 1));
+            bytes.truncate(random.below(length + 1));
             (format!("cut after {} bytes", bytes.len()), bytes)
         }
         1 => {
             let inserted =
                 random.of(&[&b"\xef\xbb\xbf"[..], b"\xff\xfe", b"\0", b"{", b"\"", b"NaN"]);
-            let at = random.of(&[0, random.0 as usize % (part + 1)]);
+            let at = random.of(&[0, random.0 as usize % (length + 1)]);
             bytes.splice(at..at, inserted.iter().copied());
             (format!("{inserted:?} inserted at {at}"), bytes)
         }
         _ => {
             let count = 1 + random.below(4);
             for _ in 0..count {
-                let at = random.below(part);
+                let at = random.below(length);
                 bytes[at] = random.of(&[bytes[at] ^ 1, bytes[at] ^ 0x80, b' ', b'9', b'"', 0]);
             }
             (format!("{count} bytes changed"), bytes)

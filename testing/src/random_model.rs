@@ -103,13 +103,11 @@ pub fn write_tokenizer(dir: &Path, vocab_size: usize) {
 pub fn range(part: &TensorId, shape: &[usize]) -> (f32, f32) {
     let inputs = shape.last().copied().unwrap_or(1) as f32;
     match part {
-        TensorId::InputNorm { .. } | TensorId::PostAttentionNorm { .. } | TensorId::FinalNorm => {
-            (1., 0.1)
-        }
+        norm if norm.is_norm() => (1., 0.1),
         TensorId::Embedding => (0., 1.7),
         TensorId::Head => (0., 3. / inputs.sqrt()),
         TensorId::Weight { .. } => (0., 1.7 / inputs.sqrt()),
-        TensorId::Bias { .. } => (0., 0.5),
+        _ => (0., 0.5),
     }
 }
 

@@ -46,6 +46,24 @@ LLAMA3 = {
 }
 BIASES = {"attention_bias": True, "mlp_bias": True}
 
+# Shares that no ratio gives.
+WIDTHS = {"hidden_size": [20, 12], "intermediate_size": [40, 8], "num_attention_heads": [2, 4]}
+COLM_WIDTHS = {
+    **COLM,
+    "chains": [5, 3],
+    "num_attention_heads": 6,
+    "chain_widths": {**WIDTHS, "num_key_value_heads": [2, 2]},
+}
+# Key/value heads without an entry, and a width that follows `chains`.
+AIR_WIDTHS = {
+    **AIR,
+    "chains": [1, 1, 1],
+    "num_attention_heads": 6,
+    "num_key_value_heads": 1,
+    "chain_widths": {"hidden_size": [16, 6, 10], "num_attention_heads": [1, 3, 2]},
+}
+QK_NORM = {"qk_norm": True}
+
 # name -> (seed, layout, config fields in addition to `common`). Cases with equal seed and config have the same weights
 # in two layouts.
 CASES = {
@@ -75,6 +93,22 @@ CASES = {
         9,
         "chains",
         {**AIR, "chains": [1, 1, 1, 1], "num_key_value_heads": 1, "head_dim": 16, "tie_word_embeddings": True},
+    ),
+    "colm-widths": (10, "chains", COLM_WIDTHS),
+    "colm-widths-dense": (10, "dense", COLM_WIDTHS),
+    "air-widths": (11, "chains", AIR_WIDTHS),
+    "air-widths-dense": (11, "dense", AIR_WIDTHS),
+    "colm-1-1-qk-norm": (12, "chains", {**COLM, "chains": [1, 1], "num_key_value_heads": 2, **QK_NORM}),
+    "colm-1-1-qk-norm-dense": (12, "dense", {**COLM, "chains": [1, 1], "num_key_value_heads": 2, **QK_NORM}),
+    "air-2-1-1-qk-norm": (
+        13,
+        "chains",
+        {**AIR, "chains": [2, 1, 1], "num_attention_heads": 8, "num_key_value_heads": 2, **QK_NORM, **LLAMA3},
+    ),
+    "air-2-1-1-qk-norm-dense": (
+        13,
+        "dense",
+        {**AIR, "chains": [2, 1, 1], "num_attention_heads": 8, "num_key_value_heads": 2, **QK_NORM, **LLAMA3},
     ),
 }
 
@@ -110,15 +144,19 @@ class Sizes:
         self.n = len(ratios)
         self.air = config["model_type"] == "colm_air"
 
-        def split(width):
-            assert all(width * ratio % sum(ratios) == 0 for ratio in ratios)
-            return [width * ratio // sum(ratios) for ratio in ratios]
+        def split(field):
+            width, shares = config[field], config.get("chain_widths", {}).get(field)
+            if shares is None:
+                assert all(width * ratio % sum(ratios) == 0 for ratio in ratios)
+                shares = [width * ratio // sum(ratios) for ratio in ratios]
+            assert len(shares) == self.n and sum(shares) == width
+            return shares
 
-        self.hidden = split(config["hidden_size"])
-        self.inner = split(config["intermediate_size"])
-        self.heads = split(config["num_attention_heads"])
+        self.hidden = split("hidden_size")
+        self.inner = split("intermediate_size")
+        self.heads = split("num_attention_heads")
         kv = config["num_key_value_heads"]
-        self.kv = [kv] + [0] * (self.n - 1) if self.air else split(kv)
+        self.kv = [kv] + [0] * (self.n - 1) if self.air else split("num_key_value_heads")
         self.head_dim = config["head_dim"]
 
     def linear(self, name):
@@ -168,6 +206,9 @@ def random_weights(config, seed):
             layer = f"model.layers.{l}"
             for norm in ["input_layernorm", "post_attention_layernorm"]:
                 draw(f"{layer}.{norm}.chains.{i}.weight", [hidden], 0.2, 1.0)
+            if config.get("qk_norm"):
+                for norm in ["q_norm", "k_norm"] if sizes.kv[i] else ["q_norm"]:
+                    draw(f"{layer}.self_attn.{norm}.chains.{i}.weight", [sizes.head_dim], 0.3, 1.0)
             for projection in PROJECTIONS:
                 outputs, inputs = sizes.linear(projection)
                 if outputs[i] == 0:
@@ -247,6 +288,11 @@ class Model:
         eps = self.config["rms_norm_eps"]
         return [rms_norm(x_i, self.chain(stem, i), eps) for i, x_i in enumerate(x)]
 
+    def head_norm(self, stem, i, x):
+        """The norm of one head of q or k, [T, head_dim], in models that have it."""
+        w = self.chain(stem, i)
+        return x if w is None else rms_norm(x, w, self.config["rms_norm_eps"])
+
     def attention(self, layer, x):
         sizes, dim = self.sizes, self.sizes.head_dim
 
@@ -262,8 +308,10 @@ class Model:
             heads = []
             for h in range(sizes.heads[i]):
                 shared = h * sizes.kv[owner] // sizes.heads[i]
-                rotated_q = rotate(head(q, h), self.frequencies)
-                rotated_k = rotate(head(k, shared), self.frequencies)
+                normed_q = self.head_norm(f"{layer}.self_attn.q_norm", i, head(q, h))
+                normed_k = self.head_norm(f"{layer}.self_attn.k_norm", owner, head(k, shared))
+                rotated_q = rotate(normed_q, self.frequencies)
+                rotated_k = rotate(normed_k, self.frequencies)
                 heads.append(causal_attention(rotated_q, rotated_k, head(v, shared)))
             mixed.append(np.concatenate(heads, axis=1))
         return [self.linear(f"{layer}.self_attn.o_proj", i, mixed) for i in range(len(x))]
@@ -276,7 +324,7 @@ class Model:
         return [self.linear(f"{layer}.mlp.down_proj", i, inner) for i in range(len(x))]
 
     def logits(self, tokens, k):
-        """Logits at k chains, [T, vocab]: chains above k are never touched."""
+        """Logits at k chains, [T, vocab]: later chains are never touched."""
         x = [self.chain("model.embed_tokens", i)[tokens] for i in range(k)]
         for l in range(self.config["num_hidden_layers"]):
             layer = f"model.layers.{l}"

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use candle_core::Tensor;
-use colm_checkpoint::convert::{as_llama, expand, extract, pack, unpack, ConversionPlan, Init};
+use colm_checkpoint::convert::{
+    as_llama, expand, extract, pack, unpack, ConversionPlan, Growth, Init,
+};
 use colm_checkpoint::{Chains, Layout, Source};
 use colm_testing::engine::{chain_count, engine, options};
 use colm_testing::host_llama;
@@ -95,11 +97,11 @@ async fn assert_expanded_equals_base(config: &Value, ratios: &[usize]) {
     let (folder, sources) = both_layouts(config);
     let base = sources[0].config();
     let count = base.chains.count();
-    let chains = Chains::new(ratios.to_vec()).unwrap();
+    let growth = Growth::Ratios(Chains::new(ratios.to_vec()).unwrap());
     let mut expected = logits(sources[0].dir(), 1..=count).await;
     expected.resize(ratios.len(), expected[count - 1].clone());
     for (source, layout) in sources.iter().zip([Layout::Chains, Layout::Dense]) {
-        let plan = expand(source, &chains, base.architecture, Init::Zero, 7, layout).unwrap();
+        let plan = expand(source, &growth, base.architecture, Init::Zero, 7, layout).unwrap();
         let big = folder.path().join(format!("big-{layout:?}"));
         write(source, &plan, &big);
         let found = logits(&big, 1..=ratios.len()).await;

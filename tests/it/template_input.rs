@@ -8,7 +8,7 @@ use colm_testing::engine::{engine, options};
 use serde_json::{json, Value};
 use tower::ServiceExt;
 
-use crate::folders::Folder;
+use crate::folders::model_folder::Folder;
 
 /// A server whose chat template fails for every conversation, with `shown` in the message.
 async fn server(shown: &str) -> Router {

@@ -6,7 +6,7 @@ use colm::{Error, Request};
 use colm_testing::engine::{engine, options};
 use serde_json::{json, Map, Value};
 
-use crate::folders::{Folder, ANSWER, TEMPLATE, TOKENIZER, TOKENIZER_CONFIG};
+use crate::folders::model_folder::{Folder, ANSWER, TEMPLATE, TOKENIZER, TOKENIZER_CONFIG};
 
 fn tokenizer(change: impl FnOnce(&mut Value)) -> Folder {
     Folder::new().with(TOKENIZER, change)

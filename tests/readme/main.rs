@@ -1,7 +1,7 @@
-//! README.md holds: its commands are run as they stand, and what they print is what it says.
+//! Checks README.md: runs its commands unchanged and compares their output with the text.
 //!
-//! A command that needs a release build, a GPU or the network is not run. Its flags, targets and packages are
-//! looked up instead. `make client-test` runs the Python block.
+//! A command that needs a release build, a GPU or the network is not run; its flags, targets and packages are looked up
+//! instead. `make client-test` runs the Python block.
 
 mod commands;
 mod convert;

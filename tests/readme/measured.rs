@@ -1,4 +1,4 @@
-//! The numbers of the README are those of the documents it cites.
+//! The numbers in the README are those in the documents that it cites.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -7,7 +7,7 @@ use regex::Regex;
 
 use crate::document::{block_after, program, read, root};
 
-/// The other cells of the first row of a table that begins with a cell, by that cell.
+/// The rows of all tables: the first cell of a row, and its other cells. The first row of several with the same cell counts.
 fn rows(text: &str) -> BTreeMap<String, Vec<String>> {
     let mut rows = BTreeMap::new();
     for row in text.lines().filter_map(|line| line.strip_prefix("| ")) {

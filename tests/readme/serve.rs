@@ -37,7 +37,7 @@ impl Server {
             let line = line.unwrap();
             address.captures(&line).map(|found| found[1].parse().unwrap())
         });
-        // Whoever waits for the end of its messages waits for the end of the server.
+        // Reads until the server ends, so that its messages do not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
         let Some(address) = address else {
             panic!("{words:?} does not say where it listens: {:?}", process.wait());

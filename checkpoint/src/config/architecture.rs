@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The two architectures of `docs/spec.md#layers`. They differ only in which chains own keys and
-/// values.
+/// The two architectures of `docs/spec.md#layers`. They differ only in which chains own keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Architecture {
     /// Every chain owns its keys and values.

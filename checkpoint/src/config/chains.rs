@@ -53,7 +53,7 @@ impl Chains {
         &self.0
     }
 
-    /// Splits `width` over the chains: chain i gets `width * c_i / sum(c)`.
+    /// Splits `width` over the chains in proportion: chain i gets `width * c_i / sum(c)`.
     ///
     /// # Errors
     /// If the share of a chain is not a whole number of at least 1. The error calls the width
@@ -103,6 +103,15 @@ impl Split {
         Self { bounds }
     }
 
+    /// Chain i has `shares[i]`. Their sum must not overflow.
+    pub(crate) fn of_shares(shares: &[usize]) -> Self {
+        let mut bounds = vec![0];
+        for (chain, share) in shares.iter().enumerate() {
+            bounds.push(bounds[chain] + share);
+        }
+        Self { bounds }
+    }
+
     /// The number of chains.
     pub fn count(&self) -> usize {
         self.bounds.len() - 1
@@ -111,7 +120,7 @@ impl Split {
     /// The width of chain `i`.
     ///
     /// # Panics
-    /// If there is no chain `i`. So do the other methods that take a chain.
+    /// If there is no chain `i`. The other methods that take a chain panic as well.
     pub fn of(&self, i: usize) -> usize {
         self.bounds[i + 1] - self.bounds[i]
     }

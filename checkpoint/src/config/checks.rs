@@ -1,6 +1,7 @@
 //! The rules of config.json that concern one or several fields.
 
 use super::architecture::Architecture;
+use super::chain_widths::{self, ChainWidths};
 use super::chains::{Chains, Split};
 use super::error::{invalid, ConfigError};
 use super::file::ConfigFile;
@@ -93,12 +94,14 @@ pub(super) fn split_kv_heads(
     file: &ConfigFile,
     architecture: Architecture,
     chains: &Chains,
+    widths: &ChainWidths,
     heads: &Split,
 ) -> Result<Split, ConfigError> {
     let kv = file.num_key_value_heads.unwrap_or(file.num_attention_heads);
+    let (field, shares) = ("num_key_value_heads", widths.num_key_value_heads.as_deref());
     let kv_heads = match architecture {
-        Architecture::Colm => chains.split("num_key_value_heads", kv)?,
-        Architecture::ColmAir => Split::all_in_first(kv, chains.count()),
+        Architecture::Colm => chain_widths::split(chains, field, kv, shares)?,
+        Architecture::ColmAir => chain_widths::all_in_first(chains, field, kv, shares)?,
     };
     for i in 0..chains.count() {
         let kv_heads_read = kv_heads.of(architecture.kv_owner(i));

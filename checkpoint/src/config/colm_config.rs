@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::architecture::Architecture;
 use super::chain_count::{ChainCount, ChainCountError};
+use super::chain_widths;
 use super::chains::{Chains, Split};
 use super::checks::{check_names, check_sizes, head_dim, split_kv_heads};
 use super::error::ConfigError;
@@ -64,9 +65,11 @@ impl ColmConfig {
     /// The config of `json`, whose fields are `fields`. Errors name RoPE's fields `rope_theta` and
     /// `rope_scaling`.
     fn from_fields(mut fields: Fields, json: &str) -> Result<Self, ConfigError> {
-        let file = match fields.get("rope_parameters").or(fields.get("rope_scaling")) {
+        let rewritten = ["rope_parameters", "rope_scaling", "dtype"];
+        let file = match rewritten.iter().find_map(|field| fields.get(field)) {
             Some(_) => {
                 RopeFields::normalize(&mut fields)?;
+                fields.rename_dtype()?;
                 parse_object(fields.into_map())
             }
             // Parsing the text again puts line and column into errors.
@@ -87,12 +90,21 @@ impl ColmConfig {
         let architecture = check_names(&file)?;
         check_sizes(&file)?;
         let chains = Chains::new(file.chains.clone())?;
-        let heads = chains.split("num_attention_heads", file.num_attention_heads)?;
-        let kv_heads = split_kv_heads(&file, architecture, &chains, &heads)?;
+        let widths = file.chain_widths.clone().unwrap_or_default();
+        let split = |field, width, shares: &Option<Vec<usize>>| {
+            chain_widths::split(&chains, field, width, shares.as_deref())
+        };
+        let heads =
+            split("num_attention_heads", file.num_attention_heads, &widths.num_attention_heads)?;
+        let kv_heads = split_kv_heads(&file, architecture, &chains, &widths, &heads)?;
         Ok(Self {
             architecture,
-            hidden: chains.split("hidden_size", file.hidden_size)?,
-            intermediate: chains.split("intermediate_size", file.intermediate_size)?,
+            hidden: split("hidden_size", file.hidden_size, &widths.hidden_size)?,
+            intermediate: split(
+                "intermediate_size",
+                file.intermediate_size,
+                &widths.intermediate_size,
+            )?,
             heads,
             kv_heads,
             head_dim: head_dim(&file)?,

@@ -61,7 +61,7 @@ pub enum ConfigError {
     /// A width that cannot be split over the chains.
     #[error(
         "`{field}` = {width} cannot be split over chains {}: chain {chain} would not get a whole number \
-         of at least 1",
+         of at least 1; `chain_widths` can give its shares outright",
         abbreviate_list(.chains)
     )]
     Indivisible {

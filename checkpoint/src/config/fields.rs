@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
+use super::error::{invalid, ConfigError};
 use crate::json::unique_keys;
 
 /// The fields of a config.json. A field that occurs twice is an error.
@@ -41,6 +42,21 @@ impl Fields {
     /// Removes the field and returns its value; None if it was absent or null.
     pub fn take(&mut self, field: &str) -> Option<Value> {
         self.0.remove(field).filter(|value| !value.is_null())
+    }
+
+    /// Renames `dtype`, which transformers 5 writes, to `torch_dtype`, which earlier versions write.
+    pub fn rename_dtype(&mut self) -> Result<(), ConfigError> {
+        let Some(dtype) = self.take("dtype") else { return Ok(()) };
+        match self.get("torch_dtype") {
+            Some(older) if *older != dtype => {
+                let expected = format!("`torch_dtype` is {older}; expected the same");
+                Err(invalid("dtype", &dtype, expected))
+            }
+            _ => {
+                self.set("torch_dtype", dtype);
+                Ok(())
+            }
+        }
     }
 
     pub fn into_map(self) -> Map<String, Value> {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::architecture::Architecture;
+use super::chain_widths::ChainWidths;
 use super::rope_scaling::RopeScaling;
 
 /// config.json as written: Llama's fields and `chains` (`docs/spec.md#config`). Nothing is checked
@@ -15,6 +16,9 @@ pub struct ConfigFile {
     pub model_type: String,
     /// The relative sizes of the chains.
     pub chains: Vec<usize>,
+    /// The shares of widths that are not split in the proportions of `chains`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain_widths: Option<ChainWidths>,
     /// The number of tokens in the vocabulary.
     pub vocab_size: usize,
     /// The width of the hidden vector, over all chains.
@@ -50,6 +54,9 @@ pub struct ConfigFile {
     /// Whether q, k, v and o have biases.
     #[serde(default)]
     pub attention_bias: bool,
+    /// Whether the heads of q and k are normalized before RoPE, as in Qwen3.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub qk_norm: bool,
     /// Whether gate, up and down have biases.
     #[serde(default)]
     pub mlp_bias: bool,
@@ -70,6 +77,7 @@ impl ConfigFile {
             architectures: vec![architecture.name().into()],
             model_type: architecture.model_type().into(),
             chains,
+            chain_widths: None,
             vocab_size: 0,
             hidden_size: 0,
             intermediate_size: 0,
@@ -84,10 +92,17 @@ impl ConfigFile {
             rope_scaling: None,
             tie_word_embeddings: false,
             attention_bias: false,
+            qk_norm: false,
             mlp_bias: false,
             other: Default::default(),
         }
     }
+}
+
+// serde passes a reference.
+#[expect(clippy::trivially_copy_pass_by_ref)]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn silu() -> String {

@@ -2,10 +2,11 @@
 //!
 //! [`ColmConfig::parse`] is the entry: text -> [`Fields`] (JSON values; RoPE's fields brought into one
 //! form by [`RopeFields`]) -> [`ConfigFile`] (typed fields) -> [`ColmConfig`] (checked, every width
-//! split over the [`Chains`]).
+//! split over the [`Chains`], by their proportions or as [`ChainWidths`] says).
 
 mod architecture;
 mod chain_count;
+mod chain_widths;
 mod chains;
 mod checks;
 mod colm_config;
@@ -20,6 +21,7 @@ mod rope_scaling;
 
 pub use architecture::Architecture;
 pub use chain_count::{ChainCount, ChainCountError};
+pub use chain_widths::ChainWidths;
 pub use chains::{Chains, Split};
 pub(crate) use colm_config::read_text;
 pub use colm_config::ColmConfig;

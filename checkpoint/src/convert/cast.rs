@@ -8,8 +8,7 @@ use crate::read::Source;
 
 /// `source` with all tensors in `dtype` (F32, F16 or BF16), rounded to nearest, ties to even.
 ///
-/// Writing the plan fails with [`CheckpointError::Overflow`] if a finite value is too large for
-/// `dtype`.
+/// Writing the plan fails with [`CheckpointError::Overflow`] if a finite value is too large for `dtype`.
 ///
 /// # Errors
 /// If the config cannot be written as JSON.

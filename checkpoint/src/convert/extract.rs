@@ -23,6 +23,9 @@ fn extracted_config(config: &ColmConfig, k: ChainCount) -> Result<ColmConfig, Ch
     let k = config.chain_count(k.get())?.get();
     let mut file = config.file.clone();
     file.chains.truncate(k);
+    if let Some(widths) = &mut file.chain_widths {
+        widths.truncate(k);
+    }
     file.hidden_size = config.hidden.first(k);
     file.intermediate_size = config.intermediate.first(k);
     file.num_attention_heads = config.heads.first(k);

@@ -112,7 +112,7 @@ fn reduced(numerator: u128, denominator: u128) -> (u128, u128) {
     (numerator / common, denominator / common)
 }
 
-fn gcd(a: u128, b: u128) -> u128 {
+pub(super) fn gcd(a: u128, b: u128) -> u128 {
     match b {
         0 => a,
         _ => gcd(b, a % b),

@@ -27,6 +27,10 @@ impl ColmConfig {
         };
         let layers = self.file.num_hidden_layers as u128;
         let mut layer = 2 * elements(TensorId::InputNorm { layer: 0 });
+        if self.file.qk_norm {
+            layer += elements(TensorId::QueryNorm { layer: 0 });
+            layer += elements(TensorId::KeyNorm { layer: 0 });
+        }
         let mut linear = 0;
         for projection in Projection::ALL {
             linear += elements(TensorId::Weight { layer: 0, projection });

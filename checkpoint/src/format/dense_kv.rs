@@ -11,9 +11,8 @@ use crate::config::ConfigFile;
 /// Which dense k and v matrices of an Air model stop after the columns of chain 1. Both shapes are
 /// allowed by `docs/spec.md#dense-layout`.
 ///
-/// The chain layout has only one shape. To make `pack` followed by `unpack` restore the original
-/// tensors, the config.json of a chain layout records their names as
-/// `"dense_kv_of_first_chain": [names]`.
+/// The chain layout has only one shape. To make `pack` followed by `unpack` restore the original tensors, the
+/// config.json of a chain layout records their names as `"dense_kv_of_first_chain": [names]`.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct DenseKv {
     /// The dense names of the tensors of shape `[kv * head_dim, hidden_1]`. The others have shape

@@ -13,6 +13,7 @@ pub(crate) struct AllowedDeviations {
 }
 
 impl AllowedDeviations {
-    /// What the converters accept in a folder with a CoLM config.
+    /// The deviations that [`Source`](crate::Source), [`verify`](crate::verify) and [`inspect`](crate::inspect) accept
+    /// in a folder with a CoLM config.
     pub const FOR_COLM: Self = Self { state_dicts: true, no_o_bias: false, tied_head_copy: false };
 }

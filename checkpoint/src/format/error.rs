@@ -19,7 +19,7 @@ use crate::text::{abbreviate, abbreviate_list};
 /// Each message names the file or the tensor and what is expected. Chains count from 1 in messages
 /// and from 0 in tensor names. The fields of the variants are what the messages quote.
 #[derive(Debug, Error)]
-#[allow(missing_docs)] // the fields
+#[allow(missing_docs)] // The fields are quoted in the message above each variant.
 #[non_exhaustive]
 pub enum CheckpointError {
     /// config.json breaks a rule of `docs/spec.md#config`.

@@ -14,7 +14,6 @@ const MAX_HEADER: u64 = 100_000_000;
 
 /// Why a file is not a valid safetensors file. Sizes and positions are in bytes.
 #[derive(Debug, Error)]
-#[allow(missing_docs)] // the fields
 #[non_exhaustive]
 pub enum HeaderError {
     /// The file is too short to have a header.
@@ -27,7 +26,12 @@ pub enum HeaderError {
         "its first 8 bytes give a header of {length} bytes, but {after} bytes follow; expected a \
          header within those bytes, of at most {MAX_HEADER}"
     )]
-    Length { length: u64, after: usize },
+    Length {
+        /// The length that the file gives for its header.
+        length: u64,
+        /// The bytes that follow these 8.
+        after: usize,
+    },
     /// The header is not the JSON that the format prescribes.
     #[error("its header is not a JSON map of tensors: {0}")]
     Json(#[from] JsonError),
@@ -37,17 +41,38 @@ pub enum HeaderError {
          at {expected}, where the tensor before it ends",
         abbreviate(.tensor)
     )]
-    Offsets { tensor: String, begin: usize, end: usize, expected: usize },
+    Offsets {
+        /// The name of the tensor.
+        tensor: String,
+        /// Where the header places its first byte.
+        begin: usize,
+        /// Where the header places its end.
+        end: usize,
+        /// Where it should begin.
+        expected: usize,
+    },
     /// A tensor has more or fewer bytes than its shape and dtype need.
     #[error(
         "tensor `{}` of shape {} has {bytes} bytes; expected the bytes of as many elements as the \
          shape has",
         abbreviate(.tensor), abbreviate_list(.shape)
     )]
-    Size { tensor: String, shape: Vec<usize>, bytes: usize },
+    Size {
+        /// The name of the tensor.
+        tensor: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// Its bytes.
+        bytes: usize,
+    },
     /// The tensors do not fill the file, or do not fit it.
     #[error("its header describes {described} bytes of data; {found} bytes follow it")]
-    Data { described: usize, found: usize },
+    Data {
+        /// The bytes that the header describes.
+        described: usize,
+        /// The bytes that follow the header.
+        found: usize,
+    },
 }
 
 /// The tensors of a safetensors file.
@@ -63,9 +88,8 @@ impl Header {
     /// Reads the header at the front of `file`. On success the tensors follow each other in the data
     /// without gap or overlap, fill it, and have as many bytes as their shapes need.
     ///
-    /// The parser of the safetensors crate is not used. It adds up offsets before it compares them
-    /// with the length of the file, which overflows for crafted ones, and keeps the last of two
-    /// entries with one name.
+    /// The parser of the safetensors crate is not used. It adds up offsets before it compares them with the length of
+    /// the file, which overflows for crafted ones, and keeps the last of two entries with one name.
     pub fn read(file: &[u8]) -> Result<Self, HeaderError> {
         let (length, rest) = file.split_first_chunk().ok_or(HeaderError::NoLength(file.len()))?;
         let length = u64::from_le_bytes(*length);
@@ -101,8 +125,7 @@ fn check_positions(tensors: &BTreeMap<String, TensorInfo>, data: usize) -> Resul
     Ok(())
 }
 
-/// The bytes that a tensor needs; None if its elements do not fill whole bytes or if the number
-/// overflows.
+/// The bytes that a tensor needs; None if its elements do not fill whole bytes or if the number overflows.
 fn byte_len(info: &TensorInfo) -> Option<usize> {
     let elements = info.shape.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim))?;
     let bits = elements.checked_mul(info.dtype.bitsize())?;

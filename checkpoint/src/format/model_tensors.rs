@@ -16,8 +16,11 @@ impl ColmConfig {
             let bias = self.has_bias(projection).then_some(TensorId::Bias { layer, projection });
             std::iter::once(TensorId::Weight { layer, projection }).chain(bias)
         });
+        let of_heads = [TensorId::QueryNorm { layer }, TensorId::KeyNorm { layer }];
+        let of_heads = of_heads.into_iter().filter(|_| self.file.qk_norm);
         [TensorId::InputNorm { layer }, TensorId::PostAttentionNorm { layer }]
             .into_iter()
+            .chain(of_heads)
             .chain(linears)
     }
 
@@ -50,6 +53,8 @@ impl ColmConfig {
             TensorId::InputNorm { .. }
             | TensorId::PostAttentionNorm { .. }
             | TensorId::FinalNorm => (hidden(), None),
+            TensorId::QueryNorm { .. } => (self.query_norm().range(chain), None),
+            TensorId::KeyNorm { .. } => (self.key_norm().range(chain), None),
             TensorId::Weight { projection, .. } => {
                 let columns = 0..self.inputs(projection).upto(chain);
                 (self.outputs(projection).range(chain), Some(columns))
@@ -70,6 +75,8 @@ impl ColmConfig {
             | TensorId::FinalNorm => {
                 vec![vec![hidden]]
             }
+            TensorId::QueryNorm { .. } => vec![vec![self.query_norm().total()]],
+            TensorId::KeyNorm { .. } => vec![vec![self.key_norm().total()]],
             TensorId::Bias { projection, .. } => vec![vec![self.outputs(projection).total()]],
             TensorId::Weight { projection, .. } => {
                 let rows = self.outputs(projection).total();
@@ -107,6 +114,17 @@ impl ColmConfig {
         }
     }
 
+    /// How the weights of the query norms are split over the chains: `head_dim` each.
+    pub fn query_norm(&self) -> Split {
+        Split::of_shares(&vec![self.head_dim; self.chains.count()])
+    }
+
+    /// As [`Self::query_norm`], for keys: only of chains that own some.
+    pub fn key_norm(&self) -> Split {
+        let owned = |chain| if self.kv_heads.of(chain) > 0 { self.head_dim } else { 0 };
+        Split::of_shares(&(0..self.chains.count()).map(owned).collect::<Vec<_>>())
+    }
+
     /// Whether `projection` has a bias (`attention_bias`, `mlp_bias`).
     pub fn has_bias(&self, projection: Projection) -> bool {
         match projection {
@@ -126,6 +144,9 @@ impl ColmConfig {
             TensorId::InputNorm { layer }
             | TensorId::PostAttentionNorm { layer }
             | TensorId::Weight { layer, .. } => has_layer(layer),
+            TensorId::QueryNorm { layer } | TensorId::KeyNorm { layer } => {
+                has_layer(layer) && self.file.qk_norm
+            }
             TensorId::Bias { layer, projection } => has_layer(layer) && self.has_bias(projection),
         }
     }

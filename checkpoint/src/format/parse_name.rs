@@ -31,6 +31,8 @@ impl TensorId {
             match inner {
                 "input_layernorm" => return Some(Self::InputNorm { layer }),
                 "post_attention_layernorm" => return Some(Self::PostAttentionNorm { layer }),
+                "self_attn.q_norm" => return Some(Self::QueryNorm { layer }),
+                "self_attn.k_norm" => return Some(Self::KeyNorm { layer }),
                 _ => {}
             }
             let projection =
@@ -61,7 +63,7 @@ mod tests {
         (file.vocab_size, file.hidden_size, file.intermediate_size) = (4, 8, 4);
         (file.num_hidden_layers, file.num_attention_heads) = (12, 2);
         file.max_position_embeddings = 8;
-        (file.attention_bias, file.mlp_bias) = (true, true);
+        (file.attention_bias, file.mlp_bias, file.qk_norm) = (true, true, true);
         let config = ColmConfig::new(file).unwrap();
         for id in config.tensor_ids() {
             assert_eq!(TensorId::parse(&id.dense_name()), Some((id, None)));

@@ -71,6 +71,16 @@ pub enum TensorId {
         /// The linear layer.
         projection: Projection,
     },
+    /// The norm of each query head (`qk_norm`): `[head_dim]` per chain, chain after chain.
+    QueryNorm {
+        /// The layer.
+        layer: usize,
+    },
+    /// The norm of each key head (`qk_norm`): `[head_dim]` per chain that owns keys, chain after chain.
+    KeyNorm {
+        /// The layer.
+        layer: usize,
+    },
     /// The norm before the head, `[hidden]`.
     FinalNorm,
     /// The head, `[vocab_size, hidden]`; absent with `tie_word_embeddings`.
@@ -88,6 +98,18 @@ impl TensorId {
         format!("{}.chains.{chain}.{}", self.stem(), self.leaf())
     }
 
+    /// Whether this is the weight of a norm.
+    pub fn is_norm(&self) -> bool {
+        match self {
+            Self::InputNorm { .. }
+            | Self::PostAttentionNorm { .. }
+            | Self::QueryNorm { .. }
+            | Self::KeyNorm { .. }
+            | Self::FinalNorm => true,
+            Self::Embedding | Self::Weight { .. } | Self::Bias { .. } | Self::Head => false,
+        }
+    }
+
     fn stem(&self) -> String {
         match self {
             Self::Embedding => "model.embed_tokens".into(),
@@ -98,6 +120,8 @@ impl TensorId {
             Self::Weight { layer, projection } | Self::Bias { layer, projection } => {
                 format!("model.layers.{layer}.{}", projection.name())
             }
+            Self::QueryNorm { layer } => format!("model.layers.{layer}.self_attn.q_norm"),
+            Self::KeyNorm { layer } => format!("model.layers.{layer}.self_attn.k_norm"),
             Self::FinalNorm => "model.norm".into(),
             Self::Head => "lm_head".into(),
         }

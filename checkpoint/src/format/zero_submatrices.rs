@@ -50,8 +50,7 @@ impl fmt::Display for NonzeroSubmatrix {
     }
 }
 
-/// The submatrices of the dense tensor `id` that must be zero and are not. `bytes` are its values, row
-/// by row.
+/// The submatrices of the dense tensor `id` that must be zero and are not. `bytes` are its values, row by row.
 pub(crate) fn find_nonzero(
     config: &ColmConfig,
     id: TensorId,

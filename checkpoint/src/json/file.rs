@@ -13,8 +13,7 @@ use super::non_finite::quote_non_finite;
 use crate::regular_file::{self, FileError};
 use crate::text::abbreviate;
 
-/// The longest JSON file that is read, in bytes. The longest tokenizer.json in use is several times
-/// shorter.
+/// The longest JSON file that is read, in bytes. The longest tokenizer.json in use is several times shorter.
 pub(crate) const MAX_FILE: u64 = 100_000_000;
 
 /// A JSON file that cannot be read.
@@ -87,8 +86,7 @@ impl From<serde_path_to_error::Error<serde_json::Error>> for JsonError {
 /// The text of the file at `path`.
 ///
 /// # Errors
-/// If the file is not a regular file, is longer than 100 MB, is not UTF-8 or begins with a
-/// byte-order mark.
+/// If the file is not a regular file, is longer than 100 MB, is not UTF-8 or begins with a byte-order mark.
 pub fn read_text(path: &Path) -> Result<String, JsonFileError> {
     read_text_up_to(path, MAX_FILE)
 }

@@ -1,8 +1,7 @@
 //! JSON files, read without trust.
 //!
-//! What Python's `json.load` accepts, and so transformers, is accepted here, with two exceptions:
-//! nesting deeper than 128 levels and a repeated key where that matters. Every error names the file
-//! and the field.
+//! What Python's `json.load` accepts, and so transformers, is accepted here, with two exceptions: nesting deeper than
+//! 128 levels and a repeated key where that matters. Every error names the file and the field.
 
 mod any_value;
 mod error_message;

@@ -16,16 +16,18 @@ enum Family {
     Llama,
     Mistral,
     Qwen2,
+    Qwen3,
 }
 
 impl Family {
-    const ALL: [Self; 3] = [Self::Llama, Self::Mistral, Self::Qwen2];
+    const ALL: [Self; 4] = [Self::Llama, Self::Mistral, Self::Qwen2, Self::Qwen3];
 
     fn model_type(self) -> &'static str {
         match self {
             Self::Llama => "llama",
             Self::Mistral => "mistral",
             Self::Qwen2 => "qwen2",
+            Self::Qwen3 => "qwen3",
         }
     }
 
@@ -34,6 +36,7 @@ impl Family {
             Self::Llama => "LlamaForCausalLM",
             Self::Mistral => "MistralForCausalLM",
             Self::Qwen2 => "Qwen2ForCausalLM",
+            Self::Qwen3 => "Qwen3ForCausalLM",
         }
     }
 }
@@ -83,9 +86,7 @@ impl LlamaConfig {
         self.check_sliding_window(family)?;
         self.check_biases(family)?;
         RopeFields::normalize(&mut self.0)?;
-        if let Some(dtype) = self.0.take("dtype") {
-            self.0.set_default("torch_dtype", dtype);
-        }
+        self.0.rename_dtype()?;
         let deviations = AllowedDeviations {
             state_dicts: true,
             no_o_bias: family == Family::Qwen2,
@@ -96,6 +97,9 @@ impl LlamaConfig {
         fields.insert("architectures".into(), json!([Architecture::Colm.name()]));
         fields.insert("model_type".into(), json!(Architecture::Colm.model_type()));
         fields.insert("chains".into(), json!([1]));
+        if family == Family::Qwen3 {
+            fields.insert("qk_norm".into(), json!(true));
+        }
         Ok((ColmConfig::new(parse_object(fields)?)?, deviations))
     }
 
@@ -104,7 +108,7 @@ impl LlamaConfig {
         let family = Family::ALL.into_iter().find(|family| written == family.model_type());
         let Some(family) = family else {
             let expected =
-                "expected \"colm\" or \"colm_air\", or \"llama\", \"mistral\" or \"qwen2\"";
+                "expected \"colm\" or \"colm_air\", or \"llama\", \"mistral\", \"qwen2\" or \"qwen3\"";
             return Err(invalid("model_type", &written, expected));
         };
         match self.0.get("architectures") {
@@ -156,6 +160,10 @@ impl LlamaConfig {
                 }
             }
             Family::Qwen2 => self.0.set_default("max_position_embeddings", json!(32768)),
+            Family::Qwen3 => {
+                self.0.set_default("max_position_embeddings", json!(32768));
+                self.0.set_default("head_dim", json!(128));
+            }
         }
         // null means one per query head. Absent means a default that differs between families.
         let written = self.0.contains("num_key_value_heads");
@@ -168,8 +176,9 @@ impl LlamaConfig {
 
     /// A window at least as long as the context has no effect and is accepted.
     fn check_sliding_window(&self, family: Family) -> Result<(), ConfigError> {
-        // Qwen2 ignores it without `use_sliding_window`.
-        let window = self.0.get("sliding_window").filter(|_| family != Family::Qwen2);
+        // Qwen2 and Qwen3 ignore it without `use_sliding_window`.
+        let ignored = matches!(family, Family::Qwen2 | Family::Qwen3);
+        let window = self.0.get("sliding_window").filter(|_| !ignored);
         let longest = self.0.get("max_position_embeddings").and_then(Value::as_u64);
         match window {
             Some(window) if window.as_u64() < longest || longest.is_none() => {
@@ -194,6 +203,7 @@ impl LlamaConfig {
                 self.0.set("attention_bias", json!(true));
                 self.require("mlp_bias", &json!(false))
             }
+            Family::Qwen3 => self.require("mlp_bias", &json!(false)),
         }
     }
 }

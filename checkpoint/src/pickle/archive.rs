@@ -19,7 +19,7 @@ pub(crate) struct Archive {
 
 impl Archive {
     pub fn open(file: &[u8]) -> Result<Self, PickleError> {
-        let mut zip = ZipArchive::new(Cursor::new(file)).map_err(PickleError::NoArchive)?;
+        let mut zip = ZipArchive::new(Cursor::new(file)).map_err(PickleError::NotAnArchive)?;
         let mut entries = HashMap::new();
         for index in 0..zip.len() {
             let (name, range) = locate(&mut zip, index, file.len())?;
@@ -28,8 +28,8 @@ impl Archive {
         let mut pickles = entries.keys().filter_map(|name| name.strip_suffix("data.pkl"));
         let prefix = match (pickles.next(), pickles.count()) {
             (Some(prefix), 0) => prefix.to_owned(),
-            (first, others) => {
-                return Err(PickleError::Pickles(usize::from(first.is_some()) + others))
+            (first, further) => {
+                return Err(PickleError::Pickles(usize::from(first.is_some()) + further))
             }
         };
         let pickle = entries[&format!("{prefix}data.pkl")].clone();
@@ -63,7 +63,7 @@ fn locate(
     index: usize,
     length: usize,
 ) -> Result<(String, Range<usize>), PickleError> {
-    let entry = zip.by_index_raw(index).map_err(PickleError::NoArchive)?;
+    let entry = zip.by_index_raw(index).map_err(PickleError::NotAnArchive)?;
     let name = entry.name().to_owned();
     if entry.compression() != CompressionMethod::Stored || entry.encrypted() {
         return Err(PickleError::Compressed(name));

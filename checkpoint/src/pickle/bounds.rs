@@ -1,9 +1,8 @@
 //! Limits of a pickle, checked before candle's reader runs it.
 //!
-//! candle's reader executes nothing, but it trusts lengths and copies objects out of the memo. A
-//! crafted file of a few bytes can make it allocate gigabytes, shift out of range, or nest objects
-//! so deep that dropping them overflows the stack. The check runs the same instructions, but
-//! computes only the sizes of the objects.
+//! candle's reader executes nothing, but it trusts lengths and copies objects out of the memo. A crafted file of a few
+//! bytes can make it allocate gigabytes, shift out of range, or nest objects so deep that dropping them overflows the
+//! stack. The check runs the same instructions, but computes only the sizes of the objects.
 
 use std::collections::HashMap;
 
@@ -16,29 +15,50 @@ const MAX_BYTES: usize = 256 << 20;
 /// The bytes of an object without its text, approximately.
 const OBJECT: usize = 64;
 
-/// Which limit a pickle exceeds. `at` is the position of the instruction in bytes.
+/// Which limit a pickle exceeds. Lengths and positions are in bytes.
 #[derive(Debug, Error, PartialEq)]
-#[allow(missing_docs)] // the fields
 #[non_exhaustive]
 pub enum BoundsError {
     /// The pickle ends too early.
     #[error("it ends within the instruction at byte {at}")]
-    CutShort { at: usize },
+    CutShort {
+        /// The position of the instruction.
+        at: usize,
+    },
     /// The instruction is not supported.
     #[error("instruction {code:#04x} at byte {at} is not one that PyTorch writes in a state dict")]
-    Instruction { code: u8, at: usize },
+    Instruction {
+        /// The code of the instruction.
+        code: u8,
+        /// The position of the instruction.
+        at: usize,
+    },
     /// The stack or the memo does not have the object.
     #[error("the instruction at byte {at} needs an object that is not there")]
-    Missing { at: usize },
+    Missing {
+        /// The position of the instruction.
+        at: usize,
+    },
     /// Objects are nested too deep.
     #[error("the instruction at byte {at} nests objects more than {MAX_DEPTH} deep")]
-    TooDeep { at: usize },
+    TooDeep {
+        /// The position of the instruction.
+        at: usize,
+    },
     /// The objects are too large.
     #[error("by byte {at} it has built objects of more than {MAX_BYTES} bytes")]
-    TooLarge { at: usize },
+    TooLarge {
+        /// The position of the instruction.
+        at: usize,
+    },
     /// An integer is too long.
     #[error("the integer at byte {at} has {bytes} bytes; expected at most 8")]
-    Integer { bytes: u8, at: usize },
+    Integer {
+        /// The length of the integer.
+        bytes: u8,
+        /// The position of the instruction.
+        at: usize,
+    },
 }
 
 /// An entry of the stack: a mark, or the size of an object.

@@ -7,12 +7,11 @@ use crate::text::{abbreviate, abbreviate_list};
 
 /// Why a file cannot be read as a PyTorch state dict.
 #[derive(Debug, Error)]
-#[allow(missing_docs)] // the fields
 #[non_exhaustive]
 pub enum PickleError {
     /// The file is not a zip archive.
     #[error("it is not a zip archive as torch.save writes since PyTorch 1.6: {}", abbreviate(&.0.to_string()))]
-    NoArchive(zip::result::ZipError),
+    NotAnArchive(zip::result::ZipError),
     /// The archive has no pickle, or several.
     #[error("{0} entries of the archive are named data.pkl; expected 1")]
     Pickles(usize),
@@ -39,23 +38,42 @@ pub enum PickleError {
     Run(candle_core::Error),
     /// The pickle is something other than a state dict.
     #[error("data.pkl is not a state dict; expected a map from names to tensors")]
-    NoStateDict,
+    NotAStateDict,
     /// Two tensors have the same name.
     #[error("`{}` occurs twice", abbreviate(.0))]
     Repeated(String),
     /// An entry of the state dict is not a tensor.
     #[error("`{}` is not a tensor as torch.save writes it: {what}", abbreviate(.name))]
-    NoTensor { name: String, what: &'static str },
+    NotATensor {
+        /// The name of the entry.
+        name: String,
+        /// What is expected in its place.
+        what: &'static str,
+    },
     /// A tensor has an unsupported dtype.
     #[error(
         "tensor `{}` is in a {}; expected a FloatStorage, HalfStorage or BFloat16Storage",
         abbreviate(.name), abbreviate(.class)
     )]
-    Storage { name: String, class: String },
+    Storage {
+        /// The name of the tensor.
+        name: String,
+        /// The class of its storage.
+        class: String,
+    },
     /// A tensor exceeds its storage.
     #[error(
         "tensor `{}` of shape {} and stride {} does not fit its storage of {bytes} bytes",
         abbreviate(.name), abbreviate_list(.shape), abbreviate_list(.stride)
     )]
-    OutOfStorage { name: String, shape: Vec<usize>, stride: Vec<usize>, bytes: usize },
+    OutOfStorage {
+        /// The name of the tensor.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// Its stride in elements, per dimension.
+        stride: Vec<usize>,
+        /// The length of its storage.
+        bytes: usize,
+    },
 }

@@ -23,12 +23,12 @@ pub(super) struct PickledTensor {
 /// Every tensor of a state dict, by name.
 pub(super) fn tensors(object: Object) -> Result<Vec<(String, PickledTensor)>, PickleError> {
     let Object::Dict(entries) = object else {
-        return Err(PickleError::NoStateDict);
+        return Err(PickleError::NotAStateDict);
     };
     let mut tensors = Vec::new();
     for (name, value) in entries {
         let Object::Unicode(name) = name else {
-            return Err(PickleError::NoStateDict);
+            return Err(PickleError::NotAStateDict);
         };
         // PyTorch keeps the versions of its modules here.
         if name == "_metadata" {
@@ -41,7 +41,7 @@ pub(super) fn tensors(object: Object) -> Result<Vec<(String, PickledTensor)>, Pi
 }
 
 fn tensor(name: &str, value: Object) -> Result<PickledTensor, PickleError> {
-    let error = |what| PickleError::NoTensor { name: name.to_owned(), what };
+    let error = |what| PickleError::NotATensor { name: name.to_owned(), what };
     let (function, arguments) = call(value).ok_or_else(|| error("expected a call"))?;
     match function.as_str() {
         "torch._utils._rebuild_tensor_v2" => rebuild_tensor(name, &arguments),
@@ -71,7 +71,7 @@ fn call(value: Object) -> Option<(String, Vec<Object>)> {
 
 /// `arguments` are (storage, offset, shape, stride, requires_grad, hooks, ..).
 fn rebuild_tensor(name: &str, arguments: &[Object]) -> Result<PickledTensor, PickleError> {
-    let error = |what| PickleError::NoTensor { name: name.to_owned(), what };
+    let error = |what| PickleError::NotATensor { name: name.to_owned(), what };
     let [storage, offset, shape, stride, ..] = arguments else {
         return Err(error("expected storage, offset, shape and stride"));
     };

@@ -37,8 +37,7 @@ pub(crate) fn check_folder(path: &Path) -> Result<(), CheckpointError> {
     Err(CheckpointError::NotAFolder { path: path.into(), what })
 }
 
-/// The names of the files in `dir`, sorted. Names that are not UTF-8 are left out: no file of a
-/// checkpoint has one.
+/// The names of the files in `dir`, sorted. Names that are not UTF-8 are left out: no file of a checkpoint has one.
 pub(super) fn names_in(dir: &Path) -> Result<Vec<String>, CheckpointError> {
     check_folder(dir)?;
     let unreadable = |source| CheckpointError::Read { path: dir.into(), source };

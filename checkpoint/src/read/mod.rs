@@ -1,9 +1,9 @@
 //! Reading a checkpoint folder.
 //!
-//! [`Checkpoint`] is the strict reader that the engine uses; [`Source`] also reads the Llama family
-//! and PyTorch files, for the converters. Both go the same way: [`weight_files`] names the files,
-//! [`weight_file`] maps each of them, [`locate`] finds out which tensor is where, and [`header_check`]
-//! compares that with the config.
+//! [`Checkpoint`] is the strict reader that the engine uses. [`Source`] also reads the Llama family and PyTorch files,
+//! for the conversions of [`crate::convert`]. Both work in the same way: [`weight_files`] names the files,
+//! [`weight_file`] maps each of them, [`locate`] finds the tensors in them, and [`header_check`] compares what was found
+//! with the config.
 
 mod checkpoint;
 mod folder;

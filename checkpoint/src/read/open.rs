@@ -34,9 +34,8 @@ impl Checkpoint {
         problems.into_first().map_or(checkpoint, Err)
     }
 
-    /// Opens the first `k` chains of folder `dir` as far as possible, and adds problems to `problems`
-    /// until it is full. A checkpoint without problems is complete. An error means that nothing
-    /// could be opened.
+    /// Opens the first `k` chains of folder `dir` as far as possible, and adds problems to `problems` until it is full.
+    /// A checkpoint without problems is complete. An error means that nothing could be opened.
     pub(crate) fn open_damaged(
         dir: &Path,
         config: &ColmConfig,

@@ -4,8 +4,7 @@ use std::path::Path;
 
 use crate::format::CheckpointError;
 
-/// How many problems are listed. A config of thousands of layers, or a long index, could otherwise
-/// give any number.
+/// How many problems are listed. A config of thousands of layers, or a long index, could otherwise give any number.
 const MAX_LISTED: usize = 1000;
 /// How many more are counted.
 const MAX_COUNTED: usize = 1_000_000;

@@ -20,8 +20,7 @@ const NAMES: [&str; 9] = [
     "chat_template.json",
 ];
 const CHAT_TEMPLATE: &str = "chat_template.";
-/// The beginnings of the names of documents. Folders with such names, for example of pictures, are
-/// left out.
+/// The beginnings of the names of documents. Folders with such names, for example of pictures, are left out.
 const DOCUMENTS: [&str; 2] = ["README", "LICENSE"];
 const CHAT_TEMPLATES: &str = "additional_chat_templates";
 

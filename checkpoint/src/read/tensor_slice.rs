@@ -8,9 +8,8 @@ use safetensors::{Dtype, View};
 
 use crate::format::ChainTensor;
 
-/// The weights of one chain's tensor: a whole tensor of the chain layout, or a submatrix of a dense
-/// tensor. They are borrowed from the mapped file if they are contiguous or strided by rows there,
-/// and owned otherwise.
+/// The weights of one chain's tensor: a whole tensor of the chain layout, or a submatrix of a dense tensor. They are
+/// borrowed from the mapped file if they are contiguous or strided by rows there, and owned otherwise.
 ///
 /// As a [`safetensors::View`] it can be written with the safetensors crate.
 #[derive(Clone, Debug)]

@@ -1,5 +1,4 @@
-//! Which files of a checkpoint folder hold the first k chains (`docs/spec.md#files`). No weight file is
-//! opened here.
+//! Which files of a checkpoint folder hold the first k chains (`docs/spec.md#files`). No weight file is opened here.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -28,9 +27,8 @@ pub fn files_for(
     Ok(WeightFiles::find(dir, config, k, false)?.paths)
 }
 
-/// As [`files_for`], for a checkpoint that is not downloaded yet. `names` are the names of all its
-/// files, and the result is the names of those needed. If the index is among `names`, it is already
-/// in `dir`.
+/// As [`files_for`], for a checkpoint that is not downloaded yet. `names` are the names of all its files, and the
+/// result is the names of those needed. If the index is among `names`, it is already in `dir`.
 ///
 /// # Errors
 /// As [`files_for`].
@@ -183,8 +181,7 @@ fn safetensors_by_name(
     Ok(Some(shards.map(|name| (name.clone(), String::new())).collect()))
 }
 
-/// The full paths of `files`, pairs of name and reason. A missing file is an error that quotes the
-/// reason.
+/// The full paths of `files`, pairs of name and reason. A missing file is an error that quotes the reason.
 fn existing(
     dir: &Path,
     files: impl IntoIterator<Item = (String, String)>,

@@ -58,9 +58,8 @@ impl Problem {
 /// Reads folder `dir` completely (config, headers, weights, side files) and returns every problem
 /// found. A checkpoint without problems can be used. `progress` is called as weights are read.
 ///
-/// Two kinds of problems hide others. With an invalid config there is nothing to compare the weights
-/// with. Of problems with headers at most 1,000 are listed; if there are more, the weights are not
-/// read.
+/// Two kinds of problems hide others. With an invalid config there is nothing to compare the weights with. Of problems
+/// with headers at most 1,000 are listed; if there are more, the weights are not read.
 pub fn verify(dir: &Path, progress: impl FnMut(Progress)) -> Vec<Problem> {
     if let Err(error) = check_folder(dir) {
         return vec![error.into()];

@@ -9,9 +9,8 @@ use super::destination::{final_path, parent};
 use super::temporary_name::{Purpose, TemporaryName};
 use crate::format::CheckpointError;
 
-/// A folder with a temporary name beside its final one. It is removed when dropped, unless
-/// [`Self::finish`] succeeded. A process that is killed leaves it behind, and the final name then
-/// still has its old content.
+/// A folder with a temporary name beside its final one. It is removed when dropped, unless [`Self::finish`] succeeded.
+/// A process that is killed leaves it behind, and the final name then still has its old content.
 pub(super) struct AtomicFolder {
     partial: PathBuf,
     dir: PathBuf,
@@ -52,9 +51,8 @@ impl AtomicFolder {
             .map_err(|source| CheckpointError::Write { path, source })
     }
 
-    /// Gives the folder its final name. If a folder has that name already, the two exchange names,
-    /// in one step where the system supports it, and the old one is removed. So a complete folder
-    /// has the name at every moment.
+    /// Gives the folder its final name. If a folder has that name already, the two exchange names, in one step where
+    /// the system supports it, and the old one is removed. So a complete folder has the name at every moment.
     pub fn finish(self) -> Result<(), CheckpointError> {
         let rename = || {
             sync_folder(&self.partial)?;

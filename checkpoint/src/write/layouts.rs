@@ -15,9 +15,8 @@ use crate::format::{
 
 /// Writes folder `dir` in the chain layout: a file per chain, the index and config.json.
 ///
-/// `tensor` is called for every tensor of a chain and returns it with shape
-/// [`ChainTensor::shape`], in F32, F16 or BF16. One chain is in memory at a time. The folder appears
-/// when it is complete.
+/// `tensor` is called for every tensor of a chain and returns it with shape [`ChainTensor::shape`], in F32, F16 or
+/// BF16. One chain is in memory at a time. The folder appears when it is complete.
 ///
 /// # Errors
 /// If the folder exists, if `tensor` fails or returns another shape or dtype, or if writing fails.

@@ -31,9 +31,8 @@ pub enum Removal {
 
 /// Removes the folders that killed processes left beside `dir`.
 ///
-/// A folder is kept if a process with the id in its name runs. That process may be another one that
-/// got the same id later; the two cannot be distinguished. A folder that was about to be replaced is
-/// removed only if `dir` exists.
+/// A folder is kept if a process with the id in its name runs. That process may be another one that got the same id
+/// later; the two cannot be distinguished. A folder that was about to be replaced is removed only if `dir` exists.
 pub fn remove_stale_folders(dir: &Path) -> Vec<StaleFolder> {
     // Links are followed, as they are for writing.
     let dir = if dir.is_symlink() {

@@ -1,8 +1,7 @@
 //! Carries out a [`ConversionPlan`]: weights stream from the source to the new files.
 //!
-//! One thread reads the bytes of the new files in order, piece by piece, and another writes them. So
-//! memory holds a few pieces and the mapped pages behind them, regardless of the size of the checkpoint,
-//! and reading and writing overlap.
+//! One thread reads the bytes of the new files in order, piece by piece, and another writes them. So memory holds a few
+//! pieces and the mapped pages behind them, regardless of the size of the checkpoint, and reading and writing overlap.
 
 use std::collections::BTreeMap;
 use std::path::Path;

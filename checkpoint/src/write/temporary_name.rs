@@ -1,5 +1,4 @@
-//! The names of folders while they are written or replaced: `DIR.partial-PID-N` and
-//! `DIR.replaced-PID-N`.
+//! The names of folders while they are written or replaced: `DIR.partial-PID-N` and `DIR.replaced-PID-N`.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

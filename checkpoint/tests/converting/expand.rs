@@ -3,7 +3,7 @@
 use colm_checkpoint::{Architecture, Dtype};
 use serde_json::json;
 
-use crate::model::{assert_error, config, converted, tensors, values};
+use crate::model::{assert_error, config, convert, converted, tensors, values};
 use colm_testing::small_checkpoint::{air_json, config_json, parse, with, write_chains};
 
 #[test]
@@ -106,8 +106,16 @@ fn impossible_ratios_are_errors_that_suggest_the_nearest() {
     write_chains(&dir.join("air"), &parse(air_json()), Dtype::F32);
     let cases = [
         ("colm", "1,1,1,1", &["do not begin with", "[2, 1, 1]"][..]),
-        ("colm", "8,4,4,3", &["`intermediate_size`", "chain 4", "nearest", "[2, 1, 1, 1]"]),
-        ("air", "4,2,2,1", &["`num_attention_heads`", "chain 4", "nearest", "[2, 1, 1, 1]"]),
+        (
+            "colm",
+            "8,4,4,3",
+            &["`intermediate_size`", "chain 4", "nearest", "[2, 1, 1, 1]", "parameters", "--add"],
+        ),
+        (
+            "air",
+            "4,2,2,1",
+            &["`num_attention_heads`", "chain 4", "nearest", "[2, 1, 1, 1]", "parameters", "--add"],
+        ),
     ];
     for (base, chains, words) in cases {
         assert_error(dir, &["expand", base, "big", "--chains", chains], words);
@@ -117,6 +125,116 @@ fn impossible_ratios_are_errors_that_suggest_the_nearest() {
         &["expand", "colm", "big", "--chains", "2,1,1,4", "--air"],
         &["CoLMForCausalLM"],
     );
+    assert!(!dir.join("big").exists());
+}
+
+#[test]
+fn a_chain_of_any_widths_is_added() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    write_chains(&dir.join("colm"), &parse(config_json()), Dtype::F32);
+    write_chains(&dir.join("air"), &parse(air_json()), Dtype::F32);
+    // The chains of the base have 8, 4, 4 of 16 hidden elements, and 2 query heads per key/value head.
+    for (base, added, shares) in [
+        ("colm", &["hidden=3,heads=2,intermediate=5"][..], [19, 10, 29, 5]),
+        ("colm", &["hidden=3,heads=3,kv-heads=1,intermediate=5"], [19, 11, 29, 5]),
+        (
+            "colm",
+            &["hidden=3,heads=2,intermediate=5", "hidden=1,heads=4,intermediate=1"],
+            [20, 14, 30, 7],
+        ),
+        ("air", &["hidden=3,heads=2,intermediate=5"], [19, 10, 29, 2]),
+    ] {
+        let mut arguments = vec!["expand", base, "big"];
+        added.iter().for_each(|added| arguments.extend(["--add", added]));
+        converted(dir, &arguments);
+        converted(dir, &["verify", "big"]);
+        let file = config(&dir.join("big")).file;
+        let widths = [file.hidden_size, file.num_attention_heads, file.intermediate_size];
+        assert_eq!(
+            (widths, file.num_key_value_heads),
+            ([shares[0], shares[1], shares[2]], Some(shares[3]))
+        );
+        let (base, big) = (values(&dir.join(base)), values(&dir.join("big")));
+        assert!(base.iter().all(|(name, kept)| big[name] == *kept));
+        // In both layouts, and back.
+        converted(dir, &["unpack", "big", "dense"]);
+        converted(dir, &["pack", "dense", "again"]);
+        assert_eq!(values(&dir.join("again")), big);
+        converted(dir, &["extract", "big", "first", "--chains", "3"]);
+        assert_eq!(values(&dir.join("first")), base);
+        for name in ["big", "dense", "again", "first"] {
+            std::fs::remove_dir_all(dir.join(name)).unwrap();
+        }
+    }
+}
+
+/// The widths of docs/spec.md#chains.
+#[test]
+fn a_chain_is_found_by_its_size() {
+    let qwen = json!({
+        "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "vocab_size": 151936,
+        "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
+        "num_attention_heads": 14, "num_key_value_heads": 2, "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-6, "tie_word_embeddings": true, "torch_dtype": "bfloat16"
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    std::fs::create_dir(dir.join("qwen")).unwrap();
+    std::fs::write(dir.join("qwen/config.json"), qwen.to_string()).unwrap();
+    let dry = |added: &str| {
+        converted(dir, &["expand", "qwen", "big", "--air", "--dry-run", "--add", added])
+    };
+    let planned = |added: &str| {
+        let printed = dry(added);
+        let json = printed.split("\n\n").next().unwrap();
+        parse(serde_json::from_str(json).unwrap())
+    };
+    for (percent, parameters) in [("5%", 0.05), ("13.7%", 0.137), ("50%", 0.5), ("100%", 1.)] {
+        let config = planned(percent);
+        let [one, two] = [1, 2].map(|k| config.parameters(config.chain_count(k).unwrap()) as f64);
+        let added = (two - one) / one;
+        assert!((added / parameters - 1.).abs() < 0.1, "{percent}: {added}");
+        assert_eq!((config.hidden.of(1) % 64, config.intermediate.of(1) % 64), (0, 0), "{percent}");
+        assert_eq!(config.heads.of(1) % 2, 0, "{percent}");
+    }
+    let config = planned("hidden=128,heads=2,intermediate=512");
+    assert_eq!(config.file.chains, [7, 1]);
+    assert_eq!((config.hidden.total(), config.heads.of(1), config.kv_heads.of(1)), (1024, 2, 0));
+    assert!(dry("13.7%").contains("in memory"));
+    let arguments = ["expand", "qwen", "big", "--air", "--dry-run", "--add", "0.001%"];
+    assert_error(dir, &arguments, &["0.001 %", "nearest", "hidden="]);
+}
+
+#[test]
+fn widths_that_cannot_be_are_errors_that_name_what_would_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    write_chains(&dir.join("colm"), &parse(config_json()), Dtype::F32);
+    write_chains(&dir.join("air"), &parse(air_json()), Dtype::F32);
+    for (base, added, words) in [
+        ("colm", "hidden=4,heads=3,intermediate=4", &["2 query heads share", "heads=2 or 4"][..]),
+        ("colm", "hidden=0,heads=2,intermediate=4", &["chain 4", "size 0"]),
+        (
+            "colm",
+            "hidden=4,heads=3,kv-heads=2,intermediate=4",
+            &["chain 4 has 3 heads", "multiple of the 2"],
+        ),
+        ("air", "hidden=4,heads=3,intermediate=4", &["chain 4 has 3 heads", "multiple of the 2"]),
+        (
+            "air",
+            "hidden=4,heads=2,kv-heads=1,intermediate=4",
+            &["CoLM-Air chain 1 owns all", "kv-heads=0"],
+        ),
+    ] {
+        assert_error(dir, &["expand", base, "big", "--add", added], words);
+    }
+    for arguments in [
+        &["expand", "colm", "big"][..],
+        &["expand", "colm", "big", "--add", "5%", "--chains", "2,1,1,1"],
+    ] {
+        assert_eq!(convert(dir, arguments).status.code(), Some(2), "{arguments:?}");
+    }
     assert!(!dir.join("big").exists());
 }
 

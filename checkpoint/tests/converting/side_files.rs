@@ -106,7 +106,7 @@ fn unreadable_side_files_are_named() {
     assert_eq!(problems(&model), [""; 0]);
 }
 
-/// Folders like README_images are ignored, and so are files that are no templates in the templates' folder.
+/// Folders like README_images are ignored, and so are files in the templates' folder that are not templates.
 #[test]
 fn files_that_are_not_copied_are_not_checked() {
     let temporary = tempfile::tempdir().unwrap();

@@ -99,6 +99,30 @@ fn qwen2() -> Value {
     })
 }
 
+fn qwen3() -> Value {
+    with(qwen2(), |json| {
+        json["architectures"] = json!(["Qwen3ForCausalLM"]);
+        json["model_type"] = json!("qwen3");
+        json["attention_bias"] = json!(false);
+        json["hidden_size"] = json!(1024);
+        json["num_attention_heads"] = json!(16);
+        json["num_key_value_heads"] = json!(8);
+    })
+}
+
+#[test]
+fn qwen_3_has_norms_of_heads_and_its_own_default_of_their_size() {
+    let config = read(&qwen3()).unwrap();
+    assert!(config.file.qk_norm && !config.file.attention_bias);
+    assert_eq!(config.head_dim, 128);
+    let config = read(&with(qwen3(), |json| json["head_dim"] = json!(64))).unwrap();
+    assert_eq!(config.head_dim, 64);
+    assert!(!read(&qwen2()).unwrap().file.qk_norm);
+    // Norms of heads are not Llama's.
+    let llama = with(llama(), |json| json["qk_norm"] = json!(true));
+    assert_error(llama, &["`qk_norm`", "expected false"]);
+}
+
 #[test]
 fn llama_3_is_one_chain_of_the_same_fields() {
     let config = read(&llama()).unwrap();

@@ -8,8 +8,7 @@ use colm_testing::small_checkpoint::{config_json, fill, parse, place, with, Tens
 
 const FILE: &str = "model.safetensors";
 
-/// A folder of the model of `config`, whose values encode their positions, with tensors changed or
-/// left out.
+/// A folder of the model of `config`, whose values encode their positions, with tensors changed or left out.
 fn folder(
     config: &Value,
     kept: impl Fn(&TensorId) -> bool,

@@ -1,5 +1,4 @@
-//! FIFOs, sockets, devices and folders in place of files: immediate errors that name them. They are
-//! never opened.
+//! FIFOs, sockets, devices and folders in place of files: immediate errors that name them. They are never opened.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -98,8 +98,7 @@ fn index_and_files_are_compared() {
     folder.one_problem(&["`lm_head.weight`", INDEX, "does not name it"]);
 }
 
-/// The index places tensors in another file than the one that holds them, which may then be in no
-/// entry at all.
+/// The index places tensors in another file than the one that holds them, which may then be in no entry at all.
 #[test]
 fn tensors_that_the_index_places_in_the_wrong_file() {
     let second = "model-chain-00002-of-00003.safetensors";

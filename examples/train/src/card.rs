@@ -129,9 +129,9 @@ impl Card<'_> {
         format!(
             "## Training\n\n`cargo run --release --example train` trains such models on a CPU. \
              {start} The loss is the {loss}, on tokens of answers only. AdamW, {} steps of {} \
-             conversations, seed {}; learning rate with a linear warm-up over {} steps to {}, then a cosine decay to 0; \
-             weight decay {}, gradients clipped to norm {}; trained in f32, stored in {}. Rounding \
-             differs between machines, so a new run may give slightly different weights.\n\n\
+             conversations, seed {}; learning rate with a linear warm-up over {} steps to {}, then a \
+             cosine decay to 0; weight decay {}, gradients clipped to norm {}; trained in f32, stored \
+             in {}. Rounding differs between machines, so a new run may give slightly different weights.\n\n\
              {} layers, hidden size {}, intermediate size {}, {} query heads of {}, {} key/value \
              heads, byte-level BPE with single digits in a vocabulary of {}.\n",
             recipe.steps,

@@ -78,10 +78,10 @@ impl ChainModel {
     pub fn logits(&self, z: &[Tensor]) -> Result<Vec<Tensor>> {
         let mut logits: Vec<Tensor> = Vec::with_capacity(z.len());
         for (z, head) in z.iter().zip(&self.head) {
-            let part = z.apply_op2(head, Linear)?;
+            let term = z.apply_op2(head, Linear)?;
             logits.push(match logits.last() {
-                Some(below) => (below + part)?,
-                None => part,
+                Some(sum) => (sum + term)?,
+                None => term,
             });
         }
         Ok(logits)
@@ -95,10 +95,10 @@ struct BlockLookup<'a> {
 }
 
 impl BlockLookup<'_> {
-    /// The blocks of `part` by chain. Air's key and value projections have one block.
-    fn blocks_of(&self, part: TensorId) -> Result<Vec<Tensor>> {
+    /// The blocks of tensor `id` by chain. Air's key and value projections have one block.
+    fn blocks_of(&self, id: TensorId) -> Result<Vec<Tensor>> {
         let chains = 0..self.config.chains.count();
-        let owned = chains.filter_map(|i| self.config.chain_tensor(part, i));
+        let owned = chains.filter_map(|i| self.config.chain_tensor(id, i));
         owned
             .map(|tensor| match self.blocks.get(&tensor.name()) {
                 Some(block) if block.dims() == tensor.shape() => Ok(block.clone()),
@@ -199,8 +199,8 @@ struct ChainNorm {
 }
 
 impl ChainNorm {
-    fn new(lookup: &BlockLookup, part: TensorId) -> Result<Self> {
-        Ok(Self { weights: lookup.blocks_of(part)?, eps: lookup.config.file.rms_norm_eps })
+    fn new(lookup: &BlockLookup, id: TensorId) -> Result<Self> {
+        Ok(Self { weights: lookup.blocks_of(id)?, eps: lookup.config.file.rms_norm_eps })
     }
 
     fn forward(&self, x: &[Tensor]) -> Result<Vec<Tensor>> {

@@ -78,10 +78,10 @@ impl DenseColm {
             let (start, width) = (self.config.hidden.first(i), self.config.hidden.of(i));
             let z = rows.narrow(1, start, width)?.contiguous()?;
             let u = self.head.narrow(1, start, width)?.contiguous()?;
-            let part = z.matmul(&u.t()?)?.reshape(shape.as_slice())?;
+            let term = z.matmul(&u.t()?)?.reshape(shape.as_slice())?;
             logits.push(match logits.last() {
-                Some(below) => (below + part)?,
-                None => part,
+                Some(sum) => (sum + term)?,
+                None => term,
             });
         }
         Ok(logits)

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
+use colm_checkpoint::convert::box_muller;
 use colm_checkpoint::{ColmConfig, Dtype, Projection, Source, TensorId};
 use fnv::FnvHasher;
 use rand::Rng;
@@ -29,17 +30,17 @@ impl Weights {
     pub fn random(config: &ColmConfig, seed: u64) -> Result<Self> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut blocks = Blocks::new();
-        for part in config.tensor_ids() {
+        for id in config.tensor_ids() {
             // Embedding and head are drawn row by row over all chains.
-            let rows = match part {
+            let rows = match id {
                 TensorId::Embedding | TensorId::Head => {
                     let shape = (config.file.vocab_size, config.hidden.total());
-                    Some(normal(&mut rng, shape, gain(config, part))?)
+                    Some(normal(&mut rng, shape, gain(config, id))?)
                 }
                 _ => None,
             };
             for chain in 0..config.chains.count() {
-                let Some(tensor) = config.chain_tensor(part, chain) else {
+                let Some(tensor) = config.chain_tensor(id, chain) else {
                     continue;
                 };
                 let block = match (&rows, &tensor.columns) {
@@ -47,10 +48,10 @@ impl Weights {
                         rows.narrow(1, columns.start, columns.len())?.contiguous()?
                     }
                     (_, Some(columns)) => {
-                        let deviation = gain(config, part) / (columns.len() as f64).sqrt();
+                        let deviation = gain(config, id) / (columns.len() as f64).sqrt();
                         normal(&mut rng, (tensor.rows.len(), columns.len()), deviation)?
                     }
-                    (_, None) if matches!(part, TensorId::Bias { .. }) => {
+                    (_, None) if matches!(id, TensorId::Bias { .. }) => {
                         Tensor::zeros(tensor.rows.len(), DType::F32, &Device::Cpu)?
                     }
                     (_, None) => Tensor::ones(tensor.rows.len(), DType::F32, &Device::Cpu)?,
@@ -102,9 +103,9 @@ impl Weights {
     }
 }
 
-/// The standard deviation of a part; for linear layers, times the square root of the number of inputs.
-fn gain(config: &ColmConfig, part: TensorId) -> f64 {
-    match part {
+/// The standard deviation of a tensor; for linear layers, times the square root of the number of inputs.
+fn gain(config: &ColmConfig, id: TensorId) -> f64 {
+    match id {
         TensorId::Embedding => 0.1,
         TensorId::Head => 0.5 / (config.hidden.total() as f64).sqrt(),
         TensorId::Weight { projection: Projection::O | Projection::Down, .. } => {
@@ -114,14 +115,13 @@ fn gain(config: &ColmConfig, part: TensorId) -> f64 {
     }
 }
 
-/// Normally distributed values, by the Box-Muller transform. (candle's CPU generator cannot be seeded.)
+/// Normally distributed values. (candle's CPU generator cannot be seeded.)
 fn normal(rng: &mut ChaCha8Rng, shape: (usize, usize), deviation: f64) -> Result<Tensor> {
-    let values: Vec<f32> = (0..shape.0 * shape.1)
-        .map(|_| {
-            let radius = (-2. * (1. - rng.random::<f64>()).ln()).sqrt();
-            let angle = std::f64::consts::TAU * rng.random::<f64>();
-            (deviation * radius * angle.cos()) as f32
-        })
-        .collect();
+    let value = |_| {
+        let uniform = [1. - rng.random::<f64>(), rng.random()];
+        let [value, _] = box_muller(uniform, deviation);
+        value as f32
+    };
+    let values: Vec<f32> = (0..shape.0 * shape.1).map(value).collect();
     Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
 }

@@ -9,7 +9,7 @@ use plotters::prelude::*;
 
 /// A line in a panel.
 pub struct Line {
-    /// The name in the legend. The same name has the same colour in every panel.
+    /// The name in the legend. The same name has the same color in every panel.
     pub name: &'static str,
     /// x and the measured values there.
     pub points: Vec<(f64, Summary)>,
@@ -27,7 +27,7 @@ pub struct Panel {
 const PANEL: u32 = 400;
 const LEGEND: u32 = 280;
 const HEIGHT: u32 = 340;
-const COLOURS: [RGBColor; 4] =
+const COLORS: [RGBColor; 4] =
     [RGBColor(30, 90, 200), RGBColor(200, 30, 50), RGBColor(110, 110, 110), RGBColor(20, 150, 110)];
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -54,9 +54,9 @@ fn draw(root: &Area, panels: &[Panel]) -> Drawn {
     }
     for (row, name) in names.iter().enumerate() {
         let y = 50 + 22 * row as i32;
-        let style = colour(&names, name).stroke_width(2);
+        let style = color(&names, name).stroke_width(2);
         legend.draw(&PathElement::new(vec![(5, y), (30, y)], style))?;
-        legend.draw(&Circle::new((17, y), 3, colour(&names, name).filled()))?;
+        legend.draw(&Circle::new((17, y), 3, color(&names, name).filled()))?;
         legend.draw(&Text::new(*name, (38, y - 8), ("sans-serif", 16)))?;
     }
     Ok(root.present()?)
@@ -78,16 +78,16 @@ fn draw_panel(area: &Area, panel: &Panel, names: &[&str]) -> Drawn {
         .x_desc(panel.axis)
         .label_style(("sans-serif", 15))
         .x_labels(6)
-        .x_label_formatter(&whole)
+        .x_label_formatter(&tick_label)
         .y_labels(8)
         .draw()?;
     for line in &panel.lines {
-        let colour = colour(names, line.name);
+        let color = color(names, line.name);
         let means = line.points.iter().map(|(x, summary)| (*x, summary.mean));
-        chart.draw_series(LineSeries::new(means, colour.stroke_width(2)).point_size(3))?;
+        chart.draw_series(LineSeries::new(means, color.stroke_width(2)).point_size(3))?;
         let spreads = line.points.iter().map(|(x, summary)| {
             let [from, to] = ends(summary);
-            PathElement::new(vec![(*x, from), (*x, to)], colour.stroke_width(1))
+            PathElement::new(vec![(*x, from), (*x, to)], color.stroke_width(1))
         });
         chart.draw_series(spreads)?;
     }
@@ -95,7 +95,7 @@ fn draw_panel(area: &Area, panel: &Panel, names: &[&str]) -> Drawn {
 }
 
 /// The label of a tick; empty between whole numbers.
-fn whole(x: &f64) -> String {
+fn tick_label(x: &f64) -> String {
     if (x - x.round()).abs() < 1e-6 {
         format!("{x:.0}")
     } else {
@@ -117,7 +117,7 @@ fn bounds(values: impl Iterator<Item = f64>) -> (f64, f64) {
     (low - room, high + room)
 }
 
-fn colour(names: &[&str], name: &str) -> RGBColor {
+fn color(names: &[&str], name: &str) -> RGBColor {
     let place = names.iter().position(|known| *known == name).unwrap_or_default();
-    COLOURS[place % COLOURS.len()]
+    COLORS[place % COLORS.len()]
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{ensure, Context, Result};
 use candle_core::DType;
-use colm_checkpoint::convert::{expand, Init};
+use colm_checkpoint::convert::{expand, Growth, Init};
 use colm_checkpoint::{Chains, Layout, Source};
 use colm_train::batch::Batch;
 use colm_train::chain_model::ChainModel;
@@ -136,9 +136,9 @@ impl RunFolder {
         if !dir.exists() {
             let source = Source::open(&self.checkpoint(name))?;
             let base = source.config();
-            let chains = Chains::new(vec![1; base.chains.count() + 1])?;
+            let growth = Growth::Ratios(Chains::new(vec![1; base.chains.count() + 1])?);
             let plan =
-                expand(&source, &chains, base.architecture, Init::Zero, seed, Layout::Chains)?;
+                expand(&source, &growth, base.architecture, Init::Zero, seed, Layout::Chains)?;
             plan.write(&source, &dir, false, |_| {})?;
         }
         Ok(dir)

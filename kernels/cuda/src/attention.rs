@@ -25,12 +25,11 @@ pub struct AttentionPlan {
 }
 
 impl AttentionPlan {
-    /// Plans the attention of `ranges`, which are those of all chains: each chain's in the order of its query
-    /// rows. `device` is that of the tensors.
+    /// Plans the attention of `ranges`, which are those of all chains: each chain's in the order of its query rows.
+    /// `device` is that of the tensors.
     ///
     /// # Errors
-    /// If there are more than [`MAX_CHAINS`](crate::limits::MAX_CHAINS) chains, or if heads or ranges are
-    /// invalid.
+    /// If there are more than [`MAX_CHAINS`](crate::limits::MAX_CHAINS) chains, or if heads or ranges are invalid.
     pub fn new(chains: &[ChainHeads], ranges: &[QueryRange], device: &Device) -> Result<Self> {
         check_chain_count(chains.len())?;
         let mut counts = ffi::AttentionPlan::default();
@@ -77,13 +76,13 @@ impl AttentionPlan {
     }
 }
 
-/// Causal softmax attention of every chain over the KV cache. `q` and the results are per chain `[rows,
-/// heads_i, head_dim]` in the dtype of the cache. `tables` is u32 `[sequences, max_blocks]`, the KV blocks of
+/// Causal softmax attention of every chain over the KV cache. `q` and the results are per chain
+/// `[rows, heads_i, head_dim]` in the dtype of the cache. `tables` is u32 `[sequences, max_blocks]`, the KV blocks of
 /// each sequence in order. `scale` multiplies the products of queries and keys.
 ///
 /// # Errors
-/// If a shape or dtype does not match the plan or the cache. The block numbers in `tables` are not
-/// checked: they must be within the cache as far as the plan's rows see.
+/// If a shape or dtype does not match the plan or the cache. The block numbers in `tables` are not checked: they must
+/// be within the cache as far as the plan's rows see.
 pub fn chain_attention(
     plan: &AttentionPlan,
     q: &[&Tensor],
@@ -107,8 +106,8 @@ pub fn chain_attention(
     // At least one, so that there is an address.
     let count = plan.counts.partials.max(1) as usize;
     let partials = empty(&[count * partial], DType::F32, device)?;
-    // SAFETY: the addresses are those of tensors of the shapes and dtypes checked above, which are freed on
-    // the stream of the work. The plan's ranges are within the queries and the tables.
+    // SAFETY: the addresses are those of tensors of the shapes and dtypes checked above, which are freed on the stream
+    // of the work. The plan's ranges are within the queries and the tables.
     let status = unsafe {
         colm_chain_attention(
             code_of(dtype)?,
@@ -139,7 +138,8 @@ impl AttentionPlan {
             let expected = [rows, heads.heads as usize, kv.head_dim];
             if q.dims() != expected || q.dtype() != kv.keys.dtype() {
                 bail!(
-                    "the queries of chain {chain} must be {:?} {expected:?}, not {:?} {:?}",
+                    "the queries of chain {} must be {:?} {expected:?}, not {:?} {:?}",
+                    chain + 1,
                     kv.keys.dtype(),
                     q.dtype(),
                     q.dims()

@@ -1,23 +1,25 @@
-//! The CUDA kernels of CoLM as functions on candle tensors: the launchers of [`ffi`] with checks of shapes,
-//! dtypes and devices.
+//! The CUDA kernels of CoLM as functions on candle tensors: the launchers of [`ffi`] with checks of shapes, dtypes and
+//! devices.
 //!
-//! Tensors are bf16 or f16, sums are f32, and the sizes are limited as [`limits`] says. Every function
-//! enqueues its work on the stream of its tensors' device and returns at once. With the twin, the CPU emulator
-//! in `kernels/twin`, tensors are in host memory and the work is done on return.
+//! Tensors are bf16 or f16, sums are f32, and the sizes are limited as [`limits`] says. Every function enqueues its
+//! work on the stream of its tensors' device and returns at once. With the twin, the CPU emulator in `kernels/twin`,
+//! tensors are in host memory and the work is done on return.
 //!
-//! Errors are candle errors that name the argument, and the chain, counted from 0, where one is at fault.
+//! Errors are candle errors that name the argument, and the chain, counted from 1, where one is at fault.
 
 #![warn(missing_docs)]
 
 mod attention;
 pub mod ffi;
-mod kv_cache;
+mod kv_blocks;
 pub mod limits;
 mod linear;
 mod memory;
 mod norm;
+mod rope;
 
 pub use attention::{chain_attention, AttentionPlan, ChainHeads, QueryRange};
-pub use kv_cache::{kv_write, rope, KvBlocks, RopeTable};
+pub use kv_blocks::{kv_write, KvBlocks};
 pub use linear::{chain_linear, LinearInput, LinearProduct};
 pub use norm::{chain_rms_norm, NormChain};
+pub use rope::{rope, RopeTable};

@@ -1,14 +1,12 @@
 //! The limits of the CUDA kernels, read from `limits.h` at compile time.
 //!
-//! The crate `colm-kernels` includes this file as well: it checks the limits also in builds without
-//! the CUDA kernels.
-#![allow(dead_code)] // Each of the two crates uses some of the limits.
+//! The crate `colm-kernels` includes this file as well, so that builds without the CUDA kernels check the limits too.
 
 const HEADER: &str = include_str!("../limits.h");
 
 /// Chains of a launch.
 pub const MAX_CHAINS: usize = limit("#define COLM_MAX_CHAINS ");
-/// Products of a linear launch: q, k and v of every chain.
+/// Products of a linear launch: queries, keys and values of every chain.
 pub const MAX_PRODUCTS: usize = limit("#define COLM_MAX_PRODUCTS ");
 /// Up to this many rows of a chain, the linear layers use skinny tiles, those of decoding.
 pub const MAX_SKINNY_ROWS: usize = limit("#define COLM_MAX_SKINNY_ROWS ");
@@ -28,8 +26,8 @@ const fn limit(definition: &str) -> usize {
     value
 }
 
-/// The comma-separated numbers after `definition` in the header. It is a compile error if the
-/// definition is missing or has another number of values.
+/// The comma-separated numbers after `definition` in the header. It is a compile error if the definition is missing or
+/// has another number of values.
 const fn limits<const N: usize>(definition: &str) -> [usize; N] {
     let header = HEADER.as_bytes();
     let mut at = position(header, definition.as_bytes()) + definition.len();

@@ -13,8 +13,8 @@ use crate::memory::{
 pub struct LinearInput<'a> {
     /// x_i `[rows of the chain, in_i]`
     pub x: &'a Tensor,
-    /// u32 `[chain, rows]`: the index of each row of this chain among the rows of every lower chain. None if all
-    /// have the same rows.
+    /// u32 `[chain, rows]`: the index of each row of this chain among the rows of every earlier chain. None if all have
+    /// the same rows.
     pub row_map: Option<&'a Tensor>,
 }
 
@@ -35,11 +35,11 @@ pub struct LinearProduct<'a> {
     pub residual: Option<&'a Tensor>,
 }
 
-/// Computes all products. Returns for each `[rows of its chain, outputs]` in the dtype of x. `inputs` are those
-/// of all chains, the first chain first.
+/// Computes all products. Returns for each `[rows of its chain, outputs]` in the dtype of x. `inputs` are those of all
+/// chains, the first chain first.
 ///
-/// The bits of a row do not depend on the number of rows of its chain as long as that is at most
-/// [`MAX_SKINNY_ROWS`](crate::limits::MAX_SKINNY_ROWS), or always above it.
+/// The bits of a row depend on the number of rows of its chain only in so far as that number is at most
+/// [`MAX_SKINNY_ROWS`](crate::limits::MAX_SKINNY_ROWS) or greater.
 ///
 /// # Errors
 /// If a shape or dtype does not fit, if a width or a number of outputs is not a multiple of
@@ -63,8 +63,8 @@ pub fn chain_linear(inputs: &[LinearInput], products: &[LinearProduct]) -> Resul
     for (product, out) in products.iter().zip(&outs) {
         launch.push_product(product.ffi(out, device)?);
     }
-    // SAFETY: every address is that of a tensor of the shape and dtype passed to the launcher, checked above.
-    // The tensors are freed on the stream of the work. The caller keeps row maps within the rows.
+    // SAFETY: every address is that of a tensor of the shape and dtype passed to the launcher, checked above. The
+    // tensors are freed on the stream of the work. The caller keeps row maps within the rows.
     launched("chain_linear", unsafe { colm_chain_linear(&launch, stream(device)?) })?;
     Ok(outs)
 }
@@ -73,12 +73,13 @@ impl LinearInput<'_> {
     fn ffi(&self, chain: usize, dtype: DType, device: &Device) -> Result<ffi::LinearInput> {
         let (rows, width) = self.x.dims2()?;
         if self.x.dtype() != dtype {
-            bail!("chain {chain} has x of {:?}, chain 0 of {dtype:?}", self.x.dtype());
+            bail!("chain {} has x of {:?}, chain 1 of {dtype:?}", chain + 1, self.x.dtype());
         }
         if let Some(row_map) = self.row_map {
             if row_map.dims() != [chain, rows] || row_map.dtype() != DType::U32 {
                 bail!(
-                    "the row map of chain {chain} must be u32 of {:?}, not {:?} of {:?}",
+                    "the row map of chain {} must be u32 of {:?}, not {:?} of {:?}",
+                    chain + 1,
                     [chain, rows],
                     row_map.dtype(),
                     row_map.dims()
@@ -98,7 +99,7 @@ impl LinearProduct<'_> {
     /// Returns the number of rows of the chain.
     fn check(&self, inputs: &[LinearInput], dtype: DType) -> Result<usize> {
         let Some(upto) = inputs.get(..=self.chain) else {
-            bail!("a product of chain {}, but inputs of {} chains", self.chain, inputs.len());
+            bail!("a product of chain {}, but inputs of {} chains", self.chain + 1, inputs.len());
         };
         let width = upto.iter().map(|input| input.x.dim(1)).sum::<Result<usize>>()?;
         let rows = upto[self.chain].x.dim(0)?;
@@ -115,7 +116,7 @@ impl LinearProduct<'_> {
             if tensor.dims() != shape || tensor.dtype() != dtype {
                 bail!(
                     "{name} of chain {} must be {dtype:?} of {shape:?}, not {:?} of {:?}",
-                    self.chain,
+                    self.chain + 1,
                     tensor.dtype(),
                     tensor.dims()
                 );

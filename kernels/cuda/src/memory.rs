@@ -85,8 +85,7 @@ pub(crate) fn stream(device: &Device) -> Result<*mut c_void> {
 
 /// An uninitialized tensor for a kernel to fill.
 pub(crate) fn empty(shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
-    // SAFETY: the numbers are plain floats, and the kernel writes all of them before anything on its
-    // stream reads them.
+    // SAFETY: the numbers are plain floats, and the kernel writes all of them before anything on its stream reads them.
     unsafe { Tensor::empty(shape, dtype, device) }
 }
 
@@ -110,6 +109,19 @@ pub(crate) fn int(number: usize) -> Result<i32> {
 pub(crate) fn check_chain_count(chains: usize) -> Result<()> {
     if chains > MAX_CHAINS {
         bail!("{chains} chains: the CUDA kernels support up to {MAX_CHAINS}");
+    }
+    Ok(())
+}
+
+/// Fails unless `numbers` has one number of `dtype` per row.
+pub(crate) fn check_row_numbers(
+    name: &str,
+    numbers: &Tensor,
+    rows: usize,
+    dtype: DType,
+) -> Result<()> {
+    if numbers.dims() != [rows] || numbers.dtype() != dtype {
+        bail!("{name} must be {dtype:?} [{rows}], not {:?} {:?}", numbers.dtype(), numbers.dims());
     }
     Ok(())
 }

@@ -17,8 +17,8 @@ pub struct NormChain<'a> {
 /// Returns per chain `weight * x / sqrt(mean(x^2) + eps)` `[rows, hidden_i]`, with the mean over a row.
 ///
 /// # Errors
-/// If a shape or dtype does not fit, if a width is not a multiple of [`VECTOR`](crate::limits::VECTOR), or
-/// if there are too many chains.
+/// If a shape or dtype does not fit, if a width is not a multiple of [`VECTOR`](crate::limits::VECTOR), or if there are
+/// too many chains.
 pub fn chain_rms_norm(chains: &[NormChain], eps: f64) -> Result<Vec<Tensor>> {
     let Some(first) = chains.first() else { return Ok(Vec::new()) };
     check_chain_count(chains.len())?;
@@ -29,8 +29,8 @@ pub fn chain_rms_norm(chains: &[NormChain], eps: f64) -> Result<Vec<Tensor>> {
         let (rows, width) = x.dims2()?;
         if weight.dims() != [width] || x.dtype() != dtype || weight.dtype() != dtype {
             bail!(
-                "chain {chain} has rows of {width} {:?} and a weight of {:?} {:?}; expected {dtype:?} of one \
-                 width",
+                "chain {} has rows of {width} {:?} and a weight of {:?} {:?}; expected {dtype:?} of one width",
+                chain + 1,
                 x.dtype(),
                 weight.dims(),
                 weight.dtype()
@@ -46,8 +46,8 @@ pub fn chain_rms_norm(chains: &[NormChain], eps: f64) -> Result<Vec<Tensor>> {
         });
         outs.push(out);
     }
-    // SAFETY: every address is that of a tensor of the shape and dtype passed to the launcher, checked above.
-    // The tensors are freed on the stream of the work.
+    // SAFETY: every address is that of a tensor of the shape and dtype passed to the launcher, checked above. The
+    // tensors are freed on the stream of the work.
     launched("chain_rms_norm", unsafe { colm_chain_rms_norm(&launch, stream(device)?) })?;
     Ok(outs)
 }

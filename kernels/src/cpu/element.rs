@@ -93,8 +93,7 @@ macro_rules! half_element {
 half_element!(bf16, BF16, widen_bf16, load_bf16);
 half_element!(f16, F16, <[f16]>::convert_to_f32_slice, load_f16);
 
-/// bf16 is the upper half of an f32. The conversion of `half` handles NaN separately, which prevents
-/// vectorization.
+/// bf16 is the upper half of an f32. The conversion of `half` handles NaN separately, which prevents vectorization.
 #[inline(always)]
 fn widen_bf16(from: &[bf16], to: &mut [f32]) {
     for (to, from) in to.iter_mut().zip(from) {
@@ -102,8 +101,8 @@ fn widen_bf16(from: &[bf16], to: &mut [f32]) {
     }
 }
 
-/// `for_dtype!(dtype, T => body)` evaluates `body` with `T` as the Rust type of `dtype`. Any dtype
-/// other than f32, bf16 and f16 is an error.
+/// `for_dtype!(dtype, T => body)` evaluates `body` with `T` as the Rust type of `dtype`. Any dtype other than f32, bf16
+/// and f16 is an error.
 macro_rules! for_dtype {
     ($dtype:expr, $type:ident => $body:expr) => {
         match $dtype {

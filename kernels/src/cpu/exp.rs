@@ -2,11 +2,11 @@
 
 use super::arch::Isa;
 
-/// `e^x` with a relative error of about 1e-7: 0 below -87.3, where the result would be subnormal,
-/// and infinite above 88.3. `exp(0)` is exactly 1, and NaN stays NaN.
+/// `e^x` with a relative error of about 1e-7: 0 below -87.3, where the result would be subnormal, and infinite above
+/// 88.3. `exp(0)` is exactly 1, and NaN stays NaN.
 ///
-/// With `x = n ln 2 + r`, n an integer and `|r| <= ln 2 / 2`, `e^x = 2^n e^r`. e^r is its Taylor
-/// series (the first omitted term is below 1e-8), and 2^n is built from its bits.
+/// With `x = n ln 2 + r`, n an integer and `|r| <= ln 2 / 2`, `e^x = 2^n e^r`. e^r is its Taylor series (the first
+/// omitted term is below 1e-8), and 2^n is built from its bits.
 #[inline(always)]
 pub(crate) fn exp<I: Isa>(x: f32) -> f32 {
     // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.

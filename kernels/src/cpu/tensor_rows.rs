@@ -7,8 +7,8 @@ use candle_core::{bail, CpuStorage, Layout, Result, Storage, Tensor};
 use super::thread_pool::for_each_chunk;
 use super::Element;
 
-/// The rows (first dimension) of a tensor. Each row is contiguous, but rows may be strided, as in a
-/// slice of a fused projection.
+/// The rows (first dimension) of a tensor. Each row is contiguous, but rows may be strided, as in a slice of a fused
+/// projection.
 pub(crate) struct TensorRows<'a, T> {
     data: &'a [T],
     width: usize,
@@ -16,7 +16,7 @@ pub(crate) struct TensorRows<'a, T> {
 }
 
 impl<'a, T: Element> TensorRows<'a, T> {
-    /// The rows of a tensor returned by [`dense_rows`].
+    /// The rows of a tensor returned by [`contiguous_rows`].
     pub(crate) fn new(storage: &'a Storage, layout: &Layout) -> Result<Self> {
         Ok(Self {
             data: &cpu_storage(storage)?.as_slice::<T>()?[layout.start_offset()..],
@@ -36,22 +36,22 @@ impl<'a, T: Element> TensorRows<'a, T> {
 }
 
 /// The tensor itself if every row is contiguous, else a contiguous copy.
-pub(crate) fn dense_rows(x: &Tensor) -> Result<Tensor> {
+pub(crate) fn contiguous_rows(x: &Tensor) -> Result<Tensor> {
     if x.dim(0)? > 0 && x.narrow(0, 0, 1)?.is_contiguous() {
         return Ok(x.clone());
     }
     x.contiguous()
 }
 
-/// [`dense_rows`] of several tensors.
-pub(crate) fn all_dense_rows(tensors: &[Tensor]) -> Result<Vec<Tensor>> {
-    tensors.iter().map(dense_rows).collect()
+/// [`contiguous_rows`] of several tensors.
+pub(crate) fn all_contiguous_rows(tensors: &[Tensor]) -> Result<Vec<Tensor>> {
+    tensors.iter().map(contiguous_rows).collect()
 }
 
 /// A read lock on a tensor's storage, and the tensor's layout in it.
 pub(crate) type StorageGuard<'a> = (RwLockReadGuard<'a, Storage>, &'a Layout);
 
-/// Locks the storages of tensors returned by [`all_dense_rows`] for reading.
+/// Locks the storages of tensors returned by [`all_contiguous_rows`] for reading.
 pub(crate) fn read_storages(tensors: &[Tensor]) -> Vec<StorageGuard<'_>> {
     tensors.iter().map(Tensor::storage_and_layout).collect()
 }
@@ -74,8 +74,8 @@ pub(crate) fn cpu_storage(storage: &Storage) -> Result<&CpuStorage> {
 /// Elementwise tasks of fewer numbers are not worth another thread.
 const MIN_NUMBERS_PER_TASK: usize = 1 << 12;
 
-/// Runs `fill(scratch, row, out)` for every row of `out` on the thread pool. Rows have `width`
-/// numbers; the last may be shorter. `scratch` creates one buffer per task.
+/// Runs `fill(scratch, row, out)` for every row of `out` on the thread pool. Rows have `width` numbers; the last may be
+/// shorter. `scratch` creates one buffer per task.
 pub(crate) fn fill_rows<T: Send, S>(
     out: &mut [T],
     width: usize,

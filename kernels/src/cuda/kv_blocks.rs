@@ -34,14 +34,15 @@ pub(crate) fn write_with_rope(
 fn launch(
     kv: &KvBlocks,
     heads: Range<usize>,
-    (k, v): (&Tensor, &Tensor),
+    (keys, values): (&Tensor, &Tensor),
     slots: &Slots,
     rope: Option<(&RopeTable, &Tensor)>,
 ) -> Result<()> {
     let dtype = kv.keys().dtype();
-    let (k, v) = (k.to_dtype(dtype)?.contiguous()?, v.to_dtype(dtype)?.contiguous()?);
-    let slots = upload_cache::slots(slots.as_slice(), k.device())?;
-    colm_cuda::kv_write(&kv.for_gpu(), heads.start, (&k, &v), &slots, rope)
+    let keys = keys.to_dtype(dtype)?.contiguous()?;
+    let values = values.to_dtype(dtype)?.contiguous()?;
+    let slots = upload_cache::slots(slots.as_slice(), keys.device())?;
+    colm_cuda::kv_write(&kv.for_gpu(), heads.start, (&keys, &values), &slots, rope)
 }
 
 impl KvBlocks {

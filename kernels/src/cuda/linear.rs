@@ -1,11 +1,11 @@
-//! The linear layers on a GPU. Weights are not packed.
+//! The linear layers on a GPU. Weights are row-major.
 
 use candle_core::{Device, Result, Tensor};
 use colm_cuda::{LinearInput, LinearProduct};
 
 use super::{as_u32, upload_cache};
 use crate::device::gpu_limits::VECTOR;
-use crate::linear::Layer;
+use crate::linear::ChainLinear;
 use crate::ChainRows;
 
 /// W_i and b_i of one chain.
@@ -58,7 +58,7 @@ fn padded(tensor: &Tensor, dim: usize) -> Result<Tensor> {
 pub(crate) fn chain_linear(
     x: &[Tensor],
     rows: &ChainRows,
-    layers: &[Layer],
+    linears: &[ChainLinear],
 ) -> Result<Vec<Vec<Tensor>>> {
     let x = x.iter().map(Tensor::contiguous).collect::<Result<Vec<_>>>()?;
     let row_maps = x.iter().enumerate().map(|(chain, x)| row_map(rows, chain, x.device()));
@@ -66,34 +66,34 @@ pub(crate) fn chain_linear(
     let inputs =
         x.iter().zip(&row_maps).map(|(x, row_map)| LinearInput { x, row_map: row_map.as_ref() });
     let inputs: Vec<_> = inputs.collect();
-    let layers = layers.iter().map(|layer| GpuLayer::of(layer, x.len()));
-    let layers = layers.collect::<Result<Vec<_>>>()?;
-    let products: Vec<_> = layers.iter().flat_map(GpuLayer::products).collect();
+    let linears = linears.iter().map(|linear| GpuChainLinear::of(linear, x.len()));
+    let linears = linears.collect::<Result<Vec<_>>>()?;
+    let products: Vec<_> = linears.iter().flat_map(GpuChainLinear::products).collect();
     let mut outs = colm_cuda::chain_linear(&inputs, &products)?.into_iter();
-    let outs = layers.iter().map(|layer| {
-        let matrices = layer.matrices.iter().zip(outs.by_ref());
+    let outs = linears.iter().map(|linear| {
+        let matrices = linear.matrices.iter().zip(outs.by_ref());
         matrices.map(|(matrix, out)| matrix.strip_padding(out)).collect()
     });
     outs.collect()
 }
 
-/// The matrices of a layer, for the chains that x has.
-struct GpuLayer<'a> {
+/// The matrices of a ChainLinear, for the chains that x has.
+struct GpuChainLinear<'a> {
     matrices: &'a [GpuMatrix],
     up: Option<&'a [GpuMatrix]>,
     /// Padded like the outputs.
     residual: Option<Vec<Tensor>>,
 }
 
-impl<'a> GpuLayer<'a> {
-    fn of(layer: &Layer<'a>, chains: usize) -> Result<Self> {
-        let matrices = layer.weights.gpu_matrices()?;
+impl<'a> GpuChainLinear<'a> {
+    fn of(linear: &ChainLinear<'a>, chains: usize) -> Result<Self> {
+        let matrices = linear.weights.gpu_matrices()?;
         let matrices = &matrices[..matrices.len().min(chains)];
-        let residual = layer.residual.map(|residual| {
-            let of_outputs = residual.iter().take(matrices.len());
-            of_outputs.map(|residual| padded(residual, 1)).collect::<Result<_>>()
+        let residual = linear.residual.map(|residual| {
+            let residual = residual.iter().take(matrices.len());
+            residual.map(|residual| padded(residual, 1)).collect::<Result<_>>()
         });
-        let up = layer.up.map(|up| up.gpu_matrices()).transpose()?;
+        let up = linear.up.map(|up| up.gpu_matrices()).transpose()?;
         Ok(Self { matrices, up, residual: residual.transpose()? })
     }
 
@@ -112,14 +112,14 @@ impl<'a> GpuLayer<'a> {
     }
 }
 
-/// The index of each row of `chain` among the rows of every lower chain, `[chain, rows]`. None if
-/// all of them have the same rows.
+/// The index of each row of `chain` among the rows of every earlier chain, `[chain, rows]`. None if all of them have
+/// the same rows.
 fn row_map(rows: &ChainRows, chain: usize, device: &Device) -> Result<Option<Tensor>> {
     let count = rows.count(chain);
     if rows.count(0) == count {
         return Ok(None);
     }
     let map =
-        (0..chain).flat_map(|lower| (0..count).map(move |row| rows.row_in(chain, lower, row)));
+        (0..chain).flat_map(|earlier| (0..count).map(move |row| rows.row_in(chain, earlier, row)));
     upload_cache::indices(as_u32(map)?, &[chain, count], device).map(Some)
 }

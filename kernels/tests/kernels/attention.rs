@@ -10,8 +10,8 @@ fn range(sequence: usize, first_position: usize, rows: usize) -> QueryRange {
     QueryRange { sequence, first_position, rows }
 }
 
-/// Compares with the formula. The tolerance is `relative`, for the rounding of the output, plus 1e-5
-/// for that of the sums.
+/// Compares with the formula. The tolerance is `relative`, for the rounding of the output, plus 1e-5 for that of the
+/// sums.
 fn check(step: &Step, chains: &[ChainQueries], scale: f32, relative: f64) -> Result<()> {
     let outs = chain_attention(chains, &step.kv, &step.tables, scale)?;
     assert_eq!(outs.len(), chains.len());
@@ -21,7 +21,11 @@ fn check(step: &Step, chains: &[ChainQueries], scale: f32, relative: f64) -> Res
         for (at, (&out, &expected)) in numbers(out)?.iter().zip(&expected).enumerate() {
             let error = (f64::from(out) - expected).abs();
             let allowed = 1e-5 + relative * expected.abs();
-            assert!(error <= allowed, "chain {index}, number {at}: {out}, expected {expected}");
+            assert!(
+                error <= allowed,
+                "chain {}, number {at}: {out}, expected {expected}",
+                index + 1
+            );
         }
     }
     Ok(())
@@ -42,10 +46,10 @@ fn prompts_of_unequal_length() -> Result<()> {
     Ok(())
 }
 
-/// CoLM-Air's prefix-chain prefill: every chain reads the same heads, the upper chains only for the
-/// last rows. One sequence has several last rows.
+/// CoLM-Air's prefix-chain prefill: every chain reads the same heads, the later chains only for the last rows. One
+/// sequence has several last rows.
 #[test]
-fn upper_chains_on_the_last_rows_only() -> Result<()> {
+fn later_chains_on_the_last_rows_only() -> Result<()> {
     let mut step = Step::new(2, &[40, 90, 17], PLAIN)?;
     let all = [range(0, 0, 40), range(1, 30, 60), range(2, 0, 17)];
     let last = [range(0, 39, 1), range(1, 85, 5), range(2, 16, 1)];
@@ -84,8 +88,8 @@ fn decoding_rows_of_long_and_short_contexts() -> Result<()> {
     check(&step, &[ChainQueries { q: &q, ranges: &ranges, kv_heads: 0..2 }], 0.25, 0.0)
 }
 
-/// Scores in the hundreds, of both signs. The largest must not overflow, wherever it is; its weight is
-/// near 1. Scores of this size have an error of 1e-4, and so do the results.
+/// Scores in the hundreds, of both signs. The largest must not overflow, wherever it is; its weight is near 1. Scores
+/// of this size have an error of 1e-4, and so do the results.
 #[test]
 fn sharp_softmax() -> Result<()> {
     let mut step = Step::new(5, &[1100], PLAIN)?;
@@ -148,7 +152,7 @@ fn errors_name_the_sizes() -> Result<()> {
     for (q, range, kv_heads, tables, reason) in cases {
         let chain = ChainQueries { q, ranges: &[range], kv_heads };
         let error = chain_attention(&[chain], &step.kv, tables, 0.25).unwrap_err().to_string();
-        assert!(error.contains(reason) && error.contains("chain 0"), "{error}");
+        assert!(error.contains(reason) && error.starts_with("chain 1\n"), "{error}");
     }
     Ok(())
 }

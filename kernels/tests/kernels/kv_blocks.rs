@@ -23,8 +23,8 @@ fn counting(first: usize, rows: usize, heads: usize) -> Result<Tensor> {
     Tensor::from_vec(numbers, (rows, heads, HEAD_DIM), &Device::Cpu)
 }
 
-/// The key of a slot and head in the host's tensor. In a block of up to 32 positions all of them are
-/// interleaved, so the layout is [blocks, kv_heads, head_dim, block_size].
+/// The key of a slot and head in the host's tensor. In a block of up to 32 positions all of them are interleaved, so
+/// the layout is [blocks, kv_heads, head_dim, block_size].
 fn key(host: &Tensor, slot: usize, head: usize) -> Result<Vec<f32>> {
     let tiles = host.reshape((BLOCKS, HEADS, HEAD_DIM, BLOCK_SIZE))?.to_dtype(DType::F32)?;
     tiles
@@ -35,8 +35,8 @@ fn key(host: &Tensor, slot: usize, head: usize) -> Result<Vec<f32>> {
         .to_vec1()
 }
 
-/// The value of a slot and head in the host's tensor. A head of up to 32 numbers is one panel, so the
-/// layout is [blocks, kv_heads, block_size, head_dim].
+/// The value of a slot and head in the host's tensor. A head of up to 32 numbers is one panel, so the layout is
+/// [blocks, kv_heads, block_size, head_dim].
 fn value(host: &Tensor, slot: usize, head: usize) -> Result<Vec<f32>> {
     let tiles = host.reshape((BLOCKS, HEADS, BLOCK_SIZE, HEAD_DIM))?.to_dtype(DType::F32)?;
     tiles.get(slot / BLOCK_SIZE)?.get(head)?.get(slot % BLOCK_SIZE)?.to_vec1()
@@ -47,14 +47,17 @@ fn rows_are_written_to_their_slots_and_heads_only() -> Result<()> {
     for dtype in [DType::F32, DType::BF16, DType::F16] {
         let (keys, values, kv) = cache(dtype)?;
         let slots = [14, -1, 3, 7];
-        let k = counting(0, 4, 2)?;
-        let v = counting(100, 4, 2)?;
-        kv.write(1..3, &k, &v, &Slots::new(slots.to_vec()))?;
+        let new_keys = counting(0, 4, 2)?;
+        let new_values = counting(100, 4, 2)?;
+        kv.write(1..3, &new_keys, &new_values, &Slots::new(slots.to_vec()))?;
         for slot in 0..BLOCKS * BLOCK_SIZE {
             for head in 0..HEADS {
                 let written = slots.iter().position(|&s| s == slot as i64);
                 let source = written.filter(|_| (1..3).contains(&head));
-                let found = [(key(&keys, slot, head)?, &k), (value(&values, slot, head)?, &v)];
+                let found = [
+                    (key(&keys, slot, head)?, &new_keys),
+                    (value(&values, slot, head)?, &new_values),
+                ];
                 for (found, new) in found {
                     let expected = match source {
                         Some(row) => new.get(row)?.get(head - 1)?.to_vec1()?,
@@ -72,8 +75,9 @@ fn rows_are_written_to_their_slots_and_heads_only() -> Result<()> {
 fn rows_may_be_strided_views_and_of_another_dtype() -> Result<()> {
     let (keys, values, kv) = cache(DType::F32)?;
     let wide = counting(0, 2, 6)?;
-    let (k, v) = (wide.narrow(1, 1, 2)?, wide.narrow(1, 4, 2)?.to_dtype(DType::BF16)?);
-    kv.write(2..4, &k, &v, &Slots::new(vec![6, 0]))?;
+    let new_keys = wide.narrow(1, 1, 2)?;
+    let new_values = wide.narrow(1, 4, 2)?.to_dtype(DType::BF16)?;
+    kv.write(2..4, &new_keys, &new_values, &Slots::new(vec![6, 0]))?;
     assert_eq!(key(&keys, 6, 3)?, wide.get(0)?.get(2)?.to_vec1::<f32>()?);
     assert_eq!(value(&values, 0, 2)?, wide.get(1)?.get(4)?.to_vec1::<f32>()?);
     Ok(())
@@ -83,19 +87,21 @@ fn rows_may_be_strided_views_and_of_another_dtype() -> Result<()> {
 fn rope_is_applied_to_written_keys() -> Result<()> {
     let (keys, values, kv) = cache(DType::F32)?;
     let rope = Rope::new(HEAD_DIM, 1e4, 100, None)?;
-    let (k, v, positions) = (counting(0, 2, 2)?, counting(50, 2, 2)?, [99, 7]);
+    let (new_keys, new_values, positions) = (counting(0, 2, 2)?, counting(50, 2, 2)?, [99, 7]);
     let slots = Slots::new(vec![4, 11]);
-    kv.write_with_rope(1..3, &k, &v, &slots, &rope, &positions)?;
-    let rotated = rope.apply(&k, &positions)?;
+    let write = |positions: &[usize]| {
+        kv.write_with_rope(1..3, &new_keys, &new_values, &slots, &rope, positions)
+    };
+    write(&positions)?;
+    let rotated = rope.apply(&new_keys, &positions)?;
     for (row, slot) in [4, 11].into_iter().enumerate() {
         for head in 0..2 {
             let expected = |x: &Tensor| x.get(row)?.get(head)?.to_vec1::<f32>();
             assert_eq!(key(&keys, slot, 1 + head)?, expected(&rotated)?);
-            assert_eq!(value(&values, slot, 1 + head)?, expected(&v)?);
+            assert_eq!(value(&values, slot, 1 + head)?, expected(&new_values)?);
         }
     }
-    let beyond =
-        kv.write_with_rope(1..3, &k, &v, &slots, &rope, &[100, 7]).unwrap_err().to_string();
+    let beyond = write(&[100, 7]).unwrap_err().to_string();
     assert!(beyond.contains("position 100"), "{beyond}");
     Ok(())
 }
@@ -110,7 +116,7 @@ fn a_failed_write_changes_nothing() -> Result<()> {
         (kv.write(0..2, &rows, &rows, &Slots::new(vec![0])), "at 1 slots"),
         (kv.write(0..3, &rows, &rows, &slots), "[2, 3, 8]"),
         (kv.write(3..5, &rows, &rows, &slots), "3..5 are not within the cache's 0..4"),
-        (kv.write(0..2, &rows, &rows.narrow(2, 0, 4)?, &slots), "v must be"),
+        (kv.write(0..2, &rows, &rows.narrow(2, 0, 4)?, &slots), "values must be"),
     ];
     for (result, reason) in failures {
         let error = result.unwrap_err().to_string();

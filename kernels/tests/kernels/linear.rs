@@ -52,9 +52,9 @@ pub(crate) fn expected(
     let x = x.iter().map(Tensor::to_vec2::<f32>).collect::<Result<Vec<_>>>()?;
     let mut out = Vec::new();
     for row in &rows[chain] {
-        let inputs = (0..=chain).flat_map(|lower| {
-            let place = rows[lower].iter().position(|other| other == row).unwrap();
-            x[lower][place].clone()
+        let inputs = (0..=chain).flat_map(|earlier| {
+            let index = rows[earlier].binary_search(row).unwrap();
+            x[earlier][index].clone()
         });
         let inputs: Vec<f32> = inputs.collect();
         for (output, weight) in weight.iter().enumerate() {
@@ -75,14 +75,14 @@ pub(crate) fn assert_close(found: &Tensor, expected: &[f64], what: &str) -> Resu
     Ok(())
 }
 
-/// Rows of a prompt. The upper chains have fewer, and the last two have the same.
+/// Rows of a prompt. The later chains have fewer, and the last two have the same.
 pub(crate) fn ragged() -> Vec<Vec<usize>> {
-    let upper: Vec<usize> = (0..40).filter(|row| row % 3 == 1).collect();
-    vec![(0..40).collect(), upper.clone(), upper]
+    let later: Vec<usize> = (0..40).filter(|row| row % 3 == 1).collect();
+    vec![(0..40).collect(), later.clone(), later]
 }
 
 #[test]
-fn every_chain_reads_the_chains_below_at_its_own_rows() -> Result<()> {
+fn every_chain_reads_the_earlier_chains_at_its_own_rows() -> Result<()> {
     for dtype in [DType::F32, DType::BF16, DType::F16] {
         for rows in [ragged(), vec![vec![3]; 3], vec![vec![0, 1], vec![1], vec![]]] {
             for bias in [false, true] {
@@ -91,15 +91,15 @@ fn every_chain_reads_the_chains_below_at_its_own_rows() -> Result<()> {
                 let all = matrices(&mut rng, &OUTPUTS, dtype, bias)?;
                 // Like the keys of CoLM-Air: only one chain has an output.
                 let first = matrices(&mut rng, &[100], dtype, bias)?;
-                let layers = [ChainWeights::pack(&all)?, ChainWeights::pack(&first)?];
+                let layers = [ChainWeights::pack_floats(&all)?, ChainWeights::pack_floats(&first)?];
                 let found =
                     chain_linear(&x, &ChainRows::new(&rows)?, &layers.each_ref().map(|w| w))?;
                 assert_eq!((found[0].len(), found[1].len()), (3, 1));
                 for (chain, matrix) in all.iter().enumerate() {
-                    let what = format!("{dtype:?}, bias {bias}, chain {chain}");
+                    let what = format!("{dtype:?}, bias {bias}, chain {}", chain + 1);
                     assert_close(&found[0][chain], &expected(&x, &rows, matrix, chain)?, &what)?;
                 }
-                assert_close(&found[1][0], &expected(&x, &rows, &first[0], 0)?, "one chain")?;
+                assert_close(&found[1][0], &expected(&x, &rows, &first[0], 0)?, "chain 1 alone")?;
             }
         }
     }
@@ -112,10 +112,10 @@ fn a_model_of_fewer_chains_reads_the_first_weights() -> Result<()> {
     let rows = vec![vec![0, 1, 2]; 2];
     let x = x(&mut rng, &rows)?;
     let matrices = matrices(&mut rng, &OUTPUTS, DType::F32, false)?;
-    let weights = ChainWeights::pack(&matrices)?;
+    let weights = ChainWeights::pack_floats(&matrices)?;
     let found = chain_linear(&x, &ChainRows::same(2, 3), &[&weights])?.remove(0);
     assert_eq!(found.len(), 2);
-    assert_close(&found[1], &expected(&x, &rows, &matrices[1], 1)?, "chain 1")
+    assert_close(&found[1], &expected(&x, &rows, &matrices[1], 1)?, "chain 2")
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn the_residual_is_added() -> Result<()> {
     let residual = rows.iter().zip(OUTPUTS);
     let residual = residual.map(|(rows, width)| random(&mut rng, &[rows.len(), width], DType::F32));
     let residual = residual.collect::<Result<Vec<_>>>()?;
-    let weights = ChainWeights::pack(&matrices)?;
+    let weights = ChainWeights::pack_floats(&matrices)?;
     let found = chain_linear_add(&x, &ChainRows::new(&rows)?, &weights, &residual)?;
     for (chain, matrix) in matrices.iter().enumerate() {
         let mut expected = expected(&x, &rows, matrix, chain)?;
@@ -146,7 +146,7 @@ fn gated_layers() -> Result<()> {
     let x = x(&mut rng, &rows)?;
     let gate = matrices(&mut rng, &OUTPUTS, DType::F16, true)?;
     let up = matrices(&mut rng, &OUTPUTS, DType::F16, true)?;
-    let packed = [ChainWeights::pack(&gate)?, ChainWeights::pack(&up)?];
+    let packed = [ChainWeights::pack_floats(&gate)?, ChainWeights::pack_floats(&up)?];
     let found = chain_gated(&x, &ChainRows::new(&rows)?, &packed[0], &packed[1])?;
     for chain in 0..3 {
         let gates = expected(&x, &rows, &gate[chain], chain)?;
@@ -167,7 +167,7 @@ fn gated_layers() -> Result<()> {
 fn a_row_does_not_depend_on_the_other_rows() -> Result<()> {
     for dtype in [DType::F32, DType::BF16, DType::F16] {
         let mut rng = StdRng::seed_from_u64(9);
-        let weights = ChainWeights::pack(&[(random(&mut rng, &[300, 600], dtype)?, None)])?;
+        let weights = ChainWeights::pack_floats(&[(random(&mut rng, &[300, 600], dtype)?, None)])?;
         let x = random(&mut rng, &[500, 600], DType::F32)?;
         let all = chain_linear(std::slice::from_ref(&x), &ChainRows::same(1, 500), &[&weights])?;
         let all = all[0][0].to_vec2::<f32>()?;
@@ -192,7 +192,7 @@ fn unpacking_inverts_packing() -> Result<()> {
     for dtype in [DType::F32, DType::BF16, DType::F16] {
         let mut rng = StdRng::seed_from_u64(10);
         let matrices = matrices(&mut rng, &OUTPUTS, dtype, true)?;
-        let weights = ChainWeights::pack(&matrices)?;
+        let weights = ChainWeights::pack_floats(&matrices)?;
         assert_eq!(weights.shapes(), [(33, 70), (64, 270), (5, 310)]);
         let Unpacked::Floats(unpacked) = weights.unpack()? else { panic!("not floats") };
         for ((weight, bias), (packed, packed_bias)) in unpacked.iter().zip(&matrices) {
@@ -213,26 +213,33 @@ fn unpacking_inverts_packing() -> Result<()> {
 fn errors_name_the_reason() -> Result<()> {
     let new = |dims: &[usize], dtype| Tensor::zeros(dims, dtype, &Device::Cpu);
     let f32 = DType::F32;
-    let packed = |dims: &[usize]| ChainWeights::pack(&[(new(dims, f32)?, None)]);
+    let packed = |dims: &[usize]| ChainWeights::pack_floats(&[(new(dims, f32)?, None)]);
     let weights = packed(&[4, 8])?;
     let rows = ChainRows::same(1, 2);
     let cases = [
-        (ChainWeights::pack(&[]).err(), "no chains"),
-        (ChainWeights::pack(&[(new(&[4, 8], DType::U8)?, None)]).err(), "U8"),
+        (ChainWeights::pack_floats(&[]).err(), "no chains"),
+        (ChainWeights::pack_floats(&[(new(&[4, 8], DType::U8)?, None)]).err(), "U8"),
         (
-            ChainWeights::pack(&[(new(&[4, 8], f32)?, None), (new(&[4, 6], f32)?, None)]).err(),
-            "at least the inputs of the chain below",
+            ChainWeights::pack_floats(&[(new(&[4, 8], f32)?, None), (new(&[4, 6], f32)?, None)])
+                .err(),
+            "at least the inputs of the chain before it",
         ),
         (
-            ChainWeights::pack(&[(new(&[4, 8], f32)?, Some(new(&[3], f32)?))]).err(),
-            "a bias of another shape",
+            ChainWeights::pack_floats(&[(new(&[4, 8], f32)?, Some(new(&[3], f32)?))]).err(),
+            "chain 1 has 4 outputs and a bias of another shape",
         ),
-        (chain_linear(&[new(&[2, 7], f32)?], &rows, &[&weights]).err(), "reads 8 inputs"),
-        (chain_linear(&[new(&[3, 8], f32)?], &rows, &[&weights]).err(), "expected [its rows"),
-        (chain_linear(&[new(&[2, 8], DType::F16)?], &rows, &[&weights]).err(), "not f32"),
+        (chain_linear(&[new(&[2, 7], f32)?], &rows, &[&weights]).err(), "chain 1 reads 8 inputs"),
+        (
+            chain_linear(&[new(&[3, 8], f32)?], &rows, &[&weights]).err(),
+            "chain 1 has x [3, 8]; expected [its rows",
+        ),
+        (
+            chain_linear(&[new(&[2, 8], DType::F16)?], &rows, &[&weights]).err(),
+            "chain 1 has x of f16, not f32",
+        ),
         (
             chain_linear_add(&[new(&[2, 8], f32)?], &rows, &weights, &[new(&[2, 3], f32)?]).err(),
-            "needs a residual of",
+            "chain 1 needs a residual of",
         ),
         (
             chain_gated(&[new(&[2, 8], f32)?], &rows, &weights, &packed(&[5, 8])?).err(),

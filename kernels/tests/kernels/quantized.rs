@@ -86,14 +86,14 @@ fn products_are_those_of_the_dequantized_weights() -> Result<()> {
         let blocks = blocks(&mut rng, dtype)?;
         let weights = ChainWeights::pack_quantized(&blocks)?;
         let floats = dequantized(&blocks)?;
-        let packed_floats = ChainWeights::pack(&floats)?;
+        let packed_floats = ChainWeights::pack_floats(&floats)?;
         for rows in rows() {
             let x = x(&mut rng, &rows)?;
             let chain_rows = ChainRows::new(&rows)?;
             let found = chain_linear(&x, &chain_rows, &[&weights])?.remove(0);
             let exactly = chain_linear(&x, &chain_rows, &[&packed_floats])?.remove(0);
             for (chain, floats) in floats.iter().enumerate() {
-                let what = format!("{dtype:?}, {} rows, chain {chain}", rows[chain].len());
+                let what = format!("{dtype:?}, {} rows, chain {}", rows[chain].len(), chain + 1);
                 assert_close(&found[chain], &expected(&x, &rows, floats, chain)?, &what)?;
                 assert_eq!(bits(&found[chain])?, bits(&exactly[chain])?, "{what}");
             }
@@ -198,7 +198,8 @@ fn errors_name_the_reason() -> Result<()> {
     };
     let x = [Tensor::zeros((2, 256), DType::F32, &Device::Cpu)?];
     let packed = |dtype| -> Result<_> { ChainWeights::pack_quantized(&[zeros((4, 256), dtype)?]) };
-    let floats = ChainWeights::pack(&[(Tensor::zeros((4, 256), DType::F32, &Device::Cpu)?, None)])?;
+    let floats =
+        ChainWeights::pack_floats(&[(Tensor::zeros((4, 256), DType::F32, &Device::Cpu)?, None)])?;
     let (q4k, q8_0) = (packed(GgmlDType::Q4K)?, packed(GgmlDType::Q8_0)?);
     let together =
         |other: &ChainWeights| chain_linear(&x, &ChainRows::same(1, 2), &[&q4k, other]).err();
@@ -211,10 +212,13 @@ fn errors_name_the_reason() -> Result<()> {
         (ChainWeights::pack_quantized(&[]).err(), "no chains"),
         (packed(GgmlDType::Q2K).err(), "Q2K are not supported: Q4_0"),
         (ChainWeights::pack_quantized(&mixed).err(), "weights of Q4K and of Q8_0 in one layer"),
-        (ChainWeights::pack_quantized(&narrower).err(), "at least the inputs of the chain below"),
+        (
+            ChainWeights::pack_quantized(&narrower).err(),
+            "at least the inputs of the chain before it",
+        ),
         (ChainWeights::pack_quantized(&[short]).err(), "of 432 bytes is not a matrix of Q4K"),
-        (together(&q8_0), "in one format"),
-        (together(&floats), "in one format"),
+        (together(&q8_0), "of one format"),
+        (together(&floats), "of one format"),
     ];
     for (error, reason) in cases {
         let error = error.expect(reason).to_string();

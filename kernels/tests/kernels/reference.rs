@@ -28,8 +28,8 @@ pub struct Shape {
 }
 
 impl Step {
-    /// Sequences with random keys and values, in KV blocks in random order. The cache is NaN where
-    /// nothing was written, so that reading there is detected.
+    /// Sequences with random keys and values, in KV blocks in random order. The cache is NaN where nothing was written,
+    /// so that reading there is detected.
     pub fn new(seed: u64, lengths: &[usize], shape: Shape) -> Result<Self> {
         let Shape { kv_heads, head_dim, block_size, dtype } = shape;
         let mut rng = StdRng::seed_from_u64(seed);
@@ -91,7 +91,7 @@ impl Step {
         let start = |at: usize| (at * self.kv.kv_head_count() + kv_head) * head_dim;
         let scores: Vec<f64> = (0..=position)
             .map(|at| &keys[start(at)..][..head_dim])
-            .map(|key| q.iter().zip(key).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum::<f64>())
+            .map(|key| q.iter().zip(key).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>())
             .map(|product| product * scale)
             .collect();
         let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);

@@ -1,5 +1,5 @@
-//! The bits of a row's attention do not depend on the other rows of the step. This makes a greedy answer
-//! the same alone and in a batch.
+//! The bits of a row's attention do not depend on the other rows of the step. This makes a greedy answer the same alone
+//! and in a batch.
 
 use crate::reference::{numbers, Shape, Step};
 use candle_core::{DType, Result, Tensor};
@@ -18,7 +18,7 @@ fn step_in_blocks(kv_heads: usize, block_size: usize) -> Result<Step> {
     Step::new(11, &LENGTHS, Shape { kv_heads, head_dim: HEAD_DIM, block_size, dtype: DType::F32 })
 }
 
-fn whole(sequence: usize) -> QueryRange {
+fn all_rows(sequence: usize) -> QueryRange {
     QueryRange { sequence, first_position: 0, rows: LENGTHS[sequence] }
 }
 
@@ -33,7 +33,7 @@ fn attend(step: &Step, q: &Tensor, ranges: &[QueryRange]) -> Result<Vec<u32>> {
 fn alone_and_in_a_batch() -> Result<()> {
     for kv_heads in [1, 3] {
         let mut step = step(kv_heads)?;
-        let ranges = [whole(0), whole(1), whole(2)];
+        let ranges = [all_rows(0), all_rows(1), all_rows(2)];
         let q = step.queries(&ranges, HEADS, DType::F32)?;
         let together = attend(&step, &q, &ranges)?;
         let mut alone = Vec::new();
@@ -51,8 +51,8 @@ fn alone_and_in_a_batch() -> Result<()> {
 fn in_chunks_of_any_size() -> Result<()> {
     for kv_heads in [1, 3] {
         let mut step = step(kv_heads)?;
-        let q = step.queries(&[whole(0)], HEADS, DType::F32)?;
-        let at_once = attend(&step, &q, &[whole(0)])?;
+        let q = step.queries(&[all_rows(0)], HEADS, DType::F32)?;
+        let at_once = attend(&step, &q, &[all_rows(0)])?;
         for chunk in [1, 7, 256, 1000] {
             let mut pieces = Vec::new();
             for first_position in (0..LENGTHS[0]).step_by(chunk) {
@@ -69,8 +69,8 @@ fn in_chunks_of_any_size() -> Result<()> {
 #[test]
 fn on_any_number_of_threads() -> Result<()> {
     let mut step = step(1)?;
-    let q = step.queries(&[whole(0)], HEADS, DType::F32)?;
-    let on = |threads| with_threads(threads, || attend(&step, &q, &[whole(0)]));
+    let q = step.queries(&[all_rows(0)], HEADS, DType::F32)?;
+    let on = |threads| with_threads(threads, || attend(&step, &q, &[all_rows(0)]));
     let one = on(1)?;
     for threads in [2, 5] {
         assert!(one == on(threads)?, "{threads} threads");
@@ -83,8 +83,8 @@ fn on_any_number_of_threads() -> Result<()> {
 fn in_any_blocks() -> Result<()> {
     let in_blocks_of = |block_size| {
         let mut step = step_in_blocks(1, block_size)?;
-        let q = step.queries(&[whole(0)], HEADS, DType::F32)?;
-        attend(&step, &q, &[whole(0)])
+        let q = step.queries(&[all_rows(0)], HEADS, DType::F32)?;
+        attend(&step, &q, &[all_rows(0)])
     };
     assert!(in_blocks_of(8)? == in_blocks_of(32)?);
     Ok(())

@@ -63,7 +63,7 @@ fn a_norm_weight_of_another_width_is_an_error() -> Result<()> {
         chain_rms_norm(&own(x), &own(weights), 1e-6)
     };
     let error = norm(&[&x, &x], &[&right, &weight]).unwrap_err().to_string();
-    assert!(error.contains("chain 1: ") && error.contains("[2, 8]"), "{error}");
+    assert!(error.contains("chain 2: ") && error.contains("[2, 8]"), "{error}");
     assert!(error.contains("[4]"), "{error}");
     assert!(norm(&[&x, &x], &[&right]).is_err());
     assert!(norm(&[&x.to_dtype(DType::F64)?], &[&right]).is_err());

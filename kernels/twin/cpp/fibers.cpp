@@ -1,72 +1,17 @@
 // The blocks of a launch, their fibers and barriers. See cuda_twin.h.
-#include <ucontext.h>
-
-#include <csetjmp>
 #include <cstdarg>
 #include <cstdio>
-#include <memory>
-#include <string>
-#include <vector>
 
-#include "cuda_twin.h"
+#include "launch_state.h"
 
 thread_local uint3 threadIdx, blockIdx;
 thread_local dim3 blockDim, gridDim;
 
 namespace colm::twin {
-namespace {
-
-constexpr int WARP = 32;
-constexpr unsigned MAX_THREADS = 1024;
-constexpr size_t MAX_SHARED = 227 * 1024;  // compute capability 9.0
-constexpr size_t STACK = 128 * 1024;
-constexpr size_t MARGIN = 4096;           // behind shared memory, to detect stores past its end
-constexpr unsigned char NAN_BYTE = 0xff;  // NaN in bf16, f16 and f32
-
-struct Copy {
-    void* shared;
-    const void* global;
-    bool valid;
-};
-
-enum class State { Runs, WaitsForWarp, WaitsForBlock, Returned };
-
-struct Fiber {
-    std::unique_ptr<unsigned char[]> stack{new unsigned char[STACK]};
-    ucontext_t start;
-    jmp_buf at;
-    bool started;
-    State state;
-    uint3 index;
-    int warp, lane;
-    // Incomplete copies: the committed groups, oldest first, and those not yet committed.
-    std::vector<std::vector<Copy>> groups;
-    std::vector<Copy> uncommitted;
-};
-
-struct Warp {
-    LaneData data[WARP];
-    const char* name;
-    int arrived;
-};
-
-struct Launch {
-    std::vector<std::unique_ptr<Fiber>> fibers;  // reused by later launches
-    std::vector<Warp> warps;
-    std::vector<unsigned char> memory;
-    unsigned char* shared;
-    size_t shared_bytes;
-    unsigned threads;
-    unsigned arrived;  // at the block's barrier
-    Fiber* running = nullptr;
-    jmp_buf scheduler;
-    const std::function<void()>* kernel;
-    bool failed;
-    std::string fault;
-    bool descending = false;
-};
 
 thread_local Launch now;
+
+namespace {
 
 void enter() {
     (*now.kernel)();
@@ -261,45 +206,6 @@ void sync_block() {
 }
 
 unsigned char* shared_memory() { return now.shared; }
-
-void check_shared16(const char* name, const void* shared) {
-    const auto address = reinterpret_cast<uintptr_t>(shared);
-    const auto start = reinterpret_cast<uintptr_t>(now.shared);
-    if (address < start || address + 16 > start + now.shared_bytes) {
-        fail("%s at %td of %zu bytes of shared memory", name,
-             static_cast<const unsigned char*>(shared) - now.shared, now.shared_bytes);
-    }
-    if (address % 16 != 0) fail("%s at an address that is not a multiple of 16", name);
-}
-
-void cp_async16(void* shared, const void* global, bool valid) {
-    check_shared16("cp.async", shared);
-    if (valid && reinterpret_cast<uintptr_t>(global) % 16 != 0) {
-        fail("cp.async from an address that is not a multiple of 16");
-    }
-    std::memset(shared, NAN_BYTE, 16);
-    now.running->uncommitted.push_back({shared, global, valid});
-}
-
-void cp_async_commit() {
-    Fiber& fiber = *now.running;
-    fiber.groups.push_back(std::move(fiber.uncommitted));
-    fiber.uncommitted.clear();
-}
-
-void cp_async_wait(int pending) {
-    auto& groups = now.running->groups;
-    while (groups.size() > static_cast<size_t>(pending)) {
-        for (const Copy& copy : groups.front()) {
-            if (copy.valid) {
-                std::memcpy(copy.shared, copy.global, 16);
-            } else {
-                std::memset(copy.shared, 0, 16);
-            }
-        }
-        groups.erase(groups.begin());
-    }
-}
 
 }  // namespace colm::twin
 

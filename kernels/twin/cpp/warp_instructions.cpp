@@ -49,8 +49,10 @@ void multiply(LaneData* lanes) {
         }
     }
     for (int row = 0; row < 16; ++row) {
-        for (int k = 0; k < 16; ++k) {
-            for (int column = 0; column < 8; ++column) d[row][column] += a[row][k] * b[k][column];
+        for (int depth = 0; depth < 16; ++depth) {
+            for (int column = 0; column < 8; ++column) {
+                d[row][column] += a[row][depth] * b[depth][column];
+            }
         }
     }
     for (int lane = 0; lane < WARP; ++lane) {

@@ -1,12 +1,11 @@
 //! The *twin*: an emulator that runs the CUDA kernels on the CPU, thread by thread, for tests.
 //!
-//! `build.rs` compiles the kernel sources in `kernels/cuda` as plain C++ against `cpp/cuda_twin.h`,
-//! which runs the threads of a block as fibers and emulates the GPU's instructions. The tests of this
-//! crate call the launchers and compare with formulas in f64: indexing, masks, synchronization and
-//! rounding are tested without a GPU. Speed is not.
+//! `build.rs` compiles the kernel sources in `kernels/cuda` as plain C++ against `cpp/cuda_twin.h`, which runs the
+//! threads of a block as fibers and emulates the GPU's instructions. The tests of this crate call the launchers and
+//! compare with formulas in f64: indexing, masks, synchronization and rounding are tested without a GPU. Speed is not.
 //!
-//! With the feature `twin` of `colm-kernels` and `colm`, the same emulator runs the kernels for the
-//! whole model: tensors that are bf16 or f16 take the path of a GPU.
+//! With the feature `twin` of `colm-kernels` and `colm`, the same emulator runs the kernels for the whole model:
+//! tensors that are bf16 or f16 take the path of a GPU.
 //!
 //! Needs a C++17 compiler, and glibc for its `ucontext`.
 
@@ -32,8 +31,8 @@ pub fn status_text(status: i32) -> String {
     unsafe { CStr::from_ptr(colm_status_text(status)) }.to_string_lossy().into_owned()
 }
 
-/// The order in which the CUDA threads of a block run between two barriers. A missing barrier changes
-/// the result in one of them.
+/// The order in which the CUDA threads of a block run between two barriers. A missing barrier changes the result in one
+/// of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// By ascending thread index.
@@ -55,8 +54,7 @@ impl Order {
 
 /// A buffer aligned to 16 bytes, for the pointers that the launchers take.
 ///
-/// On a GPU every tensor is aligned, and the kernels rely on it; a `Vec` of 16-bit numbers need not
-/// be.
+/// On a GPU every tensor is aligned, and the kernels rely on it; a `Vec` of 16-bit numbers need not be.
 #[derive(Clone, Debug)]
 pub struct Aligned<T> {
     words: Vec<u128>,
@@ -93,8 +91,7 @@ impl<T: Number> Aligned<T> {
 
     /// The numbers.
     pub fn as_slice(&self) -> &[T] {
-        // SAFETY: the words hold `len` numbers, 16 is a multiple of their alignment, and every bit
-        // pattern is valid.
+        // SAFETY: the words hold `len` numbers, 16 is a multiple of their alignment, and every bit pattern is valid.
         unsafe { std::slice::from_raw_parts(self.words.as_ptr().cast(), self.len) }
     }
 

@@ -3,15 +3,15 @@
 use std::ffi::{c_int, c_void};
 
 extern "C" {
-    /// Copies 128 x 8 numbers from `from` to `to` through shared memory. Each thread writes what a
-    /// thread of another warp has loaded. `fault` is the step to leave out: see `probes/faults.cu`.
+    /// Copies 128 x 8 numbers from `from` to `to` through shared memory. Each thread writes what a thread of another
+    /// warp has loaded. `fault` is the step to leave out: see `probes/faults.cu`.
     pub fn twin_copy(fault: c_int, from: *const half::f16, to: *mut half::f16) -> c_int;
 
     /// Runs a kernel that must end in a fault: see `probes/faults.cu`.
     pub fn twin_bad_barrier(fault: c_int) -> c_int;
 
-    /// `product = a b` `[16, 8]` of f32, with `a` `[16, 16]` and `b` `[16, 8]`, or, if `transposed`,
-    /// b given as `[8, 16]`.
+    /// `product = a b` `[16, 8]` of f32, with `a` `[16, 16]` and `b` `[16, 8]`, or, if `transposed`, b given as
+    /// `[8, 16]`.
     pub fn twin_product(
         dtype: c_int,
         transposed: bool,

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 use minijinja::value::{Object, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 
-/// The most steps of one rendering, as minijinja counts them. Long conversations take some hundred
-/// thousand.
+/// The most steps of one rendering, as minijinja counts them. Long conversations take some hundred thousand.
 pub const FUEL: u64 = 5_000_000;
 
 /// The longest source of a template, in bytes; known templates have up to 60 kB.
@@ -141,7 +140,7 @@ pub fn limit_error(message: String) -> Error {
 
 /// The source of errors of templates that exceed a limit.
 #[derive(Debug, thiserror::Error)]
-#[error("the template takes too much")]
+#[error("the template exceeds a limit")]
 pub struct TooMuch;
 
 /// What a rendering has used so far.

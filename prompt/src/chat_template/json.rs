@@ -34,7 +34,7 @@ pub fn tojson(limit: TextLimit, value: &Value, arguments: &[Value]) -> Result<St
         None => (", ".to_string(), ": ".to_string()),
         Some([item, key]) => (item.clone(), key.clone()),
         Some(_) => {
-            let message = "tojson: `separators` has two texts";
+            let message = "tojson: expected two texts as `separators`";
             return Err(Error::new(ErrorKind::InvalidOperation, message));
         }
     };
@@ -50,7 +50,7 @@ fn indent(value: &Value) -> Result<String, Error> {
     }
     match value.as_usize() {
         Some(spaces) if spaces <= MAX_INDENT => Ok(" ".repeat(spaces)),
-        _ => Err(limit_error(format!("tojson: `indent` is at most {MAX_INDENT}"))),
+        _ => Err(limit_error(format!("tojson: expected an `indent` of at most {MAX_INDENT}"))),
     }
 }
 

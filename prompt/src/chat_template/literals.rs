@@ -131,12 +131,12 @@ fn hexadecimal(chars: &mut Peekable<Chars<'_>>, digits: usize) -> Result<char, S
             if let Ok(low @ 0xdc00..=0xdfff) = code(&mut ahead, 4) {
                 *chars = ahead;
                 let code = 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00);
-                return char::from_u32(code).ok_or_else(|| "a text has a wrong escape".into());
+                return char::from_u32(code).ok_or_else(|| "a text has an invalid escape".into());
             }
         }
     }
     char::from_u32(high).ok_or_else(|| {
-        let mut message = "a text has an escape of no character: ".to_string();
+        let mut message = "a text has an escape that is not a character: ".to_string();
         write!(message, "{high:x}").ok();
         message
     })
@@ -147,7 +147,7 @@ fn code(chars: &mut Peekable<Chars<'_>>, digits: usize) -> Result<u32, String> {
     for _ in 0..digits {
         let digit = chars.next_if(char::is_ascii_hexdigit).and_then(|c| c.to_digit(16));
         let digit =
-            digit.ok_or_else(|| format!("a text has an escape with less than {digits} digits"))?;
+            digit.ok_or_else(|| format!("a text has an escape with fewer than {digits} digits"))?;
         code = (code << 4) | digit;
     }
     Ok(code)

@@ -6,8 +6,8 @@
 //!
 //! 1. [`tags`] and [`literals`] change the source text to what minijinja can parse,
 //! 2. [`rewrite`] parses it and writes an equivalent template in which [`operators`], [`methods`] and
-//!    [`macros`] are calls of functions with Python's behaviour, and every result is checked,
-//! 3. [`environment`] provides these functions, and [`filters`] and tests with Jinja's behaviour.
+//!    [`macros`] are calls of functions with Python's behavior, and every result is checked,
+//! 3. [`environment`] provides these functions, and [`filters`] and tests with Jinja's behavior.
 //!
 //! Templates are untrusted, so [`budget`] limits time, steps and memory.
 

@@ -8,7 +8,7 @@ use super::budget::limit_error;
 pub const MAX_WIDTH: usize = 4096;
 
 pub fn too_wide() -> Error {
-    limit_error(format!("a format is at most {MAX_WIDTH} characters wide"))
+    limit_error(format!("a format is wider than {MAX_WIDTH} characters"))
 }
 
 /// The side on which padding is added.

@@ -13,7 +13,7 @@ pub fn at(now: DateTime<Local>) -> Value {
     let now = now.naive_local();
     Value::from_function(move |_: &State, format: &str| -> Result<String, Error> {
         if format.len() > MAX_FORMAT {
-            let message = format!("strftime_now: a format has at most {MAX_FORMAT} bytes");
+            let message = format!("strftime_now: expected a format of at most {MAX_FORMAT} bytes");
             return Err(Error::new(ErrorKind::InvalidOperation, message));
         }
         let mut text = String::new();

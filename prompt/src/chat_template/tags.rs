@@ -64,8 +64,7 @@ fn word(tag: &str) -> Option<&str> {
     Some(inside.trim_matches(['-', '+']).trim())
 }
 
-/// The end of the tag, expression or comment at the beginning of `text`. Delimiters in its strings do not
-/// count.
+/// The end of the tag, expression or comment at the beginning of `text`. Delimiters in its strings do not count.
 fn tag_end(text: &str) -> usize {
     let end = match text.get(..2) {
         Some("{#") => return text.find("#}").map_or(text.len(), |end| end + 2),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread;
 
 use chrono::{DateTime, Local};
+use colm_checkpoint::panics::catch;
 use minijinja::{Environment, Error, ErrorKind, Value};
 use serde_json::{Map, Value as Json};
 
@@ -16,7 +17,6 @@ use super::errors::{RenderError, TemplateError, DEFAULT};
 use super::rewrite::rewrite;
 use super::strftime;
 use super::tags::known_tags;
-use crate::panics::catch;
 
 /// The chat templates of a model.
 #[derive(Clone)]
@@ -43,8 +43,7 @@ impl ChatTemplate {
         Self::named([(DEFAULT.to_string(), source.to_string())].into(), special_tokens, longest)
     }
 
-    /// As [`Self::new`], with several templates by name: `default`, and `tool_use` for conversations with
-    /// tools.
+    /// As [`Self::new`], with several templates by name: `default`, and `tool_use` for conversations with tools.
     ///
     /// # Errors
     /// As [`Self::new`], and if there is no template `default`.
@@ -87,7 +86,9 @@ impl ChatTemplate {
         now: DateTime<Local>,
     ) -> Result<String, RenderError> {
         if conversation.messages.is_empty() {
-            return Err(RenderError::Failed("a conversation has at least one message".into()));
+            return Err(RenderError::Failed(
+                "the conversation has no messages; expected at least one".into(),
+            ));
         }
         let tool_use = conversation.tools.is_some() && self.has_tool_use;
         let name = if tool_use { TOOL_USE } else { DEFAULT };

@@ -1,5 +1,4 @@
-//! Renders test conversations when a chat template is loaded, so that errors do not first appear in
-//! requests.
+//! Renders test conversations when a chat template is loaded, so that errors do not first appear in requests.
 
 use serde_json::{json, Map, Value};
 
@@ -7,9 +6,8 @@ use super::conversation::Conversation;
 use super::errors::RenderError;
 use super::template::ChatTemplate;
 
-/// Renders two test conversations with each template. The error is the name of a template and why it
-/// fails on both. An error that a template raises itself is accepted, because a template may reject
-/// conversations.
+/// Renders two test conversations with each template. The error is the name of a template and why it fails on both. An
+/// error that a template raises itself is accepted, because a template may reject conversations.
 pub(crate) fn try_render(template: &ChatTemplate) -> Result<(), (&'static str, String)> {
     try_conversations(template, None).map_err(|what| ("default", what))?;
     if template.has_tool_use() {

@@ -1,5 +1,4 @@
-//! Ranges and dict views. They are iterable, but not lists: they cannot be concatenated or written as
-//! JSON.
+//! Ranges and dict views. They are iterable, but not lists: they cannot be concatenated or written as JSON.
 
 use std::sync::Arc;
 
@@ -45,7 +44,7 @@ pub fn range(first: i64, second: Option<i64>, step: Option<i64>) -> Result<Value
     let way = (i128::from(stop) - i128::from(start)) * i128::from(step.signum());
     let len = (way.max(0) + i128::from(step.unsigned_abs()) - 1) / i128::from(step.unsigned_abs());
     if len > LONGEST_RANGE {
-        return Err(invalid("range: it has at most 100000 numbers"));
+        return Err(invalid("range: expected at most 100000 numbers"));
     }
     Ok(Value::from_object(Range { start, stop, step, len: len as usize }))
 }

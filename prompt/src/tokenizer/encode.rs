@@ -1,15 +1,12 @@
 //! Encoding of text.
 
+use colm_checkpoint::panics::catch;
 use tokenizers::Tokenizer;
 
-use crate::panics::catch;
-
-/// The token ids of `text`. With `add_special` they include the special tokens that the tokenizer adds
-/// to every text.
+/// The token ids of `text`. With `add_special` they include the special tokens that the tokenizer adds to every text.
 ///
 /// # Errors
-/// If the tokenizer fails or panics, for example because a regular expression takes too long. The
-/// error is one line.
+/// If the tokenizer fails or panics, for example because a regular expression takes too long. The error is one line.
 pub fn encode(tokenizer: &Tokenizer, text: &str, add_special: bool) -> Result<Vec<u32>, String> {
     let encoded = catch(|| {
         let encoding = tokenizer.encode_fast(text, add_special);

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use colm_checkpoint::json;
+use colm_checkpoint::panics::catch;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use tokenizers::{AddedToken, Tokenizer};
@@ -12,7 +13,6 @@ use tokenizers::{AddedToken, Tokenizer};
 use super::expansion::{expansion, MAX_EXPANSION};
 use super::special_tokens::{check_length, described, SpecialTokens};
 use crate::error::{exists, FolderError};
-use crate::panics::catch;
 
 /// The name of the file.
 pub const TOKENIZER: &str = "tokenizer.json";
@@ -140,10 +140,10 @@ fn check_expansion(tokenizer: &Tokenizer, path: &Path) -> Result<(), FolderError
 }
 
 fn missing(folder: &Path, path: &Path) -> FolderError {
-    let others = ["tokenizer.model", "tekken.json", "vocab.json"];
-    let what = match others.into_iter().find(|name| folder.join(name).exists()) {
-        Some(other) => format!(
-            "the file is missing, and {other} is not read: expected {TOKENIZER}, which \
+    let unsupported = ["tokenizer.model", "tekken.json", "vocab.json"];
+    let what = match unsupported.into_iter().find(|name| folder.join(name).exists()) {
+        Some(file) => format!(
+            "the file is missing, and {file} is not read: expected {TOKENIZER}, which \
              AutoTokenizer.from_pretrained(..).save_pretrained(..) of transformers writes"
         ),
         None => "the file is missing: expected the model's tokenizer".into(),

@@ -19,13 +19,13 @@ const MODEL_SPECIFIC: &str = "model_specific_special_tokens";
 /// The longest token, in bytes.
 const MAX_LENGTH: usize = 4096;
 
-/// The special tokens of a tokenizer: named ones, such as `bos_token`, and others.
+/// The special tokens of a tokenizer: those with a name, such as `bos_token`, and those without.
 #[derive(Clone, Debug, Default)]
 pub struct SpecialTokens {
     named: Vec<(String, AddedToken)>,
     /// The file that names each token, by name.
     files: BTreeMap<String, String>,
-    others: Vec<AddedToken>,
+    unnamed: Vec<AddedToken>,
 }
 
 impl SpecialTokens {
@@ -55,7 +55,7 @@ impl SpecialTokens {
         let mut model_specific = false;
         for (name, value) in fields {
             let own = name.ends_with("_token") && !NAMES.contains(&name.as_str());
-            // Booleans such as `add_bos_token` are no tokens.
+            // Booleans such as `add_bos_token` are not tokens.
             if own && (value.is_string() || value.is_object()) {
                 self.name(name, named(value, name, file)?);
                 model_specific = true;
@@ -71,7 +71,7 @@ impl SpecialTokens {
             None => {}
             Some((field, Value::Array(items))) => {
                 for (index, item) in items.iter().enumerate() {
-                    self.others.push(named(item, &format!("{field}[{index}]"), file)?);
+                    self.unnamed.push(named(item, &format!("{field}[{index}]"), file)?);
                 }
             }
             Some((field, Value::Object(items))) => {
@@ -138,7 +138,7 @@ impl SpecialTokens {
 
     /// All tokens, named ones first.
     pub fn all(&self) -> impl Iterator<Item = &AddedToken> {
-        self.named.iter().map(|(_, token)| token).chain(&self.others)
+        self.named.iter().map(|(_, token)| token).chain(&self.unnamed)
     }
 
     /// The texts of the named tokens by name, as chat templates see them.
@@ -159,8 +159,7 @@ fn named(value: &Value, field: &str, file: &Path) -> Result<AddedToken, FolderEr
     }
 }
 
-/// Checks the length of a token. The tokenizers library takes minutes for tokens of hundreds of
-/// kilobytes.
+/// Checks the length of a token. The tokenizers library takes minutes for tokens of hundreds of kilobytes.
 pub(super) fn check_length(text: &str, field: &str, file: &Path) -> Result<(), FolderError> {
     if text.len() > MAX_LENGTH {
         let what = format!("a token of {} bytes: expected at most {MAX_LENGTH}", text.len());

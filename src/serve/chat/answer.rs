@@ -4,11 +4,11 @@ use futures::{stream, Stream, StreamExt};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::super::logprobs::{ChatLogprobs, TokenLogprob};
-use super::super::tools::{FunctionCall, Tools};
-use super::super::usage::UsageBody;
 use super::parts::PartStream;
 use crate::host::vocabulary::Vocabulary;
+use crate::serve::logprobs::{ChatLogprobs, TokenLogprob};
+use crate::serve::tools::{FunctionCall, Tools};
+use crate::serve::usage::UsageBody;
 use crate::text::Part;
 use crate::{AnswerStream, AnswerToken, Error, FinishReason, Usage};
 
@@ -149,7 +149,7 @@ impl ChoiceStream {
     }
 
     /// Waits for the complete answer.
-    pub async fn whole(mut self, vocabulary: &Vocabulary) -> Result<(Choice, Usage), Error> {
+    pub async fn complete(mut self, vocabulary: &Vocabulary) -> Result<(Choice, Usage), Error> {
         let mut choice = Choice { index: self.index, ..Choice::default() };
         choice.message.role = "assistant";
         let mut usage = Usage::default();

@@ -1,8 +1,11 @@
 //! `POST /v1/chat/completions`.
 
 mod answer;
+mod body;
+mod messages;
 pub mod parts;
-pub mod request;
+mod request;
+pub mod template_variables;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -16,9 +19,10 @@ use super::fields::Fields;
 use super::model_choice::ModelChoice;
 use super::sse;
 use super::usage::UsageBody;
-use super::Served;
+use super::AppState;
 use answer::{ChatCompletion, ChatCompletionChunk, ChoiceStream, ChunkChoice};
-use request::{Chat, ChatCompletionRequest};
+use body::ChatCompletionRequest;
+use request::Chat;
 
 /// Answer a conversation.
 #[utoipa::path(
@@ -35,35 +39,36 @@ use request::{Chat, ChatCompletionRequest};
     ),
 )]
 pub async fn create(
-    State(served): State<Served>,
+    State(state): State<AppState>,
     mut fields: Fields,
 ) -> Result<Response, ApiError> {
-    let chosen = served.choose(&mut fields)?;
-    let engine = &served.engine;
+    let chosen = state.choose(&mut fields)?;
+    let engine = &state.engine;
     let defaults = engine.sampling_defaults();
     let chat = Chat::from_fields(&mut fields, chosen.chains, engine.max_tokens(), defaults)?;
     fields.finish()?;
     let with_logprobs = chat.request.logprobs.is_some();
     let seed = chat.request.seed;
-    let prepared = served.engine.prepare(chat.request).await?;
-    let answers = start_answers(&served.engine, &prepared, chat.choices, seed).await?;
+    let prepared = state.engine.prepare(chat.request).await?;
+    let answers = start_answers(&state.engine, &prepared, chat.choices, seed).await?;
     let answers = answers.into_iter().enumerate();
     let choices: Vec<ChoiceStream> = answers
         .map(|(index, answer)| ChoiceStream::new(index, answer, &chat.tools, with_logprobs))
         .collect();
     if chat.stream {
-        return Ok(streamed(&served, choices, chosen, chat.include_usage));
+        return Ok(streaming_response(&state, choices, chosen, chat.include_usage));
     }
-    whole(&served, choices, chosen).await
+    complete_response(&state, choices, chosen).await
 }
 
-async fn whole(
-    served: &Served,
+async fn complete_response(
+    state: &AppState,
     choices: Vec<ChoiceStream>,
     chosen: ModelChoice,
 ) -> Result<Response, ApiError> {
-    let vocabulary = served.engine.vocabulary();
-    let choices = try_join_all(choices.into_iter().map(|choice| choice.whole(vocabulary))).await?;
+    let vocabulary = state.engine.vocabulary();
+    let choices =
+        try_join_all(choices.into_iter().map(|choice| choice.complete(vocabulary))).await?;
     let (choices, usages): (Vec<_>, Vec<_>) = choices.into_iter().unzip();
     let mut usage = UsageBody::default();
     usages.into_iter().for_each(|answer| usage.add(0, answer));
@@ -79,13 +84,13 @@ async fn whole(
     Ok(Json(completion).into_response())
 }
 
-fn streamed(
-    served: &Served,
+fn streaming_response(
+    state: &AppState,
     choices: Vec<ChoiceStream>,
     chosen: ModelChoice,
     include_usage: bool,
 ) -> Response {
-    let vocabulary = served.engine.vocabulary();
+    let vocabulary = state.engine.vocabulary();
     let with_usage = |piece: ChunkChoice| {
         let usage = piece.usage.map(|usage| (0, usage));
         (piece, usage)

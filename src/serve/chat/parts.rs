@@ -2,7 +2,7 @@
 
 use futures::TryStreamExt;
 
-use super::super::tools::{CallFinder, Tools};
+use crate::serve::tools::{CallFinder, Tools};
 use crate::text::Part;
 use crate::{AnswerStream, AnswerToken, Error, FinishReason, Usage};
 

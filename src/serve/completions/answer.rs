@@ -6,9 +6,9 @@ use futures::{stream, Stream, TryStreamExt};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::super::usage::UsageBody;
 use super::logprobs::CompletionLogprobs;
 use crate::host::vocabulary::Vocabulary;
+use crate::serve::usage::UsageBody;
 use crate::text::AnswerText;
 use crate::{AnswerStream, Error, Usage};
 
@@ -133,20 +133,20 @@ impl ChoiceStream {
     }
 
     /// Waits for the complete answer. Also returns the mean log-probability of its tokens.
-    pub async fn whole(
+    pub async fn complete(
         mut self,
         vocabulary: &Vocabulary,
     ) -> Result<(CompletionChoice, f64), Error> {
-        let mut whole = CompletionChoice { index: self.index, ..Default::default() };
+        let mut choice = CompletionChoice { index: self.index, ..Default::default() };
         while let Some(piece) = self.next(vocabulary).await? {
-            whole.text += &piece.text;
-            whole.finish_reason = piece.finish_reason.or(whole.finish_reason);
-            whole.usage = piece.usage.or(whole.usage);
+            choice.text += &piece.text;
+            choice.finish_reason = piece.finish_reason.or(choice.finish_reason);
+            choice.usage = piece.usage.or(choice.usage);
             if let Some(more) = piece.logprobs {
-                whole.logprobs.get_or_insert_default().extend(more);
+                choice.logprobs.get_or_insert_default().extend(more);
             }
         }
-        Ok((whole, self.answer.mean_logprob()))
+        Ok((choice, self.answer.mean_logprob()))
     }
 
     /// The pieces of the answer.

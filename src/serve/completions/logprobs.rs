@@ -6,8 +6,8 @@ use indexmap::IndexMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::super::logprobs::finite;
 use crate::host::vocabulary::Vocabulary;
+use crate::serve::logprobs::finite;
 use crate::Logprobs;
 
 /// The log-probabilities of the tokens of a text, as lists of equal length.

@@ -17,7 +17,7 @@ use super::error::{ApiError, ErrorResponses};
 use super::fields::Fields;
 use super::sse;
 use super::usage::UsageBody;
-use super::Served;
+use super::AppState;
 use crate::host::vocabulary::Vocabulary;
 use crate::{Prompt, Request, Usage};
 use answer::{ChoiceStream, Completion, CompletionChoice, Echo};
@@ -38,11 +38,11 @@ use request::{CompletionRequest, Completions};
     ),
 )]
 pub async fn create(
-    State(served): State<Served>,
+    State(state): State<AppState>,
     mut fields: Fields,
 ) -> Result<Response, ApiError> {
-    let chosen = served.choose(&mut fields)?;
-    let engine = &served.engine;
+    let chosen = state.choose(&mut fields)?;
+    let engine = &state.engine;
     let defaults = engine.sampling_defaults();
     let completions =
         Completions::from_fields(&mut fields, chosen.chains, engine.max_tokens(), defaults)?;
@@ -57,10 +57,10 @@ pub async fn create(
         usage: None,
     };
     let (stream, include_usage) = (completions.stream, completions.include_usage);
-    let started = start(&served, completions).await?;
-    let vocabulary = served.engine.vocabulary();
+    let started = start(&state, completions).await?;
+    let vocabulary = state.engine.vocabulary();
     if !stream {
-        let (choices, usage) = whole(started, vocabulary).await?;
+        let (choices, usage) = complete_answers(started, vocabulary).await?;
         let usage = Some(usage);
         return Ok(Json(Completion { choices, usage, ..completion }).into_response());
     }
@@ -95,9 +95,9 @@ struct Started {
 }
 
 /// Starts the answers to every prompt.
-async fn start(served: &Served, completions: Completions) -> Result<Vec<Started>, ApiError> {
+async fn start(state: &AppState, completions: Completions) -> Result<Vec<Started>, ApiError> {
     let Completions { requests, n, best_of, echo, logprobs, .. } = completions;
-    let engine = &served.engine;
+    let engine = &state.engine;
     let prompt = |(prompt, request): (usize, Request)| async move {
         let text = match &request.prompt {
             Prompt::Text(text) if echo => Some(text.clone()),
@@ -117,13 +117,13 @@ async fn start(served: &Served, completions: Completions) -> Result<Vec<Started>
 }
 
 /// Waits for the complete answers. Also returns the usage.
-async fn whole(
+async fn complete_answers(
     started: Vec<Started>,
     vocabulary: &Vocabulary,
 ) -> Result<(Vec<CompletionChoice>, UsageBody), ApiError> {
     let prompts =
         started.into_iter().enumerate().map(|(prompt, Started { answers, n })| async move {
-            let answers = answers.into_iter().map(|answer| answer.whole(vocabulary));
+            let answers = answers.into_iter().map(|answer| answer.complete(vocabulary));
             let mut answers = try_join_all(answers).await?;
             let usages: Vec<Usage> =
                 answers.iter().filter_map(|(choice, _)| choice.usage).collect();

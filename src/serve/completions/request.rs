@@ -3,14 +3,14 @@
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::super::chat::request::{check_stream_options, StreamOptions};
-use super::super::error::ApiError;
-use super::super::fields::Fields;
-use super::super::format::{grammar, GrammarField, ResponseFormat};
-use super::super::labels::Labels;
-use super::super::limits::{check_choices, MAX_TOP_LOGPROBS};
-use super::super::model_choice::ModelFields;
-use super::super::sampling::{in_range, SamplingFields, Stop};
+use crate::serve::error::ApiError;
+use crate::serve::fields::Fields;
+use crate::serve::format::{grammar, GrammarField, ResponseFormat};
+use crate::serve::labels::Labels;
+use crate::serve::limits::{check_choices, MAX_TOP_LOGPROBS};
+use crate::serve::model_choice::ModelFields;
+use crate::serve::sampling::{in_range, SamplingFields, Stop};
+use crate::serve::stream_options::StreamOptions;
 use crate::{ChainCount, Prompt, Request, SamplingDefaults};
 
 /// The default of `max_tokens`: OpenAI's.
@@ -118,7 +118,7 @@ impl Completions {
         let top = completion.logprobs.map(|top| top as usize);
         let echo = completion.echo.unwrap_or(false);
         let options = completion.stream_options.unwrap_or_default();
-        check_stream_options(&options)?;
+        options.check()?;
 
         let mut request = Request::tokens([]).chains(k);
         sampling.apply(&mut request, defaults)?;

@@ -4,9 +4,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::super::answers::unix_time;
-use super::super::logprobs::TokenLogprob;
 use super::body::{EchoedFields, ResponseTool};
+use crate::serve::answers::unix_time;
+use crate::serve::logprobs::TokenLogprob;
 use crate::Usage;
 
 /// An answer: `response`.

@@ -7,13 +7,14 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::super::chat::request::{check_stream_options, reasoning_effort, StreamOptions};
-use super::super::error::ApiError;
-use super::super::format::GrammarField;
-use super::super::labels::Labels;
-use super::super::model_choice::ModelFields;
-use super::super::sampling::{SamplingFields, Stop};
 use super::input::InputField;
+use crate::serve::chat::template_variables::reasoning_effort;
+use crate::serve::error::ApiError;
+use crate::serve::format::GrammarField;
+use crate::serve::labels::Labels;
+use crate::serve::model_choice::ModelFields;
+use crate::serve::sampling::{SamplingFields, Stop};
+use crate::serve::stream_options::StreamOptions;
 
 /// The body, for the OpenAPI document.
 #[derive(Deserialize, ToSchema)]
@@ -228,7 +229,7 @@ impl ResponseFields {
         }
         let include_obfuscation =
             self.stream_options.as_ref().and_then(|options| options.include_obfuscation);
-        check_stream_options(&StreamOptions { include_obfuscation, ..StreamOptions::default() })
+        StreamOptions { include_obfuscation, ..StreamOptions::default() }.check()
     }
 }
 

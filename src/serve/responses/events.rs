@@ -3,9 +3,9 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::super::error::ApiError;
-use super::super::logprobs::TokenLogprob;
 use super::answer::{OutputItem, OutputText, ResponseBody};
+use crate::serve::error::ApiError;
+use crate::serve::logprobs::TokenLogprob;
 
 /// An event of a stream. The name of the event is its type.
 #[derive(Debug, Serialize, ToSchema)]

@@ -6,12 +6,12 @@ use serde_json::value::RawValue;
 use serde_json::{json, Value};
 use utoipa::ToSchema;
 
-use super::super::error::ApiError;
-use super::super::fields::Fields;
-use super::super::template_message::{
+use super::nested::{object, Kind, TextOrList};
+use crate::serve::error::ApiError;
+use crate::serve::fields::Fields;
+use crate::serve::template_message::{
     template_message, template_role, with_parsed_arguments, TemplateMessage,
 };
-use super::nested::{object, Kind, TextOrList};
 
 /// A message of the user, or a conversation.
 #[derive(Deserialize, ToSchema)]
@@ -159,13 +159,13 @@ fn message(message: &InputMessage) -> Result<TemplateMessage, ApiError> {
     Ok(template_message(template_role(role), content(&message.content, "content")?))
 }
 
-/// Converts a text or a list of parts. `at` is its path in the body.
-fn content(content: &RawValue, at: &str) -> Result<Value, ApiError> {
-    match TextOrList::parse(content, at)? {
+/// Converts a text or a list of parts. `path` is its path in the body.
+fn content(content: &RawValue, path: &str) -> Result<Value, ApiError> {
+    match TextOrList::parse(content, path)? {
         TextOrList::Text(text) => Ok(text.into()),
         TextOrList::List(parts) => {
             let parts = parts.into_iter().enumerate();
-            parts.map(|(index, value)| object(value, &format!("{at}[{index}]"), part)).collect()
+            parts.map(|(index, value)| object(value, &format!("{path}[{index}]"), part)).collect()
         }
     }
 }

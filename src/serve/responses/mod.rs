@@ -20,7 +20,7 @@ use super::error::{ApiError, ErrorResponses};
 use super::fields::Fields;
 use super::logprobs::TokenLogprob;
 use super::sse::{self, ServerEvent};
-use super::Served;
+use super::AppState;
 use crate::host::vocabulary::Vocabulary;
 use crate::Error;
 use answer::ResponseBody;
@@ -44,25 +44,25 @@ use request::ResponsesRequest;
     ),
 )]
 pub async fn create(
-    State(served): State<Served>,
+    State(state): State<AppState>,
     mut fields: Fields,
 ) -> Result<Response, ApiError> {
-    let chosen = served.choose(&mut fields)?;
+    let chosen = state.choose(&mut fields)?;
     let parsed = ResponsesRequest::from_fields(
         &mut fields,
         chosen.chains,
-        served.engine.sampling_defaults(),
+        state.engine.sampling_defaults(),
     )?;
     fields.finish()?;
-    let answer = served.engine.stream(parsed.request).await?;
+    let answer = state.engine.stream(parsed.request).await?;
     let body = ResponseBody::begin(chosen.id.clone(), parsed.echoed, parsed.echoed_tools);
     let running = RunningAnswer {
         parts: PartStream::new(answer, &parsed.tools),
         progress: Progress::begin(body),
-        vocabulary: served.engine.vocabulary().clone(),
+        vocabulary: state.engine.vocabulary().clone(),
     };
     if !parsed.stream {
-        return Ok(Json(running.whole().await?).into_response());
+        return Ok(Json(running.complete().await?).into_response());
     }
     let events = running.events().map(|event| Ok(ServerEvent::json(&event)?.named(event.kind)));
     Ok(sse::respond(events.inspect(move |_| {
@@ -92,15 +92,15 @@ impl RunningAnswer {
     }
 
     /// Waits for the complete answer.
-    async fn whole(mut self) -> Result<ResponseBody, Error> {
+    async fn complete(mut self) -> Result<ResponseBody, Error> {
         while self.next().await?.is_some() {}
-        Ok(self.progress.whole())
+        Ok(self.progress.into_body())
     }
 
     /// The events of the answer. If the answer fails, an error is the last event.
     fn events(mut self) -> impl Stream<Item = ResponseEvent> + Send {
         let first = self.progress.events();
-        let others = stream::unfold(Some(self), |running| async move {
+        let later = stream::unfold(Some(self), |running| async move {
             let mut running = running?;
             match running.next().await {
                 Ok(events) => Some((events?, Some(running))),
@@ -110,6 +110,6 @@ impl RunningAnswer {
                 }
             }
         });
-        stream::iter([first]).chain(others).flat_map(stream::iter)
+        stream::iter([first]).chain(later).flat_map(stream::iter)
     }
 }

@@ -1,10 +1,11 @@
 //! Values in a body that have several forms.
 
+use colm_checkpoint::abbreviate;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::super::error::ApiError;
-use super::super::fields::Fields;
+use crate::serve::error::ApiError;
+use crate::serve::fields::Fields;
 
 /// The field `type` of an object.
 #[derive(Debug, Deserialize)]
@@ -16,19 +17,19 @@ pub struct Kind {
 impl Kind {
     /// The type for error messages.
     pub fn type_name(&self) -> String {
-        self.kind.as_deref().unwrap_or("null").chars().take(50).collect()
+        abbreviate(self.kind.as_deref().unwrap_or("null")).into_owned()
     }
 }
 
-/// Parses the object `value` with `read`. `at` is its path in the body. A field that is null counts as absent. A field
-/// that `read` does not take is an error.
+/// Parses the object `value`, at `path` in the body, with `read`. A field that is null counts as absent. A field that
+/// `read` does not take is an error.
 pub fn object<T>(
     value: &RawValue,
-    at: &str,
+    path: &str,
     read: impl FnOnce(Kind, &mut Fields) -> Result<T, ApiError>,
 ) -> Result<T, ApiError> {
     if !value.get().starts_with('{') {
-        return Err(bad_type(at, "an object"));
+        return Err(bad_type(path, "an object"));
     }
     let read = || {
         let mut fields = Fields::parse(value.get().as_bytes())?;
@@ -36,7 +37,7 @@ pub fn object<T>(
         fields.finish()?;
         Ok(object)
     };
-    read().map_err(|error| in_object(at, error))
+    read().map_err(|error| in_object(path, error))
 }
 
 /// A text or a list.
@@ -46,26 +47,26 @@ pub enum TextOrList<'a> {
 }
 
 impl<'a> TextOrList<'a> {
-    /// Parses `value`. `at` is its path in the body.
-    pub fn parse(value: &'a RawValue, at: &str) -> Result<Self, ApiError> {
+    /// Parses `value`. `path` is its path in the body.
+    pub fn parse(value: &'a RawValue, path: &str) -> Result<Self, ApiError> {
         if let Ok(text) = serde_json::from_str(value.get()) {
             return Ok(Self::Text(text));
         }
         let list = serde_json::from_str(value.get()).map(Self::List);
-        list.map_err(|_| bad_type(at, "a string or a list of objects"))
+        list.map_err(|_| bad_type(path, "a string or a list of objects"))
     }
 }
 
-fn bad_type(at: &str, expected: &str) -> ApiError {
-    ApiError::invalid_value(at, format!("{at}: expected {expected}")).with_code("invalid_type")
+fn bad_type(path: &str, expected: &str) -> ApiError {
+    ApiError::invalid_value(path, format!("{path}: expected {expected}")).with_code("invalid_type")
 }
 
-/// Prefixes the field of `error` with the path `at`.
-fn in_object(at: &str, mut error: ApiError) -> ApiError {
+/// Prefixes the field of `error` with `path`.
+fn in_object(path: &str, mut error: ApiError) -> ApiError {
     let param = match &error.param {
-        Some(field) => format!("{at}.{field}"),
-        None => at.into(),
+        Some(field) => format!("{path}.{field}"),
+        None => path.into(),
     };
-    error.message = format!("in {at}: {}", error.message);
+    error.message = format!("in {path}: {}", error.message);
     error.with_param(param)
 }

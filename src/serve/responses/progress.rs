@@ -2,12 +2,12 @@
 
 use serde::de::IgnoredAny;
 
-use super::super::error::ApiError;
-use super::super::logprobs::TokenLogprob;
 use super::answer::{
     IncompleteDetails, OutputCall, OutputItem, OutputMessage, OutputText, ResponseBody, Status,
 };
 use super::events::{EventData, PartPlace, ResponseEvent};
+use crate::serve::error::ApiError;
+use crate::serve::logprobs::TokenLogprob;
 use crate::text::{Part, ToolCall};
 use crate::{FinishReason, Usage};
 
@@ -75,7 +75,7 @@ impl Progress {
     }
 
     /// The complete answer.
-    pub fn whole(self) -> ResponseBody {
+    pub fn into_body(self) -> ResponseBody {
         self.body
     }
 
@@ -168,8 +168,8 @@ impl Progress {
 mod tests {
     use serde_json::{json, Value};
 
-    use super::super::super::fields::Fields;
     use super::*;
+    use crate::serve::fields::Fields;
 
     fn begun() -> Progress {
         let echoed = Fields::parse(b"{}").unwrap().take().unwrap();
@@ -194,7 +194,7 @@ mod tests {
         }
         progress.end(reason, Usage { prompt_tokens: 5, completion_tokens: 2, ..Usage::default() });
         events.extend(progress.events());
-        (events.iter().map(|event| json!(event)).collect(), json!(progress.whole()))
+        (events.iter().map(|event| json!(event)).collect(), json!(progress.into_body()))
     }
 
     /// The types of the events without those of the whole answer.

@@ -4,19 +4,19 @@ use colm_prompt::Conversation;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::super::error::ApiError;
-use super::super::fields::Fields;
-use super::super::format::{grammar, GrammarField};
-use super::super::labels::Labels;
-use super::super::limits::MAX_TOP_LOGPROBS;
-use super::super::sampling::{in_range, SamplingFields, Stop};
-use super::super::tools::{FunctionTool, ToolChoice, Tools};
 use super::body::{
     EchoedFields, NamedSchema, NamedTool, ResponseFields, ResponseTool, ResponseToolChoice,
     StateFields, TextField, TextFormat,
 };
 use super::input::messages;
 use super::nested::{object, Kind};
+use crate::serve::error::ApiError;
+use crate::serve::fields::Fields;
+use crate::serve::format::{grammar, GrammarField};
+use crate::serve::labels::Labels;
+use crate::serve::limits::MAX_TOP_LOGPROBS;
+use crate::serve::sampling::{in_range, SamplingFields, Stop};
+use crate::serve::tools::{FunctionTool, ToolChoice, Tools};
 use crate::{ChainCount, Grammar, Prompt, Request, SamplingDefaults};
 
 /// The only supported value of `include`.

@@ -5,6 +5,7 @@
 
 mod engine;
 mod failures;
+mod kv_slots;
 mod loader;
 mod model;
 

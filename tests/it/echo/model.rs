@@ -4,7 +4,7 @@
 use std::hash::Hasher;
 use std::sync::{Arc, Mutex};
 
-use candle_core::{bail, Device, IndexOp, Result, Tensor};
+use candle_core::{bail, Device, Result, Tensor};
 use fnv::FnvHasher;
 use mistralrs_core::ext::{
     AnyMoeBaseModelMixin, Cache, DeviceMapper, EitherCache, Extension, FlashParams, IsqModel,
@@ -16,9 +16,7 @@ use mistralrs_quant::QuantMethod;
 use tokio::sync::mpsc::Receiver;
 
 use super::engine::{HALF_CHARACTER, VOCAB_SIZE};
-
-/// The contents of a slot: the key and the value of one token.
-type Kv = (f32, f32);
+use super::kv_slots::{Blocks, Kv, Paging};
 
 /// The KV of `token` at `position`. It differs between variants, as in a model whose KV depends on the request.
 fn kv(token: u32, position: usize, variant: usize) -> Kv {
@@ -128,58 +126,6 @@ impl EchoModel {
                 )
             });
         }
-    }
-}
-
-/// Block tables and slots of a forward pass on the CPU.
-struct Paging {
-    /// Per sequence, the slot of each row; negative for padding.
-    slots: Vec<Vec<i64>>,
-    /// Per sequence, its blocks.
-    tables: Vec<Vec<u32>>,
-}
-
-impl Paging {
-    fn of(metadata: &PagedAttentionInputMetadata) -> Result<Self> {
-        let here = Device::Cpu.location();
-        let Some(tables) = metadata.block_tables.as_ref().and_then(|tables| tables.get(&here))
-        else {
-            bail!("no block tables");
-        };
-        let slots = metadata.slot_mappings[&here].flatten_all()?;
-        Ok(Self {
-            slots: slots.reshape((tables.dim(0)?, ()))?.to_vec2()?,
-            tables: tables.to_vec2()?,
-        })
-    }
-}
-
-/// The KV blocks of the only layer. The model uses the first element of each key and value.
-struct Blocks<'a> {
-    /// `[blocks, 1, head_dim / 4, block_size, 4]`
-    keys: &'a Tensor,
-    /// `[blocks, 1, head_dim, block_size]`
-    values: &'a Tensor,
-}
-
-impl Blocks<'_> {
-    fn write(&self, slot: usize, (key, value): Kv) -> Result<()> {
-        let (_, _, head_dim, block_size) = self.values.dims4()?;
-        let block = slot / block_size * head_dim * block_size;
-        let offset = slot % block_size;
-        let put = |blocks: &Tensor, at, number| {
-            blocks.flatten_all()?.slice_set(&Tensor::new(&[number], &Device::Cpu)?, 0, at)
-        };
-        put(self.keys, block + offset * 4, key)?;
-        put(self.values, block + offset, value)
-    }
-
-    /// Per block, the KV of its slots.
-    fn read(&self) -> Result<Vec<Vec<Kv>>> {
-        let keys = self.keys.i((.., 0, 0, .., 0))?.to_vec2::<f32>()?;
-        let values = self.values.i((.., 0, 0, ..))?.to_vec2::<f32>()?;
-        let block = |(keys, values): (Vec<f32>, Vec<f32>)| keys.into_iter().zip(values).collect();
-        Ok(keys.into_iter().zip(values).map(block).collect())
     }
 }
 

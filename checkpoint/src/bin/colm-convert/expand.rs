@@ -3,23 +3,29 @@
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use colm_checkpoint::convert::{self, Init};
-use colm_checkpoint::{Architecture, Chains, ColmConfig, Layout, Source};
+use colm_checkpoint::{inspect, Architecture, ColmConfig, Layout, Source};
 
 use crate::destination::Destination;
 use crate::extract::LayoutName;
+use crate::growth::GrowthArgs;
 use crate::output::print_line;
+use crate::table;
 
 /// Makes SRC the first chains of a larger CoLM, bit for bit (progressive scaling).
 ///
-/// --chains gives the relative sizes of all chains of the new model, beginning with those of SRC. For
-/// example, a Llama of hidden size 2048 with --chains 32,8 becomes a CoLM of hidden size 2048 + 512.
-/// Heads, key/value heads and the intermediate size grow in proportion. With --air all chains share the
-/// key/value heads of SRC, whose number does not change.
+/// --add gives one more chain, by its widths or by its size: --add 10% adds a chain of about a tenth of
+/// SRC's parameters, in about the proportions of SRC, with widths that suit the kernels and the quantized
+/// types. --chains gives the relative sizes of all chains instead, beginning with those of SRC: a Llama of
+/// hidden size 2048 with --chains 32,8 becomes a CoLM of hidden size 2048 + 512, and heads, key/value heads
+/// and the intermediate size grow in proportion. With --air all chains share the key/value heads of SRC,
+/// whose number does not change.
 ///
 /// With --init zero (the default) the logits at every k equal those of SRC until the model is trained.
 /// Only the new chains' columns of the head are zero.
 ///
 /// Examples:
+///   colm-convert expand Qwen2.5-0.5B qwen-air --add 10% --air --dry-run
+///   colm-convert expand Qwen2.5-0.5B qwen-air --add hidden=128,heads=2,intermediate=512 --air
 ///   colm-convert expand TinyLlama-1.1B colm-1.4b --chains 32,8 --air
 ///   colm-convert expand colm-1.4b colm-1.7b --chains 32,8,8
 #[derive(Args)]
@@ -27,9 +33,8 @@ use crate::output::print_line;
 pub struct Expand {
     #[command(flatten)]
     destination: Destination,
-    /// The relative sizes of all chains, beginning with those of SRC.
-    #[arg(long, value_name = "C1,C2,..", value_delimiter = ',', required = true)]
-    chains: Vec<usize>,
+    #[command(flatten)]
+    growth: GrowthArgs,
     /// Make a CoLM-Air: the new chains read the keys and values of the first. The architecture of a
     /// model of several chains cannot change.
     #[arg(long)]
@@ -43,7 +48,8 @@ pub struct Expand {
     /// The layout to write.
     #[arg(long, value_enum, default_value_t = LayoutName::Chains)]
     layout: LayoutName,
-    /// Print the config of the larger model and write nothing; SRC needs no weights.
+    /// Print the config of the larger model and what every number of chains costs, and write nothing; SRC
+    /// needs no weights.
     #[arg(long)]
     dry_run: bool,
 }
@@ -58,10 +64,11 @@ enum InitName {
 
 impl Expand {
     pub fn run(self) -> Result<()> {
-        let chains = Chains::new(self.chains.clone())?;
         if self.dry_run {
             let (base, _) = Source::read_config(self.destination.src())?;
-            return print(&convert::expanded_config(&base, &chains, self.architecture(&base))?);
+            let architecture = self.architecture(&base);
+            let growth = self.growth.growth(&base, architecture)?;
+            return print(&convert::expanded_config(&base, &growth, architecture)?);
         }
         let source = self.destination.open_source()?;
         let init = match self.init {
@@ -70,7 +77,8 @@ impl Expand {
         };
         let architecture = self.architecture(source.config());
         let layout = Layout::from(self.layout);
-        let plan = convert::expand(&source, &chains, architecture, init, self.seed, layout)?;
+        let growth = self.growth.growth(source.config(), architecture)?;
+        let plan = convert::expand(&source, &growth, architecture, init, self.seed, layout)?;
         self.destination.prepare(&source, &plan)?;
         source.check_zero_submatrices()?;
         self.destination.write(&source, &plan)
@@ -87,9 +95,6 @@ impl Expand {
 
 fn print(config: &ColmConfig) -> Result<()> {
     print_line(serde_json::to_string_pretty(&config.file)?)?;
-    let count = config.chains.count();
-    for k in config.chains.counts() {
-        print_line(format!("{k} of {count} chains: {} parameters", config.parameters(k)))?;
-    }
-    Ok(())
+    print_line(format!("\n{}\n", table::widths(&inspect::widths(config))))?;
+    Ok(print_line(table::costs(&inspect::planned_costs(config)))?)
 }

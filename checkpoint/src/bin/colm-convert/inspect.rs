@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use colm_checkpoint::inspect::{inspect, Cost, Inspection};
+use colm_checkpoint::inspect::{inspect, Inspection};
 
 use crate::output::print_line;
-use crate::units::{bytes, count};
+use crate::table;
+use crate::units::count;
 
 /// Shows what a checkpoint is and what every number of chains costs. Only headers are read. A folder
 /// may also hold config.json alone.
@@ -53,11 +54,9 @@ fn text(found: &Inspection) -> String {
         sizes,
         weights,
         String::new(),
-        table(&widths(found)),
+        table::widths(&found.widths),
         String::new(),
-        table(&costs(found)),
-        String::new(),
-        "multiply-adds: of the linear layers, when decoding of the head too".into(),
+        table::costs(&found.costs),
     ]
     .join("\n")
 }
@@ -68,51 +67,4 @@ fn dtypes(found: &Inspection) -> String {
         _ => format!("{} {dtype}", count(*parameters)),
     });
     named.collect::<Vec<_>>().join(", ")
-}
-
-fn widths(found: &Inspection) -> Vec<Vec<String>> {
-    let heading = ["chain", "hidden", "intermediate", "heads", "key/value heads"];
-    let rows = found.widths.iter().enumerate().map(|(i, widths)| {
-        let numbers = [i + 1, widths.hidden, widths.intermediate, widths.heads, widths.kv_heads];
-        numbers.map(|number| number.to_string()).to_vec()
-    });
-    std::iter::once(heading.map(String::from).to_vec()).chain(rows).collect()
-}
-
-fn costs(found: &Inspection) -> Vec<Vec<String>> {
-    let heading = [
-        "chains",
-        "parameters",
-        "on disk",
-        "in memory",
-        "KV/token",
-        "multiply-adds/prompt token",
-        "/decoded token",
-        "files",
-    ];
-    let row = |cost: &Cost| {
-        vec![
-            cost.chains.to_string(),
-            count(cost.parameters),
-            cost.disk_bytes.map_or("-".into(), |disk| bytes(disk.into())),
-            bytes(cost.memory_bytes),
-            bytes(cost.kv_bytes_per_token),
-            count(cost.prompt_multiply_adds),
-            count(cost.decode_multiply_adds),
-            cost.files.as_ref().map_or("-".into(), |files| files.len().to_string()),
-        ]
-    };
-    std::iter::once(heading.map(String::from).to_vec()).chain(found.costs.iter().map(row)).collect()
-}
-
-/// A table with right-aligned columns.
-fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: Vec<_> = (0..columns).map(width).collect();
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:>width$}"));
-        cells.collect::<Vec<_>>().join("  ")
-    };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }

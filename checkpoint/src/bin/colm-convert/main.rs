@@ -6,10 +6,12 @@ mod destination;
 mod dtype;
 mod expand;
 mod extract;
+mod growth;
 mod inspect;
 mod output;
 mod pack;
 mod progress;
+mod table;
 mod units;
 mod unpack;
 mod verify;
@@ -23,7 +25,7 @@ use output::{eprint_line, print_help};
 /// Converts checkpoints of Chain-of-Language-Models (CoLM and CoLM-Air).
 ///
 /// SRC and DST are folders with config.json and weights. SRC may be a CoLM in either layout, or a Llama,
-/// Mistral or Qwen2 model, which is a CoLM of one chain. Its weights may be safetensors or PyTorch files.
+/// Mistral, Qwen2 or Qwen3 model, which is a CoLM of one chain. Its weights may be safetensors or PyTorch files.
 /// SRC is never changed. DST appears when it is complete, with copies of the tokenizer files of SRC. Until
 /// then it is called DST.partial-PID-N; if a run is killed, the next run with the same DST removes that
 /// folder. Exit status: 0 success, 1 failure, 2 wrong usage.

@@ -127,7 +127,7 @@ impl Generator {
             7..=8 => 2,
             _ => self.rng.random_range(3..=4),
         };
-        let system = self.rng.random_ratio(1, 20).then(|| tasks::system(&mut self.rng));
+        let system = self.rng.random_ratio(1, 20).then(|| tasks::system_message(&mut self.rng));
         let mut conversation = Conversation { system, turns: Vec::new() };
         for _ in 0..turns {
             if self.rng.random_ratio(1, 30) {

@@ -11,7 +11,7 @@ pub const CITIES: &[&str] = &[
     "Athens", "Lisbon", "Prague", "Warsaw", "Delhi", "Seoul", "Boston", "Nairobi", "Quito", "Riga",
 ];
 
-pub const COLOURS: &[&str] =
+pub const COLORS: &[&str] =
     &["red", "blue", "green", "yellow", "black", "white", "pink", "brown", "grey", "purple"];
 
 pub const ANIMALS: &[&str] =

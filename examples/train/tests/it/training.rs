@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use candle_core::DType;
-use colm_checkpoint::convert::{expand, Init};
+use colm_checkpoint::convert::{expand, Growth, Init};
 use colm_checkpoint::verify::verify;
 use colm_checkpoint::{Architecture, Chains, ColmConfig, Layout, Source};
 use colm_train::chain_model::ChainModel;
@@ -105,7 +105,7 @@ fn training_lowers_the_loss_at_every_k() {
 }
 
 #[test]
-fn each_loss_favours_the_models_that_it_weights() {
+fn each_loss_favors_the_models_that_it_weights() {
     let losses = |loss| {
         let mut trainer = trainer(colm, Recipe { loss, ..recipe(3) }, 1);
         steps(&mut trainer, 12).pop().unwrap()
@@ -149,8 +149,8 @@ fn a_grown_model_contains_its_base() {
     save::save(&base, &first.weights().unwrap(), DType::F32).unwrap();
     let source = Source::open(&base).unwrap();
     for layout in [Layout::Chains, Layout::Dense] {
-        let chains = Chains::new(vec![1, 1]).unwrap();
-        let plan = expand(&source, &chains, Architecture::Colm, Init::Zero, 0, layout).unwrap();
+        let growth = Growth::Ratios(Chains::new(vec![1, 1]).unwrap());
+        let plan = expand(&source, &growth, Architecture::Colm, Init::Zero, 0, layout).unwrap();
         plan.write(&source, &grown, true, |_| {}).unwrap();
         let (weights, _) = Weights::read(&grown).unwrap();
         let recipe = Recipe { frozen: 1, loss: Loss::Last, ..recipe(2) };

@@ -11,8 +11,8 @@ use crate::limits::{MAX_CHAINS, MAX_PRODUCTS};
 pub struct LinearInput {
     /// `[rows, width]`
     pub x: *const c_void,
-    /// `[chain, rows]`: the index of each row of this chain among the rows of every lower chain. Null
-    /// if all have the same rows.
+    /// `[chain, rows]`: the index of each row of this chain among the rows of every earlier chain. Null if all have the
+    /// same rows.
     pub row_map: *const i32,
     /// The number of rows of the chain.
     pub rows: i32,

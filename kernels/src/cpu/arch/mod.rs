@@ -1,9 +1,8 @@
-//! Instruction sets, chosen at run time: a build for any x86-64 uses AVX-512 or AVX2 where the
-//! processor has them.
+//! Instruction sets, chosen at run time: a build for any x86-64 uses AVX-512 or AVX2 where the processor has them.
 //!
-//! The compiler vectorizes elementwise loops once it may use the instructions. It does not do so
-//! reliably for the GEMM micro-kernel, so that is written with intrinsics behind [`SimdVector`].
-//! Linear layers and attention are both built on [`Isa::micro_kernel`].
+//! The compiler vectorizes elementwise loops once it may use the instructions. It does not do so reliably for the GEMM
+//! micro-kernel, so that is written with intrinsics behind [`SimdVector`]. Linear layers and attention are both built
+//! on [`Isa::micro_kernel`].
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -46,32 +45,32 @@ pub(crate) fn sum(mut lanes: Lanes) -> f32 {
     lanes[0]
 }
 
-/// An instruction set. Results depend only on whether multiply-add is fused: all instruction sets
-/// that fuse give the same bits.
+/// An instruction set. Results depend only on whether multiply-add is fused: all instruction sets that fuse give the
+/// same bits.
 pub(crate) trait Isa {
     /// `a * b + c`.
     fn mul_add(a: f32, b: f32, c: f32) -> f32;
 
-    /// The GEMM micro-kernel: `acc[row][column] += lhs[row][k] * rhs[k][column]`, for ascending k.
+    /// The GEMM micro-kernel: `acc[row][column] += lhs[row][depth] * rhs[depth][column]`, by ascending depth.
     ///
     /// # Panics
-    /// If `lhs` and `acc` differ in length or have more than [`MR`](super::gemm::MR) rows, or if
-    /// `rhs` is deeper than `DEPTH`.
+    /// If `lhs` and `acc` differ in length or have more than [`MR`](super::gemm::MR) rows, or if `rhs` is deeper than
+    /// `DEPTH`.
     fn micro_kernel<W: PackedRhs, const DEPTH: usize>(
         lhs: &[[f32; DEPTH]],
         rhs: &[W],
         acc: &mut [NrVector],
     );
 
-    /// Converts a packed rhs panel to f32: one vector per k.
+    /// Converts a packed rhs panel to f32: one vector of columns per depth.
     ///
     /// # Panics
     /// If the length of `to` is not the depth of `rhs`.
     fn widen<W: PackedRhs>(rhs: &[W], to: &mut [NrVector]);
 }
 
-/// A computation that is compiled once per instruction set. `run` and everything it calls must be
-/// `#[inline(always)]`; a function that is not inlined is compiled for the baseline.
+/// A computation that is compiled once per instruction set. `run` and everything it calls must be `#[inline(always)]`;
+/// a function that is not inlined is compiled for the baseline.
 pub(crate) trait IsaKernel {
     type Output;
 

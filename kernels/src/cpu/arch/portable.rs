@@ -3,8 +3,8 @@
 use super::Isa;
 use crate::cpu::gemm::{check_micro_kernel, NrVector, PackedRhs};
 
-/// Any processor. Multiply-add is rounded twice: where the processor has no fused instruction,
-/// `f32::mul_add` is a library call per number.
+/// Any processor. Multiply-add is rounded twice: where the processor has no fused instruction, `f32::mul_add` is a
+/// library call per number.
 pub(crate) struct Portable;
 
 impl Isa for Portable {
@@ -22,9 +22,9 @@ impl Isa for Portable {
         check_micro_kernel(lhs, rhs, acc);
         for (lhs, acc) in lhs.iter().zip(acc) {
             for (lhs, rhs) in lhs.chunks(W::DEPTH).zip(rhs) {
-                for (k, &lhs) in lhs.iter().enumerate() {
+                for (depth, &lhs) in lhs.iter().enumerate() {
                     for (column, acc) in acc.iter_mut().enumerate() {
-                        *acc += lhs * rhs.value(k, column);
+                        *acc += lhs * rhs.value(depth, column);
                     }
                 }
             }
@@ -35,8 +35,8 @@ impl Isa for Portable {
     fn widen<W: PackedRhs>(rhs: &[W], to: &mut [NrVector]) {
         assert_eq!(to.len(), rhs.len() * W::DEPTH);
         for (rhs, to) in rhs.iter().zip(to.chunks_exact_mut(W::DEPTH)) {
-            for (k, to) in to.iter_mut().enumerate() {
-                *to = std::array::from_fn(|column| rhs.value(k, column));
+            for (depth, to) in to.iter_mut().enumerate() {
+                *to = std::array::from_fn(|column| rhs.value(depth, column));
             }
         }
     }

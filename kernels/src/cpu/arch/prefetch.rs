@@ -3,8 +3,8 @@
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// Requests `data` into the L2 cache, on processors with a prefetch instruction. A hint only: it
-/// never blocks and changes no result.
+/// Requests `data` into the L2 cache, on processors with a prefetch instruction. A hint only: it never blocks and
+/// changes no result.
 #[inline(always)]
 pub(crate) fn prefetch<T>(data: &[T]) {
     let start = data.as_ptr().cast::<u8>();

@@ -5,8 +5,8 @@ use half::{bf16, f16};
 /// A SIMD register of f32.
 ///
 /// # Safety
-/// For all methods: the processor must have the instructions of the type, and a pointer must be
-/// valid for `LANES` numbers.
+/// For all methods: the processor must have the instructions of the type, and a pointer must be valid for `LANES`
+/// numbers.
 pub(crate) trait SimdVector: Copy {
     const LANES: usize;
 

@@ -23,7 +23,7 @@ impl<W: PackedRhs> IsaKernel for OneTile<'_, W> {
 
     #[inline(always)]
     fn run<I: Isa>(self) -> Vec<NrVector> {
-        let lhs = |row| std::array::from_fn(|k| number(row * 31 + k) / 16.0);
+        let lhs = |row| std::array::from_fn(|depth| number(row * 31 + depth) / 16.0);
         let lhs: Vec<[f32; DEPTH]> = (0..self.rows).map(lhs).collect();
         let mut acc: Vec<NrVector> = (0..self.rows).map(|row| [row as f32; NR]).collect();
         I::micro_kernel(&lhs, self.rhs, &mut acc);
@@ -55,12 +55,12 @@ fn check<W: PackedRhs>(rhs: &[W]) {
 }
 
 fn check_floats<T: Element>() {
-    let rhs = |k: usize| std::array::from_fn(|column| T::narrow(number(k * 57 + column + 9)));
+    let rhs =
+        |depth: usize| std::array::from_fn(|column| T::narrow(number(depth * 57 + column + 9)));
     check::<[T; NR]>(&(0..36).map(rhs).collect::<Vec<_>>());
 }
 
-/// Arbitrary bytes, except that scales stay below 1/4096. Scales are at the start or the end of a
-/// quant block.
+/// Arbitrary bytes, except that scales stay below 1/4096. Scales are at the start or the end of a quant block.
 fn check_quantized<W: Quantized>() {
     let quant_block = |index: usize, column: usize| {
         let byte = |at| (number((index * NR + column) * 577 + at) * 128.0) as i8 as u8;

@@ -1,18 +1,17 @@
 //! The inner loop of attention: query vectors against a run of keys, with an online softmax.
 //!
-//! Both products, queries times keys and weights times values, use the GEMM micro-kernel. Every
-//! accumulator is one sequence of multiply-adds in the order of the summed index, which is the same
-//! for a query vector in any tile.
+//! Both products, queries times keys and weights times values, use the GEMM micro-kernel. Every accumulator is one
+//! sequence of multiply-adds in the order of the summed index, which is the same for a query vector in any tile.
 
 use std::ops::Range;
 
-use super::key_tile::{KeyTile, KeyTileReader, KvCache};
+use super::key_tile::{KeyTile, KeyTileReader, LayerCache};
 use crate::cpu::arch::{self, Isa, IsaKernel, Lanes, Portable, LANES};
 use crate::cpu::exp::exp;
 use crate::cpu::gemm::{NrVector, KC, MR, NR};
 use crate::cpu::Element;
 
-/// How many tiles ahead keys and values are prefetched.
+/// How many tiles ahead keys and values are prefetched: far enough that they arrive before they are read.
 const PREFETCH_DISTANCE: usize = 2;
 
 /// Up to [`MR`] query vectors of one key/value head, packed as lhs micro-panels.
@@ -25,8 +24,8 @@ pub(super) struct QueryPanel {
 }
 
 impl QueryPanel {
-    /// Packs up to [`MR`] vectors of `head_dim` numbers, multiplied by `scale`. Each comes with the
-    /// number of positions it attends to.
+    /// Packs up to [`MR`] vectors of `head_dim` numbers, multiplied by `scale`. Each comes with the number of positions
+    /// it attends to.
     pub(super) fn pack<'a>(
         queries: impl ExactSizeIterator<Item = (&'a [f32], usize)>,
         head_dim: usize,
@@ -67,8 +66,7 @@ impl OnlineSoftmax {
         }
     }
 
-    /// Adds the next key tile. Row r attends to the first `visible[r]` of its keys; not all of them
-    /// are 0.
+    /// Adds the next key tile. Row r attends to the first `visible[r]` of its keys; not all of them are 0.
     #[inline(always)]
     fn update<I: Isa, T: Element>(
         &mut self,
@@ -145,7 +143,7 @@ impl OnlineSoftmax {
 
 /// Some query panels against the keys at `positions`, which begin at a key tile.
 pub(super) struct AttendSplit<'a, T> {
-    pub cache: &'a KvCache<'a, T>,
+    pub cache: &'a LayerCache<'a, T>,
     pub table: &'a [u32],
     pub kv_head: usize,
     pub queries: &'a [QueryPanel],
@@ -157,7 +155,7 @@ impl<T: Element> IsaKernel for AttendSplit<'_, T> {
 
     #[inline(always)]
     fn run<I: Isa>(self) -> Vec<OnlineSoftmax> {
-        let head_dim = self.cache.layout.head_dim();
+        let head_dim = self.cache.layout.head_dim;
         let mut softmaxes = vec![OnlineSoftmax::new(head_dim); self.queries.len()];
         let mut reader = KeyTileReader::new(self.cache, self.table, self.kv_head);
         for start in self.positions.clone().step_by(NR) {

@@ -1,6 +1,6 @@
 //! Tiles of query vectors: how the attention of a step is divided into tasks.
 
-use super::key_tile::KvCache;
+use super::key_tile::LayerCache;
 use super::online_softmax::{AttendSplit, OnlineSoftmax, QueryPanel};
 use super::SPLIT_KEYS;
 use crate::cpu::gemm::output::OutputMatrix;
@@ -12,7 +12,7 @@ use crate::{BlockTables, ChainQueries};
 const TILE_QUERIES: usize = 16 * MR;
 
 /// The queries of one chain, and the output of its heads.
-pub(super) struct ChainHeads<'a> {
+pub(super) struct AttentionChain<'a> {
     /// `[rows, heads, head_dim]`
     q: &'a TensorRows<'a, f32>,
     pub(super) out: OutputMatrix,
@@ -20,7 +20,7 @@ pub(super) struct ChainHeads<'a> {
     group_size: usize,
 }
 
-impl<'a> ChainHeads<'a> {
+impl<'a> AttentionChain<'a> {
     pub(super) fn new(chain: &ChainQueries, q: &'a TensorRows<'a, f32>, head_dim: usize) -> Self {
         Self {
             q,
@@ -30,11 +30,11 @@ impl<'a> ChainHeads<'a> {
     }
 }
 
-/// Some consecutive rows of one sequence and one key/value head, with all query heads that read it,
-/// of all chains that are active on exactly these rows. In CoLM-Air the chains that are active on
-/// the same rows thus load every key and value once.
+/// Some consecutive rows of one sequence and one key/value head, with all query heads that read it, of all chains that
+/// are active on exactly these rows. In CoLM-Air the chains that are active on the same rows thus load every key and
+/// value once.
 pub(super) struct QueryTile<'a> {
-    chains: &'a [ChainHeads<'a>],
+    chains: &'a [AttentionChain<'a>],
     /// The first row, as an index into the chains' tensors.
     first_row: usize,
     first_position: usize,
@@ -45,28 +45,29 @@ pub(super) struct QueryTile<'a> {
     table: &'a [u32],
 }
 
+/// Divides the queries into tiles. `chains` and `attention_chains` are of the same chains.
 pub(super) fn query_tiles<'a>(
     chains: &[ChainQueries],
-    mut heads: &'a [ChainHeads<'a>],
+    mut attention_chains: &'a [AttentionChain<'a>],
     tables: &'a BlockTables,
 ) -> Vec<QueryTile<'a>> {
     let mut tiles = Vec::new();
     let same_rows = |one: &ChainQueries, next: &ChainQueries| {
         one.kv_heads == next.kv_heads && one.ranges == next.ranges
     };
-    for chain_group in chains.chunk_by(same_rows) {
-        let (of_group, others) = heads.split_at(chain_group.len());
-        heads = others;
-        let queries_per_row: usize = of_group.iter().map(|heads| heads.group_size).sum();
+    for run in chains.chunk_by(same_rows) {
+        let (tile_chains, rest) = attention_chains.split_at(run.len());
+        attention_chains = rest;
+        let queries_per_row: usize = tile_chains.iter().map(|chain| chain.group_size).sum();
         let max_rows = (TILE_QUERIES / queries_per_row).max(1);
         let mut row = 0;
-        // A group has at least one chain, and its chains have the same ranges and heads.
-        let ChainQueries { ranges, kv_heads, .. } = &chain_group[0];
+        // A run has at least one chain, and its chains have the same ranges and heads.
+        let ChainQueries { ranges, kv_heads, .. } = &run[0];
         for range in *ranges {
             for start in (0..range.rows).step_by(max_rows) {
                 tiles.extend(kv_heads.clone().enumerate().map(|(kv_head_index, kv_head)| {
                     QueryTile {
-                        chains: of_group,
+                        chains: tile_chains,
                         first_row: row + start,
                         first_position: range.first_position + start,
                         positions: max_rows.min(range.rows - start),
@@ -83,9 +84,9 @@ pub(super) fn query_tiles<'a>(
 }
 
 impl QueryTile<'_> {
-    /// Computes the whole tile.
-    pub(super) fn attend<T: Element>(&self, cache: &KvCache<T>, scale: f32) {
-        let head_dim = cache.layout.head_dim();
+    /// Computes the tile.
+    pub(super) fn attend<T: Element>(&self, cache: &LayerCache<T>, scale: f32) {
+        let head_dim = cache.layout.head_dim;
         let queries = self.pack_queries(head_dim, scale);
         let splits = (0..self.splits()).map(|split| self.attend_split(&queries, split, cache));
         self.finish(head_dim, splits);
@@ -115,7 +116,7 @@ impl QueryTile<'_> {
         &self,
         queries: &[QueryPanel],
         split: usize,
-        cache: &KvCache<T>,
+        cache: &LayerCache<T>,
     ) -> Vec<OnlineSoftmax> {
         let positions = split * SPLIT_KEYS..self.end().min((split + 1) * SPLIT_KEYS);
         let (table, kv_head) = (self.table, self.kv_head);
@@ -141,8 +142,8 @@ impl QueryTile<'_> {
             let offset = panel * NR;
             let live = &values[..NR.min(head_dim - offset)];
             let out = &self.chains[query.chain].out;
-            // SAFETY: two tiles that share a chain differ in their rows or in their key/value head,
-            // so they share no query vector; and a tile has every query vector once.
+            // SAFETY: two tiles that share a chain differ in their rows or in their key/value head, so they share no
+            // query vector; and a tile has every query vector once.
             unsafe { out.write(query.row, query.column + offset, live) };
         }
     }
@@ -150,11 +151,11 @@ impl QueryTile<'_> {
     /// The query vectors of the tile: position by position, chain by chain, head by head.
     fn queries(&self, head_dim: usize) -> impl Iterator<Item = Query> + '_ {
         (0..self.positions).flat_map(move |position| {
-            self.chains.iter().enumerate().flat_map(move |(chain, heads)| {
-                (0..heads.group_size).map(move |head| Query {
-                    chain,
+            self.chains.iter().enumerate().flat_map(move |(index, chain)| {
+                (0..chain.group_size).map(move |head| Query {
+                    chain: index,
                     row: self.first_row + position,
-                    column: (self.kv_head_index * heads.group_size + head) * head_dim,
+                    column: (self.kv_head_index * chain.group_size + head) * head_dim,
                     visible: self.first_position + position + 1,
                 })
             })

@@ -5,8 +5,7 @@
 use super::{NrVector, PackedRhs, MR, NR, SMALL_MR};
 use crate::cpu::arch::SimdVector;
 
-/// Panics unless the lengths satisfy the contract of
-/// [`Isa::micro_kernel`](crate::cpu::arch::Isa::micro_kernel).
+/// Panics unless the lengths satisfy the contract of [`Isa::micro_kernel`](crate::cpu::arch::Isa::micro_kernel).
 #[inline(always)]
 pub(crate) fn check_micro_kernel<W: PackedRhs, const DEPTH: usize>(
     lhs: &[[f32; DEPTH]],
@@ -24,11 +23,13 @@ pub(crate) fn check_micro_kernel<W: PackedRhs, const DEPTH: usize>(
 /// One register tile: `R` rows from `row` on by `C` vectors of columns from `column` on.
 ///
 /// # Safety
-/// The processor must have the instructions of `V`. `lhs` and `acc` must have the rows, `rhs` must
-/// be at most `DEPTH` deep, and the columns must be below [`NR`].
+/// The processor must have the instructions of `V`. `lhs` and `acc` must have the rows, `rhs` must be at most `DEPTH`
+/// deep, and the columns must be below [`NR`].
 #[inline(always)]
-// Loops over constants, so that `tile` is unrolled into registers.
-#[expect(clippy::needless_range_loop)]
+#[expect(
+    clippy::needless_range_loop,
+    reason = "loops over constants are unrolled, so `tile` is in registers"
+)]
 pub(crate) unsafe fn register_tile<
     V: SimdVector,
     const R: usize,
@@ -66,8 +67,8 @@ pub(crate) unsafe fn register_tile<
                     macro_rules! unrolled {
                         ($($i:literal)*) => {
                             $(if $i < W::UNROLL {
-                                let (k, lhs) = (first + $i, lhs.add(first + $i));
-                                rank_one_update::<V, R, C, W, DEPTH>(lhs, rhs, k, column, &scales, &mut tile);
+                                let (depth, lhs) = (first + $i, lhs.add(first + $i));
+                                rank_one_update::<V, R, C, W, DEPTH>(lhs, rhs, depth, column, &scales, &mut tile);
                             })*
                         };
                     }
@@ -85,12 +86,15 @@ pub(crate) unsafe fn register_tile<
     }
 }
 
-/// Adds the products of one k. `lhs` points to that k of the first row.
+/// Adds the products at one depth. `lhs` points to the number of the first row at that depth.
 ///
 /// # Safety
-/// As for [`register_tile`]. `k` must be below `W::DEPTH`, and `scales` must be those of its group.
+/// As for [`register_tile`]. `depth` must be below `W::DEPTH`, and `scales` must be those of its group.
 #[inline(always)]
-#[expect(clippy::needless_range_loop)]
+#[expect(
+    clippy::needless_range_loop,
+    reason = "loops over constants are unrolled, so `tile` is in registers"
+)]
 unsafe fn rank_one_update<
     V: SimdVector,
     const R: usize,
@@ -100,16 +104,16 @@ unsafe fn rank_one_update<
 >(
     lhs: *const f32,
     rhs: &W,
-    k: usize,
+    depth: usize,
     column: usize,
     scales: &[W::Scales<V>; C],
     tile: &mut [[V; C]; R],
 ) {
     // SAFETY: the caller upholds the contract above.
     unsafe {
-        let mut values = [rhs.load::<V>(k, column, scales[0]); C];
+        let mut values = [rhs.load::<V>(depth, column, scales[0]); C];
         for c in 1..C {
-            values[c] = rhs.load::<V>(k, column + c * V::LANES, scales[c]);
+            values[c] = rhs.load::<V>(depth, column + c * V::LANES, scales[c]);
         }
         for r in 0..R {
             let lhs = V::splat(*lhs.add(r * DEPTH));
@@ -120,7 +124,7 @@ unsafe fn rank_one_update<
     }
 }
 
-/// Converts a packed rhs panel to f32: one vector per k.
+/// Converts a packed rhs panel to f32: one vector of columns per depth.
 ///
 /// # Panics
 /// If the length of `to` is not the depth of `rhs`.
@@ -133,13 +137,13 @@ pub(crate) unsafe fn widen<V: SimdVector, W: PackedRhs>(rhs: &[W], to: &mut [NrV
     for (rhs, to) in rhs.iter().zip(to.chunks_exact_mut(W::DEPTH)) {
         for (group, to) in to.chunks_exact_mut(W::GROUP).enumerate() {
             for column in (0..NR).step_by(V::LANES) {
-                // SAFETY: the columns are below `NR`, the group and its k within `DEPTH`.
+                // SAFETY: the columns are below `NR`, the group and its depths within `DEPTH`.
                 unsafe {
                     let scales = rhs.load_scales::<V>(group, column);
                     for (step, to) in to.chunks_exact_mut(W::UNROLL).enumerate() {
                         for i in 0..W::UNROLL {
-                            let k = group * W::GROUP + step * W::UNROLL + i;
-                            let values = rhs.load::<V>(k, column, scales);
+                            let depth = group * W::GROUP + step * W::UNROLL + i;
+                            let values = rhs.load::<V>(depth, column, scales);
                             values.store(to.get_unchecked_mut(i).as_mut_ptr().add(column));
                         }
                     }

@@ -1,17 +1,18 @@
-//! Matrix products over packed panels, in the scheme of BLIS: `y[row][column] = sum over k of
-//! lhs[row][k] * rhs[k][column]`. In this module k is the summed index, not a chain count.
+//! Matrix products over packed panels, in the scheme of BLIS:
+//! `y[row][column] = sum over depth of lhs[row][depth] * rhs[depth][column]`. The depth is the index of an input of a
+//! linear layer. BLIS calls it k, as in [`KC`]; in this project k is the number of chains.
 //!
 //! - The lhs is the activations, packed into micro-panels of [`MR`] rows by [`KC`] ([`lhs`]).
-//! - The rhs is the weights, packed once at load time into panels of [`NR`] outputs ([`rhs`]). It
-//!   may be f32, bf16, f16 or quantized; it is converted to f32 as it is loaded.
-//! - The micro-kernel computes one register tile, [`MR`] x [`NR`] accumulators ([`micro_kernel`],
-//!   instantiated per instruction set in [`super::arch`]).
+//! - The rhs is the weights, packed once at load time into panels of [`NR`] outputs ([`rhs`]). It may be f32, bf16, f16
+//!   or quantized; it is converted to f32 as it is loaded.
+//! - The micro-kernel computes one register tile, [`MR`] x [`NR`] accumulators ([`micro_kernel`], instantiated per
+//!   instruction set in [`super::arch`]).
 //! - The macro-kernel runs a task: up to [`MC`] rows by some panels ([`macro_kernel`]).
 //!
 //! Attention uses the same micro-kernel for queries times keys and for weights times values.
 //!
-//! Every accumulator is one sequence of multiply-adds in ascending k. A row's result therefore
-//! depends only on the row and the weights, not on other rows, the blocking or the thread count.
+//! Every accumulator is one sequence of multiply-adds by ascending depth. A row's result therefore depends only on the
+//! row and the weights, not on other rows, the blocking or the thread count.
 
 pub(crate) mod lhs;
 pub(crate) mod macro_kernel;
@@ -22,22 +23,21 @@ pub(crate) mod rhs;
 pub(crate) use micro_kernel::{check_micro_kernel, register_tile, widen};
 pub(crate) use rhs::PackedRhs;
 
-/// Rows of a register tile. With [`NR`] columns it fills the 32 registers of AVX-512: 24
-/// accumulators, 2 of the rhs, 1 of the lhs.
+/// Rows of a register tile. With [`NR`] columns it fills the 32 registers of AVX-512: 24 accumulators, 2 of the rhs, 1
+/// of the lhs.
 pub(crate) const MR: usize = 12;
 
 /// Rows of the largest register tile for rhs types without [`PackedRhs::FULL_MR`].
 pub(crate) const SMALL_MR: usize = 4;
 
-/// Columns of a register tile and of a packed rhs panel: two vectors of AVX-512, four of AVX2,
-/// eight of NEON.
+/// Columns of a register tile and of a packed rhs panel: two vectors of AVX-512, four of AVX2, eight of NEON.
 pub(crate) const NR: usize = 32;
 
-/// Depth of a packed lhs micro-panel: this much of an rhs panel stays in the L1 cache while the
-/// micro-panels pass. Results do not depend on it.
+/// Depth of a packed lhs micro-panel. This much of an rhs panel, 32 KiB of f32, stays in the cache while the
+/// micro-panels of all row tiles of a task are multiplied with it. Results do not depend on it.
 pub(crate) const KC: usize = 256;
 
-/// Rows of a task: all of them use an rhs panel while it is in the cache.
+/// The most rows of a task. All of them use an rhs panel while it is in the cache.
 pub(crate) const MC: usize = 16 * MR;
 
 /// One f32 per column of a panel.

@@ -2,8 +2,8 @@
 
 use candle_core::{Device, Result, Shape, Tensor};
 
-/// A matrix of which every task writes disjoint parts. It is not initialized first: zeroing it took
-/// 4 % of a prompt's time.
+/// A matrix of which every task writes disjoint parts. It is not initialized first: zeroing it took 4 % of a prompt's
+/// time.
 pub(crate) struct OutputMatrix {
     data: Vec<f32>,
     /// Start of `data`.
@@ -12,8 +12,8 @@ pub(crate) struct OutputMatrix {
     width: usize,
 }
 
-// SAFETY: the numbers are accessed only through `write`, whose callers guarantee that no two threads
-// write the same one.
+// SAFETY: the numbers are accessed only through `write`, whose callers guarantee that no two threads write the same
+// one.
 unsafe impl Sync for OutputMatrix {}
 
 impl OutputMatrix {
@@ -34,8 +34,7 @@ impl OutputMatrix {
     #[inline(always)]
     pub(crate) unsafe fn write(&self, row: usize, column: usize, values: &[f32]) {
         assert!(row < self.rows && column <= self.width && values.len() <= self.width - column);
-        // SAFETY: the assertion keeps the write within the allocation, and the caller excludes
-        // concurrent writes.
+        // SAFETY: the assertion keeps the write within the allocation, and the caller excludes concurrent writes.
         unsafe {
             let to = self.start.add(row * self.width + column);
             to.copy_from_nonoverlapping(values.as_ptr(), values.len());

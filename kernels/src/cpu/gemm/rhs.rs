@@ -8,51 +8,48 @@ use candle_core::{bail, DType, Result, Tensor};
 use super::NR;
 use crate::cpu::arch::SimdVector;
 use crate::cpu::quant::Quantized;
-use crate::cpu::tensor_rows::dense_rows;
+use crate::cpu::tensor_rows::contiguous_rows;
 use crate::cpu::thread_pool::for_each_chunk;
 use crate::cpu::{Element, TensorRows};
 
-/// One element of a packed rhs panel: the weights of [`NR`] columns for one k or several. Here and in
-/// the micro-kernel, k is the index that a product sums over (an input of the layer), not a chain
-/// count.
+/// One element of a packed rhs panel: the weights of [`NR`] columns at one depth or at several consecutive ones.
 pub(crate) trait PackedRhs: Sized {
-    /// How many k one element covers.
+    /// How many depths one element covers.
     const DEPTH: usize;
 
-    /// How many consecutive k share their scales: a divisor of `DEPTH`.
+    /// How many consecutive depths share their scales: a divisor of `DEPTH`.
     const GROUP: usize;
 
-    /// How many k of a group the micro-kernel unrolls, so that bit shifts are constants: a divisor
-    /// of `GROUP`, at most 16.
+    /// How many depths of a group the micro-kernel unrolls, so that bit shifts are constants: a divisor of `GROUP`, at
+    /// most 16.
     const UNROLL: usize;
 
     /// Whether the weights are stored as f32.
     const IS_F32: bool = false;
 
-    /// Whether the micro-kernel is instantiated for up to [`MR`](super::MR) rows. Otherwise it is
-    /// for up to [`SMALL_MR`](super::SMALL_MR), and more rows use the panel after
-    /// [`widen`](super::widen): slower for some row counts, but much less to compile.
+    /// Whether the micro-kernel is instantiated for up to [`MR`](super::MR) rows. Otherwise it is for up to
+    /// [`SMALL_MR`](super::SMALL_MR), and more rows use the panel after [`widen`](super::widen): slower for some row
+    /// counts, but much less to compile.
     const FULL_MR: bool;
 
-    /// What the k of a group share.
+    /// What the depths of a group share.
     type Scales<V: SimdVector>: Copy;
 
     /// The scales of `group`, for one vector of columns from `column` on.
     ///
     /// # Safety
-    /// The processor must have the instructions of `V`; the columns must be below [`NR`] and the
-    /// group within `DEPTH`.
+    /// The processor must have the instructions of `V`; the columns must be below [`NR`] and the group within `DEPTH`.
     unsafe fn load_scales<V: SimdVector>(&self, group: usize, column: usize) -> Self::Scales<V>;
 
-    /// The weights of `k`, for one vector of columns from `column` on. `scales` are those of the
-    /// group of `k`.
+    /// The weights at `depth`, for one vector of columns from `column` on. `scales` are those of the group of `depth`.
     ///
     /// # Safety
-    /// As for [`PackedRhs::load_scales`]; `k` must be below `DEPTH`.
-    unsafe fn load<V: SimdVector>(&self, k: usize, column: usize, scales: Self::Scales<V>) -> V;
+    /// As for [`PackedRhs::load_scales`]; `depth` must be below `DEPTH`.
+    unsafe fn load<V: SimdVector>(&self, depth: usize, column: usize, scales: Self::Scales<V>)
+        -> V;
 
-    /// One weight.
-    fn value(&self, k: usize, column: usize) -> f32;
+    /// The weight at `depth` and `column`.
+    fn value(&self, depth: usize, column: usize) -> f32;
 }
 
 /// Floats: one weight per column, as stored in the tensor.
@@ -68,19 +65,18 @@ impl<T: Element> PackedRhs for [T; NR] {
     unsafe fn load_scales<V: SimdVector>(&self, _group: usize, _column: usize) {}
 
     #[inline(always)]
-    unsafe fn load<V: SimdVector>(&self, _k: usize, column: usize, _scales: ()) -> V {
+    unsafe fn load<V: SimdVector>(&self, _depth: usize, column: usize, _scales: ()) -> V {
         // SAFETY: the caller keeps the columns within the array.
         unsafe { T::load(self.as_ptr().add(column)) }
     }
 
     #[inline(always)]
-    fn value(&self, _k: usize, column: usize) -> f32 {
+    fn value(&self, _depth: usize, column: usize) -> f32 {
         self[column].wide()
     }
 }
 
-/// Inputs packed at a time: this slice of a panel stays in the L1 cache while the outputs are
-/// interleaved.
+/// Inputs packed at a time: this slice of a panel stays in the L1 cache while the outputs are interleaved.
 const PACK_DEPTH: usize = 64;
 
 /// The outputs of panel `index`, of `outputs` in total.
@@ -88,9 +84,8 @@ pub(crate) fn panel_outputs(index: usize, outputs: usize) -> Range<usize> {
     index * NR..outputs.min((index + 1) * NR)
 }
 
-/// A weight matrix `[outputs, inputs]` as packed panels of [`NR`] outputs. A panel holds, input by
-/// input, the weights of all its outputs, so a product reads it sequentially. The last panel is
-/// padded with zeros.
+/// A weight matrix `[outputs, inputs]` as packed panels of [`NR`] outputs. A panel holds, input by input, the weights
+/// of all its outputs, so a product reads it sequentially. The last panel is padded with zeros.
 #[derive(Debug)]
 pub(crate) struct RhsPanels<W> {
     data: Vec<W>,
@@ -115,9 +110,10 @@ impl<W: PackedRhs> RhsPanels<W> {
 }
 
 impl<T: Element> RhsPanels<[T; NR]> {
-    pub(crate) fn pack(matrix: &Tensor) -> Result<Self> {
+    /// Packs a matrix whose dtype is that of `T`.
+    pub(crate) fn pack_floats(matrix: &Tensor) -> Result<Self> {
         let (outputs, inputs) = matrix.dims2()?;
-        let matrix = dense_rows(matrix)?;
+        let matrix = contiguous_rows(matrix)?;
         let (storage, layout) = matrix.storage_and_layout();
         let rows = TensorRows::<T>::new(&storage, layout)?;
         let mut data = vec![[T::zero(); NR]; outputs.div_ceil(NR) * inputs];
@@ -142,7 +138,7 @@ impl<T: Element> RhsPanels<[T; NR]> {
 }
 
 impl<W: Quantized> RhsPanels<W> {
-    /// Fails if the matrix has another ggml type.
+    /// Packs a matrix of `W`'s ggml type. Fails for another type.
     pub(crate) fn pack_quantized(matrix: &QTensor) -> Result<Self> {
         let (outputs, inputs) = matrix.shape().dims2()?;
         let bytes = matrix.data()?;

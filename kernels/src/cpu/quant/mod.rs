@@ -1,8 +1,8 @@
 //! ggml's quantized weight types as packed rhs panels.
 //!
-//! A *quant block* is ggml's unit: consecutive inputs of one output that share a scale. A packed
-//! rhs element interleaves the quant blocks of [`NR`](super::gemm::NR) outputs. A product is that
-//! of the dequantized weights with f32 inputs, and the dequantized weights equal ggml's bit for bit.
+//! A *quant block* is ggml's unit: consecutive inputs of one output that share a scale. A packed rhs element
+//! interleaves the quant blocks of [`NR`](super::gemm::NR) outputs. A product is that of the dequantized weights with
+//! f32 inputs, and the dequantized weights equal ggml's bit for bit.
 
 mod packed_bits;
 mod q4_q5;
@@ -39,8 +39,8 @@ pub(crate) trait Quantized: PackedRhs + Clone + Send + Sync + 'static {
     fn extract(&self, column: usize, bytes: &mut Vec<u8>);
 }
 
-/// `for_quantized!(dtype, W => body)` evaluates `body` with `W` as the [`Quantized`] type of
-/// `dtype`. A dtype without one is an error.
+/// `for_quantized!(dtype, W => body)` evaluates `body` with `W` as the [`Quantized`] type of `dtype`. A dtype without
+/// one is an error.
 macro_rules! for_quantized {
     ($dtype:expr, $type:ident => $body:expr) => {
         match $dtype {

@@ -3,8 +3,8 @@
 use crate::cpu::arch::SimdVector;
 use crate::cpu::gemm::NR;
 
-/// One `BITS`-bit number per k and column. A 32-bit word holds the numbers of consecutive k of one
-/// column, the first in the lowest bits.
+/// One `BITS`-bit number per depth and column. A 32-bit word holds the numbers of one column at consecutive depths, the
+/// first in the lowest bits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PackedBits<const BITS: usize, const WORDS: usize>([[u32; NR]; WORDS]);
 
@@ -16,27 +16,27 @@ impl<const BITS: usize, const WORDS: usize> PackedBits<BITS, WORDS> {
     const MASK: u32 = (1 << BITS) - 1;
 
     /// Sets a number that is still zero.
-    pub(super) fn set(&mut self, k: usize, column: usize, number: u8) {
-        let shift = k % Self::PER_WORD * BITS;
-        self.0[k / Self::PER_WORD][column] |= u32::from(number) << shift;
+    pub(super) fn set(&mut self, depth: usize, column: usize, number: u8) {
+        let shift = depth % Self::PER_WORD * BITS;
+        self.0[depth / Self::PER_WORD][column] |= u32::from(number) << shift;
     }
 
     #[inline(always)]
-    pub(super) fn get(&self, k: usize, column: usize) -> u8 {
-        let shift = k % Self::PER_WORD * BITS;
-        (self.0[k / Self::PER_WORD][column] >> shift & Self::MASK) as u8
+    pub(super) fn get(&self, depth: usize, column: usize) -> u8 {
+        let shift = depth % Self::PER_WORD * BITS;
+        (self.0[depth / Self::PER_WORD][column] >> shift & Self::MASK) as u8
     }
 
-    /// The numbers of `k`, for one vector of columns from `column` on, as f32.
+    /// The numbers at `depth`, for one vector of columns from `column` on, as f32.
     ///
     /// # Safety
-    /// The contract of [`SimdVector`]; k and the columns must be within the array.
+    /// The contract of [`SimdVector`]; the depth and the columns must be within the array.
     #[inline(always)]
-    pub(super) unsafe fn load<V: SimdVector>(&self, k: usize, column: usize) -> V {
-        let shift = k % Self::PER_WORD * BITS;
-        // SAFETY: the caller keeps k and the columns within the array.
+    pub(super) unsafe fn load<V: SimdVector>(&self, depth: usize, column: usize) -> V {
+        let shift = depth % Self::PER_WORD * BITS;
+        // SAFETY: the caller keeps the depth and the columns within the array.
         unsafe {
-            let words = self.0.as_ptr().add(k / Self::PER_WORD).cast::<u32>();
+            let words = self.0.as_ptr().add(depth / Self::PER_WORD).cast::<u32>();
             V::load_bits(words.add(column), shift as u32, Self::MASK)
         }
     }

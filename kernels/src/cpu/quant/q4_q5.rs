@@ -16,10 +16,9 @@ pub(crate) type Q4_1 = Q4Or5<0, 1>;
 pub(crate) type Q5_0 = Q4Or5<1, 0>;
 pub(crate) type Q5_1 = Q4Or5<1, 1>;
 
-/// The quant blocks of [`NR`] outputs, interleaved. A weight is `number * scale + minimum`; types
-/// without a minimum have `-scale * MIDDLE` in its place. Only the sum is rounded in f32, so a fused
-/// multiply-add gives the same bits as a product and a sum. `FIFTH` is 1 if numbers have a fifth
-/// bit, `MIN` is 1 if blocks have a minimum, else 0.
+/// The quant blocks of [`NR`] outputs, interleaved. A weight is `number * scale + minimum`; types without a minimum
+/// have `-scale * MIDDLE` in its place. Only the sum is rounded in f32, so a fused multiply-add gives the same bits as
+/// a product and a sum. `FIFTH` is 1 if numbers have a fifth bit, `MIN` is 1 if blocks have a minimum, else 0.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Q4Or5<const FIFTH: usize, const MIN: usize> {
@@ -33,11 +32,11 @@ impl<const FIFTH: usize, const MIN: usize> Q4Or5<FIFTH, MIN> {
     /// The number that encodes zero in types without a minimum.
     const MIDDLE: f32 = if FIFTH == 0 { 8.0 } else { 16.0 };
 
-    fn bits(&self, k: usize, column: usize) -> u8 {
-        let number = self.numbers.get(k, column);
+    fn bits(&self, depth: usize, column: usize) -> u8 {
+        let number = self.numbers.get(depth, column);
         match FIFTH {
             0 => number,
-            _ => number | self.fifth.get(k, column) << 4,
+            _ => number | self.fifth.get(depth, column) << 4,
         }
     }
 }
@@ -65,26 +64,31 @@ impl<const FIFTH: usize, const MIN: usize> PackedRhs for Q4Or5<FIFTH, MIN> {
     }
 
     #[inline(always)]
-    unsafe fn load<V: SimdVector>(&self, k: usize, column: usize, (scale, lowest): (V, V)) -> V {
-        // SAFETY: the caller keeps k and the columns within the arrays.
+    unsafe fn load<V: SimdVector>(
+        &self,
+        depth: usize,
+        column: usize,
+        (scale, lowest): (V, V),
+    ) -> V {
+        // SAFETY: the caller keeps the depth and the columns within the arrays.
         unsafe {
-            let number: V = self.numbers.load(k, column);
+            let number: V = self.numbers.load(depth, column);
             let number = match FIFTH {
                 0 => number,
-                _ => number.add_product(self.fifth.load(k, column), V::splat(16.0)),
+                _ => number.add_product(self.fifth.load(depth, column), V::splat(16.0)),
             };
             lowest.add_product(number, scale)
         }
     }
 
     #[inline(always)]
-    fn value(&self, k: usize, column: usize) -> f32 {
+    fn value(&self, depth: usize, column: usize) -> f32 {
         let scale = self.scale[column].to_f32();
         let lowest = match self.min.first() {
             Some(min) => min[column].to_f32(),
             None => -Self::MIDDLE * scale,
         };
-        f32::from(self.bits(k, column)) * scale + lowest
+        f32::from(self.bits(depth, column)) * scale + lowest
     }
 }
 
@@ -111,13 +115,13 @@ impl<const FIFTH: usize, const MIN: usize> Quantized for Q4Or5<FIFTH, MIN> {
         for to in &mut self.min {
             to[column] = f16::from_le_bytes([min[0], min[1]]);
         }
-        // Byte j of `numbers` has input j in its lower and input j + 16 in its upper four bits.
+        // Byte i of `numbers` has the number at depth i in its lower and that at depth i + 16 in its upper four bits.
         let (fifth, numbers) = rest.split_at(FIFTH * 4);
-        for k in 0..BLOCK {
-            let number = numbers[k % (BLOCK / 2)] >> (k / (BLOCK / 2) * 4) & 15;
-            self.numbers.set(k, column, number);
-            if let Some(fifth) = fifth.get(k / 8) {
-                self.fifth.set(k, column, fifth >> (k % 8) & 1);
+        for depth in 0..BLOCK {
+            let number = numbers[depth % (BLOCK / 2)] >> (depth / (BLOCK / 2) * 4) & 15;
+            self.numbers.set(depth, column, number);
+            if let Some(fifth) = fifth.get(depth / 8) {
+                self.fifth.set(depth, column, fifth >> (depth % 8) & 1);
             }
         }
     }
@@ -129,7 +133,7 @@ impl<const FIFTH: usize, const MIN: usize> Quantized for Q4Or5<FIFTH, MIN> {
             let bits = (0..8).rev().map(|bit| self.fifth.get(byte * 8 + bit, column));
             bytes.push(bits.fold(0, |byte, bit| byte << 1 | bit));
         }
-        let number = |k| self.numbers.get(k, column);
-        bytes.extend((0..BLOCK / 2).map(|k| number(k) | number(k + BLOCK / 2) << 4));
+        let number = |depth| self.numbers.get(depth, column);
+        bytes.extend((0..BLOCK / 2).map(|depth| number(depth) | number(depth + BLOCK / 2) << 4));
     }
 }

@@ -16,10 +16,9 @@ const GROUPS: usize = BLOCK / GROUP;
 pub(crate) type Q4K = Q4Or5K<0>;
 pub(crate) type Q5K = Q4Or5K<1>;
 
-/// The quant blocks of [`NR`] outputs, interleaved. A weight is `number * scale - minimum`. Scale
-/// and minimum belong to a group; each is a 6-bit number times an f16 of the whole quant block. Only
-/// the difference is rounded in f32, so a fused multiply-add gives the same bits as a product and a
-/// sum. `FIFTH` is 1 if numbers have a fifth bit, else 0.
+/// The quant blocks of [`NR`] outputs, interleaved. A weight is `number * scale - minimum`. Scale and minimum belong to
+/// a group; each is a 6-bit number times an f16 of the whole quant block. Only the difference is rounded in f32, so a
+/// fused multiply-add gives the same bits as a product and a sum. `FIFTH` is 1 if numbers have a fifth bit, else 0.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Q4Or5K<const FIFTH: usize> {
@@ -44,11 +43,11 @@ impl<const FIFTH: usize> Group<FIFTH> {
         Self { scales: [0; NR], mins: [0; NR], numbers: PackedBits::ZERO, fifth: PackedBits::ZERO };
 
     #[inline(always)]
-    fn number(&self, k: usize, column: usize) -> u8 {
-        let number = self.numbers.get(k, column);
+    fn number(&self, depth: usize, column: usize) -> u8 {
+        let number = self.numbers.get(depth, column);
         match FIFTH {
             0 => number,
-            _ => number | self.fifth.get(k, column) << 4,
+            _ => number | self.fifth.get(depth, column) << 4,
         }
     }
 }
@@ -76,25 +75,25 @@ impl<const FIFTH: usize> PackedRhs for Q4Or5K<FIFTH> {
     }
 
     #[inline(always)]
-    unsafe fn load<V: SimdVector>(&self, k: usize, column: usize, (scale, min): (V, V)) -> V {
-        // SAFETY: the caller keeps k and the columns within the arrays.
+    unsafe fn load<V: SimdVector>(&self, depth: usize, column: usize, (scale, min): (V, V)) -> V {
+        // SAFETY: the caller keeps the depth and the columns within the arrays.
         unsafe {
-            let group = self.groups.get_unchecked(k / GROUP);
-            let number: V = group.numbers.load(k % GROUP, column);
+            let group = self.groups.get_unchecked(depth / GROUP);
+            let number: V = group.numbers.load(depth % GROUP, column);
             let number = match FIFTH {
                 0 => number,
-                _ => number.add_product(group.fifth.load(k % GROUP, column), V::splat(16.0)),
+                _ => number.add_product(group.fifth.load(depth % GROUP, column), V::splat(16.0)),
             };
             min.add_product(number, scale)
         }
     }
 
     #[inline(always)]
-    fn value(&self, k: usize, column: usize) -> f32 {
-        let group = &self.groups[k / GROUP];
+    fn value(&self, depth: usize, column: usize) -> f32 {
+        let group = &self.groups[depth / GROUP];
         let scale = f32::from(group.scales[column]) * self.scale[column].to_f32();
         let min = f32::from(group.mins[column]) * self.min[column].to_f32();
-        f32::from(group.number(k % GROUP, column)) * scale + min
+        f32::from(group.number(depth % GROUP, column)) * scale + min
     }
 }
 
@@ -110,18 +109,18 @@ impl<const FIFTH: usize> Quantized for Q4Or5K<FIFTH> {
         self.scale[column] = f16::from_le_bytes([both[0], both[1]]);
         self.min[column] = -f16::from_le_bytes([both[2], both[3]]);
         let (groups, rest) = rest.split_at(12);
-        // Byte k of `fifth` has the fifth bit of input k of every group, one group per bit.
+        // Byte i of `fifth` has the fifth bit at depth i of every group, one group per bit.
         let (fifth, numbers) = rest.split_at(FIFTH * 32);
         let (scales, mins) = decode_scales_and_mins(groups);
         for (at, group) in self.groups.iter_mut().enumerate() {
             group.scales[column] = scales[at] as i8;
             group.mins[column] = mins[at] as i8;
-            for k in 0..GROUP {
+            for depth in 0..GROUP {
                 // Two groups share their bytes: the even one has the lower four bits.
-                let number = numbers[at / 2 * GROUP + k] >> (at % 2 * 4) & 15;
-                group.numbers.set(k, column, number);
-                if let Some(fifth) = fifth.get(k) {
-                    group.fifth.set(k, column, fifth >> at & 1);
+                let number = numbers[at / 2 * GROUP + depth] >> (at % 2 * 4) & 15;
+                group.numbers.set(depth, column, number);
+                if let Some(fifth) = fifth.get(depth) {
+                    group.fifth.set(depth, column, fifth >> at & 1);
                 }
             }
         }
@@ -135,21 +134,21 @@ impl<const FIFTH: usize> Quantized for Q4Or5K<FIFTH> {
             scales,
             self.groups.map(|group| group.mins[column] as u8),
         ));
-        for k in 0..FIFTH * GROUP {
+        for depth in 0..FIFTH * GROUP {
             let groups = self.groups.iter().rev();
-            bytes.push(groups.fold(0, |byte, group| byte << 1 | group.fifth.get(k, column)));
+            bytes.push(groups.fold(0, |byte, group| byte << 1 | group.fifth.get(depth, column)));
         }
         for [lower, upper] in self.groups.as_chunks().0 {
-            let number = |group: &Group<FIFTH>, k| group.numbers.get(k, column);
-            bytes.extend((0..GROUP).map(|k| number(lower, k) | number(upper, k) << 4));
+            let number = |group: &Group<FIFTH>, depth| group.numbers.get(depth, column);
+            bytes.extend((0..GROUP).map(|depth| number(lower, depth) | number(upper, depth) << 4));
         }
     }
 }
 
-/// Decodes the scales and minima of the eight groups, 6 bits each, from the 12 bytes a Q4_K or Q5_K
-/// block stores them in. Groups 0 to 3 have the lower 6 bits of a byte each: scales in bytes 0 to 3,
-/// minima in bytes 4 to 7. Groups 4 to 7 have their lower 4 bits in bytes 8 to 11, scale and minimum
-/// in one byte, and their upper 2 bits in the upper bits of bytes 0 to 7.
+/// Decodes the scales and minima of the eight groups, 6 bits each, from the 12 bytes a Q4_K or Q5_K block stores them
+/// in. Groups 0 to 3 have the lower 6 bits of a byte each: scales in bytes 0 to 3, minima in bytes 4 to 7. Groups 4 to
+/// 7 have their lower 4 bits in bytes 8 to 11, scale and minimum in one byte, and their upper 2 bits in the upper bits
+/// of bytes 0 to 7.
 fn decode_scales_and_mins(bytes: &[u8]) -> ([u8; 8], [u8; 8]) {
     let both: [u8; 8] = std::array::from_fn(|at| bytes[at] & 63);
     let rest: [u8; 8] = std::array::from_fn(|at| bytes[at] >> 6 << 4);

@@ -16,9 +16,8 @@ const GROUPS: usize = BLOCK / GROUP;
 /// The number that encodes a weight of zero.
 const ZERO: f32 = 32.0;
 
-/// The quant blocks of [`NR`] outputs, interleaved. A weight is `(number - ZERO) * scale`. The scale
-/// is an 8-bit number of the group times an f16 of the whole quant block. All of this is exact in
-/// f32.
+/// The quant blocks of [`NR`] outputs, interleaved. A weight is `(number - ZERO) * scale`. The scale is an 8-bit number
+/// of the group times an f16 of the whole quant block. All of this is exact in f32.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Q6K {
@@ -55,21 +54,22 @@ impl PackedRhs for Q6K {
     }
 
     #[inline(always)]
-    unsafe fn load<V: SimdVector>(&self, k: usize, column: usize, (scale, zero): (V, V)) -> V {
-        // SAFETY: the caller keeps k and the columns within the arrays.
+    unsafe fn load<V: SimdVector>(&self, depth: usize, column: usize, (scale, zero): (V, V)) -> V {
+        // SAFETY: the caller keeps the depth and the columns within the arrays.
         unsafe {
-            let group = self.groups.get_unchecked(k / GROUP);
-            let lower: V = group.lower.load(k % GROUP, column);
-            let upper: V = group.upper.load(k % GROUP, column);
+            let group = self.groups.get_unchecked(depth / GROUP);
+            let lower: V = group.lower.load(depth % GROUP, column);
+            let upper: V = group.upper.load(depth % GROUP, column);
             zero.add_product(lower.add_product(upper, V::splat(16.0)), scale)
         }
     }
 
     #[inline(always)]
-    fn value(&self, k: usize, column: usize) -> f32 {
-        let group = &self.groups[k / GROUP];
+    fn value(&self, depth: usize, column: usize) -> f32 {
+        let group = &self.groups[depth / GROUP];
         let scale = f32::from(group.scales[column]) * self.scale[column].to_f32();
-        let number = group.lower.get(k % GROUP, column) | group.upper.get(k % GROUP, column) << 4;
+        let number =
+            group.lower.get(depth % GROUP, column) | group.upper.get(depth % GROUP, column) << 4;
         (f32::from(number) - ZERO) * scale
     }
 }
@@ -77,9 +77,9 @@ impl PackedRhs for Q6K {
 /// Offset of the group scales in a quant block. The numbers precede them, the block scale follows.
 const SCALES: usize = BLOCK / 2 + BLOCK / 4;
 
-/// `(byte, shift)` of the lower four bits of number k in a quant block, and of its upper two bits.
-fn bit_positions(k: usize) -> ((usize, usize), (usize, usize)) {
-    let (half, quarter, at) = (k / 128, k / 32 % 4, k % 32);
+/// `(byte, shift)` of the lower four bits of the number at `depth` in a quant block, and of its upper two bits.
+fn bit_positions(depth: usize) -> ((usize, usize), (usize, usize)) {
+    let (half, quarter, at) = (depth / 128, depth / 32 % 4, depth % 32);
     let lower = (half * 64 + quarter % 2 * 32 + at, quarter / 2 * 4);
     (lower, (BLOCK / 2 + half * 32 + at, quarter * 2))
 }
@@ -98,10 +98,10 @@ impl Quantized for Q6K {
         self.scale[column] = f16::from_le_bytes([scale[0], scale[1]]);
         for (at, group) in self.groups.iter_mut().enumerate() {
             group.scales[column] = scales[at] as i8;
-            for k in 0..GROUP {
-                let (lower, upper) = bit_positions(at * GROUP + k);
-                group.lower.set(k, column, block[lower.0] >> lower.1 & 15);
-                group.upper.set(k, column, block[upper.0] >> upper.1 & 3);
+            for depth in 0..GROUP {
+                let (lower, upper) = bit_positions(at * GROUP + depth);
+                group.lower.set(depth, column, block[lower.0] >> lower.1 & 15);
+                group.upper.set(depth, column, block[upper.0] >> upper.1 & 3);
             }
         }
     }
@@ -110,10 +110,10 @@ impl Quantized for Q6K {
         let mut block = [0; Self::BYTES];
         for (at, group) in self.groups.iter().enumerate() {
             block[SCALES + at] = group.scales[column] as u8;
-            for k in 0..GROUP {
-                let (lower, upper) = bit_positions(at * GROUP + k);
-                block[lower.0] |= group.lower.get(k, column) << lower.1;
-                block[upper.0] |= group.upper.get(k, column) << upper.1;
+            for depth in 0..GROUP {
+                let (lower, upper) = bit_positions(at * GROUP + depth);
+                block[lower.0] |= group.lower.get(depth, column) << lower.1;
+                block[upper.0] |= group.upper.get(depth, column) << upper.1;
             }
         }
         block[SCALES + GROUPS..].copy_from_slice(&self.scale[column].to_le_bytes());

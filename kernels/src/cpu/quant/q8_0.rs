@@ -10,8 +10,7 @@ use crate::cpu::gemm::{PackedRhs, NR};
 /// Inputs of a quant block. It starts with the scale they share; one byte per input follows.
 const BLOCK: usize = 32;
 
-/// The quant blocks of [`NR`] outputs, interleaved. A weight is `number * scale`, which is exact in
-/// f32.
+/// The quant blocks of [`NR`] outputs, interleaved. A weight is `number * scale`, which is exact in f32.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(crate) struct Q8_0 {
@@ -33,14 +32,14 @@ impl PackedRhs for Q8_0 {
     }
 
     #[inline(always)]
-    unsafe fn load<V: SimdVector>(&self, k: usize, column: usize, scales: V) -> V {
-        // SAFETY: the caller keeps k and the columns within the arrays.
-        unsafe { V::load_i8(self.numbers.as_ptr().add(k).cast::<i8>().add(column)).mul(scales) }
+    unsafe fn load<V: SimdVector>(&self, depth: usize, column: usize, scales: V) -> V {
+        // SAFETY: the caller keeps the depth and the columns within the arrays.
+        unsafe { V::load_i8(self.numbers.as_ptr().add(depth).cast::<i8>().add(column)).mul(scales) }
     }
 
     #[inline(always)]
-    fn value(&self, k: usize, column: usize) -> f32 {
-        f32::from(self.numbers[k][column]) * self.scales[column].to_f32()
+    fn value(&self, depth: usize, column: usize) -> f32 {
+        f32::from(self.numbers[depth][column]) * self.scales[column].to_f32()
     }
 }
 

@@ -1,19 +1,18 @@
 //! The protocol by which a caller shares one job at a time with the workers.
 //!
-//! A job is a closure and a task count. Task indices are handed out by an atomic counter. The
-//! closure is borrowed from the caller's stack, so `run` must not return or unwind while a worker
-//! may still call it. That is ensured by `open` and `active`:
+//! A job is a closure and a task count. Task indices are handed out by an atomic counter. The closure is borrowed from
+//! the caller's stack, so `run` must not return or unwind while a worker may still call it. That is ensured by `open`
+//! and `active`:
 //!
 //! - A worker increments `active`, then reads `open`, and reads the job only if it is open.
 //! - The caller clears `open`, then waits until `active` is 0.
 //!
-//! Both sides access `active` with a read-modify-write operation, so one of the two comes first. If
-//! it is the worker's, the caller waits for the worker. If it is the caller's, the worker sees
-//! `open` cleared. Sleeping uses the same scheme with `sleeping` and `open`: either the worker sees
-//! the open job, or the caller sees the sleeping worker and wakes it.
+//! Both sides access `active` with a read-modify-write operation, so one of the two comes first. If it is the worker's,
+//! the caller waits for the worker. If it is the caller's, the worker sees `open` cleared. Sleeping uses the same
+//! scheme with `sleeping` and `open`: either the worker sees the open job, or the caller sees the sleeping worker and
+//! wakes it.
 //!
-//! `tests/thread_pool_loom.rs` checks the protocol under loom, in all interleavings that it can
-//! distinguish.
+//! `tests/thread_pool_loom.rs` checks the protocol under loom, in all interleavings that it can distinguish.
 
 use std::any::Any;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
@@ -38,8 +37,7 @@ pub(super) trait IdlePolicy {
 /// The state shared by the caller and the workers.
 #[derive(Default)]
 pub(super) struct JobSlot {
-    /// Written by the caller while the slot is closed and no worker is active; read by active
-    /// workers while it is open.
+    /// Written by the caller while the slot is closed and no worker is active; read by active workers while it is open.
     job: UnsafeCell<Option<Job>>,
     open: AtomicBool,
     next_task: AtomicUsize,
@@ -61,14 +59,14 @@ unsafe impl Sync for JobSlot {}
 unsafe impl Send for JobSlot {}
 
 impl JobSlot {
-    /// Runs `task` for every index below `count`, together with the workers. Returns when all tasks
-    /// are done. A panic of a task is passed on to the caller.
+    /// Runs `task` for every index below `count`, together with the workers. Returns when all tasks are done. A panic
+    /// of a task is passed on to the caller.
     ///
     /// At most one thread may be in this function at a time, and a task must not call it.
     pub(super) fn run<'a>(&self, count: usize, task: &'a (dyn Fn(usize) + Sync + 'a)) {
         let task: *const (dyn Fn(usize) + Sync + 'a) = task;
-        // SAFETY: only the lifetime changes. `CloseOnDrop` keeps this function from returning or
-        // unwinding while a worker may call the task.
+        // SAFETY: only the lifetime changes. `CloseOnDrop` keeps this function from returning or unwinding while a
+        // worker may call the task.
         let job: Job = unsafe { std::mem::transmute(task) };
         // SAFETY: the slot is closed and no worker is active.
         self.job.with_mut(|slot| unsafe { *slot = Some(job) });
@@ -131,8 +129,8 @@ impl JobSlot {
     pub(super) fn join_job(&self) {
         self.active.fetch_add(1, Ordering::AcqRel);
         if self.open.load(Ordering::Acquire) {
-            // SAFETY: the caller wrote the job before it opened the slot, and writes the next one
-            // only when this worker is no longer active.
+            // SAFETY: the caller wrote the job before it opened the slot, and writes the next one only when this worker
+            // is no longer active.
             if let Some(job) = self.job.with(|slot| unsafe { *slot }) {
                 let result = catch_unwind(AssertUnwindSafe(|| self.run_tasks(job)));
                 if let Err(panic) = result {
@@ -155,7 +153,7 @@ impl JobSlot {
     }
 }
 
-/// Closes the job, also if a task of the caller panics.
+/// Closes the job, even if a task of the caller panics.
 struct CloseOnDrop<'a>(&'a JobSlot);
 
 impl Drop for CloseOnDrop<'_> {
@@ -164,8 +162,8 @@ impl Drop for CloseOnDrop<'_> {
         // After a panic some tasks are left; no worker should start them.
         slot.next_task.fetch_max(slot.task_count.load(Ordering::Relaxed), Ordering::Relaxed);
         slot.open.store(false, Ordering::Release);
-        // A read-modify-write, not a load: see the module's documentation. Workers that become
-        // active later see the slot closed, so plain loads suffice from here on.
+        // A read-modify-write, not a load: see the module's documentation. Workers that become active later see the
+        // slot closed, so plain loads suffice from here on.
         let mut active = slot.active.fetch_add(0, Ordering::AcqRel);
         let mut spins = 0;
         while active > 0 {

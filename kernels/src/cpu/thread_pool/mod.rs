@@ -1,14 +1,13 @@
 //! The thread pool that shares the work of a step.
 //!
-//! A decoded token is some fifty short products in sequence. Each is worth splitting across cores,
-//! but waking a sleeping thread takes as long as a small product itself. The workers therefore spin
-//! for [`SPIN_TIME`] after the last job before they sleep, and take the tasks of the next job one by
-//! one.
+//! A decoded token is some fifty short products in sequence. Each is worth splitting across cores, but waking a
+//! sleeping thread takes as long as a small product itself. The workers therefore spin for [`SPIN_TIME`] after the last
+//! job before they sleep, and take the tasks of the next job one by one.
 //!
 //! Rayon's pool is not used because its workers sleep sooner and its jobs are split recursively.
-//! `benches/thread_pool.rs` compares the two on the products of a decoded token. On 2 cores of an
-//! AMD EPYC, in microseconds per matrix-vector product in f32 (November 2026, with real-time
-//! priority, because the machine was shared):
+//! `benches/thread_pool.rs` compares the two on the products of a decoded token. On 2 cores of an AMD EPYC, in
+//! microseconds per matrix-vector product in f32 (November 2026, with real-time priority, because the machine was
+//! shared):
 //!
 //! | \[outputs, inputs\] | one thread | this pool | rayon |
 //! |---|---:|---:|---:|
@@ -16,8 +15,8 @@
 //! | \[512, 512\] | 24.8 | 18.7 | 26.2 |
 //! | \[256, 256\] | 7.2 | 8.3 | 17.4 |
 //!
-//! Tasks are plain computations and never wait for each other, so the pool cannot deadlock. The
-//! hand-over of a job is in [`job_slot`].
+//! Tasks are plain computations and never wait for each other, so the pool cannot deadlock. The hand-over of a job is
+//! in [`job_slot`].
 
 mod job_slot;
 mod sync;
@@ -40,9 +39,8 @@ thread_local! {
     static IN_TASK: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `run` with this crate's functions using `count` threads, at least 1, including the calling
-/// one. The default is one thread per core, or the environment variable `RAYON_NUM_THREADS`.
-/// Results do not depend on it.
+/// Runs `run` with this crate's functions using `count` threads, at least 1, including the calling one. The default is
+/// one thread per core, or the environment variable `RAYON_NUM_THREADS`. Results do not depend on it.
 ///
 /// Applies to the calling thread only, until `run` returns.
 pub fn with_threads<R>(count: usize, run: impl FnOnce() -> R) -> R {

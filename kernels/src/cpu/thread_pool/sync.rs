@@ -1,5 +1,5 @@
-//! The synchronization primitives of [`super::job_slot`]. The loom test compiles that module against
-//! loom's versions of them instead.
+//! The synchronization primitives of [`super::job_slot`]. The loom test compiles that module against loom's versions of
+//! them instead.
 
 pub(super) use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 pub(super) use std::sync::{Condvar, Mutex, MutexGuard};

@@ -81,7 +81,10 @@ fn sum(limit: TextLimit, state: &State, items: Value, arguments: &[Value]) -> Re
     let mut sum = argument(start, &options, "start")?.unwrap_or_else(|| Value::from(0));
     options.assert_all_used()?;
     if sum.as_str().is_some() {
-        return Err(Error::new(ErrorKind::InvalidOperation, "sum: texts are joined by `join`"));
+        return Err(Error::new(
+            ErrorKind::InvalidOperation,
+            "sum: expected numbers or lists; `join` joins texts",
+        ));
     }
     for item in attributes(state, items, attribute)?.try_iter()? {
         sum = add(limit, state, &sum, &item)?;

@@ -45,7 +45,7 @@ fn xmlattr(limit: TextLimit, state: &State, map: &Value, space: bool) -> Result<
         }
         let name = str_of(&key)?;
         if name.contains(|c| is_space(c) || "/>=".contains(c)) {
-            let message = format!("xmlattr: {name:?} is no name of an attribute");
+            let message = format!("xmlattr: {name:?} is not the name of an attribute");
             return Err(Error::new(ErrorKind::InvalidOperation, message));
         }
         if space || !text.is_empty() {

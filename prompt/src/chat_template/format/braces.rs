@@ -31,8 +31,7 @@ struct Format<'a> {
 }
 
 impl Format<'_> {
-    /// `text` with its replacement fields filled. A format spec may contain fields as well, up to
-    /// `levels` deep.
+    /// `text` with its replacement fields filled. A format spec may contain fields as well, up to `levels` deep.
     fn text(&mut self, text: &str, levels: usize) -> Result<String, Error> {
         let mut out = String::new();
         let mut rest = text;
@@ -73,8 +72,7 @@ impl Format<'_> {
         formatted(&value, &spec)
     }
 
-    /// The value of a field name: `0`, `name`, or empty for the next argument, followed by `.name` and
-    /// `[key]`.
+    /// The value of a field name: `0`, `name`, or empty for the next argument, followed by `.name` and `[key]`.
     fn value(&mut self, field: &str) -> Result<Value, Error> {
         let (first, mut rest) = field.split_at(field.find(['.', '[']).unwrap_or(field.len()));
         let missing = || invalid(format!("a format has no value for `{first}`"));
@@ -173,7 +171,7 @@ fn formatted(value: &Value, spec: &str) -> Result<String, Error> {
             }
         },
         _ => Err(invalid(format!(
-            "a format `{spec}` is not for a value of type {}",
+            "the format `{spec}` does not apply to a value of type {}",
             kind_name(value)
         ))),
     }
@@ -212,7 +210,7 @@ fn text(text: &str, spec: &str) -> Result<String, Error> {
         "" | "s" => {
             cut_and_padded(text, precision, width.unwrap_or(0), fill, side.unwrap_or(Side::Right))
         }
-        _ => Err(invalid(format!("a format `{spec}` is not for a text"))),
+        _ => Err(invalid(format!("the format `{spec}` does not apply to a text"))),
     }
 }
 
@@ -227,7 +225,7 @@ fn percentage(value: &Value, spec: &str) -> Result<String, Error> {
         None => (None, rest),
     };
     if !rest.is_empty() {
-        return Err(invalid(format!("a format `{spec}%` is not for a number")));
+        return Err(invalid(format!("the format `{spec}%` does not apply to a number")));
     }
     let hundredfold = f64::try_from(value.clone()).unwrap_or(value.is_true().into()) * 100.;
     let format = format!("{{:{sign}.{}f}}", precision.unwrap_or(6));

@@ -96,7 +96,8 @@ impl Values<'_> {
         };
         let text = text.trim_start_matches(['h', 'l', 'L']);
         let mut rest = text.chars();
-        let letter = rest.next().ok_or_else(|| invalid("a format ends within a place".into()))?;
+        let letter =
+            rest.next().ok_or_else(|| invalid("a format ends within a conversion".into()))?;
         if letter == '%' {
             out.push('%');
             return Ok(rest.as_str());
@@ -165,7 +166,7 @@ impl Place<'_> {
 fn truncated(value: &Value) -> Result<Value, Error> {
     match f64::try_from(value.clone()) {
         Ok(number) if number.abs() < 1e38 => Ok(Value::from(number.trunc() as i128)),
-        _ => Err(invalid("`%d` of a number that is too large or none".into())),
+        _ => Err(invalid("`%d` of a number that is too large or NaN".into())),
     }
 }
 

@@ -36,8 +36,7 @@ pub fn split(text: &str, method: &str, arguments: &[Value]) -> Result<Value, Err
     Ok(texts(&parts))
 }
 
-/// At most `most` words of a string, and the rest as one part. With `from_right` the last words, in
-/// reverse order.
+/// At most `most` words of a string, and the rest as one part. With `from_right` the last words, in reverse order.
 fn words(text: &str, most: usize, from_right: bool) -> Vec<&str> {
     let mut rest = if from_right {
         text.trim_end_matches(is_space)

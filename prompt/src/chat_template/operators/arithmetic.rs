@@ -62,7 +62,8 @@ fn wrong_types(sign: &str, a: &Value, b: &Value) -> Error {
     invalid(format!("`{sign}` does not work for {} and {}", kind_name(a), kind_name(b)))
 }
 
-fn whole(result: Option<i128>) -> Result<Value, Error> {
+/// The result of a checked operation on integers; `None` is an overflow.
+fn checked_int(result: Option<i128>) -> Result<Value, Error> {
     match result {
         Some(number) => Ok(i64::try_from(number).map_or_else(|_| Value::from(number), Value::from)),
         None => Err(invalid("a whole number is too large".into())),
@@ -93,7 +94,7 @@ pub fn add(limit: TextLimit, state: &State, a: &Value, b: &Value) -> Result<Valu
         return limit.sized(state, list_or_tuple(is_tuple(a), items));
     }
     match pair("+", a, b)? {
-        Pair::Ints(a, b) => whole(a.checked_add(b)),
+        Pair::Ints(a, b) => checked_int(a.checked_add(b)),
         Pair::Floats(a, b) => Ok(Value::from(a + b)),
     }
 }
@@ -108,7 +109,7 @@ fn list_or_tuple(is_tuple: bool, items: Vec<Value>) -> Value {
 
 pub fn subtract(a: &Value, b: &Value) -> Result<Value, Error> {
     match pair("-", a, b)? {
-        Pair::Ints(a, b) => whole(a.checked_sub(b)),
+        Pair::Ints(a, b) => checked_int(a.checked_sub(b)),
         Pair::Floats(a, b) => Ok(Value::from(a - b)),
     }
 }
@@ -137,7 +138,7 @@ pub fn multiply(limit: TextLimit, state: &State, a: &Value, b: &Value) -> Result
         }
     }
     match pair("*", a, b)? {
-        Pair::Ints(a, b) => whole(a.checked_mul(b)),
+        Pair::Ints(a, b) => checked_int(a.checked_mul(b)),
         Pair::Floats(a, b) => Ok(Value::from(a * b)),
     }
 }
@@ -155,8 +156,9 @@ pub fn floor_divide(a: &Value, b: &Value) -> Result<Value, Error> {
     match pair("//", a, b)? {
         Pair::Ints(a, b) => {
             no_division_by_zero(b == 0)?;
-            let below = a.wrapping_rem(b) != 0 && (a < 0) != (b < 0);
-            whole(a.checked_div(b).map(|quotient| quotient - i128::from(below)))
+            // Division of integers rounds toward 0.
+            let rounded_up = a.wrapping_rem(b) != 0 && (a < 0) != (b < 0);
+            checked_int(a.checked_div(b).map(|quotient| quotient - i128::from(rounded_up)))
         }
         Pair::Floats(a, b) => {
             no_division_by_zero(b == 0.)?;
@@ -174,7 +176,7 @@ pub fn remainder(a: &Value, b: &Value) -> Result<Value, Error> {
             no_division_by_zero(b == 0)?;
             let remainder = a.wrapping_rem(b);
             let wrong_sign = remainder != 0 && (remainder < 0) != (b < 0);
-            whole(Some(if wrong_sign { remainder + b } else { remainder }))
+            checked_int(Some(if wrong_sign { remainder + b } else { remainder }))
         }
         Pair::Floats(a, b) => {
             no_division_by_zero(b == 0.)?;
@@ -204,7 +206,7 @@ pub fn power(a: &Value, b: &Value) -> Result<Value, Error> {
                 -1..=1 => u32::try_from(b % 2 + 2 * i128::from(b > 0)).ok(),
                 _ => u32::try_from(b).ok(),
             };
-            return whole(small.and_then(|b| a.checked_pow(b)));
+            return checked_int(small.and_then(|b| a.checked_pow(b)));
         }
         Pair::Ints(a, b) => (a as f64, b as f64),
         Pair::Floats(a, b) => (a, b),
@@ -220,7 +222,7 @@ pub fn power(a: &Value, b: &Value) -> Result<Value, Error> {
 
 pub fn negate(a: &Value) -> Result<Value, Error> {
     match Number::of(a) {
-        Some(Number::Int(number)) => whole(number.checked_neg()),
+        Some(Number::Int(number)) => checked_int(number.checked_neg()),
         Some(Number::Float(number)) => Ok(Value::from(-number)),
         None => Err(wrong_types("-", a, a)),
     }

@@ -11,7 +11,7 @@ use super::super::tuple::is_tuple;
 use super::super::views::is_view;
 use super::invalid::invalid;
 
-/// `first sign operand sign operand ...`: whether every comparison of neighbours is true. Comparing reads
+/// `first sign operand sign operand ...`: whether every comparison of neighbors is true. Comparing reads
 /// the operands, so their size and depth are checked.
 pub fn chain(limit: TextLimit, state: &State, first: Value, rest: &[Value]) -> Result<bool, Error> {
     let mut left = limit.checked(state, first)?;
@@ -51,7 +51,7 @@ fn is_in(item: &Value, container: &Value) -> Result<bool, Error> {
             Ok(container.as_str().is_some_and(|container| container.contains(text)))
         }
         (ValueKind::String, None) => {
-            Err(invalid(format!("`in` a text needs a text, not {}", kind_name(item))))
+            Err(invalid(format!("`in` of a text needs a text, not {}", kind_name(item))))
         }
         (ValueKind::Seq | ValueKind::Iterable, _) => {
             Ok(container.try_iter()?.any(|other| equal(&other, item)))
@@ -76,15 +76,15 @@ pub fn order(a: &Value, sign: &str, b: &Value) -> Result<Option<Ordering>, Error
         return Ok(number_order(a, b));
     }
     if is_list(a) && is_list(b) && is_tuple(a) == is_tuple(b) {
-        let mut others = b.try_iter()?;
+        let mut right = b.try_iter()?;
         for item in a.try_iter()? {
-            match others.next() {
+            match right.next() {
                 None => return Ok(Some(Ordering::Greater)),
                 Some(other) if equal(&item, &other) => {}
                 Some(other) => return order(&item, sign, &other),
             }
         }
-        return Ok(Some(if others.next().is_some() { Ordering::Less } else { Ordering::Equal }));
+        return Ok(Some(if right.next().is_some() { Ordering::Less } else { Ordering::Equal }));
     }
     if a.is_undefined() || b.is_undefined() {
         return Err(Error::new(

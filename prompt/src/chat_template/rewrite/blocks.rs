@@ -33,7 +33,7 @@ impl Writer<'_> {
     /// `break` or `continue`.
     pub(super) fn leave(&mut self, tag: &str, line: u16) -> Written {
         if !self.in_loop {
-            let message = format!("`{tag}` is outside of a loop (line {line})");
+            let message = format!("`{tag}` is outside a loop (line {line})");
             return Err(Error::new(ErrorKind::SyntaxError, message));
         }
         self.open("{%", line);

@@ -79,8 +79,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// The postfix operations of a value: `.name`, `[index]`, slices and calls. Signs before the value are
-    /// left out.
+    /// The postfix operations of a value: `.name`, `[index]`, slices and calls. Signs before the value are left out.
     fn postfix(&mut self, expression: &Expr<'_>) -> Written {
         match expression {
             Expr::GetAttr(attribute) => {

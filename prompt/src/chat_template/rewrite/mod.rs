@@ -1,11 +1,10 @@
 //! Rewrites a chat template so that every result is checked while it renders.
 //!
-//! minijinja's fuel counts instructions, so it does not notice that one instruction can double a string.
-//! And minijinja's operators differ from Python's in a few cases. So the template is parsed and written
-//! as an equivalent one, in which every filter and call goes through the checks of [`super::budget`],
-//! operators are the filters of [`super::operators`], and macros are those of [`super::macros`]. Text
-//! between tags becomes an expression, so that it is counted too. Statements keep their line numbers,
-//! for error messages.
+//! minijinja's fuel counts instructions, so it does not notice that one instruction can double a string. And
+//! minijinja's operators differ from Python's in a few cases. So the template is parsed and written as an equivalent
+//! one, in which every filter and call goes through the checks of [`super::budget`], operators are the filters of
+//! [`super::operators`], and macros are those of [`super::macros`]. Text between tags becomes an expression, so that it
+//! is counted too. Statements keep their line numbers, for error messages.
 
 mod blocks;
 mod expressions;

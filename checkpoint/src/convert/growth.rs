@@ -1,0 +1,178 @@
+//! The widths of the chains that an expanded model gets.
+
+use super::expand_error::{ExpandError, MAX_PARAMETERS};
+use super::new_chain::{Growth, NewChain};
+use super::ratios::{check_shares, gcd, starts_with};
+use crate::config::{Architecture, ChainWidths, Chains, ColmConfig, ConfigFile, Split};
+
+/// The shares of every width, chain after chain.
+struct Shares {
+    hidden: Vec<usize>,
+    intermediate: Vec<usize>,
+    heads: Vec<usize>,
+    kv_heads: Vec<usize>,
+}
+
+impl Shares {
+    fn of(config: &ColmConfig) -> Self {
+        let shares = |split: &Split| (0..split.count()).map(|chain| split.of(chain)).collect();
+        Self {
+            hidden: shares(&config.hidden),
+            intermediate: shares(&config.intermediate),
+            heads: shares(&config.heads),
+            kv_heads: shares(&config.kv_heads),
+        }
+    }
+
+    fn push(&mut self, chain: NewChain, kv_heads: usize) {
+        self.hidden.push(chain.hidden);
+        self.intermediate.push(chain.intermediate);
+        self.heads.push(chain.heads);
+        self.kv_heads.push(kv_heads);
+    }
+}
+
+/// The config of the larger model.
+///
+/// # Errors
+/// If the ratios of `growth` do not begin with those of `base`, or a new chain would not get a whole share of every
+/// width (the error suggests the nearest ratios); if the new widths break a rule of `docs/spec.md`; if a model of several
+/// chains would change its architecture; or if the model exceeds 10^14 parameters.
+pub fn expanded_config(
+    base: &ColmConfig,
+    growth: &Growth,
+    architecture: Architecture,
+) -> Result<ColmConfig, ExpandError> {
+    let count = base.chains.count();
+    if count > 1 && architecture != base.architecture {
+        let (base, asked) = (base.architecture, architecture);
+        return Err(ExpandError::OtherArchitecture { base, asked, chains: count });
+    }
+    let config = ColmConfig::new(grown_file(base, growth, architecture)?)?;
+    match config.parameters(config.all_chains()) {
+        parameters if parameters > MAX_PARAMETERS => {
+            Err(ExpandError::TooLarge { chains: config.file.chains, parameters })
+        }
+        _ => Ok(config),
+    }
+}
+
+/// The fields of `base` with the chains of `growth`. They are not checked yet, except that the chains of a ratio get
+/// whole shares.
+fn grown_file(
+    base: &ColmConfig,
+    growth: &Growth,
+    architecture: Architecture,
+) -> Result<ConfigFile, ExpandError> {
+    let mut shares = Shares::of(base);
+    let chains = match growth {
+        Growth::Ratios(chains) => {
+            for chain in proportional(base, chains.ratios(), architecture)? {
+                let kv_heads = chain.kv_heads.unwrap_or(0);
+                shares.push(chain, kv_heads);
+            }
+            chains.clone()
+        }
+        Growth::Widths(new) => {
+            for &chain in new {
+                shares.push(chain, kv_heads(base, chain, architecture)?);
+            }
+            let common = shares.hidden.iter().fold(0, |common, &width| gcd(common, width as u128));
+            let common = common.max(1) as usize;
+            Chains::new(shares.hidden.iter().map(|width| width / common).collect())?
+        }
+    };
+    let mut file = base.file.clone();
+    file.architectures = vec![architecture.name().into()];
+    file.model_type = architecture.model_type().into();
+    file.chains = chains.ratios().to_vec();
+    file.hidden_size = shares.hidden.iter().sum();
+    file.intermediate_size = shares.intermediate.iter().sum();
+    file.num_attention_heads = shares.heads.iter().sum();
+    file.num_key_value_heads = Some(shares.kv_heads.iter().sum());
+    file.head_dim = Some(base.head_dim);
+    file.chain_widths = chain_widths(&chains, architecture, shares);
+    Ok(file)
+}
+
+/// The new chains of `ratios`, of which the first are those of `base`.
+fn proportional(
+    base: &ColmConfig,
+    ratios: &[usize],
+    architecture: Architecture,
+) -> Result<Vec<NewChain>, ExpandError> {
+    let count = base.chains.count();
+    if !starts_with(ratios, base.chains.ratios()) {
+        let (asked, base) = (ratios.to_vec(), base.chains.ratios().to_vec());
+        return Err(ExpandError::OtherBase { asked, count, base });
+    }
+    check_shares(base, ratios, architecture).map_err(|why| {
+        let nearest = Chains::new(why.nearest.clone()).map(Growth::Ratios);
+        let grown = nearest.map(|nearest| expanded_config(base, &nearest, architecture));
+        let grown = grown.ok().and_then(Result::ok);
+        let parameters = grown.map_or(0, |grown| grown.parameters(grown.all_chains()));
+        ExpandError::Indivisible { why, parameters }
+    })?;
+    // The divisions are exact, because every chain's share is whole.
+    let old: usize = ratios[..count].iter().sum();
+    let share = |split: &Split, ratio: usize| {
+        (split.total() as u128 * ratio as u128 / old as u128) as usize
+    };
+    let new = ratios[count..].iter().map(|&ratio| NewChain {
+        hidden: share(&base.hidden, ratio),
+        heads: share(&base.heads, ratio),
+        kv_heads: match architecture {
+            Architecture::Colm => Some(share(&base.kv_heads, ratio)),
+            Architecture::ColmAir => Some(0),
+        },
+        intermediate: share(&base.intermediate, ratio),
+    });
+    Ok(new.collect())
+}
+
+/// The key/value heads of a new chain.
+fn kv_heads(
+    base: &ColmConfig,
+    chain: NewChain,
+    architecture: Architecture,
+) -> Result<usize, ExpandError> {
+    let per_kv_head = query_heads_per_kv_head(base);
+    match (architecture, chain.kv_heads) {
+        (Architecture::ColmAir, None | Some(0)) => Ok(0),
+        (Architecture::ColmAir, Some(_)) => Err(ExpandError::KvHeadsOfAir { chain }),
+        (Architecture::Colm, Some(kv_heads)) => Ok(kv_heads),
+        (Architecture::Colm, None) if chain.heads.is_multiple_of(per_kv_head) => {
+            Ok(chain.heads / per_kv_head)
+        }
+        (Architecture::Colm, None) => Err(ExpandError::UnsharedHeads { chain, per_kv_head }),
+    }
+}
+
+/// How many query heads read one key/value head in chain 1 of `base`.
+pub(super) fn query_heads_per_kv_head(base: &ColmConfig) -> usize {
+    base.heads.of(0) / base.kv_heads.of(0)
+}
+
+/// The entries for the widths that do not follow `chains`; None if all do.
+fn chain_widths(
+    chains: &Chains,
+    architecture: Architecture,
+    shares: Shares,
+) -> Option<ChainWidths> {
+    let unless_proportional = |shares: Vec<usize>| {
+        let split = chains.split("", shares.iter().sum()).ok();
+        let of = |split: Split| (0..split.count()).map(|chain| split.of(chain)).collect::<Vec<_>>();
+        (split.map(of).as_ref() != Some(&shares)).then_some(shares)
+    };
+    let widths = ChainWidths {
+        hidden_size: unless_proportional(shares.hidden),
+        intermediate_size: unless_proportional(shares.intermediate),
+        num_attention_heads: unless_proportional(shares.heads),
+        num_key_value_heads: match architecture {
+            Architecture::Colm => unless_proportional(shares.kv_heads),
+            // Chain 1 has all of them without an entry.
+            Architecture::ColmAir => None,
+        },
+    };
+    (widths != ChainWidths::default()).then_some(widths)
+}

@@ -1,0 +1,21 @@
+use candle_core::{DType, Result};
+use colm_cuda::NormChain;
+
+use super::{assert_close, random};
+
+#[test]
+fn norms_of_all_chains() -> Result<()> {
+    for dtype in [DType::BF16, DType::F16] {
+        let tensors = [(5, 64), (2, 200)]
+            .map(|(rows, width)| Ok((random(&[rows, width], dtype)?, random(&[width], dtype)?)));
+        let tensors = tensors.into_iter().collect::<Result<Vec<_>>>()?;
+        let chains: Vec<_> = tensors.iter().map(|(x, weight)| NormChain { x, weight }).collect();
+        let found = colm_cuda::chain_rms_norm(&chains, 1e-5)?;
+        let (x, weights): (Vec<_>, Vec<_>) = tensors.iter().cloned().unzip();
+        let expected = colm_kernels::chain_rms_norm(&x, &weights, 1e-5)?;
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_close(found, expected, "norm")?;
+        }
+    }
+    Ok(())
+}

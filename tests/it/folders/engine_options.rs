@@ -1,0 +1,54 @@
+//! Sizes and quantization that the machine or the engine does not support.
+
+use std::path::Path;
+
+use colm::Quantization;
+use colm_testing::engine::{options, start_error};
+use colm_testing::folders::shipped;
+use serde_json::{json, Value};
+
+use super::model_folder::{Folder, ANSWER, MODEL};
+
+/// RoPE tables cover the sequences that the KV cache can hold, not the whole `max_position_embeddings`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_huge_context_does_not_allocate_memory() {
+    let folder = Folder::new().with("config.json", |json| {
+        json["max_position_embeddings"] = json!(100_000_000);
+    });
+    assert_eq!(folder.answer().await, ANSWER);
+    let absurd = Folder::new().with("config.json", |json| {
+        json["max_position_embeddings"] = json!(1_000_000_000_000u64);
+    });
+    absurd.refused(&["config.json", "max_position_embeddings"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kv_cache_larger_than_memory_fails() {
+    let options = options(Path::new(&shipped(MODEL))).kv_cache_mib(1 << 30);
+    let error = start_error(&options).await;
+    assert!(error.contains("`kv_cache_mib`") && error.contains("MiB are available"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unsupported_quantization_fails() {
+    let fp8: Quantization = "fp8".parse().unwrap();
+    let options = options(Path::new(&shipped(MODEL))).quantization(fp8);
+    let error = start_error(&options).await;
+    assert!(error.contains("`quantization` fp8") && error.contains("f32"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unquantized_weights_are_not_read_as_quantized() {
+    let with = |value: Value| {
+        Folder::new().with("config.json", |json| json["quantization_config"] = value)
+    };
+    assert_eq!(with(Value::Null).answer().await, ANSWER);
+    for quantization in [
+        json!({"quant_method": "fp8"}),
+        json!({"quant_method": "bitsandbytes", "load_in_4bit": true}),
+        json!({"quant_method": "new"}),
+        json!(5),
+    ] {
+        with(quantization).refused(&["config.json", "quantization_config"]).await;
+    }
+}

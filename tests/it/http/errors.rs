@@ -1,0 +1,40 @@
+//! The bodies of error responses.
+
+use axum::http::{Method, StatusCode};
+use colm_testing::random_model::with;
+use serde_json::{json, Value};
+
+use super::{question, Server, CHAT};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_errors_have_the_same_shape() {
+    let server = Server::start().await;
+    let long = "a ".repeat(600);
+    let long = json!({"messages": [{"role": "user", "content": long}]});
+    let streamed = with(long.clone(), |request| request["stream"] = json!(true));
+    let no_content = json!({"messages": [{"role": "user", "content": null}]});
+    let refused = [
+        (CHAT, question(long), Value::Null),
+        (CHAT, question(streamed), Value::Null),
+        (CHAT, question(json!({"messages": 5})), json!("messages")),
+        (CHAT, question(json!({"max_tokens": -1})), json!("max_tokens")),
+        (CHAT, question(json!({"temperature": "hot"})), json!("temperature")),
+        (CHAT, question(json!({"grammar": {"type": "regex", "value": "("}})), Value::Null),
+        (CHAT, json!({}), json!("messages")),
+        (CHAT, json!([]), Value::Null),
+        ("/v1/completions", json!({"prompt": ""}), Value::Null),
+        (CHAT, question(no_content), json!("messages[0].content")),
+        (CHAT, question(json!({"n": 1000})), json!("n")),
+    ];
+    for (path, request, param) in refused {
+        let message = server.refusal(path, &request, StatusCode::BAD_REQUEST, param).await;
+        assert!(!message.is_empty() && !message.starts_with('{'), "{message}");
+    }
+    server.refusal("/v1/no/such/route", &json!({}), StatusCode::NOT_FOUND, Value::Null).await;
+    let (status, answer) = server.send(Method::POST, CHAT, "{not json".into()).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+    let (status, answer) = server.get(CHAT).await;
+    assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{answer}");
+    // The server still answers.
+    server.answer(json!({})).await;
+}

@@ -1,0 +1,39 @@
+//! The address that the server listens on.
+
+use std::net::TcpListener;
+
+use super::server::{rest, Server};
+use super::{colm, MODEL, PLAIN};
+
+#[test]
+fn the_server_listens_on_the_given_address() {
+    let mut hosts = vec!["localhost", "127.0.0.1", "0.0.0.0"];
+    // Some machines have no IPv6.
+    hosts.extend(TcpListener::bind("[::1]:0").map(|_| "::1"));
+    for host in hosts {
+        let server = Server::start(&["--host", host]);
+        let client =
+            server.client("GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let response = rest(client);
+        assert!(response.starts_with("HTTP/1.1 200"), "{host}: {response}");
+    }
+}
+
+#[test]
+fn the_error_names_the_address_that_cannot_be_bound() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for host in ["127.0.0.1", "localhost"] {
+        let ended = colm(PLAIN, &["serve", "-m", MODEL, "--host", host, "-p", &port]);
+        ended.refused_with(&format!(
+            "--port {port}: 127.0.0.1:{port} is in use: expected another port"
+        ));
+    }
+    for host in ["no-such-host.invalid", "", "1.2.3.4.5"] {
+        let ended = colm(PLAIN, &["serve", "-m", MODEL, "--host", host, "-p", "0"]);
+        ended.refused_with(&format!("--host {host}: no such host"));
+    }
+    // An address from the range for documentation, which no machine has.
+    let ended = colm(PLAIN, &["serve", "-m", MODEL, "--host", "192.0.2.1", "-p", "0"]);
+    ended.refused_with("cannot listen on 192.0.2.1");
+}
