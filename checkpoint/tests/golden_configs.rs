@@ -23,7 +23,7 @@ fn config(case: &Path) -> ColmConfig {
 #[test]
 fn every_case_opens_at_every_chain_count() {
     let cases = cases();
-    assert_eq!(cases.len(), 11, "{:?}", cases.keys());
+    assert_eq!(cases.len(), 19, "{:?}", cases.keys());
     for (name, case) in &cases {
         let config = config(case);
         let layout = if name.ends_with("-dense") { Layout::Dense } else { Layout::Chains };
@@ -42,7 +42,14 @@ fn every_case_opens_at_every_chain_count() {
 #[test]
 fn a_dense_case_has_the_values_of_its_chain_case() {
     let cases = cases();
-    for name in ["colm-2-1-1-gqa", "air-2-1-1-gqa"] {
+    for name in [
+        "colm-2-1-1-gqa",
+        "air-2-1-1-gqa",
+        "colm-widths",
+        "air-widths",
+        "colm-1-1-qk-norm",
+        "air-2-1-1-qk-norm",
+    ] {
         let (chains, dense) = (&cases[name], &cases[&format!("{name}-dense")]);
         let config = config(chains);
         let n = config.all_chains();

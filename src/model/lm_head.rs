@@ -59,7 +59,8 @@ impl LmHead {
     fn of_linears(linears: HostLinears, pack: bool) -> Result<Self> {
         let chains = match unquantized_weights(&linears)? {
             Some(weights) if pack => {
-                let packed = weights.into_iter().map(|weights| ChainWeights::pack_floats(&[weights]));
+                let packed =
+                    weights.into_iter().map(|weights| ChainWeights::pack_floats(&[weights]));
                 packed.map(|weights| Ok(LmHeadWeights::Packed(Arc::new(weights?)))).collect()
             }
             _ => Ok(linears.into_iter().map(LmHeadWeights::Host).collect()),

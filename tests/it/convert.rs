@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::Tensor;
 use colm_checkpoint::convert::{
-    as_llama, expand, extract, pack, unpack, ConversionPlan, Growth, Init,
+    as_llama, expand, extract, to_chain_layout, to_dense_layout, ConversionPlan, Growth, Init,
 };
 use colm_checkpoint::{Chains, Layout, Source};
 use colm_testing::engine::{chain_count, engine, options};
@@ -43,7 +43,7 @@ fn both_layouts(config: &Value) -> (tempfile::TempDir, [Source; 2]) {
     let folder = random_model::folder(config);
     let chains = Source::open(&folder.path().join("model")).unwrap();
     let dense = folder.path().join("dense");
-    write(&chains, &unpack(&chains).unwrap(), &dense);
+    write(&chains, &to_dense_layout(&chains).unwrap(), &dense);
     let dense = Source::open(&dense).unwrap();
     (folder, [chains, dense])
 }
@@ -52,7 +52,7 @@ fn both_layouts(config: &Value) -> (tempfile::TempDir, [Source; 2]) {
 async fn unpacked_and_packed_models_are_the_same() {
     let (folder, [chains, dense]) = both_layouts(&random_model::air());
     let packed = folder.path().join("packed");
-    write(&dense, &pack(&dense).unwrap(), &packed);
+    write(&dense, &to_chain_layout(&dense).unwrap(), &packed);
     let expected = logits(chains.dir(), 1..=4).await;
     assert_eq!(logits(dense.dir(), 1..=4).await, expected);
     assert_eq!(logits(&packed, 1..=4).await, expected);

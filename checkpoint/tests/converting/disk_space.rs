@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use colm_checkpoint::convert::{expand, pack, Growth, Init};
+use colm_checkpoint::convert::{expand, to_chain_layout, Growth, Init};
 use colm_checkpoint::{Architecture, Chains, CheckpointError, Dtype, Layout, Source};
 
 use crate::model::{assert_error, converted, names};
@@ -84,6 +84,6 @@ fn the_destination_is_checked_before_the_weights_are_read() {
     }
     assert_error(dir, &["pack", "dense", "new"], &["would read chain"]);
     let source = Source::open(&dir.join("dense")).unwrap();
-    pack(&source).unwrap().check_destination(&source, &dir.join("new"), false).unwrap();
+    to_chain_layout(&source).unwrap().check_destination(&source, &dir.join("new"), false).unwrap();
     assert_eq!(names(dir), ["dense", "there"]);
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use colm_checkpoint::convert::pack;
+use colm_checkpoint::convert::to_chain_layout;
 use colm_checkpoint::{Dtype, Source};
 
 use crate::model::{assert_error, convert, converted, names};
@@ -39,7 +39,7 @@ fn the_folder_exists_at_every_moment() {
             }
         });
         let source = Source::open(&folder.path().join("dense")).unwrap();
-        let plan = pack(&source).unwrap();
+        let plan = to_chain_layout(&source).unwrap();
         let written: Vec<_> =
             (0..20).map(|_| plan.write(&source, &packed, true, |_| ()).is_ok()).collect();
         done.store(true, Ordering::Relaxed);
@@ -52,7 +52,7 @@ fn the_folder_exists_at_every_moment() {
 fn threads_can_write_the_same_folder() {
     let folder = dense();
     let source = Source::open(&folder.path().join("dense")).unwrap();
-    let plan = pack(&source).unwrap();
+    let plan = to_chain_layout(&source).unwrap();
     let packed = folder.path().join("packed");
     thread::scope(|scope| {
         let write = || plan.write(&source, &packed, true, |_| ());

@@ -246,7 +246,7 @@ fn a_window_as_long_as_the_context_is_accepted() {
 #[test]
 fn fields_that_change_the_computation_are_errors() {
     let changes = [
-        ("model_type", json!("qwen3")),
+        ("model_type", json!("qwen3_moe")),
         ("model_type", json!("gemma2")),
         ("model_type", json!("mixtral")),
         ("architectures", json!(["LlamaForSequenceClassification"])),

@@ -209,6 +209,13 @@ impl ChainNorm {
         };
         x.iter().zip(&self.weights).map(norm).collect()
     }
+
+    /// The norm of each head: of `[rows, heads_i * head_dim]` with weights `[head_dim]`.
+    fn forward_heads(&self, x: &[Tensor]) -> Result<Vec<Tensor>> {
+        let heads = x.iter().zip(&self.weights).map(|(x, weight)| x.reshape(((), weight.dim(0)?)));
+        let normed = self.forward(&heads.collect::<Result<Vec<_>>>()?)?;
+        normed.iter().zip(x).map(|(normed, x)| normed.reshape(x.shape())).collect()
+    }
 }
 
 struct Attention {
@@ -216,6 +223,8 @@ struct Attention {
     k: ChainLinear,
     v: ChainLinear,
     o: ChainLinear,
+    /// The norms of the heads of q and k (`qk_norm`).
+    qk_norm: Option<(ChainNorm, ChainNorm)>,
     head_dim: usize,
     /// For each chain, the chain whose keys and values it attends to.
     owners: Vec<usize>,
@@ -237,7 +246,14 @@ impl Attention {
                 Tensor::from_iter((0..heads).map(read), &Device::Cpu).map(Some)
             }
         });
+        let norm = |id| ChainNorm::new(lookup, id);
+        let qk_norm = if config.file.qk_norm {
+            Some((norm(TensorId::QueryNorm { layer })?, norm(TensorId::KeyNorm { layer })?))
+        } else {
+            None
+        };
         Ok(Self {
+            qk_norm,
             q: linear(Projection::Q)?,
             k: linear(Projection::K)?,
             v: linear(Projection::V)?,
@@ -259,8 +275,12 @@ impl Attention {
             let heads = rows.iter().map(|rows| rows.apply_op1(heads(rotation)));
             heads.collect::<Result<Vec<_>>>()
         };
-        let q = split(self.q.forward(&x)?, Some(&sequences.rotation))?;
-        let k = split(self.k.forward(&x)?, Some(&sequences.rotation))?;
+        let (mut q, mut k) = (self.q.forward(&x)?, self.k.forward(&x)?);
+        if let Some((q_norm, k_norm)) = &self.qk_norm {
+            (q, k) = (q_norm.forward_heads(&q)?, k_norm.forward_heads(&k)?);
+        }
+        let q = split(q, Some(&sequences.rotation))?;
+        let k = split(k, Some(&sequences.rotation))?;
         let v = split(self.v.forward(&x)?, None)?;
         let attended = q.iter().enumerate().map(|(i, q)| {
             let owner = self.owners[i];

@@ -190,11 +190,46 @@ impl ChainNorm {
     }
 }
 
+/// RMSNorm over each head, with one weight per chain.
+struct HeadNorm {
+    /// For each head the weight of its chain, `[heads, 1, head_dim]`.
+    weight: Tensor,
+    eps: f64,
+}
+
+impl HeadNorm {
+    /// The norm of `heads`; None if the model has none. The weights of its chains have the sizes of `shares`.
+    fn new(
+        config: &ColmConfig,
+        shares: &Split,
+        heads: &Split,
+        weights: VarBuilder,
+    ) -> Result<Option<Self>> {
+        if !config.file.qk_norm {
+            return Ok(None);
+        }
+        let weight = weights.get(shares.total(), "weight")?;
+        let chains = 0..heads.count();
+        let of_heads = chains.flat_map(|i| std::iter::repeat_n(shares.range(i), heads.of(i)));
+        let of_heads = of_heads.map(|range| weight.narrow(0, range.start, range.len()));
+        let weight = Tensor::stack(&of_heads.collect::<Result<Vec<_>>>()?, 0)?.unsqueeze(1)?;
+        Ok(Some(Self { weight, eps: config.file.rms_norm_eps }))
+    }
+
+    /// `[batch, heads, tokens, head_dim]` to the same.
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let scale = (x.sqr()?.mean_keepdim(D::Minus1)? + self.eps)?.sqrt()?.recip()?;
+        x.broadcast_mul(&scale)?.broadcast_mul(&self.weight)
+    }
+}
+
 struct Attention {
     q: MaskedLinear,
     k: MaskedLinear,
     v: MaskedLinear,
     o: MaskedLinear,
+    q_norm: Option<HeadNorm>,
+    k_norm: Option<HeadNorm>,
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
@@ -219,6 +254,8 @@ impl Attention {
             k: MaskedLinear::new(&kv, hidden, bias, weights.pp("k_proj"))?,
             v: MaskedLinear::new(&kv, hidden, bias, weights.pp("v_proj"))?,
             o: MaskedLinear::new(hidden, &q, bias, weights.pp("o_proj"))?,
+            q_norm: HeadNorm::new(config, &config.query_norm(), heads, weights.pp("q_norm"))?,
+            k_norm: HeadNorm::new(config, &config.key_norm(), kv_heads, weights.pp("k_norm"))?,
             heads: heads.total(),
             kv_heads: kv_heads.total(),
             head_dim: config.head_dim,
@@ -231,8 +268,13 @@ impl Attention {
         let by_head = |y: Tensor, heads| -> Result<Tensor> {
             y.reshape((batch, length, heads, self.head_dim))?.transpose(1, 2)?.contiguous()
         };
-        let q = rope.rotate(&by_head(self.q.forward(x)?, self.heads)?)?;
-        let k = rope.rotate(&by_head(self.k.forward(x)?, self.kv_heads)?)?;
+        let normed = |x: Tensor, norm: &Option<HeadNorm>| match norm {
+            Some(norm) => norm.forward(&x),
+            None => Ok(x),
+        };
+        let q = normed(by_head(self.q.forward(x)?, self.heads)?, &self.q_norm)?;
+        let k = normed(by_head(self.k.forward(x)?, self.kv_heads)?, &self.k_norm)?;
+        let (q, k) = (rope.rotate(&q)?, rope.rotate(&k)?);
         let k = k.index_select(&self.kv_head_indices, 1)?;
         let v =
             by_head(self.v.forward(x)?, self.kv_heads)?.index_select(&self.kv_head_indices, 1)?;

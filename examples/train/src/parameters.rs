@@ -112,13 +112,18 @@ pub fn parameters(config: &ColmConfig) -> Vec<Parameter> {
     let vocabulary = |module| {
         Parameter::new(module, "weight", Axes::Vocabulary(file.vocab_size, hidden.clone()))
     };
-    let norm = |module: String| Parameter::new(module, "weight", Axes::Vector(hidden.clone()));
+    let vector = |module: String, split| Parameter::new(module, "weight", Axes::Vector(split));
+    let norm = |module| vector(module, hidden.clone());
 
     let mut all = vec![vocabulary("model.embed_tokens")];
     for layer in 0..file.num_hidden_layers {
         let layer = format!("model.layers.{layer}");
         all.push(norm(format!("{layer}.input_layernorm")));
         all.push(norm(format!("{layer}.post_attention_layernorm")));
+        if file.qk_norm {
+            all.push(vector(format!("{layer}.self_attn.q_norm"), config.query_norm()));
+            all.push(vector(format!("{layer}.self_attn.k_norm"), config.key_norm()));
+        }
         for (projection, output, input, bias) in [
             ("self_attn.q_proj", &heads, hidden, file.attention_bias),
             ("self_attn.k_proj", &kv_heads, hidden, file.attention_bias),

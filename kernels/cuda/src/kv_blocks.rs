@@ -44,8 +44,8 @@ impl KvBlocks<'_> {
 
 /// Writes `keys` and `values` `[rows, heads, head_dim]` to the heads of the cache from `first_head` on, row r to slot
 /// `slots[r]` = block * block_size + offset. Rows with a negative slot are skipped. `slots` is i64 `[rows]` and not
-/// checked: it must be within the cache. With `rotation`, a table and the positions of the rows, [`rope`] is applied to
-/// the keys.
+/// checked: it must be within the cache. With `rotation`, a table and the positions of the rows,
+/// [`rope`](crate::rope()) is applied to the keys.
 ///
 /// # Errors
 /// If a shape or dtype does not fit.

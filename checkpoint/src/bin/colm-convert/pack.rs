@@ -27,7 +27,7 @@ pub struct Pack {
 impl Pack {
     pub fn run(self) -> Result<()> {
         let source = self.destination.open_source()?;
-        let plan = convert::pack(&source)?;
+        let plan = convert::to_chain_layout(&source)?;
         self.destination.prepare(&source, &plan)?;
         for dropped in convert::dropped_values(&source, self.drop_above_diagonal.unwrap_or(0.))? {
             print_line(format!(

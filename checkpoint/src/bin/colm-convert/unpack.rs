@@ -20,7 +20,7 @@ pub struct Unpack {
 impl Unpack {
     pub fn run(self) -> Result<()> {
         let source = self.destination.open_source()?;
-        let plan = convert::unpack(&source)?;
+        let plan = convert::to_dense_layout(&source)?;
         self.destination.prepare(&source, &plan)?;
         source.check_zero_submatrices()?;
         self.destination.write(&source, &plan)

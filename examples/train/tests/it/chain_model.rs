@@ -8,7 +8,9 @@ use colm_train::model::DenseColm;
 use colm_train::parameters::{self, parameters};
 use colm_train::weights::Weights;
 
-use crate::models::{bits, config, largest_difference, llama, weights, BOTH};
+use crate::models::{
+    bits, config, largest_difference, llama, weights, with_widths_and_head_norms, BOTH,
+};
 
 const VOCABULARY: usize = 40;
 
@@ -23,7 +25,13 @@ fn targets() -> Tensor {
 
 fn models() -> Vec<Weights> {
     let configs = BOTH.map(|architecture| config(architecture, VOCABULARY));
-    configs.into_iter().chain([llama(VOCABULARY)]).map(|config| weights(&config, 3)).collect()
+    let others = BOTH.map(|architecture| with_widths_and_head_norms(architecture, VOCABULARY));
+    configs
+        .into_iter()
+        .chain(others)
+        .chain([llama(VOCABULARY)])
+        .map(|config| weights(&config, 3))
+        .collect()
 }
 
 /// A weighted sum with different weights for every k.

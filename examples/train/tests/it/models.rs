@@ -1,7 +1,7 @@
 //! Small models of every architecture, and comparisons of tensors.
 
 use candle_core::{DType, Device, Tensor};
-use colm_checkpoint::{Architecture, ColmConfig, ConfigFile};
+use colm_checkpoint::{Architecture, ChainWidths, ColmConfig, ConfigFile};
 use colm_train::weights::Weights;
 
 pub const BOTH: [Architecture; 2] = [Architecture::Colm, Architecture::ColmAir];
@@ -22,6 +22,18 @@ pub fn config(architecture: Architecture, vocab_size: usize) -> ColmConfig {
         ..ConfigFile::new(architecture, vec![2, 1, 1])
     };
     ColmConfig::new(file).unwrap()
+}
+
+/// Chains with shares that no ratio gives, and norms of heads.
+pub fn with_widths_and_head_norms(architecture: Architecture, vocab_size: usize) -> ColmConfig {
+    let widths = ChainWidths {
+        hidden_size: Some(vec![10, 14, 8]),
+        num_attention_heads: Some(vec![2, 4, 2]),
+        num_key_value_heads: (architecture == Architecture::Colm).then(|| vec![1, 2, 1]),
+        intermediate_size: None,
+    };
+    let file = config(architecture, vocab_size).file;
+    ColmConfig::new(ConfigFile { chain_widths: Some(widths), qk_norm: true, ..file }).unwrap()
 }
 
 /// A CoLM of one chain.

@@ -8,15 +8,15 @@ use crate::read::Source;
 ///
 /// Values of a dense source by which a chain would read a later one are left out; [`dropped_values`]
 /// says whether they are zero. Which of Air's dense k and v have the columns of chain 1 only is
-/// recorded in config.json, so that [`unpack`] restores the same tensors.
+/// recorded in config.json, so that [`to_dense_layout`] restores the same tensors.
 ///
 /// # Errors
 /// If the config cannot be written as JSON.
-pub fn pack(source: &Source) -> Result<ConversionPlan, CheckpointError> {
+pub fn to_chain_layout(source: &Source) -> Result<ConversionPlan, CheckpointError> {
     ConversionPlan::new(source.config(), Layout::Chains, &source.dense_kv(), unchanged(source))
 }
 
-/// The nonzero values that [`pack`] leaves out of one dense tensor.
+/// The nonzero values that [`to_chain_layout`] leaves out of one dense tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DroppedValues {
     /// The tensor.
@@ -27,7 +27,7 @@ pub struct DroppedValues {
     pub largest: f64,
 }
 
-/// Reads the weights of `source` and returns the nonzero values that [`pack`] leaves out, per tensor.
+/// Reads the weights of `source` and returns the nonzero values that [`to_chain_layout`] leaves out, per tensor.
 ///
 /// # Errors
 /// If the magnitude of a value exceeds `tolerance`; see [`CheckpointError::NotZero`].
@@ -62,6 +62,6 @@ pub fn dropped_values(
 ///
 /// # Errors
 /// If the chains of a tensor have different dtypes.
-pub fn unpack(source: &Source) -> Result<ConversionPlan, CheckpointError> {
+pub fn to_dense_layout(source: &Source) -> Result<ConversionPlan, CheckpointError> {
     ConversionPlan::new(source.config(), Layout::Dense, &source.dense_kv(), unchanged(source))
 }
