@@ -4,7 +4,7 @@
 MODEL ?= models/tiny-colm-air
 PROMPT ?= What is the remainder of 47 divided by 6?
 
-.PHONY: bench build client-test colm-convert cuda-check demo docs gpu-check gpu-test host lint lm-eval-test mutation-test study test twin-test
+.PHONY: bench build client-test colm-convert cuda-check demo docs gpu-check gpu-day-test gpu-test host lint lm-eval-test mutation-test study test twin-test
 
 host:
 	@host/apply
@@ -70,6 +70,10 @@ twin-test: host
 # Correctness and speed of the CUDA kernels against PyTorch, on a GPU.
 gpu-check:
 	kernels/gpu_check/run target/gpu_check
+
+# The scripts for a day on a GPU (kernels/gpu_check/README.md), and the size of what `pack` built for it.
+gpu-day-test:
+	python3 -B -m unittest discover -s kernels/gpu_check
 
 # Speed and memory against llama.cpp and mistral.rs's own Llama, with random weights; see benches/README.md.
 bench: host

@@ -79,7 +79,7 @@ impl Layers {
                     let bytes = Cow::Borrowed(&bytes[..]);
                     let storage = QStorage::from_data(bytes, &Device::Cpu, dtype)?;
                     let weight = QTensor::new(storage, (outputs, inputs))?;
-                    packed.push(ChainWeights::pack_quantized(std::slice::from_ref(&weight))?);
+                    packed.push(ChainWeights::pack_quantized(std::slice::from_ref(&weight), &[])?);
                     candle.push(QMatMul::from_qtensor(weight)?);
                 }
             }

@@ -5,14 +5,75 @@
 
 namespace colm {
 
+// The queries of one tile, counted from 0.
+template <class T, int HEAD_DIM>
+struct TileQueries {
+    const AttentionChain<T>& chain;
+    const PrefillTile& tile;
+
+    __device__ __forceinline__ int row(int query) const {
+        return (tile.first_query + query) / chain.group;
+    }
+
+    __device__ __forceinline__ int head(int query) const {
+        return (tile.kv_head - chain.first_kv_head) * chain.group +
+               (tile.first_query + query) % chain.group;
+    }
+
+    // Queries past the last have its position.
+    __device__ __forceinline__ int position(int query) const {
+        return tile.first_position + row(min(query, tile.queries - 1));
+    }
+
+    __device__ __forceinline__ int last_position() const { return position(tile.queries - 1); }
+
+    __device__ __forceinline__ const T* q(int query) const {
+        return chain.q + (tile.first_row + row(query)) * chain.q_stride + head(query) * HEAD_DIM;
+    }
+
+    __device__ __forceinline__ T* out(int query) const {
+        const int64_t row_start = static_cast<int64_t>(tile.first_row + row(query)) * chain.heads;
+        return chain.out + (row_start + head(query)) * HEAD_DIM;
+    }
+};
+
+// The queries of a tile in shared memory, and the last position that each of them sees.
+template <class T, int HEAD_DIM>
+struct SharedQueries {
+    using Rows = SharedRows<T, HEAD_DIM>;
+    static constexpr int ROW_BYTES = PREFILL_QUERIES * HEAD_DIM * sizeof(T);
+    static constexpr int BYTES = ROW_BYTES + PREFILL_QUERIES * sizeof(int);
+    static_assert(PREFILL_QUERIES <= ATTENTION_THREADS, "a thread stores one position");
+
+    unsigned char* shared;
+
+    __device__ __forceinline__ Rows rows() const { return {reinterpret_cast<T*>(shared)}; }
+    __device__ __forceinline__ int* positions() const {
+        return reinterpret_cast<int*>(shared + ROW_BYTES);
+    }
+
+    // Starts the copy of the queries. Rows past the last query are zeroed.
+    __device__ __forceinline__ void load(const TileQueries<T, HEAD_DIM>& queries) const {
+        const int vector = threadIdx.x % Rows::VECTORS;
+        for (int query = threadIdx.x / Rows::VECTORS; query < PREFILL_QUERIES;
+             query += ATTENTION_THREADS / Rows::VECTORS) {
+            const bool valid = query < queries.tile.queries;
+            const T* from = valid ? queries.q(query) + vector * VECTOR : queries.chain.q;
+            cp_async16(rows().vector(query, vector), from, valid);
+        }
+        // Without the condition, which always holds, ptxas of CUDA 13.0 spills a register.
+        if (threadIdx.x < PREFILL_QUERIES) positions()[threadIdx.x] = queries.position(threadIdx.x);
+    }
+};
+
 // Each warp computes 32 queries of the tile over all keys.
 template <class T, int HEAD_DIM>
 struct Prefill {
     static constexpr int WARP_QUERIES = PREFILL_QUERIES / ATTENTION_WARPS;
     using Warp = WarpAttention<T, HEAD_DIM, WARP_QUERIES / 16, TILE_KEYS>;
     using Tiles = KeyTiles<T, HEAD_DIM, TILE_KEYS>;
-    using SharedQueries = QueryTile<T, HEAD_DIM, PREFILL_QUERIES>;
-    static constexpr int SHARED_BYTES = SharedQueries::SHARED_BYTES + Tiles::SHARED_BYTES;
+    static constexpr int TILES_AT = SharedQueries<T, HEAD_DIM>::BYTES;
+    static constexpr int SHARED_BYTES = TILES_AT + Tiles::SHARED_BYTES;
 };
 
 // Rounds the warp's results and writes them as 16-byte vectors, through the warp's own rows of
@@ -52,21 +113,21 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 2)
     prefill_attention(const __grid_constant__ AttentionParameters<T> parameters) {
     using Kernel = Prefill<T, HEAD_DIM>;
     COLM_SHARED(shared);
-    const ColmAttentionItem& item = parameters.items[blockIdx.x];
-    const TileQueries<T, HEAD_DIM> queries{parameters.chains[item.chain], item};
-    const typename Kernel::SharedQueries shared_queries{shared};
+    const PrefillTile& tile = parameters.prefill[blockIdx.x];
+    const TileQueries<T, HEAD_DIM> queries{parameters.chains[tile.chain], tile};
+    const SharedQueries<T, HEAD_DIM> shared_queries{shared};
     shared_queries.load(queries);
-    const typename Kernel::Tiles tiles{
-        parameters.kv,
-        parameters.tables + static_cast<int64_t>(item.sequence) * parameters.max_blocks,
-        item.kv_head, shared + Kernel::SharedQueries::SHARED_BYTES, queries.last_position() + 1};
+    const typename Kernel::Tiles tiles{parameters.kv, parameters.table(tile.sequence),
+                                       tile.kv_head, shared + Kernel::TILES_AT,
+                                       queries.last_position() + 1};
 
     const int first = threadIdx.x / WARP * Kernel::WARP_QUERIES;
     const int first_position = queries.position(first);
     // A warp without queries sees no key.
     const int last_position =
-        first < item.queries ? queries.position(first + Kernel::WARP_QUERIES - 1) : -1;
+        first < tile.queries ? queries.position(first + Kernel::WARP_QUERIES - 1) : -1;
     typename Kernel::Warp warp;
+    tiles.start(0);
     tiles.for_each(0, [&](auto keys, auto values, int first_key) {
         if (first_key > last_position) return;
         const bool diagonal = first_key + TILE_KEYS - 1 > first_position;
@@ -74,7 +135,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 2)
                     diagonal ? shared_queries.positions() : nullptr, parameters.scale);
     });
     warp.finish();
-    write_rows(warp, shared_queries.rows(), first, item.queries, queries);
+    write_rows(warp, shared_queries.rows(), first, tile.queries, queries);
 }
 
 }  // namespace colm

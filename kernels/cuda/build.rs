@@ -13,7 +13,10 @@ fn main() -> Result<()> {
         return Ok(());
     }
     println!("cargo::rerun-if-changed=.");
-    println!("cargo::rerun-if-env-changed=CUDA_HOME");
+    for home in HOMES {
+        println!("cargo::rerun-if-env-changed={home}");
+    }
+    println!("cargo::rerun-if-env-changed=PATH");
     let out = PathBuf::from(env::var("OUT_DIR").map_err(|error| error.to_string())?);
     let nvcc = nvcc();
     let mut objects = Vec::new();
@@ -30,18 +33,51 @@ fn main() -> Result<()> {
     let library = out.join("libcolm_cuda.a");
     run(Command::new(&nvcc).args(["-lib", "-o"]).arg(&library).args(&objects))?;
     println!("cargo::rustc-link-search=native={}", out.display());
+    // The linker also searches the folders of LIBRARY_PATH.
+    for folder in runtime_folders(&nvcc) {
+        println!("cargo::rustc-link-search=native={}", folder.display());
+    }
     println!("cargo::rustc-link-lib=static=colm_cuda");
     println!("cargo::rustc-link-lib=dylib=cudart");
     println!("cargo::rustc-link-lib=dylib=stdc++");
     Ok(())
 }
 
-/// nvcc of `$CUDA_HOME`, or of the PATH.
+/// The environment variables that name a toolkit.
+const HOMES: [&str; 2] = ["CUDA_HOME", "CUDA_PATH"];
+
+/// Where installers put the toolkit.
+const DEFAULT_HOME: &str = "/usr/local/cuda";
+
+/// The folders of the toolkits that the environment names.
+fn named_homes() -> impl Iterator<Item = PathBuf> {
+    HOMES.iter().filter_map(env::var_os).map(PathBuf::from)
+}
+
+/// nvcc of the toolkit that the environment names, else of the PATH, else of the default toolkit.
 fn nvcc() -> PathBuf {
-    match env::var_os("CUDA_HOME") {
-        Some(home) => Path::new(&home).join("bin/nvcc"),
-        None => "nvcc".into(),
+    if let Some(home) = named_homes().next() {
+        return home.join("bin/nvcc");
     }
+    let path = env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<_> = env::split_paths(&path).collect();
+    folders.push(Path::new(DEFAULT_HOME).join("bin"));
+    let mut candidates = folders.iter().map(|folder| folder.join("nvcc"));
+    candidates.find(|nvcc| nvcc.is_file()).unwrap_or_else(|| "nvcc".into())
+}
+
+/// The folders with the CUDA runtime: of the toolkit of `nvcc`, and of the others.
+fn runtime_folders(nvcc: &Path) -> Vec<PathBuf> {
+    // The nvcc of a PATH may be a link to that of a toolkit.
+    let nvcc = nvcc.canonicalize().unwrap_or_else(|_| nvcc.into());
+    let own = nvcc.parent().and_then(Path::parent).map(Path::to_path_buf);
+    let mut folders = Vec::new();
+    for home in own.into_iter().chain(named_homes()).chain([DEFAULT_HOME.into()]) {
+        let candidates = ["lib64", "lib", "targets/x86_64-linux/lib", "targets/sbsa-linux/lib"];
+        let candidates = candidates.iter().map(|folder| home.join(folder));
+        folders.extend(candidates.filter(|folder| folder.join("libcudart.so").exists()));
+    }
+    folders
 }
 
 /// The sources of the kernels, sorted.

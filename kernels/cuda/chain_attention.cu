@@ -23,24 +23,21 @@ int check_chain(const ColmChainHeads& heads, const ColmChainTensors& tensors, in
 }
 
 template <class T, int HEAD_DIM>
-int launch_plan(AttentionParameters<T> parameters, const ColmAttentionPlan& plan,
+int launch_plan(const AttentionParameters<T>& parameters, const ColmAttentionPlan& plan,
                 cudaStream_t stream) {
     const dim3 threads(ATTENTION_THREADS);
     int status = COLM_OK;
     if (plan.prefill > 0) {
         status = launch(prefill_attention<T, HEAD_DIM>, plan.prefill, threads,
                         Prefill<T, HEAD_DIM>::SHARED_BYTES, stream, parameters);
-        parameters.items += plan.prefill;
     }
     if (plan.decode > 0 && status == COLM_OK) {
         status = launch(decode_attention<T, HEAD_DIM>, plan.decode, threads,
                         Decode<T, HEAD_DIM>::SHARED_BYTES, stream, parameters);
-        parameters.items += plan.decode;
     }
     if (plan.combine > 0 && status == COLM_OK) {
-        constexpr size_t SHARED_BYTES = ATTENTION_WARPS * (HEAD_DIM + 2) * sizeof(float);
         status = launch(combine_attention<T, HEAD_DIM>, dim3(plan.combine, COLM_DECODE_QUERIES),
-                        threads, SHARED_BYTES, stream, parameters);
+                        threads, COMBINE_SHARED_BYTES<HEAD_DIM>, stream, parameters);
     }
     return status;
 }
@@ -51,13 +48,13 @@ int launch_plan(AttentionParameters<T> parameters, const ColmAttentionPlan& plan
 
 // The attention of `chains` chains of one layer, as planned by colm_attention_plan. `heads` and
 // `tensors` are arrays on the host of at most COLM_MAX_CHAINS. On the device are `tables`,
-// [sequences, max_blocks], the KV blocks of each sequence in order of position; `items`; and
-// `partials`, plan->partials x COLM_DECODE_QUERIES x (head_dim + 2) floats that nothing else may
-// use until the work is done. `scale` is positive, usually 1 / sqrt(head_dim).
+// [sequences, max_blocks], the KV blocks of each sequence in order of position; `words`, the plan;
+// and `partials`, plan->partials x COLM_DECODE_QUERIES x (head_dim + 2) floats that nothing else may
+// use until the work is done, null if there are none. `scale` is positive, usually 1 / sqrt(head_dim).
 extern "C" int colm_chain_attention(int dtype, int head_dim, const ColmChainHeads* heads,
                                     const ColmChainTensors* tensors, int chains,
                                     const ColmKvBlocks* kv, const uint32_t* tables, int max_blocks,
-                                    const ColmAttentionItem* items, const ColmAttentionPlan* plan,
+                                    const uint32_t* words, const ColmAttentionPlan* plan,
                                     float* partials, float scale, void* stream) {
     using namespace colm;
     if (chains < 0 || chains > COLM_MAX_CHAINS) return COLM_BAD_CHAIN_COUNT;
@@ -69,8 +66,12 @@ extern "C" int colm_chain_attention(int dtype, int head_dim, const ColmChainHead
     }
     return for_dtype_and_head_dim(dtype, head_dim, [&](auto number, auto dim) {
         using T = decltype(number);
-        AttentionParameters<T> parameters{{},    KvBlocks<T>(*kv), tables,        max_blocks,
-                                          items, partials,         scale * LOG2_E};
+        const auto* const prefill = reinterpret_cast<const PrefillTile*>(words);
+        const auto* const stacks = reinterpret_cast<const DecodeStack*>(prefill + plan->prefill);
+        const auto* const ranges = reinterpret_cast<const DecodeRange*>(stacks + plan->stacks);
+        AttentionParameters<T> parameters{
+            {},      KvBlocks<T>(*kv), tables, max_blocks, plan->stacks,
+            prefill, stacks,           ranges, partials,   scale * LOG2_E};
         for (int i = 0; i < chains; ++i) {
             parameters.chains[i] = {static_cast<const T*>(tensors[i].q),
                                     static_cast<T*>(tensors[i].out),

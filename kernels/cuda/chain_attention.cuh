@@ -35,67 +35,15 @@ struct AttentionParameters {
     KvBlocks<T> kv;
     const uint32_t* tables;  // [sequences, max_blocks]
     int max_blocks;
-    const ColmAttentionItem* items;
+    int stack_count;
+    const PrefillTile* prefill;
+    const DecodeStack* stacks;
+    const DecodeRange* ranges;
     float* partials;
     float scale;  // the softmax scale times log2(e)
-};
 
-// The queries of one item, counted from 0.
-template <class T, int HEAD_DIM>
-struct TileQueries {
-    const AttentionChain<T>& chain;
-    const ColmAttentionItem& item;
-
-    __device__ __forceinline__ int row(int query) const {
-        return (item.first_query + query) / chain.group;
-    }
-
-    __device__ __forceinline__ int head(int query) const {
-        return (item.kv_head - chain.first_kv_head) * chain.group +
-               (item.first_query + query) % chain.group;
-    }
-
-    // Queries past the last have its position.
-    __device__ __forceinline__ int position(int query) const {
-        return item.first_position + row(min(query, item.queries - 1));
-    }
-
-    __device__ __forceinline__ int last_position() const { return position(item.queries - 1); }
-
-    __device__ __forceinline__ const T* q(int query) const {
-        return chain.q + (item.first_row + row(query)) * chain.q_stride + head(query) * HEAD_DIM;
-    }
-
-    __device__ __forceinline__ T* out(int query) const {
-        const int64_t row_start = static_cast<int64_t>(item.first_row + row(query)) * chain.heads;
-        return chain.out + (row_start + head(query)) * HEAD_DIM;
-    }
-};
-
-// The queries of a tile in shared memory, and the last position that each of them sees.
-template <class T, int HEAD_DIM, int QUERIES>
-struct QueryTile {
-    using Rows = SharedRows<T, HEAD_DIM>;
-    static constexpr int ROW_BYTES = QUERIES * HEAD_DIM * sizeof(T);
-    static constexpr int SHARED_BYTES = ROW_BYTES + QUERIES * sizeof(int);
-
-    unsigned char* shared;
-
-    __device__ __forceinline__ Rows rows() const { return {reinterpret_cast<T*>(shared)}; }
-    __device__ __forceinline__ int* positions() const {
-        return reinterpret_cast<int*>(shared + ROW_BYTES);
-    }
-
-    // Starts the copy of the queries. Rows past the last query are zeroed.
-    __device__ __forceinline__ void load(const TileQueries<T, HEAD_DIM>& queries) const {
-        const int vector = threadIdx.x % Rows::VECTORS;
-        for (int query = threadIdx.x / Rows::VECTORS; query < QUERIES;
-             query += ATTENTION_THREADS / Rows::VECTORS) {
-            const bool valid = query < queries.item.queries;
-            const T* from = valid ? queries.q(query) + vector * VECTOR : queries.chain.q;
-            cp_async16(rows().vector(query, vector), from, valid);
-        }
-        if (threadIdx.x < QUERIES) positions()[threadIdx.x] = queries.position(threadIdx.x);
+    __device__ __forceinline__ const uint32_t* table(int sequence) const {
+        return tables + static_cast<int64_t>(sequence) * max_blocks;
     }
 };
 
@@ -150,12 +98,17 @@ struct KeyTiles {
         }
     }
 
-    // Calls `attend(keys, values, first_key)` for every tile from `first_key` to the end. Earlier
-    // copies and stores of all threads are visible from the first call on.
-    template <class Attend>
-    __device__ __forceinline__ void for_each(int first_key, Attend attend) const {
+    // Starts the copy of the first tile, which begins at `first_key`.
+    __device__ __forceinline__ void start(int first_key) const {
         load(0, first_key);
         cp_async_commit();
+    }
+
+    // Calls `attend(keys, values, first_key)` for every tile from `first_key` to the end, after
+    // `start(first_key)`. Earlier committed copies and stores of all threads are visible from the
+    // first call on.
+    template <class Attend>
+    __device__ __forceinline__ void for_each(int first_key, Attend attend) const {
         for (int stage = 0; first_key < end_key; first_key += KEYS, stage ^= 1) {
             cp_async_wait<0>();
             // All copies of the tile have arrived, and no thread reads the other stage any more.

@@ -113,6 +113,28 @@ __device__ void skinny_sums(const ColmChainLinear& linear, const ColmLinearProdu
     }
 }
 
+// What the epilogue adds to the sums of one output: this thread's row of every matrix of rows.
+template <class T, int ROW_MATRICES>
+struct SkinnyAddends {
+    float bias = 0.0f, up_bias = 0.0f;
+    T residual[ROW_MATRICES] = {};
+
+    // The rows that exist; `row` is that of the first matrix.
+    __device__ SkinnyAddends(const ColmLinearProduct& product, int row, int rows, int output) {
+        if (output >= product.outputs) return;
+        bias = bias_at<T>(product.bias, output);
+        up_bias = bias_at<T>(product.up_bias, output);
+        if (product.residual == nullptr) return;
+#pragma unroll
+        for (int matrix = 0; matrix < ROW_MATRICES; ++matrix) {
+            const size_t at = static_cast<size_t>(row + matrix * 8) * product.outputs + output;
+            if (row + matrix * 8 < rows) {
+                residual[matrix] = static_cast<const T*>(product.residual)[at];
+            }
+        }
+    }
+};
+
 // Computes the tile of `product` at `first_output`. ROW_MATRICES * 8 is at least the chain's rows.
 template <class T, int ROW_MATRICES, bool GATED>
 __device__ void skinny_tile(const ColmChainLinear& linear, const ColmLinearProduct& product,
@@ -122,6 +144,11 @@ __device__ void skinny_tile(const ColmChainLinear& linear, const ColmLinearProdu
     static_assert(MATRIX == LINEAR_THREADS, "a thread adds up one output of one row of a matrix");
     float sums[WEIGHTS][ROW_MATRICES][4] = {};
     skinny_sums<T, ROW_MATRICES, GATED>(linear, product, first_output, sums);
+    // Loaded before the barrier, so that they arrive while the threads wait there.
+    const int output = first_output + threadIdx.x % SKINNY_OUTPUTS;
+    const int first_row = threadIdx.x / SKINNY_OUTPUTS;
+    const int row_count = linear.inputs[product.chain].rows;
+    const SkinnyAddends<T, ROW_MATRICES> addends(product, first_row, row_count, output);
 
     // [warp][weight matrix][matrix of rows][row][output]
     float* partial = reinterpret_cast<float*>(shared);
@@ -142,7 +169,6 @@ __device__ void skinny_tile(const ColmChainLinear& linear, const ColmLinearProdu
     }
     __syncthreads();
 
-    const int output = first_output + threadIdx.x % SKINNY_OUTPUTS;
     if (output >= product.outputs) return;
     const auto sum_of = [&](int w, int rows) {
         float sum = 0.0f;
@@ -153,16 +179,12 @@ __device__ void skinny_tile(const ColmChainLinear& linear, const ColmLinearProdu
     };
 #pragma unroll
     for (int rows = 0; rows < ROW_MATRICES; ++rows) {
-        const int row = rows * 8 + threadIdx.x / SKINNY_OUTPUTS;
-        if (row >= linear.inputs[product.chain].rows) return;
-        float value = sum_of(0, rows) + bias_at<T>(product.bias, output);
-        if constexpr (GATED) {
-            value = silu(value) * (sum_of(1, rows) + bias_at<T>(product.up_bias, output));
-        }
+        const int row = rows * 8 + first_row;
+        if (row >= row_count) return;
+        float value = sum_of(0, rows) + addends.bias;
+        if constexpr (GATED) value = silu(value) * (sum_of(1, rows) + addends.up_bias);
+        if (product.residual != nullptr) value += to_float(addends.residual[rows]);
         const size_t at = static_cast<size_t>(row) * product.outputs + output;
-        if (product.residual != nullptr) {
-            value += to_float(static_cast<const T*>(product.residual)[at]);
-        }
         static_cast<T*>(product.y)[at] = from_float<T>(value);
     }
 }

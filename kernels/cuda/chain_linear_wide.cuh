@@ -252,12 +252,13 @@ __device__ void wide_tile(const ColmChainLinear& linear, const ColmLinearProduct
         Sums::arrive();
         tile.finish();
         // The copies of all threads have arrived, and all threads have multiplied the previous
-        // stage, whose memory is filled next.
+        // stage, whose memory is filled next. The products are started first: the tensor cores
+        // would wait for the instructions of the copy, which has stages of time.
         __syncthreads();
+        tile.multiply(shared + stage % STAGES * Stage::BYTES);
         const int next = stage + STAGES - 1;
         if (next < stages) source.copy_next(shared + next % STAGES * Stage::BYTES);
         cp_async_commit();
-        tile.multiply(shared + stage % STAGES * Stage::BYTES);
     }
     tile.finish();
     write_wide<T, GATED>(tile, product, linear.inputs[product.chain].rows, first_row, first_output);

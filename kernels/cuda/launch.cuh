@@ -1,6 +1,8 @@
 // Kernel launches and status codes.
 #pragma once
 
+#include <mutex>
+#include <set>
 #include <type_traits>
 #include <utility>
 
@@ -30,15 +32,47 @@ namespace colm {
 
 #ifdef __CUDACC__
 
-// Starts `kernel` on `stream`. `shared_bytes` of dynamic shared memory may exceed the default limit
-// of 48 KiB.
+// Runs a setting of a device or of a kernel on it once per process.
+class OncePerDevice {
+  public:
+    // Calls `set(device)` with the current device unless that has succeeded for this device and
+    // `kernel`. Returns an error of the runtime, which is not left for `cudaGetLastError`.
+    template <class Set>
+    int run(const void* kernel, Set set) {
+        int device = 0;
+        cudaError_t error = cudaGetDevice(&device);
+        if (error == cudaSuccess) {
+            const std::lock_guard<std::mutex> lock(mutex_);
+            if (done_.count({kernel, device}) > 0) return COLM_OK;
+            error = static_cast<cudaError_t>(set(device));
+            if (error == cudaSuccess) done_.insert({kernel, device});
+        }
+        if (error != cudaSuccess) cudaGetLastError();
+        return error;
+    }
+
+  private:
+    std::mutex mutex_;
+    std::set<std::pair<const void*, int>> done_;
+};
+
+// Lets `kernel` use `bytes` of dynamic shared memory, which may exceed the default limit of 48 KiB.
+// A kernel is always launched with the same size.
+inline int allow_shared_memory(const void* kernel, size_t bytes) {
+    static OncePerDevice allowed;
+    return allowed.run(kernel, [&](int) {
+        return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    static_cast<int>(bytes));
+    });
+}
+
+// Starts `kernel` on `stream`.
 template <class... Parameters, class... Arguments>
 int launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
            cudaStream_t stream, Arguments... arguments) {
     if (shared_bytes > 48 * 1024) {
-        const cudaError_t error = cudaFuncSetAttribute(
-            kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
-        if (error != cudaSuccess) return error;
+        const auto* const function = reinterpret_cast<const void*>(kernel);
+        if (const int status = allow_shared_memory(function, shared_bytes)) return status;
     }
     kernel<<<grid, block, shared_bytes, stream>>>(arguments...);
     return cudaGetLastError();

@@ -70,14 +70,9 @@ class QueryRange(Structure):
                 ("first_row", c_int)]
 
 
-class AttentionItem(Structure):
-    _fields_ = [("chain", c_int), ("sequence", c_int), ("first_position", c_int), ("first_row", c_int),
-                ("kv_head", c_int), ("first_query", c_int), ("queries", c_int), ("first_key", c_int),
-                ("partial", c_int)]
-
-
 class AttentionCounts(Structure):
-    _fields_ = [("prefill", c_int), ("decode", c_int), ("combine", c_int), ("partials", c_int)]
+    _fields_ = [("prefill", c_int), ("decode", c_int), ("combine", c_int), ("partials", c_int),
+                ("stacks", c_int), ("words", c_int)]
 
 
 # The launchers of linear layers of any number of rows. On devices other than Hopper, the second calls the
@@ -85,7 +80,7 @@ class AttentionCounts(Structure):
 LINEAR_LAUNCHERS = ["colm_chain_linear", "colm_chain_linear_wgmma"]
 
 SIZED = [LinearInput, LinearProduct, ChainLinear, NormChain, ChainNorm, ChainHeads, ChainTensors,
-         KvBlocks, QueryRange, AttentionItem, AttentionCounts]
+         KvBlocks, QueryRange, AttentionCounts]
 
 
 def pointer(tensor):
@@ -212,17 +207,16 @@ class Kernels:
         query_ranges = (QueryRange * len(ranges))(*[QueryRange(*r) for r in ranges])
         counts = AttentionCounts()
 
-        def plan(items, capacity):
+        def plan(words, capacity):
             status = self.library.colm_attention_plan(
-                chain_heads, len(heads), query_ranges, len(ranges), items, capacity, byref(counts))
+                chain_heads, len(heads), query_ranges, len(ranges), words, capacity, byref(counts))
             if status != 0:
                 raise RuntimeError(f"plan: {self.library.colm_status_text(status).decode()}")
 
         plan(None, 0)
-        total = counts.prefill + counts.decode + counts.combine
-        items = (AttentionItem * max(total, 1))()
-        plan(items, total)
-        on_device = torch.frombuffer(bytearray(items), dtype=torch.uint8).to(self.device)
+        words = (c_int32 * max(counts.words, 1))()
+        plan(words, counts.words)
+        on_device = torch.frombuffer(bytearray(words), dtype=torch.uint8).to(self.device)
         floats = max(counts.partials, 1) * DECODE_QUERIES * (head_dim + 2)
         partials = torch.empty(floats, dtype=torch.float32, device=self.device)
         return AttentionPlan(chain_heads, counts, on_device, partials)
@@ -238,7 +232,7 @@ class Kernels:
         kept = (q, out, keys, values, tables)
         return lambda: self.call(
             "colm_chain_attention", DTYPES[keys.dtype], head_dim, plan.heads, tensors, len(kept[0]),
-            byref(blocks), c_void_p(pointer(tables)), tables.shape[1], c_void_p(pointer(plan.items)),
+            byref(blocks), c_void_p(pointer(tables)), tables.shape[1], c_void_p(pointer(plan.words)),
             byref(plan.counts), c_void_p(pointer(plan.partials)), c_float(scale))
 
 
@@ -246,5 +240,5 @@ class Kernels:
 class AttentionPlan:
     heads: ctypes.Array
     counts: AttentionCounts
-    items: torch.Tensor
+    words: torch.Tensor
     partials: torch.Tensor

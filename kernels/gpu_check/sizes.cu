@@ -8,7 +8,7 @@ extern "C" int colm_sizes(int* sizes, int capacity) {
         sizeof(ColmLinearInput),  sizeof(ColmLinearProduct), sizeof(ColmChainLinear),
         sizeof(ColmNormChain),    sizeof(ColmChainNorm),     sizeof(ColmChainHeads),
         sizeof(ColmChainTensors), sizeof(ColmKvBlocks),      sizeof(ColmQueryRange),
-        sizeof(ColmAttentionItem), sizeof(ColmAttentionPlan),
+        sizeof(ColmAttentionPlan),
     };
     const int count = sizeof all / sizeof all[0];
     for (int i = 0; i < count && i < capacity; ++i) sizes[i] = all[i];

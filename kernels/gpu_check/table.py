@@ -1,7 +1,9 @@
-"""The table of results, with bounds."""
+"""The table of results, with bounds. Rows are written when they are measured."""
 
+import json
+import os
 import subprocess
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 
@@ -31,26 +33,62 @@ class Row:
                 f"{self.verdict()} | {self.detail} |")
 
 
+@dataclass
+class NotMeasured:
+    what: str
+    reason: str
+
+    def markdown(self):
+        return f"| {self.what} | not run | | | | {self.reason} |"
+
+
+def append(path, record):
+    """Appends one JSON object as a line. Nothing is lost if the process is ended afterwards."""
+    with open(path, "a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def read(path):
+    """The objects of a file of `append`. A line that was cut off is left out."""
+    records = []
+    if Path(path).exists():
+        for line in Path(path).read_text().splitlines():
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                pass
+    return records
+
+
+class Table:
+    """A Markdown file, and the same rows as JSON lines beside it."""
+
+    def __init__(self, path, header):
+        self.path = Path(path)
+        lines = [*header, "", "| | measured | floor | goal | reached | |", "|---|---:|---:|---:|---|---|"]
+        self.path.write_text("\n".join(lines) + "\n")
+
+    def add(self, row):
+        with open(self.path, "a") as file:
+            file.write(row.markdown() + "\n")
+        append(self.path.with_suffix(".jsonl"), asdict(row))
+        print(row.markdown(), flush=True)
+
+
 def first_line(*command):
     """The first line of output of a command; empty if it is missing or fails."""
     try:
-        result = subprocess.run(command, capture_output=True, text=True)
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:
         return ""
     return result.stdout.partition("\n")[0].strip()
 
 
 def commit():
+    """The commit of COLM_COMMIT, which `day` sets where there is no repository, or that of this folder."""
     described = first_line("git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=12")
-    return described or "unknown commit"
+    return os.environ.get("COLM_COMMIT") or described or "unknown commit"
 
 
-def markdown(device, software, rows, errors, sanitizers):
-    lines = [f"## {device}, {date.today().isoformat()}, {commit()}", "", software, "",
-             "| | measured | floor | goal | reached | |", "|---|---:|---:|---:|---|---|"]
-    lines += [row.markdown() for row in rows]
-    lines += ["", "Relative error against float64, the worst of all shapes:", "",
-              "| | error |", "|---|---:|"]
-    lines += [f"| {name} | {error:.1e} |" for name, error in errors.items()]
-    lines += ["", f"compute-sanitizer: {sanitizers}.", ""]
-    return "\n".join(lines)
+def title(device):
+    return f"## {device}, {date.today().isoformat()}, {commit()}"

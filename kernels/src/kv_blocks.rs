@@ -131,7 +131,7 @@ impl KvBlocks {
         self.write(heads, &rope.apply(keys, positions)?, values, slots)
     }
 
-    fn check_write(
+    pub(crate) fn check_write(
         &self,
         heads: &Range<usize>,
         keys: &Tensor,

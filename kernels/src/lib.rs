@@ -88,6 +88,7 @@ mod kv_blocks;
 mod linear;
 mod norm;
 mod rope;
+mod rope_and_write;
 mod silu;
 mod weights;
 
@@ -102,5 +103,6 @@ pub use kv_blocks::KvBlocks;
 pub use linear::{chain_gated, chain_linear, chain_linear_add};
 pub use norm::chain_rms_norm;
 pub use rope::{Llama3Scaling, Rope};
+pub use rope_and_write::{rope_and_write, NewKeysValues, NewRows};
 pub use silu::silu_mul;
 pub use weights::{ChainWeights, Unpacked};

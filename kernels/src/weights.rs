@@ -86,16 +86,8 @@ impl ChainWeights {
         let dtype = common_dtype(chains.iter().map(|(weight, _)| weight.dtype()))?;
         let shapes = chains.iter().map(|(weight, _)| weight.dims2());
         let shapes = checked_shapes(shapes.collect::<Result<_>>()?)?;
-        for (chain, ((_, bias), shape)) in chains.iter().zip(&shapes).enumerate() {
-            if let Some(bias) = bias.as_ref().filter(|bias| bias.dims() != [shape.0]) {
-                bail!(
-                    "chain {} has {} outputs and a bias of another shape, {:?}",
-                    chain + 1,
-                    shape.0,
-                    bias.dims()
-                );
-            }
-        }
+        let biases = chains.iter().map(|(_, bias)| bias.as_ref());
+        check_biases(&shapes, biases)?;
         #[cfg(feature = "gpu")]
         if chains.first().is_some_and(|(weight, _)| crate::cuda::accepts(weight)) {
             let matrices = chains.iter().map(|(w, bias)| GpuMatrix::new(w, bias.as_ref()));
@@ -106,20 +98,52 @@ impl ChainWeights {
                 matrices: Box::new(matrices),
             });
         }
-        let matrices = for_dtype!(dtype, T => float_panels::<T>(chains))?;
+        let matrices = for_dtype!(dtype, T => {
+            matrices(chains.iter().map(|(weight, bias)| {
+                Ok((RhsPanels::<[T; NR]>::pack_floats(weight)?, bias.as_ref()))
+            }))
+        })?;
         Ok(Self { format: WeightFormat::PackedFloats(dtype), shapes, matrices })
     }
 
     /// From W_i `[out_i, in_<=i]` per chain, as quantized by ggml: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4K, Q5K or Q6K, the
-    /// same for all chains. Products are those of the dequantized weights with f32 inputs.
+    /// same for all chains; and b_i `[out_i]` per chain, or no biases. Products are those of the dequantized weights with
+    /// f32 inputs.
     ///
     /// # Errors
     /// If shapes or types do not match or the type is not supported.
-    pub fn pack_quantized(chains: &[QTensor]) -> Result<Self> {
+    pub fn pack_quantized(chains: &[QTensor], biases: &[Tensor]) -> Result<Self> {
         let dtype = common_dtype(chains.iter().map(QTensor::dtype))?;
         let shapes = chains.iter().map(|weight| weight.shape().dims2());
         let shapes = checked_shapes(shapes.collect::<Result<_>>()?)?;
-        let matrices = for_quantized!(dtype, W => quantized_panels::<W>(chains))?;
+        if ![0, chains.len()].contains(&biases.len()) {
+            bail!("{} biases for {} chains", biases.len(), chains.len());
+        }
+        check_biases(&shapes, biases.iter().map(Some))?;
+        let matrices = for_quantized!(dtype, W => {
+            matrices(chains.iter().enumerate().map(|(i, weight)| {
+                Ok((RhsPanels::<W>::pack_quantized(weight)?, biases.get(i)))
+            }))
+        })?;
+        Ok(Self { format: WeightFormat::PackedQuantized(dtype), shapes, matrices })
+    }
+
+    /// As [`Self::pack_floats`], quantized to `dtype`, one of the types of [`Self::pack_quantized`]. The result is the same
+    /// as that of `QTensor::quantize`; a panel is quantized at a time, on all threads, so that little more memory is
+    /// used than the result takes. Weights are on the CPU.
+    ///
+    /// # Errors
+    /// If shapes do not match, the inputs of a chain are not a multiple of the type's quant block, or the type is not
+    /// supported.
+    pub fn quantize(chains: &[(Tensor, Option<Tensor>)], dtype: GgmlDType) -> Result<Self> {
+        let shapes = chains.iter().map(|(weight, _)| weight.dims2());
+        let shapes = checked_shapes(shapes.collect::<Result<_>>()?)?;
+        check_biases(&shapes, chains.iter().map(|(_, bias)| bias.as_ref()))?;
+        let matrices = for_quantized!(dtype, W => {
+            matrices(chains.iter().map(|(weight, bias)| {
+                Ok((RhsPanels::<W>::quantize(weight)?, bias.as_ref()))
+            }))
+        })?;
         Ok(Self { format: WeightFormat::PackedQuantized(dtype), shapes, matrices })
     }
 
@@ -213,8 +237,8 @@ impl ChainWeights {
 pub enum Unpacked {
     /// From [`ChainWeights::pack_floats`]: W_i `[out_i, in_<=i]` and b_i `[out_i]`.
     Floats(Vec<(Tensor, Option<Tensor>)>),
-    /// From [`ChainWeights::pack_quantized`]: W_i `[out_i, in_<=i]`.
-    Quantized(Vec<QTensor>),
+    /// From [`ChainWeights::pack_quantized`]: W_i `[out_i, in_<=i]` and b_i `[out_i]`.
+    Quantized(Vec<(QTensor, Option<Tensor>)>),
 }
 
 /// The dtype of the weights of all chains.
@@ -234,16 +258,35 @@ fn checked_shapes(shapes: Vec<(usize, usize)>) -> Result<Vec<(usize, usize)>> {
     Ok(shapes)
 }
 
-fn float_panels<T: Element>(
-    chains: &[(Tensor, Option<Tensor>)],
+/// Fails unless each bias has one number per output.
+fn check_biases<'a>(
+    shapes: &[(usize, usize)],
+    biases: impl Iterator<Item = Option<&'a Tensor>>,
+) -> Result<()> {
+    for (chain, (bias, &(outputs, _))) in biases.zip(shapes).enumerate() {
+        if let Some(bias) = bias.filter(|bias| bias.dims() != [outputs]) {
+            bail!(
+                "chain {} has {outputs} outputs and a bias of another shape, {:?}",
+                chain + 1,
+                bias.dims()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The matrices of all chains, as [`ChainWeights`] keeps them.
+fn matrices<'a, W: Send + Sync + 'static>(
+    chains: impl Iterator<Item = Result<(RhsPanels<W>, Option<&'a Tensor>)>>,
 ) -> Result<Box<dyn Any + Send + Sync>> {
-    let matrices = chains.iter().map(|(weight, bias)| {
+    let matrices = chains.map(|chain| {
+        let (panels, bias) = chain?;
         // f32, because it is added to sums in f32.
         let bias = match bias {
             Some(bias) => bias.to_dtype(DType::F32)?.to_vec1()?,
             None => Vec::new(),
         };
-        Ok(PackedMatrix { panels: RhsPanels::<[T; NR]>::pack_floats(weight)?, bias })
+        Ok(PackedMatrix { panels, bias })
     });
     Ok(Box::new(matrices.collect::<Result<Vec<_>>>()?))
 }
@@ -255,31 +298,27 @@ fn unpack_floats<T: Element>(
         let shape = (panels.outputs(), panels.inputs());
         let rows: Vec<T> = (0..shape.0).flat_map(|output| panels.row(output)).collect();
         let weight = Tensor::from_vec(rows, shape, &Device::Cpu)?;
-        let bias = if bias.is_empty() {
-            None
-        } else {
-            Some(Tensor::new(&bias[..], &Device::Cpu)?.to_dtype(T::DTYPE)?)
-        };
-        Ok((weight, bias))
+        Ok((weight, bias_tensor(bias, T::DTYPE)?))
     });
     unpacked.collect()
 }
 
-fn quantized_panels<W: Quantized>(chains: &[QTensor]) -> Result<Box<dyn Any + Send + Sync>> {
-    let matrices = chains.iter().map(|weight| {
-        let panels = RhsPanels::<W>::pack_quantized(weight)?;
-        Ok(PackedMatrix { panels, bias: Vec::new() })
-    });
-    Ok(Box::new(matrices.collect::<Result<Vec<_>>>()?))
+/// b_i; None for a chain without a bias.
+fn bias_tensor(bias: &[f32], dtype: DType) -> Result<Option<Tensor>> {
+    let bias = (!bias.is_empty()).then(|| Tensor::new(bias, &Device::Cpu)?.to_dtype(dtype));
+    bias.transpose()
 }
 
-fn unpack_quantized<W: Quantized>(matrices: &[PackedMatrix<W>]) -> Result<Vec<QTensor>> {
-    let unpacked = matrices.iter().map(|PackedMatrix { panels, .. }| {
+fn unpack_quantized<W: Quantized>(
+    matrices: &[PackedMatrix<W>],
+) -> Result<Vec<(QTensor, Option<Tensor>)>> {
+    let unpacked = matrices.iter().map(|PackedMatrix { panels, bias }| {
         let bytes = panels.unpack();
         // Borrowed: candle 0.10 reads an owned Cow after dropping it.
         let bytes = Cow::Borrowed(&bytes[..]);
         let storage = QStorage::from_data(bytes, &Device::Cpu, W::DTYPE)?;
-        QTensor::new(storage, (panels.outputs(), panels.inputs()))
+        let weight = QTensor::new(storage, (panels.outputs(), panels.inputs()))?;
+        Ok((weight, bias_tensor(bias, DType::F32)?))
     });
     unpacked.collect()
 }

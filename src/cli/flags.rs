@@ -1,12 +1,13 @@
 //! Translates names of library options to flags of the command line.
 
 /// The options of the library as quoted in its errors, and the flags that set them.
-const FLAGS: [(&str, &str); 12] = [
+const FLAGS: [(&str, &str); 13] = [
     ("`max_chains`", "--max-chains"),
     ("`max_seqs`", "--max-seqs"),
     ("`kv_cache_mib`", "--kv-cache-mb"),
     ("`cpu`", "--cpu"),
     ("`dtype`", "--dtype"),
+    ("`kv_cache_dtype`", "--kv-cache-dtype"),
     ("`quantization`", "--isq"),
     ("`max_drafts`", "--drafts"),
     ("`prefix_cache`", "--no-prefix-cache"),

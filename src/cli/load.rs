@@ -22,9 +22,13 @@ pub struct LoadArgs {
     /// Quantize the linear layers while loading, to a type such as `q8_0`, `q6k` or `q4k`.
     #[arg(long, value_name = "TYPE")]
     pub isq: Option<Quantization>,
-    /// Dtype of the weights and the KV cache: `f32`, `bf16`, `f16` or `auto` [default: f32 on the CPU, else auto].
-    #[arg(long, default_value = "auto", hide_default_value = true)]
+    /// Dtype of the weights: `f32`, `bf16`, `f16` or `auto`, which is the dtype they are stored in.
+    #[arg(long, default_value = "auto")]
     pub dtype: Dtype,
+    /// Dtype of the KV cache: `f32`, `bf16`, `f16` or `auto`, which is f32 on the CPU and the dtype of the weights on a
+    /// GPU.
+    #[arg(long, default_value = "auto", value_name = "DTYPE")]
+    pub kv_cache_dtype: Dtype,
     /// Run on the CPU even if this build supports a GPU.
     #[arg(long)]
     pub cpu: bool,
@@ -45,6 +49,8 @@ impl LoadArgs {
             .kv_cache_mib(self.kv_cache_mb)
             .cpu(self.cpu)
             .dtype(self.dtype)
+            .kv_cache_dtype(self.kv_cache_dtype)
+            .progress_bar(true)
             .quantization(self.isq)
             .prefix_cache(!self.no_prefix_cache)
     }

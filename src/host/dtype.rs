@@ -3,14 +3,17 @@
 use std::fmt;
 use std::str::FromStr;
 
-use mistralrs_core::{parse_isq_value, IsqType};
+use candle_core::quantized::GgmlDType;
+use candle_core::{DType, Device};
+use mistralrs_core::{parse_isq_value, IsqType, ModelDType};
 use thiserror::Error;
 
-/// The dtype of weights and KV cache.
+/// The dtype of weights, or of the KV cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Dtype {
-    /// 32-bit floats on the CPU. On a GPU, bf16 if it has it, else f16.
+    /// On the CPU, weights have the dtype they are stored in, and the KV cache has 32-bit floats. On a GPU both have
+    /// bf16, or f16 if it has no bf16.
     #[default]
     Auto,
     /// 32-bit floats.
@@ -25,6 +28,39 @@ pub enum Dtype {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{0}")]
 pub struct ParseTypeError(String);
+
+impl Dtype {
+    /// The dtype; None for [`Self::Auto`].
+    pub(super) fn fixed(self) -> Option<DType> {
+        match self {
+            Self::Auto => None,
+            Self::F32 => Some(DType::F32),
+            Self::BF16 => Some(DType::BF16),
+            Self::F16 => Some(DType::F16),
+        }
+    }
+
+    /// As the host takes it; on the CPU, `Auto` is f32.
+    pub(super) fn for_host(self, device: &Device) -> ModelDType {
+        match (self, device) {
+            (Self::F32, _) | (Self::Auto, Device::Cpu) => ModelDType::F32,
+            (Self::BF16, _) => ModelDType::BF16,
+            (Self::F16, _) => ModelDType::F16,
+            (Self::Auto, _) => ModelDType::Auto,
+        }
+    }
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::F32 => "f32",
+            Self::BF16 => "bf16",
+            Self::F16 => "f16",
+        })
+    }
+}
 
 impl FromStr for Dtype {
     type Err = ParseTypeError;
@@ -47,6 +83,21 @@ pub struct Quantization(IsqType);
 impl Quantization {
     pub(super) fn isq(self) -> IsqType {
         self.0
+    }
+
+    /// The type, if the kernels support it; if not, the host quantizes to it and multiplies with it.
+    pub(super) fn ggml(self) -> Option<GgmlDType> {
+        match self.0 {
+            IsqType::Q4_0 => Some(GgmlDType::Q4_0),
+            IsqType::Q4_1 => Some(GgmlDType::Q4_1),
+            IsqType::Q5_0 => Some(GgmlDType::Q5_0),
+            IsqType::Q5_1 => Some(GgmlDType::Q5_1),
+            IsqType::Q8_0 => Some(GgmlDType::Q8_0),
+            IsqType::Q4K => Some(GgmlDType::Q4K),
+            IsqType::Q5K => Some(GgmlDType::Q5K),
+            IsqType::Q6K => Some(GgmlDType::Q6K),
+            _ => None,
+        }
     }
 }
 

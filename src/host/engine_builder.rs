@@ -39,6 +39,8 @@ pub struct EngineBuilder {
     block_size: usize,
     cpu: bool,
     dtype: Dtype,
+    kv_cache_dtype: Dtype,
+    progress_bar: bool,
     quantization: Option<Quantization>,
     max_drafts: usize,
     generation_config: bool,
@@ -60,6 +62,8 @@ impl EngineBuilder {
             block_size: Self::DEFAULT_BLOCK_SIZE,
             cpu: false,
             dtype: Dtype::Auto,
+            kv_cache_dtype: Dtype::Auto,
+            progress_bar: false,
             quantization: None,
             max_drafts: 0,
             generation_config: true,
@@ -99,9 +103,22 @@ impl EngineBuilder {
         self
     }
 
-    /// The dtype of weights and KV cache. Default: [`Dtype::Auto`].
+    /// The dtype of the weights. Default: [`Dtype::Auto`], the dtype they are stored in. On the CPU all dtypes are
+    /// multiplied in f32, so bf16 weights give the same answers as their f32 copies.
     pub fn dtype(mut self, dtype: Dtype) -> Self {
         self.dtype = dtype;
+        self
+    }
+
+    /// The dtype of the KV cache. Default: [`Dtype::Auto`], f32 on the CPU and the dtype of the weights on a GPU.
+    pub fn kv_cache_dtype(mut self, dtype: Dtype) -> Self {
+        self.kv_cache_dtype = dtype;
+        self
+    }
+
+    /// Whether loading shows a progress bar on stderr, if it is a terminal. Default: false.
+    pub fn progress_bar(mut self, shown: bool) -> Self {
+        self.progress_bar = shown;
         self
     }
 
@@ -216,14 +233,21 @@ impl EngineBuilder {
         device: &Device,
         loaded: Arc<Loaded>,
     ) -> anyhow::Result<Arc<Mutex<dyn Pipeline + Send + Sync>>> {
-        let isq = self.quantization.map(Quantization::isq);
+        // The host quantizes only to types that the kernels do not support.
+        let on_kernels =
+            |quantization: &Quantization| device.is_cpu() && quantization.ggml().is_some();
+        let isq = self.quantization.filter(|quantization| !on_kernels(quantization));
+        let isq = isq.map(Quantization::isq);
         let kv_pool = KvPool { mib: self.kv_cache_mib, block_size: self.block_size };
         let loader = ColmLoader {
             max_chains: self.max_chains,
             kv_pool: Some(kv_pool),
-            isq,
+            quantization: self.quantization,
+            weight_dtype: self.dtype.fixed(),
+            progress_bar: self.progress_bar,
             max_drafts: self.max_drafts,
             loaded,
+            checkpoint: Default::default(),
         };
         let loader = NormalLoaderBuilder::new(
             NormalSpecificConfig::default(),
@@ -234,12 +258,7 @@ impl EngineBuilder {
             None,
         )
         .build_with(Box::new(loader));
-        let dtype = match (self.dtype, device) {
-            (Dtype::F32, _) | (Dtype::Auto, Device::Cpu) => ModelDType::F32,
-            (Dtype::BF16, _) => ModelDType::BF16,
-            (Dtype::F16, _) => ModelDType::F16,
-            (Dtype::Auto, _) => ModelDType::Auto,
-        };
+        let dtype = self.host_dtype(device)?;
         let paging = PagedAttentionConfig::new(
             Some(self.block_size),
             MemoryGpuConfig::MbAmount(self.kv_cache_mib),
@@ -254,6 +273,21 @@ impl EngineBuilder {
         // The host leaves the quantization in a thread-local variable, where the next load would find it.
         mistralrs_quant::clear_immediate_isq();
         pipeline.unwrap_or_else(|panic| Err(anyhow!("the engine has failed: {panic}")))
+    }
+
+    /// The dtype that the host allocates the KV cache in, and, except on the CPU, loads weights in.
+    fn host_dtype(&self, device: &Device) -> Result<ModelDType> {
+        if device.is_cpu() {
+            return Ok(self.kv_cache_dtype.for_host(device));
+        }
+        if ![Dtype::Auto, self.dtype].contains(&self.kv_cache_dtype) {
+            return Err(Error::InvalidOption {
+                option: "kv_cache_dtype",
+                value: self.kv_cache_dtype.to_string(),
+                problem: "on a GPU the KV cache has the dtype of the weights, expected the same as `dtype`".into(),
+            });
+        }
+        Ok(self.dtype.for_host(device))
     }
 
     /// The first GPU in a build with CUDA, else the CPU.

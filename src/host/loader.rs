@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{bail, Context, Result};
 use candle_core::{DType, Device};
@@ -17,20 +17,22 @@ use mistralrs_core::ext::{
     ModelConfigMetadata, NormalLoadingMetadata, NormalModel, NormalModelLoader, PromptFiles,
     XLoraConfig,
 };
-use mistralrs_core::{IsqType, Ordering as LoraOrdering};
+use mistralrs_core::Ordering as LoraOrdering;
 use mistralrs_quant::{QuantizedConfig, ShardedVarBuilder};
 use regex::Regex;
 
 use super::dense::as_chain_layout;
+use super::dtype::Quantization;
 use super::gpu;
 use super::kv_pool::{kv_bytes_per_token, KvPool};
+use super::load_bar::LoadBar;
 use super::loaded::Loaded;
 use super::memory;
 use super::normal_model::HostedColm;
 use super::prompt_files::prompt_files;
-use super::weight_sizes::{weight_sizes, WeightSizes};
+use super::weight_sizes::{held_bytes, weight_sizes, WeightSizes};
 use crate::error::{first_line, Error};
-use crate::model::{Colm, WeightSource};
+use crate::model::{CheckpointSource, Colm, HostSource, LoadOptions, Packing};
 
 /// Registers CoLM and CoLM-Air in the host, so that its own model selection loads such checkpoints with all chains.
 /// [`Engine`](crate::Engine) does not need it.
@@ -47,12 +49,18 @@ pub struct ColmLoader {
     pub max_chains: Option<usize>,
     /// The KV cache that the engine will allocate, if its size is known. It is checked against the model.
     pub kv_pool: Option<KvPool>,
-    /// The type that the engine quantizes the linear layers to.
-    pub isq: Option<IsqType>,
+    /// The type that linear layers are quantized to.
+    pub quantization: Option<Quantization>,
+    /// The dtype of weights in host memory. None: as stored.
+    pub weight_dtype: Option<DType>,
+    /// Whether a progress bar is shown on stderr, if it is a terminal.
+    pub progress_bar: bool,
     /// The maximum number of tokens that the first chain drafts at once. 0 turns speculation off.
     pub max_drafts: usize,
     /// Set while loading.
     pub loaded: Arc<Loaded>,
+    /// The checkpoint whose files the host was told to open.
+    pub checkpoint: Mutex<Option<Checkpoint>>,
 }
 
 impl ColmLoader {
@@ -82,31 +90,84 @@ impl ColmLoader {
 
     /// Adds the quantization, if there is one, to `error`.
     fn with_quantization(&self, error: candle_core::Error) -> anyhow::Error {
-        match self.isq {
-            Some(isq) => anyhow::Error::from(error).context(format!("`quantization` {isq}")),
+        match self.quantization {
+            Some(quantization) => {
+                anyhow::Error::from(error).context(format!("`quantization` {quantization}"))
+            }
             None => error.into(),
         }
     }
 
+    /// The type that weights in host memory are quantized to on our kernels.
+    fn packing(&self) -> Packing {
+        match self.quantization.and_then(Quantization::ggml) {
+            Some(dtype) => Packing::Quantized(dtype),
+            None => Packing::Floats,
+        }
+    }
+
     /// Fails if the model needs more memory than is available. Runs before the weights are read.
-    fn check_memory(
+    fn check_memory(&self, weights: usize, device: &Device) -> Result<()> {
+        let kv_cache = self.kv_pool.map_or(0, |pool| pool.bytes());
+        Ok(memory::check(weights, kv_cache, device)?)
+    }
+
+    /// Loads from the files of `checkpoint` into host memory.
+    fn load_checkpoint(
         &self,
-        config: &ColmConfig,
-        k: ChainCount,
-        quantization: &Option<QuantizedConfig>,
-        (device, dtype): (&Device, DType),
-    ) -> Result<()> {
-        let pack_factor = match (self.isq, quantization) {
-            (Some(isq), _) => isq.pack_factor(dtype),
+        (config, k): (&ColmConfig, ChainCount),
+        checkpoint: &Checkpoint,
+        (max_tokens, kv_dtype): (usize, DType),
+    ) -> Result<Colm> {
+        let packing = self.packing();
+        let weights = held_bytes(config, checkpoint, self.weight_dtype, packing);
+        self.check_memory(weights, &Device::Cpu)?;
+        let source = CheckpointSource::new(checkpoint, self.weight_dtype);
+        let options = LoadOptions { max_tokens, kv_dtype, packing };
+        let bar = LoadBar::new(config.file.num_hidden_layers, self.progress_bar);
+        let colm = Colm::load(config, k, &source, &options, &|layers| bar.show(layers));
+        colm.map_err(|error| self.with_quantization(error))
+    }
+
+    /// Loads through the host's var builder: onto a GPU, in the host's quantized formats, or to be quantized by it.
+    fn load_through_host(
+        &self,
+        (config, k): (&ColmConfig, ChainCount),
+        vb: ShardedVarBuilder,
+        loading: &NormalLoadingMetadata,
+        max_tokens: usize,
+    ) -> Result<Colm> {
+        let quantization = quantization(config)?;
+        let (device, dtype) = (&loading.real_device, vb.dtype());
+        let pack_factor = match (self.quantization, &quantization) {
+            (Some(quantization), _) => quantization.isq().pack_factor(dtype),
             // `pack_factor` panics on unknown numbers of bits. Loading rejects them later.
             (None, Some(quantization)) => catch(|| quantization.pack_factor(dtype)).unwrap_or(1),
             (None, None) => 1,
         };
         let WeightSizes { layers, outside_layers } =
             weight_sizes(config, k, dtype, pack_factor.max(1));
-        let weights = layers.iter().sum::<usize>() + outside_layers;
-        let kv_cache = self.kv_pool.map_or(0, |pool| pool.bytes());
-        Ok(memory::check(weights, kv_cache, device)?)
+        self.check_memory(layers.iter().sum::<usize>() + outside_layers, device)?;
+        let vb = if vb.contains_tensor(&TensorId::Embedding.chain_name(0)) {
+            vb
+        } else if quantization.is_some() {
+            bail!("`quantization_config`: a quantized checkpoint must be in the chain layout")
+        } else {
+            as_chain_layout(config, vb)
+        };
+        let placed = |layer: Option<usize>, loading_isq| match layer {
+            Some(layer) => loading.mapper.set_device(layer, vb.clone(), loading_isq),
+            None => loading.mapper.set_nm_device(vb.clone(), loading_isq),
+        };
+        let source = HostSource {
+            linears: &|layer| placed(layer, loading.loading_isq),
+            full_precision: &|layer| placed(layer, false),
+            quantization: &quantization,
+        };
+        let packing = if loading.loading_isq { Packing::ByHost } else { Packing::Floats };
+        let options = LoadOptions { max_tokens, kv_dtype: dtype, packing };
+        let colm = Colm::load(config, k, &source, &options, &|_| ());
+        colm.map_err(|error| self.with_quantization(error))
     }
 }
 
@@ -165,16 +226,18 @@ fn plain_checkpoint(
 }
 
 /// Fails if the engine cannot run the model with its quantization.
-fn try_a_step(colm: &Colm, config: &ColmConfig, isq: Option<IsqType>) -> Result<()> {
+fn try_a_step(colm: &Colm, config: &ColmConfig, quantization: Option<Quantization>) -> Result<()> {
     let result = catch(|| colm.try_a_step(config));
     let reason = match result {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(error)) => first_line(&error.to_string()),
         Err(panic) => panic,
     };
-    let dtype = colm.dtype().as_str();
-    match isq {
-        Some(isq) => bail!("`quantization` {isq}: the engine does not support it in {dtype}: {reason}"),
+    let dtype = colm.kv_dtype().as_str();
+    match quantization {
+        Some(quantization) => {
+            bail!("`quantization` {quantization}: the engine does not support it in {dtype}: {reason}")
+        }
         None => bail!(
             "config.json: `quantization_config`: the engine does not support it in {dtype}: {reason}"
         ),
@@ -193,6 +256,7 @@ impl NormalModelLoader for ColmLoader {
         let folder = folder_of(found)?;
         if let Some(checkpoint) = plain_checkpoint(folder, &config, k)? {
             checkpoint.check_zero_submatrices()?;
+            *self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner) = Some(checkpoint);
         }
         Ok(files_for(folder, &config, k)?)
     }
@@ -228,42 +292,25 @@ impl NormalModelLoader for ColmLoader {
             pool.check(&config, k, vb.dtype())?;
         }
         gpu::check(&config, k, &loading.real_device, vb.dtype())?;
-        let quantization = quantization(&config)?;
-        let place = (&loading.real_device, vb.dtype());
-        self.check_memory(&config, k, &quantization, place)?;
-        let max_tokens = self.max_tokens(&config, k, place.0, place.1);
-        let embedding = TensorId::Embedding.chain_name(0);
-        let vb = if vb.contains_tensor(&embedding) {
-            vb
-        } else if quantization.is_some() {
-            bail!("`quantization_config`: a quantized checkpoint must be in the chain layout")
-        } else {
-            as_chain_layout(&config, vb)
+        let max_tokens = self.max_tokens(&config, k, &loading.real_device, vb.dtype());
+        // A poisoned lock is safe to reuse: the value is only ever replaced as a whole.
+        let checkpoint = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let by_host = loading.loading_isq || mistralrs_quant::get_immediate_isq().is_some();
+        let in_host_memory = loading.real_device.is_cpu() && !by_host;
+        let colm = match checkpoint.filter(|_| in_host_memory) {
+            Some(checkpoint) => {
+                self.load_checkpoint((&config, k), &checkpoint, (max_tokens, vb.dtype()))?
+            }
+            None => self.load_through_host((&config, k), vb, &loading, max_tokens)?,
         };
-        let NormalLoadingMetadata { mapper, loading_isq, .. } = loading;
-        let placed = |layer: Option<usize>, loading_isq| match layer {
-            Some(layer) => mapper.set_device(layer, vb.clone(), loading_isq),
-            None => mapper.set_nm_device(vb.clone(), loading_isq),
-        };
-        let colm = Colm::load(
-            &config,
-            k,
-            max_tokens,
-            &quantization,
-            &WeightSource {
-                linears: &|layer| placed(layer, loading_isq),
-                full_precision: &|layer| placed(layer, false),
-                quantized_later: loading_isq,
-            },
-        )
-        .map_err(|error| self.with_quantization(error))?;
-        if self.isq.is_some() || quantization.is_some() {
-            try_a_step(&colm, &config, self.isq)?;
+        if self.quantization.is_some() || quantization(&config)?.is_some() {
+            try_a_step(&colm, &config, self.quantization)?;
         }
         let metadata = metadata(&config, k);
         // Set once per loader: an engine that is rebooted keeps its model.
         let _ = self.loaded.config.set((config.clone(), k));
         let loaded = self.loaded.clone();
+        let mapper = loading.mapper;
         Ok(Box::new(HostedColm::new(config, colm, metadata, mapper, loaded, self.max_drafts)))
     }
 

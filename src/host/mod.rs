@@ -19,6 +19,7 @@ pub mod grammar;
 pub mod hub;
 mod isq_model;
 pub mod kv_pool;
+mod load_bar;
 pub mod loaded;
 pub mod loader;
 mod logit_bias;

@@ -1,7 +1,10 @@
 //! The size of the weights of a model.
 
 use candle_core::DType;
-use colm_checkpoint::{ChainCount, ColmConfig, TensorId};
+use colm_checkpoint::{ChainCount, Checkpoint, ColmConfig, TensorId};
+
+use crate::model::quantized_type::quantized_type;
+use crate::model::{candle_dtype, Packing};
 
 /// The sizes of the weights in bytes.
 pub struct WeightSizes {
@@ -37,4 +40,36 @@ pub fn weight_sizes(
     sizes.layers.iter_mut().for_each(|layer| *layer *= bytes);
     sizes.outside_layers *= bytes;
     sizes
+}
+
+/// The bytes of all weights of `checkpoint` as they are held in host memory: in `dtype` or, if it is None, as stored, with
+/// linear layers held as `packing` says.
+pub fn held_bytes(
+    config: &ColmConfig,
+    checkpoint: &Checkpoint,
+    dtype: Option<DType>,
+    packing: Packing,
+) -> usize {
+    let bytes = config.tensors(checkpoint.chain_count()).map(|tensor| {
+        let (shape, elements) = (tensor.shape(), tensor.shape().iter().product::<usize>());
+        let dtype = dtype.unwrap_or_else(|| candle_dtype(checkpoint.dtype(&tensor)));
+        let floats = elements * dtype.size_in_bytes();
+        let quantized = |inputs: usize| match packing {
+            Packing::Quantized(wanted) => quantized_type(wanted, inputs),
+            Packing::Floats | Packing::ByHost => None,
+        };
+        let linear = |inputs: usize| match quantized(inputs) {
+            Some(dtype) => elements / dtype.block_size() * dtype.type_size(),
+            None => floats,
+        };
+        match tensor.id {
+            TensorId::Weight { .. } | TensorId::Head => linear(shape[1]),
+            // The quantized head is a copy.
+            TensorId::Embedding if config.file.tie_word_embeddings => {
+                floats + quantized(shape[1]).map_or(0, |_| linear(shape[1]))
+            }
+            _ => floats,
+        }
+    });
+    bytes.sum()
 }

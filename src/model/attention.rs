@@ -5,14 +5,16 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
-use colm_checkpoint::Projection;
-use colm_kernels::{chain_attention, ChainQueries, KvBlocks, Rope};
+use colm_checkpoint::{Projection, TensorId};
+use colm_kernels::{
+    chain_attention, rope_and_write, ChainQueries, KvBlocks, NewKeysValues, NewRows, Rope,
+};
 
-use super::layer_weights::LayerWeights;
 use super::linear::ChainLinear;
 use super::norm::ChainRmsNorm;
 use super::representation::Representation;
-use super::step::{ChainStep, Step};
+use super::step::Step;
+use super::weight_source::Weights;
 
 /// Causal attention of every chain over the keys and values of the chain that owns them.
 pub struct ChainAttention {
@@ -37,17 +39,21 @@ pub struct ChainAttention {
 }
 
 impl ChainAttention {
-    /// Loads the first `k` chains.
-    pub fn load(weights: &LayerWeights, k: usize, rope: Arc<Rope>) -> Result<Self> {
-        let config = weights.config;
+    /// Loads the attention of `layer`.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another shape.
+    pub fn load(weights: &Weights, layer: usize, rope: Arc<Rope>) -> Result<Self> {
+        let (config, k) = (weights.config, weights.k);
+        let linear = |projection| weights.projection(layer, projection);
         let owned = (0..k).map(|i| config.kv_heads.range(i));
         Ok(Self {
-            q_proj: weights.linear(Projection::Q, k)?,
-            k_proj: weights.linear(Projection::K, k)?,
-            v_proj: weights.linear(Projection::V, k)?,
-            o_proj: weights.linear(Projection::O, k)?,
-            q_norm: weights.head_norm("self_attn.q_norm", &config.query_norm(), k)?,
-            k_norm: weights.head_norm("self_attn.k_norm", &config.key_norm(), k)?,
+            q_proj: linear(Projection::Q)?,
+            k_proj: linear(Projection::K)?,
+            v_proj: linear(Projection::V)?,
+            o_proj: linear(Projection::O)?,
+            q_norm: weights.head_norm(TensorId::QueryNorm { layer })?,
+            k_norm: weights.head_norm(TensorId::KeyNorm { layer })?,
             rope,
             head_dim: config.head_dim,
             read_heads: (0..k).map(|i| config.kv_heads.range(config.kv_owner(i))).collect(),
@@ -68,10 +74,7 @@ impl ChainAttention {
         if let (Some(q_norm), Some(k_norm)) = (&self.q_norm, &self.k_norm) {
             (q, k) = (q_norm.forward_heads(&q)?, k_norm.forward_heads(&k)?);
         }
-        self.write(&k, &v, step, kv)?;
-        let q = q.chains().iter().zip(step.chains());
-        let q = q.map(|(q, chain)| self.rope.apply(&self.heads(q)?, &chain.positions));
-        let q = q.collect::<Result<Vec<_>>>()?;
+        let q = self.rope_and_write(&q, &k, &v, step, kv)?;
         let chains = q.iter().zip(step.chains()).zip(&self.read_heads);
         let queries = chains.map(|((q, chain), heads)| ChainQueries {
             q,
@@ -85,23 +88,33 @@ impl ChainAttention {
         self.o_proj.forward_add(&heads, &step.active, residual)
     }
 
-    fn write(
+    /// The rotated queries of each chain. The keys, rotated as well, and the values are written to `kv`.
+    fn rope_and_write(
         &self,
+        q: &Representation,
         k: &Representation,
         v: &Representation,
         step: &Step,
         kv: &KvBlocks,
-    ) -> Result<()> {
-        let owners = k.chains().iter().zip(v.chains()).zip(&self.written_heads).zip(step.chains());
-        for (((k, v), heads), ChainStep { positions, slots, .. }) in owners {
-            let (k, v) = (self.heads(k)?, self.heads(v)?);
-            kv.write_with_rope(heads.clone(), &k, &v, slots, &self.rope, positions)?;
-        }
-        Ok(())
+    ) -> Result<Vec<Tensor>> {
+        let [q, k, v] = [self.heads(q)?, self.heads(k)?, self.heads(v)?];
+        let chains = q.iter().zip(step.chains()).enumerate();
+        let chains = chains.map(|(index, (q, chain))| NewRows {
+            q,
+            positions: &chain.positions,
+            keys_values: self.written_heads.get(index).map(|heads| NewKeysValues {
+                keys: &k[index],
+                values: &v[index],
+                heads: heads.clone(),
+                slots: &chain.slots,
+            }),
+        });
+        rope_and_write(&chains.collect::<Vec<_>>(), &self.rope, kv)
     }
 
-    /// `[rows, heads * head_dim]` to `[rows, heads, head_dim]`.
-    fn heads(&self, x: &Tensor) -> Result<Tensor> {
-        x.reshape((x.dim(0)?, (), self.head_dim))
+    /// Every chain `[rows, heads_i * head_dim]` as `[rows, heads_i, head_dim]`.
+    fn heads(&self, x: &Representation) -> Result<Vec<Tensor>> {
+        let heads = |x: &Tensor| x.reshape((x.dim(0)?, (), self.head_dim));
+        x.chains().iter().map(heads).collect()
     }
 }

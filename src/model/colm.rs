@@ -3,19 +3,18 @@
 use std::sync::Arc;
 
 use candle_core::{bail, DType, Device, Result, Tensor};
-use colm_checkpoint::{ChainCount, ColmConfig};
+use colm_checkpoint::{ChainCount, ColmConfig, TensorId};
 use colm_kernels::{KvBlocks, Llama3Scaling, Rope};
-use mistralrs_quant::QuantizedConfig;
 
 use super::active_rows::ActiveRows;
 use super::decoder_layer::DecoderLayer;
 use super::embedding::ChainEmbedding;
-use super::layer_weights::{LayerWeights, WeightSource};
 use super::linear::ChainLinear;
 use super::lm_head::LmHead;
 use super::norm::ChainRmsNorm;
 use super::representation::Representation;
 use super::step::Step;
+use super::weight_source::{LoadOptions, Packing, WeightSource, Weights};
 
 /// The first k chains of a CoLM or CoLM-Air, ready to run.
 pub struct Colm {
@@ -29,47 +28,45 @@ pub struct Colm {
     pub lm_head: LmHead,
     chain_count: ChainCount,
     device: Device,
-    dtype: DType,
+    kv_dtype: DType,
 }
 
 impl Colm {
-    /// Loads the first `k` chains from `source`, for sequences of up to `max_tokens` tokens.
+    /// Loads the first `k` chains from `source`. `on_layer` is called with the number of layers loaded so far.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another shape.
     pub fn load(
         config: &ColmConfig,
         k: ChainCount,
-        max_tokens: usize,
-        quantization: &Option<QuantizedConfig>,
-        source: &WeightSource<'_>,
+        source: &dyn WeightSource,
+        options: &LoadOptions,
+        on_layer: &dyn Fn(usize),
     ) -> Result<Self> {
-        let chain_count = k;
-        let k = k.get();
-        let root = (source.full_precision)(None);
-        let pack = colm_kernels::supports_device(root.device()) && !source.quantized_later;
-        let mut embed_tokens = ChainEmbedding::load(config, k, &root.pp("model.embed_tokens"))?;
+        let packing = options.packing;
+        let weights = Weights { config, k: k.get(), source, packing };
+        let mut embed_tokens = ChainEmbedding::new(weights.tensors(TensorId::Embedding)?);
         let lm_head = if config.file.tie_word_embeddings {
-            LmHead::tied(&mut embed_tokens, pack)?
+            LmHead::tied(&mut embed_tokens, packing)?
         } else {
-            let vb = (source.linears)(None).pp("lm_head");
-            LmHead::load(config, k, quantization, pack, &vb)?
+            LmHead::new(weights.linears(TensorId::Head)?, packing)?
         };
-        let rope = Arc::new(rope(config, max_tokens)?);
+        let rope = Arc::new(rope(config, options.max_tokens)?);
         let layer = |layer: usize| {
-            let name = format!("model.layers.{layer}");
-            let linears = (source.linears)(Some(layer)).pp(&name);
-            let full_precision = (source.full_precision)(Some(layer)).pp(&name);
-            let weights = LayerWeights { config, quantization, pack, linears, full_precision };
-            DecoderLayer::load(&weights, k, rope.clone())
+            on_layer(layer);
+            DecoderLayer::load(&weights, layer, rope.clone())
         };
         let mut colm = Self {
             layers: (0..config.file.num_hidden_layers).map(layer).collect::<Result<_>>()?,
-            norm: ChainRmsNorm::load(config, &config.hidden, k, &root.pp("model.norm"))?,
+            norm: weights.norm(TensorId::FinalNorm)?,
             embed_tokens,
             lm_head,
-            chain_count,
-            device: root.device().clone(),
-            dtype: root.dtype(),
+            chain_count: k,
+            device: source.device(None),
+            kv_dtype: options.kv_dtype,
         };
-        if pack {
+        on_layer(config.file.num_hidden_layers);
+        if packing != Packing::ByHost {
             colm.pack_quantized()?;
         }
         Ok(colm)
@@ -93,9 +90,9 @@ impl Colm {
         &self.device
     }
 
-    /// The dtype that the weights were loaded as.
-    pub fn dtype(&self) -> DType {
-        self.dtype
+    /// The dtype of the KV cache.
+    pub fn kv_dtype(&self) -> DType {
+        self.kv_dtype
     }
 
     /// A KV cache of zeros for this model, one per layer, with `blocks` blocks of `block_size` positions: for steps
@@ -109,8 +106,9 @@ impl Colm {
         let (heads, dim) = (config.kv_heads.first(self.chain_count.get()), config.head_dim);
         let layer = |_: &DecoderLayer| {
             let keys = (blocks, heads, dim, block_size, 1);
-            let keys = Tensor::zeros(keys, self.dtype, &self.device)?;
-            let values = Tensor::zeros((blocks, heads, dim, block_size), self.dtype, &self.device)?;
+            let keys = Tensor::zeros(keys, self.kv_dtype, &self.device)?;
+            let values =
+                Tensor::zeros((blocks, heads, dim, block_size), self.kv_dtype, &self.device)?;
             KvBlocks::from_host(&keys, &values, dim)
         };
         self.layers.iter().map(layer).collect()

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use candle_core::{Device, Result};
-use colm_checkpoint::Projection;
+use colm_checkpoint::{Projection, TensorId};
 use colm_kernels::{KvBlocks, Rope};
 
 use super::active_rows::ActiveRows;
 use super::attention::ChainAttention;
-use super::layer_weights::LayerWeights;
 use super::linear::ChainLinear;
 use super::norm::ChainRmsNorm;
 use super::representation::Representation;
 use super::step::Step;
+use super::weight_source::Weights;
 
 /// y = down(silu(gate(x)) * up(x)).
 pub struct ChainMlp {
@@ -25,11 +25,11 @@ pub struct ChainMlp {
 }
 
 impl ChainMlp {
-    fn load(weights: &LayerWeights, k: usize) -> Result<Self> {
+    fn load(weights: &Weights, layer: usize) -> Result<Self> {
         Ok(Self {
-            gate_proj: weights.linear(Projection::Gate, k)?,
-            up_proj: weights.linear(Projection::Up, k)?,
-            down_proj: weights.linear(Projection::Down, k)?,
+            gate_proj: weights.projection(layer, Projection::Gate)?,
+            up_proj: weights.projection(layer, Projection::Up)?,
+            down_proj: weights.projection(layer, Projection::Down)?,
         })
     }
 
@@ -59,14 +59,17 @@ pub struct DecoderLayer {
 }
 
 impl DecoderLayer {
-    /// Loads the first `k` chains.
-    pub fn load(weights: &LayerWeights, k: usize, rope: Arc<Rope>) -> Result<Self> {
+    /// Loads the layer at index `layer`.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another shape.
+    pub fn load(weights: &Weights, layer: usize, rope: Arc<Rope>) -> Result<Self> {
         Ok(Self {
-            input_layernorm: weights.norm("input_layernorm", k)?,
-            self_attn: ChainAttention::load(weights, k, rope)?,
-            post_attention_layernorm: weights.norm("post_attention_layernorm", k)?,
-            mlp: ChainMlp::load(weights, k)?,
-            device: weights.full_precision.device().clone(),
+            input_layernorm: weights.norm(TensorId::InputNorm { layer })?,
+            self_attn: ChainAttention::load(weights, layer, rope)?,
+            post_attention_layernorm: weights.norm(TensorId::PostAttentionNorm { layer })?,
+            mlp: ChainMlp::load(weights, layer)?,
+            device: weights.source.device(Some(layer)),
         })
     }
 

@@ -2,12 +2,9 @@
 
 use std::sync::Arc;
 
-use candle_core::{Device, Result, Tensor};
-use colm_checkpoint::ColmConfig;
+use candle_core::{DType, Device, Result, Tensor};
 use colm_kernels::{ChainWeights, Unpacked};
-use mistralrs_quant::ShardedVarBuilder;
 
-use super::chain_tensors::{computed_in, load_chains};
 use super::representation::Representation;
 use super::step::Step;
 
@@ -26,11 +23,9 @@ pub(super) enum Table {
 }
 
 impl ChainEmbedding {
-    /// Loads the tables of the first `k` chains. `vb` is at the embedding's name.
-    pub fn load(config: &ColmConfig, k: usize, vb: &ShardedVarBuilder) -> Result<Self> {
-        let vocab = config.file.vocab_size;
-        let tables = load_chains(&config.hidden, k, vb, |width| vec![vocab, width])?;
-        Ok(Self { tables: tables.into_iter().map(Table::Rows).collect() })
+    /// From the tables of every chain, chain 1 first.
+    pub fn new(tables: Vec<Tensor>) -> Self {
+        Self { tables: tables.into_iter().map(Table::Rows).collect() }
     }
 
     /// The embeddings of the step's tokens, in the dtype the model computes in.
@@ -42,7 +37,7 @@ impl ChainEmbedding {
                 Table::Tied(weights) => weights.rows(0, &tokens),
                 Table::Rows(table) => {
                     let rows = table.index_select(&Tensor::new(tokens, table.device())?, 0)?;
-                    rows.to_dtype(computed_in(table))
+                    rows.to_dtype(activation_dtype(table))
                 }
             }
         });
@@ -51,13 +46,24 @@ impl ChainEmbedding {
 
     /// The tables, chain by chain, as they were loaded.
     pub fn tables(&self) -> Result<Vec<Tensor>> {
-        let tables = self.tables.iter().map(|table| match table {
-            Table::Rows(table) => Ok(table.clone()),
-            Table::Tied(weights) => match weights.unpack()? {
-                Unpacked::Floats(mut table) => Ok(table.remove(0).0),
-                Unpacked::Quantized(table) => table[0].dequantize(&Device::Cpu),
-            },
-        });
-        tables.collect()
+        self.tables.iter().map(Table::unpacked).collect()
     }
+}
+
+impl Table {
+    /// As it was loaded.
+    pub(super) fn unpacked(&self) -> Result<Tensor> {
+        match self {
+            Self::Rows(table) => Ok(table.clone()),
+            Self::Tied(weights) => match weights.unpack()? {
+                Unpacked::Floats(mut table) => Ok(table.remove(0).0),
+                Unpacked::Quantized(table) => table[0].0.dequantize(&Device::Cpu),
+            },
+        }
+    }
+}
+
+/// The dtype of activations in a model with weights like these.
+pub(super) fn activation_dtype(weights: &Tensor) -> DType {
+    colm_kernels::activation_dtype(weights.device(), weights.dtype())
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
-use candle_core::{Device, Error, Result, Tensor};
+use candle_core::{DType, Device, Error, Result, Tensor};
 use candle_nn::Linear;
 use colm_checkpoint::panics::catch;
 use colm_kernels::{ChainWeights, Unpacked};
@@ -16,17 +16,14 @@ use mistralrs_quant::{GgufMatMul, QuantMethod, QuantMethodConfig, UnquantLinear}
 pub type HostLinears = Vec<Arc<dyn QuantMethod>>;
 
 /// W_i and b_i.
-type WeightAndBias = (Tensor, Option<Tensor>);
+pub(super) type WeightAndBias = (Tensor, Option<Tensor>);
 
-/// The weights and biases of `linears`; None if one of them is quantized, or on a device without kernels.
-pub(super) fn unquantized_weights(linears: &HostLinears) -> Result<Option<Vec<WeightAndBias>>> {
-    let plain = |linear: &Arc<dyn QuantMethod>| {
-        // For weights that wait to be quantized, `unquant_weight_bias` returns the original ones: check the name.
-        let plain =
-            linear.name() == "unquant-linear" && colm_kernels::supports_device(&device_of(linear)?);
-        Ok(plain.then(|| linear.unquant_weight_bias()).flatten())
-    };
-    linears.iter().map(plain).collect()
+/// The weight and bias of `linear`; None if it is quantized, or on a device without kernels.
+pub(super) fn unquantized_weight(linear: &Arc<dyn QuantMethod>) -> Result<Option<WeightAndBias>> {
+    // For weights that wait to be quantized, `unquant_weight_bias` returns the original ones: check the name.
+    let plain =
+        linear.name() == "unquant-linear" && colm_kernels::supports_device(&device_of(linear)?);
+    Ok(plain.then(|| linear.unquant_weight_bias()).flatten())
 }
 
 /// `linears` packed together; None if their types differ, or if the kernels do not support their type.
@@ -35,8 +32,11 @@ pub(super) fn pack_linears(linears: &[Arc<dyn QuantMethod>]) -> Result<Option<Ch
     if devices.iter().all(Device::is_cpu) {
         let quantized = linears.iter().map(quantized_weight).collect::<Result<Option<Vec<_>>>>()?;
         if let Some(quantized) = quantized {
-            let alike = quantized.iter().all(|weight| weight.dtype() == quantized[0].dtype());
-            return alike.then(|| ChainWeights::pack_quantized(&quantized)).transpose();
+            let (weights, biases): (Vec<QTensor>, Vec<Option<Tensor>>) =
+                quantized.into_iter().unzip();
+            let alike = weights.iter().all(|weight| weight.dtype() == weights[0].dtype());
+            let biases: Vec<Tensor> = biases.into_iter().flatten().collect();
+            return alike.then(|| ChainWeights::pack_quantized(&weights, &biases)).transpose();
         }
     }
     let plain = linears.iter().map(|linear| linear.unquant_weight_bias());
@@ -56,8 +56,9 @@ fn device_of(linear: &Arc<dyn QuantMethod>) -> Result<Device> {
 /// Weights that the host has quantized to a ggml type that the kernels support; None if it is another type.
 ///
 /// The host has no accessor for them, so this reads their UQFF form: version, kind (0: ggml), length, whether there
-/// is a bias, dtype, rank, the two dimensions (all u32 except kind and bias, which are bytes), then the data.
-fn quantized_weight(linear: &Arc<dyn QuantMethod>) -> Result<Option<QTensor>> {
+/// is a bias, dtype, rank, the two dimensions (all u32 except kind and bias, which are bytes), the data, and the bias in
+/// f32, as the host keeps it: length, dtype, rank, dimension, numbers.
+fn quantized_weight(linear: &Arc<dyn QuantMethod>) -> Result<Option<(QTensor, Option<Tensor>)>> {
     const HEADER: usize = 26;
     const GGML: u8 = 0;
     if !["gguf", "pending-isq"].contains(&linear.name()) {
@@ -67,7 +68,7 @@ fn quantized_weight(linear: &Arc<dyn QuantMethod>) -> Result<Option<QTensor>> {
     let Ok(uqff) = linear.serialize() else { return Ok(None) };
     let Some((header, bytes)) = uqff.split_at_checked(HEADER) else { return Ok(None) };
     let number = |at: usize| u32::from_le_bytes(std::array::from_fn(|byte| header[at + byte]));
-    if header[4] != GGML || header[9] != 0 || number(14) != 2 {
+    if header[4] != GGML || number(14) != 2 {
         return Ok(None);
     }
     let dtype = match number(10) {
@@ -82,8 +83,16 @@ fn quantized_weight(linear: &Arc<dyn QuantMethod>) -> Result<Option<QTensor>> {
         _ => return Ok(None),
     };
     let shape = (number(18) as usize, number(22) as usize);
-    let storage = QStorage::from_data(Cow::Borrowed(bytes), &Device::Cpu, dtype)?;
-    QTensor::new(storage, shape).map(Some)
+    let Some((weight, rest)) = bytes.split_at_checked(number(5) as usize) else { return Ok(None) };
+    let bias = match (header[9], rest.len().checked_sub(4 * shape.0).map(|at| &rest[at..])) {
+        (0, _) => None,
+        (_, Some(numbers)) => {
+            Some(Tensor::from_raw_buffer(numbers, DType::F32, &[shape.0], &Device::Cpu)?)
+        }
+        (_, None) => return Ok(None),
+    };
+    let storage = QStorage::from_data(Cow::Borrowed(weight), &Device::Cpu, dtype)?;
+    Ok(Some((QTensor::new(storage, shape)?, bias)))
 }
 
 /// `weights` as linear layers of the host.
@@ -102,8 +111,8 @@ pub(super) fn host_linears(weights: Unpacked) -> Result<HostLinears> {
             weights.collect()
         }
         Unpacked::Quantized(weights) => {
-            let weights = weights.into_iter().map(|weight| {
-                linear(QuantMethodConfig::Gguf { q_weight: Arc::new(weight), b: None })
+            let weights = weights.into_iter().map(|(weight, bias)| {
+                linear(QuantMethodConfig::Gguf { q_weight: Arc::new(weight), b: bias })
             });
             weights.collect()
         }

@@ -1,17 +1,16 @@
 //! ChainLinear (docs/spec.md#layers): weights packed for the kernels, or quantized weights of the host.
 
-use candle_core::{Result, Tensor};
-use colm_checkpoint::{ColmConfig, Projection};
+use candle_core::quantized::GgmlDType;
+use candle_core::{DType, Result, Tensor};
 use colm_kernels::{
-    chain_gated, chain_linear, chain_linear_add, silu_mul, ChainRows, ChainWeights,
+    chain_gated, chain_linear, chain_linear_add, silu_mul, ChainRows, ChainWeights, Unpacked,
 };
-use mistralrs_quant::{linear_b, QuantizedConfig, ShardedVarBuilder};
 
 use super::active_rows::ActiveRows;
-use super::host_linears::{
-    host_linears, linear_forward, pack_linears, unquantized_weights, HostLinears,
-};
+use super::host_linears::{host_linears, linear_forward, pack_linears, HostLinears, WeightAndBias};
+use super::quantized_type::quantized_type;
 use super::representation::Representation;
+use super::weight_source::{LoadedLinear, Packing};
 
 /// y_i = W_i x_<=i.
 pub enum ChainLinear {
@@ -25,27 +24,39 @@ pub enum ChainLinear {
 }
 
 impl ChainLinear {
-    /// Loads the first `k` chains, or chain 1 alone for Air's keys and values. `vb` is at the projection's name.
-    /// Weights that the host has not quantized are packed if `pack` is true.
-    pub fn load(
-        config: &ColmConfig,
-        projection: Projection,
-        k: usize,
-        quantization: &Option<QuantizedConfig>,
-        pack: bool,
-        vb: &ShardedVarBuilder,
-    ) -> Result<Self> {
-        let (inputs, outputs) = (config.inputs(projection), config.outputs(projection));
-        let owners = (0..k).filter(|&i| outputs.of(i) > 0);
-        let linear = |i: usize| {
-            let vb = vb.pp("chains").pp(i);
-            linear_b(inputs.upto(i), outputs.of(i), config.has_bias(projection), quantization, vb)
-        };
-        let linears: HostLinears = owners.map(linear).collect::<Result<_>>()?;
-        match unquantized_weights(&linears)? {
-            Some(weights) if pack => Ok(Self::Packed(ChainWeights::pack_floats(&weights)?)),
-            _ => Ok(Self::Host(linears)),
+    /// From the weights of every chain that has some, chain 1 first.
+    ///
+    /// # Errors
+    /// If shapes do not match.
+    pub fn new(loaded: Vec<LoadedLinear>, packing: Packing) -> Result<Self> {
+        match floats(loaded) {
+            Ok(weights) if packing != Packing::ByHost => Self::pack(widened(weights)?, packing),
+            Ok(weights) => Ok(Self::Host(host_linears(Unpacked::Floats(weights))?)),
+            Err(loaded) => {
+                let linears = loaded.into_iter().map(|linear| match linear {
+                    LoadedLinear::Host(linear) => Ok(linear),
+                    LoadedLinear::Floats(weight, bias) => {
+                        Ok(host_linears(Unpacked::Floats(vec![(weight, bias)]))?.remove(0))
+                    }
+                });
+                linears.collect::<Result<_>>().map(Self::Host)
+            }
         }
+    }
+
+    fn pack(weights: Vec<WeightAndBias>, packing: Packing) -> Result<Self> {
+        let Packing::Quantized(wanted) = packing else {
+            return ChainWeights::pack_floats(&weights).map(Self::Packed);
+        };
+        let types = weights.iter().map(|(weight, _)| Ok(quantized_type(wanted, weight.dim(1)?)));
+        let types = types.collect::<Result<Vec<_>>>()?;
+        if types.iter().all(|dtype| *dtype == types[0]) {
+            return quantize(&weights, types[0]).map(Self::Packed);
+        }
+        let per_chain = weights.iter().zip(types);
+        let per_chain =
+            per_chain.map(|(weight, dtype)| quantize(std::slice::from_ref(weight), dtype));
+        per_chain.collect::<Result<_>>().map(Self::PackedPerChain)
     }
 
     /// Packs the weights after the host has quantized them, if the kernels support the result: a supported ggml
@@ -132,6 +143,38 @@ impl ChainLinear {
         };
         *self = Self::Host(unpacked);
         self.host_linears_mut()
+    }
+}
+
+/// The weights if all of them are floats, else `loaded` as it is.
+fn floats(loaded: Vec<LoadedLinear>) -> std::result::Result<Vec<WeightAndBias>, Vec<LoadedLinear>> {
+    if loaded.iter().any(|linear| matches!(linear, LoadedLinear::Host(_))) {
+        return Err(loaded);
+    }
+    let weights = loaded.into_iter().filter_map(|linear| match linear {
+        LoadedLinear::Floats(weight, bias) => Some((weight, bias)),
+        LoadedLinear::Host(_) => None,
+    });
+    Ok(weights.collect())
+}
+
+/// Weights of one dtype: their own, or f32 if the chains were stored in different ones.
+fn widened(weights: Vec<WeightAndBias>) -> Result<Vec<WeightAndBias>> {
+    let dtype = weights.first().map(|(weight, _)| weight.dtype());
+    if weights.iter().all(|(weight, _)| Some(weight.dtype()) == dtype) {
+        return Ok(weights);
+    }
+    weights.into_iter().map(|(weight, bias)| Ok((weight.to_dtype(DType::F32)?, bias))).collect()
+}
+
+/// Packs `weights`, quantized to `dtype` or, if it is None, as they are.
+pub(super) fn quantize(
+    weights: &[WeightAndBias],
+    dtype: Option<GgmlDType>,
+) -> Result<ChainWeights> {
+    match dtype {
+        Some(dtype) => ChainWeights::quantize(weights, dtype),
+        None => ChainWeights::pack_floats(weights),
     }
 }
 

@@ -3,17 +3,16 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Result, Tensor};
-use colm_checkpoint::ColmConfig;
 use colm_kernels::{chain_linear_add, ChainRows, ChainWeights, Unpacked};
-use mistralrs_quant::{linear_b, QuantMethod, QuantizedConfig, ShardedVarBuilder};
+use mistralrs_quant::QuantMethod;
 
 use super::active_rows::ActiveRows;
 use super::embedding::{ChainEmbedding, Table};
-use super::host_linears::{
-    host_linears, linear_forward, pack_linears, unquantized_weights, HostLinears,
-};
-use super::linear::packed_forward;
+use super::host_linears::{host_linears, linear_forward, pack_linears, WeightAndBias};
+use super::linear::{packed_forward, quantize};
+use super::quantized_type::quantized_type;
 use super::representation::Representation;
+use super::weight_source::{LoadedLinear, Packing};
 
 /// Per chain U_i, `[vocab_size, hidden_i]`.
 pub struct LmHead {
@@ -27,45 +26,32 @@ enum LmHeadWeights {
 }
 
 impl LmHead {
-    /// Loads the first `k` chains. `vb` is at the name `lm_head`. Weights that the host has not quantized are packed if
-    /// `pack` is true.
-    pub fn load(
-        config: &ColmConfig,
-        k: usize,
-        quantization: &Option<QuantizedConfig>,
-        pack: bool,
-        vb: &ShardedVarBuilder,
-    ) -> Result<Self> {
-        let linear = |i: usize| {
-            let vb = vb.pp("chains").pp(i);
-            linear_b(config.hidden.of(i), config.file.vocab_size, false, quantization, vb)
-        };
-        Self::of_linears((0..k).map(linear).collect::<Result<_>>()?, pack)
+    /// From the weights of every chain, chain 1 first.
+    ///
+    /// # Errors
+    /// If a width does not suit a type that the host has quantized to.
+    pub fn new(loaded: Vec<LoadedLinear>, packing: Packing) -> Result<Self> {
+        let chains = loaded.into_iter().map(|linear| match linear {
+            LoadedLinear::Floats(weight, bias) => LmHeadWeights::new((weight, bias), packing),
+            LoadedLinear::Host(linear) => Ok(LmHeadWeights::Host(linear)),
+        });
+        chains.collect::<Result<_>>().map(|chains| Self { chains })
     }
 
-    /// U_i = E_i (`tie_word_embeddings`). Packed weights are shared with the embedding.
-    pub fn tied(embedding: &mut ChainEmbedding, pack: bool) -> Result<Self> {
-        let tables = embedding.tables()?.into_iter().map(|table| (table, None));
-        let tables = Unpacked::Floats(tables.collect());
-        let head = Self::of_linears(host_linears(tables)?, pack)?;
-        for (table, weights) in embedding.tables.iter_mut().zip(&head.chains) {
-            if let LmHeadWeights::Packed(weights) = weights {
+    /// U_i = E_i (`tie_word_embeddings`). Packed floats are shared with the embedding; quantized weights are a copy.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn tied(embedding: &mut ChainEmbedding, packing: Packing) -> Result<Self> {
+        let mut chains = Vec::with_capacity(embedding.tables.len());
+        for table in &mut embedding.tables {
+            let head = LmHeadWeights::new((table.unpacked()?, None), packing)?;
+            if let (LmHeadWeights::Packed(weights), Packing::Floats) = (&head, packing) {
                 *table = Table::Tied(weights.clone());
             }
+            chains.push(head);
         }
-        Ok(head)
-    }
-
-    fn of_linears(linears: HostLinears, pack: bool) -> Result<Self> {
-        let chains = match unquantized_weights(&linears)? {
-            Some(weights) if pack => {
-                let packed =
-                    weights.into_iter().map(|weights| ChainWeights::pack_floats(&[weights]));
-                packed.map(|weights| Ok(LmHeadWeights::Packed(Arc::new(weights?)))).collect()
-            }
-            _ => Ok(linears.into_iter().map(LmHeadWeights::Host).collect()),
-        };
-        chains.map(|chains: Vec<_>| Self { chains })
+        Ok(Self { chains })
     }
 
     /// As [`super::linear::ChainLinear::pack_quantized`].
@@ -111,6 +97,18 @@ impl LmHead {
 }
 
 impl LmHeadWeights {
+    fn new(weights: WeightAndBias, packing: Packing) -> Result<Self> {
+        let inputs = weights.0.dim(1)?;
+        let packed = match packing {
+            Packing::Floats => quantize(&[weights], None)?,
+            Packing::Quantized(wanted) => quantize(&[weights], quantized_type(wanted, inputs))?,
+            Packing::ByHost => {
+                return Ok(Self::Host(host_linears(Unpacked::Floats(vec![weights]))?.remove(0)));
+            }
+        };
+        Ok(Self::Packed(Arc::new(packed)))
+    }
+
     /// `sum` + U z, f32.
     fn forward(&self, z: &Tensor, sum: Option<Tensor>) -> Result<Tensor> {
         let part = match self {

@@ -10,22 +10,26 @@
 
 pub mod active_rows;
 pub mod attention;
-mod chain_tensors;
+mod checkpoint_source;
 pub mod colm;
 pub mod decoder_layer;
 pub mod embedding;
 pub mod host_linears;
-pub mod layer_weights;
+mod host_source;
 pub mod linear;
 pub mod lm_head;
 pub mod norm;
+pub mod quantized_type;
 pub mod representation;
 pub mod speculation;
 pub mod step;
 mod trial;
+pub mod weight_source;
 
 pub use active_rows::{ActiveRows, SequenceRows};
+pub use checkpoint_source::{candle_dtype, CheckpointSource};
 pub use colm::Colm;
-pub use layer_weights::WeightSource;
+pub use host_source::HostSource;
 pub use representation::Representation;
 pub use step::{SequenceInput, Step};
+pub use weight_source::{LoadOptions, Packing, WeightSource};

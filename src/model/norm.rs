@@ -1,11 +1,9 @@
 //! ChainRmsNorm (docs/spec.md#layers).
 
 use candle_core::{Result, Tensor};
-use colm_checkpoint::{ColmConfig, Split};
 use colm_kernels::chain_rms_norm;
-use mistralrs_quant::ShardedVarBuilder;
 
-use super::chain_tensors::{computed_in, load_chains};
+use super::embedding::activation_dtype;
 use super::representation::Representation;
 
 /// y_i = w_i * x_i / sqrt(mean(x_i^2) + eps), the mean over the chain alone, or over each of its heads.
@@ -16,17 +14,13 @@ pub struct ChainRmsNorm {
 }
 
 impl ChainRmsNorm {
-    /// Loads the first `k` chains of a norm whose weights are split by `widths`. `vb` is at the norm's name.
-    pub fn load(
-        config: &ColmConfig,
-        widths: &Split,
-        k: usize,
-        vb: &ShardedVarBuilder,
-    ) -> Result<Self> {
-        let weights = load_chains(widths, k, vb, |width| vec![width])?;
-        let weights = weights.iter().map(|weight| weight.to_dtype(computed_in(weight)));
-        let weights = weights.collect::<Result<_>>()?;
-        Ok(Self { weights, eps: config.file.rms_norm_eps })
+    /// From the weights of every chain, chain 1 first.
+    ///
+    /// # Errors
+    /// If their dtype cannot be converted.
+    pub fn new(weights: Vec<Tensor>, eps: f64) -> Result<Self> {
+        let weights = weights.iter().map(|weight| weight.to_dtype(activation_dtype(weight)));
+        Ok(Self { weights: weights.collect::<Result<_>>()?, eps })
     }
 
     /// A representation of the same shape as `x`.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use colm::model::{Colm, SequenceInput, SequenceRows, Step, WeightSource};
+use colm::model::{Colm, HostSource, LoadOptions, Packing, SequenceInput, SequenceRows, Step};
 use colm_checkpoint::{files_for, ColmConfig};
 use colm_kernels::KvBlocks;
 use mistralrs_quant::ShardedSafeTensors;
@@ -70,9 +70,10 @@ impl StandaloneModel {
         }
         let vb = ShardedSafeTensors::wrap(Box::new(tensors), *dtype, device.clone());
         let root = |_: Option<usize>| vb.clone();
-        let source = WeightSource { quantized_later: false, linears: &root, full_precision: &root };
-        let colm =
-            Colm::load(&config, k, config.file.max_position_embeddings, &None, &source).unwrap();
+        let source = HostSource { linears: &root, full_precision: &root, quantization: &None };
+        let max_tokens = config.file.max_position_embeddings;
+        let options = LoadOptions { max_tokens, kv_dtype: *dtype, packing: Packing::Floats };
+        let colm = Colm::load(&config, k, &source, &options, &|_| ()).unwrap();
         let blocks_per_sequence = longest.div_ceil(*block_size);
         let (heads, dim) = (config.kv_heads.total(), config.head_dim);
         let zeros = |shape: &[usize]| Tensor::zeros(shape, *dtype, device).unwrap();

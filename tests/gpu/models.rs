@@ -1,17 +1,22 @@
 //! Random models of shapes that the CUDA kernels support.
 
+use std::sync::LazyLock;
+
 use candle_core::{DType, Device};
 use colm_testing::random_model::{air, colm, with};
 use colm_testing::standalone::Placement;
 use serde_json::{json, Value};
 
-/// The device that the kernels run on.
+/// The device that the kernels run on: one for all tests, since tensors of different [`Device`]s of a GPU do not mix.
 pub fn device() -> Device {
-    if cfg!(feature = "cuda") {
-        Device::new_cuda(0).expect("these tests run on a GPU")
-    } else {
-        Device::Cpu
-    }
+    static DEVICE: LazyLock<Device> = LazyLock::new(|| {
+        if cfg!(feature = "cuda") {
+            Device::new_cuda(0).expect("these tests run on a GPU")
+        } else {
+            Device::Cpu
+        }
+    });
+    DEVICE.clone()
 }
 
 /// The placement on that device in `dtype`.

@@ -104,7 +104,7 @@ impl Checkpoint {
     }
 
     /// Releases the memory of the mapped pages.
-    pub(crate) fn release_pages(&self) -> Result<(), CheckpointError> {
+    pub fn release_pages(&self) -> Result<(), CheckpointError> {
         self.files.iter().try_for_each(WeightFile::release_pages)
     }
 

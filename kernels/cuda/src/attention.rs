@@ -5,11 +5,11 @@ use candle_core::{bail, DType, Device, Result, Tensor};
 
 pub use crate::ffi::attention::{ChainHeads, QueryRange};
 
-use crate::ffi::attention::{
-    self as ffi, colm_attention_plan, colm_chain_attention, AttentionItem,
-};
+use crate::ffi::attention::{self as ffi, colm_attention_plan, colm_chain_attention};
 use crate::limits::DECODE_QUERIES;
-use crate::memory::{address, check_chain_count, code_of, empty, int, launched, stream};
+use crate::memory::{
+    address, address_or_null, check_chain_count, code_of, empty, empty_parts, int, launched, stream,
+};
 use crate::KvBlocks;
 
 /// The division of a step's attention into thread blocks. All layers of the step share it.
@@ -17,8 +17,8 @@ use crate::KvBlocks;
 pub struct AttentionPlan {
     chains: Vec<ChainHeads>,
     counts: ffi::AttentionPlan,
-    /// The items, as u32 words.
-    items: Tensor,
+    /// The plan on the device, u32.
+    words: Tensor,
     rows: Vec<usize>,
     sequences: usize,
     visible: usize,
@@ -32,31 +32,14 @@ impl AttentionPlan {
     /// If there are more than [`MAX_CHAINS`](crate::limits::MAX_CHAINS) chains, or if heads or ranges are invalid.
     pub fn new(chains: &[ChainHeads], ranges: &[QueryRange], device: &Device) -> Result<Self> {
         check_chain_count(chains.len())?;
-        let mut counts = ffi::AttentionPlan::default();
-        let plan = |items: &mut [AttentionItem], counts: &mut ffi::AttentionPlan| -> Result<()> {
-            let (chain_count, range_count) = (int(chains.len())?, int(ranges.len())?);
-            let (heads, ranges) = (chains.as_ptr(), ranges.as_ptr());
-            let capacity = int(items.len())?;
-            // SAFETY: pointers and lengths are those of the slices.
-            let status = unsafe {
-                let items = items.as_mut_ptr();
-                colm_attention_plan(
-                    heads,
-                    chain_count,
-                    ranges,
-                    range_count,
-                    items,
-                    capacity,
-                    counts,
-                )
-            };
-            launched("attention_plan", status)
-        };
-        plan(&mut [], &mut counts)?;
-        let count = (counts.prefill + counts.decode + counts.combine) as usize;
-        let mut items = vec![AttentionItem::default(); count];
-        plan(&mut items, &mut counts)?;
-        let words: Vec<u32> = items.iter().flat_map(AttentionItem::words).collect();
+        let mut words = vec![0; MAX_DECODE_WORDS * ranges.len()];
+        let mut counts = plan_into(&mut words, chains, ranges)?;
+        if counts.words as usize > words.len() {
+            words.resize(counts.words as usize, 0);
+            counts = plan_into(&mut words, chains, ranges)?;
+        }
+        // At least one, so that there is an address.
+        words.resize((counts.words as usize).max(1), 0);
         let mut rows = vec![0; chains.len()];
         for range in ranges {
             rows[range.chain as usize] += range.rows as usize;
@@ -64,7 +47,7 @@ impl AttentionPlan {
         Ok(Self {
             chains: chains.to_vec(),
             counts,
-            items: Tensor::from_vec(words, (count, AttentionItem::WORDS), device)?,
+            words: Tensor::new(words, device)?,
             rows,
             sequences: ranges.iter().map(|range| range.sequence as usize + 1).max().unwrap_or(0),
             visible: ranges
@@ -74,6 +57,35 @@ impl AttentionPlan {
                 .unwrap_or(0),
         })
     }
+}
+
+/// At least the words of the plan of one range of few rows. Ranges of many rows may take more.
+const MAX_DECODE_WORDS: usize = 16;
+
+/// Writes the plan to `words` if it fits. Returns its counts.
+fn plan_into(
+    words: &mut [u32],
+    chains: &[ChainHeads],
+    ranges: &[QueryRange],
+) -> Result<ffi::AttentionPlan> {
+    let mut counts = ffi::AttentionPlan::default();
+    let (chain_count, range_count) = (int(chains.len())?, int(ranges.len())?);
+    let capacity = int(words.len())?;
+    // SAFETY: pointers and lengths are those of the slices.
+    let status = unsafe {
+        let (words, ranges) = (words.as_mut_ptr(), ranges.as_ptr());
+        colm_attention_plan(
+            chains.as_ptr(),
+            chain_count,
+            ranges,
+            range_count,
+            words,
+            capacity,
+            &mut counts,
+        )
+    };
+    launched("attention_plan", status)?;
+    Ok(counts)
 }
 
 /// Causal softmax attention of every chain over the KV cache. `q` and the results are per chain
@@ -93,7 +105,7 @@ pub fn chain_attention(
     let Some(first) = q.first() else { return Ok(Vec::new()) };
     let (dtype, device) = (first.dtype(), first.device());
     plan.check(q, kv, tables)?;
-    let outs = q.iter().map(|q| empty(q.dims(), dtype, device)).collect::<Result<Vec<_>>>()?;
+    let outs = empty_parts(q.iter().map(|q| q.dims()), dtype, device)?;
     let tensors = q.iter().zip(&outs).map(|(q, out)| {
         Ok(ffi::ChainTensors {
             q: address(q, device)?,
@@ -102,10 +114,11 @@ pub fn chain_attention(
         })
     });
     let tensors = tensors.collect::<Result<Vec<_>>>()?;
-    let partial = DECODE_QUERIES * (kv.head_dim + 2);
-    // At least one, so that there is an address.
-    let count = plan.counts.partials.max(1) as usize;
-    let partials = empty(&[count * partial], DType::F32, device)?;
+    // Not kept for the next layer: with many long sequences it is hundreds of megabytes.
+    let partials = match plan.counts.partials as usize * DECODE_QUERIES * (kv.head_dim + 2) {
+        0 => None,
+        floats => Some(empty(&[floats], DType::F32, device)?),
+    };
     // SAFETY: the addresses are those of tensors of the shapes and dtypes checked above, which are freed on the stream
     // of the work. The plan's ranges are within the queries and the tables.
     let status = unsafe {
@@ -118,9 +131,9 @@ pub fn chain_attention(
             &kv.ffi(device)?,
             address(tables, device)?.cast(),
             int(tables.dim(1)?)?,
-            address(&plan.items, device)?.cast(),
+            address(&plan.words, device)?.cast(),
             &plan.counts,
-            address(&partials, device)?.cast(),
+            address_or_null(partials.as_ref(), device)?.cast(),
             scale,
             stream(device)?,
         )

@@ -42,6 +42,47 @@ impl KvBlocks<'_> {
     }
 }
 
+/// The new keys and values of one chain.
+#[derive(Clone, Copy, Debug)]
+pub struct KvRows<'a> {
+    /// `[rows, heads, head_dim]`
+    pub keys: &'a Tensor,
+    /// Of the same shape.
+    pub values: &'a Tensor,
+    /// i64 `[rows]`: block * block_size + offset per row. Rows with a negative slot are skipped. Slots are not checked:
+    /// they must be within the cache.
+    pub slots: &'a Tensor,
+    /// The first of the cache's heads that are written.
+    pub first_head: usize,
+}
+
+impl KvRows<'_> {
+    /// Returns the numbers of rows and heads.
+    pub(crate) fn check(&self, blocks: &KvBlocks) -> Result<(usize, usize)> {
+        let Self { keys, values, slots, .. } = self;
+        let (rows, heads, head_dim) = keys.dims3()?;
+        check_row_numbers("slots", slots, rows, DType::I64)?;
+        let dtype = blocks.keys.dtype();
+        if values.dims() != keys.dims() || head_dim != blocks.head_dim {
+            bail!(
+                "keys {:?} and values {:?} for a head_dim of {}",
+                keys.dims(),
+                values.dims(),
+                blocks.head_dim
+            );
+        }
+        let dtypes = [keys.dtype(), values.dtype(), blocks.values.dtype()];
+        if dtypes.iter().any(|&other| other != dtype) {
+            bail!(
+                "keys {:?} and values {:?} for a cache of {dtype:?}",
+                keys.dtype(),
+                values.dtype()
+            );
+        }
+        Ok((rows, heads))
+    }
+}
+
 /// Writes `keys` and `values` `[rows, heads, head_dim]` to the heads of the cache from `first_head` on, row r to slot
 /// `slots[r]` = block * block_size + offset. Rows with a negative slot are skipped. `slots` is i64 `[rows]` and not
 /// checked: it must be within the cache. With `rotation`, a table and the positions of the rows,
@@ -56,20 +97,8 @@ pub fn kv_write(
     slots: &Tensor,
     rotation: Option<(&RopeTable, &Tensor)>,
 ) -> Result<()> {
-    let (rows, heads, head_dim) = keys.dims3()?;
-    check_row_numbers("slots", slots, rows, DType::I64)?;
-    let dtype = blocks.keys.dtype();
-    if values.dims() != keys.dims() || head_dim != blocks.head_dim {
-        bail!(
-            "keys {:?} and values {:?} for a head_dim of {}",
-            keys.dims(),
-            values.dims(),
-            blocks.head_dim
-        );
-    }
-    if [keys.dtype(), values.dtype(), blocks.values.dtype()].iter().any(|&other| other != dtype) {
-        bail!("keys {:?} and values {:?} for a cache of {dtype:?}", keys.dtype(), values.dtype());
-    }
+    let (rows, heads) = KvRows { keys, values, slots, first_head }.check(blocks)?;
+    let (dtype, head_dim) = (blocks.keys.dtype(), blocks.head_dim);
     let device = keys.device();
     let stride = (heads * head_dim) as i64;
     let (cos, sin, positions) = match rotation {

@@ -17,9 +17,11 @@ mod linear;
 mod memory;
 mod norm;
 mod rope;
+mod rope_and_write;
 
 pub use attention::{chain_attention, AttentionPlan, ChainHeads, QueryRange};
-pub use kv_blocks::{kv_write, KvBlocks};
+pub use kv_blocks::{kv_write, KvBlocks, KvRows};
 pub use linear::{chain_linear, LinearInput, LinearProduct};
 pub use norm::{chain_rms_norm, NormChain};
 pub use rope::{rope, RopeTable};
+pub use rope_and_write::{rope_and_write, RopeChain};

@@ -5,7 +5,7 @@ use candle_core::{bail, DType, Device, Result, Tensor};
 use crate::ffi::linear::{self as ffi, colm_chain_linear};
 use crate::limits::MAX_PRODUCTS;
 use crate::memory::{
-    address, address_or_null, check_chain_count, code_of, empty, int, launched, stream,
+    address, address_or_null, check_chain_count, code_of, empty_parts, int, launched, stream,
 };
 
 /// The input of one chain.
@@ -55,11 +55,9 @@ pub fn chain_linear(inputs: &[LinearInput], products: &[LinearProduct]) -> Resul
     for (chain, input) in inputs.iter().enumerate() {
         launch.push_input(input.ffi(chain, dtype, device)?);
     }
-    let outs = products.iter().map(|product| {
-        let rows = product.check(inputs, dtype)?;
-        empty(&[rows, product.weight.dim(0)?], dtype, device)
-    });
-    let outs = outs.collect::<Result<Vec<_>>>()?;
+    let shapes = products.iter().map(|product| product.check(inputs, dtype));
+    let shapes = shapes.collect::<Result<Vec<_>>>()?;
+    let outs = empty_parts(shapes.iter().map(|shape| &shape[..]), dtype, device)?;
     for (product, out) in products.iter().zip(&outs) {
         launch.push_product(product.ffi(out, device)?);
     }
@@ -96,8 +94,8 @@ impl LinearInput<'_> {
 }
 
 impl LinearProduct<'_> {
-    /// Returns the number of rows of the chain.
-    fn check(&self, inputs: &[LinearInput], dtype: DType) -> Result<usize> {
+    /// Returns the shape of the result.
+    fn check(&self, inputs: &[LinearInput], dtype: DType) -> Result<[usize; 2]> {
         let Some(upto) = inputs.get(..=self.chain) else {
             bail!("a product of chain {}, but inputs of {} chains", self.chain + 1, inputs.len());
         };
@@ -122,7 +120,7 @@ impl LinearProduct<'_> {
                 );
             }
         }
-        Ok(rows)
+        Ok([rows, outputs])
     }
 
     fn ffi(&self, out: &Tensor, device: &Device) -> Result<ffi::LinearProduct> {

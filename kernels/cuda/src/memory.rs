@@ -5,7 +5,7 @@ use std::ffi::{c_void, CStr};
 use candle_core::{bail, CpuStorage, DType, Device, Result, Storage, Tensor};
 
 use crate::ffi;
-use crate::limits::MAX_CHAINS;
+use crate::limits::{MAX_CHAINS, VECTOR};
 
 /// The address of the first number of a contiguous tensor on `device`.
 pub(crate) fn address(tensor: &Tensor, device: &Device) -> Result<*mut c_void> {
@@ -68,11 +68,16 @@ mod cuda {
     }
 
     pub(super) fn stream(device: &Device) -> Result<*mut c_void> {
-        Ok(device.as_cuda_device()?.cuda_stream().cu_stream().cast())
+        let stream = device.as_cuda_device()?.cuda_stream();
+        // The launchers use the current context of the thread.
+        stream.context().bind_to_thread().map_err(candle_core::Error::wrap)?;
+        // SAFETY: no arguments.
+        launched("keep_freed_memory", unsafe { ffi::colm_keep_freed_memory() })?;
+        Ok(stream.cu_stream().cast())
     }
 }
 
-/// The stream of a device.
+/// The stream of a device, for a launch by this thread.
 pub(crate) fn stream(device: &Device) -> Result<*mut c_void> {
     #[cfg(feature = "cuda")]
     return cuda::stream(device);
@@ -87,6 +92,25 @@ pub(crate) fn stream(device: &Device) -> Result<*mut c_void> {
 pub(crate) fn empty(shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
     // SAFETY: the numbers are plain floats, and the kernel writes all of them before anything on its stream reads them.
     unsafe { Tensor::empty(shape, dtype, device) }
+}
+
+/// Uninitialized tensors of `shapes` for one kernel to fill. They are parts of one allocation, which is freed when none
+/// of them is in use, and are aligned to 16 bytes.
+pub(crate) fn empty_parts<'a>(
+    shapes: impl Iterator<Item = &'a [usize]> + Clone,
+    dtype: DType,
+    device: &Device,
+) -> Result<Vec<Tensor>> {
+    let size = |shape: &[usize]| shape.iter().product::<usize>();
+    let total = shapes.clone().map(|shape| size(shape).next_multiple_of(VECTOR)).sum();
+    let all = empty(&[total], dtype, device)?;
+    let mut start = 0;
+    let part = |shape: &[usize]| {
+        let part = all.narrow(0, start, size(shape))?.reshape(shape)?;
+        start += size(shape).next_multiple_of(VECTOR);
+        Ok(part)
+    };
+    shapes.map(part).collect()
 }
 
 /// The code of a dtype in the launchers.

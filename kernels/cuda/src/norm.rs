@@ -3,7 +3,7 @@
 use candle_core::{bail, Result, Tensor};
 
 use crate::ffi::linear::{self as ffi, colm_chain_rms_norm};
-use crate::memory::{address, check_chain_count, code_of, empty, int, launched, stream};
+use crate::memory::{address, check_chain_count, code_of, empty_parts, int, launched, stream};
 
 /// One chain of a norm.
 #[derive(Clone, Copy, Debug)]
@@ -24,8 +24,8 @@ pub fn chain_rms_norm(chains: &[NormChain], eps: f64) -> Result<Vec<Tensor>> {
     check_chain_count(chains.len())?;
     let (dtype, device) = (first.x.dtype(), first.x.device());
     let mut launch = ffi::ChainNorm::new(code_of(dtype)?, eps as f32);
-    let mut outs = Vec::with_capacity(chains.len());
-    for (chain, NormChain { x, weight }) in chains.iter().enumerate() {
+    let outs = empty_parts(chains.iter().map(|chain| chain.x.dims()), dtype, device)?;
+    for (chain, (NormChain { x, weight }, out)) in chains.iter().zip(&outs).enumerate() {
         let (rows, width) = x.dims2()?;
         if weight.dims() != [width] || x.dtype() != dtype || weight.dtype() != dtype {
             bail!(
@@ -36,15 +36,13 @@ pub fn chain_rms_norm(chains: &[NormChain], eps: f64) -> Result<Vec<Tensor>> {
                 weight.dtype()
             );
         }
-        let out = empty(&[rows, width], dtype, device)?;
         launch.push(ffi::NormChain {
             x: address(x, device)?,
             weight: address(weight, device)?,
-            y: address(&out, device)?,
+            y: address(out, device)?,
             rows: int(rows)?,
             width: int(width)?,
         });
-        outs.push(out);
     }
     // SAFETY: every address is that of a tensor of the shape and dtype passed to the launcher, checked above. The
     // tensors are freed on the stream of the work.

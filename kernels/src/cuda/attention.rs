@@ -5,12 +5,14 @@ use std::sync::Arc;
 use candle_core::{Device, Result, Tensor};
 use colm_cuda::{AttentionPlan, ChainHeads, QueryRange};
 
-use super::upload_cache::{self, UploadCache};
+use super::upload_cache::UploadCache;
 use crate::{BlockTables, ChainQueries, KvBlocks};
 
+// The layers of a step have the same plan and the same tables; a model may alternate between two.
 thread_local! {
     static PLANS: UploadCache<(Vec<ChainHeads>, Vec<QueryRange>), Arc<AttentionPlan>> =
-        const { UploadCache::new() };
+        const { UploadCache::new(2) };
+    static TABLES: UploadCache<BlockTables, Tensor> = const { UploadCache::new(2) };
 }
 
 /// [`crate::chain_attention`], with checked arguments.
@@ -24,7 +26,9 @@ pub(crate) fn attend(
     let plan = plan(chains, device)?;
     let q = chains.iter().map(|chain| chain.q.to_dtype(kv.keys().dtype())?.contiguous());
     let q = q.collect::<Result<Vec<_>>>()?;
-    let tables = upload_tables(tables, device)?;
+    let tables = TABLES.with(|uploaded| {
+        uploaded.get_or_upload(device, tables, || upload_tables(tables, device))
+    })?;
     let q: Vec<&Tensor> = q.iter().collect();
     let outs = colm_cuda::chain_attention(&plan, &q, &kv.for_gpu(), &tables, scale)?;
     let outs = outs.into_iter().zip(chains).map(|(out, chain)| out.to_dtype(chain.q.dtype()));
@@ -52,9 +56,10 @@ fn plan(chains: &[ChainQueries], device: &Device) -> Result<Arc<AttentionPlan>> 
             first_row += range.rows as i32;
         }
     }
+    let key = (heads, ranges);
     PLANS.with(|plans| {
-        plans.get_or_upload(device, (heads, ranges), |(heads, ranges)| {
-            AttentionPlan::new(heads, ranges, device).map(Arc::new)
+        plans.get_or_upload(device, &key, || {
+            AttentionPlan::new(&key.0, &key.1, device).map(Arc::new)
         })
     })
 }
@@ -69,5 +74,5 @@ fn upload_tables(tables: &BlockTables, device: &Device) -> Result<Tensor> {
     for (to, from) in blocks.chunks_exact_mut(longest.max(1)).zip(&rows) {
         to[..from.len()].copy_from_slice(from);
     }
-    upload_cache::indices(blocks, &[rows.len(), longest], device)
+    Tensor::from_vec(blocks, (rows.len(), longest), device)
 }

@@ -8,6 +8,7 @@ mod kv_blocks;
 mod linear;
 mod norm;
 mod rope;
+mod rope_and_write;
 mod upload_cache;
 
 pub(crate) use attention::attend;
@@ -15,6 +16,7 @@ pub(crate) use kv_blocks::{write, write_with_rope};
 pub(crate) use linear::{chain_linear, GpuMatrix};
 pub(crate) use norm::chain_rms_norm;
 pub(crate) use rope::{rope, GpuRopeTables};
+pub(crate) use rope_and_write::rope_and_write;
 
 use candle_core::{Result, Tensor};
 

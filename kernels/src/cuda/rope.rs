@@ -2,14 +2,14 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use candle_core::{Device, DeviceLocation, Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use colm_cuda::RopeTable;
 
 use super::{as_u32, upload_cache};
 
-/// Copies of the table of cosines and sines, one per GPU that uses it.
+/// Copies of the table of cosines and sines, one per device that uses it.
 #[derive(Debug, Default)]
-pub(crate) struct GpuRopeTables(Mutex<Vec<(DeviceLocation, RopeTable)>>);
+pub(crate) struct GpuRopeTables(Mutex<Vec<(Device, RopeTable)>>);
 
 impl GpuRopeTables {
     /// The table on `device`, made from `cos` and `sin` `[positions, half]` on first use.
@@ -21,12 +21,12 @@ impl GpuRopeTables {
     ) -> Result<RopeTable> {
         // A poisoned lock is safe to reuse: an entry is added in one step.
         let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, table)) = tables.iter().find(|(at, _)| *at == device.location()) {
+        if let Some((_, table)) = tables.iter().find(|(at, _)| at.same_device(device)) {
             return Ok(table.clone());
         }
         let tensor = |numbers| Tensor::from_slice(numbers, ((), half), device);
         let table = RopeTable { cos: tensor(cos)?, sin: tensor(sin)? };
-        tables.push((device.location(), table.clone()));
+        tables.push((device.clone(), table.clone()));
         Ok(table)
     }
 }

@@ -1,7 +1,7 @@
 //! Writes to the KV cache.
 
 use candle_core::{DType, Device, Result, Tensor};
-use colm_kernels::{KvBlocks, Rope, Slots};
+use colm_kernels::{rope_and_write, KvBlocks, NewKeysValues, NewRows, Rope, Slots};
 
 const BLOCKS: usize = 3;
 const HEADS: usize = 4;
@@ -103,6 +103,37 @@ fn rope_is_applied_to_written_keys() -> Result<()> {
     }
     let beyond = write(&[100, 7]).unwrap_err().to_string();
     assert!(beyond.contains("position 100"), "{beyond}");
+    Ok(())
+}
+
+/// The queries of both chains, and the keys and values of the first, which alone owns some.
+#[test]
+fn queries_and_keys_of_all_chains_are_rotated_together() -> Result<()> {
+    let (keys, values, kv) = cache(DType::F32)?;
+    let rope = Rope::new(HEAD_DIM, 1e4, 100, None)?;
+    let (q, later_q) = (counting(7, 2, 3)?, counting(30, 1, 1)?);
+    let (new_keys, new_values, slots) = (counting(0, 2, 2)?, counting(50, 2, 2)?, [4, 11]);
+    let new_slots = Slots::new(slots.to_vec());
+    let keys_values =
+        NewKeysValues { keys: &new_keys, values: &new_values, heads: 1..3, slots: &new_slots };
+    let chains = |position| {
+        [
+            NewRows { q: &q, positions: &[99, 7], keys_values: Some(keys_values.clone()) },
+            NewRows { q: &later_q, positions: position, keys_values: None },
+        ]
+    };
+    let numbers = |x: &Tensor| x.flatten_all()?.to_vec1::<f32>();
+    let rotated = rope_and_write(&chains(&[7]), &rope, &kv)?;
+    assert_eq!(numbers(&rotated[0])?, numbers(&rope.apply(&q, &[99, 7])?)?);
+    assert_eq!(numbers(&rotated[1])?, numbers(&rope.apply(&later_q, &[7])?)?);
+    let rotated_keys = rope.apply(&new_keys, &[99, 7])?;
+    for (row, slot) in slots.into_iter().enumerate() {
+        let expected = |x: &Tensor| x.get(row)?.get(1)?.to_vec1::<f32>();
+        assert_eq!(key(&keys, slot as usize, 2)?, expected(&rotated_keys)?);
+        assert_eq!(value(&values, slot as usize, 2)?, expected(&new_values)?);
+    }
+    let error = rope_and_write(&chains(&[100]), &rope, &kv).unwrap_err().to_string();
+    assert!(error.contains("chain 2") && error.contains("position 100"), "{error}");
     Ok(())
 }
 

@@ -84,7 +84,7 @@ fn products_are_those_of_the_dequantized_weights() -> Result<()> {
     for dtype in DTYPES {
         let mut rng = StdRng::seed_from_u64(20);
         let blocks = blocks(&mut rng, dtype)?;
-        let weights = ChainWeights::pack_quantized(&blocks)?;
+        let weights = ChainWeights::pack_quantized(&blocks, &[])?;
         let floats = dequantized(&blocks)?;
         let packed_floats = ChainWeights::pack_floats(&floats)?;
         for rows in rows() {
@@ -109,7 +109,7 @@ fn random_bytes_are_dequantized_as_ggml_does() -> Result<()> {
         let mut rng = StdRng::seed_from_u64(21);
         let block = random_bytes(&mut rng, (40, 512), dtype)?;
         let expected = numbers(&block.dequantize(&Device::Cpu)?.t()?)?;
-        let weights = ChainWeights::pack_quantized(&[block])?;
+        let weights = ChainWeights::pack_quantized(&[block], &[])?;
         let x = Tensor::eye(512, DType::F32, &Device::Cpu)?;
         let all = chain_linear(std::slice::from_ref(&x), &ChainRows::same(1, 512), &[&weights])?;
         assert_eq!(numbers(&all[0][0])?, expected, "{dtype:?}");
@@ -127,7 +127,7 @@ fn gated_layers_and_residuals() -> Result<()> {
     for dtype in DTYPES {
         let mut rng = StdRng::seed_from_u64(22);
         let [gate, up] = [blocks(&mut rng, dtype)?, blocks(&mut rng, dtype)?];
-        let packed = [&gate, &up].map(|blocks| ChainWeights::pack_quantized(blocks));
+        let packed = [&gate, &up].map(|blocks| ChainWeights::pack_quantized(blocks, &[]));
         let [packed_gate, packed_up] = packed;
         let (packed_gate, packed_up) = (packed_gate?, packed_up?);
         let [gate, up] = [dequantized(&gate)?, dequantized(&up)?];
@@ -160,7 +160,7 @@ fn a_row_does_not_depend_on_the_other_rows() -> Result<()> {
     for dtype in DTYPES {
         let mut rng = StdRng::seed_from_u64(23);
         let weight = QTensor::quantize(&random(&mut rng, &[300, 768], DType::F32)?, dtype)?;
-        let weights = ChainWeights::pack_quantized(&[weight])?;
+        let weights = ChainWeights::pack_quantized(&[weight], &[])?;
         let x = random(&mut rng, &[500, 768], DType::F32)?;
         let all = chain_linear(std::slice::from_ref(&x), &ChainRows::same(1, 500), &[&weights])?;
         for (first, count) in [(0, 1), (499, 1), (7, 2), (190, 13), (31, 24), (100, 400)] {
@@ -179,13 +179,51 @@ fn unpacking_inverts_packing() -> Result<()> {
         let mut rng = StdRng::seed_from_u64(24);
         let blocks = [(70, 256), (32, 512), (1, 1024)];
         let blocks = blocks.map(|shape| random_bytes(&mut rng, shape, dtype).unwrap());
-        let weights = ChainWeights::pack_quantized(&blocks)?;
+        let weights = ChainWeights::pack_quantized(&blocks, &[])?;
         assert_eq!(weights.shapes(), [(70, 256), (32, 512), (1, 1024)]);
         let Unpacked::Quantized(unpacked) = weights.unpack()? else { panic!("not quantized") };
         assert_eq!(unpacked.len(), blocks.len());
-        for (unpacked, block) in unpacked.iter().zip(&blocks) {
+        for ((unpacked, _), block) in unpacked.iter().zip(&blocks) {
             assert_eq!((unpacked.shape(), unpacked.dtype()), (block.shape(), dtype));
             assert_eq!(unpacked.data()?, block.data()?, "{dtype:?}");
+        }
+    }
+    Ok(())
+}
+
+/// Panel by panel, from every dtype, and with biases.
+#[test]
+fn quantizing_gives_what_candle_quantizes() -> Result<()> {
+    for (dtype, float) in
+        DTYPES.into_iter().zip([DType::F32, DType::BF16, DType::F16].into_iter().cycle())
+    {
+        let mut rng = StdRng::seed_from_u64(25);
+        let mut floats = Vec::new();
+        let (mut blocks, mut biases) = (Vec::new(), Vec::new());
+        for (outputs, inputs) in [(70, 256), (32, 512), (1, 1024)] {
+            let weight = random(&mut rng, &[outputs, inputs], float)?;
+            let bias = random(&mut rng, &[outputs], float)?;
+            blocks.push(QTensor::quantize(&weight, dtype)?);
+            biases.push(bias.clone());
+            floats.push((weight, Some(bias)));
+        }
+        let found = ChainWeights::quantize(&floats, dtype)?;
+        let Unpacked::Quantized(unpacked) = found.unpack()? else { panic!("not quantized") };
+        for ((weight, bias), (block, expected)) in unpacked.iter().zip(blocks.iter().zip(&biases)) {
+            assert_eq!(weight.data()?, block.data()?, "{dtype:?}");
+            let expected = numbers(&expected.to_dtype(DType::F32)?)?;
+            assert_eq!(numbers(bias.as_ref().unwrap())?, expected);
+        }
+        // Products add the biases.
+        let x = [random(&mut rng, &[3, 1024], DType::F32)?];
+        let last = ChainWeights::quantize(&floats[2..], dtype)?;
+        let without = ChainWeights::pack_quantized(&blocks[2..], &[])?;
+        let product = |weights: &ChainWeights| -> Result<_> {
+            numbers(&chain_linear(&x, &ChainRows::same(1, 3), &[weights])?[0][0])
+        };
+        let bias = numbers(&biases[2].to_dtype(DType::F32)?)?[0];
+        for (with, without) in product(&last)?.iter().zip(product(&without)?) {
+            assert_eq!(*with, without + bias, "{dtype:?}");
         }
     }
     Ok(())
@@ -197,7 +235,8 @@ fn errors_name_the_reason() -> Result<()> {
         QTensor::quantize(&Tensor::zeros(shape, DType::F32, &Device::Cpu)?, dtype)
     };
     let x = [Tensor::zeros((2, 256), DType::F32, &Device::Cpu)?];
-    let packed = |dtype| -> Result<_> { ChainWeights::pack_quantized(&[zeros((4, 256), dtype)?]) };
+    let packed =
+        |dtype| -> Result<_> { ChainWeights::pack_quantized(&[zeros((4, 256), dtype)?], &[]) };
     let floats =
         ChainWeights::pack_floats(&[(Tensor::zeros((4, 256), DType::F32, &Device::Cpu)?, None)])?;
     let (q4k, q8_0) = (packed(GgmlDType::Q4K)?, packed(GgmlDType::Q8_0)?);
@@ -209,14 +248,33 @@ fn errors_name_the_reason() -> Result<()> {
     let storage = QStorage::from_data(Cow::Borrowed(&bytes), &Device::Cpu, GgmlDType::Q4K)?;
     let short = QTensor::new(storage, (4, 256))?;
     let cases = [
-        (ChainWeights::pack_quantized(&[]).err(), "no chains"),
+        (ChainWeights::pack_quantized(&[], &[]).err(), "no chains"),
         (packed(GgmlDType::Q2K).err(), "Q2K are not supported: Q4_0"),
-        (ChainWeights::pack_quantized(&mixed).err(), "weights of Q4K and of Q8_0 in one layer"),
         (
-            ChainWeights::pack_quantized(&narrower).err(),
+            ChainWeights::pack_quantized(&mixed, &[]).err(),
+            "weights of Q4K and of Q8_0 in one layer",
+        ),
+        (
+            ChainWeights::pack_quantized(&narrower, &[]).err(),
             "at least the inputs of the chain before it",
         ),
-        (ChainWeights::pack_quantized(&[short]).err(), "of 432 bytes is not a matrix of Q4K"),
+        (ChainWeights::pack_quantized(&[short], &[]).err(), "of 432 bytes is not a matrix of Q4K"),
+        (
+            ChainWeights::quantize(
+                &[(Tensor::zeros((4, 100), DType::F32, &Device::Cpu)?, None)],
+                GgmlDType::Q8_0,
+            )
+            .err(),
+            "100 inputs are not a multiple of the 32",
+        ),
+        (
+            ChainWeights::pack_quantized(
+                &mixed[..1],
+                &[Tensor::zeros(3, DType::F32, &Device::Cpu)?],
+            )
+            .err(),
+            "chain 1 has 4 outputs and a bias of another shape, [3]",
+        ),
         (together(&q8_0), "of one format"),
         (together(&floats), "of one format"),
     ];

@@ -30,63 +30,22 @@ pub struct QueryRange {
     pub first_row: c_int,
 }
 
-/// `ColmAttentionItem`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AttentionItem {
-    /// The chain.
-    pub chain: c_int,
-    /// The sequence.
-    pub sequence: c_int,
-    /// The position of the range's first row.
-    pub first_position: c_int,
-    /// The range's first row among the chain's queries.
-    pub first_row: c_int,
-    /// The key/value head of the cache.
-    pub kv_head: c_int,
-    /// The first query, in the range.
-    pub first_query: c_int,
-    /// The number of queries.
-    pub queries: c_int,
-    /// The first key.
-    pub first_key: c_int,
-    /// The index of the partial result, or -1.
-    pub partial: c_int,
-}
-
-impl AttentionItem {
-    /// The number of fields.
-    pub const WORDS: usize = 9;
-
-    /// The fields in order, as u32.
-    pub fn words(&self) -> [u32; Self::WORDS] {
-        [
-            self.chain,
-            self.sequence,
-            self.first_position,
-            self.first_row,
-            self.kv_head,
-            self.first_query,
-            self.queries,
-            self.first_key,
-            self.partial,
-        ]
-        .map(|field| field as u32)
-    }
-}
-
 /// `ColmAttentionPlan`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AttentionPlan {
-    /// Prefill items, which are first.
+    /// Prefill tiles, one thread block each.
     pub prefill: c_int,
-    /// Decode items.
+    /// Thread blocks of decoding, one per tile and split.
     pub decode: c_int,
-    /// Combine items, which merge splits.
+    /// Decode tiles with more than one split.
     pub combine: c_int,
     /// Partial results of `DECODE_QUERIES * (head_dim + 2)` floats each.
     pub partials: c_int,
+    /// Decode stacks.
+    pub stacks: c_int,
+    /// The size of the plan in u32 words.
+    pub words: c_int,
 }
 
 /// `ColmChainTensors`.
@@ -116,15 +75,15 @@ pub struct KvBlocks {
 }
 
 extern "C" {
-    /// Divides the attention of a step into items. See `attention_plan.cuh`.
+    /// Divides the attention of a step into thread blocks. See `attention_plan.cuh`.
     pub fn colm_attention_plan(
         chains: *const ChainHeads,
         chain_count: c_int,
         ranges: *const QueryRange,
         range_count: c_int,
-        items: *mut AttentionItem,
+        words: *mut u32,
         capacity: c_int,
-        plan: *mut AttentionPlan,
+        counts: *mut AttentionPlan,
     ) -> c_int;
 
     /// Runs a plan. See `chain_attention.cu`.
@@ -137,7 +96,7 @@ extern "C" {
         kv: *const KvBlocks,
         tables: *const u32,
         max_blocks: c_int,
-        items: *const AttentionItem,
+        words: *const u32,
         plan: *const AttentionPlan,
         partials: *mut f32,
         scale: f32,

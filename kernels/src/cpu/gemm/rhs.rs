@@ -1,9 +1,10 @@
 //! The rhs operand: weights packed into panels of [`NR`] outputs.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use candle_core::quantized::QTensor;
-use candle_core::{bail, DType, Result, Tensor};
+use candle_core::{bail, DType, Error, Result, Tensor};
 
 use super::NR;
 use crate::cpu::arch::SimdVector;
@@ -150,14 +151,46 @@ impl<W: Quantized> RhsPanels<W> {
         let mut data = vec![W::ZERO; outputs.div_ceil(NR) * blocks_per_output];
         let bytes_per_output = blocks_per_output * W::BYTES;
         for_each_chunk(&mut data, blocks_per_output, |index, panel| {
-            for (column, output) in panel_outputs(index, outputs).enumerate() {
-                let blocks = bytes[output * bytes_per_output..].chunks_exact(W::BYTES);
-                for (to, block) in panel.iter_mut().zip(blocks) {
-                    to.insert(column, block);
-                }
-            }
+            let outputs = panel_outputs(index, outputs);
+            interleave(
+                panel,
+                &bytes[outputs.start * bytes_per_output..][..outputs.len() * bytes_per_output],
+            );
         });
         Ok(Self { data, inputs, outputs })
+    }
+
+    /// Quantizes a matrix of floats, panel by panel on all threads, and packs it.
+    pub(crate) fn quantize(matrix: &Tensor) -> Result<Self> {
+        let (outputs, inputs) = matrix.dims2()?;
+        if !inputs.is_multiple_of(W::DEPTH) {
+            bail!(
+                "{inputs} inputs are not a multiple of the {} of a block of {:?}",
+                W::DEPTH,
+                W::DTYPE
+            );
+        }
+        let blocks_per_output = inputs / W::DEPTH;
+        let mut data = vec![W::ZERO; outputs.div_ceil(NR) * blocks_per_output];
+        let failed: OnceLock<String> = OnceLock::new();
+        for_each_chunk(&mut data, blocks_per_output, |index, panel| {
+            let outputs = panel_outputs(index, outputs);
+            let mut quantize = || {
+                // Copied, because candle quantizes the whole storage of a view.
+                let rows = matrix.narrow(0, outputs.start, outputs.len())?.force_contiguous()?;
+                let quantized = QTensor::quantize(&rows, W::DTYPE)?;
+                interleave(panel, &quantized.data()?);
+                Ok(())
+            };
+            if let Err(error) = quantize() {
+                let error: Error = error;
+                let _ = failed.set(error.to_string());
+            }
+        });
+        match failed.into_inner() {
+            Some(error) => Err(Error::Msg(error)),
+            None => Ok(Self { data, inputs, outputs }),
+        }
     }
 
     /// The bytes of the unpacked matrix.
@@ -170,5 +203,14 @@ impl<W: Quantized> RhsPanels<W> {
             }
         }
         bytes
+    }
+}
+
+/// Inserts the quant blocks of the outputs of a panel, output after output in `bytes`.
+fn interleave<W: Quantized>(panel: &mut [W], bytes: &[u8]) {
+    for (column, row) in bytes.chunks_exact(panel.len() * W::BYTES).enumerate() {
+        for (to, block) in panel.iter_mut().zip(row.chunks_exact(W::BYTES)) {
+            to.insert(column, block);
+        }
     }
 }

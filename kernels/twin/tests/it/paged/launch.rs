@@ -1,8 +1,7 @@
 //! The launches of attention.
 
 use colm_kernels_twin::attention::{
-    colm_attention_plan, colm_chain_attention, AttentionItem, AttentionPlan, ChainTensors,
-    QueryRange,
+    colm_attention_plan, colm_chain_attention, AttentionPlan, ChainTensors, QueryRange,
 };
 use colm_kernels_twin::limits::DECODE_QUERIES;
 use colm_kernels_twin::{status_text, Aligned};
@@ -19,7 +18,7 @@ impl<T: HalfFloat> Step<T> {
     pub fn try_attend(&mut self, chains: &[Chain<T>], scale: f32) -> Result<Vec<Vec<T>>, i32> {
         let head_dim = self.cache.shape.head_dim;
         let heads: Vec<_> = chains.iter().map(|chain| chain.heads).collect();
-        let (items, plan) = plan(chains)?;
+        let (words, plan) = plan(chains)?;
         let mut outs: Vec<_> = chains
             .iter()
             .map(|chain| {
@@ -57,7 +56,7 @@ impl<T: HalfFloat> Step<T> {
                 &self.cache.blocks(),
                 tables.as_ptr(),
                 max_blocks as i32,
-                items.as_ptr(),
+                words.as_ptr(),
                 &plan,
                 partials.as_mut_ptr(),
                 scale,
@@ -71,17 +70,16 @@ impl<T: HalfFloat> Step<T> {
     }
 }
 
-/// The items of a step and their counts.
-pub fn plan<T>(chains: &[Chain<T>]) -> Result<(Vec<AttentionItem>, AttentionPlan), i32> {
+/// The plan of a step and its counts.
+pub fn plan<T>(chains: &[Chain<T>]) -> Result<(Vec<u32>, AttentionPlan), i32> {
     let heads: Vec<_> = chains.iter().map(|chain| chain.heads).collect();
     let ranges: Vec<_> =
         chains.iter().enumerate().flat_map(|(i, chain)| query_ranges(i, chain)).collect();
-    let mut items = Vec::new();
+    let mut words = Vec::new();
     let mut plan = AttentionPlan::default();
-    // Once for the counts, once for the items.
+    // Once for the counts, once for the plan.
     for _ in 0..2 {
-        items
-            .resize((plan.prefill + plan.decode + plan.combine) as usize, AttentionItem::default());
+        words.resize(plan.words as usize, 0);
         // SAFETY: the arrays have the lengths passed to the launcher.
         let status = unsafe {
             colm_attention_plan(
@@ -89,8 +87,8 @@ pub fn plan<T>(chains: &[Chain<T>]) -> Result<(Vec<AttentionItem>, AttentionPlan
                 heads.len() as i32,
                 ranges.as_ptr(),
                 ranges.len() as i32,
-                items.as_mut_ptr(),
-                items.len() as i32,
+                words.as_mut_ptr(),
+                words.len() as i32,
                 &mut plan,
             )
         };
@@ -98,7 +96,7 @@ pub fn plan<T>(chains: &[Chain<T>]) -> Result<(Vec<AttentionItem>, AttentionPlan
             return Err(status);
         }
     }
-    Ok((items, plan))
+    Ok((words, plan))
 }
 
 fn query_ranges<T>(index: usize, chain: &Chain<T>) -> Vec<QueryRange> {

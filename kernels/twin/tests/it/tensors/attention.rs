@@ -1,7 +1,7 @@
 use std::ops::Range;
 
 use candle_core::{DType, Result, Tensor};
-use colm_cuda::{AttentionPlan, ChainHeads, RopeTable};
+use colm_cuda::{AttentionPlan, ChainHeads, KvRows, RopeChain, RopeTable};
 use colm_kernels::{BlockTables, ChainQueries, KvBlocks, QueryRange, Rope, Slots};
 
 use super::{assert_close, assert_error, random, CPU};
@@ -100,6 +100,29 @@ fn write(caches: &Caches, dtype: DType) -> Result<()> {
     let rotation = Some((&table, &positions));
     colm_cuda::kv_write(&caches.gpu(), 0, (&keys, &values), &slots, rotation)?;
     assert_eq!(numbers_of(&caches.gpu_keys)?, written);
+    // With the queries of two chains as well.
+    let values_written = numbers_of(&caches.gpu_values)?;
+    for tensor in [&caches.gpu_keys, &caches.gpu_values] {
+        tensor.zero_set()?;
+    }
+    let new = KvRows { keys: &keys, values: &values, slots: &slots, first_head: 0 };
+    let q = random(&[slots.dim(0)?, HEADS[0], HEAD_DIM], dtype)?;
+    let later = random(&[2, HEADS[1], HEAD_DIM], dtype)?;
+    let later_positions = positions.narrow(0, 20, 2)?.contiguous()?;
+    let chains = [
+        RopeChain { q: &q, positions: &positions, new: Some(new) },
+        RopeChain { q: &later, positions: &later_positions, new: None },
+    ];
+    let found = colm_cuda::rope_and_write(&chains, &table, &caches.gpu())?;
+    for (chain, found) in chains.iter().zip(&found) {
+        let expected = colm_cuda::rope(chain.q, chain.positions, &table)?;
+        assert_eq!(found.dims(), expected.dims());
+        assert_eq!(numbers_of(found)?, numbers_of(&expected)?);
+    }
+    assert_eq!(numbers_of(&caches.gpu_keys)?, written);
+    assert_eq!(numbers_of(&caches.gpu_values)?, values_written);
+    let misplaced = [RopeChain { positions: &later_positions, ..chains[0] }];
+    assert_error(colm_cuda::rope_and_write(&misplaced, &table, &caches.gpu()), "positions must be");
     Ok(())
 }
 

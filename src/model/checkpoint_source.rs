@@ -1,0 +1,48 @@
+//! Weights from the files of a checkpoint, in host memory.
+
+use candle_core::{DType, Device, Error, Result, Tensor};
+use colm_checkpoint::{ChainTensor, Checkpoint, Dtype};
+
+use super::weight_source::{LoadedLinear, WeightSource};
+
+/// The weights of a checkpoint on the CPU. Every tensor is read from the mapped files when it is asked for; their pages
+/// are released after that, so that they take no memory beside the model.
+pub struct CheckpointSource<'a> {
+    checkpoint: &'a Checkpoint,
+    dtype: Option<DType>,
+}
+
+impl<'a> CheckpointSource<'a> {
+    /// The tensors of `checkpoint`, in `dtype` or, if it is None, in the dtype they are stored in.
+    pub fn new(checkpoint: &'a Checkpoint, dtype: Option<DType>) -> Self {
+        Self { checkpoint, dtype }
+    }
+}
+
+impl WeightSource for CheckpointSource<'_> {
+    fn device(&self, _layer: Option<usize>) -> Device {
+        Device::Cpu
+    }
+
+    fn tensor(&self, tensor: &ChainTensor) -> Result<Tensor> {
+        let slice = self.checkpoint.tensor(tensor);
+        let stored = candle_dtype(slice.dtype());
+        let loaded = Tensor::from_raw_buffer(&slice.bytes(), stored, slice.shape(), &Device::Cpu)?;
+        self.checkpoint.release_pages().map_err(Error::wrap)?;
+        loaded.to_dtype(self.dtype.unwrap_or(stored))
+    }
+
+    fn linear(&self, weight: &ChainTensor, bias: Option<&ChainTensor>) -> Result<LoadedLinear> {
+        let bias = bias.map(|bias| self.tensor(bias)).transpose()?;
+        Ok(LoadedLinear::Floats(self.tensor(weight)?, bias))
+    }
+}
+
+/// A checkpoint has no other dtypes.
+pub fn candle_dtype(dtype: Dtype) -> DType {
+    match dtype {
+        Dtype::F16 => DType::F16,
+        Dtype::BF16 => DType::BF16,
+        _ => DType::F32,
+    }
+}
