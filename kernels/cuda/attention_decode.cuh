@@ -2,7 +2,7 @@
 // over one split of the keys, and a second kernel combines the splits.
 #pragma once
 
-#include "chain_attention.cuh"
+#include "decode_stack.cuh"
 
 namespace colm {
 
@@ -28,62 +28,6 @@ __device__ __forceinline__ Partial<HEAD_DIM> partial_of(const AttentionParameter
                                                         int index) {
     return {parameters.partials + static_cast<int64_t>(index) * Partial<HEAD_DIM>::FLOATS};
 }
-
-// Finds the stack of this thread block: the last one whose `first` is at most `block`, where `first`
-// is a running total that is larger for the next stack if this one has any blocks. The threads look
-// at different stacks. `found` is in shared memory.
-template <class First>
-__device__ __forceinline__ const DecodeStack& find_stack(const DecodeStack* stacks, int count,
-                                                         int block, First first, int* found) {
-    for (int i = threadIdx.x; i < count; i += ATTENTION_THREADS) {
-        if (first(stacks[i]) <= block && (i + 1 == count || block < first(stacks[i + 1]))) {
-            *found = i;
-        }
-    }
-    __syncthreads();
-    return stacks[*found];
-}
-
-// One query of a stack: where it is, where its result goes, and the last position that it sees.
-template <class T>
-struct DecodeQuery {
-    const T* q;
-    T* out;
-    int position;
-};
-
-// The query at `index` in a stack, for the key/value head `kv_head`.
-template <class T, int HEAD_DIM>
-__device__ __forceinline__ DecodeQuery<T> decode_query(const AttentionParameters<T>& parameters,
-                                                       const DecodeStack& stack, int kv_head,
-                                                       int index) {
-    const DecodeRange* range = parameters.ranges + stack.first_range;
-    for (int next = 1; next < stack.ranges && index >= range[1].first_query; ++next) ++range;
-    const AttentionChain<T>& chain = parameters.chains[range->chain];
-    const int query = index - range->first_query;
-    const int row_of_range = query / chain.group, row = range->first_row + row_of_range;
-    const int head = (kv_head - chain.first_kv_head) * chain.group + query % chain.group;
-    const int64_t row_start = static_cast<int64_t>(row) * chain.heads;
-    return {chain.q + row * chain.q_stride + head * HEAD_DIM,
-            chain.out + (row_start + head) * HEAD_DIM, range->first_position + row_of_range};
-}
-
-// What a thread block computes, in shared memory. Queries past the last repeat it.
-template <class T>
-struct DecodeTable {
-    const T* q[COLM_DECODE_QUERIES];
-    T* out[COLM_DECODE_QUERIES];
-    alignas(16) int positions[COLM_DECODE_QUERIES];
-    int stack;
-    int queries;
-    int partial;  // the index of the partial result, or -1 if there is one split
-
-    __device__ __forceinline__ void set(int query, const DecodeQuery<T>& found) {
-        q[query] = found.q;
-        out[query] = found.out;
-        positions[query] = found.position;
-    }
-};
 
 // The warps compute the same 16 queries and divide the keys of a tile.
 template <class T, int HEAD_DIM>
@@ -190,9 +134,9 @@ __global__ void __launch_bounds__(ATTENTION_THREADS)
     const int tile = block % tiles_per_head, split = block / tiles_per_head % splits;
     const int head = block / tiles_per_head / splits;
     const int first_key = split * SPLIT_KEYS;
-    const typename Kernel::Tiles tiles{
-        parameters.kv, parameters.table(stack.sequence), stack.first_kv_head + head,
-        shared + Kernel::TILES_AT, min(first_key + SPLIT_KEYS, stack.visible)};
+    const typename Kernel::Tiles tiles{parameters.kv, parameters.table(stack.sequence),
+                                       stack.first_kv_head + head, shared + Kernel::TILES_AT,
+                                       min(first_key + SPLIT_KEYS, stack.visible)};
     tiles.start(first_key);
 
     // The queries are looked up while the first keys arrive.
@@ -205,8 +149,8 @@ __global__ void __launch_bounds__(ATTENTION_THREADS)
     }
     if (threadIdx.x < COLM_DECODE_QUERIES) {
         const int query = first_query + min(static_cast<int>(threadIdx.x), queries - 1);
-        table.set(threadIdx.x, decode_query<T, HEAD_DIM>(parameters, stack,
-                                                         stack.first_kv_head + head, query));
+        table.set(threadIdx.x,
+                  decode_query<T, HEAD_DIM>(parameters, stack, stack.first_kv_head + head, query));
     }
     __syncthreads();
     const typename Kernel::Rows shared_queries{reinterpret_cast<T*>(shared)};
@@ -268,7 +212,8 @@ __global__ void __launch_bounds__(ATTENTION_THREADS)
     float maximum = NO_MAXIMUM, sum = 0.0f, out[COLUMNS] = {};
 #pragma unroll 4
     for (int split = own_warp; split < splits; split += ATTENTION_WARPS) {
-        const Partial<HEAD_DIM> partial = partial_of<T, HEAD_DIM>(parameters, first_partial + split);
+        const Partial<HEAD_DIM> partial =
+            partial_of<T, HEAD_DIM>(parameters, first_partial + split);
         const float before = maximum;
         maximum = fmaxf(before, partial.maximum(query));
         const float shrink = exp2_approx(before - maximum);

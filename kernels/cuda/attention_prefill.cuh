@@ -117,9 +117,8 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 2)
     const TileQueries<T, HEAD_DIM> queries{parameters.chains[tile.chain], tile};
     const SharedQueries<T, HEAD_DIM> shared_queries{shared};
     shared_queries.load(queries);
-    const typename Kernel::Tiles tiles{parameters.kv, parameters.table(tile.sequence),
-                                       tile.kv_head, shared + Kernel::TILES_AT,
-                                       queries.last_position() + 1};
+    const typename Kernel::Tiles tiles{parameters.kv, parameters.table(tile.sequence), tile.kv_head,
+                                       shared + Kernel::TILES_AT, queries.last_position() + 1};
 
     const int first = threadIdx.x / WARP * Kernel::WARP_QUERIES;
     const int first_position = queries.position(first);

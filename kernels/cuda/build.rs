@@ -16,7 +16,6 @@ fn main() -> Result<()> {
     for home in HOMES {
         println!("cargo::rerun-if-env-changed={home}");
     }
-    println!("cargo::rerun-if-env-changed=PATH");
     let out = PathBuf::from(env::var("OUT_DIR").map_err(|error| error.to_string())?);
     let nvcc = nvcc();
     let mut objects = Vec::new();
@@ -77,6 +76,7 @@ fn runtime_folders(nvcc: &Path) -> Vec<PathBuf> {
         let candidates = candidates.iter().map(|folder| home.join(folder));
         folders.extend(candidates.filter(|folder| folder.join("libcudart.so").exists()));
     }
+    folders.dedup();
     folders
 }
 

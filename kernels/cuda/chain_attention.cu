@@ -69,9 +69,9 @@ extern "C" int colm_chain_attention(int dtype, int head_dim, const ColmChainHead
         const auto* const prefill = reinterpret_cast<const PrefillTile*>(words);
         const auto* const stacks = reinterpret_cast<const DecodeStack*>(prefill + plan->prefill);
         const auto* const ranges = reinterpret_cast<const DecodeRange*>(stacks + plan->stacks);
-        AttentionParameters<T> parameters{
-            {},      KvBlocks<T>(*kv), tables, max_blocks, plan->stacks,
-            prefill, stacks,           ranges, partials,   scale * LOG2_E};
+        AttentionParameters<T> parameters{{},           KvBlocks<T>(*kv), tables, max_blocks,
+                                          plan->stacks, prefill,          stacks, ranges,
+                                          partials,     scale * LOG2_E};
         for (int i = 0; i < chains; ++i) {
             parameters.chains[i] = {static_cast<const T*>(tensors[i].q),
                                     static_cast<T*>(tensors[i].out),

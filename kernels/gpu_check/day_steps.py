@@ -44,19 +44,13 @@ class Needs:
     def missing_executable(self, name, command):
         """The reasons why a step of an executable cannot run. `command` is the argument of `pack` that builds it."""
         reasons = self.missing(library=False)
-        if self.executable(name) is None:
-            reasons.append(f"no {self.packed_name(name)} (`pack {'--twin ' * self.twin}{command}`)")
-        return reasons + missing_libraries(self.executable(name))
+        if name not in self.files:
+            reasons.append(f"no {name} (`pack {'--twin ' * self.twin}{command}`)")
+        return reasons + missing_libraries(self.files.get(name))
 
     @property
     def library(self):
         return self.files.get("libcolm_kernels.base.so")
-
-    def packed_name(self, name):
-        return f"{name}.twin" if self.twin else name
-
-    def executable(self, name):
-        return self.files.get(self.packed_name(name))
 
     def program(self, script, *arguments):
         """A command that runs one of these scripts; on the twin with its sizes."""
@@ -103,9 +97,8 @@ def first(needs):
 
 def test_step(needs, name, command, seconds):
     """The tests of a prebuilt binary. They use the repository's files, so they run in it."""
-    return Step(f"the tests of {needs.packed_name(name)}", seconds,
-                [[needs.executable(name)]], needs.missing_executable(name, command), library_path(),
-                prebuilt.REPOSITORY)
+    return Step(f"the tests of {name}", seconds, [[needs.files.get(name)]], needs.missing_executable(name, command),
+                library_path(), prebuilt.REPOSITORY)
 
 
 def second(needs):
@@ -116,7 +109,7 @@ def second(needs):
                [needs.program("variants.py", needs.out / "variants.jsonl", f"base={needs.library}", *others,
                               "--seconds", "50")], needs.missing())
     yield Step("generation by the engine", 60,
-               [needs.program("generation.py", needs.executable("colm"), needs.folder / "model",
+               [needs.program("generation.py", needs.files.get("colm"), needs.folder / "model",
                               needs.out / "generation.jsonl")],
                needs.missing_executable("colm", "program"), library_path())
     yield Step("Nsight Compute", 60,

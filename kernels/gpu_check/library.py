@@ -2,7 +2,16 @@
 
 import ctypes
 import re
-from ctypes import Structure, byref, c_char_p, c_float, c_int, c_int32, c_int64, c_void_p
+from ctypes import (
+    Structure,
+    byref,
+    c_char_p,
+    c_float,
+    c_int,
+    c_int32,
+    c_int64,
+    c_void_p,
+)
 from dataclasses import dataclass, field
 from pathlib import Path
 

@@ -1,7 +1,7 @@
 """The compiled files that travel to a machine with a GPU, and what may travel there and back.
 
 `pack` writes them to target/gpu_day/PART, stripped and compressed; `day PART` unpacks them. PART is `first` or
-`second`.
+`second`, and `first.twin` or `second.twin` for a rehearsal on the twin, which does not travel.
 """
 
 import json
@@ -32,18 +32,22 @@ USERS = {
 }
 
 
-def pack(path, name, parts=None):
-    """Writes NAME.xz, and the sizes before and after to the log. `name` begins with a key of USERS."""
-    parts = parts or USERS[name.partition(".")[0]]
+def folder_of(part, twin):
+    return f"{part}.twin" if twin else part
+
+
+def pack(path, name, twin=False):
+    """Writes NAME.xz for the parts that use it, and prints its sizes. `name` begins with a key of USERS."""
     stripped = PACKED / "stripped"
     PACKED.mkdir(parents=True, exist_ok=True)
     subprocess.run(["strip", "-o", stripped, path], check=True)
     compressed = lzma.compress(stripped.read_bytes(), preset=6)
     print(f"{name}: {stripped.stat().st_size / MIB:.1f} MiB stripped, {len(compressed) / MIB:.1f} MiB compressed")
     stripped.unlink()
-    for part in parts:
-        (PACKED / part).mkdir(exist_ok=True)
-        (PACKED / part / f"{name}.xz").write_bytes(compressed)
+    for part in USERS[name.partition(".")[0]]:
+        folder = PACKED / folder_of(part, twin)
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.xz").write_bytes(compressed)
 
 
 def unpack(folder, target):
@@ -64,16 +68,17 @@ def unpack(folder, target):
 
 def write_built_from(commit):
     """Says beside the packed files what they were built from."""
-    for part in PARTS:
-        if (PACKED / part).exists():
+    for folder in [PACKED / folder_of(part, twin) for part in PARTS for twin in (False, True)]:
+        if folder.exists():
             record = {"commit": commit, "repository": str(REPOSITORY)}
-            (PACKED / part / "built_from.json").write_text(json.dumps(record) + "\n")
+            (folder / "built_from.json").write_text(json.dumps(record) + "\n")
 
 
 def built_from(folder):
     """`commit` and `repository` of the files of `folder`, each empty if it is not known."""
     path = Path(folder) / "built_from.json"
-    return json.loads(path.read_text()) if path.exists() else {"commit": "", "repository": ""}
+    unknown = {"commit": "", "repository": ""}
+    return unknown | json.loads(path.read_text()) if path.exists() else unknown
 
 
 def link_repository(folder):

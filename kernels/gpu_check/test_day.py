@@ -155,6 +155,7 @@ class Packed(Folder):
         built_in = self.folder / "elsewhere" / "repository"
         (self.folder / "built_from.json").write_text(f'{{"commit": "", "repository": "{built_in}"}}')
         self.assertEqual(prebuilt.link_repository(self.folder), "")
+        self.assertEqual(prebuilt.link_repository(self.folder / "none"), "")
         self.assertTrue((built_in / "Cargo.toml").exists())
 
 

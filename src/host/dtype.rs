@@ -76,6 +76,11 @@ impl FromStr for Dtype {
     }
 }
 
+/// The names of [`Quantization`]s. docs/quantization.md compares them.
+const EXPECTED: &str =
+    "expected q4_0, q4_1, q5_0, q5_1, q8_0, q4k, q5k or q6k, or one of the slower types q2k, q3k, \
+    q8_1, q8k, hqq4, hqq8, mxfp4, f8q8 and afq2 to afq8";
+
 /// A type that the engine quantizes the linear layers to while it loads them, such as `q8_0` or `q4k`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quantization(IsqType);
@@ -105,7 +110,14 @@ impl FromStr for Quantization {
     type Err = ParseTypeError;
 
     fn from_str(text: &str) -> Result<Self, ParseTypeError> {
-        parse_isq_value(text, None).map(Self).map_err(ParseTypeError)
+        match parse_isq_value(text, None) {
+            // It loads on a CPU and cannot be multiplied there.
+            Ok(IsqType::F8E4M3) if cfg!(not(feature = "cuda")) => {
+                Err(ParseTypeError(format!("fp8 needs a GPU; {EXPECTED}")))
+            }
+            Ok(isq) => Ok(Self(isq)),
+            Err(_) => Err(ParseTypeError(EXPECTED.into())),
+        }
     }
 }
 

@@ -45,7 +45,9 @@ fn available(device: &Device) -> usize {
     }
     let mut system = System::new();
     system.refresh_memory();
-    let limit = system.cgroup_limits().map_or(u64::MAX, |limits| limits.free_memory);
+    // Not `free_memory`, which counts cached files as used.
+    let unused = |limits: sysinfo::CGroupLimits| limits.total_memory.saturating_sub(limits.rss);
+    let limit = system.cgroup_limits().map_or(u64::MAX, unused);
     limit.min(system.available_memory()) as usize
 }
 

@@ -6,6 +6,7 @@ mod cli;
 mod concurrency;
 mod conversation;
 mod convert;
+mod dtypes;
 mod echo;
 mod examples;
 #[cfg(unix)]

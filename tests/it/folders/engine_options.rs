@@ -29,12 +29,12 @@ async fn a_kv_cache_larger_than_memory_fails() {
     assert!(error.contains("`kv_cache_mib`") && error.contains("MiB are available"), "{error}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_unsupported_quantization_fails() {
-    let fp8: Quantization = "fp8".parse().unwrap();
-    let options = options(Path::new(&shipped(MODEL))).quantization(fp8);
-    let error = start_error(&options).await;
-    assert!(error.contains("`quantization` fp8") && error.contains("f32"), "{error}");
+#[test]
+fn a_quantization_that_cannot_be_multiplied_is_refused() {
+    for text in ["fp8", "q9", ""] {
+        let error = text.parse::<Quantization>().unwrap_err().to_string();
+        assert!(error.contains("expected q4_0") && error.contains("q8_0"), "{text}: {error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 //! with the formulas and the launches are compiled once.
 
 mod attention;
+mod decode_stacks;
 mod emulator;
 mod half_float;
 mod kv_write;

@@ -16,6 +16,9 @@ fn norms_of_all_chains() -> Result<()> {
         for (found, expected) in found.iter().zip(&expected) {
             assert_close(found, expected, "norm")?;
         }
+        // The results are parts of one allocation.
+        assert_eq!(found[0].layout().start_offset(), 0);
+        assert_eq!(found[1].layout().start_offset(), found[0].elem_count());
     }
     Ok(())
 }
