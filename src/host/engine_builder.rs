@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{anyhow, Context};
-use candle_core::Device;
+use candle_core::{DType, Device};
 use colm_checkpoint::panics::catch;
 use colm_checkpoint::{files_for, ColmConfig};
 use colm_prompt::SamplingDefaults;
@@ -243,7 +243,7 @@ impl EngineBuilder {
             max_chains: self.max_chains,
             kv_pool: Some(kv_pool),
             quantization: self.quantization,
-            weight_dtype: self.dtype.fixed(),
+            weight_dtype: self.weight_dtype(),
             progress_bar: self.progress_bar,
             max_drafts: self.max_drafts,
             loaded,
@@ -275,9 +275,16 @@ impl EngineBuilder {
         pipeline.unwrap_or_else(|panic| Err(anyhow!("the engine has failed: {panic}")))
     }
 
+    /// The dtype of weights in host memory; None: as stored. The twin runs the CUDA kernels on bf16 and f16, and only if
+    /// they are asked for.
+    fn weight_dtype(&self) -> Option<DType> {
+        self.dtype.fixed().or(cfg!(feature = "twin").then_some(DType::F32))
+    }
+
     /// The dtype that the host allocates the KV cache in, and, except on the CPU, loads weights in.
     fn host_dtype(&self, device: &Device) -> Result<ModelDType> {
-        if device.is_cpu() {
+        let of_weights = self.weight_dtype().unwrap_or(DType::F32);
+        if device.is_cpu() && !colm_kernels::uses_gpu_kernels(device, of_weights) {
             return Ok(self.kv_cache_dtype.for_host(device));
         }
         if ![Dtype::Auto, self.dtype].contains(&self.kv_cache_dtype) {

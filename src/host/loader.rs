@@ -291,7 +291,7 @@ impl NormalModelLoader for ColmLoader {
         if let Some(pool) = &self.kv_pool {
             pool.check(&config, k, vb.dtype())?;
         }
-        gpu::check(&config, k, &loading.real_device, vb.dtype())?;
+        gpu::check(&config, k, &loading.real_device, self.weight_dtype.unwrap_or(vb.dtype()))?;
         let max_tokens = self.max_tokens(&config, k, &loading.real_device, vb.dtype());
         // A poisoned lock is safe to reuse: the value is only ever replaced as a whole.
         let checkpoint = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner).take();
