@@ -5,12 +5,17 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use candle_core::quantized::GgmlDType;
 use safetensors::Dtype;
 use serde::Serialize;
 
 use crate::config::{ChainCount, ColmConfig};
 use crate::format::{AllowedDeviations, ChainSize, CheckpointError, Layout, Projection, TensorId};
 use crate::read::{read_config, Checkpoint, WeightFiles};
+
+/// The quantized types whose memory is shown, and their names.
+const QUANTIZED: [(&str, GgmlDType); 3] =
+    [("q8_0", GgmlDType::Q8_0), ("q6k", GgmlDType::Q6K), ("q4k", GgmlDType::Q4K)];
 
 /// A summary of a checkpoint folder. `colm-convert inspect --json` prints these fields. A field that
 /// is not known is null.
@@ -39,8 +44,7 @@ pub struct Inspection {
     pub layout: Option<&'static str>,
     /// The number of parameters of each dtype found: "F32", "F16", "BF16".
     pub dtypes: BTreeMap<String, u128>,
-    /// The dtype of the KV cache, and of weights that were not found: that of the first key
-    /// projection, or else `torch_dtype`, or else F32.
+    /// The dtype of weights that were not found: that of the first key projection, or else `torch_dtype`, or else F32.
     pub dtype: String,
     /// The cost at 1 chain, at 2 chains, and so on up to all chains.
     pub costs: Vec<Cost>,
@@ -73,7 +77,10 @@ pub struct Cost {
     pub disk_bytes: Option<u64>,
     /// The names of the files needed; null if one is missing.
     pub files: Option<Vec<String>>,
-    /// Bytes of KV cache per token, in [`Inspection::dtype`].
+    /// Bytes of all tensors with linear layers and head quantized, by the type's name ("q8_0", "q6k", "q4k"). The other
+    /// tensors are in [`Inspection::dtype`], and a tied head is a copy.
+    pub quantized_bytes: BTreeMap<&'static str, u128>,
+    /// Bytes of KV cache per token in F32, the engine's default on a CPU. BF16 and F16 take half.
     pub kv_bytes_per_token: u128,
     /// Multiply-adds of the linear layers per prompt token; in Air those of chain 1.
     pub prompt_multiply_adds: u128,
@@ -91,7 +98,7 @@ pub fn inspect(dir: &Path) -> Result<Inspection, CheckpointError> {
     let k = chains_present(dir, &config, deviations)?;
     let open = |k| Checkpoint::open_with(dir, &config, k, deviations);
     let checkpoint = k.map(open).transpose()?;
-    let dtype = kv_dtype(&config, checkpoint.as_ref());
+    let dtype = weight_dtype(&config, checkpoint.as_ref());
     let layout = checkpoint.as_ref().map(|checkpoint| match checkpoint.layout() {
         Layout::Chains => "chains",
         Layout::Dense => "dense",
@@ -126,7 +133,7 @@ pub fn widths(config: &ColmConfig) -> Vec<ChainShares> {
 
 /// The costs of a model that is not written yet, in the dtype of its `torch_dtype`.
 pub fn planned_costs(config: &ColmConfig) -> Vec<Cost> {
-    let (deviations, dtype) = (AllowedDeviations::FOR_COLM, kv_dtype(config, None));
+    let (deviations, dtype) = (AllowedDeviations::FOR_COLM, weight_dtype(config, None));
     costs(Path::new(""), config, deviations, None, dtype)
 }
 
@@ -167,7 +174,7 @@ fn dtypes(checkpoint: &Checkpoint) -> BTreeMap<String, u128> {
     dtypes
 }
 
-fn kv_dtype(config: &ColmConfig, checkpoint: Option<&Checkpoint>) -> Dtype {
+fn weight_dtype(config: &ColmConfig, checkpoint: Option<&Checkpoint>) -> Dtype {
     let key = config
         .tensors_of(0)
         .find(|tensor| matches!(tensor.id, TensorId::Weight { projection: Projection::K, .. }));
@@ -191,6 +198,7 @@ fn costs(
     let is_absent = |projection| deviations.no_o_bias && projection == Projection::O;
     let element = (dtype.bitsize() / 8) as u128;
     let (mut upto, mut memory_bytes, mut first) = (ChainSize::default(), 0, 0);
+    let mut quantized_bytes = BTreeMap::new();
     let mut costs = Vec::new();
     for k in config.chains.counts() {
         let chain = k.get() - 1;
@@ -205,6 +213,13 @@ fn costs(
             Some(checkpoint) => bytes_of(checkpoint, chain),
             None => size.parameters * element,
         };
+        for (name, wanted) in QUANTIZED {
+            // Without a head of its own, the embedding stays beside the quantized copy.
+            let head = if config.file.tie_word_embeddings { 0 } else { size.head };
+            let floats = size.parameters - size.linear - head;
+            let bytes = floats * element + config.quantized_bytes(chain, wanted, element);
+            *quantized_bytes.entry(name).or_default() += bytes;
+        }
         let files = checkpoint.and_then(|_| files(dir, config, k, deviations));
         let prompt_linear = if config.prompt_chains(k) == k { upto.linear } else { first };
         costs.push(Cost {
@@ -213,7 +228,8 @@ fn costs(
             memory_bytes,
             disk_bytes: files.as_ref().map(|files| files.iter().map(|(_, bytes)| bytes).sum()),
             files: files.map(|files| files.into_iter().map(|(name, _)| name).collect()),
-            kv_bytes_per_token: config.kv_elements(k) * element,
+            quantized_bytes: quantized_bytes.clone(),
+            kv_bytes_per_token: config.kv_elements(k) * size_of::<f32>() as u128,
             prompt_multiply_adds: prompt_linear,
             decode_multiply_adds: upto.linear + upto.head,
         });

@@ -1,9 +1,8 @@
 //! The size of the weights of a model.
 
 use candle_core::DType;
-use colm_checkpoint::{ChainCount, Checkpoint, ColmConfig, TensorId};
+use colm_checkpoint::{quantized_type, ChainCount, Checkpoint, ColmConfig, TensorId};
 
-use crate::model::quantized_type::quantized_type;
 use crate::model::{candle_dtype, Packing};
 
 /// The sizes of the weights in bytes.

@@ -2,13 +2,13 @@
 
 use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Result, Tensor};
+use colm_checkpoint::quantized_type;
 use colm_kernels::{
     chain_gated, chain_linear, chain_linear_add, silu_mul, ChainRows, ChainWeights, Unpacked,
 };
 
 use super::active_rows::ActiveRows;
 use super::host_linears::{host_linears, linear_forward, pack_linears, HostLinears, WeightAndBias};
-use super::quantized_type::quantized_type;
 use super::representation::Representation;
 use super::weight_source::{LoadedLinear, Packing};
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Result, Tensor};
+use colm_checkpoint::quantized_type;
 use colm_kernels::{chain_linear_add, ChainRows, ChainWeights, Unpacked};
 use mistralrs_quant::QuantMethod;
 
@@ -10,7 +11,6 @@ use super::active_rows::ActiveRows;
 use super::embedding::{ChainEmbedding, Table};
 use super::host_linears::{host_linears, linear_forward, pack_linears, WeightAndBias};
 use super::linear::{packed_forward, quantize};
-use super::quantized_type::quantized_type;
 use super::representation::Representation;
 use super::weight_source::{LoadedLinear, Packing};
 

@@ -19,7 +19,6 @@ mod host_source;
 pub mod linear;
 pub mod lm_head;
 pub mod norm;
-pub mod quantized_type;
 pub mod representation;
 pub mod speculation;
 pub mod step;

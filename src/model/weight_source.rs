@@ -43,7 +43,7 @@ pub enum Packing {
     #[default]
     Floats,
     /// Quantized to this type and packed. A matrix whose width does not suit the type gets
-    /// [another](super::quantized_type::quantized_type).
+    /// [another](colm_checkpoint::quantized_type).
     Quantized(GgmlDType),
     /// Not packed: the host quantizes the linear layers after they are loaded.
     ByHost,

@@ -1,5 +1,8 @@
 //! What the model at k chains costs (`docs/spec.md#cost`), computed from the config alone.
 
+use candle_core::quantized::GgmlDType;
+
+use super::quantized_type::quantized_type;
 use super::tensor_id::{Projection, TensorId};
 use crate::config::{Architecture, ChainCount, ColmConfig};
 
@@ -42,6 +45,24 @@ impl ColmConfig {
         let embeddings = if self.file.tie_word_embeddings { head } else { 2 * head };
         let parameters = layers * (layer + linear) + embeddings + elements(TensorId::FinalNorm);
         ChainSize { parameters, linear: layers * linear, head }
+    }
+
+    /// Bytes of the linear layers and the head of `chain` (from 0) if they are quantized to `wanted`. Matrices that cannot
+    /// be quantized have `element` bytes per weight.
+    pub(crate) fn quantized_bytes(&self, chain: usize, wanted: GgmlDType, element: u128) -> u128 {
+        let bytes = |id| -> u128 {
+            let Some(tensor) = self.chain_tensor(id, chain) else { return 0 };
+            let shape = tensor.shape();
+            let elements = shape[0] as u128 * shape[1] as u128;
+            match quantized_type(wanted, shape[1]) {
+                Some(dtype) => elements / dtype.block_size() as u128 * dtype.type_size() as u128,
+                None => elements * element,
+            }
+        };
+        let layer =
+            Projection::ALL.map(|projection| bytes(TensorId::Weight { layer: 0, projection }));
+        let layers = self.file.num_hidden_layers as u128;
+        layers * layer.iter().sum::<u128>() + bytes(TensorId::Head)
     }
 
     /// The number of parameters of the model at `k` chains: elements of all its tensors.

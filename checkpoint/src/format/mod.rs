@@ -11,6 +11,7 @@ mod index;
 mod layout;
 mod model_tensors;
 mod parse_name;
+mod quantized_type;
 mod tensor_id;
 mod zero_submatrices;
 
@@ -27,6 +28,7 @@ pub(crate) use layout::{
     STATE_DICT_INDEX_FILE,
 };
 pub use layout::{Layout, INDEX_FILE};
+pub use quantized_type::quantized_type;
 pub use tensor_id::{ChainTensor, Projection, TensorId};
 pub(crate) use zero_submatrices::find_nonzero;
 pub use zero_submatrices::NonzeroSubmatrix;

@@ -50,12 +50,36 @@ fn airs_prompts_go_through_chain_1_at_every_k() {
     let json = with(air_json(), |json| json["torch_dtype"] = json!("bfloat16"));
     let found = inspect(&Folder::with_config(&json).dir).unwrap();
     let expected = [
-        [1344 + 216, 2 * 1560, 64, 1344, 1344 + 88],
-        [1560 + 816 + 108, 2 * 2484, 64, 1344, 2160 + 132],
-        [2484 + 1088 + 108, 2 * 3680, 64, 1344, 3248 + 176],
+        [1344 + 216, 2 * 1560, 128, 1344, 1344 + 88],
+        [1560 + 816 + 108, 2 * 2484, 128, 1344, 2160 + 132],
+        [2484 + 1088 + 108, 2 * 3680, 128, 1344, 3248 + 176],
     ];
     assert_eq!(costs(&found), expected);
     assert_eq!([found.widths[0].kv_heads, found.widths[1].kv_heads], [2, 0]);
+}
+
+/// Chains of 64 and 32 hidden elements: all matrices hold whole blocks of 32, and none whole blocks of 256.
+#[test]
+fn quantized_weights_have_the_bytes_of_their_blocks() {
+    let json = with(config_json(), |json| {
+        json["chains"] = json!([2, 1]);
+        json["hidden_size"] = json!(96);
+        json["intermediate_size"] = json!(96);
+        json["num_attention_heads"] = json!(6);
+        json["num_key_value_heads"] = json!(3);
+        json["head_dim"] = json!(16);
+        json["num_hidden_layers"] = json!(1);
+    });
+    let found = inspect(&Folder::with_config(&json).dir).unwrap();
+    // Chain 1: q and o 64*64, k and v 32*64, gate, up and down 64*64; chain 2: 32 or 16 rows of 96. Heads of 11 rows.
+    let (one, two) = (5u128 * 64 * 64 + 2 * 32 * 64, (5u128 * 32 + 2 * 16) * 96);
+    let floats = |hidden: u128| 4 * (11 * hidden + 3 * hidden);
+    for (name, bytes_per_32) in [("q8_0", 34), ("q4k", 20), ("q6k", 24)] {
+        let first = floats(64) + (one + 11 * 64) / 32 * bytes_per_32;
+        let both = first + floats(32) + (two + 11 * 32) / 32 * bytes_per_32;
+        let found = [0, 1].map(|k: usize| found.costs[k].quantized_bytes[name]);
+        assert_eq!(found, [first, both], "{name}");
+    }
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub fn costs(costs: &[Cost]) -> String {
         "parameters",
         "on disk",
         "in memory",
+        "q8_0",
+        "q4k",
         "KV/token",
         "multiply-adds/prompt token",
         "/decoded token",
@@ -32,6 +34,8 @@ pub fn costs(costs: &[Cost]) -> String {
             count(cost.parameters),
             cost.disk_bytes.map_or("-".into(), |disk| bytes(disk.into())),
             bytes(cost.memory_bytes),
+            bytes(cost.quantized_bytes["q8_0"]),
+            bytes(cost.quantized_bytes["q4k"]),
             bytes(cost.kv_bytes_per_token),
             count(cost.prompt_multiply_adds),
             count(cost.decode_multiply_adds),
@@ -39,7 +43,10 @@ pub fn costs(costs: &[Cost]) -> String {
         ]
     };
     let table = table(heading, costs.iter().map(row));
-    format!("{table}\n\nmultiply-adds: of the linear layers, when decoding of the head too")
+    format!(
+        "{table}\n\nin memory: as stored, and quantized while loading; KV/token: in f32\nmultiply-adds: of the linear \
+         layers, when decoding of the head too"
+    )
 }
 
 /// A table with right-aligned columns.
