@@ -52,7 +52,7 @@ pub enum GrammarError {
         limit: Duration,
     },
     /// Other grammars are being compiled.
-    #[error("the server is busy compiling other grammars: expected a retry later")]
+    #[error("two other grammars are being compiled; try again later")]
     Busy,
     /// The grammar has a syntax error, cannot be matched, or uses an unsupported feature.
     #[error("{0}")]

@@ -32,14 +32,16 @@ pub async fn start(start: &Start) -> Result<Running> {
 
 async fn colm(start: &Start) -> Result<Running> {
     let isq = start.weights.isq();
+    let dtype = match start.weights {
+        Weights::Bf16 => Dtype::BF16,
+        _ => Dtype::F32,
+    };
     let engine = Engine::builder(start.model.to_string_lossy())
         .max_chains(start.max_chains)
         .max_seqs(start.sequences)
         .kv_cache_mib(kv_cache_mib(start)?)
-        .dtype(match start.weights {
-            Weights::Bf16 => Dtype::BF16,
-            _ => Dtype::F32,
-        })
+        .dtype(dtype)
+        .kv_cache_dtype(dtype)
         .quantization(isq.map(|isq| isq.to_string().parse()).transpose()?)
         .prefix_cache(false)
         .ignore_eos(true)

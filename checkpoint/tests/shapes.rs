@@ -62,7 +62,7 @@ fn config((_, sizes, flags): &Shape) -> ColmConfig {
 
 fn table() -> String {
     let mut lines = vec![
-        "| model | parameters | asked | `--add` | adds | widths of all K-quants |".to_string(),
+        "| model | parameters | asked | `--add` | adds | fits K-quants |".to_string(),
         "|---|---:|---:|---|---:|---|".to_string(),
     ];
     for model in &MODELS {

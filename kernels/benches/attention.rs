@@ -70,7 +70,7 @@ fn layer(positions: usize, dtype: DType) -> Result<KvBlocks> {
     let x = 16 / dtype.size_in_bytes();
     let keys = Tensor::zeros((blocks, KV_HEADS, HEAD_DIM / x, BLOCK_SIZE, x), dtype, cpu)?;
     let values = Tensor::zeros((blocks, KV_HEADS, HEAD_DIM, BLOCK_SIZE), dtype, cpu)?;
-    let kv = KvBlocks::from_host(&keys, &values, HEAD_DIM)?;
+    let kv = KvBlocks::from_tensors(&keys, &values, HEAD_DIM)?;
     let new = Tensor::randn(0f32, 1f32, (positions, KV_HEADS, HEAD_DIM), cpu)?;
     kv.write(0..KV_HEADS, &new, &new, &Slots::new((0..positions as i64).collect()))?;
     Ok(kv)

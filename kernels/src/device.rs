@@ -16,7 +16,7 @@ pub fn supports_device(device: &Device) -> bool {
 }
 
 /// Whether tensors of `dtype` on `device` are computed by the CUDA kernels. With the feature `twin` that includes bf16
-/// and f16 in host memory.
+/// and f16 in CPU memory.
 pub fn uses_gpu_kernels(device: &Device, dtype: DType) -> bool {
     let on_twin = cfg!(feature = "twin") && matches!(dtype, DType::BF16 | DType::F16);
     device.is_cuda() || on_twin

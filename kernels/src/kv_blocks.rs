@@ -30,7 +30,7 @@ impl KvBlocks {
     /// # Errors
     /// If the shapes are not these or do not match, if a tensor is not contiguous, or if the dtypes differ or are not
     /// supported.
-    pub fn from_host(keys: &Tensor, values: &Tensor, head_dim: usize) -> Result<Self> {
+    pub fn from_tensors(keys: &Tensor, values: &Tensor, head_dim: usize) -> Result<Self> {
         let (blocks, kv_heads, block_size) = match values.dims() {
             &[blocks, kv_heads, dim, block_size] if dim == head_dim => {
                 (blocks, kv_heads, block_size)
@@ -198,7 +198,7 @@ impl KvBlocks {
         Ok(())
     }
 
-    /// The layout of a cache in host memory.
+    /// The layout of a cache in CPU memory.
     pub(crate) fn cpu_layout(&self) -> KvLayout {
         KvLayout::new(self.kv_heads, self.block_size, self.head_dim)
     }

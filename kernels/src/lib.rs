@@ -42,7 +42,7 @@
 //! [`QueryRange`].
 //!
 //! **Paged KV cache.** Per layer, keys and values are two tensors of *KV blocks* of `block_size` positions
-//! ([`KvBlocks`]). Row b of a sequence's block table ([`BlockTables`]) names the KV block of positions
+//! ([`KvBlocks`]). Entry b of a sequence's block table ([`BlockTables`]) names the KV block of positions
 //! `b * block_size ..`. A new row is written to a *slot*, `block * block_size + offset` ([`Slots`]). A chain reads a
 //! range of the key/value heads: its own in CoLM, all of them in CoLM-Air. The order of the numbers within a KV block
 //! belongs to the backend: the CPU layout is defined in `cpu/kv_layout.rs`, the CUDA layout in `cuda/kv_blocks.cuh`. A
@@ -67,7 +67,7 @@
 //! weights ([`activation_dtype`]), and the bits of a row may depend on whether its chain has more than 32 rows.
 //!
 //! The feature `twin` is for tests. The *twin* is an emulator of the CUDA kernels: their sources, compiled for the CPU
-//! and run thread by thread (see the crate `colm-kernels-twin`). With it, tensors in host memory that are bf16 or f16
+//! and run thread by thread (see the crate `colm-kernels-twin`). With it, tensors in CPU memory that are bf16 or f16
 //! take the path of a GPU.
 //!
 //! # Errors

@@ -61,7 +61,7 @@ macro_rules! for_weight_format {
             }
             #[cfg(feature = "gpu")]
             $crate::weights::WeightFormat::RowMajorFloats(_) => {
-                bail!("x is in host memory, the weights are on a GPU")
+                bail!("x is on the CPU, the weights are on a GPU")
             }
         }
     };
@@ -136,6 +136,7 @@ impl ChainWeights {
     /// If shapes do not match, the inputs of a chain are not a multiple of the type's quant block, or the type is not
     /// supported.
     pub fn quantize(chains: &[(Tensor, Option<Tensor>)], dtype: GgmlDType) -> Result<Self> {
+        common_dtype(chains.iter().map(|(weight, _)| weight.dtype()))?;
         let shapes = chains.iter().map(|(weight, _)| weight.dims2());
         let shapes = checked_shapes(shapes.collect::<Result<_>>()?)?;
         check_biases(&shapes, chains.iter().map(|(_, bias)| bias.as_ref()))?;
@@ -147,8 +148,10 @@ impl ChainWeights {
         Ok(Self { format: WeightFormat::PackedQuantized(dtype), shapes, matrices })
     }
 
-    /// The weights and biases as they were passed to [`pack_floats`](Self::pack_floats) or
-    /// [`pack_quantized`](Self::pack_quantized).
+    /// The weights, and the biases in their dtype (f32 if the weights are quantized).
+    ///
+    /// # Errors
+    /// If the tensors cannot be allocated.
     pub fn unpack(&self) -> Result<Unpacked> {
         match self.format {
             WeightFormat::PackedFloats(dtype) => {
@@ -220,7 +223,7 @@ impl ChainWeights {
     pub(crate) fn gpu_matrices(&self) -> Result<&[GpuMatrix]> {
         match self.matrices.downcast_ref::<Vec<GpuMatrix>>() {
             Some(matrices) => Ok(matrices),
-            None => bail!("x is on a GPU, the weights are in host memory"),
+            None => bail!("x is on a GPU, the weights are on the CPU"),
         }
     }
 

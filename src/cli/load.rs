@@ -19,10 +19,11 @@ pub struct LoadArgs {
     /// Size of the KV cache in MiB.
     #[arg(long, value_name = "MIB", default_value_t = 512)]
     pub kv_cache_mb: usize,
-    /// Quantize the linear layers while loading, to a type such as `q8_0`, `q6k` or `q4k`.
+    /// Quantize the linear layers and the LM head while loading, to a type such as `q8_0`, `q6k` or `q4k`.
     #[arg(long, value_name = "TYPE")]
     pub isq: Option<Quantization>,
-    /// Dtype of the weights: `f32`, `bf16`, `f16` or `auto`, which is the dtype they are stored in.
+    /// Dtype of the weights: `f32`, `bf16`, `f16` or `auto`, which on the CPU is the dtype they are stored in, and on a
+    /// GPU bf16, or f16 if it has no bf16.
     #[arg(long, default_value = "auto")]
     pub dtype: Dtype,
     /// Dtype of the KV cache: `f32`, `bf16`, `f16` or `auto`, which is f32 on the CPU and the dtype of the weights on a
@@ -65,7 +66,7 @@ impl LoadArgs {
 #[derive(Args)]
 #[command(next_help_heading = "Model and engine")]
 pub struct DraftArgs {
-    /// Self-speculation: draft up to N tokens with the first chain, and verify them with all chains in one step.
+    /// Self-speculation: draft up to N tokens with the first chain, and verify them in one step at the request's chains.
     /// Answers do not change. They are faster if most drafts are accepted.
     #[arg(long = "drafts", value_name = "N", default_value_t = 0)]
     pub max_drafts: usize,

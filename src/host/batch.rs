@@ -1,11 +1,11 @@
-//! From the engine's padded batch to the rows of a [`Step`], and from logits back to the engine's form.
+//! From the engine's padded batch to the rows of a [`Step`](crate::model::Step), and from logits back to the engine's form.
 
 use candle_core::{bail, Device, Result, Tensor};
 use colm_kernels::BlockTables;
 use mistralrs_core::ext::PagedAttentionInputMetadata;
 
 use crate::model::speculation::DecodeRow;
-use crate::model::{ActiveRows, SequenceInput, SequenceRows, Step};
+use crate::model::{ActiveRows, SequenceInput, SequenceRows};
 
 /// What the engine hands to a forward pass, one padded row of tokens per sequence.
 pub struct Batch<'a> {
@@ -95,15 +95,16 @@ impl Batch<'_> {
         Ok(ids.iter().enumerate().map(sequence).collect())
     }
 
-    /// Fails if the slots of `step` are not those that the engine has allocated.
+    /// Fails if the slots of `sequences` are not those that the engine has allocated.
     ///
-    /// The engine passes slots and block tables. [`Step`] computes the slots from the tables, as it does for drafts and
-    /// scratch blocks; if the two disagreed, a row would overwrite keys and values of another sequence.
-    pub fn check_slots(&self, step: &Step) -> Result<()> {
-        let allocated = self.paging.slots.iter().flatten().filter(|&&slot| slot >= 0);
-        let written = step.chains().first().map_or(&[][..], |chain| chain.slots.as_slice());
-        if !allocated.eq(written) {
-            bail!("the slots of the engine differ from those of its block tables");
+    /// The engine passes slots and block tables. [`Step`](crate::model::Step) computes the slots from the tables, as it does
+    /// for drafts and scratch blocks; if the two disagreed, a row would overwrite keys and values of another sequence.
+    pub fn check_slots(&self, sequences: &[SequenceInput], block_size: usize) -> Result<()> {
+        for (sequence, allocated) in sequences.iter().zip(&self.paging.slots) {
+            let slots = sequence.slots(block_size)?;
+            if !allocated.iter().filter(|&&slot| slot >= 0).eq(&slots) {
+                bail!("the slots of the engine differ from those of its block tables");
+            }
         }
         Ok(())
     }

@@ -9,24 +9,24 @@ use candle_nn::Init;
 use colm_checkpoint::{ChainTensor, ColmConfig};
 use mistralrs_quant::{ShardedSafeTensors, ShardedVarBuilder};
 
-/// A var builder that returns blocks of the dense tensors in `vb` for the names of the chain layout. The caller must
-/// have checked that the blocks above the diagonal are zero ([`colm_checkpoint::Checkpoint::check_zero_submatrices`]).
+/// A var builder that returns submatrices of the dense tensors in `vb` for the names of the chain layout. The caller must
+/// have checked that the submatrices above the diagonal are zero ([`colm_checkpoint::Checkpoint::check_zero_submatrices`]).
 pub fn as_chain_layout(config: &ColmConfig, vb: ShardedVarBuilder) -> ShardedVarBuilder {
     let tensors = config.tensors(config.all_chains());
     let blocks = tensors.map(|tensor| (tensor.name(), tensor)).collect();
     let (dtype, device) = (vb.dtype(), vb.device().clone());
-    let backend = DenseBlocks { vb, blocks, last: Mutex::default() };
+    let backend = DenseSubmatrices { vb, blocks, last: Mutex::default() };
     ShardedSafeTensors::wrap(Box::new(backend), dtype, device)
 }
 
-struct DenseBlocks {
+struct DenseSubmatrices {
     vb: ShardedVarBuilder,
     blocks: HashMap<String, ChainTensor>,
-    /// The dense tensor read last. The blocks of its other chains are read next.
+    /// The dense tensor read last. The submatrices of its other chains are read next.
     last: Mutex<Option<(String, Tensor)>>,
 }
 
-impl DenseBlocks {
+impl DenseSubmatrices {
     fn dense(&self, name: String, dtype: DType, device: &Device) -> Result<Tensor> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((read, tensor)) = &*last {
@@ -41,7 +41,7 @@ impl DenseBlocks {
     }
 }
 
-impl SimpleBackend for DenseBlocks {
+impl SimpleBackend for DenseSubmatrices {
     fn get(
         &self,
         shape: Shape,
@@ -67,7 +67,7 @@ impl SimpleBackend for DenseBlocks {
             Some(columns) => rows.narrow(1, columns.start, columns.len())?,
             None => rows,
         };
-        // Copy the block, so that the dense tensor can be freed.
+        // Copy the submatrix, so that the dense tensor can be freed.
         block.force_contiguous()
     }
 

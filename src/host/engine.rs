@@ -78,7 +78,7 @@ impl Engine {
     /// options.
     ///
     /// # Errors
-    /// If the model has no chat template, or the conversation is too long.
+    /// As [`Self::answer`]; also if the model has no chat template.
     pub async fn chat(&self, messages: impl IntoIterator<Item = Message>) -> Result<Answer> {
         self.answer(Request::chat(messages)).await
     }
@@ -111,7 +111,8 @@ impl Engine {
     /// The natural log-probability of each of `tokens` except the first, given the tokens before it, at `k` chains.
     ///
     /// # Errors
-    /// If there are no tokens, more than [`Self::max_tokens`], or unknown ones.
+    /// If there are no tokens, more than [`Self::max_tokens`], or unknown ones; if `k` is more than
+    /// [`Self::loaded_chains`]; or if the engine fails.
     pub async fn score(&self, tokens: Vec<u32>, k: ChainCount) -> Result<Vec<f64>> {
         let request = Request::tokens(tokens).chains(k).max_tokens(0).prompt_logprobs(0);
         let mut stream = self.stream(request).await?;

@@ -103,8 +103,8 @@ impl EngineBuilder {
         self
     }
 
-    /// The dtype of the weights. Default: [`Dtype::Auto`], the dtype they are stored in. On the CPU all dtypes are
-    /// multiplied in f32, so bf16 weights give the same answers as their f32 copies.
+    /// The dtype of the weights. Default: [`Dtype::Auto`], which on the CPU is the dtype they are stored in. There all
+    /// dtypes are multiplied in f32, so bf16 weights give the same answers as their f32 copies.
     pub fn dtype(mut self, dtype: Dtype) -> Self {
         self.dtype = dtype;
         self
@@ -122,14 +122,14 @@ impl EngineBuilder {
         self
     }
 
-    /// Quantizes the linear layers while loading. Default: no.
+    /// Quantizes the linear layers and the LM head while loading. Default: no.
     pub fn quantization(mut self, quantization: impl Into<Option<Quantization>>) -> Self {
         self.quantization = quantization.into();
         self
     }
 
-    /// Self-speculation: the first chain drafts up to so many tokens, and all chains verify them in one step. Answers
-    /// do not change. Default: 0, no drafts.
+    /// Self-speculation: the first chain drafts up to `tokens` tokens, and one step at the request's own chain count
+    /// verifies them. Answers do not change. Default: 0, no drafts.
     pub fn max_drafts(mut self, tokens: usize) -> Self {
         self.max_drafts = tokens;
         self
@@ -165,6 +165,9 @@ impl EngineBuilder {
     ///
     /// # Errors
     /// If an option has a value that cannot work, or if the model folder, its config or its weights are wrong.
+    ///
+    /// # Panics
+    /// On a tokio runtime of the current-thread kind.
     pub async fn start(self) -> Result<Engine> {
         if self.max_seqs == 0 {
             return Err(Error::InvalidOption {
@@ -233,7 +236,7 @@ impl EngineBuilder {
         device: &Device,
         loaded: Arc<Loaded>,
     ) -> anyhow::Result<Arc<Mutex<dyn Pipeline + Send + Sync>>> {
-        // The host quantizes only to types that the kernels do not support.
+        // On the CPU the kernels quantize to the types that they support.
         let on_kernels =
             |quantization: &Quantization| device.is_cpu() && quantization.ggml().is_some();
         let isq = self.quantization.filter(|quantization| !on_kernels(quantization));
@@ -275,13 +278,15 @@ impl EngineBuilder {
         pipeline.unwrap_or_else(|panic| Err(anyhow!("the engine has failed: {panic}")))
     }
 
-    /// The dtype of weights in host memory; None: as stored. The twin runs the CUDA kernels on bf16 and f16, and only if
-    /// they are asked for.
+    /// The dtype of weights on the CPU; None: as stored. The host quantizes from f32. The twin runs the CUDA kernels on
+    /// bf16 and f16, and only if they are asked for.
     fn weight_dtype(&self) -> Option<DType> {
-        self.dtype.fixed().or(cfg!(feature = "twin").then_some(DType::F32))
+        let by_host = self.quantization.is_some_and(|quantization| quantization.ggml().is_none());
+        let in_f32 = by_host || cfg!(feature = "twin");
+        self.dtype.fixed().or(in_f32.then_some(DType::F32))
     }
 
-    /// The dtype that the host allocates the KV cache in, and, except on the CPU, loads weights in.
+    /// The dtype that the host allocates the KV cache in, and on a GPU loads weights in.
     fn host_dtype(&self, device: &Device) -> Result<ModelDType> {
         let of_weights = self.weight_dtype().unwrap_or(DType::F32);
         if device.is_cpu() && !colm_kernels::uses_gpu_kernels(device, of_weights) {

@@ -11,7 +11,7 @@ use mistralrs_quant::QuantMethod;
 use super::normal_model::HostedColm;
 
 /// The host's trait gives these functions no way to fail.
-const UNPACKED: &str = "weights in host memory can be unpacked";
+const UNPACKED: &str = "weights on the CPU can be unpacked";
 
 impl IsqModel for HostedColm {
     fn get_layers(

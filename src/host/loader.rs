@@ -49,9 +49,9 @@ pub struct ColmLoader {
     pub max_chains: Option<usize>,
     /// The KV cache that the engine will allocate, if its size is known. It is checked against the model.
     pub kv_pool: Option<KvPool>,
-    /// The type that linear layers are quantized to.
+    /// The type that linear layers and the LM head are quantized to.
     pub quantization: Option<Quantization>,
-    /// The dtype of weights in host memory. None: as stored.
+    /// The dtype of weights on the CPU. None: as stored, or, for weights that the host loads, that of the KV cache.
     pub weight_dtype: Option<DType>,
     /// Whether a progress bar is shown on stderr, if it is a terminal.
     pub progress_bar: bool,
@@ -98,11 +98,11 @@ impl ColmLoader {
         }
     }
 
-    /// The type that weights in host memory are quantized to on our kernels.
+    /// How weights on the CPU are held: quantized, if the kernels support the type.
     fn packing(&self) -> Packing {
         match self.quantization.and_then(Quantization::ggml) {
             Some(dtype) => Packing::Quantized(dtype),
-            None => Packing::Floats,
+            None => Packing::AsLoaded,
         }
     }
 
@@ -112,7 +112,7 @@ impl ColmLoader {
         Ok(memory::check(weights, kv_cache, device)?)
     }
 
-    /// Loads from the files of `checkpoint` into host memory.
+    /// Loads from the files of `checkpoint` on the CPU.
     fn load_checkpoint(
         &self,
         (config, k): (&ColmConfig, ChainCount),
@@ -138,7 +138,18 @@ impl ColmLoader {
         max_tokens: usize,
     ) -> Result<Colm> {
         let quantization = quantization(config)?;
-        let (device, dtype) = (&loading.real_device, vb.dtype());
+        if let (Some(asked), Some(_)) = (self.quantization, &quantization) {
+            bail!(
+                "`quantization` {asked}: the weights are quantized already, as `quantization_config` in config.json \
+                 says; expected no `quantization`"
+            );
+        }
+        let (device, kv_dtype) = (&loading.real_device, vb.dtype());
+        let vb = match self.weight_dtype.filter(|_| device.is_cpu()) {
+            Some(dtype) => vb.set_dtype(dtype),
+            None => vb,
+        };
+        let dtype = vb.dtype();
         let pack_factor = match (self.quantization, &quantization) {
             (Some(quantization), _) => quantization.isq().pack_factor(dtype),
             // `pack_factor` panics on unknown numbers of bits. Loading rejects them later.
@@ -164,8 +175,8 @@ impl ColmLoader {
             full_precision: &|layer| placed(layer, false),
             quantization: &quantization,
         };
-        let packing = if loading.loading_isq { Packing::ByHost } else { Packing::Floats };
-        let options = LoadOptions { max_tokens, kv_dtype: dtype, packing };
+        let packing = if loading.loading_isq { Packing::Unpacked } else { Packing::AsLoaded };
+        let options = LoadOptions { max_tokens, kv_dtype, packing };
         let colm = Colm::load(config, k, &source, &options, &|_| ());
         colm.map_err(|error| self.with_quantization(error))
     }
@@ -296,8 +307,8 @@ impl NormalModelLoader for ColmLoader {
         // A poisoned lock is safe to reuse: the value is only ever replaced as a whole.
         let checkpoint = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner).take();
         let by_host = loading.loading_isq || mistralrs_quant::get_immediate_isq().is_some();
-        let in_host_memory = loading.real_device.is_cpu() && !by_host;
-        let colm = match checkpoint.filter(|_| in_host_memory) {
+        let on_cpu = loading.real_device.is_cpu() && !by_host;
+        let colm = match checkpoint.filter(|_| on_cpu) {
             Some(checkpoint) => {
                 self.load_checkpoint((&config, k), &checkpoint, (max_tokens, vb.dtype()))?
             }

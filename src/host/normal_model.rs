@@ -21,7 +21,7 @@ use crate::model::{Colm, SequenceInput, Step};
 /// Positions per block where the model runs outside the engine's cache.
 const SCRATCH_BLOCK_SIZE: usize = 32;
 
-/// A loaded model, between the engine and [`Colm::forward`].
+/// Adapts a loaded [`Colm`] to the engine's `NormalModel`.
 pub struct HostedColm {
     pub(super) config: ColmConfig,
     pub(super) colm: Colm,
@@ -103,7 +103,7 @@ impl HostedColm {
     fn kv_blocks(&self, cache: Vec<(Tensor, Tensor)>) -> Result<Vec<KvBlocks>> {
         let layers = cache.iter();
         layers
-            .map(|(keys, values)| KvBlocks::from_host(keys, values, self.config.head_dim))
+            .map(|(keys, values)| KvBlocks::from_tensors(keys, values, self.config.head_dim))
             .collect()
     }
 
@@ -180,13 +180,13 @@ impl NormalModel for HostedColm {
             all_logits: &all_logits,
         };
         let sequences = batch.sequences()?;
+        let block_size = kv.first().map_or(SCRATCH_BLOCK_SIZE, KvBlocks::block_size);
+        batch.check_slots(&sequences, block_size)?;
         if let Some(rows) = self.rows_to_speculate(&sequences, &plans) {
             let context = ForwardContext { colm: &self.colm, config: &self.config, kv: &kv };
             return self.speculation.forward(&rows, &context)?.unsqueeze(1);
         }
-        let block_size = kv.first().map_or(SCRATCH_BLOCK_SIZE, KvBlocks::block_size);
         let step = Step::new(sequences, block_size, &self.config.kv_heads)?;
-        batch.check_slots(&step)?;
         if all_logits.contains(&true) {
             return self.forward_probed(&step, &kv, &plans);
         }

@@ -21,7 +21,7 @@ use crate::request::{LogitsProcessor, Prompt, Request};
 /// A request whose prompt is tokenized and whose grammar is compiled. It can be sent to the engine any number of
 /// times.
 pub struct Prepared {
-    /// Without its prompt and its grammar, which are below.
+    /// Without its prompt, logit bias and logits processors, which are moved to the fields below.
     request: Request,
     prompt: Vec<u32>,
     grammar: Option<Matcher>,
@@ -42,7 +42,8 @@ impl Prepared {
 }
 
 impl Engine {
-    /// Checks, tokenizes and compiles `request`. Every error that is the fault of the request is found here.
+    /// Checks, tokenizes and compiles `request`. Nearly every error that is the fault of the
+    /// request is found here; a grammar can still fail at a later token.
     pub(crate) async fn prepare(&self, mut request: Request) -> Result<Prepared> {
         let k = match request.chains {
             Some(k) => self.chain_count(k.get())?,

@@ -41,7 +41,7 @@ pub fn weight_sizes(
     sizes
 }
 
-/// The bytes of all weights of `checkpoint` as they are held in host memory: in `dtype` or, if it is None, as stored, with
+/// The bytes of all weights of `checkpoint` as they are held on the CPU: in `dtype` or, if it is None, as stored, with
 /// linear layers held as `packing` says.
 pub fn held_bytes(
     config: &ColmConfig,
@@ -55,7 +55,7 @@ pub fn held_bytes(
         let floats = elements * dtype.size_in_bytes();
         let quantized = |inputs: usize| match packing {
             Packing::Quantized(wanted) => quantized_type(wanted, inputs),
-            Packing::Floats | Packing::ByHost => None,
+            Packing::AsLoaded | Packing::Unpacked => None,
         };
         let linear = |inputs: usize| match quantized(inputs) {
             Some(dtype) => elements / dtype.block_size() * dtype.type_size(),

@@ -49,7 +49,8 @@ impl ActiveRows {
     ///
     /// `kv_heads` says which chains own keys and values (docs/spec.md#layers): all in CoLM, the first in Air.
     ///
-    /// Fails if a sequence requests logits of rows that it does not have.
+    /// # Errors
+    /// If a sequence requests logits of rows that it does not have.
     pub fn new(sequences: Vec<SequenceRows>, kv_heads: &Split) -> Result<Self> {
         if let Some(sequence) = sequences.iter().find(|one| one.logits.end > one.count) {
             bail!(
@@ -127,7 +128,7 @@ impl ActiveRows {
         self.chain_rows.count(chain)
     }
 
-    /// The rows `chain` is active on, as positions in the flattened rows of the step.
+    /// The rows `chain` is active on, as indices of the flattened rows of the step.
     pub fn of_step(&self, chain: usize) -> Vec<usize> {
         rows_of_step(&self.sequences, &self.chains[chain])
     }
@@ -166,16 +167,16 @@ impl ActiveRows {
         if from == to {
             return Ok(x.clone());
         }
-        x.index_select(&positions_within(from, to, x.device())?, 0)
+        x.index_select(&indices_within(from, to, x.device())?, 0)
     }
 
     /// For each row of `chain`, its index among the rows of chain 0.
     pub fn within_first(&self, chain: usize, device: &Device) -> Result<Tensor> {
-        positions_within(&self.chains[0], &self.chains[chain], device)
+        indices_within(&self.chains[0], &self.chains[chain], device)
     }
 }
 
-/// The active rows as positions in the flattened rows of all sequences.
+/// The active rows as indices of the flattened rows of all sequences.
 fn rows_of_step(sequences: &[SequenceRows], active: &[Range<usize>]) -> Vec<usize> {
     let mut first = 0;
     let mut rows = Vec::new();
@@ -187,7 +188,7 @@ fn rows_of_step(sequences: &[SequenceRows], active: &[Range<usize>]) -> Vec<usiz
 }
 
 /// For each row in `to`, its index among the rows in `from`, which contain all of them.
-fn positions_within(from: &[Range<usize>], to: &[Range<usize>], device: &Device) -> Result<Tensor> {
+fn indices_within(from: &[Range<usize>], to: &[Range<usize>], device: &Device) -> Result<Tensor> {
     let mut first = 0;
     let mut indices = Vec::new();
     for (from, to) in from.iter().zip(to) {

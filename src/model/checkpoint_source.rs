@@ -1,6 +1,6 @@
-//! Weights from the files of a checkpoint, in host memory.
+//! Weights from the files of a checkpoint, on the CPU.
 
-use candle_core::{DType, Device, Error, Result, Tensor};
+use candle_core::{bail, DType, Device, Error, Result, Tensor};
 use colm_checkpoint::{ChainTensor, Checkpoint, Dtype};
 
 use super::weight_source::{LoadedLinear, WeightSource};
@@ -25,6 +25,13 @@ impl WeightSource for CheckpointSource<'_> {
     }
 
     fn tensor(&self, tensor: &ChainTensor) -> Result<Tensor> {
+        if tensor.chain >= self.checkpoint.chain_count().get() {
+            bail!(
+                "chain {} of a checkpoint opened at {} chains",
+                tensor.chain + 1,
+                self.checkpoint.chain_count()
+            );
+        }
         let slice = self.checkpoint.tensor(tensor);
         let stored = candle_dtype(slice.dtype());
         let loaded = Tensor::from_raw_buffer(&slice.bytes(), stored, slice.shape(), &Device::Cpu)?;
@@ -38,7 +45,7 @@ impl WeightSource for CheckpointSource<'_> {
     }
 }
 
-/// A checkpoint has no other dtypes.
+/// candle's dtype for F16 and BF16; F32 for any other, which a checkpoint does not have.
 pub fn candle_dtype(dtype: Dtype) -> DType {
     match dtype {
         Dtype::F16 => DType::F16,

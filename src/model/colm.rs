@@ -66,7 +66,7 @@ impl Colm {
             kv_dtype: options.kv_dtype,
         };
         on_layer(config.file.num_hidden_layers);
-        if packing != Packing::ByHost {
+        if packing != Packing::Unpacked {
             colm.pack_quantized()?;
         }
         Ok(colm)
@@ -109,7 +109,7 @@ impl Colm {
             let keys = Tensor::zeros(keys, self.kv_dtype, &self.device)?;
             let values =
                 Tensor::zeros((blocks, heads, dim, block_size), self.kv_dtype, &self.device)?;
-            KvBlocks::from_host(&keys, &values, dim)
+            KvBlocks::from_tensors(&keys, &values, dim)
         };
         self.layers.iter().map(layer).collect()
     }
@@ -117,7 +117,8 @@ impl Colm {
     /// The logits that the step requests, `[rows, vocab_size]` f32 in the order of the step, each row at the chain
     /// count of its sequence. Keys and values of the step's rows are written to `kv`, one per layer.
     ///
-    /// Fails if a sequence needs more chains than are loaded.
+    /// # Errors
+    /// If a sequence needs more chains than are loaded.
     pub fn forward(&self, step: &Step, kv: &[KvBlocks]) -> Result<Tensor> {
         let (z, rows) = self.hidden(step, kv)?;
         self.lm_head.forward(&z, &rows)

@@ -18,7 +18,7 @@ pub struct ChainEmbedding {
 pub(super) enum Table {
     /// `[vocab_size, hidden_i]`.
     Rows(Tensor),
-    /// Shared with the head (`tie_word_embeddings`).
+    /// Shared with the LM head (`tie_word_embeddings`).
     Tied(Arc<ChainWeights>),
 }
 

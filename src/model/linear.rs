@@ -12,12 +12,12 @@ use super::host_linears::{host_linears, linear_forward, pack_linears, HostLinear
 use super::representation::Representation;
 use super::weight_source::{LoadedLinear, Packing};
 
-/// y_i = W_i x_<=i.
+/// y_i = W_i x_<=i + b_i.
 pub enum ChainLinear {
     /// Packed for the kernels: one call computes all chains.
     Packed(ChainWeights),
-    /// Packed for the kernels, one call per chain. The host chooses the quantized type of a matrix by its width, so
-    /// the chains of a layer may have different types.
+    /// Packed for the kernels, one call per chain. The quantized type depends on the width of a matrix, so the chains of
+    /// a layer may have different types.
     PackedPerChain(Vec<ChainWeights>),
     /// Quantized by the host, or going to be: one product per chain.
     Host(HostLinears),
@@ -27,10 +27,10 @@ impl ChainLinear {
     /// From the weights of every chain that has some, chain 1 first.
     ///
     /// # Errors
-    /// If shapes do not match.
+    /// If there are no chains, or if shapes or types do not match.
     pub fn new(loaded: Vec<LoadedLinear>, packing: Packing) -> Result<Self> {
         match floats(loaded) {
-            Ok(weights) if packing != Packing::ByHost => Self::pack(widened(weights)?, packing),
+            Ok(weights) if packing != Packing::Unpacked => Self::pack(widened(weights)?, packing),
             Ok(weights) => Ok(Self::Host(host_linears(Unpacked::Floats(weights))?)),
             Err(loaded) => {
                 let linears = loaded.into_iter().map(|linear| match linear {
@@ -50,8 +50,9 @@ impl ChainLinear {
         };
         let types = weights.iter().map(|(weight, _)| Ok(quantized_type(wanted, weight.dim(1)?)));
         let types = types.collect::<Result<Vec<_>>>()?;
-        if types.iter().all(|dtype| *dtype == types[0]) {
-            return quantize(&weights, types[0]).map(Self::Packed);
+        if let Some(first) = types.first().filter(|first| types.iter().all(|dtype| dtype == *first))
+        {
+            return quantize(&weights, *first).map(Self::Packed);
         }
         let per_chain = weights.iter().zip(types);
         let per_chain =

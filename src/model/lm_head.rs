@@ -29,7 +29,7 @@ impl LmHead {
     /// From the weights of every chain, chain 1 first.
     ///
     /// # Errors
-    /// If a width does not suit a type that the host has quantized to.
+    /// If a shape or dtype is not supported.
     pub fn new(loaded: Vec<LoadedLinear>, packing: Packing) -> Result<Self> {
         let chains = loaded.into_iter().map(|linear| match linear {
             LoadedLinear::Floats(weight, bias) => LmHeadWeights::new((weight, bias), packing),
@@ -46,7 +46,7 @@ impl LmHead {
         let mut chains = Vec::with_capacity(embedding.tables.len());
         for table in &mut embedding.tables {
             let head = LmHeadWeights::new((table.unpacked()?, None), packing)?;
-            if let (LmHeadWeights::Packed(weights), Packing::Floats) = (&head, packing) {
+            if let (LmHeadWeights::Packed(weights), Packing::AsLoaded) = (&head, packing) {
                 *table = Table::Tied(weights.clone());
             }
             chains.push(head);
@@ -100,9 +100,9 @@ impl LmHeadWeights {
     fn new(weights: WeightAndBias, packing: Packing) -> Result<Self> {
         let inputs = weights.0.dim(1)?;
         let packed = match packing {
-            Packing::Floats => quantize(&[weights], None)?,
+            Packing::AsLoaded => quantize(&[weights], None)?,
             Packing::Quantized(wanted) => quantize(&[weights], quantized_type(wanted, inputs))?,
-            Packing::ByHost => {
+            Packing::Unpacked => {
                 return Ok(Self::Host(host_linears(Unpacked::Floats(vec![weights]))?.remove(0)));
             }
         };

@@ -45,15 +45,16 @@ impl Step {
     /// The step that computes all rows of `sequences` on a KV cache with blocks of `block_size` positions.
     /// `kv_heads` says which chains own keys and values (docs/spec.md#layers).
     ///
-    /// Fails if a sequence has not one token per row, has no block for one of its positions, or requests logits of a
-    /// row that it does not have.
+    /// # Errors
+    /// If a sequence does not have one token per row, has no block for one of its positions, or requests logits of a row
+    /// that it does not have.
     pub fn new(sequences: Vec<SequenceInput>, block_size: usize, kv_heads: &Split) -> Result<Self> {
         let mut slots = Vec::new();
-        for SequenceInput { rows, tokens, block_table } in &sequences {
-            if tokens.len() != rows.count {
-                bail!("{} tokens for {} rows", tokens.len(), rows.count);
+        for sequence in &sequences {
+            if sequence.tokens.len() != sequence.rows.count {
+                bail!("{} tokens for {} rows", sequence.tokens.len(), sequence.rows.count);
             }
-            slots.extend(slots_of(rows, block_table, block_size)?);
+            slots.extend(sequence.slots(block_size)?);
         }
         let rows = sequences.iter().map(|sequence| sequence.rows.clone());
         let active = ActiveRows::new(rows.collect(), kv_heads)?;
@@ -89,15 +90,20 @@ impl Step {
     }
 }
 
-/// Per row of a sequence, the slot that its key and value are written to.
-fn slots_of(rows: &SequenceRows, block_table: &[u32], block_size: usize) -> Result<Vec<i64>> {
-    let slot = |position: usize| match block_table.get(position / block_size) {
-        Some(&block) => Ok((block as usize * block_size + position % block_size) as i64),
-        None => {
-            bail!("position {position} has no block: the table has {} blocks", block_table.len())
-        }
-    };
-    (rows.first_position..rows.first_position + rows.count).map(slot).collect()
+impl SequenceInput {
+    /// Per row, the slot that its key and value are written to, in blocks of `block_size` positions.
+    ///
+    /// # Errors
+    /// If a position has no block.
+    pub fn slots(&self, block_size: usize) -> Result<Vec<i64>> {
+        let table = &self.block_table;
+        let slot = |position: usize| match table.get(position / block_size) {
+            Some(&block) => Ok((block as usize * block_size + position % block_size) as i64),
+            None => bail!("position {position} has no block: the table has {} blocks", table.len()),
+        };
+        let first = self.rows.first_position;
+        (first..first + self.rows.count).map(slot).collect()
+    }
 }
 
 #[cfg(test)]

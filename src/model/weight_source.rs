@@ -39,14 +39,15 @@ pub enum LoadedLinear {
 /// How linear layers are held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Packing {
-    /// Packed for the kernels, in the dtype they are loaded in.
+    /// Packed for the kernels: floats in the dtype they are loaded in, and weights that the host quantizes while it loads
+    /// them, if the kernels support the type.
     #[default]
-    Floats,
+    AsLoaded,
     /// Quantized to this type and packed. A matrix whose width does not suit the type gets
     /// [another](colm_checkpoint::quantized_type).
     Quantized(GgmlDType),
-    /// Not packed: the host quantizes the linear layers after they are loaded.
-    ByHost,
+    /// Not packed, because the host quantizes them after they are loaded.
+    Unpacked,
 }
 
 /// What a model is loaded with.

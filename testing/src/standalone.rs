@@ -72,7 +72,7 @@ impl StandaloneModel {
         let root = |_: Option<usize>| vb.clone();
         let source = HostSource { linears: &root, full_precision: &root, quantization: &None };
         let max_tokens = config.file.max_position_embeddings;
-        let options = LoadOptions { max_tokens, kv_dtype: *dtype, packing: Packing::Floats };
+        let options = LoadOptions { max_tokens, kv_dtype: *dtype, packing: Packing::AsLoaded };
         let colm = Colm::load(&config, k, &source, &options, &|_| ()).unwrap();
         let blocks_per_sequence = longest.div_ceil(*block_size);
         let (heads, dim) = (config.kv_heads.total(), config.head_dim);
@@ -81,7 +81,7 @@ impl StandaloneModel {
             let blocks = sequences * blocks_per_sequence;
             let keys = zeros(&[blocks, heads, dim / 4, *block_size, 4]);
             let values = zeros(&[blocks, heads, dim, *block_size]);
-            KvBlocks::from_host(&keys, &values, dim).unwrap()
+            KvBlocks::from_tensors(&keys, &values, dim).unwrap()
         };
         let kv = (0..config.file.num_hidden_layers).map(layer).collect();
         Self { config, colm, kv, block_size: *block_size, blocks_per_sequence }

@@ -83,7 +83,7 @@ async fn q8_0() {
     }
 }
 
-/// Blocks of 256 values fit only the widest inputs. For the others the host chooses another type and logs it.
+/// Blocks of 256 values fit only the widest inputs. The others get another type (`quantized_type`).
 #[tokio::test(flavor = "multi_thread")]
 async fn q4k_where_the_widths_allow() {
     let config = widths_of_whole_q8_blocks(random_model::air());

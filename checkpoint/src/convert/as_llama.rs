@@ -12,8 +12,8 @@ use crate::read::Source;
 /// CoLM of one chain is such a model (`docs/spec.md#chains`), so only the config differs from [`extract`].
 ///
 /// # Errors
-/// If the config cannot be written as JSON, or if the model has both q/k norms and biases in its MLP, which Qwen3 has
-/// not.
+/// If the config cannot be written as JSON, or if the model has both q/k norms and biases in its MLP, which Qwen3 does
+/// not have.
 pub fn as_llama(source: &Source) -> Result<ConversionPlan, CheckpointError> {
     let mut plan = extract(source, ChainCount::ONE, Layout::Dense)?;
     let mut config: Value = serde_json::from_str(&plan.config).map_err(CheckpointError::Json)?;

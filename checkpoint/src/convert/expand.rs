@@ -34,7 +34,7 @@ pub enum Init {
     Normal,
 }
 
-/// The model with the chains of `growth` whose first chains are `source`, bit for bit, in `layout`. The new chains are
+/// A model that has the chains of `source`, bit for bit, followed by those of `growth`, in `layout`. The new chains are
 /// initialized by `init`; equal seeds give equal weights, in both layouts.
 ///
 /// # Errors

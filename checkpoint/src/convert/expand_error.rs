@@ -28,12 +28,12 @@ pub enum ExpandError {
         base: Vec<usize>,
     },
     /// A new chain would not get a whole share of a width.
-    #[error("{why}, with {parameters} parameters; `--add` gives a chain any widths")]
+    #[error("{why}{}", parameters.map_or(String::new(), |parameters| format!(", with {parameters} parameters")))]
     Indivisible {
         /// The chain, and the nearest relative sizes that are possible.
         why: Box<Indivisible>,
-        /// The number of parameters of the model with these sizes.
-        parameters: u128,
+        /// The number of parameters of the model with these sizes; None if it is not possible for another reason.
+        parameters: Option<u128>,
     },
     /// The base has several chains and another architecture.
     #[error(
@@ -65,16 +65,16 @@ pub enum ExpandError {
         parameters: u128,
     },
     /// Key/value heads for a new chain of an Air.
-    #[error("a new chain of {chain}: in CoLM-Air chain 1 owns all key/value heads; expected kv-heads=0, or none")]
+    #[error("a new chain of {chain}: in CoLM-Air chain 1 owns all key/value heads; expected none for the new one")]
     KvHeadsOfAir {
         /// The chain.
         chain: NewChain,
     },
     /// The query heads of a new chain cannot share key/value heads as in the base.
     #[error(
-        "a new chain of {chain}: in the model {per_kv_head} query heads share a key/value head; expected heads={} or \
-         {}, or kv-heads",
-        .chain.heads / per_kv_head * per_kv_head, .chain.heads.next_multiple_of(*.per_kv_head)
+        "a new chain of {chain}: in the model {per_kv_head} query heads share a key/value head; expected {} or {} query \
+         heads, or a number of key/value heads",
+        (.chain.heads / per_kv_head * per_kv_head).max(*.per_kv_head), .chain.heads.next_multiple_of(*.per_kv_head)
     )]
     UnsharedHeads {
         /// The chain.

@@ -8,7 +8,8 @@ use crate::read::Source;
 /// The model of the first `k` chains of `source` as a checkpoint of its own, in `layout`.
 ///
 /// # Errors
-/// If `k` is more than the number of chains of `source`.
+/// If `k` is more than the number of chains of `source`, or, in the dense layout, if the chains of a tensor have different
+/// dtypes.
 pub fn extract(
     source: &Source,
     k: ChainCount,

@@ -36,8 +36,8 @@ impl Shares {
 ///
 /// # Errors
 /// If the ratios of `growth` do not begin with those of `base`, or a new chain would not get a whole share of every
-/// width (the error suggests the nearest ratios); if the new widths break a rule of `docs/spec.md`; if a model of several
-/// chains would change its architecture; or if the model exceeds 10^14 parameters.
+/// width (the error suggests the nearest ratios); if a new chain has key/value heads in an Air, or query heads that cannot
+/// share key/value heads as in `base`; if the new widths break a rule of `docs/spec.md`; if a model of several chains would change its architecture; or if the model exceeds 10^14 parameters.
 pub fn expanded_config(
     base: &ColmConfig,
     growth: &Growth,
@@ -110,7 +110,7 @@ fn proportional(
         let nearest = Chains::new(why.nearest.clone()).map(Growth::Ratios);
         let grown = nearest.map(|nearest| expanded_config(base, &nearest, architecture));
         let grown = grown.ok().and_then(Result::ok);
-        let parameters = grown.map_or(0, |grown| grown.parameters(grown.all_chains()));
+        let parameters = grown.map(|grown| grown.parameters(grown.all_chains()));
         ExpandError::Indivisible { why, parameters }
     })?;
     // The divisions are exact, because every chain's share is whole.

@@ -5,8 +5,8 @@ use super::growth::{expanded_config, query_heads_per_kv_head};
 use super::new_chain::{Growth, NewChain};
 use crate::config::{Architecture, ColmConfig};
 
-/// The largest granularity of a width: a cache line of bf16 twice over, and a multiple of the 32 columns of a packed
-/// panel and of the quant blocks of q8_0.
+/// The largest granularity of a width: 64 bf16 weights fill two cache lines, and 64 is a multiple of the 32 columns of a
+/// packed panel and of the quant blocks of q8_0.
 const MAX_UNIT: usize = 64;
 /// The length of a quant block of the K-quants, which a matrix's inputs must be a multiple of.
 const QUANT_BLOCK: usize = 256;
@@ -22,7 +22,7 @@ const TOLERANCE: f64 = 0.25;
 /// because K-quants need them.
 ///
 /// # Errors
-/// If no chain comes within 25 % of the size.
+/// If no chain comes within 25 % of the size, and those of [`expanded_config`].
 pub fn nearest_chain(
     base: &ColmConfig,
     architecture: Architecture,

@@ -81,7 +81,7 @@ pub enum CheckpointError {
     /// The folder has no weights.
     #[error(
         "no weights in {dir}: expected {INDEX_FILE}, model.safetensors, \
-         model-chain-*-of-*.safetensors or model-*-of-*.safetensors{found}"
+         model-chain-*-of-*.safetensors, model-*-of-*.safetensors or other safetensors files{found}"
     )]
     NoWeights { dir: PathBuf, found: String },
     /// The weights are in a PyTorch state dict, where only safetensors files are loaded.

@@ -5,7 +5,7 @@ use candle_core::quantized::GgmlDType;
 /// The type that a matrix of `inputs` columns is quantized to if `wanted` is asked for: `wanted`, or, if its quant blocks
 /// do not divide the columns, the type with blocks of 32 that comes nearest. None: the matrix stays as it is.
 ///
-/// The host's own quantization makes the same choice.
+/// For the types of colm's kernels, the host's own quantization makes the same choice.
 pub fn quantized_type(wanted: GgmlDType, inputs: usize) -> Option<GgmlDType> {
     let smaller = match wanted {
         GgmlDType::Q4K => Some(GgmlDType::Q4_1),

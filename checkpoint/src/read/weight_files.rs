@@ -147,8 +147,8 @@ fn state_dicts_by_name(dir: &Path, names: &[String]) -> Result<Vec<String>, Chec
     }
 }
 
-/// The safetensors files of a folder without an index, by their names: one file, chain files, or
-/// shards. None if there are no safetensors files.
+/// The safetensors files of a folder without an index, by their names: one file, chain files, shards, or, if there are
+/// none of these, all files with the extension. None if there are no safetensors files.
 fn safetensors_by_name(
     dir: &Path,
     names: &[String],
@@ -160,7 +160,9 @@ fn safetensors_by_name(
     let shard = names.iter().find(|name| is_shard(name));
     let mut kinds = [single, chain, shard].into_iter().flatten();
     let Some(first) = kinds.next() else {
-        return Ok(None);
+        let others = names.iter().filter(|name| is_of_any_name(name));
+        let others: Vec<_> = others.map(|name| (name.clone(), String::new())).collect();
+        return Ok((!others.is_empty()).then_some(others));
     };
     if let Some(second) = kinds.next() {
         return Err(CheckpointError::AmbiguousWeights {
@@ -179,6 +181,12 @@ fn safetensors_by_name(
     let shards =
         names.iter().filter(|name| single.is_some_and(|one| one == *name) || is_shard(name));
     Ok(Some(shards.map(|name| (name.clone(), String::new())).collect()))
+}
+
+/// Whether the file may hold weights although no program of the usual ones names them so. Adapters (LoRA) are not the
+/// weights of a model.
+fn is_of_any_name(name: &str) -> bool {
+    name.ends_with(".safetensors") && !name.starts_with("adapter")
 }
 
 /// The full paths of `files`, pairs of name and reason. A missing file is an error that quotes the reason.

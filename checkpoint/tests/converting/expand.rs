@@ -213,7 +213,11 @@ fn widths_that_cannot_be_are_errors_that_name_what_would_do() {
     write_chains(&dir.join("colm"), &parse(config_json()), Dtype::F32);
     write_chains(&dir.join("air"), &parse(air_json()), Dtype::F32);
     for (base, added, words) in [
-        ("colm", "hidden=4,heads=3,intermediate=4", &["2 query heads share", "heads=2 or 4"][..]),
+        (
+            "colm",
+            "hidden=4,heads=3,intermediate=4",
+            &["2 query heads share", "expected 2 or 4 query heads"][..],
+        ),
         ("colm", "hidden=0,heads=2,intermediate=4", &["chain 4", "size 0"]),
         (
             "colm",
@@ -224,7 +228,7 @@ fn widths_that_cannot_be_are_errors_that_name_what_would_do() {
         (
             "air",
             "hidden=4,heads=2,kv-heads=1,intermediate=4",
-            &["CoLM-Air chain 1 owns all", "kv-heads=0"],
+            &["CoLM-Air chain 1 owns all", "expected none"],
         ),
     ] {
         assert_error(dir, &["expand", base, "big", "--add", added], words);

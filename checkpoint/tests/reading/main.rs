@@ -8,6 +8,7 @@ mod llama_weights;
 mod malicious;
 mod messages;
 mod mutated;
+mod names_of_files;
 mod other_sources;
 mod sizes;
 #[cfg(target_os = "linux")]

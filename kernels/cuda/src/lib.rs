@@ -3,7 +3,7 @@
 //!
 //! Tensors are bf16 or f16, sums are f32, and the sizes are limited as [`limits`] says. Every function enqueues its
 //! work on the stream of its tensors' device and returns at once. With the twin, the CPU emulator in `kernels/twin`,
-//! tensors are in host memory and the work is done on return.
+//! tensors are in CPU memory and the work is done on return.
 //!
 //! Errors are candle errors that name the argument, and the chain, counted from 1, where one is at fault.
 

@@ -120,5 +120,5 @@ fn cache(shape: &Shape, dtype: DType, x: usize, device: &Device) -> Result<KvBlo
     let blocks = 2 * POSITIONS.div_ceil(block_size);
     let zeros = |dims: &[usize]| Tensor::zeros(dims, dtype, device);
     let keys = zeros(&[blocks, kv_heads, head_dim / x, block_size, x])?;
-    KvBlocks::from_host(&keys, &zeros(&[blocks, kv_heads, head_dim, block_size])?, head_dim)
+    KvBlocks::from_tensors(&keys, &zeros(&[blocks, kv_heads, head_dim, block_size])?, head_dim)
 }

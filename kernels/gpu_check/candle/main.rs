@@ -28,7 +28,7 @@ fn new_device() -> Device {
     }
 }
 
-/// Random numbers of `dtype` in host memory.
+/// Random numbers of `dtype` in CPU memory.
 fn random(shape: &[usize], dtype: DType) -> Result<Tensor> {
     Tensor::randn(0f32, 1., shape, &Device::Cpu)?.to_dtype(dtype)
 }

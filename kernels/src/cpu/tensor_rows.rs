@@ -1,4 +1,4 @@
-//! Tensors in host memory as rows.
+//! Tensors in CPU memory as rows.
 
 use std::sync::RwLockReadGuard;
 

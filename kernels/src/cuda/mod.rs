@@ -1,6 +1,6 @@
 //! The CUDA backend: converts the arguments of this crate's functions to those of `colm-cuda`.
 //!
-//! With the feature `twin` the launchers run on the CPU emulator, on tensors in host memory that are bf16 or f16.
+//! With the feature `twin` the launchers run on the CPU emulator, on tensors in CPU memory that are bf16 or f16.
 //! Tensors of f32 stay with the CPU backend.
 
 mod attention;

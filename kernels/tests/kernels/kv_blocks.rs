@@ -13,7 +13,7 @@ fn cache(dtype: DType) -> Result<(Tensor, Tensor, KvBlocks)> {
     let filled = |dims: &[usize]| Tensor::full(-1f32, dims, &Device::Cpu)?.to_dtype(dtype);
     let keys = filled(&[BLOCKS, HEADS, HEAD_DIM / 2, BLOCK_SIZE, 2])?;
     let values = filled(&[BLOCKS, HEADS, HEAD_DIM, BLOCK_SIZE])?;
-    let kv = KvBlocks::from_host(&keys, &values, HEAD_DIM)?;
+    let kv = KvBlocks::from_tensors(&keys, &values, HEAD_DIM)?;
     Ok((keys, values, kv))
 }
 
@@ -175,7 +175,7 @@ fn host_tensors_of_other_shapes_are_errors() -> Result<()> {
         (new(&[3, 4, 2, 5, 4], DType::U8)?, new(&[3, 4, 8, 5], DType::U8)?, 8, "not U8"),
     ];
     for (keys, values, head_dim, reason) in cases {
-        let error = KvBlocks::from_host(&keys, &values, head_dim).unwrap_err().to_string();
+        let error = KvBlocks::from_tensors(&keys, &values, head_dim).unwrap_err().to_string();
         assert!(error.contains(reason), "{error}");
     }
     Ok(())

@@ -113,7 +113,7 @@ pub fn empty_cache(blocks: usize, shape: &Shape) -> Result<KvBlocks> {
     let nan = |dims: &[usize]| Tensor::full(f32::NAN, dims, &Device::Cpu)?.to_dtype(dtype);
     let keys = nan(&[blocks, kv_heads, head_dim / x, block_size, x])?;
     let values = nan(&[blocks, kv_heads, head_dim, block_size])?;
-    KvBlocks::from_host(&keys, &values, head_dim)
+    KvBlocks::from_tensors(&keys, &values, head_dim)
 }
 
 /// Numbers of mean 0 and variance 1, rounded to `dtype`.

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use colm::Quantization;
+use colm_checkpoint::safetensors::tensor::TensorView;
+use colm_checkpoint::{Dtype, INDEX_FILE};
 use colm_testing::engine::{options, start_error};
 use colm_testing::folders::shipped;
 use serde_json::{json, Value};
@@ -50,5 +52,26 @@ async fn unquantized_weights_are_not_read_as_quantized() {
         json!(5),
     ] {
         with(quantization).refused(&["config.json", "quantization_config"]).await;
+    }
+}
+
+/// The engine would have to quantize twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn quantizing_quantized_weights_is_refused() {
+    let tensor = TensorView::new(Dtype::F32, vec![1], &[0; 4]).unwrap();
+    let name = "model.layers.0.self_attn.q_proj.chains.0.qweight";
+    let weights = colm_checkpoint::safetensors::serialize([(name, tensor)], None).unwrap();
+    let mut folder = Folder::new().with("config.json", |json| {
+        json["quantization_config"] = json!({"quant_method": "gptq", "bits": 4, "group_size": 32});
+    });
+    for chain in 1..=4 {
+        folder = folder.without(&format!("model-chain-0000{chain}-of-00004.safetensors"));
+    }
+    let folder = folder.without(INDEX_FILE).with_bytes("model.safetensors", &weights);
+    for quantization in ["q8_0", "hqq8"] {
+        let options =
+            options(&folder.path("")).quantization(quantization.parse::<Quantization>().unwrap());
+        let error = start_error(&options).await;
+        assert!(error.contains("quantized already") && error.contains("config.json"), "{error}");
     }
 }

@@ -7,7 +7,7 @@ use colm_checkpoint::{inspect, Architecture, ColmConfig, Layout, Source};
 
 use crate::destination::Destination;
 use crate::extract::LayoutName;
-use crate::growth::GrowthArgs;
+use crate::growth::{with_flag, GrowthArgs};
 use crate::output::print_line;
 use crate::table;
 
@@ -68,7 +68,8 @@ impl Expand {
             let (base, _) = Source::read_config(self.destination.src())?;
             let architecture = self.architecture(&base);
             let growth = self.growth.growth(&base, architecture)?;
-            return print(&convert::expanded_config(&base, &growth, architecture)?);
+            let config = convert::expanded_config(&base, &growth, architecture);
+            return print(&config.map_err(with_flag)?);
         }
         let source = self.destination.open_source()?;
         let init = match self.init {
@@ -78,7 +79,8 @@ impl Expand {
         let architecture = self.architecture(source.config());
         let layout = Layout::from(self.layout);
         let growth = self.growth.growth(source.config(), architecture)?;
-        let plan = convert::expand(&source, &growth, architecture, init, self.seed, layout)?;
+        let plan = convert::expand(&source, &growth, architecture, init, self.seed, layout);
+        let plan = plan.map_err(with_flag)?;
         self.destination.prepare(&source, &plan)?;
         source.check_zero_submatrices()?;
         self.destination.write(&source, &plan)

@@ -1,8 +1,8 @@
 //! `--chains` and `--add`: the chains that `colm-convert expand` adds.
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{anyhow, bail, ensure, Context, Result};
 use clap::Args;
-use colm_checkpoint::convert::{self, Growth, NewChain};
+use colm_checkpoint::convert::{self, ExpandError, Growth, NewChain};
 use colm_checkpoint::{Architecture, Chains, ColmConfig};
 
 #[derive(Args)]
@@ -44,6 +44,14 @@ impl GrowthArgs {
             config = convert::expanded_config(base, &Growth::Widths(new.clone()), architecture)?;
         }
         Ok(Growth::Widths(new))
+    }
+}
+
+/// `error`, with the flag that avoids it.
+pub fn with_flag(error: ExpandError) -> anyhow::Error {
+    match error {
+        ExpandError::Indivisible { .. } => anyhow!("{error}; --add gives a chain any widths"),
+        error => error.into(),
     }
 }
 

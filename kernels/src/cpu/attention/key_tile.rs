@@ -5,7 +5,7 @@ use crate::cpu::gemm::NR;
 use crate::cpu::kv_layout::KvLayout;
 use crate::cpu::Element;
 
-/// One layer's cache in host memory.
+/// One layer's cache in CPU memory.
 pub(super) struct LayerCache<'a, T> {
     pub keys: &'a [T],
     pub values: &'a [T],

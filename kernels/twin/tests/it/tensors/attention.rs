@@ -49,7 +49,7 @@ impl Caches {
             kv_heads,
             gpu_keys: zeros(&gpu_shape)?,
             gpu_values: zeros(&gpu_shape)?,
-            cpu: KvBlocks::from_host(&keys, &values, HEAD_DIM)?,
+            cpu: KvBlocks::from_tensors(&keys, &values, HEAD_DIM)?,
         })
     }
 
