@@ -1,52 +1,28 @@
-//! Starts the mistral.rs engine around a CoLM checkpoint.
+//! The options of an engine. [`EngineBuilder::start`] starts it, in [`start`](super::start).
 
-use std::path::Path;
-use std::sync::Arc;
-
-use anyhow::{anyhow, Context};
-use candle_core::{DType, Device};
-use colm_checkpoint::panics::catch;
-use colm_checkpoint::{files_for, ColmConfig};
-use colm_prompt::SamplingDefaults;
-use mistralrs_core::{
-    AdapterPaths, DeviceMapMetadata, DeviceMapSetting, LocalModelPaths, MemoryGpuConfig,
-    MistralRsBuilder, ModelDType, ModelPaths, NormalLoaderBuilder, NormalSpecificConfig,
-    PagedAttentionConfig, PagedCacheType, Pipeline, SchedulerConfig,
-};
-use tokio::sync::Mutex;
-
-use super::chain_choice::model_id_at;
 use super::dtype::{Dtype, Quantization};
 use super::engine::Engine;
-use super::find::find_model;
-use super::gpu;
-use super::grammar::GrammarCompiler;
-use super::kv_pool::KvPool;
-use super::loaded::Loaded;
-use super::loader::{chains_to_load, ColmLoader};
-use super::prompt::Prompts;
-use super::vocabulary::Vocabulary;
 use crate::error::{Error, Result};
 
 /// The options of an [`Engine`]. See [`Engine::builder`].
 #[derive(Clone, Debug)]
 #[must_use = "an engine is only started by `start`"]
 pub struct EngineBuilder {
-    model: String,
-    max_chains: Option<usize>,
-    max_seqs: usize,
-    kv_cache_mib: usize,
-    block_size: usize,
-    cpu: bool,
-    dtype: Dtype,
-    kv_cache_dtype: Dtype,
-    progress_bar: bool,
-    quantization: Option<Quantization>,
-    max_drafts: usize,
-    generation_config: bool,
-    prefix_cache: bool,
-    reserve_kv_cache: bool,
-    ignore_eos: bool,
+    pub(super) model: String,
+    pub(super) max_chains: Option<usize>,
+    pub(super) max_seqs: usize,
+    pub(super) kv_cache_mib: usize,
+    pub(super) block_size: usize,
+    pub(super) cpu: bool,
+    pub(super) dtype: Dtype,
+    pub(super) kv_cache_dtype: Dtype,
+    pub(super) progress_bar: bool,
+    pub(super) quantization: Option<Quantization>,
+    pub(super) max_drafts: usize,
+    pub(super) generation_config: bool,
+    pub(super) prefix_cache: bool,
+    pub(super) reserve_kv_cache: bool,
+    pub(super) ignore_eos: bool,
 }
 
 impl EngineBuilder {
@@ -182,134 +158,6 @@ impl EngineBuilder {
             Err(error) => Error::Load { model, source: error.into() },
         })
     }
-
-    async fn load_and_start(self) -> anyhow::Result<Engine> {
-        let (name, folder) = find_model(&self.model, self.max_chains)?;
-        let device = self.device()?;
-        gpu::check_block_size(self.block_size, &device)?;
-        let loaded = Arc::new(Loaded::named(&name));
-        let load = || self.load(&name, &folder, &device, loaded.clone());
-        let pipeline = tokio::task::block_in_place(load)?;
-        let metadata = pipeline.lock().await.get_metadata();
-        let mut cache = metadata.cache_config.clone();
-        let cache = cache.as_mut().context("the engine has not paged the KV cache")?;
-        cache.ragged_batches = true;
-        if self.reserve_kv_cache {
-            let cache = metadata.cache_engine.as_ref();
-            let cache = cache.context("the engine has not paged the KV cache")?;
-            for (keys, values) in cache.get_kv_cache().iter() {
-                // The system provides memory when it is written for the first time.
-                keys.zero_set()?;
-                values.zero_set()?;
-            }
-        }
-        let folder = loaded.prompt_folder().context("the loader has read no folder")?.clone();
-        let tokens = metadata.tok_env().context("the tokenizer has no tokens")?;
-        let vocabulary = Vocabulary::new(folder.clone(), tokens);
-        let sampling_defaults = if self.generation_config {
-            folder.sampling_defaults.clone()
-        } else {
-            SamplingDefaults::default()
-        };
-        let prompts = Prompts::new(vocabulary, folder, metadata.max_seq_len);
-        let grammars = metadata.llg_factory.clone().context("the tokenizer has no grammars")?;
-        let grammars = Arc::new(GrammarCompiler::new(grammars));
-        let scheduler = SchedulerConfig::PagedAttentionMeta {
-            max_num_seqs: self.max_seqs,
-            config: cache.clone(),
-        };
-        let host = MistralRsBuilder::new(pipeline, scheduler, false, None)
-            .with_model_id(&name)
-            .with_no_prefix_cache(!self.prefix_cache)
-            .with_disable_eos_stop(self.ignore_eos)
-            .build()
-            .await;
-        let engine = Engine { host, name, loaded, prompts, sampling_defaults, grammars };
-        engine.register_aliases()?;
-        Ok(engine)
-    }
-
-    fn load(
-        &self,
-        name: &str,
-        folder: &Path,
-        device: &Device,
-        loaded: Arc<Loaded>,
-    ) -> anyhow::Result<Arc<Mutex<dyn Pipeline + Send + Sync>>> {
-        // On the CPU the kernels quantize to the types that they support.
-        let on_kernels =
-            |quantization: &Quantization| device.is_cpu() && quantization.ggml().is_some();
-        let isq = self.quantization.filter(|quantization| !on_kernels(quantization));
-        let isq = isq.map(Quantization::isq);
-        let kv_pool = KvPool { mib: self.kv_cache_mib, block_size: self.block_size };
-        let loader = ColmLoader {
-            max_chains: self.max_chains,
-            kv_pool: Some(kv_pool),
-            quantization: self.quantization,
-            weight_dtype: self.weight_dtype(),
-            progress_bar: self.progress_bar,
-            max_drafts: self.max_drafts,
-            loaded,
-            checkpoint: Default::default(),
-        };
-        let loader = NormalLoaderBuilder::new(
-            NormalSpecificConfig::default(),
-            None,
-            None,
-            Some(name.to_string()),
-            false,
-            None,
-        )
-        .build_with(Box::new(loader));
-        let dtype = self.host_dtype(device)?;
-        let paging = PagedAttentionConfig::new(
-            Some(self.block_size),
-            MemoryGpuConfig::MbAmount(self.kv_cache_mib),
-            PagedCacheType::Auto,
-        )?;
-        let paths = paths(folder, self.max_chains)?;
-        let device_map = DeviceMapSetting::Map(DeviceMapMetadata::dummy());
-        let load = || {
-            loader.load_model_from_path(&paths, &dtype, device, true, device_map, isq, Some(paging))
-        };
-        let pipeline = catch(load);
-        // The host leaves the quantization in a thread-local variable, where the next load would find it.
-        mistralrs_quant::clear_immediate_isq();
-        pipeline.unwrap_or_else(|panic| Err(anyhow!("the engine has failed: {panic}")))
-    }
-
-    /// The dtype of weights on the CPU; None: as stored. The host quantizes from f32. The twin runs the CUDA kernels on
-    /// bf16 and f16, and only if they are asked for.
-    fn weight_dtype(&self) -> Option<DType> {
-        let by_host = self.quantization.is_some_and(|quantization| quantization.ggml().is_none());
-        let in_f32 = by_host || cfg!(feature = "twin");
-        self.dtype.fixed().or(in_f32.then_some(DType::F32))
-    }
-
-    /// The dtype that the host allocates the KV cache in, and on a GPU loads weights in.
-    fn host_dtype(&self, device: &Device) -> Result<ModelDType> {
-        let of_weights = self.weight_dtype().unwrap_or(DType::F32);
-        if device.is_cpu() && !colm_kernels::uses_gpu_kernels(device, of_weights) {
-            return Ok(self.kv_cache_dtype.for_host(device));
-        }
-        if ![Dtype::Auto, self.dtype].contains(&self.kv_cache_dtype) {
-            return Err(Error::InvalidOption {
-                option: "kv_cache_dtype",
-                value: self.kv_cache_dtype.to_string(),
-                problem: "on a GPU the KV cache has the dtype of the weights, expected the same as `dtype`".into(),
-            });
-        }
-        Ok(self.dtype.for_host(device))
-    }
-
-    /// The first GPU in a build with CUDA, else the CPU.
-    fn device(&self) -> anyhow::Result<Device> {
-        if self.cpu || cfg!(not(feature = "cuda")) {
-            return Ok(Device::Cpu);
-        }
-        Device::new_cuda(0)
-            .context("this build runs on a GPU and found none; `cpu` runs the model on the CPU")
-    }
 }
 
 impl Engine {
@@ -329,32 +177,4 @@ impl Engine {
     pub fn builder(model: impl Into<String>) -> EngineBuilder {
         EngineBuilder::new(model.into())
     }
-
-    /// Makes `NAME@k` a model id of the host, for each k.
-    fn register_aliases(&self) -> anyhow::Result<()> {
-        for k in self.chain_counts() {
-            let alias = model_id_at(&self.name, k);
-            let registered = self.host.register_model_alias(&alias, &self.name);
-            registered.map_err(anyhow::Error::msg).with_context(|| format!("model id {alias}"))?;
-        }
-        Ok(())
-    }
-}
-
-/// The files of the model in `folder`. The host reads config.json; the loader reads the others.
-fn paths(folder: &Path, max_chains: Option<usize>) -> anyhow::Result<Box<dyn ModelPaths>> {
-    let config_file = folder.join("config.json");
-    let config = ColmConfig::read(&config_file)?;
-    let k = chains_to_load(&config, max_chains)?;
-    Ok(Box::new(LocalModelPaths::new(
-        folder.join("tokenizer.json"),
-        config_file,
-        folder.join("tokenizer_config.json"),
-        files_for(folder, &config, k)?,
-        AdapterPaths::None,
-        None,
-        None,
-        None,
-        None,
-    )))
 }

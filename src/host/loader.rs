@@ -8,9 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{bail, Context, Result};
 use candle_core::{DType, Device};
 use colm_checkpoint::panics::catch;
-use colm_checkpoint::{
-    files_for, Architecture, ChainCount, Checkpoint, ColmConfig, Projection, TensorId,
-};
+use colm_checkpoint::{files_for, Architecture, ChainCount, Checkpoint, ColmConfig, Projection};
 use colm_prompt::{ModelFacts, PromptFolder};
 use mistralrs_core::ext::{
     register_architecture, AttentionImplementation, IsqModelLoader, KvCacheLayout, LoraConfig,
@@ -18,21 +16,19 @@ use mistralrs_core::ext::{
     XLoraConfig,
 };
 use mistralrs_core::Ordering as LoraOrdering;
-use mistralrs_quant::{QuantizedConfig, ShardedVarBuilder};
+use mistralrs_quant::ShardedVarBuilder;
 use regex::Regex;
 
-use super::dense::as_chain_layout;
 use super::dtype::Quantization;
 use super::gpu;
 use super::kv_pool::{kv_bytes_per_token, KvPool};
-use super::load_bar::LoadBar;
+use super::load_weights::quantization;
 use super::loaded::Loaded;
 use super::memory;
 use super::normal_model::HostedColm;
 use super::prompt_files::prompt_files;
-use super::weight_sizes::{held_bytes, weight_sizes, WeightSizes};
 use crate::error::{first_line, Error};
-use crate::model::{CheckpointSource, Colm, HostSource, LoadOptions, Packing};
+use crate::model::Colm;
 
 /// Registers CoLM and CoLM-Air in the host, so that its own model selection loads such checkpoints with all chains.
 /// [`Engine`](crate::Engine) does not need it.
@@ -87,99 +83,6 @@ impl ColmLoader {
         };
         config.file.max_position_embeddings.min(cached)
     }
-
-    /// Adds the quantization, if there is one, to `error`.
-    fn with_quantization(&self, error: candle_core::Error) -> anyhow::Error {
-        match self.quantization {
-            Some(quantization) => {
-                anyhow::Error::from(error).context(format!("`quantization` {quantization}"))
-            }
-            None => error.into(),
-        }
-    }
-
-    /// How weights on the CPU are held: quantized, if the kernels support the type.
-    fn packing(&self) -> Packing {
-        match self.quantization.and_then(Quantization::ggml) {
-            Some(dtype) => Packing::Quantized(dtype),
-            None => Packing::AsLoaded,
-        }
-    }
-
-    /// Fails if the model needs more memory than is available. Runs before the weights are read.
-    fn check_memory(&self, weights: usize, device: &Device) -> Result<()> {
-        let kv_cache = self.kv_pool.map_or(0, |pool| pool.bytes());
-        Ok(memory::check(weights, kv_cache, device)?)
-    }
-
-    /// Loads from the files of `checkpoint` on the CPU.
-    fn load_checkpoint(
-        &self,
-        (config, k): (&ColmConfig, ChainCount),
-        checkpoint: &Checkpoint,
-        (max_tokens, kv_dtype): (usize, DType),
-    ) -> Result<Colm> {
-        let packing = self.packing();
-        let weights = held_bytes(config, checkpoint, self.weight_dtype, packing);
-        self.check_memory(weights, &Device::Cpu)?;
-        let source = CheckpointSource::new(checkpoint, self.weight_dtype);
-        let options = LoadOptions { max_tokens, kv_dtype, packing };
-        let bar = LoadBar::new(config.file.num_hidden_layers, self.progress_bar);
-        let colm = Colm::load(config, k, &source, &options, &|layers| bar.show(layers));
-        colm.map_err(|error| self.with_quantization(error))
-    }
-
-    /// Loads through the host's var builder: onto a GPU, in the host's quantized formats, or to be quantized by it.
-    fn load_through_host(
-        &self,
-        (config, k): (&ColmConfig, ChainCount),
-        vb: ShardedVarBuilder,
-        loading: &NormalLoadingMetadata,
-        max_tokens: usize,
-    ) -> Result<Colm> {
-        let quantization = quantization(config)?;
-        if let (Some(asked), Some(_)) = (self.quantization, &quantization) {
-            bail!(
-                "`quantization` {asked}: the weights are quantized already, as `quantization_config` in config.json \
-                 says; expected no `quantization`"
-            );
-        }
-        let (device, kv_dtype) = (&loading.real_device, vb.dtype());
-        let vb = match self.weight_dtype.filter(|_| device.is_cpu()) {
-            Some(dtype) => vb.set_dtype(dtype),
-            None => vb,
-        };
-        let dtype = vb.dtype();
-        let pack_factor = match (self.quantization, &quantization) {
-            (Some(quantization), _) => quantization.isq().pack_factor(dtype),
-            // `pack_factor` panics on unknown numbers of bits. Loading rejects them later.
-            (None, Some(quantization)) => catch(|| quantization.pack_factor(dtype)).unwrap_or(1),
-            (None, None) => 1,
-        };
-        let WeightSizes { layers, outside_layers } =
-            weight_sizes(config, k, dtype, pack_factor.max(1));
-        self.check_memory(layers.iter().sum::<usize>() + outside_layers, device)?;
-        let vb = if vb.contains_tensor(&TensorId::Embedding.chain_name(0)) {
-            vb
-        } else if quantization.is_some() {
-            bail!("`quantization_config`: a quantized checkpoint must be in the chain layout")
-        } else {
-            as_chain_layout(config, vb)
-        };
-        let placed = |layer: Option<usize>, loading_isq| match layer {
-            Some(layer) => loading.mapper.set_device(layer, vb.clone(), loading_isq),
-            None => loading.mapper.set_nm_device(vb.clone(), loading_isq),
-        };
-        let source = HostSource {
-            linears: &|layer| placed(layer, loading.loading_isq),
-            full_precision: &|layer| placed(layer, false),
-            quantization: &quantization,
-        };
-        let packing = if loading.loading_isq { Packing::Unpacked } else { Packing::AsLoaded };
-        let options = LoadOptions { max_tokens, kv_dtype, packing };
-        let colm = Colm::load(config, k, &source, &options, &|_| ());
-        colm.map_err(|error| self.with_quantization(error))
-    }
 }
 
 /// The number of chains to load.
@@ -210,12 +113,6 @@ pub(super) fn metadata(config: &ColmConfig, k: ChainCount) -> ModelConfigMetadat
         v_head_dim: config.head_dim,
         kv_cache_layout: KvCacheLayout::Standard,
     }
-}
-
-fn quantization(config: &ColmConfig) -> Result<Option<QuantizedConfig>> {
-    let field = config.file.other.get("quantization_config").filter(|value| !value.is_null());
-    let parsed = field.map(|value| serde_json::from_value(value.clone()));
-    parsed.transpose().context("config.json: `quantization_config`")
 }
 
 /// Opens the checkpoint in `folder` and checks every header. None if its weights are quantized, in the host's formats.

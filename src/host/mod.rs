@@ -1,6 +1,7 @@
 //! The engine: the only module that uses types of `mistralrs-core`.
 //!
-//! [`engine_builder`] starts the host's engine with [`loader`], which loads the model as [`normal_model`]. A request
+//! [`engine_builder`] has an engine's options. [`start`] starts the host's engine with [`loader`], which loads the model
+//! ([`load_weights`]) as [`normal_model`]. A request
 //! goes through [`prepared`] (and [`prompt`], [`grammar`]) to the engine; [`normal_model`] computes its steps, from
 //! [`batch`]; [`answer_stream`] turns the tokens into text.
 
@@ -20,6 +21,7 @@ pub mod hub;
 mod isq_model;
 pub mod kv_pool;
 mod load_bar;
+mod load_weights;
 pub mod loaded;
 pub mod loader;
 mod logit_bias;
@@ -31,6 +33,7 @@ mod prompt_files;
 pub mod prompt_probe;
 mod request_options;
 mod sampling;
+mod start;
 mod step_plan;
 mod token_env;
 pub mod vocabulary;
