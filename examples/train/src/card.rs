@@ -38,11 +38,13 @@ impl Card<'_> {
         };
         let weights = weights_at(self.config, self.config.chains.count());
         format!(
-            "---\nlicense: apache-2.0\nlanguage: en\ntags: [{tags}]\n---\n# {}\n\n\
+            "---\nlicense: apache-2.0\nlanguage: en\nlibrary_name: colm\npipeline_tag: text-generation\n\
+             tags: [{tags}]\nwidget:\n{}---\n# {}\n\n\
              A {architecture} (arXiv 2505.11820) with chains {:?}: one checkpoint of {:.1} million \
              weights that contains {} models. The model at k chains needs the first k weight files \
              only.\n\nIt answers short English questions of the tasks below, whose answers can be \
              checked. It serves for tests and demonstrations and has no other abilities.\n",
+            self.widget(),
             self.name,
             self.config.file.chains,
             weights as f64 / 1e6,
@@ -91,16 +93,29 @@ impl Card<'_> {
         text
     }
 
+    /// A held-out example of each task: task, prompt and answer.
+    fn examples(&self) -> Vec<(Task, String, String)> {
+        let (seed, mix) = (self.recipe.seed, Mix::of(Task::SCORED));
+        let mut generator = Generator::new(seed, u64::MAX - 2, DataSplit::HeldOut, mix);
+        let examples = self.recipe.tasks.iter().map(|&task| {
+            let dialogue = generator.dialogue(task);
+            (task, dialogue.prompt, dialogue.answer)
+        });
+        examples.collect()
+    }
+
+    /// The first examples, as the prompts that `colm run` suggests.
+    fn widget(&self) -> String {
+        let prompts = self.examples().into_iter().take(3);
+        prompts.map(|(_, prompt, _)| format!("  - text: {prompt:?}\n")).collect()
+    }
+
     fn data(&self) -> String {
         let mut text = String::from(
             "## Data\n\nGenerated from a seed during training, with several phrasings per task. One \
              held-out example per task:\n\n| task | user | assistant |\n| --- | --- | --- |\n",
         );
-        let (seed, mix) = (self.recipe.seed, Mix::of(Task::SCORED));
-        let mut generator = Generator::new(seed, u64::MAX - 2, DataSplit::HeldOut, mix);
-        for &task in &self.recipe.tasks {
-            let dialogue = generator.dialogue(task);
-            let (prompt, answer) = (dialogue.prompt, dialogue.answer);
+        for (task, prompt, answer) in self.examples() {
             let _ = writeln!(text, "| {} | {prompt} | {answer} |", task.name());
         }
         text + "\nConversations have one to four such turns. Some begin with a system message, and \
