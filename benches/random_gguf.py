@@ -1,4 +1,4 @@
-"""Writes Llama models with random weights as GGUF files.
+"""Writes Llama and Qwen2 models with random weights as GGUF files.
 
     python random_gguf.py check          prints the version of llama-cpp-python, or fails
     python random_gguf.py write JSON     {"path": ..., "config": Llama's config.json, "weights": "q8_0"}
@@ -39,8 +39,11 @@ def tensors(config):
         }
         for name, shape in shapes.items():
             yield f"blk.{layer}.{name}.weight", shape
+            if config["attention_bias"] and name in ("attn_q", "attn_k", "attn_v"):
+                yield f"blk.{layer}.{name}.bias", shape[:1]
     yield "output_norm.weight", (hidden,)
-    yield "output.weight", (config["vocab_size"], hidden)
+    if not config["tie_word_embeddings"]:
+        yield "output.weight", (config["vocab_size"], hidden)
 
 
 def random_tensor(name, shape, random):
@@ -48,12 +51,15 @@ def random_tensor(name, shape, random):
     values = random.random(shape, dtype=numpy.float32) * 2 - 1
     if "norm" in name:
         return 1 + values * numpy.float32(0.1)
+    if name.endswith("bias"):
+        return values * numpy.float32(0.5)
     spread = 1.7 if "embd" in name else (3 if name == "output.weight" else 1.7) / shape[-1] ** 0.5
     return values * numpy.float32(spread)
 
 
 def write_f32(path, config):
-    writer = gguf.GGUFWriter(path, "llama")
+    # Qwen2 is a Llama with biases of q, k and v.
+    writer = gguf.GGUFWriter(path, "qwen2" if config["attention_bias"] else "llama")
     writer.add_vocab_size(config["vocab_size"])
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])

@@ -16,7 +16,7 @@ pub struct Args {
     /// Model shapes, measured one after the other.
     #[arg(long, value_delimiter = ',', default_value = "small,large")]
     shape: Vec<Shape>,
-    /// Dtypes of the weights in memory [default: f32, q8_0 and q4k for small; bf16, q8_0 and q4k for large].
+    /// Dtypes of the weights in memory [default: f32, q8_0 and q4k for small; bf16, q8_0 and q4k for the others].
     #[arg(long, value_delimiter = ',')]
     weights: Vec<Weights>,
     /// Measure only contenders whose name contains this, such as 'Air [1,1]'; may be given several times.

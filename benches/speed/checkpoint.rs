@@ -14,7 +14,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
-use super::shape::{Weights, VOCAB};
+use super::shape::Weights;
 
 /// Writes a CoLM folder in the chain layout.
 pub fn write_colm(dir: &Path, config: &Value, dtype: Weights) -> Result<()> {
@@ -24,7 +24,7 @@ pub fn write_colm(dir: &Path, config: &Value, dtype: Weights) -> Result<()> {
         let (part, name, shape) = (&tensor.id, tensor.name(), tensor.shape());
         Ok::<_, CheckpointError>(RandomTensor::new(part, &name, shape, dtype, &table))
     })?;
-    write_tokenizer(dir, VOCAB);
+    write_tokenizer(dir, parsed.file.vocab_size);
     Ok(())
 }
 
@@ -36,7 +36,7 @@ pub fn write_llama(dir: &Path, config: &Value, dtype: Weights) -> Result<()> {
         let (name, shape) = (part.dense_name(), parsed.dense_shapes(*part)[0].clone());
         Ok::<_, CheckpointError>(RandomTensor::new(part, &name, shape, dtype, &table))
     })?;
-    write_tokenizer(dir, VOCAB);
+    write_tokenizer(dir, parsed.file.vocab_size);
     fs::write(dir.join("config.json"), llama_config(config.clone()).to_string())?;
     Ok(())
 }

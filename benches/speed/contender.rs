@@ -4,12 +4,12 @@ use std::path::Path;
 
 use anyhow::Result;
 use colm::kv_bytes_per_token;
-use colm_checkpoint::{Architecture, ColmConfig};
+use colm_checkpoint::{Architecture, ColmConfig, TensorId};
 
 use super::checkpoint::{write_colm, write_llama};
 use super::process::Python;
 use super::protocol::EngineKind;
-use super::shape::{Setting, Weights};
+use super::shape::{Setting, Shape, Weights};
 
 /// A set of weights in one engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,8 +99,9 @@ impl Contender {
         let config = self.model.config(setting)?;
         let matrices =
             config.tensors(config.chain_count(self.k)?).filter(|tensor| tensor.shape().len() == 2);
-        // Of the embedding only one row is read.
-        let read = matrices.filter(|tensor| !tensor.name().contains("embed_tokens"));
+        // Of the embedding only one row is read, unless it is the head too.
+        let tied = config.file.tie_word_embeddings;
+        let read = matrices.filter(|tensor| tied || tensor.id != TensorId::Embedding);
         let weights: usize = read.map(|tensor| tensor.shape().iter().product::<usize>()).sum();
         Ok(weights as f64 * setting.weights.bytes())
     }
@@ -128,10 +129,13 @@ pub fn contenders(setting: &Setting) -> Vec<Contender> {
         Model::new(EngineKind::Colm, Colm, &[1, 1]),
         Model::new(EngineKind::Colm, Colm, &[1, 1, 1, 1]),
     ];
-    let models: Vec<Model> = match setting.weights.isq() {
-        None => dense.into_iter().chain([host]).chain(chained).collect(),
-        // Quantized weights are compared on the dense model only, which all engines compute alike.
-        Some(_) => dense.to_vec(),
+    // Quantized weights are compared on the dense model only, which all engines compute alike, and so is the real shape,
+    // which the host's Llama does not have.
+    let only_dense = setting.weights.isq().is_some() || setting.shape == Shape::Qwen;
+    let models: Vec<Model> = if only_dense {
+        dense.to_vec()
+    } else {
+        dense.into_iter().chain([host]).chain(chained).collect()
     };
     let at_every_k =
         |model: Model| (1..=model.chains()).map(move |k| Contender { model: model.clone(), k });

@@ -13,6 +13,8 @@ pub enum Shape {
     Small,
     /// Hidden 2048, 16 layers: a billion weights as a Llama, in bf16.
     Large,
+    /// The shape of Qwen2.5-0.5B: biases of q, k and v, a vocabulary of 151,936 and a tied head, in bf16.
+    Qwen,
 }
 
 impl Shape {
@@ -21,6 +23,7 @@ impl Shape {
         match self {
             Self::Small => "small",
             Self::Large => "large",
+            Self::Qwen => "qwen",
         }
     }
 
@@ -28,7 +31,7 @@ impl Shape {
     pub fn default_weights(self) -> Vec<Weights> {
         match self {
             Self::Small => vec![Weights::F32, Weights::Q8_0, Weights::Q4k],
-            Self::Large => vec![Weights::Bf16, Weights::Q8_0, Weights::Q4k],
+            Self::Large | Self::Qwen => vec![Weights::Bf16, Weights::Q8_0, Weights::Q4k],
         }
     }
 
@@ -36,7 +39,7 @@ impl Shape {
     fn file_dtype(self) -> Weights {
         match self {
             Self::Small => Weights::F32,
-            Self::Large => Weights::Bf16,
+            Self::Large | Self::Qwen => Weights::Bf16,
         }
     }
 }
@@ -115,15 +118,17 @@ impl Setting {
 
     /// The `config.json` of a model with `chains`.
     pub fn config(&self, architecture: Architecture, chains: &[usize]) -> Value {
-        let (hidden, intermediate, layers, heads, kv_heads) = match self.shape {
-            Shape::Small => (1024, 4096, 8, 16, 4),
-            Shape::Large => (2048, 8192, 16, 32, 8),
+        let (hidden, intermediate, layers, heads, kv_heads, vocab) = match self.shape {
+            Shape::Small => (1024, 4096, 8, 16, 4, 8192),
+            Shape::Large => (2048, 8192, 16, 32, 8, 8192),
+            Shape::Qwen => (896, 4864, 24, 14, 2, 151_936),
         };
+        let is_qwen = self.shape == Shape::Qwen;
         json!({
             "architectures": [architecture.name()],
             "model_type": architecture.model_type(),
             "chains": chains,
-            "vocab_size": VOCAB,
+            "vocab_size": vocab,
             "hidden_size": hidden,
             "intermediate_size": intermediate,
             "num_hidden_layers": layers,
@@ -134,6 +139,8 @@ impl Setting {
             "max_position_embeddings": 8192,
             "rms_norm_eps": 1e-5,
             "eos_token_id": 0,
+            "attention_bias": is_qwen,
+            "tie_word_embeddings": is_qwen,
             "torch_dtype": match self.file_dtype() {
                 Weights::Bf16 => "bfloat16",
                 _ => "float32",
@@ -142,5 +149,5 @@ impl Setting {
     }
 }
 
-/// The vocabulary size at every shape.
-pub const VOCAB: usize = 8192;
+/// Prompts are made of the first tokens of the vocabulary.
+pub const PROMPT_TOKENS: usize = 8192;

@@ -1,7 +1,7 @@
 //! The requests of a round: the same for all contenders, different in every round.
 
 use super::protocol::GenerationRequest;
-use super::shape::VOCAB;
+use super::shape::PROMPT_TOKENS;
 
 /// Prompt length in tokens of the request after which peak memory is read.
 pub const MEMORY_PROMPT: usize = 1024;
@@ -27,6 +27,6 @@ pub fn tokens(requests: &[GenerationRequest]) -> usize {
 }
 
 fn prompt(length: usize, seed: usize) -> Vec<u32> {
-    let token = |at: usize| 1 + (at * at + 31 * at + 977 * seed) % (VOCAB - 1);
+    let token = |at: usize| 1 + (at * at + 31 * at + 977 * seed) % (PROMPT_TOKENS - 1);
     (0..length).map(|at| token(at) as u32).collect()
 }
