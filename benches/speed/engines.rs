@@ -32,16 +32,18 @@ pub async fn start(start: &Start) -> Result<Running> {
 
 async fn colm(start: &Start) -> Result<Running> {
     let isq = start.weights.isq();
-    let dtype = match start.weights {
-        Weights::Bf16 => Dtype::BF16,
-        _ => Dtype::F32,
+    // The embedding of a quantized model stays as it is stored.
+    let (dtype, kv_cache_dtype) = match start.weights {
+        Weights::Bf16 => (Dtype::BF16, Dtype::BF16),
+        Weights::F32 => (Dtype::F32, Dtype::F32),
+        Weights::Q8_0 | Weights::Q4k => (Dtype::Auto, Dtype::F32),
     };
     let engine = Engine::builder(start.model.to_string_lossy())
         .max_chains(start.max_chains)
         .max_seqs(start.sequences)
         .kv_cache_mib(kv_cache_mib(start)?)
         .dtype(dtype)
-        .kv_cache_dtype(dtype)
+        .kv_cache_dtype(kv_cache_dtype)
         .quantization(isq.map(|isq| isq.to_string().parse()).transpose()?)
         .prefix_cache(false)
         .ignore_eos(true)
