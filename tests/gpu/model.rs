@@ -5,7 +5,9 @@ use colm_testing::random_model;
 use colm_testing::standalone::{full_logits, tokens, Chunk, StandaloneModel};
 use serde_json::Value;
 
-use crate::models::{air_64, colm_32, placement, unequal_128};
+use crate::models::{
+    air_64, air_64_with_head_norms, colm_32, colm_32_with_head_norms, placement, unequal_128,
+};
 
 /// The largest allowed relative error (L2 norm) of a row of logits: the rounding of every operation of two layers to
 /// `dtype`.
@@ -67,6 +69,15 @@ fn every_row(config: &Value, dtype: DType) {
 fn air_prompts_and_prefix_hits() {
     prompts_and_prefix_hits(&air_64(), DType::BF16);
     prompts_and_prefix_hits(&air_64(), DType::F16);
+}
+
+#[test]
+fn models_with_head_norms() {
+    for config in [air_64_with_head_norms(), colm_32_with_head_norms()] {
+        prompts_and_prefix_hits(&config, DType::BF16);
+        prompts_and_prefix_hits(&config, DType::F16);
+        every_row(&config, DType::F16);
+    }
 }
 
 #[test]

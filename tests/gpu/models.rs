@@ -53,3 +53,19 @@ pub fn unequal_128() -> Value {
         json["tie_word_embeddings"] = true.into();
     })
 }
+
+/// As [`air_64`], with norms of heads and a last chain of widths that no ratio gives.
+pub fn air_64_with_head_norms() -> Value {
+    with(air_64(), |json| {
+        json["qk_norm"] = true.into();
+        json["hidden_size"] = 120.into();
+        json["num_attention_heads"] = 5.into();
+        json["chain_widths"] =
+            json!({"hidden_size": [32, 32, 32, 24], "num_attention_heads": [1, 1, 1, 2]});
+    })
+}
+
+/// As [`colm_32`], with norms of heads.
+pub fn colm_32_with_head_norms() -> Value {
+    with(colm_32(), |json| json["qk_norm"] = true.into())
+}
