@@ -89,8 +89,8 @@ pub use config::{
     ColmConfig, ConfigError, ConfigFile, Llama3Scaling, RopeScaling, Split,
 };
 pub use format::{
-    quantized_type, ChainTensor, CheckpointError, DenseKv, HeaderError, Layout, NonzeroSubmatrix,
-    Projection, TensorId, INDEX_FILE,
+    quantized_bytes, quantized_type, ChainTensor, CheckpointError, DenseKv, HeaderError, Layout,
+    NonzeroSubmatrix, Projection, TensorId, INDEX_FILE,
 };
 pub use pickle::{BoundsError, PickleError};
 pub use read::{

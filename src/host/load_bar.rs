@@ -10,7 +10,10 @@ impl LoadBar {
     pub fn new(layers: usize, shown: bool) -> Self {
         let bar = if shown { ProgressBar::new(layers as u64) } else { ProgressBar::hidden() };
         let style = ProgressStyle::with_template("loading {bar:40} {pos}/{len} layers {elapsed}");
-        Self(style.map_or(bar.clone(), |style| bar.with_style(style)))
+        if let Ok(style) = style {
+            bar.set_style(style);
+        }
+        Self(bar)
     }
 
     /// Shows that `layers` are loaded.

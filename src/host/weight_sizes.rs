@@ -1,9 +1,9 @@
 //! The size of the weights of a model.
 
 use candle_core::DType;
-use colm_checkpoint::{quantized_type, ChainCount, Checkpoint, ColmConfig, TensorId};
+use colm_checkpoint::{quantized_bytes, ChainCount, Checkpoint, ColmConfig, TensorId};
 
-use crate::model::{candle_dtype, Packing};
+use crate::model::Packing;
 
 /// The sizes of the weights in bytes.
 pub struct WeightSizes {
@@ -50,22 +50,21 @@ pub fn held_bytes(
     packing: Packing,
 ) -> usize {
     let bytes = config.tensors(checkpoint.chain_count()).map(|tensor| {
-        let (shape, elements) = (tensor.shape(), tensor.shape().iter().product::<usize>());
-        let dtype = dtype.unwrap_or_else(|| candle_dtype(checkpoint.dtype(&tensor)));
-        let floats = elements * dtype.size_in_bytes();
-        let quantized = |inputs: usize| match packing {
-            Packing::Quantized(wanted) => quantized_type(wanted, inputs),
+        let shape = tensor.shape();
+        let stored = checkpoint.dtype(&tensor).bitsize() / 8;
+        let floats =
+            shape.iter().product::<usize>() * dtype.map_or(stored, |dtype| dtype.size_in_bytes());
+        let quantized = || match packing {
+            Packing::Quantized(wanted) => quantized_bytes(wanted, [shape[0], shape[1]]),
             Packing::AsLoaded | Packing::Unpacked => None,
         };
-        let linear = |inputs: usize| match quantized(inputs) {
-            Some(dtype) => elements / dtype.block_size() * dtype.type_size(),
-            None => floats,
-        };
         match tensor.id {
-            TensorId::Weight { .. } | TensorId::Head => linear(shape[1]),
+            TensorId::Weight { .. } | TensorId::Head => {
+                quantized().map_or(floats, |bytes| bytes as usize)
+            }
             // The quantized head is a copy.
             TensorId::Embedding if config.file.tie_word_embeddings => {
-                floats + quantized(shape[1]).map_or(0, |_| linear(shape[1]))
+                floats + quantized().map_or(0, |bytes| bytes as usize)
             }
             _ => floats,
         }

@@ -1,7 +1,7 @@
 //! Weights from the files of a checkpoint, on the CPU.
 
 use candle_core::{bail, DType, Device, Error, Result, Tensor};
-use colm_checkpoint::{ChainTensor, Checkpoint, Dtype};
+use colm_checkpoint::{ChainTensor, Checkpoint};
 
 use super::weight_source::{LoadedLinear, WeightSource};
 
@@ -32,24 +32,16 @@ impl WeightSource for CheckpointSource<'_> {
                 self.checkpoint.chain_count()
             );
         }
-        let slice = self.checkpoint.tensor(tensor);
-        let stored = candle_dtype(slice.dtype());
-        let loaded = Tensor::from_raw_buffer(&slice.bytes(), stored, slice.shape(), &Device::Cpu)?;
+        let loaded = self.checkpoint.tensor(tensor).to_candle()?;
         self.checkpoint.release_pages().map_err(Error::wrap)?;
-        loaded.to_dtype(self.dtype.unwrap_or(stored))
+        match self.dtype {
+            Some(dtype) => loaded.to_dtype(dtype),
+            None => Ok(loaded),
+        }
     }
 
     fn linear(&self, weight: &ChainTensor, bias: Option<&ChainTensor>) -> Result<LoadedLinear> {
         let bias = bias.map(|bias| self.tensor(bias)).transpose()?;
         Ok(LoadedLinear::Floats(self.tensor(weight)?, bias))
-    }
-}
-
-/// candle's dtype for F16 and BF16; F32 for any other, which a checkpoint does not have.
-pub fn candle_dtype(dtype: Dtype) -> DType {
-    match dtype {
-        Dtype::F16 => DType::F16,
-        Dtype::BF16 => DType::BF16,
-        _ => DType::F32,
     }
 }

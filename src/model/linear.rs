@@ -2,7 +2,6 @@
 
 use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Result, Tensor};
-use colm_checkpoint::quantized_type;
 use colm_kernels::{
     chain_gated, chain_linear, chain_linear_add, silu_mul, ChainRows, ChainWeights, Unpacked,
 };
@@ -45,18 +44,14 @@ impl ChainLinear {
     }
 
     fn pack(weights: Vec<WeightAndBias>, packing: Packing) -> Result<Self> {
-        let Packing::Quantized(wanted) = packing else {
-            return ChainWeights::pack_floats(&weights).map(Self::Packed);
-        };
-        let types = weights.iter().map(|(weight, _)| Ok(quantized_type(wanted, weight.dim(1)?)));
+        let types = weights.iter().map(|(weight, _)| Ok(packing.quantized_type(weight.dim(1)?)));
         let types = types.collect::<Result<Vec<_>>>()?;
-        if let Some(first) = types.first().filter(|first| types.iter().all(|dtype| dtype == *first))
-        {
-            return quantize(&weights, *first).map(Self::Packed);
+        let first = types.first().copied().flatten();
+        if types.iter().all(|dtype| *dtype == first) {
+            return pack(&weights, first).map(Self::Packed);
         }
         let per_chain = weights.iter().zip(types);
-        let per_chain =
-            per_chain.map(|(weight, dtype)| quantize(std::slice::from_ref(weight), dtype));
+        let per_chain = per_chain.map(|(weight, dtype)| pack(std::slice::from_ref(weight), dtype));
         per_chain.collect::<Result<_>>().map(Self::PackedPerChain)
     }
 
@@ -169,10 +164,7 @@ fn widened(weights: Vec<WeightAndBias>) -> Result<Vec<WeightAndBias>> {
 }
 
 /// Packs `weights`, quantized to `dtype` or, if it is None, as they are.
-pub(super) fn quantize(
-    weights: &[WeightAndBias],
-    dtype: Option<GgmlDType>,
-) -> Result<ChainWeights> {
+pub(super) fn pack(weights: &[WeightAndBias], dtype: Option<GgmlDType>) -> Result<ChainWeights> {
     match dtype {
         Some(dtype) => ChainWeights::quantize(weights, dtype),
         None => ChainWeights::pack_floats(weights),

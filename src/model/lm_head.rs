@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Result, Tensor};
-use colm_checkpoint::quantized_type;
 use colm_kernels::{chain_linear_add, ChainRows, ChainWeights, Unpacked};
 use mistralrs_quant::QuantMethod;
 
 use super::active_rows::ActiveRows;
 use super::embedding::{ChainEmbedding, Table};
 use super::host_linears::{host_linears, linear_forward, pack_linears, WeightAndBias};
-use super::linear::{packed_forward, quantize};
+use super::linear::{pack, packed_forward};
 use super::representation::Representation;
 use super::weight_source::{LoadedLinear, Packing};
 
@@ -98,14 +97,11 @@ impl LmHead {
 
 impl LmHeadWeights {
     fn new(weights: WeightAndBias, packing: Packing) -> Result<Self> {
-        let inputs = weights.0.dim(1)?;
-        let packed = match packing {
-            Packing::AsLoaded => quantize(&[weights], None)?,
-            Packing::Quantized(wanted) => quantize(&[weights], quantized_type(wanted, inputs))?,
-            Packing::Unpacked => {
-                return Ok(Self::Host(host_linears(Unpacked::Floats(vec![weights]))?.remove(0)));
-            }
-        };
+        if packing == Packing::Unpacked {
+            return Ok(Self::Host(host_linears(Unpacked::Floats(vec![weights]))?.remove(0)));
+        }
+        let dtype = packing.quantized_type(weights.0.dim(1)?);
+        let packed = pack(&[weights], dtype)?;
         Ok(Self::Packed(Arc::new(packed)))
     }
 

@@ -26,7 +26,7 @@ mod trial;
 pub mod weight_source;
 
 pub use active_rows::{ActiveRows, SequenceRows};
-pub use checkpoint_source::{candle_dtype, CheckpointSource};
+pub use checkpoint_source::CheckpointSource;
 pub use colm::Colm;
 pub use host_source::HostSource;
 pub use representation::Representation;

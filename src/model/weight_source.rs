@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Result, Tensor};
-use colm_checkpoint::{ChainTensor, ColmConfig, Projection, TensorId};
+use colm_checkpoint::{quantized_type, ChainTensor, ColmConfig, Projection, TensorId};
 use mistralrs_quant::QuantMethod;
 
 use super::linear::ChainLinear;
@@ -37,17 +37,26 @@ pub enum LoadedLinear {
 }
 
 /// How linear layers are held.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packing {
     /// Packed for the kernels: floats in the dtype they are loaded in, and weights that the host quantizes while it loads
     /// them, if the kernels support the type.
-    #[default]
     AsLoaded,
     /// Quantized to this type and packed. A matrix whose width does not suit the type gets
     /// [another](colm_checkpoint::quantized_type).
     Quantized(GgmlDType),
     /// Not packed, because the host quantizes them after they are loaded.
     Unpacked,
+}
+
+impl Packing {
+    /// The type that a matrix of `inputs` columns is quantized to; None: it stays as it is loaded.
+    pub fn quantized_type(self, inputs: usize) -> Option<GgmlDType> {
+        match self {
+            Self::Quantized(wanted) => quantized_type(wanted, inputs),
+            Self::AsLoaded | Self::Unpacked => None,
+        }
+    }
 }
 
 /// What a model is loaded with.

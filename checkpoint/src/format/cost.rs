@@ -2,7 +2,7 @@
 
 use candle_core::quantized::GgmlDType;
 
-use super::quantized_type::quantized_type;
+use super::quantized_type::quantized_bytes;
 use super::tensor_id::{Projection, TensorId};
 use crate::config::{Architecture, ChainCount, ColmConfig};
 
@@ -53,11 +53,8 @@ impl ColmConfig {
         let bytes = |id| -> u128 {
             let Some(tensor) = self.chain_tensor(id, chain) else { return 0 };
             let shape = tensor.shape();
-            let elements = shape[0] as u128 * shape[1] as u128;
-            match quantized_type(wanted, shape[1]) {
-                Some(dtype) => elements / dtype.block_size() as u128 * dtype.type_size() as u128,
-                None => elements * element,
-            }
+            let as_it_is = || shape[0] as u128 * shape[1] as u128 * element;
+            quantized_bytes(wanted, [shape[0], shape[1]]).unwrap_or_else(as_it_is)
         };
         let layer =
             Projection::ALL.map(|projection| bytes(TensorId::Weight { layer: 0, projection }));

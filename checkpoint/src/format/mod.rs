@@ -28,7 +28,7 @@ pub(crate) use layout::{
     STATE_DICT_INDEX_FILE,
 };
 pub use layout::{Layout, INDEX_FILE};
-pub use quantized_type::quantized_type;
+pub use quantized_type::{quantized_bytes, quantized_type};
 pub use tensor_id::{ChainTensor, Projection, TensorId};
 pub(crate) use zero_submatrices::find_nonzero;
 pub use zero_submatrices::NonzeroSubmatrix;

@@ -17,6 +17,12 @@ pub fn quantized_type(wanted: GgmlDType, inputs: usize) -> Option<GgmlDType> {
     [Some(wanted), smaller].into_iter().flatten().find(suits)
 }
 
+/// The bytes of a matrix `[outputs, inputs]` that is quantized as [`quantized_type`] says; None if it stays as it is.
+pub fn quantized_bytes(wanted: GgmlDType, [outputs, inputs]: [usize; 2]) -> Option<u128> {
+    let dtype = quantized_type(wanted, inputs)?;
+    Some(outputs as u128 * (inputs / dtype.block_size() * dtype.type_size()) as u128)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::TensorInfo;
 use safetensors::{Dtype, View};
 
@@ -88,6 +89,19 @@ impl<'a> TensorSlice<'a> {
             contiguous.extend_from_slice(piece);
         }
         Cow::Owned(contiguous)
+    }
+
+    /// A copy as a tensor of candle on the CPU, of the same dtype.
+    ///
+    /// # Errors
+    /// If candle cannot make the tensor.
+    pub fn to_candle(&self) -> candle_core::Result<Tensor> {
+        let dtype = match self.dtype {
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
+            _ => DType::F32,
+        };
+        Tensor::from_raw_buffer(&self.bytes(), dtype, &self.shape, &Device::Cpu)
     }
 
     fn byte_len(&self) -> usize {

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use colm_checkpoint::convert::box_muller;
-use colm_checkpoint::{ColmConfig, Dtype, Projection, Source, TensorId};
+use colm_checkpoint::{ColmConfig, Projection, Source, TensorId};
 use fnv::FnvHasher;
 use rand::Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -70,14 +70,8 @@ impl Weights {
             let mut stored = DType::F32;
             let mut blocks = Blocks::new();
             for tensor in source.config().tensors(source.config().all_chains()) {
-                stored = match source.dtype(&tensor) {
-                    Dtype::F16 => DType::F16,
-                    Dtype::BF16 => DType::BF16,
-                    _ => DType::F32,
-                };
-                let bytes = source.tensor(&tensor)?;
-                let shape = tensor.shape();
-                let block = Tensor::from_raw_buffer(&bytes.bytes(), stored, &shape, &Device::Cpu)?;
+                let block = source.tensor(&tensor)?.to_candle()?;
+                stored = block.dtype();
                 blocks.insert(tensor.name(), block.to_dtype(DType::F32)?);
             }
             Ok((Self { config: source.config().clone(), blocks }, stored))
