@@ -4,7 +4,7 @@
 MODEL ?= models/tiny-colm-air
 PROMPT ?= What is the remainder of 47 divided by 6?
 
-.PHONY: bench build client-test colm-convert cuda-check demo docs gpu-check gpu-day-test gpu-test host lint lm-eval-test mutation-test study test twin-test
+.PHONY: bench bench-long-prompt build client-test colm-convert cuda-check demo docs gpu-check gpu-day-test gpu-test host lint lm-eval-test mutation-test soak study test twin-test
 
 host:
 	@host/apply
@@ -78,3 +78,11 @@ gpu-day-test:
 # Speed and memory against llama.cpp and mistral.rs's own Llama, with random weights; see benches/README.md.
 bench: host
 	cargo bench --bench speed -- $(ARGS)
+
+# What a long prompt costs the answers that run beside it, at several chunk sizes; see benches/README.md.
+bench-long-prompt: host
+	cargo bench --bench long_prompt -- $(ARGS)
+
+# 20 minutes of 64 clients. Fails if the memory of the server keeps growing.
+soak: host
+	cargo bench --bench soak -- $(ARGS)

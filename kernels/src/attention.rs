@@ -57,6 +57,9 @@ pub fn chain_attention(
     for (index, chain) in chains.iter().enumerate() {
         chain.check(kv, tables).map_err(|error| error.context(format!("chain {}", index + 1)))?;
     }
+    if chains.is_empty() {
+        return Ok(Vec::new());
+    }
     #[cfg(feature = "gpu")]
     if crate::cuda::accepts(kv.keys()) {
         return crate::cuda::attend(chains, kv, tables, scale);

@@ -118,7 +118,9 @@ impl<'a> ChainLinear<'a> {
 }
 
 fn forward(x: &[Tensor], rows: &ChainRows, linears: &[ChainLinear]) -> Result<Vec<Vec<Tensor>>> {
-    let Some(first) = linears.first() else { return Ok(Vec::new()) };
+    let Some(first) = linears.first().filter(|_| !x.is_empty()) else {
+        return Ok(vec![Vec::new(); linears.len()]);
+    };
     let format = first.weights.format();
     let expected = format.activation_dtype();
     let widths = x.iter().enumerate().map(|(chain, x)| match x.dims() {

@@ -1,10 +1,11 @@
 //! Translates names of library options to flags of the command line.
 
 /// The options of the library as quoted in its errors, and the flags that set them.
-const FLAGS: [(&str, &str); 13] = [
+const FLAGS: [(&str, &str); 14] = [
     ("`max_chains`", "--max-chains"),
     ("`max_seqs`", "--max-seqs"),
     ("`kv_cache_mib`", "--kv-cache-mb"),
+    ("`prefill_chunk`", "--prefill-chunk"),
     ("`cpu`", "--cpu"),
     ("`dtype`", "--dtype"),
     ("`kv_cache_dtype`", "--kv-cache-dtype"),

@@ -19,6 +19,10 @@ pub struct LoadArgs {
     /// Size of the KV cache in MiB.
     #[arg(long, value_name = "MIB", default_value_t = 512)]
     pub kv_cache_mb: usize,
+    /// Compute at most N prompt tokens in a step, a multiple of 32. A longer prompt takes several steps, and every step
+    /// also decodes a token of each running answer.
+    #[arg(long, value_name = "N", default_value_t = EngineBuilder::DEFAULT_PREFILL_CHUNK)]
+    pub prefill_chunk: usize,
     /// Quantize the linear layers and the LM head while loading, to a type such as `q8_0`, `q6k` or `q4k`.
     #[arg(long, value_name = "TYPE")]
     pub isq: Option<Quantization>,
@@ -48,6 +52,7 @@ impl LoadArgs {
             .max_chains(self.max_chains)
             .max_seqs(self.max_seqs)
             .kv_cache_mib(self.kv_cache_mb)
+            .prefill_chunk(self.prefill_chunk)
             .cpu(self.cpu)
             .dtype(self.dtype)
             .kv_cache_dtype(self.kv_cache_dtype)

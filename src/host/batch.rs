@@ -135,12 +135,16 @@ pub fn padded(logits: &Tensor, active: &ActiveRows) -> Result<Tensor> {
         active.sequences().iter().map(|sequence| sequence.logits.len()).collect();
     let most = requested.iter().copied().max().unwrap_or(0);
     if requested.iter().all(|&rows| rows == most) {
-        return logits.reshape((requested.len(), most, ()));
+        return logits.reshape((requested.len(), most, logits.dim(1)?));
     }
+    let vocab_size = logits.dim(1)?;
     let mut first = 0;
     let mut sequences = Vec::with_capacity(requested.len());
     for rows in requested {
-        sequences.push(logits.narrow(0, first, rows)?.pad_with_zeros(0, 0, most - rows)?);
+        sequences.push(match rows {
+            0 => Tensor::zeros((most, vocab_size), logits.dtype(), logits.device())?,
+            _ => logits.narrow(0, first, rows)?.pad_with_zeros(0, 0, most - rows)?,
+        });
         first += rows;
     }
     Tensor::stack(&sequences, 0)

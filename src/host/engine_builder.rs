@@ -13,6 +13,7 @@ pub struct EngineBuilder {
     pub(super) max_seqs: usize,
     pub(super) kv_cache_mib: usize,
     pub(super) block_size: usize,
+    pub(super) prefill_chunk: usize,
     pub(super) cpu: bool,
     pub(super) dtype: Dtype,
     pub(super) kv_cache_dtype: Dtype,
@@ -28,6 +29,8 @@ pub struct EngineBuilder {
 impl EngineBuilder {
     /// Positions per KV block, unless [`Self::block_size`] is called.
     pub const DEFAULT_BLOCK_SIZE: usize = 32;
+    /// Prompt tokens per step, unless [`Self::prefill_chunk`] is called.
+    pub const DEFAULT_PREFILL_CHUNK: usize = 512;
 
     pub(super) fn new(model: String) -> Self {
         Self {
@@ -36,6 +39,7 @@ impl EngineBuilder {
             max_seqs: 32,
             kv_cache_mib: 512,
             block_size: Self::DEFAULT_BLOCK_SIZE,
+            prefill_chunk: Self::DEFAULT_PREFILL_CHUNK,
             cpu: false,
             dtype: Dtype::Auto,
             kv_cache_dtype: Dtype::Auto,
@@ -70,6 +74,14 @@ impl EngineBuilder {
     /// Positions per KV block: 8, 16 or 32; 16 or 32 on a GPU. Default: 32.
     pub fn block_size(mut self, positions: usize) -> Self {
         self.block_size = positions;
+        self
+    }
+
+    /// The most prompt tokens that a step computes, a multiple of the block size. A longer prompt is computed in several
+    /// steps, and every step also decodes a token of each running sequence. Smaller chunks delay running answers less;
+    /// larger ones compute long prompts slightly faster. Answers do not depend on it. Default: 512.
+    pub fn prefill_chunk(mut self, tokens: usize) -> Self {
+        self.prefill_chunk = tokens;
         self
     }
 
@@ -150,6 +162,16 @@ impl EngineBuilder {
                 option: "max_seqs",
                 value: "0".into(),
                 problem: "no request could ever run, expected 1 or more".into(),
+            });
+        }
+        if self.prefill_chunk == 0 || !self.prefill_chunk.is_multiple_of(self.block_size.max(1)) {
+            return Err(Error::InvalidOption {
+                option: "prefill_chunk",
+                value: self.prefill_chunk.to_string(),
+                problem: format!(
+                    "a chunk is made of whole KV blocks, expected a multiple of {}, the block size",
+                    self.block_size
+                ),
             });
         }
         let model = self.model.clone();

@@ -86,14 +86,17 @@ impl HostedColm {
                 continue;
             };
             for_engine.push(sequence.count - 1..sequence.count);
-            probe.start();
-            let tokens = step.tokens_of_sequence(index);
+            if sequence.first_position == 0 {
+                probe.start();
+            }
+            let tokens = step.tokens_of_sequence(index)[1..].iter().copied();
+            let next: Vec<u32> = tokens.chain(plan.next_token).collect();
             for first in (0..sequence.count).step_by(ROWS_AT_ONCE) {
                 let end = sequence.count.min(first + ROWS_AT_ONCE);
                 let mut selected = vec![0..0; plans.len()];
                 selected[index] = first..end;
                 let logits = self.colm.logits(&z, &rows, &rows.restricted_to(selected)?)?;
-                probe.add(&logits, &tokens[first + 1..sequence.count.min(end + 1)])?;
+                probe.add(&logits, &next[first..end.min(next.len())])?;
             }
         }
         let for_engine = rows.restricted_to(for_engine)?;
@@ -116,20 +119,22 @@ impl HostedColm {
 }
 
 impl NormalModel for HostedColm {
-    fn begin_step(&self, sequences: &[&mut EngineSequence], is_prompt: bool) {
+    fn begin_step(&self, sequences: &[&mut EngineSequence], _is_prompt: bool) {
         let plans = sequences.iter().map(|sequence| {
             let k = self.requested_chains(sequence.requested_model_id(), sequence.extension());
-            SequencePlan::of(sequence, is_prompt, k)
+            SequencePlan::of(sequence, k)
         });
         self.plan.set(plans.collect());
-        if is_prompt {
-            sequences.iter().for_each(|sequence| self.speculation.forget(*sequence.id()));
-        }
         self.loaded.counters().add_step();
+        // A step has chunks of prompts and decoding sequences.
         for sequence in sequences {
-            if is_prompt {
-                let reused = sequence.prefix_cache_len();
-                self.loaded.counters().add_prompt(sequence.get_toks().len() - reused, reused);
+            if sequence.is_prompt() {
+                self.speculation.forget(*sequence.id());
+                let (tokens, reused) = (sequence.step_tokens(), sequence.prefix_cache_len());
+                let is_first_chunk = tokens.start == reused;
+                self.loaded
+                    .counters()
+                    .add_prompt(tokens.len(), if is_first_chunk { reused } else { 0 });
             } else {
                 self.loaded.counters().add_decoded(1);
             }
@@ -142,13 +147,12 @@ impl NormalModel for HostedColm {
         &self,
         requested_model_id: Option<&str>,
         extension: Option<&Extension>,
-    ) -> Option<String> {
-        // A request without a valid chain count fails in its first step, and leaves nothing in the cache.
-        let k =
-            self.requested_chains(requested_model_id, extension).unwrap_or(self.colm.chain_count());
+    ) -> Result<Option<String>> {
+        // A request without a valid chain count is refused here.
+        let k = self.requested_chains(requested_model_id, extension).map_err(Error::wrap)?;
         let kv_heads = &self.config.kv_heads;
         let depends = (1..self.colm.chain_count().get()).any(|chain| kv_heads.of(chain) > 0);
-        depends.then(|| format!("chains={k}"))
+        Ok(depends.then(|| format!("chains={k}")))
     }
 
     fn forward(

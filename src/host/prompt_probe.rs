@@ -60,7 +60,7 @@ impl PromptProbe {
         self.found().rows < self.tokens
     }
 
-    /// Forgets a step that failed.
+    /// Forgets the rows found so far: the sequence was preempted and is computed from its first row.
     pub(super) fn start(&self) {
         *self.found() = Found::default();
     }
@@ -95,7 +95,7 @@ impl PromptProbe {
     }
 
     fn found(&self) -> MutexGuard<'_, Found> {
-        // A poisoned lock is safe to reuse: a step that failed is forgotten by `start`.
+        // A poisoned lock is safe to reuse: the request of a step that failed has failed as well.
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

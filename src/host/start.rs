@@ -41,6 +41,7 @@ impl EngineBuilder {
         let mut cache = metadata.cache_config.clone();
         let cache = cache.as_mut().context("the engine has not paged the KV cache")?;
         cache.ragged_batches = true;
+        cache.prefill_chunk = Some(self.prefill_chunk);
         if self.reserve_kv_cache {
             let cache = metadata.cache_engine.as_ref();
             let cache = cache.context("the engine has not paged the KV cache")?;

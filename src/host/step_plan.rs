@@ -39,15 +39,19 @@ pub struct SequencePlan {
     pub chain_count: RequestedChains,
     /// Collects what the request wants to know about its prompt.
     pub probe: Option<Arc<PromptProbe>>,
+    /// The token after those that the pass computes, if it is known: the pass computes a chunk of a prompt.
+    pub next_token: Option<u32>,
 }
 
 impl SequencePlan {
     /// The plan of `sequence`, which runs at `chain_count`.
-    pub fn of(sequence: &EngineSequence, is_prompt: bool, chain_count: RequestedChains) -> Self {
+    pub fn of(sequence: &EngineSequence, chain_count: RequestedChains) -> Self {
+        let is_prompt = sequence.is_prompt();
         Self {
             decoding: (!is_prompt).then(|| *sequence.id()),
             chain_count,
             probe: is_prompt.then(|| probe_of(sequence)).flatten(),
+            next_token: sequence.get_toks().get(sequence.step_tokens().end).copied(),
         }
     }
 }
@@ -74,7 +78,9 @@ impl StepPlan {
         let plans = std::mem::take(&mut *self.lock());
         match plans.len() {
             0 => {
-                let plan = SequencePlan { decoding: None, chain_count: Ok(loaded), probe: None };
+                let chain_count = Ok(loaded);
+                let plan =
+                    SequencePlan { decoding: None, chain_count, probe: None, next_token: None };
                 Ok(vec![plan; sequences])
             }
             count if count == sequences => Ok(plans),

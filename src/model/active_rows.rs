@@ -10,6 +10,7 @@
 //! - a mixed batch: chain i has the rows of the sequences whose k is at least i;
 //! - prefix-chain prefill (docs/spec.md#prefix-chain-prefill): a chain is active only on rows whose logits are
 //!   requested if neither it nor a later chain owns keys and values;
+//! - chunked prefill: of a prompt, a step has the rows of one chunk, and only the last chunk requests logits;
 //! - self-speculation: drafting is a step at k = 1, verification a step in which a decoding sequence has
 //!   several rows.
 
@@ -70,9 +71,9 @@ impl ActiveRows {
                 0..0
             }
         };
-        let chains = (0..count)
-            .map(|chain| sequences.iter().map(|sequence| active(chain, sequence)).collect())
-            .collect();
+        let of_chain = |chain| sequences.iter().map(|sequence| active(chain, sequence)).collect();
+        let with_rows = |active: &Vec<Range<usize>>| active.iter().any(|rows| !rows.is_empty());
+        let chains = (0..count).map(of_chain).take_while(with_rows).collect();
         Self::of_chains(sequences, chains)
     }
 
@@ -126,6 +127,11 @@ impl ActiveRows {
     /// The number of rows `chain` (from 0) is active on.
     pub fn count(&self, chain: usize) -> usize {
         self.chain_rows.count(chain)
+    }
+
+    /// The number of rows of the sequence at index `sequence` that `chain` (from 0) is active on.
+    pub fn count_of_sequence(&self, chain: usize, sequence: usize) -> usize {
+        self.chains.get(chain).map_or(0, |active| active[sequence].len())
     }
 
     /// The rows `chain` is active on, as indices of the flattened rows of the step.
@@ -225,6 +231,19 @@ mod tests {
         let active = ActiveRows::new(vec![prompt(5, 3), prompt(2, 3)], &air(3)).unwrap();
         assert_eq!(counts(&active), [7, 2, 2]);
         assert_eq!(active.of_step(1), [4, 6]);
+    }
+
+    #[test]
+    fn a_chunk_that_does_not_end_its_prompt_needs_the_chains_with_keys_and_values_only() {
+        let chunk = SequenceRows { logits: 5..5, ..prompt(5, 3) };
+        let alone = ActiveRows::new(vec![chunk.clone()], &air(3)).unwrap();
+        assert_eq!(counts(&alone), [5]);
+        assert!(counts(&alone.restricted_to_logits().unwrap()).is_empty());
+        let decoding = SequenceRows { first_position: 9, ..prompt(1, 2) };
+        let mixed = ActiveRows::new(vec![chunk.clone(), decoding], &air(3)).unwrap();
+        assert_eq!(counts(&mixed), [6, 1]);
+        let owning = ActiveRows::new(vec![chunk], &colm(3)).unwrap();
+        assert_eq!(counts(&owning), [5, 5, 5]);
     }
 
     #[test]

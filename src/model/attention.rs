@@ -13,7 +13,7 @@ use colm_kernels::{
 use super::linear::ChainLinear;
 use super::norm::ChainRmsNorm;
 use super::representation::Representation;
-use super::step::Step;
+use super::step::{OutputRows, Step};
 use super::weight_source::Weights;
 
 /// Causal attention of every chain over the keys and values of the chain that owns them.
@@ -61,11 +61,13 @@ impl ChainAttention {
         })
     }
 
-    /// `residual` plus attention of `x`, whose keys and values are written to `kv` first.
+    /// `residual` plus attention of `x`, both of the step's rows, at the rows `outputs`. The keys and values of all rows
+    /// are written to `kv` first.
     pub fn forward_add(
         &self,
         x: &Representation,
         step: &Step,
+        outputs: &OutputRows,
         kv: &KvBlocks,
         residual: &Representation,
     ) -> Result<Representation> {
@@ -74,18 +76,17 @@ impl ChainAttention {
         if let (Some(q_norm), Some(k_norm)) = (&self.q_norm, &self.k_norm) {
             (q, k) = (q_norm.forward_heads(&q)?, k_norm.forward_heads(&k)?);
         }
-        let q = self.rope_and_write(&q, &k, &v, step, kv)?;
-        let chains = q.iter().zip(step.chains()).zip(&self.read_heads);
-        let queries = chains.map(|((q, chain), heads)| ChainQueries {
-            q,
-            ranges: &chain.queries,
-            kv_heads: heads.clone(),
-        });
+        let q = Representation::new(self.rope_and_write(&q, &k, &v, step, kv)?);
+        let q = q.select(&step.active, &outputs.rows)?;
+        let residual = residual.select(&step.active, &outputs.rows)?;
+        let chains = q.chains().iter().zip(&outputs.queries).zip(&self.read_heads);
+        let queries =
+            chains.map(|((q, ranges), heads)| ChainQueries { q, ranges, kv_heads: heads.clone() });
         let scale = 1. / (self.head_dim as f32).sqrt();
         let heads = chain_attention(&queries.collect::<Vec<_>>(), kv, &step.block_tables, scale)?;
         let heads = heads.iter().map(|heads| heads.flatten_from(1));
         let heads = Representation::new(heads.collect::<Result<_>>()?);
-        self.o_proj.forward_add(&heads, &step.active, residual)
+        self.o_proj.forward_add(&heads, &outputs.rows, &residual)
     }
 
     /// The rotated queries of each chain. The keys, rotated as well, and the values are written to `kv`.

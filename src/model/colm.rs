@@ -47,9 +47,9 @@ impl Colm {
         let weights = Weights { config, k: k.get(), source, packing };
         let mut embed_tokens = ChainEmbedding::new(weights.tensors(TensorId::Embedding)?);
         let lm_head = if config.file.tie_word_embeddings {
-            LmHead::tied(&mut embed_tokens, packing)?
+            LmHead::tied(&mut embed_tokens, config.file.vocab_size, packing)?
         } else {
-            LmHead::new(weights.linears(TensorId::Head)?, packing)?
+            LmHead::new(weights.linears(TensorId::Head)?, config.file.vocab_size, packing)?
         };
         let rope = Arc::new(rope(config, options.max_tokens)?);
         let layer = |layer: usize| {
@@ -136,12 +136,12 @@ impl Colm {
             bail!("{} layers of KV blocks for {} layers", kv.len(), self.layers.len());
         }
         let mut x = self.embed_tokens.forward(step)?;
-        for (layer, kv) in self.layers.iter().zip(kv) {
-            x = layer.forward(&x, step, kv)?;
+        for (index, (layer, kv)) in self.layers.iter().zip(kv).enumerate() {
+            let outputs = step.outputs(index + 1 == self.layers.len());
+            x = layer.forward(&x, step, outputs, kv)?;
         }
-        let with_logits = rows.restricted_to_logits()?;
-        let x = x.to_device(&self.device)?.select(rows, &with_logits)?;
-        Ok((self.norm.forward(&x)?, with_logits))
+        let x = self.norm.forward(&x.to_device(&self.device)?)?;
+        Ok((x, step.outputs(true).rows.clone()))
     }
 
     /// The logits at `selected`, which are some of `rows`, the rows of `z` (see [`Self::hidden`]).

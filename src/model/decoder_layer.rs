@@ -11,7 +11,7 @@ use super::attention::ChainAttention;
 use super::linear::ChainLinear;
 use super::norm::ChainRmsNorm;
 use super::representation::Representation;
-use super::step::Step;
+use super::step::{OutputRows, Step};
 use super::weight_source::Weights;
 
 /// y = down(silu(gate(x)) * up(x)).
@@ -73,16 +73,19 @@ impl DecoderLayer {
         })
     }
 
-    /// The output of the layer, of the same shape as `x`. Writes keys and values of the step's rows to `kv`.
+    /// The output of the layer at the rows `outputs`, which are some of the step's rows, those of `x`. Writes keys and
+    /// values of all rows of the step to `kv`.
     pub fn forward(
         &self,
         x: &Representation,
         step: &Step,
+        outputs: &OutputRows,
         kv: &KvBlocks,
     ) -> Result<Representation> {
         let x = x.to_device(&self.device)?;
-        let x = self.self_attn.forward_add(&self.input_layernorm.forward(&x)?, step, kv, &x)?;
-        self.mlp.forward_add(&self.post_attention_layernorm.forward(&x)?, &step.active, &x)
+        let normed = self.input_layernorm.forward(&x)?;
+        let x = self.self_attn.forward_add(&normed, step, outputs, kv, &x)?;
+        self.mlp.forward_add(&self.post_attention_layernorm.forward(&x)?, &outputs.rows, &x)
     }
 
     /// The linear layers, in the order of [`Projection::ALL`].

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use colm_kernels::{chain_linear_add, ChainRows, ChainWeights, Unpacked};
 use mistralrs_quant::QuantMethod;
 
@@ -16,6 +16,7 @@ use super::weight_source::{LoadedLinear, Packing};
 /// Per chain U_i, `[vocab_size, hidden_i]`.
 pub struct LmHead {
     chains: Vec<LmHeadWeights>,
+    vocab_size: usize,
 }
 
 /// U_i, held as in [`super::linear::ChainLinear`].
@@ -29,19 +30,23 @@ impl LmHead {
     ///
     /// # Errors
     /// If a shape or dtype is not supported.
-    pub fn new(loaded: Vec<LoadedLinear>, packing: Packing) -> Result<Self> {
+    pub fn new(loaded: Vec<LoadedLinear>, vocab_size: usize, packing: Packing) -> Result<Self> {
         let chains = loaded.into_iter().map(|linear| match linear {
             LoadedLinear::Floats(weight, bias) => LmHeadWeights::new((weight, bias), packing),
             LoadedLinear::Host(linear) => Ok(LmHeadWeights::Host(linear)),
         });
-        chains.collect::<Result<_>>().map(|chains| Self { chains })
+        chains.collect::<Result<_>>().map(|chains| Self { chains, vocab_size })
     }
 
     /// U_i = E_i (`tie_word_embeddings`). Packed floats are shared with the embedding; quantized weights are a copy.
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn tied(embedding: &mut ChainEmbedding, packing: Packing) -> Result<Self> {
+    pub fn tied(
+        embedding: &mut ChainEmbedding,
+        vocab_size: usize,
+        packing: Packing,
+    ) -> Result<Self> {
         let mut chains = Vec::with_capacity(embedding.tables.len());
         for table in &mut embedding.tables {
             let head = LmHeadWeights::new((table.unpacked()?, None), packing)?;
@@ -50,7 +55,7 @@ impl LmHead {
             }
             chains.push(head);
         }
-        Ok(Self { chains })
+        Ok(Self { chains, vocab_size })
     }
 
     /// As [`super::linear::ChainLinear::pack_quantized`].
@@ -77,7 +82,10 @@ impl LmHead {
                 sum => weights.forward(z, sum)?,
             });
         }
-        logits.ok_or_else(|| candle_core::Error::msg("the step requests no logits"))
+        match logits {
+            Some(logits) => Ok(logits),
+            None => Tensor::zeros((0, self.vocab_size), DType::F32, &Device::Cpu),
+        }
     }
 
     /// The weights in the host's form, for the host to quantize. Packed weights are unpacked and stay unpacked.

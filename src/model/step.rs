@@ -26,8 +26,10 @@ pub struct Step {
     pub block_tables: BlockTables,
     /// Which rows each chain is active on.
     pub active: ActiveRows,
-    /// Per chain, what attention needs to know about its rows.
+    /// Per chain, where its rows are.
     chains: Vec<ChainStep>,
+    /// The rows whose output a layer computes, and those whose output the last layer computes.
+    outputs: [OutputRows; 2],
 }
 
 /// The rows of one chain in a step.
@@ -37,8 +39,15 @@ pub struct ChainStep {
     pub positions: Vec<usize>,
     /// Per row, the slot that its key and value are written to.
     pub slots: Slots,
-    /// The rows as queries: one run of consecutive positions per sequence.
-    pub queries: Vec<QueryRange>,
+}
+
+/// The rows whose output a layer computes. It computes keys and values of all rows of the step.
+#[derive(Clone, Debug)]
+pub struct OutputRows {
+    /// Which rows they are.
+    pub rows: ActiveRows,
+    /// Per chain, the rows as queries: one run of consecutive positions per sequence.
+    pub queries: Vec<Vec<QueryRange>>,
 }
 
 impl Step {
@@ -60,21 +69,30 @@ impl Step {
         let active = ActiveRows::new(rows.collect(), kv_heads)?;
         let chain = |chain: usize| {
             let slots = active.of_step(chain).into_iter().map(|row| slots[row]).collect();
-            ChainStep {
-                positions: active.positions(chain),
-                slots: Slots::new(slots),
-                queries: active.query_ranges(chain),
-            }
+            ChainStep { positions: active.positions(chain), slots: Slots::new(slots) }
         };
         let chains = (0..active.chain_count()).map(chain).collect();
+        let outputs = [active.clone(), active.restricted_to_logits()?].map(OutputRows::new);
         let (tokens, tables): (Vec<_>, Vec<_>) =
             sequences.into_iter().map(|sequence| (sequence.tokens, sequence.block_table)).unzip();
-        Ok(Self { tokens: tokens.concat(), block_tables: BlockTables::new(tables), active, chains })
+        Ok(Self {
+            tokens: tokens.concat(),
+            block_tables: BlockTables::new(tables),
+            active,
+            chains,
+            outputs,
+        })
     }
 
     /// Every chain that has rows.
     pub fn chains(&self) -> &[ChainStep] {
         &self.chains
+    }
+
+    /// The rows whose output is computed: by the last layer those whose logits are requested, because no later layer reads
+    /// the others; by the other layers all rows.
+    pub fn outputs(&self, is_last_layer: bool) -> &OutputRows {
+        &self.outputs[usize::from(is_last_layer)]
     }
 
     /// The tokens of the rows of the sequence at `index`.
@@ -87,6 +105,13 @@ impl Step {
     /// The tokens of the rows that `chain` is active on.
     pub fn tokens_of_chain(&self, chain: usize) -> Vec<u32> {
         self.active.of_step(chain).into_iter().map(|row| self.tokens[row]).collect()
+    }
+}
+
+impl OutputRows {
+    fn new(rows: ActiveRows) -> Self {
+        let queries = (0..rows.chain_count()).map(|chain| rows.query_ranges(chain)).collect();
+        Self { rows, queries }
     }
 }
 

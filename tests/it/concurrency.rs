@@ -25,9 +25,10 @@ fn requests() -> Vec<Request> {
     (0..CLIENTS).map(request).collect()
 }
 
-/// The answers of an engine that gets one request at a time and has no prefix cache.
+/// The answers of an engine that gets one request at a time, computes prompts as a whole and has no prefix cache.
 async fn alone(options: &EngineBuilder) -> Vec<String> {
     let options = options.clone().prefix_cache(false).max_drafts(0).kv_cache_mib(64);
+    let options = options.prefill_chunk(1024);
     let engine = engine(&options).await;
     let mut answers = Vec::new();
     for request in requests() {
@@ -45,13 +46,10 @@ async fn all_at_once(engine: &Engine) -> Vec<String> {
 
 async fn assert_same_answers_as_alone(
     config: &Value,
-    kv_cache_mb: usize,
-    block_size: usize,
-    drafts: usize,
+    with_options: impl Fn(EngineBuilder) -> EngineBuilder,
 ) -> Engine {
     let folder = random_model::folder(config);
-    let options = options(&folder.path().join("model"));
-    let options = options.kv_cache_mib(kv_cache_mb).block_size(block_size).max_drafts(drafts);
+    let options = with_options(options(&folder.path().join("model")));
     let expected = alone(&options).await;
     let distinct: HashMap<_, _> = expected.iter().map(|answer| (answer, ())).collect();
     assert!(
@@ -82,39 +80,95 @@ fn many_kv_bytes(config: Value) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn air_at_mixed_chain_counts() {
-    let engine = assert_same_answers_as_alone(&random_model::air(), 16, 16, 0).await;
+    let engine = assert_same_answers_as_alone(&random_model::air(), |options| {
+        options.kv_cache_mib(16).block_size(16)
+    })
+    .await;
     assert!(engine.counts().reused > 0, "shared prefixes are reused");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn colm_at_mixed_chain_counts() {
-    let engine = assert_same_answers_as_alone(&random_model::colm(), 16, 16, 0).await;
+    let engine = assert_same_answers_as_alone(&random_model::colm(), |options| {
+        options.kv_cache_mib(16).block_size(16)
+    })
+    .await;
     assert!(engine.counts().reused > 0, "shared prefixes are reused at equal chain counts");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn air_in_a_pool_too_small_for_all() {
     // 6 KiB a token: 1 MiB is 21 blocks of 8 tokens.
-    let engine = assert_same_answers_as_alone(&many_kv_bytes(random_model::air()), 1, 8, 0).await;
+    let engine = assert_same_answers_as_alone(&many_kv_bytes(random_model::air()), |options| {
+        options.kv_cache_mib(1).block_size(8)
+    })
+    .await;
     assert!(engine.max_tokens() < 512, "the pool, not the context, is the limit");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn colm_in_a_pool_too_small_for_all() {
     // 12 KiB a token: 2 MiB is 21 blocks of 8 tokens.
-    assert_same_answers_as_alone(&many_kv_bytes(random_model::colm()), 2, 8, 0).await;
+    assert_same_answers_as_alone(&many_kv_bytes(random_model::colm()), |options| {
+        options.kv_cache_mib(2).block_size(8)
+    })
+    .await;
 }
 
 /// Self-speculation does not change answers when sequences are batched, preempted and cached.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_drafts() {
     for (config, kv_cache_mb) in [(random_model::air(), 1), (random_model::colm(), 2)] {
-        assert_same_answers_as_alone(&config, 16, 16, 6).await;
+        assert_same_answers_as_alone(&config, |options| {
+            options.kv_cache_mib(16).block_size(16).max_drafts(6)
+        })
+        .await;
         // The engine does not draft for large batches; in a small pool few sequences run at a time.
-        let engine = assert_same_answers_as_alone(&many_kv_bytes(config), kv_cache_mb, 8, 3).await;
+        let engine = assert_same_answers_as_alone(&many_kv_bytes(config), |options| {
+            options.kv_cache_mib(kv_cache_mb).block_size(8).max_drafts(3)
+        })
+        .await;
         let counts = engine.counts();
         assert!(counts.drafted > 0 && counts.accepted < counts.drafted, "{counts:?}");
     }
+}
+
+/// Prompts in chunks of one block and of three: prefix hits end within a chunk, sequences are preempted between chunks,
+/// and drafts of decoding sequences stop while prompts are computed beside them.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_prompts_in_chunks() {
+    for (config, kv_cache_mb) in [(random_model::air(), 1), (random_model::colm(), 2)] {
+        for (chunk, drafts) in [(8, 0), (24, 3)] {
+            let chunked = |options: EngineBuilder| {
+                options.block_size(8).prefill_chunk(chunk).max_drafts(drafts)
+            };
+            assert_same_answers_as_alone(&config, chunked).await;
+            let config = many_kv_bytes(config.clone());
+            let small_pool = |options| chunked(options).kv_cache_mib(kv_cache_mb);
+            assert_same_answers_as_alone(&config, small_pool).await;
+        }
+    }
+}
+
+/// The log-probabilities of a prompt do not depend on the chunks that it is computed in.
+#[tokio::test(flavor = "multi_thread")]
+async fn scores_do_not_depend_on_chunks() {
+    let folder = random_model::folder(&random_model::air());
+    let options = options(&folder.path().join("model")).block_size(8);
+    let tokens: Vec<u32> = (0..75).map(|at| (1 + at * at % (VOCAB - 1)) as u32).collect();
+    let whole = engine(&options.clone().prefill_chunk(512)).await;
+    let chunked = engine(&options.prefill_chunk(8)).await;
+    let k = chain_count(3);
+    let scores = whole.score(tokens.clone(), k).await.unwrap();
+    assert_eq!(scores.len(), 74);
+    let (first, second) =
+        futures::join!(chunked.score(tokens.clone(), k), chunked.score(tokens.clone(), k));
+    assert_eq!((first.unwrap(), second.unwrap()), (scores.clone(), scores));
+    let logits = |engine: Engine, tokens| async move {
+        let logits = engine.logits(tokens, k).await.unwrap();
+        logits.to_vec2::<f32>().unwrap()
+    };
+    assert_eq!(logits(chunked, tokens.clone()).await, logits(whole, tokens).await);
 }
 
 /// After a request is dropped before its answer, the next request gets the usual answer.

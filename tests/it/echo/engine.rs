@@ -26,7 +26,7 @@ pub const VOCAB_SIZE: usize = 97;
 pub const HALF_CHARACTER: u32 = VOCAB_SIZE as u32;
 
 /// Positions per block.
-const BLOCK_SIZE: usize = 8;
+pub const BLOCK_SIZE: usize = 8;
 
 /// Paging of an engine.
 #[derive(Clone, Copy, Debug)]
@@ -35,13 +35,15 @@ pub struct Pool {
     pub blocks: usize,
     /// Whether sequences of unequal length run in one batch.
     pub ragged_batches: bool,
+    /// The most prompt tokens of a step. None: prompts are computed as a whole, in steps of their own.
+    pub prefill_chunk: Option<usize>,
     /// The model's context length.
     pub context: usize,
 }
 
 impl Pool {
     pub fn of(blocks: usize) -> Self {
-        Self { blocks, ragged_batches: true, context: 2048 }
+        Self { blocks, ragged_batches: true, prefill_chunk: None, context: 2048 }
     }
 
     /// The largest number of tokens of a sequence: the context length or the size of the pool.
@@ -104,6 +106,7 @@ impl EchoEngine {
         let mut config = pipeline.lock().await.get_metadata().cache_config.clone().unwrap();
         assert_eq!(config.num_gpu_blocks, pool.blocks);
         config.ragged_batches = pool.ragged_batches;
+        config.prefill_chunk = pool.prefill_chunk;
         let scheduler = SchedulerConfig::PagedAttentionMeta { max_num_seqs: 32, config };
         let host = MistralRsBuilder::new(pipeline, scheduler, false, None).build().await;
         Self { host, seen }

@@ -1,7 +1,7 @@
 //! Forward passes and admissions that fail, and clients that disconnect.
 
 use super::engine::{EchoEngine, Pool, Request};
-use super::model::PANICS_AT_ADMISSION;
+use super::model::{PANICS_AT_ADMISSION, REFUSED};
 use super::{ask, expected, load, request, run, Random, CLIENTS};
 
 /// A failed step, of a prompt or of an answer, ends only its own request. The prefix cache has no blocks of it.
@@ -97,4 +97,17 @@ async fn a_panic_at_admission_ends_its_request() {
     let (answer, refused) = futures::join!(engine.ask(&long), engine.ask(&panicking));
     assert_eq!(answer, Ok(expected(&long, &pool)));
     assert_eq!(refused.unwrap_err(), "no response");
+}
+
+/// A request that the model cannot run does not affect the running ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_the_model_refuses_fails_alone() {
+    let pool = Pool::of(60);
+    let engine = EchoEngine::start(&pool).await;
+    let long = request(Random(11).tokens(20), 300);
+    let refused = Request { variant: REFUSED, ..long.clone() };
+    let (answer, refused) = futures::join!(engine.ask(&long), engine.ask(&refused));
+    assert_eq!(answer, Ok(expected(&long, &pool)));
+    let refused = refused.unwrap_err();
+    assert!(refused.starts_with("the model has no such variant"), "{refused}");
 }

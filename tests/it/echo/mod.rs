@@ -3,6 +3,7 @@
 //! The answer depends on all slots of a sequence. An error in block tables, prefix cache, preemption or batching
 //! produces wrong rows and different answers.
 
+mod chunks;
 mod engine;
 mod failures;
 mod kv_slots;

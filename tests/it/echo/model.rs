@@ -48,6 +48,9 @@ pub fn answer(prompt: &[u32], variant: usize, new_tokens: usize, vocab_size: usi
 /// A variant whose requests make the model panic when the engine admits them.
 pub const PANICS_AT_ADMISSION: usize = 0;
 
+/// A variant whose requests the model refuses.
+pub const REFUSED: usize = 8;
+
 /// A variant that answers with [`HALF_CHARACTER`] only.
 pub const HALF_CHARACTERS: usize = 9;
 
@@ -82,6 +85,17 @@ pub struct Seen {
     pub reused: usize,
     /// How often a sequence was preempted after it had new tokens, and prefilled again.
     pub resumed: usize,
+    /// Per forward pass, the prompt tokens and the decoding sequences.
+    pub passes: Vec<Pass>,
+}
+
+/// What a forward pass computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// Prompt tokens.
+    pub prompt: usize,
+    /// Sequences that decode.
+    pub decoding: usize,
 }
 
 /// A sequence of the next forward pass, as `begin_step` announced it.
@@ -130,15 +144,24 @@ impl EchoModel {
 }
 
 impl NormalModel for EchoModel {
-    fn begin_step(&self, sequences: &[&mut EngineSequence], is_prompt: bool) {
+    fn begin_step(&self, sequences: &[&mut EngineSequence], _is_prompt: bool) {
         let mut seen = self.seen.lock().unwrap();
         seen.steps += 1;
         seen.largest_batch = seen.largest_batch.max(sequences.len());
+        let mut pass = Pass::default();
         let announce = |sequence: &&mut EngineSequence| {
-            if sequence.get_toks().len() > sequence.prompt_tokens() {
-                seen.resumed += usize::from(is_prompt);
+            let tokens = sequence.step_tokens();
+            if sequence.is_prompt() {
+                pass.prompt += tokens.len();
             } else {
-                seen.reused += sequence.prefix_cache_len();
+                pass.decoding += 1;
+            }
+            if sequence.is_prompt() && tokens.start == sequence.prefix_cache_len() {
+                if sequence.get_toks().len() > sequence.prompt_tokens() {
+                    seen.resumed += 1;
+                } else {
+                    seen.reused += sequence.prefix_cache_len();
+                }
             }
             Announced {
                 tokens: sequence.get_toks().to_vec(),
@@ -146,16 +169,20 @@ impl NormalModel for EchoModel {
             }
         };
         *self.announced.lock().unwrap() = sequences.iter().map(announce).collect();
+        seen.passes.push(pass);
     }
 
     fn cache_salt(
         &self,
         requested_model_id: Option<&str>,
         _extension: Option<&Extension>,
-    ) -> Option<String> {
+    ) -> Result<Option<String>> {
         let variant = variant_of(requested_model_id);
         assert_ne!(variant, PANICS_AT_ADMISSION, "a panic at admission");
-        Some(format!("variant={variant}"))
+        if variant == REFUSED {
+            bail!("the model has no such variant");
+        }
+        Ok(Some(format!("variant={variant}")))
     }
 
     fn forward(
