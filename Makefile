@@ -4,7 +4,7 @@
 MODEL ?= models/tiny-colm-air
 PROMPT ?= What is the remainder of 47 divided by 6?
 
-.PHONY: bench bench-long-prompt build client-test colm-convert cuda-check demo docs gpu-check gpu-day-test gpu-test host lint lm-eval-test mutation-test soak study test twin-test
+.PHONY: bench bench-long-prompt build client-test colm-convert cuda-check demo dist docs gpu-check gpu-day-test gpu-test host install lint lm-eval-test mutation-test soak study test twin-test
 
 host:
 	@host/apply
@@ -82,6 +82,26 @@ bench: host
 # What a long prompt costs the answers that run beside it, at several chunk sizes; see benches/README.md.
 bench-long-prompt: host
 	cargo bench --bench long_prompt -- $(ARGS)
+
+PREFIX ?= /usr/local
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+DIST = target/dist/colm-$(VERSION)-$(shell uname -m)
+
+# Both programs, the documentation and the systemd unit, below PREFIX.
+install: host
+	cargo build --release --locked --package colm --package colm-checkpoint --bins
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin target/release/colm target/release/colm-convert
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/colm README.md LICENSE-* docs/*.md docs/*.svg docs/grafana.json deploy/colm.toml
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system deploy/colm.service
+
+# The same and a model in one archive.
+dist:
+	rm -rf $(DIST)
+	$(MAKE) install DESTDIR=$(DIST) PREFIX=
+	mkdir -p $(DIST)/share/colm
+	cp -r models/tiny-colm-air $(DIST)/share/colm/
+	tar -czf $(DIST).tar.gz -C target/dist $(notdir $(DIST))
+	@echo "$(DIST).tar.gz"
 
 # 20 minutes of 64 clients. Fails if the memory of the server keeps growing.
 soak: host

@@ -39,6 +39,12 @@ pub struct Usage {
     pub cached_tokens: usize,
     /// Tokens of the answer, including the one that ends it.
     pub completion_tokens: usize,
+    /// The number of chains that computed the answer, k.
+    pub chains: usize,
+    /// Tokens that the first chain has drafted (self-speculation).
+    pub drafted_tokens: usize,
+    /// Drafted tokens that were accepted.
+    pub accepted_tokens: usize,
     /// From the beginning of the step that computed the prompt to the first token.
     pub prompt_time: Duration,
     /// From the first token to the last.

@@ -1,7 +1,7 @@
 //! Translates names of library options to flags of the command line.
 
 /// The options of the library as quoted in its errors, and the flags that set them.
-const FLAGS: [(&str, &str); 14] = [
+const FLAGS: [(&str, &str); 18] = [
     ("`max_chains`", "--max-chains"),
     ("`max_seqs`", "--max-seqs"),
     ("`kv_cache_mib`", "--kv-cache-mb"),
@@ -15,6 +15,10 @@ const FLAGS: [(&str, &str); 14] = [
     ("`elastic`", "--elastic"),
     ("`allow_origins`", "--allow-origin"),
     ("`host`", "--host"),
+    ("`api_keys`", "--api-key"),
+    ("`no_auth`", "--no-auth"),
+    ("`tls_cert`", "--tls-cert"),
+    ("`tls_key`", "--tls-key"),
     ("`port`", "--port"),
 ];
 

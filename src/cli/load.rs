@@ -1,5 +1,7 @@
 //! Arguments that the commands share: the model and the engine.
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
 use colm::{Dtype, Engine, EngineBuilder, Quantization, Result};
 
@@ -40,6 +42,10 @@ pub struct LoadArgs {
     /// Disable the prefix cache: compute every prompt from its first token.
     #[arg(long)]
     pub no_prefix_cache: bool,
+    /// Read flags from this TOML file: `max-queue = 100`, for one command in a table such as `[serve]`.
+    #[arg(long, value_name = "FILE")]
+    #[allow(dead_code, reason = "read before the arguments are parsed")]
+    config: Option<PathBuf>,
     /// Write the log of the engine to stderr. The environment variable `RUST_LOG` filters it.
     #[arg(short, long)]
     pub verbose: bool,

@@ -3,6 +3,7 @@
 mod bench;
 mod chain_list;
 mod conversation;
+mod doctor;
 mod flags;
 mod greeting;
 mod lines;
@@ -15,18 +16,21 @@ mod process;
 mod progress;
 mod run;
 mod serve;
+mod settings;
 mod slash;
 mod speed;
 mod windows;
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
 use output::{print_stderr, stdout_error, Stdout};
+use serve::LogFormat;
 
 /// Chain-of-Language-Models (CoLM, CoLM-Air): one checkpoint, n models of growing size.
 ///
@@ -45,7 +49,8 @@ Examples:
   colm run -m models/tiny-colm-air --chains 1 -i 'Once'   one answer
   colm serve -m models/tiny-colm-air -p 1234              serve the OpenAI API, models NAME and NAME@k
   colm perplexity -m models/tiny-colm-air -f text.txt     measure the accuracy of each chain count
-  colm bench -m models/tiny-colm-air -p 512 -n 128        measure the speed of each chain count";
+  colm bench -m models/tiny-colm-air -p 512 -n 128        measure the speed of each chain count
+  colm doctor -m models/tiny-colm-air                     check the machine, and whether a model fits";
 
 /// The commands. Their help texts are the doc comments of their arguments.
 #[derive(Subcommand)]
@@ -54,6 +59,7 @@ enum Command {
     Serve(serve::ServeArgs),
     Perplexity(perplexity::PerplexityArgs),
     Bench(bench::BenchArgs),
+    Doctor(doctor::DoctorArgs),
 }
 
 impl Command {
@@ -63,18 +69,23 @@ impl Command {
             Self::Serve(args) => args.load.verbose,
             Self::Perplexity(args) => args.load.verbose,
             Self::Bench(args) => args.load.verbose,
+            Self::Doctor(_) => false,
         }
     }
 }
 
 /// Parses the arguments of the process and runs the command.
 pub fn run() -> Result<()> {
-    let command = match Cli::try_parse() {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let file = settings::config_file(&arguments);
+    let cli = settings::with_settings(Cli::command(), file.as_deref())?;
+    let parsed = cli.try_get_matches_from(arguments);
+    let command = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(Cli { command }) => command,
         Err(error) if error.use_stderr() => error.exit(),
         Err(help) => return print_help(&help),
     };
-    log_to_stderr(command.verbose());
+    log_to_stderr(&command);
     let runtime = process::runtime()?;
     let result = runtime.block_on(async {
         match command {
@@ -82,6 +93,7 @@ pub fn run() -> Result<()> {
             Command::Serve(args) => serve::run(args).await,
             Command::Perplexity(args) => perplexity::run(args).await,
             Command::Bench(args) => bench::run(args).await,
+            Command::Doctor(args) => doctor::run(args).await,
         }
     });
     // Do not wait for computations that are still running.
@@ -95,20 +107,34 @@ fn print_help(help: &clap::Error) -> Result<()> {
     Ok(Stdout.flush()?)
 }
 
+/// Shows the lines of `--log-requests`.
+const REQUEST_LINES: &str = "colm::requests=info";
+
 /// Sets up logging to stderr. Must run before the host sets up its own logging, which writes to stdout.
-fn log_to_stderr(verbose: bool) {
-    let level = if verbose { LevelFilter::INFO } else { LevelFilter::WARN };
+fn log_to_stderr(command: &Command) {
+    let level = if command.verbose() { LevelFilter::INFO } else { LevelFilter::WARN };
     let filter = EnvFilter::builder().with_default_directive(level.into());
     let filter = filter.from_env().unwrap_or_else(|error| {
         print_stderr(format!("RUST_LOG is ignored: {error}"));
         EnvFilter::default().add_directive(level.into())
     });
+    let filter = match command {
+        Command::Serve(args) if args.log_requests => {
+            filter.add_directive(REQUEST_LINES.parse().expect("a directive"))
+        }
+        _ => filter,
+    };
     let colors = io::stderr().is_terminal();
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
         // Otherwise it would report to stderr that stderr cannot be written.
         .log_internal_errors(false)
-        .with_ansi(colors)
-        .init();
+        .with_ansi(colors);
+    match command {
+        Command::Serve(args) if args.log_format == LogFormat::Json => {
+            log.json().with_span_list(false).init()
+        }
+        _ => log.init(),
+    }
 }

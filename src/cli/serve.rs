@@ -1,19 +1,22 @@
 //! `colm serve`: the OpenAI API over HTTP.
 
-use anyhow::Result;
-use clap::Args;
-use colm::serve::{Elastic, ServeOptions};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{bail, Context, Result};
+use clap::{Args, ValueEnum};
+use colm::serve::{ApiKeys, Elastic, ServeLimits, ServeOptions, TlsFiles};
 
 use super::load::{DraftArgs, GenerationConfigArgs, LoadArgs};
 
 /// Serve the OpenAI API over HTTP, with Swagger UI at /docs.
 ///
 /// The model id NAME@k answers at k chains, NAME at all loaded chains, or at fewer chains under load (--elastic).
-/// Ctrl-c or SIGTERM stops the server; requests in progress end with an error.
+/// Ctrl-c or SIGTERM stops the server: requests in progress may end (--drain-timeout), new ones are refused.
 ///
 /// Requests and answers are not stored, except for blocks of the KV cache (--kv-cache-mb), which prompts with a common
-/// prefix share. Limits: a request body has at most 2 MiB plus 64 bytes per token of the model's context, a request has
-/// at most 128 answers with at most 16 times the context in total, and at most 2 grammars are compiled at once.
+/// prefix share. At most 2 grammars are compiled at once, and a request has at most 128 answers with at most 16 times
+/// the context in total.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ServeArgs {
@@ -21,7 +24,7 @@ pub struct ServeArgs {
     #[arg(short, long, default_value_t = 1234)]
     port: u16,
     /// Host name or address to listen on, such as `localhost`, `::1` or `0.0.0.0`. The default accepts connections from
-    /// this machine only.
+    /// this machine only; others need a key (--api-key).
     #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
     host: String,
     /// Allow web pages of this origin to use the API, such as `https://example.org`. May be repeated.
@@ -32,6 +35,19 @@ pub struct ServeArgs {
     #[arg(long, value_name = "REQUESTS:K,..")]
     elastic: Option<Elastic>,
     #[command(flatten)]
+    access: AccessArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
+    /// Serve /metrics on this port as well, without a key.
+    #[arg(long, value_name = "PORT")]
+    metrics_port: Option<u16>,
+    /// Log a line per request: its id, route, status and duration, but nothing of its content.
+    #[arg(long)]
+    pub log_requests: bool,
+    /// Format of the log on stderr.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    #[command(flatten)]
     generation: GenerationConfigArgs,
     #[command(flatten)]
     pub load: LoadArgs,
@@ -39,20 +55,147 @@ pub struct ServeArgs {
     draft: DraftArgs,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Who may use the server.
+#[derive(Args)]
+#[command(next_help_heading = "Access")]
+struct AccessArgs {
+    /// Require this key: `Authorization: Bearer KEY`. At least 16 characters. May be repeated. The environment variable
+    /// COLM_API_KEY is safer, because other users can see the arguments of a process.
+    #[arg(long, value_name = "KEY", hide_env_values = true)]
+    api_key: Vec<String>,
+    /// Require one of the keys in this file, one per line.
+    #[arg(long, value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
+    /// Let other machines use the server without a key.
+    #[arg(long)]
+    no_auth: bool,
+    /// Serve HTTPS with this certificate chain (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The private key of the certificate (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+}
+
+/// What clients may ask for, and how slow they may be.
+#[derive(Args)]
+#[command(next_help_heading = "Limits")]
+struct LimitArgs {
+    /// How many answers may wait for one of the --max-seqs that run. Further requests get status 429.
+    #[arg(long, value_name = "N", default_value_t = ServeLimits::default().max_queue)]
+    max_queue: usize,
+    /// Open connections.
+    #[arg(long, value_name = "N", default_value_t = ServeLimits::default().max_connections)]
+    max_connections: usize,
+    /// Largest body of a request in KiB [default: 2048 and 64 bytes per token of the context].
+    #[arg(long, value_name = "KIB")]
+    max_body_kb: Option<usize>,
+    /// Longest prompt in tokens [default: the context].
+    #[arg(long, value_name = "TOKENS")]
+    max_prompt_tokens: Option<usize>,
+    /// Longest answer in tokens [default: the context].
+    #[arg(long, value_name = "TOKENS")]
+    max_output_tokens: Option<usize>,
+    /// Longest time from a request to the end of its answer [default: no limit].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    request_timeout: Option<Duration>,
+    /// Longest time for the head of a request, and for a TLS handshake.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "10")]
+    header_timeout: Duration,
+    /// Longest time between two pieces of a body.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "8")]
+    body_timeout: Duration,
+    /// Longest time between two requests on a connection.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "75")]
+    keep_alive_timeout: Duration,
+    /// Longest time in which a client receives nothing of its response.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "60")]
+    send_timeout: Duration,
+    /// How long requests in progress may take after a signal to stop.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "30")]
+    drain_timeout: Duration,
+}
+
 const EXAMPLES: &str = "\
 Examples:
   colm serve -m models/tiny-colm-air
   colm serve -m models/tiny-colm-air --elastic 8:2,16:1   fewer chains under load
-  colm serve -m models/tiny-colm-air --max-chains 2 --host 0.0.0.0 -p 8080";
+  COLM_API_KEY=$KEY colm serve -m models/tiny-colm-air --max-chains 2 --host 0.0.0.0 -p 8080
+
+Each flag can also come from an environment variable (COLM_MAX_QUEUE for --max-queue) or from a file (--config).";
 
 /// Serves until a signal stops the server.
 pub async fn run(args: ServeArgs) -> Result<()> {
     let generation_config = args.generation.is_used();
+    let api_keys = args.access.keys()?;
     let builder = args.load.builder().max_drafts(args.draft.max_drafts);
     let builder = builder.reserve_kv_cache(true).generation_config(generation_config);
     let engine = builder.start().await?;
-    let options = ServeOptions::default()
+    let mut options = ServeOptions::default()
         .elastic(args.elastic.unwrap_or_default())
-        .allow_origins(args.allow_origin);
+        .allow_origins(args.allow_origin)
+        .api_keys(api_keys);
+    options.limits = args.limits.limits();
+    options.no_auth = args.access.no_auth;
+    let tls = args.access.tls_cert.zip(args.access.tls_key);
+    options.tls = tls.map(|(cert, key)| TlsFiles { cert, key });
+    options.drain_timeout = args.limits.drain_timeout;
+    options.metrics_port = args.metrics_port;
     Ok(colm::serve::serve(engine, &args.host, args.port, options).await?)
+}
+
+impl AccessArgs {
+    /// The keys of the flag and of the file.
+    fn keys(&self) -> Result<ApiKeys> {
+        let mut keys = self.api_key.clone();
+        if let Some(file) = &self.api_key_file {
+            keys.extend(keys_of(file)?);
+        }
+        // The message does not show the key.
+        ApiKeys::new(keys).map_err(|error| anyhow::anyhow!("--api-key: {error}"))
+    }
+}
+
+/// The lines of `file`, without empty ones and comments.
+fn keys_of(file: &Path) -> Result<Vec<String>> {
+    let name = || format!("--api-key-file {}", file.display());
+    let text = std::fs::read_to_string(file).with_context(name)?;
+    let lines =
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let keys: Vec<String> = lines.map(String::from).collect();
+    if keys.is_empty() {
+        bail!("{}: the file has no key, expected one per line", name());
+    }
+    Ok(keys)
+}
+
+impl LimitArgs {
+    fn limits(&self) -> ServeLimits {
+        let mut limits = ServeLimits::default();
+        limits.max_queue = self.max_queue;
+        limits.max_connections = self.max_connections;
+        limits.max_body_bytes = self.max_body_kb.map(|kib| kib.saturating_mul(1024));
+        limits.max_prompt_tokens = self.max_prompt_tokens;
+        limits.max_output_tokens = self.max_output_tokens;
+        limits.request_timeout = self.request_timeout;
+        limits.header_timeout = self.header_timeout;
+        limits.body_timeout = self.body_timeout;
+        limits.keep_alive_timeout = self.keep_alive_timeout;
+        limits.send_timeout = self.send_timeout;
+        limits
+    }
+}
+
+/// Parses a number of seconds, such as `30` or `0.5`.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds >= 0.0);
+    let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    duration.ok_or_else(|| "expected a number of seconds, such as 30 or 0.5".into())
 }

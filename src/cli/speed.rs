@@ -67,8 +67,15 @@ mod tests {
 
     #[test]
     fn answers_add_up() {
-        let counts =
-            Counts { prompt: 20, reused: 32, decoded: 9, steps: 10, drafted: 4, accepted: 3 };
+        let counts = Counts {
+            prompt: 20,
+            reused: 32,
+            decoded: 9,
+            steps: 10,
+            drafted: 4,
+            accepted: 3,
+            ..Counts::default()
+        };
         let prompt_time = Duration::from_secs(2);
         let decode_time = Duration::from_secs(3);
         let mut speed = Speed { counts, answer_tokens: 10, prompt_time, decode_time };

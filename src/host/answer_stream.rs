@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{ready, Context, Poll};
 use std::time::Instant;
 
+use colm_checkpoint::ChainCount;
 use futures::{Stream, TryStreamExt};
 use mistralrs_core::ext::{StopReason, Token, TokenLogprobs};
 use mistralrs_core::Response;
@@ -17,6 +18,7 @@ use super::prompt_probe::PromptProbe;
 use super::vocabulary::Vocabulary;
 use crate::answer::{Answer, AnswerToken, FinishReason, Logprobs, Piece, Usage};
 use crate::error::{first_line, Error, Result};
+use crate::model::speculation::DraftCounters;
 use crate::request::Request;
 use crate::text::{AnswerText, TextPiece};
 
@@ -48,9 +50,40 @@ pub struct AnswerStream {
     /// Whether only the prompt is of interest. The one token that the engine samples is dropped then.
     prompt_only: bool,
     probe: Option<Arc<PromptProbe>>,
+    drafts: Arc<DraftCounters>,
     usage: Usage,
     first_sampled: Option<Instant>,
     logprobs: LogprobSum,
+    observer: Option<Arc<dyn AnswerObserver>>,
+}
+
+/// Is told what happens to an answer.
+pub trait AnswerObserver: Send + Sync {
+    /// The first token was sampled.
+    fn first_token(&self, usage: &Usage);
+    /// The answer has ended.
+    fn ended(&self, end: AnswerEnd, usage: &Usage);
+}
+
+/// How an answer has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerEnd {
+    /// As it should.
+    Finished(FinishReason),
+    /// With an error.
+    Failed,
+    /// Its stream was dropped before.
+    Abandoned,
+}
+
+/// What an answer belongs to.
+pub struct AnswerOf<'a> {
+    /// The request.
+    pub request: &'a Request,
+    /// The length of its prompt.
+    pub prompt_tokens: usize,
+    /// The chain count that computes it.
+    pub k: ChainCount,
 }
 
 /// What the stream waits for.
@@ -72,13 +105,12 @@ struct LogprobSum {
 }
 
 impl AnswerStream {
-    /// The stream of the answer to `request`, whose prompt has `prompt_tokens` tokens, and the channels to which the
-    /// engine sends the answer's tokens and its failure.
+    /// The stream of an answer, and the channels to which the engine sends the answer's tokens and its failure.
     pub(super) fn of(
-        request: &Request,
-        prompt_tokens: usize,
+        AnswerOf { request, prompt_tokens, k }: AnswerOf<'_>,
         vocabulary: Arc<Vocabulary>,
         probe: Option<Arc<PromptProbe>>,
+        drafts: Arc<DraftCounters>,
     ) -> (Self, UnboundedSender<Token>, Sender<Response>) {
         let (to_tokens, tokens) = unbounded_channel();
         let (to_failures, failures) = channel(1);
@@ -92,11 +124,18 @@ impl AnswerStream {
             text: AnswerText::new(request.stop.clone()),
             prompt_only: request.max_tokens == Some(0),
             probe,
-            usage: Usage { prompt_tokens, ..Usage::default() },
+            drafts,
+            usage: Usage { prompt_tokens, chains: k.get(), ..Usage::default() },
             first_sampled: None,
             logprobs: LogprobSum::default(),
+            observer: None,
         };
         (stream, to_tokens, to_failures)
+    }
+
+    /// Tells `observer` what happens to the answer from now on.
+    pub(crate) fn observe(&mut self, observer: Arc<dyn AnswerObserver>) {
+        self.observer = Some(observer);
     }
 
     /// Waits until the prompt has been computed.
@@ -149,7 +188,7 @@ impl AnswerStream {
         let logprobs = token.logprobs.clone().map(Logprobs::from);
         self.count(&token);
         if token.finish == Some(StopReason::Canceled) {
-            self.end();
+            self.end(AnswerEnd::Failed);
             return Err(Error::Stopped);
         }
         if self.prompt_only {
@@ -191,20 +230,35 @@ impl AnswerStream {
         self.usage.cached_tokens = self.usage.cached_tokens.max(token.cached);
         let first = *self.first_sampled.get_or_insert(token.sampled);
         self.usage.decode_time = token.sampled - first;
+        self.usage.drafted_tokens = self.drafts.drafted();
+        self.usage.accepted_tokens = self.drafts.accepted();
         if let Some(started) = token.prompt_started {
             self.usage.prompt_time = first - started;
+        }
+        if self.usage.completion_tokens == 1 {
+            if let Some(observer) = &self.observer {
+                observer.first_token(&self.usage);
+            }
         }
     }
 
     fn last(&mut self, piece: Piece, reason: FinishReason) -> Piece {
-        self.end();
+        self.end(AnswerEnd::Finished(reason));
         Piece { finish_reason: Some(reason), usage: Some(self.usage), ..piece }
     }
 
+    /// Ends the answer here: its reader has all that it wants.
+    pub(crate) fn close(&mut self) {
+        self.end(AnswerEnd::Finished(FinishReason::Stop));
+    }
+
     /// Closes the channel, so that the engine ends the sequence.
-    fn end(&mut self) {
+    fn end(&mut self, end: AnswerEnd) {
         self.state = State::Ended;
         self.tokens.close();
+        if let Some(observer) = self.observer.take() {
+            observer.ended(end, &self.usage);
+        }
     }
 }
 
@@ -231,11 +285,19 @@ impl Stream for AnswerStream {
                 }
                 State::Failure => {
                     let error = failure(ready!(self.failures.poll_recv(context)));
-                    self.state = State::Ended;
+                    self.end(AnswerEnd::Failed);
                     return Poll::Ready(Some(Err(error)));
                 }
                 State::Ended => return Poll::Ready(None),
             }
+        }
+    }
+}
+
+impl Drop for AnswerStream {
+    fn drop(&mut self) {
+        if self.state != State::Ended {
+            self.end(AnswerEnd::Abandoned);
         }
     }
 }

@@ -4,6 +4,7 @@ use candle_core::{bail, Device, Result, Tensor};
 use colm_kernels::BlockTables;
 use mistralrs_core::ext::PagedAttentionInputMetadata;
 
+use super::step_plan::SequencePlan;
 use crate::model::speculation::DecodeRow;
 use crate::model::{ActiveRows, SequenceInput, SequenceRows};
 
@@ -110,14 +111,15 @@ impl Batch<'_> {
     }
 }
 
-/// `sequences`, whose ids are `ids`, as rows to decode; None unless each has exactly one row.
-pub fn decode_rows(sequences: &[SequenceInput], ids: &[usize]) -> Option<Vec<DecodeRow>> {
-    if ids.len() != sequences.len() {
+/// `sequences`, which have the plans `plans`, as rows to decode; None unless each decodes exactly one row.
+pub fn decode_rows(sequences: &[SequenceInput], plans: &[SequencePlan]) -> Option<Vec<DecodeRow>> {
+    if plans.len() != sequences.len() {
         return None;
     }
-    let row = |(input, &sequence): (&SequenceInput, &usize)| match input.tokens[..] {
+    let row = |(input, plan): (&SequenceInput, &SequencePlan)| match input.tokens[..] {
         [token] => Some(DecodeRow {
-            sequence,
+            sequence: plan.decoding?,
+            counters: plan.drafts.clone(),
             token,
             position: input.rows.first_position,
             chain_count: input.rows.chain_count,
@@ -125,7 +127,7 @@ pub fn decode_rows(sequences: &[SequenceInput], ids: &[usize]) -> Option<Vec<Dec
         }),
         _ => None,
     };
-    sequences.iter().zip(ids).map(row).collect()
+    sequences.iter().zip(plans).map(row).collect()
 }
 
 /// `[sequences, most rows requested by one, vocab_size]` from the rows of `logits`, in the order of the step.

@@ -12,6 +12,8 @@ pub struct Counters {
     reused: AtomicUsize,
     decoded: AtomicUsize,
     steps: AtomicUsize,
+    prompt_work: AtomicUsize,
+    prompt_work_saved: AtomicUsize,
     pub(super) drafts: Arc<DraftCounters>,
 }
 
@@ -26,6 +28,11 @@ pub struct Counts {
     pub decoded: usize,
     /// Forward passes.
     pub steps: usize,
+    /// Multiply-adds of linear layers for prompts.
+    pub prompt_work: usize,
+    /// Multiply-adds of linear layers that prefix-chain prefill has saved: those of the chains of a request on prompt
+    /// rows that they were not computed on.
+    pub prompt_work_saved: usize,
     /// Tokens drafted by the first chain (self-speculation).
     pub drafted: usize,
     /// Drafted tokens that were accepted.
@@ -46,6 +53,11 @@ impl Counters {
         self.steps.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(super) fn add_prompt_work(&self, computed: usize, saved: usize) {
+        self.prompt_work.fetch_add(computed, Ordering::Relaxed);
+        self.prompt_work_saved.fetch_add(saved, Ordering::Relaxed);
+    }
+
     /// A snapshot of the counters.
     pub fn now(&self) -> Counts {
         Counts {
@@ -53,6 +65,8 @@ impl Counters {
             reused: self.reused.load(Ordering::Relaxed),
             decoded: self.decoded.load(Ordering::Relaxed),
             steps: self.steps.load(Ordering::Relaxed),
+            prompt_work: self.prompt_work.load(Ordering::Relaxed),
+            prompt_work_saved: self.prompt_work_saved.load(Ordering::Relaxed),
             drafted: self.drafts.drafted(),
             accepted: self.drafts.accepted(),
         }
@@ -67,6 +81,8 @@ impl Counts {
             reused: self.reused - earlier.reused,
             decoded: self.decoded - earlier.decoded,
             steps: self.steps - earlier.steps,
+            prompt_work: self.prompt_work - earlier.prompt_work,
+            prompt_work_saved: self.prompt_work_saved - earlier.prompt_work_saved,
             drafted: self.drafted - earlier.drafted,
             accepted: self.accepted - earlier.accepted,
         }

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use candle_core::Tensor;
 use colm_checkpoint::{ChainCount, ColmConfig};
 use colm_prompt::SamplingDefaults;
+use mistralrs_core::ext::SchedulerStats;
 use mistralrs_core::MistralRs;
 
 use super::answer_stream::AnswerStream;
@@ -30,6 +32,10 @@ pub struct Engine {
     pub(super) prompts: Prompts,
     pub(super) sampling_defaults: SamplingDefaults,
     pub(super) grammars: Arc<GrammarCompiler>,
+    pub(super) max_seqs: usize,
+    pub(super) block_size: usize,
+    pub(super) load_time: Duration,
+    pub(super) scheduler: Arc<SchedulerStats>,
 }
 
 impl Engine {
@@ -66,6 +72,26 @@ impl Engine {
     pub fn max_tokens(&self) -> usize {
         let known = self.host.max_sequence_length(None).ok().flatten();
         known.unwrap_or(self.config().file.max_position_embeddings)
+    }
+
+    /// How many sequences run at once.
+    pub fn max_seqs(&self) -> usize {
+        self.max_seqs
+    }
+
+    /// Positions per KV block.
+    pub fn block_size(&self) -> usize {
+        self.block_size
+    }
+
+    /// How long loading the model and starting the engine took.
+    pub fn load_time(&self) -> Duration {
+        self.load_time
+    }
+
+    /// The queue, the running sequences and the KV blocks, after the latest step.
+    pub(crate) fn scheduler(&self) -> &SchedulerStats {
+        &self.scheduler
     }
 
     /// The sampling parameters of the model's generation_config.json, for front ends whose users may leave them out.

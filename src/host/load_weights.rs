@@ -27,7 +27,7 @@ impl ColmLoader {
     }
 
     /// How weights on the CPU are held: quantized, if the kernels support the type.
-    fn packing(&self) -> Packing {
+    pub(super) fn packing(&self) -> Packing {
         match self.quantization.and_then(Quantization::ggml) {
             Some(dtype) => Packing::Quantized(dtype),
             None => Packing::AsLoaded,

@@ -38,7 +38,7 @@ pub fn total() -> usize {
 }
 
 /// Bytes of memory that are free or can be freed, on `device`.
-fn available(device: &Device) -> usize {
+pub fn available(device: &Device) -> usize {
     if !device.is_cpu() {
         // If the free memory of a GPU is unknown, it is not checked.
         return MemoryUsage.get_memory_available(device).unwrap_or(usize::MAX);

@@ -26,6 +26,7 @@ pub mod loaded;
 pub mod loader;
 mod logit_bias;
 pub mod memory;
+pub mod memory_plan;
 pub mod normal_model;
 pub mod prepared;
 pub mod prompt;

@@ -33,6 +33,8 @@ pub struct HostedColm {
     /// Set by `begin_step`, taken by `forward`.
     plan: StepPlan,
     speculation: Speculation,
+    /// Per chain, the elements of its linear layers.
+    linear_weights: Vec<usize>,
 }
 
 impl HostedColm {
@@ -47,7 +49,21 @@ impl HostedColm {
         let unused_cache = EitherCache::Full(Cache::new(metadata.num_layers, false));
         let speculation = Speculation::new(max_drafts, loaded.counters().drafts.clone());
         let plan = StepPlan::default();
-        Self { config, colm, metadata, mapper, loaded, unused_cache, plan, speculation }
+        let linear_weights =
+            (0..colm.chain_count().get()).map(|chain| config.linear_weights(chain));
+        let linear_weights =
+            linear_weights.map(|weights| usize::try_from(weights).unwrap_or(usize::MAX)).collect();
+        Self {
+            config,
+            colm,
+            metadata,
+            mapper,
+            loaded,
+            unused_cache,
+            plan,
+            speculation,
+            linear_weights,
+        }
     }
 
     fn requested_chains(
@@ -67,8 +83,7 @@ impl HostedColm {
         if !self.speculation.is_on() {
             return None;
         }
-        let ids: Vec<usize> = plans.iter().map(|plan| plan.decoding).collect::<Option<_>>()?;
-        decode_rows(sequences, &ids)
+        decode_rows(sequences, plans)
     }
 
     /// The logits after the last row of each sequence. Those of the other rows go to the probes.
@@ -101,6 +116,24 @@ impl HostedColm {
         }
         let for_engine = rows.restricted_to(for_engine)?;
         padded(&self.colm.logits(&z, &rows, &for_engine)?, &for_engine)
+    }
+
+    /// Counts the work for the prompts of `step`.
+    fn count_prompt_work(&self, step: &Step, plans: &[SequencePlan]) {
+        let (mut computed, mut saved) = (0, 0);
+        for (index, sequence) in step.active.sequences().iter().enumerate() {
+            if plans[index].decoding.is_some() {
+                continue;
+            }
+            for (chain, weights) in
+                self.linear_weights.iter().take(sequence.chain_count).enumerate()
+            {
+                let rows = step.active.count_of_sequence(chain, index);
+                computed += rows * weights;
+                saved += (sequence.count - rows) * weights;
+            }
+        }
+        self.loaded.counters().add_prompt_work(computed, saved);
     }
 
     fn kv_blocks(&self, cache: Vec<(Tensor, Tensor)>) -> Result<Vec<KvBlocks>> {
@@ -191,6 +224,7 @@ impl NormalModel for HostedColm {
             return self.speculation.forward(&rows, &context)?.unsqueeze(1);
         }
         let step = Step::new(sequences, block_size, &self.config.kv_heads)?;
+        self.count_prompt_work(&step, &plans);
         if all_logits.contains(&true) {
             return self.forward_probed(&step, &kv, &plans);
         }

@@ -9,13 +9,14 @@ use mistralrs_core::ext::TokenRequest;
 use mistralrs_core::llguidance::Matcher;
 use mistralrs_core::{CustomLogitsProcessor, Request as EngineRequest};
 
-use super::answer_stream::AnswerStream;
+use super::answer_stream::{AnswerOf, AnswerStream};
 use super::engine::Engine;
 use super::logit_bias::LogitBias;
 use super::prompt_probe::PromptProbe;
 use super::request_options::RequestOptions;
 use super::sampling::sampling_params;
 use crate::error::{Error, Result};
+use crate::model::speculation::DraftCounters;
 use crate::request::{LogitsProcessor, Prompt, Request};
 
 /// A request whose prompt is tokenized and whose grammar is compiled. It can be sent to the engine any number of
@@ -87,10 +88,12 @@ impl Engine {
         // Special tokens are not part of the text, so stop strings that name one are stop tokens.
         let stop_tokens = request.stop.iter().filter_map(|name| vocabulary.special(name)).collect();
         let probe = probe.map(|probe| Arc::new(probe.of(prompt.len())));
+        let drafts = Arc::<DraftCounters>::default();
+        let of_answer = AnswerOf { request, prompt_tokens: prompt.len(), k: *k };
         let (stream, tokens, response) =
-            AnswerStream::of(request, prompt.len(), vocabulary, probe.clone());
+            AnswerStream::of(of_answer, vocabulary, probe.clone(), drafts.clone());
         let prefix_cache = probe.is_none();
-        let options = RequestOptions { k: *k, probe };
+        let options = RequestOptions { k: *k, probe, drafts };
         let engine_request = TokenRequest {
             prompt: prompt.clone(),
             sampling_params: sampling_params(&request.sampling, request.max_tokens, stop_tokens),

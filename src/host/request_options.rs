@@ -6,6 +6,7 @@ use colm_checkpoint::ChainCount;
 use mistralrs_core::ext::Extension;
 
 use super::prompt_probe::PromptProbe;
+use crate::model::speculation::DraftCounters;
 
 /// The options of a request that only the model understands. The engine carries them as its
 /// [`Extension`](mistralrs_core::ext::Extension).
@@ -14,6 +15,8 @@ pub struct RequestOptions {
     pub k: ChainCount,
     /// Collects what the request wants to know about its prompt.
     pub probe: Option<Arc<PromptProbe>>,
+    /// Counts the drafts of the request.
+    pub drafts: Arc<DraftCounters>,
 }
 
 impl RequestOptions {

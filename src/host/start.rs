@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{anyhow, Context};
 use candle_core::{DType, Device};
@@ -31,6 +32,7 @@ use crate::error::{Error, Result};
 
 impl EngineBuilder {
     pub(super) async fn load_and_start(self) -> anyhow::Result<Engine> {
+        let began = Instant::now();
         let (name, folder) = find_model(&self.model, self.max_chains)?;
         let device = self.device()?;
         gpu::check_block_size(self.block_size, &device)?;
@@ -72,7 +74,18 @@ impl EngineBuilder {
             .with_disable_eos_stop(self.ignore_eos)
             .build()
             .await;
-        let engine = Engine { host, name, loaded, prompts, sampling_defaults, grammars };
+        let engine = Engine {
+            host,
+            name,
+            loaded,
+            prompts,
+            sampling_defaults,
+            grammars,
+            max_seqs: self.max_seqs,
+            block_size: self.block_size,
+            load_time: began.elapsed(),
+            scheduler: cache.stats.clone(),
+        };
         engine.register_aliases()?;
         Ok(engine)
     }
@@ -89,17 +102,7 @@ impl EngineBuilder {
             |quantization: &Quantization| device.is_cpu() && quantization.ggml().is_some();
         let isq = self.quantization.filter(|quantization| !on_kernels(quantization));
         let isq = isq.map(Quantization::isq);
-        let kv_pool = KvPool { mib: self.kv_cache_mib, block_size: self.block_size };
-        let loader = ColmLoader {
-            max_chains: self.max_chains,
-            kv_pool: Some(kv_pool),
-            quantization: self.quantization,
-            weight_dtype: self.weight_dtype(),
-            progress_bar: self.progress_bar,
-            max_drafts: self.max_drafts,
-            loaded,
-            checkpoint: Default::default(),
-        };
+        let loader = self.loader(loaded);
         let loader = NormalLoaderBuilder::new(
             NormalSpecificConfig::default(),
             None,
@@ -126,6 +129,20 @@ impl EngineBuilder {
         pipeline.unwrap_or_else(|panic| Err(anyhow!("the engine has failed: {panic}")))
     }
 
+    pub(super) fn loader(&self, loaded: Arc<Loaded>) -> ColmLoader {
+        let kv_pool = KvPool { mib: self.kv_cache_mib, block_size: self.block_size };
+        ColmLoader {
+            max_chains: self.max_chains,
+            kv_pool: Some(kv_pool),
+            quantization: self.quantization,
+            weight_dtype: self.weight_dtype(),
+            progress_bar: self.progress_bar,
+            max_drafts: self.max_drafts,
+            loaded,
+            checkpoint: Default::default(),
+        }
+    }
+
     /// The dtype of weights on the CPU; None: as stored. The host quantizes from f32. The twin runs the CUDA kernels on
     /// bf16 and f16, and only if they are asked for.
     fn weight_dtype(&self) -> Option<DType> {
@@ -135,7 +152,7 @@ impl EngineBuilder {
     }
 
     /// The dtype that the host allocates the KV cache in, and on a GPU loads weights in.
-    fn host_dtype(&self, device: &Device) -> Result<ModelDType> {
+    pub(super) fn host_dtype(&self, device: &Device) -> Result<ModelDType> {
         let of_weights = self.weight_dtype().unwrap_or(DType::F32);
         if device.is_cpu() && !colm_kernels::uses_gpu_kernels(device, of_weights) {
             return Ok(self.kv_cache_dtype.for_host(device));
@@ -151,7 +168,7 @@ impl EngineBuilder {
     }
 
     /// The first GPU in a build with CUDA, else the CPU.
-    fn device(&self) -> anyhow::Result<Device> {
+    pub(super) fn device(&self) -> anyhow::Result<Device> {
         if self.cpu || cfg!(not(feature = "cuda")) {
             return Ok(Device::Cpu);
         }

@@ -9,6 +9,7 @@ use mistralrs_core::ext::{Extension, Sequence as EngineSequence};
 use super::chain_choice::{chain_count_of, ParseChainCountError};
 use super::prompt_probe::PromptProbe;
 use super::request_options::RequestOptions;
+use crate::model::speculation::DraftCounters;
 
 /// The chain count of a request, or why it has none.
 pub type RequestedChains = std::result::Result<ChainCount, ParseChainCountError>;
@@ -35,6 +36,8 @@ pub fn requested_chains(
 pub struct SequencePlan {
     /// The engine's id of the sequence, if it decodes.
     pub decoding: Option<usize>,
+    /// Counts the drafts of the request.
+    pub drafts: Option<Arc<DraftCounters>>,
     /// k, or the error that fails the step.
     pub chain_count: RequestedChains,
     /// Collects what the request wants to know about its prompt.
@@ -49,6 +52,7 @@ impl SequencePlan {
         let is_prompt = sequence.is_prompt();
         Self {
             decoding: (!is_prompt).then(|| *sequence.id()),
+            drafts: RequestOptions::of(sequence.extension()).map(|options| options.drafts.clone()),
             chain_count,
             probe: is_prompt.then(|| probe_of(sequence)).flatten(),
             next_token: sequence.get_toks().get(sequence.step_tokens().end).copied(),
@@ -79,8 +83,13 @@ impl StepPlan {
         match plans.len() {
             0 => {
                 let chain_count = Ok(loaded);
-                let plan =
-                    SequencePlan { decoding: None, chain_count, probe: None, next_token: None };
+                let plan = SequencePlan {
+                    decoding: None,
+                    drafts: None,
+                    chain_count,
+                    probe: None,
+                    next_token: None,
+                };
                 Ok(vec![plan; sequences])
             }
             count if count == sequences => Ok(plans),

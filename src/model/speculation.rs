@@ -35,6 +35,8 @@ const MAX_VERIFIED_ROWS: usize = 16;
 pub struct DecodeRow {
     /// The engine's id of the sequence.
     pub sequence: usize,
+    /// Counts the drafts of its request, beside those of all requests.
+    pub counters: Option<Arc<DraftCounters>>,
     /// The newest token.
     pub token: u32,
     /// Its position.
@@ -63,6 +65,14 @@ pub struct DraftCounters {
 }
 
 impl DraftCounters {
+    fn add_drafted(&self, tokens: usize) {
+        self.drafted.fetch_add(tokens, Ordering::Relaxed);
+    }
+
+    fn add_accepted(&self, tokens: usize) {
+        self.accepted.fetch_add(tokens, Ordering::Relaxed);
+    }
+
     /// Tokens that the first chain has drafted.
     pub fn drafted(&self) -> usize {
         self.drafted.load(Ordering::Relaxed)
@@ -120,8 +130,9 @@ impl Speculation {
         sequences.retain(|sequence, _| in_batch.contains(sequence));
         let logits = rows.iter().map(|row| sequences.entry(row.sequence).or_default().accept(row));
         let logits: Vec<Option<Tensor>> = logits.collect();
-        let accepted = logits.iter().flatten().count();
-        self.counters.accepted.fetch_add(accepted, Ordering::Relaxed);
+        for (row, logits) in rows.iter().zip(&logits) {
+            self.count(row, |counters| counters.add_accepted(usize::from(logits.is_some())));
+        }
         logits
     }
 
@@ -170,7 +181,9 @@ impl Speculation {
                 drafts[index].push(token);
             }
         }
-        self.counters.drafted.fetch_add(lengths.iter().sum(), Ordering::Relaxed);
+        for (row, length) in rows.iter().zip(lengths) {
+            self.count(row, |counters| counters.add_drafted(length));
+        }
         Ok(drafts)
     }
 
@@ -186,6 +199,12 @@ impl Speculation {
             wanted.min(per_row).min(context.free_positions(row))
         };
         rows.iter().map(length).collect()
+    }
+
+    /// Counts with the counters of all requests and with those of the request of `row`.
+    fn count(&self, row: &DecodeRow, add: impl Fn(&DraftCounters)) {
+        add(&self.counters);
+        row.counters.as_deref().into_iter().for_each(add);
     }
 
     /// A poisoned lock is safe to reuse: each change is complete within one statement, or only drops drafts.

@@ -4,32 +4,46 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use uuid::Uuid;
 
+use super::error::ApiError;
+use super::model_choice::ModelChoice;
+use super::AppState;
 use crate::host::prepared::Prepared;
-use crate::{AnswerStream, Engine};
+use crate::{AnswerStream, Request};
 
 /// Prompts of at least this many tokens are computed once and shared through the prefix cache. Computing a shorter one
 /// again takes no longer.
 const MIN_SHARED_PROMPT: usize = 64;
 
-/// Starts `choices` answers to one request. The answer at index i uses seed + i.
-///
-/// The first answer computes the prompt; the others reuse it from the prefix cache.
-pub async fn start_answers(
-    engine: &Engine,
-    prepared: &Prepared,
-    choices: usize,
-    seed: Option<u64>,
-) -> crate::Result<Vec<AnswerStream>> {
-    let seed = |index: usize| seed.map(|seed| seed.wrapping_add(index as u64));
-    let mut answers = Vec::with_capacity(choices);
-    for index in 0..choices {
-        let mut answer = engine.start_answer(prepared, seed(index)).await?;
-        if index == 0 && choices > 1 && prepared.prompt().len() >= MIN_SHARED_PROMPT {
-            answer.first_token_ready().await;
-        }
-        answers.push(answer);
+impl AppState {
+    /// Checks `request` against the limits of the server, and prepares it.
+    pub async fn prepare(&self, mut request: Request) -> Result<Prepared, ApiError> {
+        self.limits.bound_output(&mut request)?;
+        let prepared = self.engine.prepare(request).await?;
+        self.limits.check_prompt(prepared.prompt().len())?;
+        Ok(prepared)
     }
-    Ok(answers)
+
+    /// Starts `choices` answers to one request. The answer at index i uses the seed of the request + i.
+    ///
+    /// The first answer computes the prompt; the others reuse it from the prefix cache.
+    pub async fn start_answers(
+        &self,
+        chosen: &ModelChoice,
+        prepared: &Prepared,
+        choices: usize,
+    ) -> Result<Vec<AnswerStream>, ApiError> {
+        let seed = |index: usize| prepared.seed().map(|seed| seed.wrapping_add(index as u64));
+        let mut answers = Vec::with_capacity(choices);
+        for index in 0..choices {
+            let mut answer = self.engine.start_answer(prepared, seed(index)).await?;
+            answer.observe(self.metrics.observer(chosen.chains, chosen.active.began()));
+            if index == 0 && choices > 1 && prepared.prompt().len() >= MIN_SHARED_PROMPT {
+                answer.first_token_ready().await;
+            }
+            answers.push(answer);
+        }
+        Ok(answers)
+    }
 }
 
 /// A unique id, `KIND-..`.

@@ -3,8 +3,6 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -86,49 +84,9 @@ impl Elastic {
     }
 
     /// The chain count at `active` requests, of `loaded` chains.
-    fn chains(&self, active: usize, loaded: ChainCount) -> ChainCount {
+    pub(super) fn chains(&self, active: usize, loaded: ChainCount) -> ChainCount {
         let reached = self.thresholds.iter().take_while(|(requests, _)| *requests <= active);
         reached.last().and_then(|(_, k)| ChainCount::new(*k, loaded.get()).ok()).unwrap_or(loaded)
-    }
-}
-
-/// Counts the active requests and chooses the chain count of the next one.
-#[derive(Clone, Debug)]
-pub(super) struct ActiveRequests {
-    elastic: Elastic,
-    active: Arc<AtomicUsize>,
-}
-
-impl ActiveRequests {
-    pub(super) fn new(elastic: Elastic) -> Self {
-        Self { elastic, active: Arc::default() }
-    }
-
-    /// Counts a request as active until the returned guard is dropped.
-    pub(super) fn enter(&self) -> ActiveRequest {
-        ActiveRequest {
-            at_arrival: self.active.fetch_add(1, Ordering::Relaxed) + 1,
-            active: self.active.clone(),
-        }
-    }
-
-    /// The chain count of a request that does not name one, of `loaded` chains.
-    pub(super) fn chains(&self, request: &ActiveRequest, loaded: ChainCount) -> ChainCount {
-        self.elastic.chains(request.at_arrival, loaded)
-    }
-}
-
-/// Guard of an active request.
-#[derive(Debug)]
-pub(super) struct ActiveRequest {
-    /// The number of active requests when it arrived, including itself.
-    at_arrival: usize,
-    active: Arc<AtomicUsize>,
-}
-
-impl Drop for ActiveRequest {
-    fn drop(&mut self) {
-        self.active.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -162,16 +120,5 @@ mod tests {
             let refused = text.parse::<Elastic>().unwrap_err().to_string();
             assert!(refused.contains("more requests and fewer chains"), "{text}: {refused}");
         }
-    }
-
-    #[test]
-    fn a_request_is_active_until_its_guard_is_dropped() {
-        let load = ActiveRequests::new("2:1".parse().unwrap());
-        let first = load.enter();
-        let second = load.enter();
-        assert_eq!([&first, &second].map(|request| load.chains(request, k(4))), [k(4), k(1)]);
-        drop(first);
-        drop(second);
-        assert_eq!(load.chains(&load.enter(), k(4)), k(4));
     }
 }

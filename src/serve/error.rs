@@ -1,8 +1,9 @@
 //! Errors in OpenAI's format: `{"error": {"message", "type", "param", "code"}}`.
 
 use std::fmt::Display;
+use std::time::Duration;
 
-use axum::http::StatusCode;
+use axum::http::{header, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::Json;
 use serde::Serialize;
@@ -26,6 +27,9 @@ pub struct ApiError {
     pub param: Option<String>,
     /// A machine-readable code.
     pub code: Option<&'static str>,
+    /// When the request may succeed: the header Retry-After.
+    #[serde(skip)]
+    retry_after: Option<Duration>,
 }
 
 /// The body of an error response.
@@ -41,6 +45,9 @@ pub enum ErrorResponses {
     /// The request is invalid.
     #[response(status = 400)]
     BadRequest(#[to_schema] ErrorBody),
+    /// The request has no API key, or a wrong one.
+    #[response(status = 401)]
+    Unauthorized(#[to_schema] ErrorBody),
     /// The request comes from a web page whose origin is not allowed, or its Host header does not name this machine.
     #[response(status = 403)]
     Forbidden(#[to_schema] ErrorBody),
@@ -56,12 +63,18 @@ pub enum ErrorResponses {
     /// The Content-Type is not application/json.
     #[response(status = 415)]
     UnsupportedMediaType(#[to_schema] ErrorBody),
+    /// As many answers run and wait as the server takes; the header Retry-After says when to ask again.
+    #[response(status = 429)]
+    TooManyRequests(#[to_schema] ErrorBody),
     /// The server failed to process the request.
     #[response(status = 500)]
     InternalServerError(#[to_schema] ErrorBody),
     /// The server is shutting down or too busy.
     #[response(status = 503)]
     ServiceUnavailable(#[to_schema] ErrorBody),
+    /// The request took longer than the server allows.
+    #[response(status = 504)]
+    GatewayTimeout(#[to_schema] ErrorBody),
 }
 
 impl ApiError {
@@ -73,6 +86,7 @@ impl ApiError {
             kind: "",
             param: None,
             code: None,
+            retry_after: None,
         };
         error.with_status(StatusCode::BAD_REQUEST)
     }
@@ -119,6 +133,12 @@ impl ApiError {
         self
     }
 
+    /// Sets when the request may succeed.
+    pub fn with_retry_after(mut self, retry_after: Duration) -> Self {
+        self.retry_after = Some(retry_after);
+        self
+    }
+
     /// The body of the response.
     pub fn body(self) -> ErrorBody {
         ErrorBody { error: self }
@@ -127,7 +147,13 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, Json(self.body())).into_response()
+        let (status, retry_after) = (self.status, self.retry_after);
+        let mut response = (status, Json(self.body())).into_response();
+        if let Some(retry_after) = retry_after {
+            let seconds = retry_after.as_secs_f64().ceil() as u64;
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
     }
 }
 

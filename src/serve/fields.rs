@@ -1,8 +1,6 @@
 //! The body of a request: a JSON object. Each group of fields is taken out of it by the type that describes the group;
 //! a field that no type has taken is an error that names the field.
 
-use std::time::Duration;
-
 use axum::extract::{FromRequest, Request};
 use axum::http::{header, HeaderMap, StatusCode};
 use colm_checkpoint::abbreviate;
@@ -16,10 +14,8 @@ use serde_json::Value;
 
 use super::error::ApiError;
 use super::json_shape::{self, ShapeError};
+use super::limits::RequestLimits;
 use super::AppState;
-
-/// Reading a body fails if no data arrives for this long.
-const BODY_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// How many bytes beyond the limit are read and discarded before the connection is closed.
 const MAX_DISCARDED_BYTES: usize = 64 * 1024 * 1024;
@@ -92,19 +88,20 @@ impl FromRequest<AppState> for Fields {
             let message = "expected the header Content-Type: application/json";
             return Err(ApiError::new(message).with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
         }
-        Self::parse(&read(request, state.max_body_bytes).await?)
+        Self::parse(&read(request, &state.limits).await?)
     }
 }
 
-/// Reads the body of `request`, which may have `limit` bytes.
-async fn read(request: Request, limit: usize) -> Result<Vec<u8>, ApiError> {
+/// Reads the body of `request`. Fails if it is too large, or if no data arrives for too long.
+async fn read(request: Request, limits: &RequestLimits) -> Result<Vec<u8>, ApiError> {
+    let (limit, timeout) = (limits.max_body_bytes, limits.body_timeout);
     let mut pieces = request.into_body().into_data_stream();
     let (mut body, mut received) = (Vec::new(), 0);
     // A client that is still sending would not read the error response. The excess is therefore read and discarded.
     while received <= limit + MAX_DISCARDED_BYTES {
-        let piece = tokio::time::timeout(BODY_TIMEOUT, pieces.next()).await.map_err(|_| {
+        let piece = tokio::time::timeout(timeout, pieces.next()).await.map_err(|_| {
             let message =
-                format!("no data of the body was received for {} s", BODY_TIMEOUT.as_secs());
+                format!("no data of the body was received for {} s", timeout.as_secs_f64());
             ApiError::new(message).with_status(StatusCode::REQUEST_TIMEOUT)
         })?;
         let Some(piece) = piece else { break };

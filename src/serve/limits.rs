@@ -1,6 +1,10 @@
 //! Limits of one request.
 
+use std::time::Duration;
+
 use super::error::ApiError;
+use super::options::ServeLimits;
+use crate::Request;
 
 /// The most answers to one request: OpenAI's limit.
 pub const MAX_CHOICES: u32 = 128;
@@ -41,8 +45,58 @@ pub fn check_choices(
     Ok(choices)
 }
 
+/// What one request may ask for.
+#[derive(Clone, Debug)]
+pub struct RequestLimits {
+    /// The largest body, in bytes.
+    pub max_body_bytes: usize,
+    /// Between two pieces of a body.
+    pub body_timeout: Duration,
+    max_prompt_tokens: Option<usize>,
+    max_output_tokens: Option<usize>,
+}
+
+impl RequestLimits {
+    /// From the limits of a server whose longest sequence is `context` tokens.
+    pub fn new(limits: &ServeLimits, context: usize) -> Self {
+        Self {
+            max_body_bytes: limits.max_body_bytes.unwrap_or_else(|| max_body_bytes(context)),
+            body_timeout: limits.body_timeout,
+            max_prompt_tokens: limits.max_prompt_tokens,
+            max_output_tokens: limits.max_output_tokens,
+        }
+    }
+
+    /// Bounds the answer to `request`. Fails if the request asks for a longer one.
+    pub fn bound_output(&self, request: &mut Request) -> Result<(), ApiError> {
+        let Some(most) = self.max_output_tokens else { return Ok(()) };
+        match request.max_tokens {
+            Some(tokens) if tokens > most => {
+                let message =
+                    format!("an answer of up to {tokens} tokens: this server allows {most}");
+                Err(ApiError::invalid_value("max_tokens", message))
+            }
+            tokens => {
+                request.max_tokens = tokens.or(Some(most));
+                Ok(())
+            }
+        }
+    }
+
+    /// Fails if a prompt of `tokens` tokens is too long for the server.
+    pub fn check_prompt(&self, tokens: usize) -> Result<(), ApiError> {
+        match self.max_prompt_tokens {
+            Some(most) if tokens > most => {
+                let message = format!("a prompt of {tokens} tokens: this server allows {most}");
+                Err(ApiError::new(message).with_code("context_length_exceeded"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// The largest body, in bytes, for a model whose longest sequence is `context` tokens.
-pub fn max_body_bytes(context: usize) -> usize {
+fn max_body_bytes(context: usize) -> usize {
     const BASE: usize = 2 * 1024 * 1024;
     const PER_TOKEN: usize = 64;
     BASE + context.saturating_mul(PER_TOKEN)

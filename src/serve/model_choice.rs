@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::elastic::ActiveRequest;
+use super::admission::ActiveRequest;
 use super::error::ApiError;
 use super::fields::Fields;
 use super::AppState;
@@ -34,7 +34,6 @@ pub struct ModelChoice {
     /// NAME@k.
     pub id: String,
     /// The request counts as active until this is dropped.
-    #[allow(dead_code, reason = "held, not read")]
     pub active: ActiveRequest,
 }
 
@@ -42,8 +41,8 @@ impl AppState {
     /// The model that `fields` ask for.
     pub fn choose(&self, fields: &mut Fields) -> Result<ModelChoice, ApiError> {
         let requested = self.requested_chains(&fields.take()?)?;
-        let active = self.load.enter();
-        let chains = requested.unwrap_or_else(|| self.load.chains(&active, self.loaded));
+        let active = self.admission.enter()?;
+        let chains = requested.unwrap_or_else(|| self.admission.chains(&active, self.loaded));
         Ok(ModelChoice { chains, id: model_id_at(&self.name, chains), active })
     }
 

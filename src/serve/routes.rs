@@ -4,6 +4,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use axum::{Json, Router};
 use colm_checkpoint::abbreviate;
 use serde::Serialize;
@@ -15,10 +16,14 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::elastic::ActiveRequests;
+use super::admission::Admission;
+use super::api_keys::require_key;
 use super::error::ApiError;
 use super::guard::guard;
-use super::limits::max_body_bytes;
+use super::interrupt::{self, Interrupt};
+use super::limits::RequestLimits;
+use super::metrics::Metrics;
+use super::request_log::log_request;
 use super::{chat, completions, models, responses, AppState, ServeOptions};
 use crate::{Engine, Error, Result};
 
@@ -31,6 +36,72 @@ use crate::{Engine, Error, Result};
 ))]
 struct Api;
 
+/// The server without its listener.
+pub(super) struct App {
+    pub(super) router: Router,
+    pub(super) admission: Admission,
+    pub(super) interrupt: Interrupt,
+    metrics: Metrics,
+}
+
+impl App {
+    /// # Errors
+    /// As [`router`].
+    pub(super) fn new(engine: &Engine, options: ServeOptions) -> Result<Self> {
+        let ServeOptions { elastic, guard: guarded, limits, api_keys, .. } = options;
+        elastic.check(engine.loaded_chains()).map_err(|error| Error::InvalidOption {
+            option: "elastic",
+            value: elastic.to_string(),
+            problem: error.to_string(),
+        })?;
+        let admission = Admission::new(elastic, engine.max_seqs(), limits.max_queue);
+        let interrupt = Interrupt::new(limits.request_timeout);
+        let metrics = Metrics::new(engine)?;
+        let state = AppState {
+            engine: engine.clone(),
+            name: engine.name().into(),
+            loaded: engine.loaded_chains(),
+            created: engine.created(),
+            admission: admission.clone(),
+            metrics: metrics.clone(),
+            limits: RequestLimits::new(&limits, engine.max_tokens()),
+        };
+        let (router, mut document) = OpenApiRouter::with_openapi(Api::openapi())
+            .routes(routes!(chat::create))
+            .routes(routes!(completions::create))
+            .routes(routes!(responses::create))
+            .routes(routes!(models::list))
+            .routes(routes!(models::retrieve))
+            .routes(routes!(health))
+            .routes(routes!(ready))
+            .routes(routes!(show_metrics))
+            .split_for_parts();
+        strip_wildcards(&mut document);
+        add_model_ids(&mut document, &state)?;
+        let cors = guarded.cors()?;
+        let router = router
+            .with_state(state)
+            .merge(SwaggerUi::new("/docs").url("/api-doc/openapi.json", document))
+            .fallback(not_found)
+            .method_not_allowed_fallback(method_not_allowed)
+            .layer(from_fn_with_state(interrupt.clone(), interrupt::interrupt))
+            .layer(from_fn_with_state(api_keys, require_key))
+            .layer(CatchPanicLayer::custom(panicked))
+            .layer(cors)
+            .layer(from_fn_with_state(guarded, guard))
+            .layer(from_fn_with_state(metrics.clone(), log_request));
+        Ok(Self { router, admission, interrupt, metrics })
+    }
+
+    /// Waits until no request is in progress.
+    pub(super) async fn drained(&self) {
+        const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+        while self.admission.requests() > 0 {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
 /// The routes of the server, with Swagger UI at `/docs`.
 ///
 /// Errors have OpenAI's format: `{"error": {"message", "type", "param", "code"}}`.
@@ -38,39 +109,13 @@ struct Api;
 /// # Errors
 /// If `options` ask for more chains than are loaded, or contain an invalid origin.
 pub fn router(engine: &Engine, options: ServeOptions) -> Result<Router> {
-    let ServeOptions { elastic, guard: guarded } = options;
-    elastic.check(engine.loaded_chains()).map_err(|error| Error::InvalidOption {
-        option: "elastic",
-        value: elastic.to_string(),
-        problem: error.to_string(),
-    })?;
-    let state = AppState {
-        engine: engine.clone(),
-        name: engine.name().into(),
-        loaded: engine.loaded_chains(),
-        created: engine.created(),
-        load: ActiveRequests::new(elastic),
-        max_body_bytes: max_body_bytes(engine.max_tokens()),
-    };
-    let (router, mut document) = OpenApiRouter::with_openapi(Api::openapi())
-        .routes(routes!(chat::create))
-        .routes(routes!(completions::create))
-        .routes(routes!(responses::create))
-        .routes(routes!(models::list))
-        .routes(routes!(models::retrieve))
-        .routes(routes!(health))
-        .split_for_parts();
-    strip_wildcards(&mut document);
-    add_model_ids(&mut document, &state)?;
-    let cors = guarded.cors()?;
-    Ok(router
-        .with_state(state)
-        .merge(SwaggerUi::new("/docs").url("/api-doc/openapi.json", document))
-        .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(cors)
-        .layer(from_fn_with_state(guarded, guard)))
+    App::new(engine, options).map(|app| app.router)
+}
+
+/// `/metrics` alone, without a key.
+pub(super) fn metrics_router(app: &App) -> Router {
+    let metrics = app.metrics.clone();
+    Router::new().route("/metrics", get(move || async move { metrics.text() }))
 }
 
 /// Removes the router's wildcard syntax `{*id}`, which OpenAPI does not have.
@@ -122,6 +167,28 @@ async fn health(State(state): State<AppState>) -> Result<Json<Health>, ApiError>
     }
     let error = ApiError::internal("the engine does not accept requests");
     Err(error.with_status(StatusCode::SERVICE_UNAVAILABLE))
+}
+
+/// Check whether the server takes requests: it does until it is told to stop.
+#[utoipa::path(
+    get,
+    path = "/ready",
+    responses(
+        (status = 200, body = Health),
+        (status = 503, description = "The server is stopping, or the engine does not accept requests"),
+    ),
+)]
+async fn ready(State(state): State<AppState>) -> Result<Json<Health>, ApiError> {
+    if state.admission.is_draining() {
+        return Err(Error::Stopped.into());
+    }
+    health(State(state)).await
+}
+
+/// Counters and durations in the text format of Prometheus.
+#[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, content_type = "text/plain")))]
+async fn show_metrics(State(state): State<AppState>) -> Response {
+    state.metrics.text().into_response()
 }
 
 async fn not_found(request: Request) -> ApiError {

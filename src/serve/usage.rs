@@ -1,5 +1,7 @@
 //! Token counts in OpenAI's format.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -14,6 +16,9 @@ pub struct UsageBody {
     pub completion_tokens: usize,
     pub total_tokens: usize,
     pub prompt_tokens_details: PromptTokensDetails,
+    pub completion_tokens_details: CompletionTokensDetails,
+    /// Tokens of the answers by the number of chains that computed them.
+    pub chains: BTreeMap<usize, usize>,
     /// The indices of the prompts counted so far.
     #[serde(skip)]
     prompts: Vec<usize>,
@@ -26,6 +31,15 @@ pub struct PromptTokensDetails {
     pub cached_tokens: usize,
 }
 
+/// Details of the answers' tokens.
+#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
+pub struct CompletionTokensDetails {
+    /// Tokens that the first chain has drafted and the other chains have confirmed (`--drafts`).
+    pub accepted_prediction_tokens: usize,
+    /// Tokens that the first chain has drafted and the other chains have not confirmed.
+    pub rejected_prediction_tokens: usize,
+}
+
 impl UsageBody {
     /// Adds an answer to the prompt at index `prompt`. Answers may be added in any order.
     pub fn add(&mut self, prompt: usize, usage: Usage) {
@@ -35,6 +49,11 @@ impl UsageBody {
             self.prompt_tokens_details.cached_tokens += usage.cached_tokens;
         }
         self.completion_tokens += usage.completion_tokens;
+        let details = &mut self.completion_tokens_details;
+        details.accepted_prediction_tokens += usage.accepted_tokens;
+        details.rejected_prediction_tokens +=
+            usage.drafted_tokens.saturating_sub(usage.accepted_tokens);
+        *self.chains.entry(usage.chains).or_default() += usage.completion_tokens;
         self.total_tokens = self.prompt_tokens + self.completion_tokens;
     }
 }

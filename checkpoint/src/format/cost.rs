@@ -70,6 +70,14 @@ impl ColmConfig {
         (0..k.get()).map(|chain| self.chain_size(chain, |_| false).parameters).sum()
     }
 
+    /// Elements of the linear layers of `chain` (from 0), which is also their multiply-adds per row.
+    ///
+    /// # Panics
+    /// If the model has no such chain.
+    pub fn linear_weights(&self, chain: usize) -> u128 {
+        self.chain_size(chain, |_| false).linear
+    }
+
     /// Elements of the KV cache per token at `k` chains.
     pub(crate) fn kv_elements(&self, k: ChainCount) -> u128 {
         let heads = self.kv_heads.first(k.get()) as u128;

@@ -13,7 +13,7 @@ use axum::Json;
 use futures::future::try_join_all;
 use futures::{stream, StreamExt};
 
-use super::answers::{new_id, start_answers, system_fingerprint, unix_time};
+use super::answers::{new_id, system_fingerprint, unix_time};
 use super::error::{ApiError, ErrorResponses};
 use super::fields::Fields;
 use super::model_choice::ModelChoice;
@@ -48,9 +48,9 @@ pub async fn create(
     let chat = Chat::from_fields(&mut fields, chosen.chains, engine.max_tokens(), defaults)?;
     fields.finish()?;
     let with_logprobs = chat.request.logprobs.is_some();
-    let seed = chat.request.seed;
-    let prepared = state.engine.prepare(chat.request).await?;
-    let answers = start_answers(&state.engine, &prepared, chat.choices, seed).await?;
+    chosen.active.admit(chat.choices)?;
+    let prepared = state.prepare(chat.request).await?;
+    let answers = state.start_answers(&chosen, &prepared, chat.choices).await?;
     let answers = answers.into_iter().enumerate();
     let choices: Vec<ChoiceStream> = answers
         .map(|(index, answer)| ChoiceStream::new(index, answer, &chat.tools, with_logprobs))

@@ -38,6 +38,7 @@ impl PartStream {
         let mut end = piece.finish_reason.zip(piece.usage);
         if self.calls.is_full() && end.is_none() {
             end = Some((FinishReason::Stop, self.answer.usage()));
+            self.answer.close();
         }
         if let Some((reason, _)) = end {
             parts.extend(self.calls.finish(reason));

@@ -12,9 +12,10 @@ use axum::Json;
 use futures::future::try_join_all;
 use futures::{stream, StreamExt};
 
-use super::answers::{new_id, start_answers, system_fingerprint, unix_time};
+use super::answers::{new_id, system_fingerprint, unix_time};
 use super::error::{ApiError, ErrorResponses};
 use super::fields::Fields;
+use super::model_choice::ModelChoice;
 use super::sse;
 use super::usage::UsageBody;
 use super::AppState;
@@ -57,7 +58,7 @@ pub async fn create(
         usage: None,
     };
     let (stream, include_usage) = (completions.stream, completions.include_usage);
-    let started = start(&state, completions).await?;
+    let started = start(&state, &chosen, completions).await?;
     let vocabulary = state.engine.vocabulary();
     if !stream {
         let (choices, usage) = complete_answers(started, vocabulary).await?;
@@ -95,19 +96,22 @@ struct Started {
 }
 
 /// Starts the answers to every prompt.
-async fn start(state: &AppState, completions: Completions) -> Result<Vec<Started>, ApiError> {
+async fn start(
+    state: &AppState,
+    chosen: &ModelChoice,
+    completions: Completions,
+) -> Result<Vec<Started>, ApiError> {
     let Completions { requests, n, best_of, echo, logprobs, .. } = completions;
-    let engine = &state.engine;
+    chosen.active.admit(requests.len() * best_of)?;
+    let vocabulary = state.engine.vocabulary();
     let prompt = |(prompt, request): (usize, Request)| async move {
         let text = match &request.prompt {
             Prompt::Text(text) if echo => Some(text.clone()),
             _ => None,
         };
-        let seed = request.seed;
-        let prepared = engine.prepare(request).await?;
-        let echoed =
-            echo.then(|| Arc::new(Echo::new(prepared.prompt(), text, engine.vocabulary())));
-        let answers = start_answers(engine, &prepared, best_of, seed).await?;
+        let prepared = state.prepare(request).await?;
+        let echoed = echo.then(|| Arc::new(Echo::new(prepared.prompt(), text, vocabulary)));
+        let answers = state.start_answers(chosen, &prepared, best_of).await?;
         let answers = answers.into_iter().enumerate().map(|(index, answer)| {
             ChoiceStream::new(prompt * n + index, answer, echoed.clone(), logprobs)
         });

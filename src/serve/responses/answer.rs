@@ -1,5 +1,7 @@
 //! The answer: an object with the output items and the parameters of the request.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -102,13 +104,15 @@ pub struct OutputCall {
 }
 
 /// The token counts of a request.
-#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ResponseUsage {
     pub input_tokens: usize,
     pub input_tokens_details: InputTokensDetails,
     pub output_tokens: usize,
     pub output_tokens_details: OutputTokensDetails,
     pub total_tokens: usize,
+    /// Tokens of the answer by the number of chains that computed them.
+    pub chains: BTreeMap<usize, usize>,
 }
 
 /// Details of the input tokens.
@@ -123,6 +127,10 @@ pub struct InputTokensDetails {
 pub struct OutputTokensDetails {
     /// Always 0: reasoning tokens are not counted separately.
     pub reasoning_tokens: usize,
+    /// Tokens that the first chain has drafted and the other chains have confirmed (`--drafts`).
+    pub accepted_prediction_tokens: usize,
+    /// Tokens that the first chain has drafted and the other chains have not confirmed.
+    pub rejected_prediction_tokens: usize,
 }
 
 impl ResponseBody {
@@ -179,13 +187,19 @@ impl OutputCall {
 
 impl From<Usage> for ResponseUsage {
     fn from(usage: Usage) -> Self {
-        let Usage { prompt_tokens, cached_tokens, completion_tokens, .. } = usage;
+        let Usage { prompt_tokens, cached_tokens, completion_tokens, chains, .. } = usage;
+        let rejected = usage.drafted_tokens.saturating_sub(usage.accepted_tokens);
         Self {
             input_tokens: prompt_tokens,
             input_tokens_details: InputTokensDetails { cached_tokens },
             output_tokens: completion_tokens,
-            output_tokens_details: OutputTokensDetails { reasoning_tokens: 0 },
+            output_tokens_details: OutputTokensDetails {
+                reasoning_tokens: 0,
+                accepted_prediction_tokens: usage.accepted_tokens,
+                rejected_prediction_tokens: rejected,
+            },
             total_tokens: prompt_tokens + completion_tokens,
+            chains: BTreeMap::from([(chains, completion_tokens)]),
         }
     }
 }

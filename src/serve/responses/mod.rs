@@ -54,7 +54,9 @@ pub async fn create(
         state.engine.sampling_defaults(),
     )?;
     fields.finish()?;
-    let answer = state.engine.stream(parsed.request).await?;
+    let prepared = state.prepare(parsed.request).await?;
+    let mut answers = state.start_answers(&chosen, &prepared, 1).await?;
+    let answer = answers.remove(0);
     let body = ResponseBody::begin(chosen.id.clone(), parsed.echoed, parsed.echoed_tools);
     let running = RunningAnswer {
         parts: PartStream::new(answer, &parsed.tools),

@@ -1,15 +1,18 @@
 //! The chat and completions API, called through the router.
 
+mod access;
 mod answers;
 mod chains;
 mod errors;
+mod limits;
+mod metrics;
 mod routes;
 
 use axum::body::{to_bytes, Body};
 use axum::http::{header, Method, Request, StatusCode};
 use axum::Router;
 use colm::serve::{Elastic, ServeOptions};
-use colm_testing::engine::{engine, options};
+use colm_testing::engine::engine;
 use colm_testing::random_model;
 use colm_testing::random_model::{air, with};
 use serde_json::{json, Value};
@@ -32,9 +35,13 @@ impl Server {
     }
 
     async fn elastic(elastic: Elastic) -> Self {
+        Self::with(ServeOptions::default().elastic(elastic)).await
+    }
+
+    async fn with(options: ServeOptions) -> Self {
         let folder = random_model::folder(&air());
-        let engine = engine(&options(&folder.path().join("model"))).await;
-        let options = ServeOptions::default().elastic(elastic);
+        let builder = colm_testing::engine::options(&folder.path().join("model"));
+        let engine = engine(&builder.max_seqs(2)).await;
         Self { router: colm::serve::router(&engine, options).unwrap(), _folder: folder }
     }
 

@@ -56,6 +56,8 @@ async fn all_routes_are_documented() {
     described.sort();
     let expected = [
         "/health",
+        "/metrics",
+        "/ready",
         "/v1/chat/completions",
         "/v1/completions",
         "/v1/models",

@@ -3,8 +3,12 @@
 #![cfg(unix)]
 
 mod address;
+mod connections;
+mod doctor;
+mod https;
 mod run;
 mod server;
+mod settings;
 mod shutdown;
 
 use std::io;

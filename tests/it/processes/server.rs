@@ -25,7 +25,7 @@ impl Server {
         let (mut line, mut models) = (String::new(), String::new());
         stderr.read_line(&mut line).unwrap();
         stderr.read_line(&mut models).unwrap();
-        let address = line.split("http://").nth(1).and_then(|rest| rest.split("/v1").next());
+        let address = line.split("://").nth(1).and_then(|rest| rest.split("/v1").next());
         let address = address.and_then(|address| address.parse().ok());
         Self { process, address: address.unwrap_or_else(|| panic!("{line}{models}")), stderr }
     }

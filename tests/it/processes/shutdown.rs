@@ -42,7 +42,7 @@ fn a_partial_request_does_not_delay_shutdown() {
     half_a_body.write_all(b"{\"messages\":").unwrap();
     server.process.signal("TERM");
     stopped(&rest(half_a_body));
-    assert!(server.end().contains("Closing connections"));
+    assert_eq!(server.end(), "Stopping\n");
     assert_eq!(rest(half_a_head), "");
 }
 
@@ -62,7 +62,7 @@ fn a_second_signal_ends_the_server_immediately() {
 #[test]
 fn answers_in_progress_end_with_an_error() {
     // Sixteen answers in turn keep the other requests waiting.
-    let server = Server::start(&["--max-seqs", "1"]);
+    let server = Server::start(&["--max-seqs", "1", "--drain-timeout", "0"]);
     let mut first = server.asking(json!({"stream": true, "n": 16}));
     read_until(&mut first, "data: ");
     let streams = [first, server.asking(json!({"stream": true}))];
@@ -76,5 +76,34 @@ fn answers_in_progress_end_with_an_error() {
         );
     }
     whole.into_iter().for_each(|client| stopped(&rest(client)));
-    assert_eq!(server.end(), "Stopping\n");
+    let said = server.end();
+    assert_eq!(
+        said,
+        "Stopping: 4 requests in progress may take 0 s, a second signal stops at once\n"
+    );
+}
+
+/// After the first signal answers in progress are completed, and new requests are refused.
+#[test]
+fn answers_in_progress_are_completed() {
+    let server = Server::start(&[]);
+    let mut streams = [
+        server.asking(json!({"stream": true, "max_tokens": 300})),
+        server.asking(json!({"max_tokens": 300})),
+    ];
+    read_until(&mut streams[0], "data: ");
+    server.process.signal("TERM");
+    let get = |path: &str| {
+        rest(server.client(&format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        )))
+    };
+    while get("/ready").starts_with("HTTP/1.1 200") {}
+    let health = get("/health");
+    assert!(health.is_empty() || health.starts_with("HTTP/1.1 200"), "{health}");
+    let [stream, whole] = streams.map(rest);
+    assert!(stream.contains("[DONE]") && !stream.contains("error"), "{stream}");
+    assert!(whole.starts_with("HTTP/1.1 200") && whole.contains("\"length\""), "{whole}");
+    let said = server.end();
+    assert!(said.contains("2 requests in progress may take 30 s"), "{said}");
 }

@@ -77,6 +77,24 @@ pub(crate) trait IsaKernel {
     fn run<I: Isa>(self) -> Self::Output;
 }
 
+/// The name of the best instruction set of this processor that the kernels use.
+pub fn instruction_set() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if avx512::is_available() {
+            return "AVX-512";
+        }
+        if avx2::is_available() {
+            return "AVX2";
+        }
+    }
+    if cfg!(target_arch = "aarch64") {
+        "NEON"
+    } else {
+        "none (portable code)"
+    }
+}
+
 /// Runs `kernel` with the best instruction set of this processor.
 pub(crate) fn run<K: IsaKernel>(kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]

@@ -1,0 +1,87 @@
+//! What a model takes, found from its config and the headers of its files.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use candle_core::{DType, Device};
+use colm_checkpoint::{ChainCount, Checkpoint, ColmConfig};
+use mistralrs_core::ModelDType;
+
+use super::engine_builder::EngineBuilder;
+use super::find::find_model;
+use super::kv_pool::{kv_bytes_per_token, KvPool};
+use super::loaded::Loaded;
+use super::loader::chains_to_load;
+use super::memory;
+use super::weight_sizes::held_bytes;
+use crate::error::{Error, Result};
+
+/// What the options of an engine take, in bytes and tokens, on the CPU.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct MemoryPlan {
+    /// The name that the model would be served under.
+    pub name: String,
+    /// The chains that would be loaded.
+    pub chains: ChainCount,
+    /// The parameters of these chains.
+    pub parameters: u128,
+    /// Bytes of the weights as they would be held.
+    pub weights: usize,
+    /// Bytes of the KV cache.
+    pub kv_cache: usize,
+    /// Bytes of memory that are available now.
+    pub available: usize,
+    /// How many tokens the KV cache holds, of all sequences together.
+    pub kv_tokens: usize,
+    /// Bytes of keys and values per token.
+    pub kv_bytes_per_token: usize,
+    /// The context of the model in tokens.
+    pub context: usize,
+}
+
+impl MemoryPlan {
+    /// Whether weights and KV cache fit into the memory that is available.
+    pub fn fits(&self) -> bool {
+        self.weights.saturating_add(self.kv_cache) <= self.available
+    }
+}
+
+impl EngineBuilder {
+    /// What these options take on the CPU. Reads the config and the headers of the weight files.
+    ///
+    /// # Errors
+    /// As [`Self::start`], as far as the config and the headers tell.
+    pub fn memory_plan(&self) -> Result<MemoryPlan> {
+        self.plan().map_err(|error| match error.downcast::<Error>() {
+            Ok(error) => error,
+            Err(error) => Error::Load { model: self.model.clone(), source: error.into() },
+        })
+    }
+
+    fn plan(&self) -> anyhow::Result<MemoryPlan> {
+        let (name, folder) = find_model(&self.model, self.max_chains)?;
+        let config = ColmConfig::read(&folder.join("config.json"))?;
+        let k = chains_to_load(&config, self.max_chains)?;
+        let checkpoint = Checkpoint::open(&folder, &config, k)?;
+        let loader = self.loader(Arc::new(Loaded::default()));
+        let kv_dtype = match self.host_dtype(&Device::Cpu)? {
+            ModelDType::BF16 => DType::BF16,
+            ModelDType::F16 => DType::F16,
+            _ => DType::F32,
+        };
+        let pool = KvPool { mib: self.kv_cache_mib, block_size: self.block_size };
+        pool.check(&config, k, kv_dtype).context("the KV cache")?;
+        Ok(MemoryPlan {
+            name,
+            chains: k,
+            parameters: config.parameters(k),
+            weights: held_bytes(&config, &checkpoint, loader.weight_dtype, loader.packing()),
+            kv_cache: pool.bytes(),
+            available: memory::available(&Device::Cpu),
+            kv_tokens: pool.tokens(&config, k, kv_dtype),
+            kv_bytes_per_token: kv_bytes_per_token(&config, k, kv_dtype),
+            context: config.file.max_position_embeddings,
+        })
+    }
+}

@@ -1,0 +1,36 @@
+//! Flags from the environment and from a file.
+
+use std::fs;
+
+use super::{colm, MODEL, PLAIN};
+
+#[test]
+fn flags_come_from_the_environment_and_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("colm.toml");
+    fs::write(&file, format!("model = \"{MODEL}\"\nkv-cache-mb = 16\n[run]\nchains = \"3\"\n"))
+        .unwrap();
+    let file = file.to_str().unwrap();
+    let question = ["run", "-i", "What is the remainder of 47 divided by 6?"];
+    let ask = |script: &str, more: &[&str]| colm(script, &[&question, more].concat()).stdout;
+    assert_eq!(ask(PLAIN, &["--config", file]), "5\n");
+    assert_eq!(ask(PLAIN, &["--config", file, "--chains", "2"]), "3\n");
+    let from_environment = r#"COLM_CHAINS=1 exec "$0" "$@""#;
+    assert_eq!(ask(from_environment, &["--config", file]), "1\n");
+    let named = format!(r#"COLM_CONFIG={file} exec "$0" "$@""#);
+    assert_eq!(ask(&named, &[]), "5\n");
+}
+
+#[test]
+fn a_mistake_in_the_file_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("colm.toml");
+    let file = file.to_str().unwrap();
+    let refused = |text: &str, reason: &str| {
+        fs::write(file, text).unwrap();
+        colm(PLAIN, &["run", "-i", "a", "--config", file]).refused_with(reason);
+    };
+    refused("modle = \"a\"", "`modle` is no flag");
+    refused("model = ", "colm.toml");
+    colm(PLAIN, &["run", "--config", "/no/such/file"]).refused_with("--config /no/such/file");
+}
