@@ -43,9 +43,22 @@ impl Destination {
         plan.write(source, &self.dst, self.force, |progress| bar.set(progress))
             .with_context(|| self.not_written())?;
         bar.finish();
+        self.note_tokenizer();
         let files = plan.files().len();
         let s = if files == 1 { "" } else { "s" };
         Ok(print_line(format!("{}: {files} weight file{s}", self.dst.display()))?)
+    }
+
+    /// Weights are written with any tokenizer files. This says at once what the engine would say.
+    fn note_tokenizer(&self) {
+        let has = |file| self.dst.join(file).exists();
+        if has("tokenizer.model") && !has("tokenizer.json") {
+            eprint_line(format!(
+                "note: {}: tokenizer.model is not read; add tokenizer.json, which \
+                 AutoTokenizer.from_pretrained(..).save_pretrained(..) of transformers writes",
+                self.dst.display()
+            ));
+        }
     }
 
     fn not_written(&self) -> String {
