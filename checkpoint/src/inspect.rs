@@ -10,8 +10,8 @@ use safetensors::Dtype;
 use serde::Serialize;
 
 use crate::config::{ChainCount, ColmConfig};
-use crate::format::{AllowedDeviations, ChainSize, CheckpointError, Layout, Projection, TensorId};
-use crate::read::{read_config, Checkpoint, WeightFiles};
+use crate::format::{AllowedDeviations, ChainSize, CheckpointError, Projection, TensorId};
+use crate::read::{read_config, Checkpoint, FoundConfig, WeightFiles};
 
 /// The quantized types whose memory is shown, and their names.
 const QUANTIZED: [(&str, GgmlDType); 3] =
@@ -40,7 +40,7 @@ pub struct Inspection {
     pub tie_word_embeddings: bool,
     /// `max_position_embeddings`, in tokens.
     pub max_position_embeddings: usize,
-    /// "chains" or "dense"; null without weights.
+    /// "chains", "dense", or "paper" for the paper's own conventions; null without weights.
     pub layout: Option<&'static str>,
     /// The number of parameters of each dtype found: "F32", "F16", "BF16".
     pub dtypes: BTreeMap<String, u128>,
@@ -93,19 +93,15 @@ pub struct Cost {
 /// # Errors
 /// If the config or the headers of the files found break a rule of `docs/spec.md`.
 pub fn inspect(dir: &Path) -> Result<Inspection, CheckpointError> {
-    let (config, llama) = read_config(dir)?;
-    let deviations = llama.unwrap_or(AllowedDeviations::FOR_COLM);
+    let FoundConfig { config, deviations, is_llama } = read_config(dir)?;
     let k = chains_present(dir, &config, deviations)?;
     let open = |k| Checkpoint::open_with(dir, &config, k, deviations);
     let checkpoint = k.map(open).transpose()?;
     let dtype = weight_dtype(&config, checkpoint.as_ref());
-    let layout = checkpoint.as_ref().map(|checkpoint| match checkpoint.layout() {
-        Layout::Chains => "chains",
-        Layout::Dense => "dense",
-    });
+    let layout = checkpoint.as_ref().map(|checkpoint| checkpoint.naming().name());
     Ok(Inspection {
         architecture: config.architecture.name(),
-        is_llama: llama.is_some(),
+        is_llama,
         chains: config.chains.ratios().to_vec(),
         widths: widths(&config),
         layers: config.file.num_hidden_layers,
@@ -143,7 +139,7 @@ fn chains_present(
     config: &ColmConfig,
     deviations: AllowedDeviations,
 ) -> Result<Option<ChainCount>, CheckpointError> {
-    let find = |k| WeightFiles::find(dir, config, k, deviations.state_dicts);
+    let find = |k| WeightFiles::find(dir, config, k, deviations);
     match find(config.all_chains()) {
         Ok(_) => Ok(Some(config.all_chains())),
         Err(CheckpointError::NoWeights { .. }) => Ok(None),
@@ -254,7 +250,7 @@ fn files(
     k: ChainCount,
     deviations: AllowedDeviations,
 ) -> Option<Vec<(String, u64)>> {
-    let files = WeightFiles::find(dir, config, k, deviations.state_dicts).ok()?;
+    let files = WeightFiles::find(dir, config, k, deviations).ok()?;
     let sized = files.paths.iter().map(|path| {
         let bytes = fs::metadata(path).ok()?.len();
         Some((path.file_name()?.to_string_lossy().into_owned(), bytes))

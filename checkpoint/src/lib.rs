@@ -16,6 +16,7 @@
 //! | `pickle` | PyTorch state dicts |
 //! | `format` | names and shapes of tensors ([`TensorId`], [`ChainTensor`]), both [`Layout`]s, headers, index |
 //! | `llama` | a Llama, Mistral or Qwen2 config as a CoLM of one chain |
+//! | `paper` | params.json, names and order of the paper's own conventions |
 //! | `read` | [`Checkpoint`], as the engine opens it, and [`Source`], as the conversions do |
 //! | [`convert`] | the conversions: each returns a [`ConversionPlan`](convert::ConversionPlan) |
 //! | [`verify`], [`inspect`] | lists everything that is wrong with a folder; reports the cost of the model at each k |
@@ -78,6 +79,7 @@ pub mod verify;
 mod config;
 mod format;
 mod llama;
+mod paper;
 mod pickle;
 mod read;
 mod regular_file;

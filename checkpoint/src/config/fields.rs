@@ -23,6 +23,11 @@ impl Fields {
         self.0.contains_key(field)
     }
 
+    /// The names of all fields, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        self.0.keys()
+    }
+
     /// The value of the field; None if it is absent or null.
     pub fn get(&self, field: &str) -> Option<&Value> {
         self.0.get(field).filter(|value| !value.is_null())

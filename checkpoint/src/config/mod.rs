@@ -29,6 +29,8 @@ pub(crate) use error::invalid;
 pub use error::ConfigError;
 pub(crate) use fields::{same_value, Fields};
 pub use file::ConfigFile;
+pub(crate) use limits::{MAX_CHAINS, MAX_LAYERS, MAX_POSITIONS, MAX_SIZE};
 pub use quantization::check_not_quantized;
+pub(crate) use ranges::check_size;
 pub(crate) use rope_fields::RopeFields;
 pub use rope_scaling::{Llama3Scaling, RopeScaling};

@@ -2,7 +2,7 @@
 
 use super::error::{invalid, ConfigError};
 
-pub(super) fn check_size(field: &'static str, size: usize, most: usize) -> Result<(), ConfigError> {
+pub(crate) fn check_size(field: &'static str, size: usize, most: usize) -> Result<(), ConfigError> {
     if (1..=most).contains(&size) {
         Ok(())
     } else {

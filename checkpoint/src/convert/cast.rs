@@ -3,7 +3,7 @@
 use safetensors::Dtype;
 
 use super::plan::{unchanged, ConversionPlan};
-use crate::format::CheckpointError;
+use crate::format::{torch_name, CheckpointError};
 use crate::read::Source;
 
 /// `source` with all tensors in `dtype` (F32, F16 or BF16), rounded to nearest, ties to even.
@@ -22,13 +22,4 @@ pub fn cast(source: &Source, dtype: Dtype) -> Result<ConversionPlan, CheckpointE
         let (_, fill) = unchanged(tensor)?;
         Ok((dtype, fill))
     })
-}
-
-/// The name of `dtype` in config.json.
-fn torch_name(dtype: Dtype) -> &'static str {
-    match dtype {
-        Dtype::F16 => "float16",
-        Dtype::BF16 => "bfloat16",
-        _ => "float32",
-    }
 }

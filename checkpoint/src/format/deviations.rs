@@ -10,10 +10,21 @@ pub(crate) struct AllowedDeviations {
     pub no_o_bias: bool,
     /// With `tie_word_embeddings` there may be an `lm_head.weight` that equals the embedding.
     pub tied_head_copy: bool,
+    /// The folder is in the paper's own conventions: names and order of tensors, and names of files.
+    pub paper_conventions: bool,
 }
 
 impl AllowedDeviations {
     /// The deviations that [`Source`](crate::Source), [`verify`](crate::verify) and [`inspect`](crate::inspect) accept
     /// in a folder with a CoLM config.
-    pub const FOR_COLM: Self = Self { state_dicts: true, no_o_bias: false, tied_head_copy: false };
+    pub const FOR_COLM: Self = Self {
+        state_dicts: true,
+        no_o_bias: false,
+        tied_head_copy: false,
+        paper_conventions: false,
+    };
+
+    /// The deviations of a folder in the paper's conventions.
+    pub const FOR_PAPER: Self =
+        Self { state_dicts: true, no_o_bias: false, tied_head_copy: true, paper_conventions: true };
 }

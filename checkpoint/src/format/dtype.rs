@@ -49,6 +49,15 @@ fn count_overflows(values: &[f32], infinite: impl Iterator<Item = bool>) -> usiz
     values.iter().zip(infinite).filter(|(value, infinite)| *infinite && value.is_finite()).count()
 }
 
+/// The name of `dtype` in config.json.
+pub(crate) fn torch_name(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::F16 => "float16",
+        Dtype::BF16 => "bfloat16",
+        _ => "float32",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

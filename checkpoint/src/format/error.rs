@@ -96,6 +96,25 @@ pub enum CheckpointError {
          expected the model in the Hugging Face format, as model.safetensors or pytorch_model.bin"
     )]
     MetaFormat { path: PathBuf },
+    /// The folder is in the paper's own conventions, where only the two layouts are loaded.
+    #[error(
+        "{dir} has params.json and no config.json, as models in the paper's own conventions have; \
+         `colm-convert pack {dir} NEW_FOLDER` converts a CoLM"
+    )]
+    PaperConventions { dir: PathBuf },
+    /// A file has a part of each matrix.
+    #[error(
+        "{path} is one of several files of a model-parallel checkpoint, which have a part of each matrix; \
+         expected whole matrices: save the model without model parallelism, as one consolidated.00.pth or in \
+         safetensors files"
+    )]
+    ModelParallel { path: PathBuf },
+    /// The weights are in a distributed checkpoint of PyTorch.
+    #[error(
+        "{path} is part of a distributed checkpoint of PyTorch; expected safetensors or PyTorch files, such as \
+         `python -m torch.distributed.checkpoint.format_utils dcp_to_torch {dir} {dir}/consolidated.00.pth` writes"
+    )]
+    Distributed { dir: PathBuf, path: PathBuf },
     /// The folder has two sets of weights and no index.
     #[error(
         "{dir} holds both {} and {} and no {INDEX_FILE} to choose between them; expected one \
@@ -136,12 +155,15 @@ pub enum CheckpointError {
     /// A tensor of the model is missing.
     #[error("tensor `{}` is missing: expected in {file}", abbreviate(.name))]
     MissingTensor { name: String, file: PathBuf },
+    /// A tensor is missing although params.json asks for it.
+    #[error("tensor `{}` is missing: expected in {file}, because in params.json {why}", abbreviate(.name))]
+    NotAsInParams { name: String, file: PathBuf, why: &'static str },
     /// A tensor does not belong to the model.
     #[error(
-        "tensor `{}` in {file} is not part of the model that config.json describes: {why}",
+        "tensor `{}` in {file} is not part of the model that {config} describes: {why}",
         abbreviate(.name)
     )]
-    UnexpectedTensor { name: String, file: PathBuf, why: String },
+    UnexpectedTensor { name: String, file: PathBuf, config: &'static str, why: String },
     /// A tensor is in two files.
     #[error("tensor `{}` is in both {first} and {second}; expected it once", abbreviate(.name))]
     DuplicateTensor { name: String, first: PathBuf, second: PathBuf },
@@ -174,10 +196,10 @@ pub enum CheckpointError {
     Dtype { name: String, file: PathBuf, found: Dtype },
     /// The head of a model with tied embeddings differs from the embedding.
     #[error(
-        "`lm_head.weight` in {file} differs from `model.embed_tokens.weight`, though \
+        "`{head}` in {file} differs from `{embedding}`, though \
          `tie_word_embeddings` is true; expected no head, or the same, or `tie_word_embeddings` false"
     )]
-    UntiedHead { file: PathBuf },
+    UntiedHead { file: PathBuf, head: String, embedding: String },
     /// A dense matrix lets a chain read a later one.
     #[error("{file}: {submatrix}")]
     NotZero { file: PathBuf, submatrix: Box<NonzeroSubmatrix> },

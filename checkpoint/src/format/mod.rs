@@ -18,7 +18,7 @@ mod zero_submatrices;
 pub(crate) use cost::ChainSize;
 pub use dense_kv::DenseKv;
 pub(crate) use deviations::AllowedDeviations;
-pub(crate) use dtype::{from_f32, is_supported, to_f32};
+pub(crate) use dtype::{from_f32, is_supported, to_f32, torch_name};
 pub use error::CheckpointError;
 pub(crate) use header::Header;
 pub use header::HeaderError;

@@ -91,6 +91,7 @@ impl LlamaConfig {
             state_dicts: true,
             no_o_bias: family == Family::Qwen2,
             tied_head_copy: true,
+            paper_conventions: false,
         };
         let mut fields: Map<String, Value> = self.0.into_map();
         fields.retain(|field, _| KEPT.contains(&field.as_str()));

@@ -14,4 +14,5 @@ mod strided;
 pub use bounds::BoundsError;
 pub use error::PickleError;
 pub(crate) use read::read;
+pub(crate) use state_dict::Entries;
 pub(crate) use strided::Strided;

@@ -20,12 +20,25 @@ pub(super) struct PickledTensor {
     stride: Vec<usize>,
 }
 
+/// Which entries a file may have beside tensors.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Entries {
+    /// Tensors only.
+    Tensors,
+    /// Those of the checkpoint of a training run: the entry `model` may be a state dict of its own, and entries of these
+    /// names hold no weights.
+    Training(fn(&str) -> bool),
+}
+
 /// Every tensor of a state dict, by name.
-pub(super) fn tensors(object: Object) -> Result<Vec<(String, PickledTensor)>, PickleError> {
+pub(super) fn tensors(
+    object: Object,
+    allowed: Entries,
+) -> Result<Vec<(String, PickledTensor)>, PickleError> {
     let Object::Dict(entries) = object else {
         return Err(PickleError::NotAStateDict);
     };
-    let mut tensors = Vec::new();
+    let mut found = Vec::new();
     for (name, value) in entries {
         let Object::Unicode(name) = name else {
             return Err(PickleError::NotAStateDict);
@@ -34,10 +47,18 @@ pub(super) fn tensors(object: Object) -> Result<Vec<(String, PickledTensor)>, Pi
         if name == "_metadata" {
             continue;
         }
-        let tensor = tensor(&name, value)?;
-        tensors.push((name, tensor));
+        match (allowed, value) {
+            (Entries::Training(is_ignored), _) if is_ignored(&name) => {}
+            (Entries::Training(_), model @ Object::Dict(_)) if name == "model" => {
+                found.extend(tensors(model, allowed)?);
+            }
+            (_, value) => {
+                let tensor = tensor(&name, value)?;
+                found.push((name, tensor));
+            }
+        }
     }
-    Ok(tensors)
+    Ok(found)
 }
 
 fn tensor(name: &str, value: Object) -> Result<PickledTensor, PickleError> {

@@ -6,6 +6,7 @@ use std::path::Path;
 use safetensors::tensor::TensorInfo;
 use safetensors::Dtype;
 
+use super::naming::Naming;
 use super::tensor_slice::TensorSlice;
 use super::weight_file::WeightFile;
 use crate::config::{ChainCount, ColmConfig};
@@ -13,6 +14,7 @@ use crate::format::{
     find_nonzero, is_supported, AllowedDeviations, ChainTensor, CheckpointError, DenseKv, Layout,
     NonzeroSubmatrix, Projection, TensorId,
 };
+use crate::paper::Order;
 
 /// The first k chains of a checkpoint folder. Every tensor is present with its shape and dtype.
 /// Headers have been read and files mapped; weights are read when they are used.
@@ -20,9 +22,9 @@ use crate::format::{
 pub struct Checkpoint {
     pub(super) config: ColmConfig,
     pub(super) k: ChainCount,
-    pub(super) layout: Layout,
+    pub(super) naming: Naming,
     pub(super) files: Vec<WeightFile>,
-    /// From the name of a tensor in `layout` to the index of its file in `files`.
+    /// From the name of a tensor to the index of its file in `files`.
     pub(super) file_of: BTreeMap<String, usize>,
     pub(super) deviations: AllowedDeviations,
 }
@@ -30,7 +32,11 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// The layout of the tensors.
     pub fn layout(&self) -> Layout {
-        self.layout
+        self.naming.layout()
+    }
+
+    pub(crate) fn naming(&self) -> Naming {
+        self.naming
     }
 
     /// k, the number of chains opened.
@@ -57,7 +63,13 @@ impl Checkpoint {
         }
     }
 
-    /// The weights of `tensor`, from either layout.
+    /// The dtype of the first matrix.
+    pub(super) fn matrix_dtype(&self) -> Dtype {
+        let is_matrix = |tensor: &ChainTensor| matches!(tensor.id, TensorId::Weight { .. });
+        self.config.tensors_of(0).find(is_matrix).map_or(Dtype::F32, |tensor| self.dtype(&tensor))
+    }
+
+    /// The weights of `tensor`.
     ///
     /// # Panics
     /// If `tensor` is not one of the config's `tensors(k)` that this checkpoint was opened with.
@@ -67,9 +79,13 @@ impl Checkpoint {
         }
         let (file, info) = self.locate(tensor);
         let bytes = file.bytes(&self.name_of(tensor)).unwrap_or_default();
-        match self.layout {
-            Layout::Chains => TensorSlice::whole(info, bytes),
-            Layout::Dense => TensorSlice::of_dense(tensor, info, bytes),
+        match (self.naming, tensor.id) {
+            (Naming::Chains, _) => TensorSlice::whole(info, bytes),
+            (Naming::Paper, TensorId::Weight { .. }) => match Order::of(&self.config, tensor) {
+                Some(order) => TensorSlice::in_order(info, &bytes, &order.rows, &order.columns),
+                None => TensorSlice::whole(info, bytes),
+            },
+            (Naming::Dense | Naming::Paper, _) => TensorSlice::of_dense(tensor, info, bytes),
         }
     }
 
@@ -93,7 +109,7 @@ impl Checkpoint {
 
     /// The shapes of Air's dense k and v.
     pub(super) fn dense_kv(&self) -> DenseKv {
-        if self.layout == Layout::Chains {
+        if self.layout() == Layout::Chains {
             return DenseKv::from_config(&self.config.file);
         }
         let narrow = self.config.tensor_ids().filter(|&id| {
@@ -124,7 +140,7 @@ impl Checkpoint {
     pub(crate) fn nonzero_submatrices(
         &self,
     ) -> impl Iterator<Item = Result<(&Path, NonzeroSubmatrix), CheckpointError>> {
-        let ids = (self.layout == Layout::Dense).then(|| self.stored_ids());
+        let ids = (self.naming == Naming::Dense).then(|| self.stored_ids());
         let matrices = ids.into_iter().flatten().filter(|id| matches!(id, TensorId::Weight { .. }));
         matrices.flat_map(|id| {
             let (found, released) = (self.nonzero_in(id), self.release_pages());
@@ -148,7 +164,11 @@ impl Checkpoint {
 
     /// Checks that a tied head, if the files have one, equals the embedding.
     pub(crate) fn check_tied_head(&self) -> Result<(), CheckpointError> {
-        let (head, embedding) = (TensorId::Head.dense_name(), TensorId::Embedding.dense_name());
+        if self.naming == Naming::Chains {
+            return Ok(());
+        }
+        let [head, embedding] = [TensorId::Head, TensorId::Embedding]
+            .map(|id| self.naming.name_of_share(&self.config, id, 0));
         let found = (self.find(&head), self.find(&embedding));
         let (Some((file, info)), Some((other, tied_to))) = found else {
             return Ok(());
@@ -161,7 +181,7 @@ impl Checkpoint {
         if info.dtype == tied_to.dtype && file.bytes(&head) == other.bytes(&embedding) {
             return self.release_pages();
         }
-        Err(CheckpointError::UntiedHead { file: file.path.clone() })
+        Err(CheckpointError::UntiedHead { file: file.path.clone(), head, embedding })
     }
 
     /// Every tensor of `chain` (from 0) that is stored in the files.
@@ -179,12 +199,9 @@ impl Checkpoint {
         self.deviations.no_o_bias && matches!(id, TensorId::Bias { projection: Projection::O, .. })
     }
 
-    /// The name of `tensor` in the layout of this checkpoint.
+    /// The name of the tensor that holds `tensor`.
     fn name_of(&self, tensor: &ChainTensor) -> String {
-        match self.layout {
-            Layout::Chains => tensor.name(),
-            Layout::Dense => tensor.id.dense_name(),
-        }
+        self.naming.name_of(&self.config, tensor)
     }
 
     /// The names of all tensors in the files.

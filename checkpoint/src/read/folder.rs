@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use crate::format::{is_state_dict, CheckpointError};
+use crate::paper::PARAMS_FILE;
 use crate::regular_file::{self, kind, FileError};
 use crate::text::abbreviate;
 
@@ -20,9 +21,19 @@ pub fn check_model_folder(path: &Path) -> Result<(), CheckpointError> {
     let config = path.join("config.json");
     match regular_file::length(&config) {
         Ok(_) => Ok(()),
+        Err(FileError::Missing) if is_paper_folder(path)? => {
+            Err(CheckpointError::PaperConventions { dir: path.into() })
+        }
         Err(FileError::Missing) => Err(no_config(path)),
         Err(source) => Err(CheckpointError::File { path: config, source }),
     }
+}
+
+/// Whether folder `path` has params.json and no config.json, and so is in the paper's own conventions.
+pub(crate) fn is_paper_folder(path: &Path) -> Result<bool, CheckpointError> {
+    check_folder(path)?;
+    let is_there = |file: &str| path.join(file).symlink_metadata().is_ok();
+    Ok(is_there(PARAMS_FILE) && !is_there("config.json"))
 }
 
 /// Checks that `path` leads to a folder.
@@ -80,7 +91,7 @@ pub(super) fn no_weights(dir: &Path, names: &[String]) -> CheckpointError {
 fn other_kind<'a>(dir: &Path, names: &'a [String]) -> Option<(&'a str, &'static str)> {
     let kind = |name: &str| match name {
         "adapter_config.json" => Some("the config of an adapter to a model"),
-        "params.json" => Some("the config of a model in Meta's own format"),
+        PARAMS_FILE => Some("the config of a model in Meta's own format"),
         "model_index.json" => Some("the index of a diffusion model"),
         _ if is_gguf(&dir.join(name)) => Some(GGUF),
         _ => None,

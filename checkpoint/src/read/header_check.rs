@@ -5,11 +5,15 @@ use std::path::{Path, PathBuf};
 
 use super::checkpoint::Checkpoint;
 use super::folder::names_in;
+use super::naming::Naming;
 use super::problem_list::ProblemList;
 use super::weight_file::WeightFile;
 use crate::format::{
     chain_file, chain_in_name, is_state_dict, is_supported, CheckpointError, Index, Layout,
     TensorId,
+};
+use crate::paper::{
+    is_rope_table, why_missing_in_paper, why_not_of_paper, PaperTensor, PARAMS_FILE,
 };
 
 pub(super) struct HeaderCheck<'a> {
@@ -59,10 +63,7 @@ impl<'a> HeaderCheck<'a> {
         file: &str,
     ) -> Option<CheckpointError> {
         let Checkpoint { config, k, files, file_of, .. } = self.checkpoint;
-        let unexpected = |name: String| {
-            let (file, why) = (index.path.clone(), self.why_unexpected(&name));
-            CheckpointError::UnexpectedTensor { name, file, why }
-        };
+        let unexpected = |name: String| self.unexpected(name, index.path.clone());
         let chain = chain_in_name(&name);
         if chain.is_some_and(|chain| chain >= config.chains.count()) {
             return Some(unexpected(name));
@@ -100,7 +101,8 @@ impl<'a> HeaderCheck<'a> {
             let names = names_in(self.dir).unwrap_or_default();
             let safetensors = names.iter().filter(|name| name.ends_with(".safetensors"));
             let paths = safetensors.map(|name| self.dir.join(name)).filter(|path| !known(path));
-            paths.filter_map(|path| WeightFile::open(&path).ok()).collect()
+            let open = |path: PathBuf| WeightFile::open(&path, self.checkpoint.deviations).ok();
+            paths.filter_map(open).collect()
         });
         let holds = |file: &&WeightFile| file.info(name).is_some();
         others.iter().find(holds).map(|file| file.path.as_path())
@@ -121,44 +123,64 @@ impl<'a> HeaderCheck<'a> {
                     let (index, file) = (index.path.clone(), file.into());
                     CheckpointError::NotInIndex { name, index, file }
                 }
-                None => CheckpointError::MissingTensor { name, file: self.expected_file(chain) },
+                None => self.missing(name, self.expected_file(chain)),
             });
+        }
+    }
+
+    fn missing(&self, name: String, file: PathBuf) -> CheckpointError {
+        let Checkpoint { naming, config, file_of, .. } = self.checkpoint;
+        let is_paper = *naming == Naming::Paper;
+        let found = |name: &str| file_of.contains_key(name);
+        match is_paper.then(|| why_missing_in_paper(config, &name, found)).flatten() {
+            Some(why) => CheckpointError::NotAsInParams { name, file, why },
+            None => CheckpointError::MissingTensor { name, file },
         }
     }
 
     /// The name and a chain of every tensor that must be present. Tensors that an unreadable file may
     /// hold are left out.
     fn required(&self) -> Box<dyn Iterator<Item = (String, usize)> + '_> {
-        let Checkpoint { config, layout, k, .. } = self.checkpoint;
-        match layout {
-            Layout::Chains => {
+        let Checkpoint { config, naming, k, .. } = self.checkpoint;
+        match naming {
+            Naming::Chains => {
                 let chains = (0..k.get()).filter(|&chain| {
                     self.index.is_some() || !self.unreadable.contains(&self.expected_file(chain))
                 });
                 let tensors = chains.flat_map(|chain| config.tensors_of(chain));
                 Box::new(tensors.map(|tensor| (tensor.name(), tensor.chain)))
             }
-            Layout::Dense if self.index.is_none() && !self.unreadable.is_empty() => {
+            _ if self.index.is_none() && !self.unreadable.is_empty() => {
                 Box::new(std::iter::empty())
             }
-            Layout::Dense => Box::new(self.checkpoint.stored_ids().map(|id| (id.dense_name(), 0))),
+            Naming::Dense => Box::new(self.checkpoint.stored_ids().map(|id| (id.dense_name(), 0))),
+            Naming::Paper => Box::new(PaperTensor::all(config).map(|tensor| (tensor.name(), 0))),
         }
     }
 
     /// The file in which a missing tensor of `chain` was expected.
     fn expected_file(&self, chain: usize) -> PathBuf {
-        let Checkpoint { config, files, layout, .. } = self.checkpoint;
-        match (files.as_slice(), layout) {
+        let Checkpoint { config, files, naming, .. } = self.checkpoint;
+        match (files.as_slice(), naming) {
             ([only], _) if self.unreadable.is_empty() => only.path.clone(),
-            (_, Layout::Chains) => self.dir.join(chain_file(chain, config.chains.count())),
-            (_, Layout::Dense) => self.dir.join("model-*-of-*.safetensors"),
+            (_, Naming::Chains) => self.dir.join(chain_file(chain, config.chains.count())),
+            (_, Naming::Dense) => self.dir.join("model-*-of-*.safetensors"),
+            (_, Naming::Paper) => self.dir.into(),
+        }
+    }
+
+    /// Older programs save RoPE's frequencies, which follow from the config.
+    fn is_ignored(&self, name: &str) -> bool {
+        match self.checkpoint.naming {
+            Naming::Paper => is_rope_table(name),
+            Naming::Chains | Naming::Dense => name.ends_with(".rotary_emb.inv_freq"),
         }
     }
 
     /// Every tensor in the files must belong to the model; none is silently ignored.
     fn check_all_expected(&self, problems: &mut ProblemList) {
         for (name, &file) in &self.checkpoint.file_of {
-            if is_ignored(name) || problems.is_full() {
+            if self.is_ignored(name) || problems.is_full() {
                 continue;
             }
             let file = &self.checkpoint.files[file];
@@ -167,11 +189,7 @@ impl<'a> HeaderCheck<'a> {
                     problems.extend(self.check_in_index(file, name));
                     problems.extend(check_shape_and_dtype(file, name, &shapes));
                 }
-                None => problems.push(CheckpointError::UnexpectedTensor {
-                    name: name.clone(),
-                    file: file.path.clone(),
-                    why: self.why_unexpected(name),
-                }),
+                None => problems.push(self.unexpected(name.clone(), file.path.clone())),
             }
         }
     }
@@ -185,8 +203,15 @@ impl<'a> HeaderCheck<'a> {
 
     /// The shapes that tensor `name` may have; None if the model has no such tensor.
     fn expected_shapes(&self, name: &str) -> Option<Vec<Vec<usize>>> {
-        let Checkpoint { config, layout, .. } = self.checkpoint;
-        match (layout, TensorId::parse(name)?) {
+        let Checkpoint { config, naming, .. } = self.checkpoint;
+        if *naming == Naming::Paper {
+            let tensor = PaperTensor::parse(name)?;
+            let exists = tensor.id != TensorId::Head
+                || config.has_tensor(TensorId::Head)
+                || self.is_tied_head_allowed();
+            return exists.then(|| tensor.shape(config))?.map(|shape| vec![shape]);
+        }
+        match (naming.layout(), TensorId::parse(name)?) {
             (Layout::Chains, (id, Some(chain))) => {
                 let exists = config.has_tensor(id) && chain < config.chains.count();
                 let tensor = exists.then(|| config.chain_tensor(id, chain))??;
@@ -206,6 +231,14 @@ impl<'a> HeaderCheck<'a> {
         let state_dict = self.checkpoint.files.iter().any(|file| is_state_dict(&file.path));
         self.checkpoint.config.file.tie_word_embeddings
             && (self.checkpoint.deviations.tied_head_copy || state_dict)
+    }
+
+    fn unexpected(&self, name: String, file: PathBuf) -> CheckpointError {
+        let (config, why) = match self.checkpoint.naming {
+            Naming::Paper => (PARAMS_FILE, why_not_of_paper(&self.checkpoint.config, &name).into()),
+            Naming::Chains | Naming::Dense => ("config.json", self.why_unexpected(&name)),
+        };
+        CheckpointError::UnexpectedTensor { name, file, config, why }
     }
 
     fn why_unexpected(&self, name: &str) -> String {
@@ -228,11 +261,6 @@ impl<'a> HeaderCheck<'a> {
             _ => "expected only the tensors of its layers and chains".into(),
         }
     }
-}
-
-/// Older programs save RoPE's frequencies, which follow from the config.
-fn is_ignored(name: &str) -> bool {
-    name.ends_with(".rotary_emb.inv_freq")
 }
 
 fn check_shape_and_dtype(

@@ -1,15 +1,17 @@
 //! Reading a checkpoint folder.
 //!
-//! [`Checkpoint`] is the strict reader that the engine uses. [`Source`] also reads the Llama family and PyTorch files,
-//! for the conversions of [`crate::convert`]. Both work in the same way: [`weight_files`] names the files,
-//! [`weight_file`] maps each of them, [`locate`] finds the tensors in them, and [`header_check`] compares what was found
-//! with the config.
+//! [`Checkpoint`] is the strict reader that the engine uses. [`Source`] also reads the Llama family, the paper's own
+//! conventions and PyTorch files, for the conversions of [`crate::convert`]. Both work in the same way:
+//! [`weight_files`] names the files, [`weight_file`] maps each of them, [`locate`] finds the tensors in them, [`naming`]
+//! says how they are called, and [`header_check`] compares what was found with the config.
 
 mod checkpoint;
 mod folder;
 mod header_check;
 mod locate;
+mod naming;
 mod open;
+mod paper_files;
 mod problem_list;
 mod progress;
 mod side_files;
@@ -24,8 +26,8 @@ pub use folder::check_model_folder;
 pub(crate) use problem_list::ProblemList;
 pub use progress::Progress;
 pub(crate) use side_files::side_files;
-pub(crate) use source::read_config;
 pub use source::Source;
+pub(crate) use source::{read_config, FoundConfig};
 pub use tensor_slice::TensorSlice;
 pub(crate) use weight_files::WeightFiles;
 pub use weight_files::{files_for, select_files};

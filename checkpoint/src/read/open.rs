@@ -5,6 +5,7 @@ use std::path::Path;
 use super::checkpoint::Checkpoint;
 use super::header_check::HeaderCheck;
 use super::locate::{detect_layout, locate_tensors};
+use super::naming::Naming;
 use super::problem_list::ProblemList;
 use super::weight_file::WeightFile;
 use super::weight_files::WeightFiles;
@@ -43,11 +44,10 @@ impl Checkpoint {
         deviations: AllowedDeviations,
         problems: &mut ProblemList,
     ) -> Result<Self, CheckpointError> {
-        let WeightFiles { paths, index } =
-            WeightFiles::find(dir, config, k, deviations.state_dicts)?;
+        let WeightFiles { paths, index } = WeightFiles::find(dir, config, k, deviations)?;
         let (mut files, mut unreadable) = (Vec::new(), Vec::new());
         for path in paths {
-            match WeightFile::open(&path) {
+            match WeightFile::open(&path, deviations) {
                 Ok(file) => files.push(file),
                 Err(problem) => {
                     problems.push(problem);
@@ -56,8 +56,12 @@ impl Checkpoint {
             }
         }
         let file_of = locate_tensors(&files, problems);
-        let layout = detect_layout(&files, &file_of, index.as_ref(), &unreadable)?;
-        let checkpoint = Self { config: config.clone(), k, layout, files, file_of, deviations };
+        let naming = if deviations.paper_conventions {
+            Naming::Paper
+        } else {
+            detect_layout(&files, &file_of, index.as_ref(), &unreadable)?.into()
+        };
+        let checkpoint = Self { config: config.clone(), k, naming, files, file_of, deviations };
         HeaderCheck::new(&checkpoint, dir, index.as_ref(), unreadable).run(problems);
         Ok(checkpoint)
     }

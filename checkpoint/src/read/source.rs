@@ -5,17 +5,19 @@ use std::path::{Path, PathBuf};
 use safetensors::Dtype;
 
 use super::checkpoint::Checkpoint;
-use super::folder::check_model_folder;
+use super::folder::{check_model_folder, is_paper_folder};
 use super::tensor_slice::TensorSlice;
 use crate::config::{check_not_quantized, read_text, ColmConfig, ConfigError};
 use crate::format::{
-    AllowedDeviations, ChainTensor, CheckpointError, DenseKv, Layout, NonzeroSubmatrix,
+    torch_name, AllowedDeviations, ChainTensor, CheckpointError, DenseKv, Layout, NonzeroSubmatrix,
 };
 use crate::llama::LlamaConfig;
+use crate::paper::{parse_params, PARAMS_FILE};
 
-/// All chains of a checkpoint folder: a CoLM in either layout, or a Llama, Mistral or Qwen2 model as
-/// the CoLM of one chain (`docs/spec.md#chains`). Headers have been read and files mapped; weights
-/// are read when they are used.
+/// All chains of a checkpoint folder: a CoLM in either layout or in the paper's own conventions
+/// (`docs/spec.md#the-papers-own-conventions`), or a Llama, Mistral or Qwen2 model as the CoLM of one
+/// chain (`docs/spec.md#chains`). Headers have been read and files mapped; weights are read when they
+/// are used.
 #[derive(Debug)]
 pub struct Source {
     dir: PathBuf,
@@ -24,20 +26,40 @@ pub struct Source {
     is_llama: bool,
 }
 
-/// The config of folder `dir`, and for the Llama family, in what ways the weights may deviate from
-/// the format.
-pub(crate) fn read_config(
-    dir: &Path,
-) -> Result<(ColmConfig, Option<AllowedDeviations>), CheckpointError> {
-    check_model_folder(dir)?;
-    let path = dir.join("config.json");
-    let text = read_text(&path)?;
-    let config = match LlamaConfig::parse(&text) {
-        Ok(Some(llama)) => llama.into_colm().map(|(config, deviations)| (config, Some(deviations))),
-        Ok(None) => ColmConfig::parse(&text).and_then(not_quantized).map(|config| (config, None)),
-        Err(error) => Err(error),
+/// What the config of a folder says.
+#[derive(Debug)]
+pub(crate) struct FoundConfig {
+    pub config: ColmConfig,
+    /// In what ways the weights may deviate from the format.
+    pub deviations: AllowedDeviations,
+    /// Whether it is of the Llama family.
+    pub is_llama: bool,
+}
+
+/// The config of folder `dir`: config.json, or without one the params.json of the paper's conventions.
+pub(crate) fn read_config(dir: &Path) -> Result<FoundConfig, CheckpointError> {
+    let (path, parse): (_, fn(&str) -> _) = if is_paper_folder(dir)? {
+        (dir.join(PARAMS_FILE), paper)
+    } else {
+        check_model_folder(dir)?;
+        (dir.join("config.json"), llama_or_colm)
     };
-    Ok(config.map_err(|source| source.in_file(&path))?)
+    let text = read_text(&path)?;
+    Ok(parse(&text).map_err(|source| source.in_file(&path))?)
+}
+
+fn llama_or_colm(json: &str) -> Result<FoundConfig, ConfigError> {
+    if let Some(llama) = LlamaConfig::parse(json)? {
+        let (config, deviations) = llama.into_colm()?;
+        return Ok(FoundConfig { config, deviations, is_llama: true });
+    }
+    let config = ColmConfig::parse(json).and_then(not_quantized)?;
+    Ok(FoundConfig { config, deviations: AllowedDeviations::FOR_COLM, is_llama: false })
+}
+
+fn paper(json: &str) -> Result<FoundConfig, ConfigError> {
+    let config = parse_params(json)?;
+    Ok(FoundConfig { config, deviations: AllowedDeviations::FOR_PAPER, is_llama: false })
 }
 
 fn not_quantized(config: ColmConfig) -> Result<ColmConfig, ConfigError> {
@@ -51,25 +73,25 @@ impl Source {
     /// # Errors
     /// If the config or the files break a rule of `docs/spec.md`, or if the weights are quantized.
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
-        let (config, deviations) = read_config(dir)?;
-        let checkpoint = Checkpoint::open_with(
-            dir,
-            &config,
-            config.all_chains(),
-            deviations.unwrap_or(AllowedDeviations::FOR_COLM),
-        )?;
+        let FoundConfig { mut config, deviations, is_llama } = read_config(dir)?;
+        let checkpoint = Checkpoint::open_with(dir, &config, config.all_chains(), deviations)?;
         checkpoint.check_tied_head()?;
-        Ok(Self { dir: dir.into(), config, checkpoint, is_llama: deviations.is_some() })
+        if deviations.paper_conventions {
+            // params.json has no such field, and config.json should.
+            let dtype = torch_name(checkpoint.matrix_dtype());
+            config.file.other.insert("torch_dtype".into(), dtype.into());
+        }
+        Ok(Self { dir: dir.into(), config, checkpoint, is_llama })
     }
 
     /// The config of folder `dir`, which needs no weights, and whether it is of the Llama family. If
     /// it is, the config is that of the equivalent CoLM of one chain.
     ///
     /// # Errors
-    /// If there is no config.json, or if it breaks a rule of `docs/spec.md#config`.
+    /// If there is neither a config.json nor a params.json, or if it breaks a rule of `docs/spec.md`.
     pub fn read_config(dir: &Path) -> Result<(ColmConfig, bool), CheckpointError> {
-        let (config, deviations) = read_config(dir)?;
-        Ok((config, deviations.is_some()))
+        let FoundConfig { config, is_llama, .. } = read_config(dir)?;
+        Ok((config, is_llama))
     }
 
     /// The folder.
@@ -82,7 +104,8 @@ impl Source {
         &self.config
     }
 
-    /// The layout of the tensors; of a Llama the dense one.
+    /// The layout of the tensors; of a Llama the dense one, and of a folder in the paper's conventions the chain
+    /// layout, in which conversions write it unless they are told otherwise.
     pub fn layout(&self) -> Layout {
         self.checkpoint.layout()
     }
@@ -100,7 +123,8 @@ impl Source {
         self.checkpoint.dtype(tensor)
     }
 
-    /// The weights of `tensor`. They are copied only where a state dict holds them in another order.
+    /// The weights of `tensor`. They are copied only where a state dict or the paper's conventions hold them in another
+    /// order.
     ///
     /// # Errors
     /// If `tensor` is not one of the config's tensors.

@@ -64,6 +64,26 @@ impl<'a> TensorSlice<'a> {
         }
     }
 
+    /// A copy of a matrix with its rows and columns in another order: row i is row `rows[i]` of the stored one, and has
+    /// its `columns` from left to right.
+    pub(crate) fn in_order(
+        info: &TensorInfo,
+        bytes: &[u8],
+        rows: &[usize],
+        columns: &[Range<usize>],
+    ) -> Self {
+        let size = info.dtype.bitsize() / 8;
+        let width = info.shape.get(1).copied().unwrap_or(1);
+        let mut ordered = Vec::with_capacity(bytes.len());
+        for row in rows {
+            for columns in columns {
+                let begin = (row * width + columns.start) * size;
+                ordered.extend_from_slice(&bytes[begin..begin + columns.len() * size]);
+            }
+        }
+        Self::whole(info, Cow::Owned(ordered))
+    }
+
     /// F32, F16 or BF16.
     pub fn dtype(&self) -> Dtype {
         self.dtype

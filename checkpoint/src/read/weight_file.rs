@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use memmap2::{Mmap, UncheckedAdvice};
 use safetensors::tensor::TensorInfo;
 
-use crate::format::{is_state_dict, CheckpointError, Header};
-use crate::pickle::{self, Strided};
+use crate::format::{is_state_dict, AllowedDeviations, CheckpointError, Header};
+use crate::paper::holds_no_weights;
+use crate::pickle::{self, Entries, Strided};
 use crate::regular_file;
 
 /// A safetensors file or PyTorch state dict. Its header is read and its data mapped.
@@ -25,7 +26,7 @@ pub(crate) struct WeightFile {
 
 impl WeightFile {
     /// Opens a safetensors file, or a PyTorch state dict if the name has its extension.
-    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+    pub fn open(path: &Path, deviations: AllowedDeviations) -> Result<Self, CheckpointError> {
         regular_file::length(path)
             .map_err(|source| CheckpointError::File { path: path.into(), source })?;
         let unreadable = |source| CheckpointError::Read { path: path.into(), source };
@@ -36,7 +37,12 @@ impl WeightFile {
         let map = unsafe { Mmap::map(&file) }.map_err(unreadable)?;
         let path = path.to_path_buf();
         if is_state_dict(&path) {
-            let tensors = pickle::read(&map).map_err(|source| {
+            let entries = if deviations.paper_conventions {
+                Entries::Training(holds_no_weights)
+            } else {
+                Entries::Tensors
+            };
+            let tensors = pickle::read(&map, entries).map_err(|source| {
                 let (path, source) = (path.clone(), Box::new(source));
                 CheckpointError::Pickle { path, source }
             })?;

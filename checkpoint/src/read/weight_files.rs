@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::folder::{names_in, no_weights};
+use super::paper_files::paper_files;
 use crate::config::{ChainCount, ColmConfig};
 use crate::format::{
-    chain_file, is_chain_file, is_shard, is_state_dict, CheckpointError, Index, INDEX_FILE,
-    SINGLE_FILE, STATE_DICT_INDEX_FILE,
+    chain_file, is_chain_file, is_shard, is_state_dict, AllowedDeviations, CheckpointError, Index,
+    INDEX_FILE, SINGLE_FILE, STATE_DICT_INDEX_FILE,
 };
 use crate::regular_file::{self, FileError};
 
@@ -24,7 +25,7 @@ pub fn files_for(
     config: &ColmConfig,
     k: ChainCount,
 ) -> Result<Vec<PathBuf>, CheckpointError> {
-    Ok(WeightFiles::find(dir, config, k, false)?.paths)
+    Ok(WeightFiles::find(dir, config, k, AllowedDeviations::default())?.paths)
 }
 
 /// As [`files_for`], for a checkpoint that is not downloaded yet. `names` are the names of all its files, and the
@@ -38,7 +39,8 @@ pub fn select_files(
     config: &ColmConfig,
     k: ChainCount,
 ) -> Result<Vec<String>, CheckpointError> {
-    let NeededFiles { files, .. } = NeededFiles::select(names, dir, config, k, false)?;
+    let deviations = AllowedDeviations::default();
+    let NeededFiles { files, .. } = NeededFiles::select(names, dir, config, k, deviations)?;
     Ok(files.into_iter().map(|(name, _)| name).collect())
 }
 
@@ -50,15 +52,15 @@ pub(crate) struct WeightFiles {
 }
 
 impl WeightFiles {
-    /// Finds safetensors files, or if there are none and `state_dicts` is true, PyTorch state dicts.
+    /// Finds safetensors files, or if there are none and `deviations` allow them, PyTorch state dicts.
     pub fn find(
         dir: &Path,
         config: &ColmConfig,
         k: ChainCount,
-        state_dicts: bool,
+        deviations: AllowedDeviations,
     ) -> Result<Self, CheckpointError> {
         let NeededFiles { files, index } =
-            NeededFiles::select(&names_in(dir)?, dir, config, k, state_dicts)?;
+            NeededFiles::select(&names_in(dir)?, dir, config, k, deviations)?;
         Ok(Self { paths: existing(dir, files)?, index })
     }
 }
@@ -77,8 +79,9 @@ impl NeededFiles {
         dir: &Path,
         config: &ColmConfig,
         k: ChainCount,
-        state_dicts: bool,
+        deviations: AllowedDeviations,
     ) -> Result<Self, CheckpointError> {
+        let state_dicts = deviations.state_dicts;
         let count = config.chains.count();
         check_chain_files(dir, names, count)?;
         let has = |file: &str| names.iter().any(|name| name == file);
@@ -88,6 +91,11 @@ impl NeededFiles {
         };
         if has(INDEX_FILE) {
             return indexed(INDEX_FILE);
+        }
+        if deviations.paper_conventions {
+            let files = paper_files(dir, names)?;
+            let files = files.into_iter().map(|file| (file, String::new())).collect();
+            return Ok(Self { files, index: None });
         }
         if let Some(files) = safetensors_by_name(dir, names, count, k)? {
             return Ok(Self { files, index: None });
@@ -185,7 +193,7 @@ fn safetensors_by_name(
 
 /// Whether the file may hold weights although no program of the usual ones names them so. Adapters (LoRA) are not the
 /// weights of a model.
-fn is_of_any_name(name: &str) -> bool {
+pub(super) fn is_of_any_name(name: &str) -> bool {
     name.ends_with(".safetensors") && !name.starts_with("adapter")
 }
 

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use self::finite::NonFinite;
-use crate::format::{is_supported, AllowedDeviations, CheckpointError, Layout, TensorId};
+use crate::format::{is_supported, CheckpointError, Layout};
 use crate::json::JsonFileError;
-use crate::read::{check_folder, read_config, side_files, Checkpoint, ProblemList, Progress};
+use crate::read::{
+    check_folder, read_config, side_files, Checkpoint, FoundConfig, ProblemList, Progress,
+};
 use crate::text::abbreviate;
 
 /// The bytes of weights after which mapped pages are released.
@@ -69,8 +71,8 @@ pub fn verify(dir: &Path, progress: impl FnMut(Progress)) -> Vec<Problem> {
         Err(error) => Some(error.into()),
     });
     let mut problems: Vec<Problem> = in_side_files.collect();
-    let (config, deviations) = match read_config(dir) {
-        Ok((config, llama)) => (config, llama.unwrap_or(AllowedDeviations::FOR_COLM)),
+    let FoundConfig { config, deviations, .. } = match read_config(dir) {
+        Ok(found) => found,
         Err(error) => {
             problems.push(error.into());
             return problems;
@@ -121,10 +123,8 @@ fn check_weights(
                 Err(error) => error,
             }));
         }
-        if checkpoint.find(&TensorId::Head.dense_name()).is_some() {
-            problems.extend(checkpoint.check_tied_head().err().map(Problem::from));
-        }
     }
+    problems.extend(checkpoint.check_tied_head().err().map(Problem::from));
 }
 
 fn byte_len(checkpoint: &Checkpoint, name: &str) -> u64 {

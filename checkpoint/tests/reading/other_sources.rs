@@ -64,11 +64,7 @@ fn a_folder_without_a_config_is_not_a_model() {
         folder.write(name, "");
     }
     assert_error(&folder, "", &["it holds README.md, a, b and 1 more"]);
-    for (file, kind) in [
-        ("model.gguf", "a GGUF file"),
-        ("params.json", "Meta's own format"),
-        ("adapter_config.json", "an adapter"),
-    ] {
+    for (file, kind) in [("model.gguf", "a GGUF file"), ("adapter_config.json", "an adapter")] {
         folder.write(file, "");
         let error = assert_error(&folder, "", &[&format!("it holds {file}"), kind]);
         assert!(matches!(error, CheckpointError::NoConfig { .. }), "{error}");

@@ -24,7 +24,8 @@ use output::{eprint_line, print_help};
 
 /// Converts checkpoints of Chain-of-Language-Models (CoLM and CoLM-Air).
 ///
-/// SRC and DST are folders with config.json and weights. SRC may be a CoLM in either layout, or a Llama,
+/// SRC and DST are folders with config.json and weights. SRC may be a CoLM in either layout; a CoLM in the
+/// paper's own conventions, with params.json and the tensor names of TorchTitan and Meta; or a Llama,
 /// Mistral, Qwen2 or Qwen3 model, which is a CoLM of one chain. Its weights may be safetensors or PyTorch files.
 /// SRC is never changed. DST appears when it is complete, with copies of the tokenizer files of SRC. Until
 /// then it is called DST.partial-PID-N; if a run is killed, the next run with the same DST removes that

@@ -7,13 +7,16 @@ use colm_checkpoint::convert;
 use crate::destination::Destination;
 use crate::output::print_line;
 
-/// Converts the dense layout to the chain layout: one file per chain, and an index.
+/// Converts the dense layout to the chain layout: one file per chain, and an index. Also converts the
+/// paper's own conventions: a folder with params.json and the tensor names of TorchTitan and Meta.
 ///
 /// Every submatrix above the diagonal, by which a chain would read a later one, must be zero. The error
 /// for a nonzero one names the tensor, its rows and columns, the number of nonzero values and the
 /// largest.
 ///
-/// Example: colm-convert pack trained-dense colm-1b
+/// Examples:
+///   colm-convert pack trained-dense colm-1b
+///   colm-convert pack torchtitan-checkpoint colm-1b
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Pack {
