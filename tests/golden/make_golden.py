@@ -5,6 +5,7 @@ This implementation was written from docs/spec.md alone and shares no code with 
 KV cache, a Python loop over chains and heads. It writes to its own folder:
 
     <case>/config.json, model*.safetensors [, model.safetensors.index.json]   a checkpoint, weights F32
+    <case>-paper/params.json, consolidated.safetensors   the same weights in the paper's own conventions
     <case>/expected.safetensors   `logits.{k}` [tokens, vocab] F32, for every k from 1 to n
     <case>/expected.json          `tokens`, and `nll`: k -> mean over the tokens after the first of
                                   -ln p(token | those before it), in nats
@@ -13,6 +14,9 @@ KV cache, a Python loop over chains and heads. It writes to its own folder:
 To regenerate the files (Python 3.9 or later, NumPy; seeds are fixed, so checkpoints stay the same):
 
     pip install numpy && python3 tests/golden/make_golden.py
+
+Cases in the paper's conventions have a model of their own, PaperModel, which gives their logits. Both models must
+agree.
 
 With --check nothing is written. The files on disk are compared with those that would be written (logits within
 1e-6), and the exit status is 1 if they differ.
@@ -64,6 +68,12 @@ AIR_WIDTHS = {
 }
 QK_NORM = {"qk_norm": True}
 
+# For the paper's conventions: chains that differ in all widths, several query heads per key/value head, and a head
+# dimension of 4, in which neighbors and halves differ.
+PAPER = {"hidden_size": 48, "head_dim": 4, "num_attention_heads": 12}
+COLM_PAPER = {**COLM, **PAPER, "chains": [8, 4], "num_key_value_heads": 6}
+AIR_PAPER = {**AIR, **PAPER, "chains": [6, 4, 2], "num_key_value_heads": 2, **LLAMA3}
+
 # name -> (seed, layout, config fields in addition to `common`). Cases with equal seed and config have the same weights
 # in two layouts.
 CASES = {
@@ -110,6 +120,10 @@ CASES = {
         "dense",
         {**AIR, "chains": [2, 1, 1], "num_attention_heads": 8, "num_key_value_heads": 2, **QK_NORM, **LLAMA3},
     ),
+    "colm-8-4": (14, "chains", COLM_PAPER),
+    "colm-8-4-paper": (14, "paper", COLM_PAPER),
+    "air-6-4-2": (15, "chains", AIR_PAPER),
+    "air-6-4-2-paper": (15, "paper", AIR_PAPER),
 }
 
 
@@ -337,6 +351,89 @@ class Model:
         return sum(z[i] @ self.chain(head, i).T for i in range(k))
 
 
+# --- the model in the paper's own conventions (docs/spec.md#the-papers-own-conventions) -------------------------------
+
+
+class PaperModel:
+    """Written without regard to the layouts and to Model: all heads of k chains in one array, neighbors rotated as
+    complex numbers, shared keys and values tiled."""
+
+    def __init__(self, params, tensors):
+        self.params = params
+        self.tensors = {name: tensor.astype(np.float64) for name, tensor in tensors.items()}
+        self.head_dim = params["dim"] // params["n_heads"]
+        self.group = params["n_heads"] // params["n_kv_heads"]
+
+    def bounds(self, width):
+        """Where each chain begins and ends in a vector of this width."""
+        ends = np.cumsum([width * heads // self.params["n_heads"] for heads in self.params["chains"]])
+        return list(zip([0, *ends[:-1]], ends))
+
+    def norm(self, name, x):
+        parts = []
+        for begin, end in self.bounds(self.params["dim"]):
+            if begin < x.shape[1]:
+                part = x[:, begin:end]
+                scale = 1 / np.sqrt((part**2).mean(1) + self.params["norm_eps"])
+                parts.append(part * scale[:, None] * self.tensors[f"{name}.weight"][begin:end])
+        return np.hstack(parts)
+
+    def linear(self, name, x, k):
+        """A list of matrices, each of which reads as many inputs as it has columns."""
+        matrices = [self.tensors[f"{name}.mlps.{i}.weight"] for i in range(k)]
+        return np.hstack([x[:, : matrix.shape[1]] @ matrix.T for matrix in matrices])
+
+    def rotations(self, count):
+        """The factors of positions 0.. by which the pairs of a head are multiplied, [count, head_dim / 2]."""
+        frequencies = self.params["rope_theta"] ** -(np.arange(0, self.head_dim, 2) / self.head_dim)
+        scaling = self.params.get("rope_scaling_args")
+        if scaling:
+            turns = scaling["original_max_position_embeddings"] * frequencies / (2 * np.pi)
+            low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+            kept = np.clip((turns - low) / (high - low), 0, 1)
+            frequencies = frequencies * (kept + (1 - kept) / scaling["scaling_factor"])
+        return np.exp(1j * np.outer(np.arange(count), frequencies))
+
+    def rotate(self, x):
+        """x [positions, heads, head_dim], elements 2j and 2j + 1 of a head as one complex number."""
+        pairs = x[..., 0::2] + 1j * x[..., 1::2]
+        pairs = pairs * self.rotations(len(x))[:, None, :]
+        return np.stack([pairs.real, pairs.imag], axis=-1).reshape(x.shape)
+
+    def attention(self, name, x, k):
+        def heads(y):
+            return y.reshape(len(y), -1, self.head_dim)
+
+        q = self.rotate(heads(self.linear(f"{name}.wq", x, k)))
+        if self.params["kv_sharing"]:
+            keys, values = (self.tensors[f"{name}.{part}.weight"] for part in ("wk", "wv"))
+            first = x[:, : keys.shape[1]]
+            repeats = q.shape[1] // self.params["n_kv_heads"]
+            keys = np.tile(self.rotate(heads(first @ keys.T)), (1, repeats, 1))
+            values = np.tile(heads(first @ values.T), (1, repeats, 1))
+        else:
+            keys = np.repeat(self.rotate(heads(self.linear(f"{name}.wk", x, k))), self.group, axis=1)
+            values = np.repeat(heads(self.linear(f"{name}.wv", x, k)), self.group, axis=1)
+        scores = np.einsum("qhd,khd->hqk", q, keys) / math.sqrt(self.head_dim)
+        scores += np.triu(np.full(scores.shape[1:], -np.inf), 1)
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        weights /= weights.sum(-1, keepdims=True)
+        mixed = np.einsum("hqk,khd->qhd", weights, values).reshape(len(x), -1)
+        return self.linear(f"{name}.wo", mixed, k)
+
+    def feed_forward(self, name, x, k):
+        gate = self.linear(f"{name}.w1", x, k)
+        return self.linear(f"{name}.w2", gate / (1 + np.exp(-gate)) * self.linear(f"{name}.w3", x, k), k)
+
+    def logits(self, tokens, k):
+        width = self.bounds(self.params["dim"])[k - 1][1]
+        x = self.tensors["tok_embeddings.weight"][tokens][:, :width]
+        for l in range(self.params["n_layers"]):
+            x = x + self.attention(f"layers.{l}.attention", self.norm(f"layers.{l}.attention_norm", x), k)
+            x = x + self.feed_forward(f"layers.{l}.feed_forward", self.norm(f"layers.{l}.ffn_norm", x), k)
+        return self.norm("norm", x) @ self.tensors["output.weight"][:, :width].T
+
+
 def mean_nll(logits, tokens):
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
@@ -399,6 +496,86 @@ def dense_layout(config, weights):
     return {"model.safetensors": safetensors_bytes(dense)}
 
 
+PAPER_NAMES = {
+    "self_attn.q_proj": "attention.wq",
+    "self_attn.k_proj": "attention.wk",
+    "self_attn.v_proj": "attention.wv",
+    "self_attn.o_proj": "attention.wo",
+    "mlp.gate_proj": "feed_forward.w1",
+    "mlp.up_proj": "feed_forward.w3",
+    "mlp.down_proj": "feed_forward.w2",
+    "input_layernorm": "attention_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "model.embed_tokens": "tok_embeddings",
+    "model.norm": "norm",
+    "lm_head": "output",
+}
+
+
+def params_of(config):
+    params = {
+        "dim": config["hidden_size"],
+        "n_layers": config["num_hidden_layers"],
+        "n_heads": config["num_attention_heads"],
+        "n_kv_heads": config["num_key_value_heads"],
+        "chains": config["chains"],
+        "hidden_dim": config["intermediate_size"],
+        "vocab_size": config["vocab_size"],
+        "norm_eps": config["rms_norm_eps"],
+        "rope_theta": config["rope_theta"],
+        "max_seq_len": config["max_position_embeddings"],
+        "kv_sharing": config["model_type"] == "colm_air",
+    }
+    scaling = config["rope_scaling"]
+    if scaling is not None:
+        params["rope_scaling_args"] = {
+            "scaling_factor": scaling["factor"],
+            **{name: value for name, value in scaling.items() if name not in ("factor", "rope_type")},
+        }
+    return params
+
+
+def paper_tensors(config, weights):
+    """The weights of the chain layout in the paper's conventions."""
+    sizes = Sizes(config)
+    dim, shared = sizes.head_dim, sizes.kv[0]
+
+    def neighbors(matrix):
+        """Rows j and j + dim / 2 of each head become rows 2j and 2j + 1."""
+        return matrix.reshape(-1, 2, dim // 2, matrix.shape[1]).swapaxes(1, 2).reshape(matrix.shape)
+
+    def tiled(matrix, heads):
+        """Head rows ordered by the head they read become ordered by the member of the group that reads it."""
+        groups = matrix.reshape(shared, heads // shared, dim, matrix.shape[1])
+        return groups.swapaxes(0, 1).reshape(matrix.shape) if sizes.air else matrix
+
+    tensors, dense = {}, {}
+    for name, tensor in weights.items():
+        stem, rest = name.split(".chains.")
+        chain = int(rest.split(".")[0])
+        layer, inner = "", stem
+        if stem.startswith("model.layers."):
+            _, _, number, inner = stem.split(".", 3)
+            layer = f"layers.{number}."
+        renamed = layer + PAPER_NAMES[inner]
+        if inner not in PROJECTIONS:
+            dense.setdefault(renamed, {})[chain] = tensor
+            continue
+        if inner == "self_attn.q_proj":
+            tensor = tiled(neighbors(tensor), sizes.heads[chain])
+        elif inner == "self_attn.k_proj":
+            tensor = neighbors(tensor)
+        elif inner == "self_attn.o_proj":
+            ends = np.cumsum([heads * dim for heads in sizes.heads[:chain]])
+            columns = np.split(tensor, ends, axis=1)
+            tensor = np.hstack([tiled(part.T, sizes.heads[i]).T for i, part in enumerate(columns)])
+        is_plain = sizes.air and inner in ("self_attn.k_proj", "self_attn.v_proj")
+        tensors[f"{renamed}.weight" if is_plain else f"{renamed}.mlps.{chain}.weight"] = tensor
+    for name, chains in dense.items():
+        tensors[f"{name}.weight"] = np.concatenate([chains[i] for i in range(sizes.n)], axis=-1)
+    return tensors
+
+
 def case_files(seed, layout, fields):
     config = {**fields, **{name: value for name, value in common().items() if name not in fields}}
     weights = random_weights(config, seed)
@@ -406,13 +583,22 @@ def case_files(seed, layout, fields):
     model = Model(config, weights)
     n = len(config["chains"])
     logits = {k: model.logits(tokens, k) for k in range(1, n + 1)}
+    if layout == "paper":
+        params, tensors = params_of(config), paper_tensors(config, weights)
+        paper = PaperModel(params, tensors)
+        for k in logits:
+            ours, logits[k] = logits[k], paper.logits(tokens, k)
+            assert np.abs(ours - logits[k]).max() < 1e-12, np.abs(ours - logits[k]).max()
     expected = {"tokens": tokens, "nll": {str(k): mean_nll(logits[k], tokens) for k in logits}}
-    weight_files = {"chains": chain_layout, "dense": dense_layout}[layout](config, weights)
+    if layout == "paper":
+        files = {"params.json": json_bytes(params), "consolidated.safetensors": safetensors_bytes(tensors)}
+    else:
+        files = {"chains": chain_layout, "dense": dense_layout}[layout](config, weights)
+        files["config.json"] = json_bytes(config)
     return {
-        "config.json": json_bytes(config),
         "expected.json": json_bytes(expected),
         "expected.safetensors": safetensors_bytes({f"logits.{k}": logits[k] for k in logits}),
-        **weight_files,
+        **files,
     }
 
 

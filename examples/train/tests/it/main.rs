@@ -3,6 +3,7 @@
 mod chain_model;
 mod chat;
 mod data;
+mod golden;
 mod initial_weights;
 mod model;
 mod models;
