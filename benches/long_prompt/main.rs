@@ -2,6 +2,7 @@
 //! `benches/README.md` describes the measurements.
 
 #[path = "../speed/checkpoint.rs"]
+#[allow(dead_code)] // The other benchmark writes Llamas, too.
 mod checkpoint;
 mod measure;
 #[path = "../speed/shape.rs"]

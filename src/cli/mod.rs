@@ -56,7 +56,7 @@ Examples:
 #[derive(Subcommand)]
 enum Command {
     Run(run::RunArgs),
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     Perplexity(perplexity::PerplexityArgs),
     Bench(bench::BenchArgs),
     Doctor(doctor::DoctorArgs),
@@ -90,7 +90,7 @@ pub fn run() -> Result<()> {
     let result = runtime.block_on(async {
         match command {
             Command::Run(args) => run::run(args).await,
-            Command::Serve(args) => serve::run(args).await,
+            Command::Serve(args) => serve::run(*args).await,
             Command::Perplexity(args) => perplexity::run(args).await,
             Command::Bench(args) => bench::run(args).await,
             Command::Doctor(args) => doctor::run(args).await,
