@@ -6,6 +6,7 @@
 //! | [`gemm`] | matrix products over packed panels |
 //! | [`quant`] | ggml's quantized weights as packed rhs panels |
 //! | [`attention`] | attention over the paged KV cache |
+//! | [`huge_pages`] | memory for weights |
 //! | [`kv_layout`] | the order of the numbers in a KV block |
 //! | [`thread_pool`] | the workers that share a step's work |
 //! | [`element`], [`exp`], [`tensor_rows`] | dtypes, the exponential function, tensors as rows |
@@ -15,6 +16,7 @@ pub(crate) mod attention;
 pub(crate) mod element;
 pub(crate) mod exp;
 pub(crate) mod gemm;
+pub(crate) mod huge_pages;
 pub(crate) mod kv_layout;
 pub(crate) mod quant;
 pub(crate) mod tensor_rows;

@@ -45,7 +45,8 @@ impl Isa for Avx2 {
     }
 }
 
-/// Register tiles of 6 rows and 16 columns: 12 accumulators, 2 registers of the rhs, 1 of the lhs.
+/// Register tiles of 6 rows and 16 columns: 12 accumulators, 2 registers of the rhs, 1 of the lhs. One or two rows take
+/// all 32 columns at once. Their product waits for memory, and so it reads each panel once, in order.
 ///
 /// # Safety
 /// The processor must have AVX2 and FMA, and [`check_micro_kernel`] must pass.
@@ -56,17 +57,24 @@ unsafe fn micro_kernel<W: PackedRhs, const DEPTH: usize>(
     acc: &mut [NrVector],
 ) {
     for row in (0..lhs.len()).step_by(6) {
-        for column in [0, 16] {
-            // SAFETY: the tile has the remaining rows and two of the four vectors of columns.
+        macro_rules! tile {
+            ($rows:literal, $vectors:literal, $column:expr) => {
+                register_tile::<__m256, $rows, $vectors, W, DEPTH>(lhs, rhs, acc, row, $column)
+            };
+        }
+        let rows = lhs.len() - row;
+        let columns: &[usize] = if rows <= 2 { &[0] } else { &[0, 16] };
+        for &column in columns {
+            // SAFETY: the tile has the remaining rows, and all of the four vectors of columns or two of them.
             unsafe {
-                match lhs.len() - row {
-                    1 => register_tile::<__m256, 1, 2, W, DEPTH>(lhs, rhs, acc, row, column),
-                    2 => register_tile::<__m256, 2, 2, W, DEPTH>(lhs, rhs, acc, row, column),
-                    3 => register_tile::<__m256, 3, 2, W, DEPTH>(lhs, rhs, acc, row, column),
-                    4 => register_tile::<__m256, 4, 2, W, DEPTH>(lhs, rhs, acc, row, column),
+                match rows {
+                    1 => tile!(1, 4, column),
+                    2 => tile!(2, 4, column),
+                    3 => tile!(3, 2, column),
+                    4 => tile!(4, 2, column),
                     _ if !W::FULL_MR => {}
-                    5 => register_tile::<__m256, 5, 2, W, DEPTH>(lhs, rhs, acc, row, column),
-                    _ => register_tile::<__m256, 6, 2, W, DEPTH>(lhs, rhs, acc, row, column),
+                    5 => tile!(5, 2, column),
+                    _ => tile!(6, 2, column),
                 }
             }
         }

@@ -21,7 +21,7 @@ pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::Neon;
 pub(crate) use portable::Portable;
-pub(crate) use prefetch::prefetch;
+pub(crate) use prefetch::{prefetch, prefetch_at};
 pub(crate) use simd::SimdVector;
 
 use super::gemm::{NrVector, PackedRhs};

@@ -13,6 +13,15 @@ pub(crate) fn prefetch<T>(data: &[T]) {
     }
 }
 
+/// Requests as many bytes as `data` has, from `distance` bytes after its start on. The addresses may be invalid.
+#[inline(always)]
+pub(crate) fn prefetch_at<T>(data: &T, distance: usize) {
+    let start = (&raw const *data).cast::<u8>().wrapping_add(distance);
+    for offset in (0..size_of::<T>()).step_by(LINE) {
+        prefetch_line(start.wrapping_add(offset));
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn prefetch_line(address: *const u8) {

@@ -3,7 +3,10 @@
 //! It is written with intrinsics because the compiler vectorizes some row counts and not others.
 
 use super::{NrVector, PackedRhs, MR, NR, SMALL_MR};
-use crate::cpu::arch::SimdVector;
+use crate::cpu::arch::{prefetch_at, SimdVector};
+
+/// With this many rows or fewer, a product waits for memory.
+const FEW_ROWS: usize = 2;
 
 /// Panics unless the lengths satisfy the contract of [`Isa::micro_kernel`](crate::cpu::arch::Isa::micro_kernel).
 #[inline(always)]
@@ -55,6 +58,9 @@ pub(crate) unsafe fn register_tile<
         }
         let mut lhs = lhs.as_ptr().add(row).cast::<f32>();
         for rhs in rhs {
+            if R <= FEW_ROWS && W::PREFETCH_DISTANCE > 0 {
+                prefetch_at(rhs, W::PREFETCH_DISTANCE);
+            }
             for group in 0..W::DEPTH / W::GROUP {
                 // Not `std::array::from_fn`: it may stay a function compiled for the baseline.
                 let mut scales = [rhs.load_scales::<V>(group, column); C];

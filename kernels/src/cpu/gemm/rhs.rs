@@ -8,6 +8,7 @@ use candle_core::{bail, DType, Error, Result, Tensor};
 
 use super::NR;
 use crate::cpu::arch::SimdVector;
+use crate::cpu::huge_pages::filled_on_huge_pages;
 use crate::cpu::quant::Quantized;
 use crate::cpu::tensor_rows::contiguous_rows;
 use crate::cpu::thread_pool::for_each_chunk;
@@ -32,6 +33,10 @@ pub(crate) trait PackedRhs: Sized {
     /// [`SMALL_MR`](super::SMALL_MR), and more rows use the panel after [`widen`](super::widen): slower for some row
     /// counts, but much less to compile.
     const FULL_MR: bool;
+
+    /// How many bytes ahead a product of one or two rows requests the weights from memory, beyond what the prefetcher of
+    /// the processor does. 0 for types that are not faster with it (`benches/linear.rs`).
+    const PREFETCH_DISTANCE: usize = 0;
 
     /// What the depths of a group share.
     type Scales<V: SimdVector>: Copy;
@@ -59,6 +64,7 @@ impl<T: Element> PackedRhs for [T; NR] {
     const GROUP: usize = 1;
     const UNROLL: usize = 1;
     const IS_F32: bool = matches!(T::DTYPE, DType::F32);
+    const PREFETCH_DISTANCE: usize = if matches!(T::DTYPE, DType::BF16) { 4096 } else { 0 };
     const FULL_MR: bool = true;
     type Scales<V: SimdVector> = ();
 
@@ -117,7 +123,7 @@ impl<T: Element> RhsPanels<[T; NR]> {
         let matrix = contiguous_rows(matrix)?;
         let (storage, layout) = matrix.storage_and_layout();
         let rows = TensorRows::<T>::new(&storage, layout)?;
-        let mut data = vec![[T::zero(); NR]; outputs.div_ceil(NR) * inputs];
+        let mut data = filled_on_huge_pages(outputs.div_ceil(NR) * inputs, [T::zero(); NR]);
         for_each_chunk(&mut data, inputs, |index, panel| {
             for (slice, panel) in panel.chunks_mut(PACK_DEPTH).enumerate() {
                 for (column, output) in panel_outputs(index, outputs).enumerate() {
@@ -148,7 +154,7 @@ impl<W: Quantized> RhsPanels<W> {
         if !fits || bytes.len() != outputs * blocks_per_output * W::BYTES {
             bail!("{matrix:?} of {} bytes is not a matrix of {:?}", bytes.len(), W::DTYPE);
         }
-        let mut data = vec![W::ZERO; outputs.div_ceil(NR) * blocks_per_output];
+        let mut data = filled_on_huge_pages(outputs.div_ceil(NR) * blocks_per_output, W::ZERO);
         let bytes_per_output = blocks_per_output * W::BYTES;
         for_each_chunk(&mut data, blocks_per_output, |index, panel| {
             let outputs = panel_outputs(index, outputs);
@@ -171,7 +177,7 @@ impl<W: Quantized> RhsPanels<W> {
             );
         }
         let blocks_per_output = inputs / W::DEPTH;
-        let mut data = vec![W::ZERO; outputs.div_ceil(NR) * blocks_per_output];
+        let mut data = filled_on_huge_pages(outputs.div_ceil(NR) * blocks_per_output, W::ZERO);
         let failed: OnceLock<String> = OnceLock::new();
         for_each_chunk(&mut data, blocks_per_output, |index, panel| {
             let outputs = panel_outputs(index, outputs);

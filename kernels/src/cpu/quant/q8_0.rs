@@ -23,6 +23,7 @@ impl PackedRhs for Q8_0 {
     const GROUP: usize = BLOCK;
     const UNROLL: usize = 1;
     const FULL_MR: bool = true;
+    const PREFETCH_DISTANCE: usize = 4096;
     type Scales<V: SimdVector> = V;
 
     #[inline(always)]
