@@ -18,6 +18,8 @@ pub struct UsageBody {
     pub prompt_tokens_details: PromptTokensDetails,
     pub completion_tokens_details: CompletionTokensDetails,
     /// Tokens of the answers by the number of chains that computed them.
+    // A key of a JSON object is a string, in the description too.
+    #[schema(value_type = BTreeMap<String, usize>)]
     pub chains: BTreeMap<usize, usize>,
     /// The indices of the prompts counted so far.
     #[serde(skip)]

@@ -112,6 +112,8 @@ pub struct ResponseUsage {
     pub output_tokens_details: OutputTokensDetails,
     pub total_tokens: usize,
     /// Tokens of the answer by the number of chains that computed them.
+    // A key of a JSON object is a string, in the description too.
+    #[schema(value_type = BTreeMap<String, usize>)]
     pub chains: BTreeMap<usize, usize>,
 }
 
