@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
+use super::guarded_body::GuardedBody;
 use super::options::ServeLimits;
 use activity::{Activity, Watched};
 
@@ -102,7 +103,8 @@ impl Connections {
             let answered = router.clone().oneshot(request.map(Body::new));
             async move {
                 let Ok(response) = answered.await;
-                Ok::<_, Infallible>(busy.until_end_of(response))
+                // The connection is busy until the body has been sent.
+                Ok::<_, Infallible>(response.map(|body| GuardedBody::new(body, busy)))
             }
         });
         let stream = TokioIo::new(Watched::new(stream, activity.clone()));

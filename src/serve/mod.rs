@@ -15,6 +15,7 @@ mod error;
 mod fields;
 mod format;
 mod guard;
+mod guarded_body;
 mod interrupt;
 mod json_shape;
 mod labels;

@@ -1,19 +1,18 @@
 //! The id of a request, and a line of the log when its response has been sent.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Instant;
 
-use super::metrics::Metrics;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use colm_checkpoint::abbreviate;
-use http_body::{Body as _, Frame, SizeHint};
 use tracing::{error_span, info, Instrument, Span};
 use uuid::Uuid;
+
+use super::guarded_body::{BodyGuard, GuardedBody};
+use super::metrics::Metrics;
 
 /// The header with the id of a request.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -47,10 +46,7 @@ pub(super) async fn log_request(
     metrics.count_response(&route, response.status().as_u16());
     let mut line = line;
     line.status = Some(response.status());
-    response.map(|body| {
-        line.complete = body.is_end_stream();
-        Body::new(LoggedBody { body, line })
-    })
+    response.map(|body| Body::new(GuardedBody::new(body, line)))
 }
 
 /// The id that the client has sent, if it is printable and not too long, or a new one.
@@ -87,33 +83,13 @@ impl Drop for Line {
     }
 }
 
-struct LoggedBody {
-    body: Body,
-    line: Line,
-}
-
-impl http_body::Body for LoggedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let span = self.line.span.clone();
-        let frame = span.in_scope(|| Pin::new(&mut self.body).poll_frame(context));
-        if matches!(frame, Poll::Ready(None)) || self.body.is_end_stream() {
-            self.line.complete = true;
-        }
-        frame
+impl BodyGuard for Line {
+    fn span(&self) -> Span {
+        self.span.clone()
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+    fn complete(&mut self) {
+        self.complete = true;
     }
 }
 

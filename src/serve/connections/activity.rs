@@ -6,13 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, Bytes};
-use axum::http;
-use axum::response::Response;
-use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::sleep;
 
+use crate::serve::guarded_body::BodyGuard;
 use crate::serve::options::ServeLimits;
 
 /// A stream of bytes in both directions.
@@ -101,38 +98,7 @@ impl Drop for Busy {
     }
 }
 
-impl Busy {
-    /// `response`, whose connection is busy until its body has been sent.
-    pub fn until_end_of(self, response: Response) -> http::Response<BusyBody> {
-        response.map(|body| BusyBody { body, _busy: self })
-    }
-}
-
-/// The body of a response, and the guard of its request.
-pub struct BusyBody {
-    body: Body,
-    _busy: Busy,
-}
-
-impl http_body::Body for BusyBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
+impl BodyGuard for Busy {}
 
 /// A stream that reports to an [`Activity`] when it receives and when it cannot send.
 pub struct Watched<S> {
