@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{header, StatusCode};
 use axum::middleware::Next;
@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::error::ApiError;
+use super::sse::error_bytes;
 use crate::Error;
 
 /// What ends requests early.
@@ -90,13 +91,8 @@ fn interruptible(
         let (mut events, mut ends) = state?;
         tokio::select! {
             biased;
-            error = &mut ends => Some((Ok(error_event(error)), None)),
+            error = &mut ends => Some((Ok(error_bytes(error)), None)),
             event = events.next() => Some((event?, Some((events, ends)))),
         }
     }))
-}
-
-fn error_event(error: ApiError) -> Bytes {
-    let data = serde_json::to_string(&error.body()).unwrap_or_default();
-    format!("data: {data}\n\n").into()
 }

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::future::ready;
@@ -93,10 +94,16 @@ enum End {
     Done,
 }
 
+/// The last event of a stream that fails.
 fn error_event(error: ApiError) -> ServerEvent {
     let data = serde_json::to_string(&error.body());
     let data = data.unwrap_or_else(|_| r#"{"error": {"message": "internal error"}}"#.into());
     ServerEvent { name: None, data }
+}
+
+/// The same as bytes, for a stream that is cut off.
+pub fn error_bytes(error: ApiError) -> Bytes {
+    format!("data: {}\n\n", error_event(error).data).into()
 }
 
 impl From<ServerEvent> for Event {
