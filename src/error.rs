@@ -101,6 +101,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// `error`, which has occurred while `model` was found, read or loaded.
+    pub(crate) fn load(model: &str, error: anyhow::Error) -> Self {
+        match error.downcast::<Self>() {
+            Ok(error) => error,
+            Err(error) => Self::Load { model: model.into(), source: error.into() },
+        }
+    }
+
     /// The host's error `error`, without its backtrace.
     pub(crate) fn failed(error: impl std::fmt::Display) -> Self {
         Self::Failed(first_line(&error.to_string()))

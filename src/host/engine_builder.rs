@@ -175,10 +175,7 @@ impl EngineBuilder {
             });
         }
         let model = self.model.clone();
-        self.load_and_start().await.map_err(|error| match error.downcast::<Error>() {
-            Ok(error) => error,
-            Err(error) => Error::Load { model, source: error.into() },
-        })
+        self.load_and_start().await.map_err(|error| Error::load(&model, error))
     }
 }
 

@@ -53,10 +53,7 @@ impl EngineBuilder {
     /// # Errors
     /// As [`Self::start`], as far as the config and the headers tell.
     pub fn memory_plan(&self) -> Result<MemoryPlan> {
-        self.plan().map_err(|error| match error.downcast::<Error>() {
-            Ok(error) => error,
-            Err(error) => Error::Load { model: self.model.clone(), source: error.into() },
-        })
+        self.plan().map_err(|error| Error::load(&self.model, error))
     }
 
     fn plan(&self) -> anyhow::Result<MemoryPlan> {
