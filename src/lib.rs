@@ -56,6 +56,7 @@ pub use host::engine::Engine;
 pub use host::engine_builder::EngineBuilder;
 pub use host::kv_pool::kv_bytes_per_token;
 pub use host::loader::register;
+pub use host::memory::MachineMemory;
 pub use host::memory_plan::MemoryPlan;
 pub use request::{LogitsProcessor, Message, Prompt, Request};
 pub use sampling::{Dry, Sampling};

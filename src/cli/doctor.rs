@@ -5,9 +5,8 @@ use std::thread::available_parallelism;
 
 use anyhow::{bail, Result};
 use clap::Args;
-use colm::{Dtype, Engine, MemoryPlan, Quantization};
+use colm::{Dtype, Engine, MachineMemory, MemoryPlan, Quantization};
 use colm_kernels::instruction_set;
-use sysinfo::System;
 
 use super::output::{error_message, Stdout};
 
@@ -71,10 +70,7 @@ fn machine() -> Vec<Finding> {
     let instructions = instruction_set();
     let slow = instructions.starts_with("none");
     let cores = available_parallelism().map_or(1, usize::from);
-    let mut system = System::new();
-    system.refresh_memory();
-    let limit = system.cgroup_limits().map_or(u64::MAX, |limits| limits.total_memory);
-    let total = limit.min(system.total_memory());
+    let MachineMemory { total, available, .. } = MachineMemory::now();
     let files = rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(u64::MAX, |(_, hard)| hard);
     vec![
         fine("colm", format!("{}, on mistral.rs 0.8.1", env!("CARGO_PKG_VERSION"))),
@@ -87,10 +83,7 @@ fn machine() -> Vec<Finding> {
             }),
         },
         fine("cores", cores.to_string()),
-        fine(
-            "memory",
-            format!("{}, {} available", gib(total), gib(system.available_memory().min(total))),
-        ),
+        fine("memory", format!("{}, {} available", gib(total as u64), gib(available as u64))),
         Finding {
             what: "open files",
             value: if files == u64::MAX { "no limit".into() } else { files.to_string() },

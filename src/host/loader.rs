@@ -24,7 +24,7 @@ use super::gpu;
 use super::kv_pool::{kv_bytes_per_token, KvPool};
 use super::load_weights::quantization;
 use super::loaded::Loaded;
-use super::memory;
+use super::memory::MachineMemory;
 use super::normal_model::HostedColm;
 use super::prompt_files::prompt_files;
 use crate::error::{first_line, Error};
@@ -77,7 +77,7 @@ impl ColmLoader {
         let cached = match &self.kv_pool {
             Some(pool) => pool.tokens(config, k, dtype),
             None if device.is_cpu() => {
-                memory::total() / kv_bytes_per_token(config, k, dtype).max(1)
+                MachineMemory::now().total / kv_bytes_per_token(config, k, dtype).max(1)
             }
             None => usize::MAX,
         };

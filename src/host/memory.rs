@@ -1,4 +1,4 @@
-//! Checks that a model fits into memory before it is loaded.
+//! The memory of the machine, and whether a model fits into it.
 
 use candle_core::Device;
 use mistralrs_core::MemoryUsage;
@@ -29,26 +29,40 @@ pub fn check(weights: usize, kv_cache: usize, device: &Device) -> Result<(), Mem
     Err(MemoryTooSmall { weights, kv_cache, available })
 }
 
-/// Bytes of memory of the machine, or of this process's container, in use or not.
-pub fn total() -> usize {
-    let mut system = System::new();
-    system.refresh_memory();
-    let limit = system.cgroup_limits().map_or(u64::MAX, |limits| limits.total_memory);
-    limit.min(system.total_memory()) as usize
+/// The memory of this machine, or of this process's container if that has less.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct MachineMemory {
+    /// Bytes, in use or not.
+    pub total: usize,
+    /// Bytes that are free or can be freed.
+    pub available: usize,
+}
+
+impl MachineMemory {
+    /// The memory as it is now.
+    pub fn now() -> Self {
+        let mut system = System::new();
+        system.refresh_memory();
+        let limits = system.cgroup_limits();
+        let (limit, unused) = limits.map_or((u64::MAX, u64::MAX), |limits| {
+            (limits.total_memory, limits.total_memory.saturating_sub(limits.rss))
+        });
+        Self {
+            total: limit.min(system.total_memory()) as usize,
+            // Not `free_memory`, which counts cached files as used.
+            available: unused.min(system.available_memory()) as usize,
+        }
+    }
 }
 
 /// Bytes of memory that are free or can be freed, on `device`.
-pub fn available(device: &Device) -> usize {
-    if !device.is_cpu() {
-        // If the free memory of a GPU is unknown, it is not checked.
-        return MemoryUsage.get_memory_available(device).unwrap_or(usize::MAX);
+fn available(device: &Device) -> usize {
+    if device.is_cpu() {
+        return MachineMemory::now().available;
     }
-    let mut system = System::new();
-    system.refresh_memory();
-    // Not `free_memory`, which counts cached files as used.
-    let unused = |limits: sysinfo::CGroupLimits| limits.total_memory.saturating_sub(limits.rss);
-    let limit = system.cgroup_limits().map_or(u64::MAX, unused);
-    limit.min(system.available_memory()) as usize
+    // If the free memory of a GPU is unknown, it is not checked.
+    MemoryUsage.get_memory_available(device).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
@@ -64,6 +78,11 @@ mod tests {
             "{error}"
         );
         assert!(check(usize::MAX, usize::MAX, &Device::Cpu).is_err());
-        assert!(total() > MIB);
+    }
+
+    #[test]
+    fn what_is_available_is_a_part_of_the_total() {
+        let MachineMemory { total, available } = MachineMemory::now();
+        assert!(available > MIB && available <= total, "{available} of {total}");
     }
 }

@@ -12,7 +12,7 @@ use super::find::find_model;
 use super::kv_pool::{kv_bytes_per_token, KvPool};
 use super::loaded::Loaded;
 use super::loader::chains_to_load;
-use super::memory;
+use super::memory::MachineMemory;
 use super::weight_sizes::held_bytes;
 use crate::error::{Error, Result};
 
@@ -75,7 +75,7 @@ impl EngineBuilder {
             parameters: config.parameters(k),
             weights: held_bytes(&config, &checkpoint, loader.weight_dtype, loader.packing()),
             kv_cache: pool.bytes(),
-            available: memory::available(&Device::Cpu),
+            available: MachineMemory::now().available,
             kv_tokens: pool.tokens(&config, k, kv_dtype),
             kv_bytes_per_token: kv_bytes_per_token(&config, k, kv_dtype),
             context: config.file.max_position_embeddings,
