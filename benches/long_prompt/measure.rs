@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use colm::{Engine, Request};
+use colm_testing::process_memory::peak_mib;
+use colm_testing::statistics::percentile;
 use futures::future::join_all;
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
@@ -99,6 +101,9 @@ async fn measure(measurement: &Measurement) -> Result<Values> {
 /// Keys and values in f32 of the largest model: 8 layers of 4 heads of 64.
 const KV_BYTES_PER_TOKEN: usize = 2 * 8 * 4 * 64 * 4;
 
+/// Why there is no percentile.
+const TOO_FEW: &str = "no token arrived in time";
+
 /// Tokens of an answer before and after the prompt is computed beside it.
 const UNDISTURBED: usize = 40;
 
@@ -134,10 +139,10 @@ async fn gaps(engine: &Engine, chunk: usize, prompt: usize, streams: usize) -> R
     Ok(Values {
         alone_ms,
         chunk_ms,
-        gap_alone_ms: percentile(&mut alone, 0.5)?,
-        gap_p50_ms: percentile(&mut gaps, 0.5)?,
-        gap_p99_ms: percentile(&mut gaps, 0.99)?,
-        gap_max_ms: percentile(&mut gaps, 1.0)?,
+        gap_alone_ms: percentile(&alone, 0.5).context(TOO_FEW)?,
+        gap_p50_ms: percentile(&gaps, 0.5).context(TOO_FEW)?,
+        gap_p99_ms: percentile(&gaps, 0.99).context(TOO_FEW)?,
+        gap_max_ms: percentile(&gaps, 1.0).context(TOO_FEW)?,
         beside_ms,
         ..Values::default()
     })
@@ -176,18 +181,4 @@ async fn first_token_ms(engine: &Engine, prompt: usize) -> Result<f64> {
 
 fn tokens(count: usize, seed: usize) -> Vec<u32> {
     (0..count).map(|at| (1 + (at * at + 31 * at + 977 * seed) % 8191) as u32).collect()
-}
-
-fn percentile(values: &mut [f64], share: f64) -> Result<f64> {
-    values.sort_by(f64::total_cmp);
-    let last = values.len().checked_sub(1).context("no token arrived in time")?;
-    Ok(values[(last as f64 * share).round() as usize])
-}
-
-/// Peak resident memory of this process (VmHWM of Linux).
-fn peak_mib() -> Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix("kB")).context("no VmHWM")?;
-    Ok(kib.trim().parse::<f64>()? / 1024.)
 }

@@ -4,18 +4,19 @@
 
 mod client;
 
-use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{ensure, Context, Result};
 use clap::Parser;
 use client::{Client, Outcome};
+use colm_testing::process_memory::resident_mib_of;
 use colm_testing::random_model;
+use colm_testing::server_process::ServerProcess;
 use colm_testing::statistics::median;
 use colm_testing::table::Table;
 
@@ -45,11 +46,11 @@ fn main() -> Result<()> {
     let folder = random_model::folder(&random_model::with(random_model::air(), |json| {
         json["max_position_embeddings"] = 8192.into();
     }));
-    let mut server = Server::start(&folder.path().join("model"))?;
+    let mut server = serve(&folder.path().join("model"))?;
     let end = Instant::now() + Duration::from_secs_f64(60.0 * args.minutes);
     let counts = Arc::new(Counts::default());
     let clients = (0..args.clients).map(|index| {
-        let (address, counts) = (server.address.clone(), counts.clone());
+        let (address, counts) = (server.address().to_string(), counts.clone());
         thread::spawn(move || -> Result<()> {
             let mut client = Client::new(address, index as u64);
             while Instant::now() < end {
@@ -59,7 +60,7 @@ fn main() -> Result<()> {
         })
     });
     let clients: Vec<_> = clients.collect();
-    let memory = server.memory_until(end)?;
+    let memory = memory_until(end, &mut server)?;
     for client in clients {
         client.join().map_err(|_| anyhow::anyhow!("a client has panicked"))??;
     }
@@ -93,56 +94,23 @@ struct Sample {
     mib: f64,
 }
 
-/// `colm serve`, killed when dropped.
-struct Server {
-    process: Child,
-    address: String,
+/// `colm serve` with `model`.
+fn serve(model: &Path) -> Result<ServerProcess> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_colm"));
+    ServerProcess::start(command.args(["serve", "--kv-cache-mb", "32", "-p", "0", "-m"]).arg(model))
 }
 
-impl Server {
-    fn start(model: &std::path::Path) -> Result<Self> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_colm"));
-        command.args(["serve", "--kv-cache-mb", "32", "-p", "0", "-m"]).arg(model);
-        let mut process = command.stderr(Stdio::piped()).spawn()?;
-        let mut lines = BufReader::new(process.stderr.take().context("no stderr")?);
-        let mut line = String::new();
-        lines.read_line(&mut line)?;
-        let address = line.split("http://").nth(1).and_then(|rest| rest.split("/v1").next());
-        let Some(address) = address.map(String::from) else {
-            bail!("the server did not start: {line}");
-        };
-        // Whatever the server says later is of interest if the test fails.
-        thread::spawn(move || {
-            lines.lines().map_while(|line| line.ok()).for_each(|line| eprintln!("{line}"))
-        });
-        Ok(Self { process, address })
+/// The resident memory of `server`, every second.
+fn memory_until(end: Instant, server: &mut ServerProcess) -> Result<Vec<Sample>> {
+    let began = Instant::now();
+    let mut samples = Vec::new();
+    while Instant::now() < end {
+        server.check()?;
+        let mib = resident_mib_of(server.id())?;
+        samples.push(Sample { seconds: began.elapsed().as_secs_f64(), mib });
+        thread::sleep(Duration::from_secs(1));
     }
-
-    /// The resident memory of the server (VmRSS of Linux), every second.
-    fn memory_until(&mut self, end: Instant) -> Result<Vec<Sample>> {
-        let began = Instant::now();
-        let mut samples = Vec::new();
-        while Instant::now() < end {
-            if let Some(status) = self.process.try_wait()? {
-                bail!("the server has ended: {status}");
-            }
-            let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-            let kib = line.and_then(|line| line.trim().strip_suffix("kB")).context("no VmRSS")?;
-            let mib = kib.trim().parse::<f64>()? / 1024.0;
-            samples.push(Sample { seconds: began.elapsed().as_secs_f64(), mib });
-            thread::sleep(Duration::from_secs(1));
-        }
-        Ok(samples)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // An error means that it has ended already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+    Ok(samples)
 }
 
 /// How the requests have ended.

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{bail, Context, Result};
 use colm::{model_id_at, ChainCount};
+use colm_testing::process_memory::peak_mib;
 use mistralrs_core::{
     Constraint, MistralRs, NormalRequest, Request, RequestMessage, Response, SamplingParams,
 };
@@ -28,7 +29,7 @@ pub async fn run() -> Result<()> {
     for line in lines {
         let batch = serde_json::from_str::<Batch>(&line?)?;
         write_reply(&match answer(&running, batch).await {
-            Ok(answers) => Reply::Answers { answers, peak_mib: peak_mib() },
+            Ok(answers) => Reply::Answers { answers, peak_mib: peak_mib().ok() },
             Err(error) => Reply::Error(format!("{error:#}")),
         })?;
     }
@@ -118,12 +119,4 @@ async fn follow(
         bail!("the engine generated {count} of {new_tokens} tokens");
     }
     Ok(Timing { first_ms: first_ms.context("the answer has no tokens")?, last_ms })
-}
-
-/// Peak resident memory of this process in MiB, mapped files included (VmHWM of Linux).
-fn peak_mib() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib / 1024.)
 }

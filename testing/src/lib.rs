@@ -4,7 +4,9 @@
 
 pub mod damage;
 pub mod folders;
+pub mod process_memory;
 pub mod random_model;
+pub mod server_process;
 pub mod small_checkpoint;
 pub mod statistics;
 pub mod table;

@@ -33,6 +33,14 @@ pub fn median(values: &[f64]) -> Option<f64> {
     Some((sorted[last / 2] + sorted[len / 2]) / 2.)
 }
 
+/// The value below which `share` of `values` are, 0 to 1; `None` if there are none.
+pub fn percentile(values: &[f64], share: f64) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted.len().checked_sub(1)?;
+    Some(sorted[(last as f64 * share).round() as usize])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,5 +65,14 @@ mod tests {
         assert_eq!(median(&[30., 10., 20.]), Some(20.));
         assert_eq!(median(&[40., 10., 20., 30.]), Some(25.));
         assert_eq!(median(&[]), None);
+    }
+
+    #[test]
+    fn percentiles_are_values_of_the_sample() {
+        let values: Vec<f64> = (0..=100).rev().map(f64::from).collect();
+        let found = [0., 0.5, 0.99, 1.].map(|share| percentile(&values, share).unwrap());
+        assert_eq!(found, [0., 50., 99., 100.]);
+        assert_eq!(percentile(&[7.], 0.99), Some(7.));
+        assert_eq!(percentile(&[], 0.5), None);
     }
 }

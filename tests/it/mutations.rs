@@ -3,13 +3,13 @@
 //!
 //!     COLM_MUTATIONS=2000 cargo test --test it mutations
 
-use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use colm_testing::damage::damage;
+use colm_testing::process_memory::peak_mib_of;
 
 const JSON_FILES: [&str; 6] = [
     "config.json",
@@ -86,8 +86,5 @@ fn run(folder: &Path, what: &str) -> (Option<i32>, String) {
 
 /// Peak memory of the process so far in bytes; 0 where the system does not report it.
 fn most_memory(child: &Child) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    kib.unwrap_or(0) * 1024
+    peak_mib_of(child.id()).map_or(0, |mib| (mib * 1024. * 1024.) as u64)
 }
