@@ -112,7 +112,8 @@ mod tests {
 
     #[test]
     fn the_address_is_read_from_stderr() {
-        let script = "echo loading >&2; echo at http://127.0.0.1:80/v1, http://b:1 >&2; exec sleep 60";
+        let script =
+            "echo loading >&2; echo at http://127.0.0.1:80/v1, http://b:1 >&2; exec sleep 60";
         let mut server = shell(script).unwrap();
         assert_eq!(server.address(), "127.0.0.1:80");
         server.check().unwrap();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::server::{read_until, rest, Server};
+use super::wait_until;
 
 const TIMEOUTS: [&str; 8] = [
     "--header-timeout",
@@ -75,6 +76,21 @@ fn slow_clients_do_not_delay_others() {
         assert!(response.is_empty() || response.starts_with("HTTP/1.1 408"), "{response}");
     }
     assert!(rest(server.asking(json!({"max_tokens": 3}))).starts_with("HTTP/1.1 200"));
+}
+
+/// A client that stops reading delays nobody. After a while it loses its connection, and its answers end.
+#[test]
+fn a_client_that_does_not_read_is_disconnected() {
+    let server = Server::start(&["--send-timeout", "1", "--keep-alive-timeout", "1"]);
+    let silent = server.asking_without_reading();
+    let running = || server.metric("colm:num_requests_running");
+    wait_until("the answers begin", || running() == 16.0);
+    assert!(rest(server.asking(json!({"max_tokens": 3}))).starts_with("HTTP/1.1 200"));
+    let abandoned = r#"colm:request_success_total{chains="4",finished_reason="abort"}"#;
+    wait_until("the answers are abandoned", || server.metric(abandoned) == 16.0);
+    wait_until("the answers end", || running() == 0.0);
+    let received = rest(silent);
+    assert!(received.starts_with("HTTP/1.1 200") && !received.contains("[DONE]"));
 }
 
 /// More connections than allowed wait; they are not refused.

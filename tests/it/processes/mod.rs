@@ -23,6 +23,15 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// A shell script line that calls colm with the script's arguments.
 const PLAIN: &str = r#"exec "$0" "$@""#;
 
+/// Waits until `done`, for a minute at most.
+fn wait_until(what: &str, done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < MINUTE, "{what}: it takes too long");
+        sleep(Duration::from_millis(10));
+    }
+}
+
 /// A process that is killed at the end of its test.
 struct Running(Child);
 

@@ -5,11 +5,12 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{ChildStderr, Command, Stdio};
 
+use colm_testing::random_model::with;
 use serde_json::{json, Value};
 
 use super::{Running, COLM, MINUTE, MODEL};
 
-/// A server on a free port.
+/// A server, usually on a free port.
 pub struct Server {
     pub process: Running,
     pub address: SocketAddr,
@@ -18,8 +19,14 @@ pub struct Server {
 
 impl Server {
     pub fn start(arguments: &[&str]) -> Self {
+        Self::start_at(0, arguments)
+    }
+
+    /// A server on `port`; 0 is any free port.
+    pub fn start_at(port: u16, arguments: &[&str]) -> Self {
         let mut command = Command::new(COLM);
-        command.args(["serve", "-m", MODEL, "--kv-cache-mb", "16", "-p", "0"]).args(arguments);
+        command.args(["serve", "-m", MODEL, "--kv-cache-mb", "16", "-p", &port.to_string()]);
+        command.args(arguments);
         let mut process = Running::start(command.stderr(Stdio::piped()));
         let mut stderr = BufReader::new(process.0.stderr.take().unwrap());
         let (mut line, mut models) = (String::new(), String::new());
@@ -60,6 +67,27 @@ impl Server {
         let mut client = self.client_without_body(body.len());
         client.write_all(body.as_bytes()).unwrap();
         client
+    }
+
+    /// A client whose stream is larger than the buffers of its connection, and of which it reads nothing.
+    pub fn asking_without_reading(&self) -> TcpStream {
+        // 13 MB of events.
+        let large = json!({"n": 16, "max_tokens": 500, "logprobs": true, "top_logprobs": 20});
+        self.asking(with(large, |fields| fields["stream"] = true.into()))
+    }
+
+    /// The response to a GET request, and the end of its connection.
+    pub fn get(&self, path: &str) -> String {
+        rest(self.client(&format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        )))
+    }
+
+    /// The value of a metric, named with its labels.
+    pub fn metric(&self, name: &str) -> f64 {
+        let response = self.get("/metrics");
+        let value = response.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name}: {response}"))
     }
 
     /// Waits for the end of the server, which must exit with 0; its stderr since it listens.

@@ -5,6 +5,7 @@ use std::io::{BufRead, Write};
 use serde_json::{json, Value};
 
 use super::server::{read_until, rest, Server};
+use super::wait_until;
 
 /// Asserts a response with an error body.
 fn stopped(response: &str) {
@@ -93,17 +94,103 @@ fn answers_in_progress_are_completed() {
     ];
     read_until(&mut streams[0], "data: ");
     server.process.signal("TERM");
-    let get = |path: &str| {
-        rest(server.client(&format!(
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-        )))
-    };
-    while get("/ready").starts_with("HTTP/1.1 200") {}
-    let health = get("/health");
+    while server.get("/ready").starts_with("HTTP/1.1 200") {}
+    let health = server.get("/health");
     assert!(health.is_empty() || health.starts_with("HTTP/1.1 200"), "{health}");
     let [stream, whole] = streams.map(rest);
     assert!(stream.contains("[DONE]") && !stream.contains("error"), "{stream}");
     assert!(whole.starts_with("HTTP/1.1 200") && whole.contains("\"length\""), "{whole}");
     let said = server.end();
     assert!(said.contains("2 requests in progress may take 30 s"), "{said}");
+}
+
+/// Whether `stream` is a complete answer.
+fn is_complete(stream: &str) -> bool {
+    stream.contains("[DONE]") && !stream.contains("error")
+}
+
+/// Answers that wait for others are in progress, too.
+#[test]
+fn a_full_queue_is_drained() {
+    let arguments = ["--max-seqs", "2", "--max-queue", "4", "--keep-alive-timeout", "1"];
+    let server = Server::start(&arguments);
+    let mut running = [(); 2].map(|()| server.asking(json!({"stream": true, "max_tokens": 900})));
+    running.iter_mut().for_each(|client| drop(read_until(client, "data: ")));
+    let streams = [(); 2].map(|()| server.asking(json!({"stream": true, "max_tokens": 50})));
+    let whole = [(); 2].map(|()| server.asking(json!({"max_tokens": 50})));
+    wait_until("four answers wait", || server.metric("colm:num_requests_waiting") == 4.0);
+    let refused = rest(server.asking(json!({})));
+    assert!(refused.starts_with("HTTP/1.1 429"), "{refused}");
+    server.process.signal("TERM");
+    for stream in running.into_iter().chain(streams).map(rest) {
+        assert!(is_complete(&stream), "{stream}");
+    }
+    for answer in whole.map(rest) {
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"length\""), "{answer}");
+    }
+    let said = server.end();
+    assert!(said.contains("6 requests in progress may take 30 s"), "{said}");
+}
+
+/// Answers that end in time are completed. Those that do not, and those that still wait, are refused.
+#[test]
+fn a_queue_that_takes_too_long_is_refused() {
+    let arguments = ["--max-seqs", "1", "--max-queue", "1000", "--drain-timeout", "3"];
+    let server = Server::start(&arguments);
+    let mut running = server.asking(json!({"stream": true, "max_tokens": 20}));
+    read_until(&mut running, "data: ");
+    // Each of these is more than the server can compute in the time.
+    let waiting = [(); 8].map(|()| server.asking(json!({"n": 16})));
+    wait_until("the answers wait", || server.metric("colm:num_requests_waiting") >= 127.0);
+    server.process.signal("TERM");
+    let stream = rest(running);
+    assert!(is_complete(&stream), "{stream}");
+    waiting.into_iter().for_each(|client| stopped(&rest(client)));
+    let said = server.end();
+    assert!(said.contains("requests in progress may take 3 s"), "{said}");
+}
+
+#[test]
+fn a_client_that_does_not_read_does_not_delay_shutdown() {
+    let server = Server::start(&["--drain-timeout", "1", "--send-timeout", "600"]);
+    let silent = server.asking_without_reading();
+    let running = || server.metric("colm:num_requests_running");
+    wait_until("the answers begin", || running() == 16.0);
+    // The stream waits for its client.
+    wait_until("the answers end", || running() == 0.0);
+    server.process.signal("TERM");
+    assert_eq!(
+        server.end(),
+        "Stopping: 1 requests in progress may take 1 s, a second signal stops at once\n\
+         Closing connections that are still open\n"
+    );
+    assert!(!rest(silent).contains("[DONE]"));
+}
+
+/// The text of a greedy answer.
+fn greedy_answer(server: &Server) -> Value {
+    let response = rest(server.asking(json!({"temperature": 0, "max_tokens": 20})));
+    let (head, body) = response.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{response}"));
+    assert!(head.starts_with("HTTP/1.1 200"), "{response}");
+    let body: Value = serde_json::from_str(body).unwrap();
+    body["choices"][0]["message"]["content"].clone()
+}
+
+/// Nothing has to be repaired: a new server at the same address answers as before.
+#[test]
+fn a_new_server_replaces_one_that_was_killed() {
+    let arguments = ["--keep-alive-timeout", "1"];
+    let mut server = Server::start(&arguments);
+    let answer = greedy_answer(&server);
+    let stream = || server.asking(json!({"stream": true, "n": 4}));
+    let mut streams: Vec<_> = (0..8).map(|_| stream()).collect();
+    streams.iter_mut().for_each(|client| drop(read_until(client, "data: ")));
+    server.process.signal("KILL");
+    assert_eq!(server.process.code(), None);
+    for stream in streams.into_iter().map(rest) {
+        assert!(!stream.contains("[DONE]"), "{stream}");
+    }
+    let server = Server::start_at(server.address.port(), &arguments);
+    assert!(server.get("/ready").starts_with("HTTP/1.1 200"));
+    assert_eq!(greedy_answer(&server), answer);
 }
