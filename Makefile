@@ -4,7 +4,7 @@
 MODEL ?= models/tiny-colm-air
 PROMPT ?= What is the remainder of 47 divided by 6?
 
-.PHONY: bench bench-long-prompt build client-test colm-convert cuda-check demo deploy-check dist docs gpu-check gpu-day-test gpu-test host install lint lm-eval-test mutation-test soak study test twin-test
+.PHONY: bench bench-load bench-long-prompt build client-test colm-convert cuda-check demo deploy-check dist docs gpu-check gpu-day-test gpu-test host install lint lm-eval-test mutation-test soak study test twin-test
 
 host:
 	@host/apply
@@ -82,6 +82,10 @@ bench: host
 # What a long prompt costs the answers that run beside it, at several chunk sizes; see benches/README.md.
 bench-long-prompt: host
 	cargo bench --bench long_prompt -- $(ARGS)
+
+# colm serve under load, beside the server of llama-cpp-python; see benches/README.md.
+bench-load: host
+	cargo bench --bench load -- $(ARGS)
 
 PREFIX ?= /usr/local
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)

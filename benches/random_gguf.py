@@ -1,7 +1,8 @@
 """Writes Llama and Qwen2 models with random weights as GGUF files.
 
     python random_gguf.py check          prints the version of llama-cpp-python, or fails
-    python random_gguf.py write JSON     {"path": ..., "config": Llama's config.json, "weights": "q8_0"}
+    python random_gguf.py write JSON     {"path": ..., "config": Llama's config.json, "weights": "q8_0",
+                                          "tokenizer": a tokenizer.json of single characters, or null}
 """
 
 import json
@@ -57,7 +58,23 @@ def random_tensor(name, shape, random):
     return values * numpy.float32(spread)
 
 
-def write_f32(path, config):
+def add_vocabulary(writer, path):
+    """The tokens of a tokenizer.json without merges. Token 0 ends a text."""
+    with open(path) as file:
+        vocabulary = json.load(file)["model"]["vocab"]
+    tokens = sorted(vocabulary, key=vocabulary.get)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([gguf.TokenType.CONTROL] + [gguf.TokenType.NORMAL] * (len(tokens) - 1))
+    # llama.cpp asks for at least one. The prompts have no capital letters.
+    writer.add_token_merges(["A B"])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(0)
+    writer.add_add_bos_token(False)
+
+
+def write_f32(path, config, tokenizer):
     # Qwen2 is a Llama with biases of q, k and v.
     writer = gguf.GGUFWriter(path, "qwen2" if config["attention_bias"] else "llama")
     writer.add_vocab_size(config["vocab_size"])
@@ -70,7 +87,10 @@ def write_f32(path, config):
     writer.add_rope_dimension_count(config["hidden_size"] // config["num_attention_heads"])
     writer.add_rope_freq_base(config["rope_theta"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_tokenizer_model("none")
+    if tokenizer:
+        add_vocabulary(writer, tokenizer)
+    else:
+        writer.add_tokenizer_model("none")
     for name, shape in tensors(config):
         size = 4 * int(numpy.prod(shape))
         writer.add_tensor_info(name, shape, numpy.dtype(numpy.float32), size)
@@ -79,16 +99,20 @@ def write_f32(path, config):
     writer.write_ti_data_to_file()
     random = numpy.random.default_rng(0)
     for name, shape in tensors(config):
-        writer.write_tensor_data(random_tensor(name, shape, random))
+        values = random_tensor(name, shape, random)
+        if tokenizer and name == "output.weight":
+            # The largest logit is positive, so no greedy answer ends early.
+            values[0] = 0
+        writer.write_tensor_data(values)
     writer.close()
 
 
-def write(path, config, weights):
+def write(path, config, weights, tokenizer=None):
     """Writes the model; quantized weights by llama.cpp's own quantization, all matrices in the same type."""
     if weights == "f32":
-        return write_f32(path, config)
+        return write_f32(path, config, tokenizer)
     f32 = path + ".f32"
-    write_f32(f32, config)
+    write_f32(f32, config, tokenizer)
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype = FTYPES[weights]
     params.pure = True

@@ -7,8 +7,8 @@ use colm::kv_bytes_per_token;
 use colm_checkpoint::{Architecture, ColmConfig, TensorId};
 
 use super::checkpoint::{write_colm, write_llama};
-use super::process::Python;
 use super::protocol::EngineKind;
+use super::python::Python;
 use super::shape::{Setting, Shape, Weights};
 
 /// A set of weights in one engine.
@@ -67,7 +67,7 @@ impl Model {
         match self.engine {
             EngineKind::Colm => write_colm(path, &config, setting.file_dtype()),
             EngineKind::HostLlama => write_llama(path, &config, setting.file_dtype()),
-            EngineKind::LlamaCpp => python.write_gguf(path, &config, setting.weights),
+            EngineKind::LlamaCpp => python.write_gguf(path, &config, setting.weights, None),
         }
     }
 }

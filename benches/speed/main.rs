@@ -9,6 +9,7 @@ mod engines;
 mod plot;
 mod process;
 mod protocol;
+mod python;
 mod report;
 mod results;
 mod rounds;
@@ -23,7 +24,7 @@ use anyhow::{Context, Result};
 use args::{Args, Command};
 use clap::Parser;
 use colm_testing::table::Table;
-use process::Python;
+use python::Python;
 use results::Results;
 use rounds::Rounds;
 

@@ -1,4 +1,4 @@
-//! The worker process of a contender, and the Python interpreter that runs llama.cpp.
+//! The worker process of a contender.
 
 use std::env;
 use std::fs::File;
@@ -8,10 +8,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{bail, Context, Result};
 use serde::Serialize;
-use serde_json::{json, Value};
 
 use super::protocol::{Batch, EngineKind, Reply, Start, Timing};
-use super::shape::Weights;
+use super::python::Python;
 
 /// A process with a loaded model that waits for requests. Dropping this ends the process.
 pub struct WorkerProcess {
@@ -87,46 +86,5 @@ impl Drop for WorkerProcess {
         self.input = None;
         // An error means that it has ended already.
         let _ = self.process.wait();
-    }
-}
-
-/// The Python interpreter for llama-cpp-python.
-pub struct Python {
-    interpreter: String,
-}
-
-impl Python {
-    /// The interpreter that COLM_BENCH_PYTHON names; `python3` by default.
-    pub fn from_env() -> Self {
-        let interpreter = env::var("COLM_BENCH_PYTHON").unwrap_or_else(|_| "python3".into());
-        Self { interpreter }
-    }
-
-    fn script(&self, name: &str) -> Command {
-        let mut command = Command::new(&self.interpreter);
-        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches").join(name));
-        command
-    }
-
-    /// The version of llama-cpp-python and the instruction sets that it was built for; an error if it is not installed.
-    pub fn llama_cpp(&self) -> Result<String> {
-        let output = self.script("random_gguf.py").arg("check").output();
-        let output = output.with_context(|| format!("cannot start {}", self.interpreter))?;
-        if !output.status.success() {
-            let error = String::from_utf8_lossy(&output.stderr);
-            let last = error.lines().last().unwrap_or_default().to_owned();
-            bail!("not installed for {} ({last}); see benches/README.md", self.interpreter);
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    }
-
-    /// Writes a GGUF file with random weights to `path`.
-    pub fn write_gguf(&self, path: &Path, config: &Value, weights: Weights) -> Result<()> {
-        let what = json!({ "path": path, "config": config, "weights": weights });
-        let output = self.script("random_gguf.py").args(["write", &what.to_string()]).output()?;
-        if !output.status.success() {
-            bail!("random_gguf.py: {}", String::from_utf8_lossy(&output.stderr));
-        }
-        Ok(())
     }
 }

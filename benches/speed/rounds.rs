@@ -10,8 +10,9 @@ use tempfile::TempDir;
 
 use super::args::{Args, Part};
 use super::contender::{contenders, Contender, Model};
-use super::process::{Answers, Python, WorkerProcess};
+use super::process::{Answers, WorkerProcess};
 use super::protocol::{Batch, EngineKind, GenerationRequest, Start};
+use super::python::Python;
 use super::results::{Measure, Results};
 use super::shape::Setting;
 use super::workload::{concurrent, single, tokens, MEMORY_PROMPT};
