@@ -30,6 +30,7 @@ mod sampled;
 mod speculation;
 #[cfg(unix)]
 mod template_input;
+mod token_choice;
 #[cfg(unix)]
 mod tokenizers;
 mod trainer;

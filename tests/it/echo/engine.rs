@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use candle_core::{Device, Tensor};
 use colm_testing::engine::load_with_host;
 use mistralrs_core::{
     MemoryGpuConfig, MistralRs, MistralRsBuilder, ModelDType, NormalLoaderBuilder, NormalRequest,
-    NormalSpecificConfig, PagedAttentionConfig, PagedCacheType, Request as EngineRequest,
+    NormalSpecificConfig, PagedAttentionConfig, PagedCacheType, Pipeline, Request as EngineRequest,
     RequestMessage, Response, SamplingParams, SchedulerConfig,
 };
 use serde_json::json;
@@ -74,6 +75,40 @@ pub struct Answer {
     pub finish_reason: String,
 }
 
+/// What an engine starts with.
+type Loaded =
+    (Arc<tokio::sync::Mutex<dyn Pipeline + Send + Sync>>, SchedulerConfig, Arc<Mutex<Seen>>);
+
+async fn load(pool: &Pool) -> Loaded {
+    let folder = tempfile::tempdir().unwrap();
+    write_model(folder.path(), pool);
+    let seen = Arc::<Mutex<Seen>>::default();
+    let loader = NormalLoaderBuilder::new(
+        NormalSpecificConfig::default(),
+        None,
+        None,
+        Some(folder.path().to_string_lossy().into_owned()),
+        false,
+        None,
+    )
+    .build_with(Box::new(EchoLoader { seen: seen.clone() }));
+    let paging = PagedAttentionConfig::new(
+        Some(BLOCK_SIZE),
+        MemoryGpuConfig::MbAmount(1),
+        PagedCacheType::Auto,
+    );
+    let pipeline = tokio::task::block_in_place(|| {
+        load_with_host(&*loader, ModelDType::F32, None, Some(paging.unwrap()))
+    });
+    let pipeline = pipeline.unwrap();
+    let mut config = pipeline.lock().await.get_metadata().cache_config.clone().unwrap();
+    assert_eq!(config.num_gpu_blocks, pool.blocks);
+    config.ragged_batches = pool.ragged_batches;
+    config.prefill_chunk = pool.prefill_chunk;
+    let scheduler = SchedulerConfig::PagedAttentionMeta { max_num_seqs: 32, config };
+    (pipeline, scheduler, seen)
+}
+
 #[derive(Clone)]
 pub struct EchoEngine {
     host: Arc<MistralRs>,
@@ -82,33 +117,27 @@ pub struct EchoEngine {
 
 impl EchoEngine {
     pub async fn start(pool: &Pool) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        write_model(folder.path(), pool);
-        let seen = Arc::<Mutex<Seen>>::default();
-        let loader = NormalLoaderBuilder::new(
-            NormalSpecificConfig::default(),
-            None,
-            None,
-            Some(folder.path().to_string_lossy().into_owned()),
-            false,
-            None,
-        )
-        .build_with(Box::new(EchoLoader { seen: seen.clone() }));
-        let paging = PagedAttentionConfig::new(
-            Some(BLOCK_SIZE),
-            MemoryGpuConfig::MbAmount(1),
-            PagedCacheType::Auto,
-        );
-        let pipeline = tokio::task::block_in_place(|| {
-            load_with_host(&*loader, ModelDType::F32, None, Some(paging.unwrap()))
-        });
-        let pipeline = pipeline.unwrap();
-        let mut config = pipeline.lock().await.get_metadata().cache_config.clone().unwrap();
-        assert_eq!(config.num_gpu_blocks, pool.blocks);
-        config.ragged_batches = pool.ragged_batches;
-        config.prefill_chunk = pool.prefill_chunk;
-        let scheduler = SchedulerConfig::PagedAttentionMeta { max_num_seqs: 32, config };
+        let (pipeline, scheduler, seen) = load(pool).await;
         let host = MistralRsBuilder::new(pipeline, scheduler, false, None).build().await;
+        Self { host, seen }
+    }
+
+    /// Starts while another thread uses the pipeline most of the time.
+    pub async fn start_while_in_use(pool: &Pool) -> Self {
+        let (pipeline, scheduler, seen) = load(pool).await;
+        let starting = Arc::new(());
+        let (in_use, is_starting) = (pipeline.clone(), Arc::downgrade(&starting));
+        let user = thread::spawn(move || {
+            while is_starting.strong_count() > 0 {
+                let lock = in_use.blocking_lock();
+                thread::sleep(Duration::from_millis(5));
+                drop(lock);
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let host = MistralRsBuilder::new(pipeline, scheduler, false, None).build().await;
+        drop(starting);
+        user.join().unwrap();
         Self { host, seen }
     }
 

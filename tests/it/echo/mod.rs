@@ -208,6 +208,16 @@ async fn shares_blocks_within_a_variant_only() {
     assert_eq!(reused, [0, 32, 32, 64, 96]);
 }
 
+/// Three times, because a start may find the lock free each time.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_starts_while_its_pipeline_is_in_use() {
+    for _ in 0..3 {
+        let pool = Pool::of(60);
+        let engine = EchoEngine::start_while_in_use(&pool).await;
+        ask(&engine, &pool, &request(vec![1, 2, 3], 5)).await;
+    }
+}
+
 /// Loading does not ask for the layers to quantize: a model with packed weights would have to unpack them.
 #[tokio::test(flavor = "multi_thread")]
 async fn loading_requests_no_layers() {
