@@ -4,7 +4,7 @@
 MODEL ?= models/tiny-colm-air
 PROMPT ?= What is the remainder of 47 divided by 6?
 
-.PHONY: bench bench-load bench-long-prompt build client-test colm-convert cuda-check demo deploy-check dist docs gpu-check gpu-day-test gpu-test host install lint lm-eval-test mutation-test soak study test twin-test
+.PHONY: bench bench-load bench-long-prompt build client-test colm-convert cuda-check demo deploy-check dist docs gpu-check gpu-day-test gpu-test host install lint lm-eval-test mutation-test python-test python-test-4 soak study test twin-test
 
 host:
 	@host/apply
@@ -46,6 +46,20 @@ lm-eval-test: build
 	python3 -m venv target/lm-eval
 	target/lm-eval/bin/pip install --quiet -r tests/lm_eval/requirements.txt
 	COLM_BIN=target/debug/colm target/lm-eval/bin/python tests/lm_eval/run.py
+
+# The Python package (docs/python.md) alone and against the engine, in a virtual environment; torch downloads 3 GB.
+python-test: build
+	python3 -m venv target/python-test
+	target/python-test/bin/pip install --quiet -r python/requirements-test.txt
+	cd python && ../target/python-test/bin/ruff check . && ../target/python-test/bin/ruff format --check .
+	cd python && ../target/python-test/bin/mypy
+	cd python && COLM_BIN=$(CURDIR)/target/debug/colm ../target/python-test/bin/python -m pytest
+
+# The same tests with the newest version 4 of transformers.
+python-test-4: build
+	python3 -m venv target/python-test-4
+	target/python-test-4/bin/pip install --quiet -r python/requirements-test-4.txt
+	cd python && COLM_BIN=$(CURDIR)/target/debug/colm ../target/python-test-4/bin/python -m pytest
 
 # 2,000 damaged model folders, for `colm run` and for `colm-convert verify`.
 mutation-test: host

@@ -1,0 +1,131 @@
+"""Training: checkpointing, compilation, frozen chains, and the losses of the Trainer."""
+
+import pytest
+import torch
+
+import colm
+from cases import random_tokens, small_model
+
+
+def gradients(model: colm.ColmForCausalLM, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
+    model.zero_grad(set_to_none=True)
+    model(tokens, labels=tokens).loss.backward()
+    return {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("air", [False, True])
+def test_gradient_checkpointing_gives_the_same_gradients(air: bool, reentrant: bool) -> None:
+    model, tokens = small_model(air).train(), random_tokens(2, 8)
+    model.set_loss_weights([1, 1, 1])
+    expected = gradients(model, tokens)
+    calls = []
+    model.model.layers[0].self_attn.register_forward_hook(lambda *_: calls.append(1))
+    model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+    found = gradients(model, tokens)
+    assert len(calls) == 2, "the layer is computed again in the backward pass"
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=0, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize("air", [False, True])
+def test_compiles_without_graph_breaks(air: bool) -> None:
+    """The loss and its gradients, at every k, in one graph."""
+    model, tokens = small_model(air, qk_norm=True).train(), random_tokens(2, 8)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    for k in (1, 2, 3):
+        expected = model(tokens, labels=tokens, chains=k)
+        found = compiled(tokens, labels=tokens, chains=k)
+        torch.testing.assert_close(found.loss, expected.loss, rtol=0, atol=1e-12)
+    model.set_loss_weights([1, 2, 3])
+    expected_gradients = gradients(model, tokens)
+    model.zero_grad(set_to_none=True)
+    compiled(tokens, labels=tokens).loss.backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected_gradients[name], rtol=0, atol=1e-12, msg=name)
+
+
+def step(model: colm.ColmForCausalLM) -> None:
+    """One step of AdamW with weight decay over all parameters."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.5)
+    tokens = random_tokens(2, 8)
+    model(tokens, labels=tokens).loss.backward()
+    optimizer.step()
+
+
+@pytest.mark.parametrize("air", [False, True])
+@pytest.mark.parametrize("frozen", [range(1), range(2), [1]])
+def test_frozen_chains_keep_their_bits(air: bool, frozen: range | list[int]) -> None:
+    model, tokens = small_model(air).train(), random_tokens(2, 8)
+    model.set_loss_weights([1, 1, 1])
+    colm.freeze_chains(model, frozen)
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    with torch.no_grad():
+        logits = model(tokens, chains=1).logits
+    step(model)
+    for name, value in model.named_parameters():
+        assert torch.equal(value, before[name]) == (colm.chain_of(name) in frozen), name
+    with torch.no_grad():
+        assert torch.equal(model(tokens, chains=1).logits, logits) == (0 in frozen)
+
+
+@pytest.mark.parametrize("reentrant", [None, False])
+def test_frozen_first_chains_cost_no_backward_pass(reentrant: bool | None) -> None:
+    """Nothing of the graph leads to their outputs, in any layer."""
+    model, tokens = small_model().train(), random_tokens(2, 8)
+    colm.freeze_chains(model, range(2))
+    if reentrant is not None:
+        model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+    recorded: dict[int, set[bool]] = {i: set() for i in range(3)}
+    for name, module in model.named_modules():
+        owner = name.rsplit(".chains.", 1)[-1]
+        if owner.isdigit():
+            module.register_forward_hook(lambda _m, _i, output, i=int(owner): recorded[i].add(output.requires_grad))
+    model(tokens, labels=tokens).loss.backward()
+    assert recorded == {0: {False}, 1: {False}, 2: {True}}
+
+
+def test_elastic_heads_train_the_heads_alone() -> None:
+    model = small_model().train()
+    colm.freeze_backbone(model)
+    model.set_loss_weights([1, 1, 1])
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    step(model)
+    for name, value in model.named_parameters():
+        assert torch.equal(value, before[name]) != name.startswith("lm_head."), name
+    with pytest.raises(ValueError, match="tie_word_embeddings = true"):
+        colm.freeze_backbone(small_model(tie_word_embeddings=True))
+    with pytest.raises(ValueError, match=r"chains \[3\]: the model has chains 0 to 2"):
+        colm.freeze_chains(model, [3])
+
+
+def test_the_loss_is_a_weighted_mean() -> None:
+    model, tokens = small_model(), random_tokens(3, 8)
+    labels = tokens.clone()
+    labels[0, :5] = -100
+    with torch.no_grad():
+        alone = torch.stack([model(tokens, labels=labels, chains=k).loss for k in (1, 2, 3)])
+        model.set_loss_weights([1, 0, 3])
+        joint = model(tokens, labels=labels)
+        torch.testing.assert_close(joint.chain_losses, alone)
+        torch.testing.assert_close(joint.loss, (alone[0] + 3 * alone[2]) / 4)
+        torch.testing.assert_close(model(tokens, labels=labels, chains=2).loss, alone[0])
+        # As the Trainer accumulates gradients: the sum over this batch, divided by the tokens of all batches.
+        predicted = int((labels[:, 1:] != -100).sum())
+        torch.testing.assert_close(model(tokens, labels=labels, num_items_in_batch=2 * predicted).loss, joint.loss / 2)
+    for weights, message in [
+        ([1, 1], "2 loss weights; expected 3, one for each chain count"),
+        ([0, 0, 0], "expected no negative number, and one above 0"),
+        ([1, -1, 1], "expected no negative number"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            model.set_loss_weights(weights)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_tied_embeddings_are_one_parameter_per_chain(tied: bool) -> None:
+    model = small_model(tie_word_embeddings=tied)
+    pairs = zip(model.lm_head.chains, model.model.embed_tokens.chains, strict=True)
+    assert all((head.weight is embedding.weight) == tied for head, embedding in pairs)
