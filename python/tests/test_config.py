@@ -19,6 +19,7 @@ LLAMA3 = {
 }
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"chains": None}, r"chains = None: expected a list of 1 to 256 whole numbers, one per chain"),
     ({"chains": []}, r"chains = \[\]: expected a list of 1 to 256"),
     ({"chains": [1, 0, 1]}, r"chains = \[1, 0, 1\]: chain 2 has 0; expected a whole number of at least 1"),
     ({"chains": [1, True, 1]}, "chain 2 has True"),

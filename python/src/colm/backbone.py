@@ -15,7 +15,7 @@ from .chain_attention import ColmAttention
 from .chain_layers import ChainEmbedding, ChainMLP, ChainRMSNorm, Chains
 from .configuration_colm import ColmAirConfig, ColmConfig
 from .loading import check_tensors
-from .transformers_versions import CACHE_NAME, cached_heads, causal_mask
+from .transformers_versions import CACHE_NAME, cache_positions, cached_heads, causal_mask
 
 
 @dataclass
@@ -143,12 +143,20 @@ class ColmModel(ColmPreTrainedModel):
         if position_ids is None:
             start = 0 if cache is None else cache.get_seq_length()
             position_ids = (torch.arange(length, device=device) + start).unsqueeze(0)
-        mask = causal_mask(self.config, hidden[0], attention_mask, cache, position_ids)
+        kwargs.pop("cache_position", None)  # of transformers 4, computed here
+        positions = cache_positions(cache, length, device)
+        mask = causal_mask(self.config, hidden[0], attention_mask, cache, position_ids, positions)
         rotation = self.rotary_emb(hidden[0], position_ids=position_ids)
+        shared = {
+            "attention_mask": mask,
+            "position_embeddings": rotation,
+            "cache": cache,
+            "cache_positions": positions,
+        }
         states, attentions = [], []
         for layer in self.layers:
             states.append(hidden)
-            *hidden, weights = layer(*hidden, attention_mask=mask, position_embeddings=rotation, cache=cache, **kwargs)
+            *hidden, weights = layer(*hidden, **shared, **kwargs)
             attentions.append(weights)
         normed = self.norm(tuple(hidden))
         states.append(normed)

@@ -9,6 +9,7 @@ from transformers.models.llama.modeling_llama import repeat_kv, rotate_half
 
 from .chain_layers import ChainLinear, ChainRMSNorm, Chains, prefixes
 from .configuration_colm import ColmConfig
+from .transformers_versions import updated_cache
 
 
 def eager_attention(
@@ -95,6 +96,7 @@ class ColmAttention(nn.Module):
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None,
         cache: Any = None,
+        cache_positions: dict[str, torch.Tensor] | None = None,
         **kwargs: Any,
     ) -> tuple[Chains, torch.Tensor | None]:
         """The output chains and, from eager attention, the weights of all heads, [batch, heads, length, length].
@@ -108,7 +110,7 @@ class ColmAttention(nn.Module):
             queries, keys = self.q_norm(queries), self.k_norm(keys)
         queries, keys = (_rotate(heads, *position_embeddings) for heads in (queries, keys))
         if cache is not None:
-            keys, values = self._cached(cache, keys, values)
+            keys, values = self._cached(cache, keys, values, cache_positions or {})
         mixed, weights = [], []
         for i, query in enumerate(queries):
             owner = self.config.kv_owner(i)
@@ -122,9 +124,12 @@ class ColmAttention(nn.Module):
         """[batch, length, heads * head_dim] as [batch, heads, length, head_dim], for every chain."""
         return tuple(x.unflatten(-1, (-1, self.config.head_dim)).transpose(1, 2) for x in chains)
 
-    def _cached(self, cache: Any, keys: Chains, values: Chains) -> tuple[Chains, Chains]:
+    def _cached(
+        self, cache: Any, keys: Chains, values: Chains, positions: dict[str, torch.Tensor]
+    ) -> tuple[Chains, Chains]:
         """The keys and values of all positions so far. The cache has the heads of all chains in one tensor."""
-        key, value = cache.update(torch.cat(keys, dim=1), torch.cat(values, dim=1), self.layer_idx)
+        key, value = torch.cat(keys, dim=1), torch.cat(values, dim=1)
+        key, value = updated_cache(cache, key, value, self.layer_idx, positions)
         counts = self.kv_heads[: len(keys)]
         return key.split(counts, dim=1), value.split(counts, dim=1)
 

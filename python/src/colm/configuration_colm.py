@@ -18,13 +18,15 @@ class ColmConfig(PretrainedConfig):
     """
 
     model_type = "colm"
+    # `chains` is required, so version 4 of transformers must not build a config without it.
+    has_no_defaults_at_init = True
     #: The name in ``architectures``, by which the engine knows the model.
     architecture: ClassVar[str] = "CoLMForCausalLM"
     keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values", "cache", "chain_states", "chain_losses"]
 
     def __init__(
         self,
-        chains: Sequence[int] = (1, 1, 1, 1),
+        chains: Sequence[int] | None = None,
         chain_widths: Mapping[str, Sequence[int]] | None = None,
         vocab_size: int = 32000,
         hidden_size: int = 2048,
@@ -96,6 +98,10 @@ class ColmConfig(PretrainedConfig):
         if self.chain_widths is None:
             fields.pop("chain_widths", None)
         return fields
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """The fields of a saved config.json, without defaults of transformers. Version 4 ties embeddings by default."""
+        return {**super().to_diff_dict(), "tie_word_embeddings": self.tie_word_embeddings}
 
     def _default_head_dim(self) -> int:
         self._check_size("num_attention_heads")

@@ -10,10 +10,16 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import can_return_tuple
 
+# For a local checkpoint, transformers 4 copies the modules that this file names, not those that they import in turn.
+# So it names all of them.
 from .backbone import ColmAirModel, ColmModel, ColmPreTrainedModel
+from .chain_attention import ColmAttention  # noqa: F401
 from .chain_layers import ChainHead
 from .chain_loss import causal_lm_loss, check_loss_weights, weighted_mean
+from .chain_widths import split  # noqa: F401
 from .configuration_colm import ColmAirConfig, ColmConfig
+from .loading import check_tensors  # noqa: F401
+from .rope_fields import rope_parameters_of  # noqa: F401
 from .transformers_versions import CACHE_NAME
 
 

@@ -15,28 +15,42 @@ _MASK_PARAMETERS = inspect.signature(create_causal_mask).parameters
 CACHE_NAME = "cache" if "cache" in {field.name for field in fields(CausalLMOutputWithPast)} else "past_key_values"
 
 
+def cache_positions(cache: Any, length: int, device: torch.device) -> dict[str, torch.Tensor]:
+    """The places of ``length`` new tokens in the cache, which version 4 asks for; version 5 knows them itself."""
+    if "cache_position" not in _MASK_PARAMETERS:
+        return {}
+    start = 0 if cache is None else cache.get_seq_length()
+    return {"cache_position": torch.arange(length, device=device) + start}
+
+
+def updated_cache(
+    cache: Any, key: torch.Tensor, value: torch.Tensor, layer: int, positions: dict[str, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The keys and values of all positions so far, with the new ones at ``positions``."""
+    return cache.update(key, value, layer, *([positions] if positions else []))
+
+
 def causal_mask(
     config: PretrainedConfig,
     embeddings: torch.Tensor,
     attention_mask: torch.Tensor | None,
     cache: Any,
     position_ids: torch.Tensor,
+    positions: dict[str, torch.Tensor],
 ) -> Any:
     """The causal mask in the form that the config's attention implementation takes.
 
     ``embeddings`` gives batch size, length, dtype and device. ``attention_mask`` has a 0 for each padded position.
+    ``positions`` are those of `cache_positions`.
     """
-    length, device = embeddings.shape[1], embeddings.device
     arguments = {
         "config": config,
         "attention_mask": attention_mask,
         "position_ids": position_ids,
         "inputs_embeds" if "inputs_embeds" in _MASK_PARAMETERS else "input_embeds": embeddings,
         "cache" if "cache" in _MASK_PARAMETERS else "past_key_values": cache,
+        **positions,
     }
-    if "cache_position" in _MASK_PARAMETERS:
-        start = 0 if cache is None else cache.get_seq_length()
-        arguments["cache_position"] = torch.arange(length, device=device) + start
     return create_causal_mask(**arguments)
 
 
