@@ -1,10 +1,16 @@
 """Training: checkpointing, compilation, frozen chains, and the losses of the Trainer."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
 import colm
-from cases import random_tokens, small_model
+from cases import ROOT, random_tokens, small_model
+from fsdp2 import prepared, steps
 
 
 def gradients(model: colm.ColmForCausalLM, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -129,3 +135,21 @@ def test_tied_embeddings_are_one_parameter_per_chain(tied: bool) -> None:
     model = small_model(tie_word_embeddings=tied)
     pairs = zip(model.lm_head.chains, model.model.embed_tokens.chains, strict=True)
     assert all((head.weight is embedding.weight) == tied for head, embedding in pairs)
+
+
+def test_sharded_parameters_train_like_whole_ones(tmp_path: Path) -> None:
+    """FSDP2 on two processes; the frozen chain keeps its bits."""
+    # `timeout` lets torchrun end its workers.
+    command = ["timeout", "300", sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+    paths = os.pathsep.join(str(ROOT / "python" / folder) for folder in ("src", "tests"))
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    command += [str(ROOT / "python" / "tests" / "fsdp2.py"), str(tmp_path / "trained.pt")]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    for air, trained in torch.load(tmp_path / "trained.pt").items():
+        model = prepared(air)
+        before = {name: value.detach().clone() for name, value in model.named_parameters()}
+        steps(model, slice(None))
+        for name, value in model.named_parameters():
+            torch.testing.assert_close(trained[name], value.detach(), rtol=0, atol=1e-12, msg=name)
+            assert torch.equal(trained[name], before[name]) == (colm.chain_of(name) == 0), name
