@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -38,7 +39,9 @@ def train(text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> T
     def run(*flags: str, output: str = "trained") -> dict[str, torch.Tensor]:
         arguments = [str(SCRIPT), *COMMON, "--text", *text, "--output_dir", str(tmp_path / output), *flags]
         monkeypatch.setattr(sys, "argv", arguments)
-        runpy.run_path(str(SCRIPT), run_name="__main__")
+        # TrainingArguments writes into the environment, for accelerate.
+        with mock.patch.dict(os.environ):
+            runpy.run_path(str(SCRIPT), run_name="__main__")
         return load_file(tmp_path / output / "model.safetensors")
 
     return run
