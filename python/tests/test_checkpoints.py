@@ -128,6 +128,7 @@ def test_resized_embeddings_are_saved_and_keep_the_old_logits(tmp_path: Path) ->
             model.resize_token_embeddings(70)
             after = model(tokens).logits
         assert after.shape[-1] == model.config.vocab_size == 70
+        assert [head.out_features for head in model.lm_head.chains] == [70, 70, 70]
         torch.testing.assert_close(after[..., :61], before)
         model.save_pretrained(tmp_path / str(tied))
         with torch.no_grad():
