@@ -145,7 +145,7 @@ fn header() -> [&'static str; 13] {
         "chunk",
         "prompt alone ms",
         "/ whole",
-        "one chunk ms",
+        "last chunk ms",
         "gap alone p50 ms",
         "gap p50 ms",
         "gap p99 ms",

@@ -36,7 +36,8 @@ pub enum Work {
 pub struct Values {
     /// From the request to its first token, with nothing beside it.
     pub alone_ms: f64,
-    /// The same of a prompt of one chunk, or of the whole prompt if that is shorter.
+    /// The same of its last chunk, which attends to the most tokens: of a prompt whose other chunks are in the prefix
+    /// cache.
     pub chunk_ms: f64,
     /// Median time between two tokens of an answer, without the prompt.
     pub gap_alone_ms: f64,
@@ -56,7 +57,7 @@ impl Values {
     pub fn rows(&self) -> [(&'static str, f64, &'static str); 9] {
         [
             ("prompt alone", self.alone_ms, "ms"),
-            ("one chunk alone", self.chunk_ms, "ms"),
+            ("last chunk alone", self.chunk_ms, "ms"),
             ("gap without the prompt, p50", self.gap_alone_ms, "ms"),
             ("gap beside the prompt, p50", self.gap_p50_ms, "ms"),
             ("gap beside the prompt, p99", self.gap_p99_ms, "ms"),
@@ -82,7 +83,6 @@ async fn measure(measurement: &Measurement) -> Result<Values> {
         Work::Memory { prompt } => (0, prompt + 64),
     };
     let engine = Engine::builder(measurement.model.to_string_lossy())
-        .prefix_cache(false)
         .ignore_eos(true)
         .max_seqs(streams + 1)
         .prefill_chunk(measurement.chunk)
@@ -92,7 +92,7 @@ async fn measure(measurement: &Measurement) -> Result<Values> {
     match measurement.work {
         Work::Gaps { prompt, streams } => gaps(&engine, measurement.chunk, prompt, streams).await,
         Work::Memory { prompt } => {
-            first_token_ms(&engine, prompt).await?;
+            first_token_ms(&engine, tokens(prompt, 0)).await?;
             Ok(Values { peak_mib: peak_mib()?, ..Values::default() })
         }
     }
@@ -108,9 +108,12 @@ const TOO_FEW: &str = "no token arrived in time";
 const UNDISTURBED: usize = 40;
 
 async fn gaps(engine: &Engine, chunk: usize, prompt: usize, streams: usize) -> Result<Values> {
-    first_token_ms(engine, 64).await?;
-    let chunk_ms = first_token_ms(engine, chunk.min(prompt)).await?;
-    let alone_ms = first_token_ms(engine, prompt).await?;
+    first_token_ms(engine, tokens(64, 1)).await?;
+    let mut long_prompt = tokens(prompt, 2);
+    let alone_ms = first_token_ms(engine, long_prompt.clone()).await?;
+    let last_chunk = prompt.saturating_sub(chunk)..;
+    long_prompt[last_chunk].copy_from_slice(&tokens(chunk.min(prompt), 3));
+    let chunk_ms = first_token_ms(engine, long_prompt).await?;
     let (started, running) = tokio::sync::watch::channel(0usize);
     let (end, ended) = tokio::sync::watch::channel(false);
     let answers = (0..streams).map(|index| {
@@ -121,7 +124,7 @@ async fn gaps(engine: &Engine, chunk: usize, prompt: usize, streams: usize) -> R
     let mut running = running;
     running.wait_for(|tokens| *tokens >= streams * UNDISTURBED).await?;
     let began = Instant::now();
-    let beside_ms = first_token_ms(engine, prompt).await?;
+    let beside_ms = first_token_ms(engine, tokens(prompt, 4)).await?;
     let computed = Instant::now();
     end.send(true)?;
     let mut gaps = Vec::new();
@@ -155,7 +158,7 @@ async fn token_times(
     started: tokio::sync::watch::Sender<usize>,
     ended: tokio::sync::watch::Receiver<bool>,
 ) -> Result<Vec<Instant>> {
-    let request = Request::tokens(tokens(32, index + 1)).max_tokens(4000);
+    let request = Request::tokens(tokens(32, index + 5)).max_tokens(4000);
     let mut stream = engine.stream(request).await?;
     let mut times = Vec::new();
     while let Some(piece) = stream.next().await {
@@ -169,9 +172,9 @@ async fn token_times(
     Ok(times)
 }
 
-async fn first_token_ms(engine: &Engine, prompt: usize) -> Result<f64> {
+async fn first_token_ms(engine: &Engine, prompt: Vec<u32>) -> Result<f64> {
     let began = Instant::now();
-    let request = Request::tokens(tokens(prompt, 0)).max_tokens(1);
+    let request = Request::tokens(prompt).max_tokens(1);
     let mut stream = engine.stream(request).await?;
     while let Some(piece) = stream.next().await {
         piece?;

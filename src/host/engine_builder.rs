@@ -29,8 +29,9 @@ pub struct EngineBuilder {
 impl EngineBuilder {
     /// Positions per KV block, unless [`Self::block_size`] is called.
     pub const DEFAULT_BLOCK_SIZE: usize = 32;
-    /// Prompt tokens per step, unless [`Self::prefill_chunk`] is called.
-    pub const DEFAULT_PREFILL_CHUNK: usize = 512;
+    /// Prompt tokens per step, unless [`Self::prefill_chunk`] is called. On a CPU a long prompt takes as long in smaller
+    /// chunks as in larger ones, and smaller ones delay other answers less (`benches/RESULTS.md`). Not measured on a GPU.
+    pub const DEFAULT_PREFILL_CHUNK: usize = 256;
 
     pub(super) fn new(model: String) -> Self {
         Self {
