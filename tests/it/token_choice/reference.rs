@@ -103,9 +103,10 @@ fn sums_before(order: &[usize], logits: &[f32], weights: &[f64]) -> Vec<(f64, f6
             not_smaller += 1;
         }
         let only_ties = logit(larger) == logit(at) && logit(not_smaller - 1) == logit(at);
-        match only_ties {
-            true => (sums[at], sums[at]),
-            false => (sums[larger], sums[not_smaller] - weight(at)),
+        if only_ties {
+            (sums[at], sums[at])
+        } else {
+            (sums[larger], sums[not_smaller] - weight(at))
         }
     });
     bounds.collect()
