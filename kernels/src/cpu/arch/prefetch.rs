@@ -7,17 +7,18 @@ const LINE: usize = 64;
 /// changes no result.
 #[inline(always)]
 pub(crate) fn prefetch<T>(data: &[T]) {
-    let start = data.as_ptr().cast::<u8>();
-    for offset in (0..size_of_val(data)).step_by(LINE) {
-        prefetch_line(start.wrapping_add(offset));
-    }
+    prefetch_bytes(data.as_ptr().cast(), size_of_val(data));
 }
 
 /// Requests as many bytes as `data` has, from `distance` bytes after its start on. The addresses may be invalid.
 #[inline(always)]
 pub(crate) fn prefetch_at<T>(data: &T, distance: usize) {
-    let start = (&raw const *data).cast::<u8>().wrapping_add(distance);
-    for offset in (0..size_of::<T>()).step_by(LINE) {
+    prefetch_bytes((&raw const *data).cast::<u8>().wrapping_add(distance), size_of::<T>());
+}
+
+#[inline(always)]
+fn prefetch_bytes(start: *const u8, len: usize) {
+    for offset in (0..len).step_by(LINE) {
         prefetch_line(start.wrapping_add(offset));
     }
 }
