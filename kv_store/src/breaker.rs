@@ -1,0 +1,254 @@
+//! A circuit breaker: keeps requests away from a store that does not answer.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// So many failures in a row open the circuit.
+const FAILURES: u32 = 3;
+/// How long it stays open the first time. Each failed trial doubles the time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Tells the time. Tests have one that they set.
+pub(crate) type Clock = Box<dyn Fn() -> Instant + Send + Sync>;
+
+/// Closed while the store answers. Opens after [`FAILURES`] failures in a row: nothing is tried for a
+/// while, then one trial decides whether it closes or stays open for twice as long.
+pub(crate) struct CircuitBreaker {
+    /// What it keeps away, for logs.
+    name: &'static str,
+    clock: Clock,
+    circuit: Mutex<Circuit>,
+}
+
+enum Circuit {
+    Closed {
+        failures: u32,
+    },
+    Open {
+        pause: Duration,
+        until: Instant,
+    },
+    /// A trial has begun. `pause` is the one before it.
+    Trial {
+        pause: Duration,
+    },
+}
+
+impl CircuitBreaker {
+    pub(crate) fn new(name: &'static str, clock: Clock) -> Self {
+        Self { name, clock, circuit: Mutex::new(Circuit::Closed { failures: 0 }) }
+    }
+
+    /// Asks whether the store may be used now. `None` while the circuit is open.
+    pub(crate) fn permit(&self) -> Option<Permit<'_>> {
+        let mut circuit = self.lock();
+        match *circuit {
+            Circuit::Closed { .. } => Some(Permit { breaker: self, trial: false, reported: false }),
+            Circuit::Open { pause, until } if (self.clock)() >= until => {
+                *circuit = Circuit::Trial { pause };
+                Some(Permit { breaker: self, trial: true, reported: false })
+            }
+            Circuit::Open { .. } | Circuit::Trial { .. } => None,
+        }
+    }
+
+    /// Whether the circuit is open: it is not known that the store answers again.
+    pub(crate) fn is_open(&self) -> bool {
+        !matches!(*self.lock(), Circuit::Closed { .. })
+    }
+
+    /// Whether [`permit`](Self::permit) would return `None`.
+    pub(crate) fn refuses(&self) -> bool {
+        match *self.lock() {
+            Circuit::Closed { .. } => false,
+            Circuit::Open { until, .. } => (self.clock)() < until,
+            Circuit::Trial { .. } => true,
+        }
+    }
+
+    fn succeeded(&self, trial: bool) {
+        let mut circuit = self.lock();
+        match *circuit {
+            Circuit::Closed { .. } => *circuit = Circuit::Closed { failures: 0 },
+            Circuit::Trial { .. } if trial => {
+                tracing::info!("the KV store answers again: {} go on", self.name);
+                *circuit = Circuit::Closed { failures: 0 };
+            }
+            // Begun before the circuit opened: it says nothing about now.
+            Circuit::Open { .. } | Circuit::Trial { .. } => {}
+        }
+    }
+
+    fn failed(&self, trial: bool) {
+        let mut circuit = self.lock();
+        let pause = match *circuit {
+            Circuit::Closed { failures } if failures + 1 < FAILURES => {
+                *circuit = Circuit::Closed { failures: failures + 1 };
+                return;
+            }
+            Circuit::Closed { .. } => {
+                let name = self.name;
+                tracing::warn!(
+                    "{FAILURES} {name} of the KV store failed in a row: none for {FIRST_PAUSE:?}"
+                );
+                FIRST_PAUSE
+            }
+            Circuit::Trial { pause } if trial => {
+                let pause = (pause * 2).min(LONGEST_PAUSE);
+                tracing::warn!("the KV store still fails: no {} for {pause:?}", self.name);
+                pause
+            }
+            Circuit::Open { .. } | Circuit::Trial { .. } => return,
+        };
+        *circuit = Circuit::Open { pause, until: (self.clock)() + pause };
+    }
+
+    /// A trial ended without an answer: its caller went away. The next caller makes another.
+    fn abandoned(&self) {
+        let mut circuit = self.lock();
+        if let Circuit::Trial { pause } = *circuit {
+            *circuit = Circuit::Open { pause, until: (self.clock)() };
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Circuit> {
+        self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to use the store once. Its holder reports how that went.
+pub(crate) struct Permit<'a> {
+    breaker: &'a CircuitBreaker,
+    trial: bool,
+    reported: bool,
+}
+
+impl Permit<'_> {
+    /// The store answered.
+    pub(crate) fn succeeded(mut self) {
+        self.reported = true;
+        self.breaker.succeeded(self.trial);
+    }
+
+    /// The store failed, or did not answer in time.
+    pub(crate) fn failed(mut self) {
+        self.reported = true;
+        self.breaker.failed(self.trial);
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        if self.trial && !self.reported {
+            self.breaker.abandoned();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// A breaker, and a function that lets time pass for it.
+    fn breaker() -> (CircuitBreaker, impl Fn(Duration)) {
+        let now = Arc::new(Mutex::new(Instant::now()));
+        let clock = Arc::clone(&now);
+        let breaker = CircuitBreaker::new("reads", Box::new(move || *clock.lock().unwrap()));
+        (breaker, move |duration| *now.lock().unwrap() += duration)
+    }
+
+    fn fail(breaker: &CircuitBreaker) {
+        breaker.permit().expect("the circuit is closed, or a trial is due").failed();
+    }
+
+    const ALMOST: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn failures_in_a_row_open_it() {
+        let (breaker, _) = breaker();
+        for _ in 0..10 {
+            fail(&breaker);
+            fail(&breaker);
+            breaker.permit().unwrap().succeeded();
+        }
+        assert!(!breaker.is_open());
+        (0..FAILURES).for_each(|_| fail(&breaker));
+        assert!(breaker.is_open());
+        assert!(breaker.refuses());
+        assert!(breaker.permit().is_none());
+    }
+
+    #[test]
+    fn one_trial_after_the_pause_closes_it() {
+        let (breaker, pass) = breaker();
+        (0..FAILURES).for_each(|_| fail(&breaker));
+        pass(FIRST_PAUSE - ALMOST);
+        assert!(breaker.permit().is_none());
+        pass(ALMOST);
+        assert!(!breaker.refuses());
+        let trial = breaker.permit().expect("a trial");
+        assert!(breaker.permit().is_none(), "a second trial");
+        assert!(breaker.refuses() && breaker.is_open());
+        trial.succeeded();
+        assert!(!breaker.is_open());
+        // It counts from zero again.
+        fail(&breaker);
+        fail(&breaker);
+        assert!(!breaker.is_open());
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_longest() {
+        let (breaker, pass) = breaker();
+        (0..FAILURES).for_each(|_| fail(&breaker));
+        let mut pause = FIRST_PAUSE;
+        for _ in 0..10 {
+            pass(pause - ALMOST);
+            assert!(breaker.permit().is_none(), "{pause:?}");
+            pass(ALMOST);
+            fail(&breaker);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        assert_eq!(pause, LONGEST_PAUSE);
+    }
+
+    #[test]
+    fn an_abandoned_trial_is_made_again() {
+        let (breaker, pass) = breaker();
+        (0..FAILURES).for_each(|_| fail(&breaker));
+        pass(FIRST_PAUSE);
+        drop(breaker.permit().expect("a trial"));
+        assert!(breaker.is_open());
+        breaker.permit().expect("another trial").succeeded();
+        assert!(!breaker.is_open());
+    }
+
+    #[test]
+    fn an_abandoned_permit_changes_nothing() {
+        let (breaker, _) = breaker();
+        (0..10).for_each(|_| drop(breaker.permit().unwrap()));
+        assert!(!breaker.is_open());
+    }
+
+    /// Several requests can be under way when the circuit opens.
+    #[test]
+    fn late_reports_do_not_move_an_open_circuit() {
+        let (breaker, pass) = breaker();
+        let late: Vec<Permit> = (0..4).map(|_| breaker.permit().unwrap()).collect();
+        (0..FAILURES).for_each(|_| fail(&breaker));
+        let mut late = late.into_iter();
+        late.next().unwrap().failed();
+        late.next().unwrap().succeeded();
+        assert!(breaker.permit().is_none());
+        pass(FIRST_PAUSE);
+        let trial = breaker.permit().expect("the pause is still the first one");
+        late.next().unwrap().succeeded();
+        late.next().unwrap().failed();
+        assert!(breaker.permit().is_none(), "the trial is still under way");
+        trial.succeeded();
+        assert!(!breaker.is_open());
+    }
+}

@@ -1,0 +1,105 @@
+//! A store of KV blocks outside the engine's memory, as LMCache is to vLLM.
+//!
+//! The engine's prefix cache is lost when the process ends, and holds what fits in its memory. This crate keeps
+//! the blocks of prompts in a folder, in Redis or in S3, where they survive a restart and other engines find
+//! them. It knows no host, no tensors and no model: a block is a [`BlockKey`], tokens and bytes.
+//!
+//! A store is a cache. Whatever goes wrong with it, a request is answered without it, and never later than
+//! [`StoreOptions::timeout`]:
+//!
+//! - A block has a hash over all of its bytes. What does not verify is logged, counted and treated as absent.
+//! - [`KvStore::read_prefix`] returns what has arrived in time.
+//! - [`KvStore::write`] returns at once; a block that finds the queue full is dropped.
+//! - After three failures in a row, reads or writes leave the store alone for a while (a circuit breaker).
+//!
+//! Blocks contain the tokens of prompts, and whoever can write to a store can change answers. A folder that is
+//! created is its owner's alone; a Redis server needs a password and a private network.
+//!
+//! # Example
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use colm_kv_store::{BlockKey, KvStore, StoreOptions, WantedBlock};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = KvStore::open(StoreOptions {
+//!     url: "memory:".parse()?,
+//!     max_bytes: None,
+//!     timeout: Duration::from_secs(1),
+//!     queue_bytes: 64 << 20,
+//! })?;
+//! let (key, tokens, payload) = (BlockKey([7; 32]), vec![1, 2, 3, 4], vec![0; 1000]);
+//! store.write(key, tokens.clone(), payload.clone());
+//! store.flush().await;
+//!
+//! let missing = WantedBlock { key: BlockKey([8; 32]), tokens: vec![5, 6, 7, 8] };
+//! let wanted = vec![WantedBlock { key, tokens }, missing];
+//! assert_eq!(store.read_prefix(wanted, 1000).await, [payload]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What stores promise
+//!
+//! - **`file://`**: one file per block, written under a temporary name and renamed, so several processes can share
+//!   a folder and any of them can be killed. Files are not synced: after a power cut some blocks may be damaged,
+//!   which their hashes show. The time of modification of a file is when its block was last used.
+//!   With [`StoreOptions::max_bytes`], the blocks that were not used for longest are deleted.
+//! - **`redis://`**: one string per block, under `colm-kv/`. Redis bounds itself: set `maxmemory`, and
+//!   `maxmemory-policy allkeys-lru`. The client gives up on an answer after half a second, so a block must pass the
+//!   network in that time.
+//! - **`s3://`** (feature `s3`): one object per block. A lifecycle rule bounds it.
+//!
+//! # Why opendal
+//!
+//! Remote stores are reached through `opendal`, which has one interface for Redis, S3 and many others, with
+//! connections that are pooled and made again. `object_store` has no Redis. The crate `redis` alone has no S3, and
+//! pooling and reconnecting would be ours to write; opendal uses it. What opendal costs: Redis through it can
+//! neither list keys nor fetch several blocks with one command, so [`stat`] and [`check`] do not work on Redis,
+//! and blocks are read one by one on several connections.
+//!
+//! Folders are read with `std::fs`: renames and times of modification are simpler to get right without a layer in
+//! between.
+//!
+//! # Map
+//!
+//! | module | what |
+//! |---|---|
+//! | `store` | the handle [`KvStore`] and its thread |
+//! | `read`, `writer`, `write_queue` | the two directions |
+//! | `block`, `key` | the bytes of a block, and its name |
+//! | `backend` | folders, and opendal |
+//! | `breaker` | when to leave a store alone |
+//! | `known` | which blocks need not be written |
+//! | `maintenance` | [`stat`], [`check`] and [`prune`] |
+
+mod backend;
+mod block;
+mod breaker;
+mod counts;
+mod key;
+mod known;
+mod log_limit;
+mod maintenance;
+mod options;
+mod read;
+mod read_rate;
+mod shared;
+mod store;
+mod store_url;
+mod write_queue;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use backend::{FileError, RemoteError};
+pub use block::DamagedBlock;
+pub use counts::StoreCounts;
+pub use key::BlockKey;
+pub use maintenance::{check, prune, stat, CheckReport, MaintenanceError, PruneReport, Statistics};
+pub use options::{StoreOptions, WantedBlock};
+pub use store::{KvStore, OpenError};
+pub use store_url::{StoreUrl, UrlError};

@@ -1,0 +1,251 @@
+//! The handle of a store.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use crate::backend::{Backend, FileError, Folder, Remote, RemoteError};
+use crate::block;
+use crate::breaker::{CircuitBreaker, Clock};
+use crate::counts::{Counters, StoreCounts};
+use crate::known::KnownBlocks;
+use crate::options::{StoreOptions, WantedBlock};
+use crate::read::{self, BYTES_AT_ONCE, WINDOW};
+use crate::read_rate::ReadRate;
+use crate::shared::{Shared, Warnings};
+use crate::store_url::Location;
+use crate::write_queue::WriteQueue;
+use crate::writer::{self, WRITES};
+use crate::{BlockKey, StoreUrl};
+
+/// An open store. Clones share it.
+///
+/// Reads and writes run on a thread of the store, so the caller needs no tokio runtime. When the last clone is
+/// dropped, writes that still wait are given up; [`flush`](Self::flush) waits for them.
+#[derive(Clone)]
+pub struct KvStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    queue: WriteQueue,
+    /// Always there, except while this is dropped.
+    runtime: Option<Runtime>,
+}
+
+/// A store that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The folder cannot be used.
+    #[error("the KV store {url} cannot be opened: {source}")]
+    Folder {
+        /// The store.
+        url: StoreUrl,
+        /// What failed.
+        source: FileError,
+    },
+    /// The remote store cannot be set up. That it is down is not an error.
+    #[error("the KV store {url} cannot be set up: {source}")]
+    Remote {
+        /// The store.
+        url: StoreUrl,
+        /// What is wrong.
+        source: RemoteError,
+    },
+    /// [`StoreOptions::max_bytes`] is set for a store that is not a folder.
+    #[error(
+        "the KV store {url} cannot be limited to {max_bytes} bytes from here: only file stores can. Limit Redis \
+         with its options maxmemory and maxmemory-policy allkeys-lru, and S3 with a lifecycle rule"
+    )]
+    MaxBytes {
+        /// The store.
+        url: StoreUrl,
+        /// The limit.
+        max_bytes: u64,
+    },
+    /// The store's thread does not start.
+    #[error("cannot start the thread of the KV store: {0}")]
+    Thread(std::io::Error),
+}
+
+impl KvStore {
+    /// Opens a store.
+    ///
+    /// The folder of a file store is created. A remote store is not connected yet: if it is down, reads return
+    /// nothing until it is up.
+    ///
+    /// # Errors
+    /// If a folder cannot be created, listed or written, if the options of a remote store are invalid, or if no
+    /// thread can be started.
+    pub fn open(options: StoreOptions) -> Result<Self, OpenError> {
+        let (backend, evicted) = backend(&options)?;
+        let store = Self::start(backend, &options, Box::new(Instant::now), Box::new(Instant::now))?;
+        store.inner.shared.counters.evicted_blocks.add(evicted);
+        Ok(store)
+    }
+
+    /// A store on `backend`. The clocks are those of the circuit breakers of reads and of writes.
+    pub(crate) fn start(
+        backend: Backend,
+        options: &StoreOptions,
+        reads: Clock,
+        writes: Clock,
+    ) -> Result<Self, OpenError> {
+        let shared = Arc::new(Shared {
+            backend,
+            name: options.url.to_string(),
+            timeout: options.timeout,
+            reads: CircuitBreaker::new("reads", reads),
+            writes: CircuitBreaker::new("writes", writes),
+            read_room: Semaphore::new(BYTES_AT_ONCE),
+            known: KnownBlocks::new(),
+            read_rate: ReadRate::default(),
+            counters: Counters::default(),
+            warnings: Warnings::default(),
+        });
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("kv-store")
+            // For files and hashes. Those that hang must not take the whole process's threads.
+            .max_blocking_threads(WINDOW + WRITES)
+            .enable_all()
+            .build()
+            .map_err(OpenError::Thread)?;
+        let (queue, receiver) = WriteQueue::new(options.queue_bytes);
+        runtime.spawn(writer::run(Arc::clone(&shared), receiver));
+        Ok(Self { inner: Arc::new(Inner { shared, queue, runtime: Some(runtime) }) })
+    }
+
+    /// The payloads of the longest run of `wanted`, from the first block on, that is stored and verifies; in
+    /// order. Each has `payload_len` bytes.
+    ///
+    /// It never takes longer than [`StoreOptions::timeout`]: what has arrived in order by then is returned. While
+    /// the circuit breaker is open it returns at once, empty. Errors of the store are logged and counted, and end
+    /// the run.
+    pub async fn read_prefix(&self, wanted: Vec<WantedBlock>, payload_len: usize) -> Vec<Vec<u8>> {
+        let shared = Arc::clone(&self.inner.shared);
+        let deadline = tokio::time::Instant::now().checked_add(shared.timeout);
+        let reading = read::read_prefix(shared, wanted, payload_len, deadline);
+        let mut task = AbortOnDrop(self.inner.runtime().spawn(reading));
+        (&mut task.0).await.unwrap_or_else(|error| {
+            tracing::error!("the KV store's thread failed: {error}");
+            Vec::new()
+        })
+    }
+
+    /// Queues a block to be written and returns at once.
+    ///
+    /// A block that is [known](Self::is_known) or queued already is not written again. If the queue is full, or the
+    /// circuit breaker is open, the block is dropped and counted.
+    pub fn write(&self, key: BlockKey, tokens: Vec<u32>, payload: Vec<u8>) {
+        let shared = &self.inner.shared;
+        if shared.known.contains(&key) {
+            return;
+        }
+        if shared.writes.refuses() {
+            return shared.dropped("the circuit breaker is open");
+        }
+        let len = block::encoded_len(tokens.len(), payload.len());
+        if len.is_none_or(|len| len > shared.backend.longest_block()) {
+            return shared.dropped("it is larger than the store may be");
+        }
+        if !self.inner.queue.push(key, tokens, payload) {
+            shared.dropped("too many wait to be written");
+        }
+    }
+
+    /// Whether the block was written or read by this handle lately, so that there is no need to copy it. Of the
+    /// last 65,536 blocks at least, it is remembered unless a read has found since that it is gone.
+    pub fn is_known(&self, key: &BlockKey) -> bool {
+        self.inner.shared.known.contains(key)
+    }
+
+    /// Whether [`write`](Self::write) would queue a block with a payload of `bytes` bytes, so that it is worth copying. A
+    /// block that it would drop counts as dropped.
+    pub fn wants(&self, key: &BlockKey, bytes: usize) -> bool {
+        let shared = &self.inner.shared;
+        if shared.known.contains(key) {
+            return false;
+        }
+        match self.inner.queue.has_room(key, bytes) {
+            None => false,
+            Some(_) if shared.writes.refuses() => {
+                shared.dropped("the circuit breaker is open");
+                false
+            }
+            Some(false) => {
+                shared.dropped("too many wait to be written");
+                false
+            }
+            Some(true) => true,
+        }
+    }
+
+    /// Waits until every block queued so far has been tried.
+    pub async fn flush(&self) {
+        self.inner.queue.flush().await;
+    }
+
+    /// Bytes of payload per second of the last reads in which blocks arrived. `None` before the first.
+    pub fn read_rate(&self) -> Option<f64> {
+        self.inner.shared.read_rate.get()
+    }
+
+    /// What the store has done so far.
+    pub fn counts(&self) -> StoreCounts {
+        let shared = &self.inner.shared;
+        let circuit_open = shared.reads.is_open() || shared.writes.is_open();
+        shared.counters.get(circuit_open, self.inner.queue.bytes() as u64)
+    }
+}
+
+/// The store that `options` name, and how many blocks were deleted to keep it within its size.
+fn backend(options: &StoreOptions) -> Result<(Backend, u64), OpenError> {
+    let StoreOptions { url, max_bytes, .. } = options;
+    let remote = match &url.0 {
+        Location::Folder(path) => {
+            let folder = Folder::open(path.clone(), *max_bytes);
+            let (folder, evicted) =
+                folder.map_err(|source| OpenError::Folder { url: url.clone(), source })?;
+            return Ok((Backend::Folder(Arc::new(folder)), evicted));
+        }
+        Location::Memory(name) => Remote::memory(name),
+        // Each operation has a connection of its own, so that a large block does not hold up the others.
+        Location::Redis(address) => Remote::redis(address, WINDOW + WRITES),
+        #[cfg(feature = "s3")]
+        Location::S3 { bucket, prefix } => Remote::s3(bucket, prefix),
+    };
+    if let Some(max_bytes) = *max_bytes {
+        return Err(OpenError::MaxBytes { url: url.clone(), max_bytes });
+    }
+    let remote = remote.map_err(|source| OpenError::Remote { url: url.clone(), source })?;
+    Ok((Backend::Remote(remote), 0))
+}
+
+impl Inner {
+    fn runtime(&self) -> &Runtime {
+        self.runtime.as_ref().expect("only drop takes it")
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Dropping it would wait for its tasks, which is forbidden in the async code that may run this.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A task that nobody waits for any more is stopped.
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

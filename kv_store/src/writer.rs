@@ -1,0 +1,73 @@
+//! The task that writes queued blocks.
+
+use std::sync::Arc;
+
+use futures::{stream, StreamExt};
+use tokio::sync::{mpsc, Semaphore};
+use tokio::time::timeout;
+
+use crate::backend::{blocking, BackendError};
+use crate::block;
+use crate::read::BYTES_AT_ONCE;
+use crate::shared::Shared;
+use crate::write_queue::QueuedWrite;
+use crate::BlockKey;
+
+/// So many blocks are written at once, if they are small.
+pub(crate) const WRITES: usize = 8;
+
+/// A write may take so many times the time-out of a read: nobody waits for it.
+const PATIENCE: u32 = 10;
+
+/// Writes what is queued, in order, [`WRITES`] blocks and about [`BYTES_AT_ONCE`] at a time.
+pub(crate) async fn run(shared: Arc<Shared>, mut queue: mpsc::UnboundedReceiver<QueuedWrite>) {
+    let writes = stream::poll_fn(move |context| queue.poll_recv(context));
+    let room = Semaphore::new(BYTES_AT_ONCE);
+    let write = async |write: QueuedWrite| {
+        let bytes = write.payload.len().min(BYTES_AT_ONCE) as u32;
+        let _room = room.acquire_many(bytes).await;
+        write_block(&shared, write).await;
+    };
+    writes.for_each_concurrent(WRITES, write).await;
+}
+
+async fn write_block(shared: &Shared, write: QueuedWrite) {
+    let QueuedWrite { key, tokens, payload, ticket } = write;
+    let Some(permit) = shared.writes.permit() else {
+        return shared.dropped("the circuit breaker is open");
+    };
+    let bytes = payload.len() as u64;
+    let limit = shared.timeout.saturating_mul(PATIENCE);
+    match timeout(limit, store(shared, key, tokens, payload)).await {
+        Ok(Ok(evicted)) => {
+            permit.succeeded();
+            shared.known.insert(key);
+            shared.known.forget(&evicted);
+            shared.counters.written_blocks.add(1);
+            shared.counters.bytes_written.add(bytes);
+            shared.counters.evicted_blocks.add(evicted.len() as u64);
+        }
+        Ok(Err(error)) => {
+            permit.failed();
+            shared.write_failed(key, &error);
+        }
+        Err(_) => {
+            permit.failed();
+            shared.write_failed(key, &format!("it took more than {limit:?}"));
+        }
+    }
+    // Only now, so that the block is either queued or known at any time.
+    drop(ticket);
+}
+
+/// Writes one block. Returns those that were deleted to make room.
+async fn store(
+    shared: &Shared,
+    key: BlockKey,
+    tokens: Vec<u32>,
+    payload: Vec<u8>,
+) -> Result<Vec<BlockKey>, BackendError> {
+    // A hash over megabytes.
+    let block = blocking(move || block::encode(key, &tokens, &payload)).await?;
+    shared.backend.write(key, block).await
+}
