@@ -84,6 +84,7 @@ mod cpu;
 #[cfg(feature = "gpu")]
 mod cuda;
 mod device;
+mod kv_block_bytes;
 mod kv_blocks;
 mod linear;
 mod norm;
@@ -95,7 +96,7 @@ mod weights;
 pub use attention::{chain_attention, ChainQueries, QueryRange};
 pub use block_tables::{BlockTables, Slots};
 pub use chain_rows::ChainRows;
-pub use cpu::arch::instruction_set;
+pub use cpu::arch::{instruction_set, rounding};
 pub use cpu::thread_pool::with_threads;
 pub use device::{
     activation_dtype, check_gpu_limits, gpu_limits, supports_device, uses_gpu_kernels,

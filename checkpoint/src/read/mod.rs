@@ -8,6 +8,7 @@
 mod checkpoint;
 mod folder;
 mod header_check;
+mod kv_digest;
 mod locate;
 mod naming;
 mod open;

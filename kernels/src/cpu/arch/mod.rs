@@ -95,6 +95,18 @@ pub fn instruction_set() -> &'static str {
     }
 }
 
+/// Two processes compute the same keys and values, bit for bit, if their roundings are equal, and with it the weights, the
+/// dtypes and the block size. The number counts the changes of the kernels that change results or the order of the
+/// numbers in a KV block.
+pub fn rounding() -> &'static str {
+    let fused = cfg!(target_arch = "aarch64") || instruction_set().starts_with("AVX");
+    if fused {
+        "cpu 1, multiply-add fused"
+    } else {
+        "cpu 1, multiply-add not fused"
+    }
+}
+
 /// Runs `kernel` with the best instruction set of this processor.
 pub(crate) fn run<K: IsaKernel>(kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]
