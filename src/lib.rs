@@ -55,6 +55,7 @@ pub use host::dtype::{Dtype, ParseTypeError, Quantization};
 pub use host::engine::Engine;
 pub use host::engine_builder::EngineBuilder;
 pub use host::kv_pool::kv_bytes_per_token;
+pub use host::kv_tier::{KvStoreOptions, PrefillServerOptions};
 pub use host::loader::register;
 pub use host::memory::MachineMemory;
 pub use host::memory_plan::MemoryPlan;

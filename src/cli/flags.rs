@@ -1,7 +1,7 @@
 //! Translates names of library options to flags of the command line.
 
 /// The options of the library as quoted in its errors, and the flags that set them.
-const FLAGS: [(&str, &str); 18] = [
+const FLAGS: [(&str, &str); 22] = [
     ("`max_chains`", "--max-chains"),
     ("`max_seqs`", "--max-seqs"),
     ("`kv_cache_mib`", "--kv-cache-mb"),
@@ -12,6 +12,10 @@ const FLAGS: [(&str, &str); 18] = [
     ("`quantization`", "--isq"),
     ("`max_drafts`", "--drafts"),
     ("`prefix_cache`", "--no-prefix-cache"),
+    ("`kv_store`", "--kv-store"),
+    ("`kv_store_buffer_mib`", "--kv-store-buffer-mb"),
+    ("`prefill`", "--prefill"),
+    ("`role`", "--role"),
     ("`elastic`", "--elastic"),
     ("`allow_origins`", "--allow-origin"),
     ("`host`", "--host"),

@@ -1,9 +1,12 @@
 //! Arguments that the commands share: the model and the engine.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use colm::{Dtype, Engine, EngineBuilder, Quantization, Result};
+use colm::{Dtype, Engine, EngineBuilder, KvStoreOptions, Quantization, Result};
+
+use super::output::print_stderr;
 
 /// The model and the options of the engine.
 #[derive(Args)]
@@ -73,6 +76,45 @@ impl LoadArgs {
     }
 }
 
+/// Where KV blocks are kept outside the process.
+#[derive(Args)]
+#[command(next_help_heading = "KV store")]
+pub struct KvStoreArgs {
+    /// Keep KV blocks in this store as well, where other processes and later ones find them: `file:///var/cache/colm`,
+    /// `redis://host:6379`. See docs/kv-store.md.
+    #[arg(long, value_name = "URL", hide_env_values = true)]
+    kv_store: Option<String>,
+    /// Size of a file store in GB. Beyond it, the least recently used blocks are deleted [default: no limit].
+    #[arg(long, value_name = "GB", value_parser = gigabytes, requires = "kv_store")]
+    kv_store_gb: Option<u64>,
+    /// Longest time that a request waits for the store.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "2")]
+    kv_store_timeout: Duration,
+    /// MiB of memory for blocks that wait to be written, and the same again for blocks that have been read.
+    #[arg(long, value_name = "MIB", default_value_t = KvStoreOptions::DEFAULT_BUFFER_MIB)]
+    kv_store_buffer_mb: usize,
+}
+
+impl KvStoreArgs {
+    /// The store; None if there is none.
+    pub fn options(&self) -> Result<Option<KvStoreOptions>> {
+        let Some(url) = &self.kv_store else { return Ok(None) };
+        let options = KvStoreOptions::new(url)?
+            .max_bytes(self.kv_store_gb)
+            .timeout(self.kv_store_timeout)
+            .buffer_mib(self.kv_store_buffer_mb);
+        Ok(Some(options))
+    }
+}
+
+/// Waits until the KV blocks computed so far are in the store, but not for long.
+pub async fn flush_kv_store(engine: &Engine) {
+    const LONGEST: Duration = Duration::from_secs(5);
+    if tokio::time::timeout(LONGEST, engine.flush_kv_store()).await.is_err() {
+        print_stderr("--kv-store: the last blocks were not written in time");
+    }
+}
+
 /// Self-speculation.
 #[derive(Args)]
 #[command(next_help_heading = "Model and engine")]
@@ -103,6 +145,22 @@ impl GenerationConfigArgs {
     pub fn is_used(&self) -> bool {
         self.generation_config == GenerationConfig::Auto
     }
+}
+
+/// Parses a number of seconds, such as `30` or `0.5`.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds >= 0.0);
+    let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    duration.ok_or_else(|| "expected a number of seconds, such as 30 or 0.5".into())
+}
+
+/// Parses a number of gigabytes, such as `100` or `0.5`, as bytes.
+pub fn gigabytes(text: &str) -> Result<u64, String> {
+    let bytes = text.parse::<f64>().ok().map(|gigabytes| gigabytes * 1e9);
+    let bytes = bytes.filter(|bytes| (1.0..=1e18).contains(bytes));
+    bytes
+        .map(|bytes| bytes as u64)
+        .ok_or_else(|| "expected a number of GB, such as 100 or 0.5".into())
 }
 
 /// Parses a count of at least 1.

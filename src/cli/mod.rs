@@ -6,6 +6,7 @@ mod conversation;
 mod doctor;
 mod flags;
 mod greeting;
+mod kv_store;
 mod lines;
 mod load;
 mod model_card;
@@ -50,7 +51,8 @@ Examples:
   colm serve -m models/tiny-colm-air -p 1234              serve the OpenAI API, models NAME and NAME@k
   colm perplexity -m models/tiny-colm-air -f text.txt     measure the accuracy of each chain count
   colm bench -m models/tiny-colm-air -p 512 -n 128        measure the speed of each chain count
-  colm doctor -m models/tiny-colm-air                     check the machine, and whether a model fits";
+  colm doctor -m models/tiny-colm-air                     check the machine, and whether a model fits
+  colm kv-store stat file:///var/cache/colm               look after a KV store";
 
 /// The commands. Their help texts are the doc comments of their arguments.
 #[derive(Subcommand)]
@@ -60,6 +62,7 @@ enum Command {
     Perplexity(perplexity::PerplexityArgs),
     Bench(bench::BenchArgs),
     Doctor(doctor::DoctorArgs),
+    KvStore(kv_store::KvStoreCommand),
 }
 
 impl Command {
@@ -69,7 +72,7 @@ impl Command {
             Self::Serve(args) => args.load.verbose,
             Self::Perplexity(args) => args.load.verbose,
             Self::Bench(args) => args.load.verbose,
-            Self::Doctor(_) => false,
+            Self::Doctor(_) | Self::KvStore(_) => false,
         }
     }
 }
@@ -94,6 +97,7 @@ pub fn run() -> Result<()> {
             Command::Perplexity(args) => perplexity::run(args).await,
             Command::Bench(args) => bench::run(args).await,
             Command::Doctor(args) => doctor::run(args).await,
+            Command::KvStore(command) => kv_store::run(command).await,
         }
     });
     // Do not wait for computations that are still running.

@@ -10,7 +10,9 @@ use console::style;
 use super::conversation::Conversation;
 use super::greeting::greeting;
 use super::lines::Lines;
-use super::load::{at_least_1, DraftArgs, GenerationConfigArgs, LoadArgs};
+use super::load::{
+    at_least_1, flush_kv_store, DraftArgs, GenerationConfigArgs, KvStoreArgs, LoadArgs,
+};
 use super::output::{error_message, print_stderr, Stdout, StdoutError};
 use super::slash::{parse_slash, Slash, HELP};
 use super::speed::Speed;
@@ -44,6 +46,8 @@ pub struct RunArgs {
     pub load: LoadArgs,
     #[command(flatten)]
     draft: DraftArgs,
+    #[command(flatten)]
+    kv_store: KvStoreArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -55,6 +59,7 @@ Examples:
 /// Answers the prompt, or the lines of stdin until they end.
 pub async fn run(args: RunArgs) -> Result<()> {
     let builder = args.load.builder().max_drafts(args.draft.max_drafts);
+    let builder = builder.kv_store(args.kv_store.options()?);
     let engine = builder.generation_config(args.generation.is_used()).start().await?;
     let chains = match &args.chains {
         Some(text) => parse_chain_count(text, engine.loaded_chains()).context("--chains")?,
@@ -63,10 +68,12 @@ pub async fn run(args: RunArgs) -> Result<()> {
     let sampling = sampling(args.temperature, engine.sampling_defaults());
     let (max_tokens, messages) = (args.max_tokens, Vec::new());
     let conversation = Conversation { engine: &engine, chains, max_tokens, sampling, messages };
-    match args.prompt {
+    let answered = match args.prompt {
         Some(prompt) => one_answer(conversation, prompt).await,
         None => chat(conversation, args.conversation, &args.load.model).await,
-    }
+    };
+    flush_kv_store(&engine).await;
+    answered
 }
 
 async fn one_answer(mut conversation: Conversation<'_>, prompt: String) -> Result<()> {

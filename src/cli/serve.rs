@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use anyhow::{bail, Context, Result};
 use clap::{Args, ValueEnum};
-use colm::serve::{ApiKeys, Elastic, ServeLimits, ServeOptions, TlsFiles};
+use colm::serve::{ApiKeys, Elastic, Role, ServeLimits, ServeOptions, TlsFiles};
+use colm::{KvStoreOptions, PrefillServerOptions};
 
-use super::load::{DraftArgs, GenerationConfigArgs, LoadArgs};
+use super::load::{
+    flush_kv_store, seconds, DraftArgs, GenerationConfigArgs, KvStoreArgs, LoadArgs,
+};
 
 /// Serve the OpenAI API over HTTP, with Swagger UI at /docs.
 ///
@@ -53,6 +56,68 @@ pub struct ServeArgs {
     pub load: LoadArgs,
     #[command(flatten)]
     draft: DraftArgs,
+    #[command(flatten)]
+    kv_store: KvStoreArgs,
+    #[command(flatten)]
+    role: RoleArgs,
+}
+
+/// Prompts and answers in different processes.
+#[derive(Args)]
+#[command(next_help_heading = "Prefill apart from decode")]
+struct RoleArgs {
+    /// `prefill`: compute prompts for other servers (POST /v1/prefill) and put their KV blocks into --kv-store. `decode`:
+    /// answer, and let the server of --prefill compute long prompts.
+    #[arg(long, value_enum, value_name = "ROLE", default_value_t = RoleName::All)]
+    role: RoleName,
+    /// The server that computes long prompts, such as `http://host:1234`. Needs --role decode.
+    #[arg(long, value_name = "URL")]
+    prefill: Option<String>,
+    /// The API key of that server.
+    #[arg(long, value_name = "KEY", hide_env_values = true, requires = "prefill")]
+    prefill_key: Option<String>,
+    /// Ask that server if at least this many tokens of a prompt are neither in the prefix cache nor in the store.
+    #[arg(long, value_name = "TOKENS", default_value_t = PrefillServerOptions::DEFAULT_THRESHOLD)]
+    prefill_threshold: usize,
+    /// Longest time that server may take; after that the prompt is computed here.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "60")]
+    prefill_timeout: Duration,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum RoleName {
+    /// Compute prompts and answers.
+    All,
+    Prefill,
+    Decode,
+}
+
+impl RoleArgs {
+    /// What the server is for, and the server that computes its prompts.
+    fn role(&self, store: Option<KvStoreOptions>) -> Result<(Role, Option<KvStoreOptions>)> {
+        match (self.role, &self.prefill, store) {
+            (RoleName::All | RoleName::Prefill, Some(_), _) => {
+                bail!("--prefill: only --role decode lets another server compute prompts")
+            }
+            (RoleName::Prefill | RoleName::Decode, _, None) => {
+                bail!(
+                    "--role: prompts go from server to server through a store, expected --kv-store"
+                )
+            }
+            (RoleName::Decode, None, _) => {
+                bail!("--role decode: expected --prefill with the server that computes prompts")
+            }
+            (RoleName::Decode, Some(url), Some(store)) => {
+                let server = PrefillServerOptions::new(url)
+                    .key(self.prefill_key.clone())
+                    .threshold(self.prefill_threshold)
+                    .timeout(self.prefill_timeout);
+                Ok((Role::Answer, Some(store.prefill_server(server))))
+            }
+            (RoleName::Prefill, None, store) => Ok((Role::Prefill, store)),
+            (RoleName::All, None, store) => Ok((Role::Answer, store)),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -137,9 +202,11 @@ pub async fn run(args: ServeArgs) -> Result<()> {
     let api_keys = args.access.keys()?;
     let builder = args.load.builder().max_drafts(args.draft.max_drafts);
     let builder = builder.reserve_kv_cache(true).generation_config(generation_config);
-    let engine = builder.start().await?;
+    let (role, kv_store) = args.role.role(args.kv_store.options()?)?;
+    let engine = builder.kv_store(kv_store).start().await?;
     let mut options = ServeOptions::default()
         .elastic(args.elastic.unwrap_or_default())
+        .role(role)
         .allow_origins(args.allow_origin)
         .api_keys(api_keys);
     options.limits = args.limits.limits();
@@ -148,7 +215,9 @@ pub async fn run(args: ServeArgs) -> Result<()> {
     options.tls = tls.map(|(cert, key)| TlsFiles { cert, key });
     options.drain_timeout = args.limits.drain_timeout;
     options.metrics_port = args.metrics_port;
-    Ok(colm::serve::serve(engine, &args.host, args.port, options).await?)
+    let served = colm::serve::serve(engine.clone(), &args.host, args.port, options).await;
+    flush_kv_store(&engine).await;
+    Ok(served?)
 }
 
 impl AccessArgs {
@@ -191,11 +260,4 @@ impl LimitArgs {
         limits.send_timeout = self.send_timeout;
         limits
     }
-}
-
-/// Parses a number of seconds, such as `30` or `0.5`.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds >= 0.0);
-    let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    duration.ok_or_else(|| "expected a number of seconds, such as 30 or 0.5".into())
 }

@@ -13,6 +13,7 @@ use mistralrs_core::MistralRs;
 use super::answer_stream::AnswerStream;
 use super::counters::Counts;
 use super::grammar::GrammarCompiler;
+use super::kv_tier::{KvTier, KvTierCounts};
 use super::loaded::Loaded;
 use super::prompt::Prompts;
 use super::prompt_probe::PromptProbe;
@@ -36,6 +37,7 @@ pub struct Engine {
     pub(super) block_size: usize,
     pub(super) load_time: Duration,
     pub(super) scheduler: Arc<SchedulerStats>,
+    pub(super) kv_tier: Option<Arc<KvTier>>,
 }
 
 impl Engine {
@@ -164,6 +166,28 @@ impl Engine {
     /// What the model has computed and reused so far.
     pub fn counts(&self) -> Counts {
         self.loaded.counters().now()
+    }
+
+    /// What the KV store has done so far. None without one.
+    pub(crate) fn kv_store_counts(&self) -> Option<KvTierCounts> {
+        self.kv_tier.as_ref().map(|tier| tier.counts())
+    }
+
+    /// Waits until the full blocks of a prompt that was answered at `k` chains are in the KV store, and returns how many
+    /// tokens they hold.
+    pub(crate) async fn stored_tokens(&self, prompt: &[u32], k: ChainCount) -> usize {
+        match &self.kv_tier {
+            Some(tier) => tier.stored_tokens(prompt, k).await,
+            None => 0,
+        }
+    }
+
+    /// Waits until the KV blocks computed so far have been written to the KV store, or have failed. Without a store, this
+    /// returns at once. Blocks are written without it too; it is for programs that are about to end.
+    pub async fn flush_kv_store(&self) {
+        if let Some(tier) = &self.kv_tier {
+            tier.flush().await;
+        }
     }
 
     /// When the engine was started, in seconds since 1970.

@@ -2,6 +2,7 @@
 
 use super::dtype::{Dtype, Quantization};
 use super::engine::Engine;
+use super::kv_tier::KvStoreOptions;
 use crate::error::{Error, Result};
 
 /// The options of an [`Engine`]. See [`Engine::builder`].
@@ -22,6 +23,7 @@ pub struct EngineBuilder {
     pub(super) max_drafts: usize,
     pub(super) generation_config: bool,
     pub(super) prefix_cache: bool,
+    pub(super) kv_store: Option<KvStoreOptions>,
     pub(super) reserve_kv_cache: bool,
     pub(super) ignore_eos: bool,
 }
@@ -49,6 +51,7 @@ impl EngineBuilder {
             max_drafts: 0,
             generation_config: true,
             prefix_cache: true,
+            kv_store: None,
             reserve_kv_cache: false,
             ignore_eos: false,
         }
@@ -80,7 +83,7 @@ impl EngineBuilder {
 
     /// The most prompt tokens that a step computes, a multiple of the block size. A longer prompt is computed in several
     /// steps, and every step also decodes a token of each running sequence. Smaller chunks delay running answers less;
-    /// larger ones compute long prompts slightly faster. Answers do not depend on it. Default: 512.
+    /// larger ones compute long prompts slightly faster. Answers do not depend on it. Default: 256.
     pub fn prefill_chunk(mut self, tokens: usize) -> Self {
         self.prefill_chunk = tokens;
         self
@@ -136,6 +139,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Where KV blocks are kept outside the process: prompts find blocks there that other processes, or this one before it
+    /// was restarted, have computed. Answers do not depend on it. On the CPU only. Default: none.
+    pub fn kv_store(mut self, store: impl Into<Option<KvStoreOptions>>) -> Self {
+        self.kv_store = store.into();
+        self
+    }
+
     /// Whether all memory of the KV cache is taken at the start, so that a server cannot run out of it later. If
     /// not, the system provides it as blocks are used. Default: false.
     pub fn reserve_kv_cache(mut self, reserved: bool) -> Self {
@@ -173,6 +183,15 @@ impl EngineBuilder {
                     "a chunk is made of whole KV blocks, expected a multiple of {}, the block size",
                     self.block_size
                 ),
+            });
+        }
+        if let (Some(store), false) = (&self.kv_store, self.prefix_cache) {
+            return Err(Error::InvalidOption {
+                option: "kv_store",
+                value: store.url().to_string(),
+                problem:
+                    "it is the second tier of the prefix cache, which `prefix_cache` turns off"
+                        .into(),
             });
         }
         let model = self.model.clone();

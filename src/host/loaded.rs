@@ -6,6 +6,7 @@ use colm_checkpoint::{ChainCount, ColmConfig};
 use colm_prompt::PromptFolder;
 
 use super::counters::Counters;
+use super::kv_tier::{KvIdentity, PrefillRate};
 
 /// What is known about a model once it is loaded.
 #[derive(Debug, Default)]
@@ -14,7 +15,9 @@ pub struct Loaded {
     name: Option<String>,
     pub(super) config: OnceLock<(ColmConfig, ChainCount)>,
     pub(super) prompt_folder: OnceLock<Arc<PromptFolder>>,
+    pub(super) kv_identity: OnceLock<KvIdentity>,
     counters: Arc<Counters>,
+    prefill_rate: PrefillRate,
 }
 
 impl Loaded {
@@ -36,6 +39,16 @@ impl Loaded {
     /// The tokenizer, the chat template and the sampling defaults. None before a model is loaded.
     pub fn prompt_folder(&self) -> Option<&Arc<PromptFolder>> {
         self.prompt_folder.get()
+    }
+
+    /// What keys and values depend on. None without a KV store.
+    pub fn kv_identity(&self) -> Option<&KvIdentity> {
+        self.kv_identity.get()
+    }
+
+    /// How fast the model computes prompts.
+    pub fn prefill_rate(&self) -> &PrefillRate {
+        &self.prefill_rate
     }
 
     /// The running totals of the model's work.

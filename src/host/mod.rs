@@ -3,7 +3,7 @@
 //! [`engine_builder`] has an engine's options. [`start`] starts the host's engine with [`loader`], which loads the model
 //! ([`load_weights`]) as [`normal_model`]. A request
 //! goes through [`prepared`] (and [`prompt`], [`grammar`]) to the engine; [`normal_model`] computes its steps, from
-//! [`batch`]; [`answer_stream`] turns the tokens into text.
+//! [`batch`]; [`answer_stream`] turns the tokens into text. [`kv_tier`] keeps KV blocks outside the process.
 
 pub mod answer_stream;
 mod batch;
@@ -20,6 +20,7 @@ pub mod grammar;
 pub mod hub;
 mod isq_model;
 pub mod kv_pool;
+pub mod kv_tier;
 mod load_bar;
 mod load_weights;
 pub mod loaded;

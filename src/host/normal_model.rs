@@ -1,6 +1,7 @@
 //! [`Colm`] as the engine's `NormalModel`.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use candle_core::{bail, Device, Error, Result, Tensor};
 use colm_checkpoint::{ChainCount, ColmConfig};
@@ -118,6 +119,24 @@ impl HostedColm {
         padded(&self.colm.logits(&z, &rows, &for_engine)?, &for_engine)
     }
 
+    /// The logits that `step` needs. Counts and times the prompts in it.
+    fn compute(&self, step: &Step, kv: &[KvBlocks], plans: &[SequencePlan]) -> Result<Tensor> {
+        self.count_prompt_work(step, plans);
+        let began = Instant::now();
+        let logits = if plans.iter().any(|plan| plan.probe.is_some()) {
+            self.forward_probed(step, kv, plans)?
+        } else {
+            padded(&self.colm.forward(step, kv)?, &step.active)?
+        };
+        let prompts = step.active.sequences().iter().zip(plans);
+        let prompts = prompts.filter(|(_, plan)| plan.decoding.is_none());
+        let prompt_rows: usize = prompts.map(|(sequence, _)| sequence.count).sum();
+        if prompt_rows >= kv.first().map_or(SCRATCH_BLOCK_SIZE, KvBlocks::block_size) {
+            self.loaded.prefill_rate().add(prompt_rows, began.elapsed());
+        }
+        Ok(logits)
+    }
+
     /// Counts the work for the prompts of `step`.
     fn count_prompt_work(&self, step: &Step, plans: &[SequencePlan]) {
         let (mut computed, mut saved) = (0, 0);
@@ -183,6 +202,9 @@ impl NormalModel for HostedColm {
     ) -> Result<Option<String>> {
         // A request without a valid chain count is refused here.
         let k = self.requested_chains(requested_model_id, extension).map_err(Error::wrap)?;
+        if let Some(identity) = self.loaded.kv_identity() {
+            return Ok(Some(identity.salt(k).into()));
+        }
         let kv_heads = &self.config.kv_heads;
         let depends = (1..self.colm.chain_count().get()).any(|chain| kv_heads.of(chain) > 0);
         Ok(depends.then(|| format!("chains={k}")))
@@ -224,11 +246,7 @@ impl NormalModel for HostedColm {
             return self.speculation.forward(&rows, &context)?.unsqueeze(1);
         }
         let step = Step::new(sequences, block_size, &self.config.kv_heads)?;
-        self.count_prompt_work(&step, &plans);
-        if all_logits.contains(&true) {
-            return self.forward_probed(&step, &kv, &plans);
-        }
-        padded(&self.colm.forward(&step, &kv)?, &step.active)
+        self.compute(&step, &kv, &plans)
     }
 
     fn xlora_forward(

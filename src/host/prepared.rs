@@ -93,7 +93,11 @@ impl Engine {
         let (stream, tokens, response) =
             AnswerStream::of(of_answer, vocabulary, probe.clone(), drafts.clone());
         let prefix_cache = probe.is_none();
-        let options = RequestOptions { k: *k, probe, drafts };
+        let fetched = match &self.kv_tier {
+            Some(tier) if prefix_cache => tier.fetch(prompt, *k).await,
+            _ => None,
+        };
+        let options = RequestOptions { k: *k, probe, fetched, drafts };
         let engine_request = TokenRequest {
             prompt: prompt.clone(),
             sampling_params: sampling_params(&request.sampling, request.max_tokens, stop_tokens),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use colm_checkpoint::ChainCount;
 use mistralrs_core::ext::Extension;
 
+use super::kv_tier::Fetched;
 use super::prompt_probe::PromptProbe;
 use crate::model::speculation::DraftCounters;
 
@@ -15,6 +16,8 @@ pub struct RequestOptions {
     pub k: ChainCount,
     /// Collects what the request wants to know about its prompt.
     pub probe: Option<Arc<PromptProbe>>,
+    /// The beginning of the prompt as the KV store had it.
+    pub fetched: Option<Fetched>,
     /// Counts the drafts of the request.
     pub drafts: Arc<DraftCounters>,
 }

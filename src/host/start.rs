@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{anyhow, Context};
-use candle_core::{DType, Device};
+use anyhow::{anyhow, bail, Context};
+use candle_core::{DType, Device, Tensor};
 use colm_checkpoint::panics::catch;
-use colm_checkpoint::{files_for, ColmConfig};
+use colm_checkpoint::{files_for, Checkpoint, ColmConfig};
 use colm_prompt::SamplingDefaults;
+use mistralrs_core::ext::SharedBlockStore;
 use mistralrs_core::{
     AdapterPaths, DeviceMapMetadata, DeviceMapSetting, LocalModelPaths, MemoryGpuConfig,
     MistralRsBuilder, ModelDType, ModelPaths, NormalLoaderBuilder, NormalSpecificConfig,
@@ -24,6 +25,7 @@ use super::find::find_model;
 use super::gpu;
 use super::grammar::GrammarCompiler;
 use super::kv_pool::KvPool;
+use super::kv_tier::{KvIdentity, KvTier};
 use super::loaded::Loaded;
 use super::loader::{chains_to_load, ColmLoader};
 use super::prompt::Prompts;
@@ -33,26 +35,25 @@ use crate::error::{Error, Result};
 impl EngineBuilder {
     pub(super) async fn load_and_start(self) -> anyhow::Result<Engine> {
         let began = Instant::now();
-        let (name, folder) = find_model(&self.model, self.max_chains)?;
+        let (name, model_folder) = find_model(&self.model, self.max_chains)?;
         let device = self.device()?;
         gpu::check_block_size(self.block_size, &device)?;
         let loaded = Arc::new(Loaded::named(&name));
-        let load = || self.load(&name, &folder, &device, loaded.clone());
+        let load = || self.load(&name, &model_folder, &device, loaded.clone());
         let pipeline = tokio::task::block_in_place(load)?;
         let metadata = pipeline.lock().await.get_metadata();
         let mut cache = metadata.cache_config.clone();
         let cache = cache.as_mut().context("the engine has not paged the KV cache")?;
         cache.ragged_batches = true;
         cache.prefill_chunk = Some(self.prefill_chunk);
+        let pool = metadata.cache_engine.as_ref().map(|cache| cache.get_kv_cache().clone());
+        let pool = pool.context("the engine has not paged the KV cache")?;
         if self.reserve_kv_cache {
-            let cache = metadata.cache_engine.as_ref();
-            let cache = cache.context("the engine has not paged the KV cache")?;
-            for (keys, values) in cache.get_kv_cache().iter() {
-                // The system provides memory when it is written for the first time.
-                keys.zero_set()?;
-                values.zero_set()?;
-            }
+            write_all(&pool)?;
         }
+        let open_store = || self.kv_tier(&model_folder, &device, &loaded, &pool);
+        let kv_tier = tokio::task::block_in_place(open_store)?;
+        cache.block_store = kv_tier.clone().map(|tier| SharedBlockStore(tier));
         let folder = loaded.prompt_folder().context("the loader has read no folder")?.clone();
         let tokens = metadata.tok_env().context("the tokenizer has no tokens")?;
         let vocabulary = Vocabulary::new(folder.clone(), tokens);
@@ -85,9 +86,44 @@ impl EngineBuilder {
             block_size: self.block_size,
             load_time: began.elapsed(),
             scheduler: cache.stats.clone(),
+            kv_tier,
         };
         engine.register_aliases()?;
         Ok(engine)
+    }
+
+    /// Opens the KV store, if there is one, for the model that is loaded.
+    fn kv_tier(
+        &self,
+        folder: &Path,
+        device: &Device,
+        loaded: &Arc<Loaded>,
+        pool: &[(Tensor, Tensor)],
+    ) -> anyhow::Result<Option<Arc<KvTier>>> {
+        let Some(options) = &self.kv_store else { return Ok(None) };
+        let weights = self.weight_dtype().unwrap_or(DType::F32);
+        if colm_kernels::uses_gpu_kernels(device, weights) {
+            bail!("`kv_store`: the KV cache is in the memory of a GPU, from which blocks are not stored; expected `cpu` true");
+        }
+        let (config, k) = loaded.model().context("the loader has read no config")?;
+        let checkpoint = Checkpoint::open(folder, config, k)?;
+        let kv_dtype = pool.first().map(|(keys, _)| keys.dtype());
+        let identity = KvIdentity::of(config, &checkpoint, &self.held_as(kv_dtype))?;
+        loaded.kv_identity.set(identity).map_err(|_| anyhow!("the model is loaded twice"))?;
+        let tier = KvTier::open(options, loaded.clone(), pool, self.block_size)?;
+        Ok(Some(Arc::new(tier)))
+    }
+
+    /// How weights, keys and values are held and computed, as far as the bits of keys and values depend on it.
+    fn held_as(&self, kv_dtype: Option<DType>) -> String {
+        format!(
+            "{}, quantization {:?}, weights {:?}, KV {:?}, blocks of {}",
+            colm_kernels::rounding(),
+            self.quantization,
+            self.weight_dtype(),
+            kv_dtype,
+            self.block_size,
+        )
     }
 
     fn load(
@@ -175,6 +211,14 @@ impl EngineBuilder {
         Device::new_cuda(0)
             .context("this build runs on a GPU and found none; `cpu` runs the model on the CPU")
     }
+}
+
+/// Writes zeros to the whole KV cache: the system provides memory when it is written for the first time.
+fn write_all(pool: &[(Tensor, Tensor)]) -> candle_core::Result<()> {
+    pool.iter().try_for_each(|(keys, values)| {
+        keys.zero_set()?;
+        values.zero_set()
+    })
 }
 
 impl Engine {

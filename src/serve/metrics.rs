@@ -2,6 +2,7 @@
 //! where vLLM has the number, so that its dashboards fit.
 
 mod answer;
+mod kv_store;
 mod names;
 
 use std::sync::{Arc, Weak};
@@ -17,6 +18,7 @@ use metrics_exporter_prometheus::{
 use crate::host::answer_stream::AnswerObserver;
 use crate::{ChainCount, Engine, Error, FinishReason, Result};
 use answer::AnswerMetrics;
+use kv_store::KvStoreNumbers;
 
 /// Histograms keep single values until this is done, also if nobody asks for the metrics.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -62,6 +64,7 @@ struct EngineNumbers {
     prompt_work: Counter,
     prompt_work_saved: Counter,
     steps: Counter,
+    kv_store: Option<KvStoreNumbers>,
 }
 
 impl Metrics {
@@ -73,7 +76,7 @@ impl Metrics {
             names::constants(engine);
             engine.chain_counts().map(|k| Arc::new(ByK::new(k))).collect()
         });
-        let engine_numbers = with_local_recorder(&recorder, EngineNumbers::new);
+        let engine_numbers = with_local_recorder(&recorder, || EngineNumbers::new(&engine));
         let handle = recorder.handle();
         let engine = engine.clone();
         let metrics = Self(Arc::new(Inner { engine, recorder, handle, by_k, engine_numbers }));
@@ -157,7 +160,7 @@ impl ByK {
 }
 
 impl EngineNumbers {
-    fn new() -> Self {
+    fn new(engine: &Engine) -> Self {
         let counter = |name: &'static str| metrics::counter!(name);
         Self {
             running: metrics::gauge!(names::RUNNING),
@@ -172,6 +175,7 @@ impl EngineNumbers {
             prompt_work: counter(names::PROMPT_WORK),
             prompt_work_saved: counter(names::PROMPT_WORK_SAVED),
             steps: counter(names::STEPS),
+            kv_store: engine.kv_store_counts().map(|_| KvStoreNumbers::new()),
         }
     }
 
@@ -194,6 +198,9 @@ impl EngineNumbers {
         ];
         for (counter, value) in numbers {
             counter.absolute(value as u64);
+        }
+        if let (Some(numbers), Some(counts)) = (&self.kv_store, engine.kv_store_counts()) {
+            numbers.read(&counts);
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! `POST /v1/chat/completions`, `/v1/completions` and `/v1/responses` take the chain count from the model id `NAME@k`
 //! or from the field `"chains": k`. A request with neither is answered by all loaded chains, or by fewer under load
-//! ([`Elastic`]). Unknown fields fail with an error that names the field. `routes.rs` lists the routes.
+//! ([`Elastic`]). `POST /v1/prefill` replaces them in a server that only computes prompts ([`Role`]). Unknown fields fail with an error that names the field. `routes.rs` lists the routes.
 
 mod admission;
 mod answers;
@@ -25,6 +25,7 @@ mod metrics;
 mod model_choice;
 mod models;
 mod options;
+mod prefill;
 mod request_log;
 mod responses;
 mod routes;
@@ -44,7 +45,7 @@ use crate::{ChainCount, Engine};
 pub use api_keys::{ApiKeyError, ApiKeys};
 pub use elastic::{Elastic, ElasticError};
 pub use guard::Guard;
-pub use options::{ServeLimits, ServeOptions, TlsFiles};
+pub use options::{Role, ServeLimits, ServeOptions, TlsFiles};
 pub use routes::router;
 pub use server::serve;
 

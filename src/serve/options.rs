@@ -12,6 +12,8 @@ use super::{Elastic, Guard};
 pub struct ServeOptions {
     /// The chain count at high load.
     pub elastic: Elastic,
+    /// Whether the server answers or only computes prompts. Default: it answers.
+    pub role: Role,
     /// Which web pages and host names may use the server.
     pub guard: Guard,
     /// How much work clients may give to the server, and how slow they may be.
@@ -26,6 +28,17 @@ pub struct ServeOptions {
     pub drain_timeout: Duration,
     /// A second port, for `/metrics` without a key. Default: none; the main port serves `/metrics` behind the key.
     pub metrics_port: Option<u16>,
+}
+
+/// What a server is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Role {
+    /// It answers requests.
+    #[default]
+    Answer,
+    /// It computes prompts and puts their KV blocks into the store: `POST /v1/prefill`. It gives no answers.
+    Prefill,
 }
 
 /// Limits of the server.
@@ -67,6 +80,7 @@ impl Default for ServeOptions {
     fn default() -> Self {
         Self {
             elastic: Elastic::default(),
+            role: Role::default(),
             guard: Guard::default(),
             limits: ServeLimits::default(),
             api_keys: ApiKeys::default(),
@@ -105,6 +119,12 @@ impl ServeOptions {
     /// Lets web pages of these origins use the API, such as `https://example.org`.
     pub fn allow_origins(mut self, origins: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.guard.allow_origins = origins.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// What the server is for.
+    pub fn role(mut self, role: Role) -> Self {
+        self.role = role;
         self
     }
 

@@ -24,7 +24,7 @@ use super::interrupt::{self, Interrupt};
 use super::limits::RequestLimits;
 use super::metrics::Metrics;
 use super::request_log::log_request;
-use super::{chat, completions, models, responses, AppState, ServeOptions};
+use super::{chat, completions, models, prefill, responses, AppState, Role, ServeOptions};
 use crate::{Engine, Error, Result};
 
 /// The OpenAPI document, without the routes.
@@ -48,7 +48,14 @@ impl App {
     /// # Errors
     /// As [`router`].
     pub(super) fn new(engine: &Engine, options: ServeOptions) -> Result<Self> {
-        let ServeOptions { elastic, guard: guarded, limits, api_keys, .. } = options;
+        let ServeOptions { elastic, role, guard: guarded, limits, api_keys, .. } = options;
+        if role == Role::Prefill && engine.kv_store_counts().is_none() {
+            return Err(Error::InvalidOption {
+                option: "role",
+                value: "prefill".into(),
+                problem: "the blocks of prompts need a place, expected `kv_store`".into(),
+            });
+        }
         elastic.check(engine.loaded_chains()).map_err(|error| Error::InvalidOption {
             option: "elastic",
             value: elastic.to_string(),
@@ -66,10 +73,15 @@ impl App {
             metrics: metrics.clone(),
             limits: RequestLimits::new(&limits, engine.max_tokens()),
         };
-        let (router, mut document) = OpenApiRouter::with_openapi(Api::openapi())
-            .routes(routes!(chat::create))
-            .routes(routes!(completions::create))
-            .routes(routes!(responses::create))
+        let router = OpenApiRouter::with_openapi(Api::openapi());
+        let router = match role {
+            Role::Answer => router
+                .routes(routes!(chat::create))
+                .routes(routes!(completions::create))
+                .routes(routes!(responses::create)),
+            Role::Prefill => router.routes(routes!(prefill::create)),
+        };
+        let (router, mut document) = router
             .routes(routes!(models::list))
             .routes(routes!(models::retrieve))
             .routes(routes!(health))

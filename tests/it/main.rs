@@ -15,6 +15,7 @@ mod golden;
 mod http;
 mod hub;
 mod isolation;
+mod kv_store;
 mod leaving;
 mod llama;
 mod malformed;

@@ -21,8 +21,8 @@ use super::sse;
 use super::usage::UsageBody;
 use super::AppState;
 use answer::{ChatCompletion, ChatCompletionChunk, ChoiceStream, ChunkChoice};
-use body::ChatCompletionRequest;
-use request::Chat;
+pub use body::ChatCompletionRequest;
+pub use request::Chat;
 
 /// Answer a conversation.
 #[utoipa::path(

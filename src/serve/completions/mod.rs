@@ -22,7 +22,7 @@ use super::AppState;
 use crate::host::vocabulary::Vocabulary;
 use crate::{Prompt, Request, Usage};
 use answer::{ChoiceStream, Completion, CompletionChoice, Echo};
-use request::{CompletionRequest, Completions};
+pub use request::{CompletionRequest, Completions};
 
 /// Complete one or more prompts.
 #[utoipa::path(

@@ -90,6 +90,38 @@ metrics! {
         "Answers by how they have ended: stop, length, abort (the client has left) or error.";
     counter HTTP_REQUESTS = "colm:http_requests_total",
         "Responses by route and status.";
+    counter KV_STORE_READS = "colm:kv_store_reads_total",
+        "Prompts whose blocks were looked up in the KV store.";
+    counter KV_STORE_READ_MILLISECONDS = "colm:kv_store_read_milliseconds_total",
+        "Time that prompts have waited for the KV store.";
+    counter KV_STORE_SKIPPED_READS = "colm:kv_store_skipped_reads_total",
+        "Prompts that were not looked up, because computing them is faster or because too many others were being read.";
+    counter KV_STORE_LOADED_BLOCKS = "colm:kv_store_loaded_blocks_total",
+        "KV blocks from the store that did not have to be computed.";
+    counter KV_STORE_READ_BLOCKS = "colm:kv_store_read_blocks_total",
+        "KV blocks that were read from the store.";
+    counter KV_STORE_MISSING_BLOCKS = "colm:kv_store_missing_blocks_total",
+        "KV blocks that the store did not have.";
+    counter KV_STORE_DAMAGED_BLOCKS = "colm:kv_store_damaged_blocks_total",
+        "KV blocks of the store that did not verify and were not used.";
+    counter KV_STORE_TIMED_OUT_READS = "colm:kv_store_timed_out_reads_total",
+        "Prompts for which the store took longer than --kv-store-timeout.";
+    counter KV_STORE_FAILED_READS = "colm:kv_store_failed_reads_total",
+        "Reads that the store has failed.";
+    counter KV_STORE_WRITTEN_BLOCKS = "colm:kv_store_written_blocks_total",
+        "KV blocks that were written to the store.";
+    counter KV_STORE_FAILED_WRITES = "colm:kv_store_failed_writes_total",
+        "Writes that the store has failed.";
+    counter KV_STORE_DROPPED_BLOCKS = "colm:kv_store_dropped_blocks_total",
+        "KV blocks that were not written because too many others were waiting.";
+    counter KV_STORE_READ_BYTES = "colm:kv_store_read_bytes_total",
+        "Bytes of KV blocks that were read from the store.";
+    counter KV_STORE_WRITTEN_BYTES = "colm:kv_store_written_bytes_total",
+        "Bytes of KV blocks that were written to the store.";
+    gauge KV_STORE_CIRCUIT_OPEN = "colm:kv_store_circuit_open",
+        "1 while the store is left alone because it has failed several times, else 0.";
+    gauge KV_STORE_QUEUED_BYTES = "colm:kv_store_queued_bytes",
+        "Bytes of KV blocks that wait to be written.";
     gauge LOAD_TIME = "colm:model_load_seconds",
         "How long loading the model took.";
     gauge BUILD_INFO = "colm:build_info",

@@ -1,0 +1,289 @@
+//! The store between requests, the scheduler and the pool of blocks.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use candle_core::{Result, Tensor};
+use colm_checkpoint::{ChainCount, ColmConfig};
+use colm_kernels::KvBlocks;
+use colm_kv_store::{BlockKey, KvStore, StoreCounts, WantedBlock};
+use mistralrs_core::ext::{
+    compute_block_hashes, BlockHash, BlockStore, Extension, ExtraHashKey, PooledBlock,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::warn;
+
+use super::fetched::{Fetched, FetchedBlocks};
+use super::options::KvStoreOptions;
+use super::prefill_server::PrefillServer;
+use crate::host::loaded::Loaded;
+use crate::host::request_options::RequestOptions;
+
+/// The memory of fetched blocks is counted in pieces of this many bytes.
+const PIECE: usize = 1024;
+
+/// How long after its answer the blocks of a prompt may be missing in the prefix cache.
+const CACHED_AFTER: Duration = Duration::from_secs(2);
+
+/// The second tier of the prefix cache of one engine.
+pub struct KvTier {
+    store: KvStore,
+    loaded: Arc<Loaded>,
+    /// The pool, layer by layer.
+    pool: Vec<KvBlocks>,
+    block_size: usize,
+    /// The hashes of the prefix cache in the pool, whose blocks need not be read.
+    pooled: Mutex<HashSet<BlockHash>>,
+    /// Pieces of memory that fetched blocks may take.
+    memory: Arc<Semaphore>,
+    prefill_server: Option<PrefillServer>,
+    loaded_blocks: AtomicUsize,
+    skipped_reads: AtomicUsize,
+    reads: AtomicUsize,
+    read_microseconds: AtomicU64,
+}
+
+/// What the store and the tier have done so far.
+#[derive(Clone, Copy, Debug)]
+pub struct KvTierCounts {
+    /// Of the store.
+    pub store: StoreCounts,
+    /// Blocks that were copied from the store into the pool.
+    pub loaded_blocks: usize,
+    /// Prompts that were not looked up, because computing them is faster or because too many others were being read.
+    pub skipped_reads: usize,
+    /// Prompts that were looked up.
+    pub reads: usize,
+    /// How long they have waited, all together.
+    pub read_time: Duration,
+}
+
+impl KvTier {
+    /// Opens the store. `pool` is the KV cache of the engine, whose model and identity are in `loaded`.
+    ///
+    /// # Errors
+    /// If the options are wrong or the store cannot be opened.
+    pub fn open(
+        options: &KvStoreOptions,
+        loaded: Arc<Loaded>,
+        pool: &[(Tensor, Tensor)],
+        block_size: usize,
+    ) -> anyhow::Result<Self> {
+        let (config, _) = loaded.model().context("no model is loaded")?;
+        let pool = pool
+            .iter()
+            .map(|(keys, values)| KvBlocks::from_tensors(keys, values, config.head_dim))
+            .collect::<Result<_>>()?;
+        let store = KvStore::open(options.store_options()?)?;
+        let prefill_server = options.prefill_server.as_ref().map(PrefillServer::new).transpose()?;
+        let pieces = (options.buffer_bytes() / PIECE).min(Semaphore::MAX_PERMITS);
+        Ok(Self {
+            store,
+            loaded,
+            pool,
+            block_size,
+            pooled: Mutex::default(),
+            memory: Arc::new(Semaphore::new(pieces)),
+            prefill_server,
+            loaded_blocks: AtomicUsize::new(0),
+            skipped_reads: AtomicUsize::new(0),
+            reads: AtomicUsize::new(0),
+            read_microseconds: AtomicU64::new(0),
+        })
+    }
+
+    /// Reads the blocks at the beginning of `prompt`, for an answer at `k` chains, that are in the store and not in the
+    /// pool. If many are in neither, the prefill server computes them first.
+    pub async fn fetch(&self, prompt: &[u32], k: ChainCount) -> Option<Fetched> {
+        let identity = self.loaded.kv_identity()?;
+        let hashes = self.hashes(prompt, identity.salt(k));
+        let first = self.first_missing(&hashes);
+        if first == hashes.len() {
+            return None;
+        }
+        let bytes_per_block = self.bytes_per_block(self.heads(k.get())?);
+        let (memory, count) = self.reserve(hashes.len() - first, bytes_per_block)?;
+        let blocks = prompt.chunks_exact(self.block_size).skip(first);
+        let missing: Vec<_> = hashes[first..].iter().copied().zip(blocks).take(count).collect();
+        let mut payloads = Vec::new();
+        if self.reading_pays(count, bytes_per_block) {
+            payloads = self.read_first(&missing, bytes_per_block).await;
+        }
+        if let Some(server) = &self.prefill_server {
+            let rest = &missing[payloads.len()..];
+            let k = identity.chains_of(identity.salt(k))?;
+            if server.is_worth(rest.len() * self.block_size) && server.prefill(prompt, k).await {
+                let computed = self.read_first(rest, bytes_per_block).await;
+                if computed.is_empty() {
+                    server.pause("its blocks are not in the store; it needs the same model, dtypes, block size, kind of processor and store");
+                }
+                payloads.extend(computed);
+            }
+        }
+        let blocks: Vec<_> = missing.iter().map(|(hash, _)| *hash).zip(payloads).collect();
+        (!blocks.is_empty()).then(|| Fetched::new(FetchedBlocks { blocks, _memory: memory }))
+    }
+
+    /// Waits until the full blocks of a prompt that has been computed at `k` chains are in the store, and returns how many
+    /// tokens they hold. Blocks that could not be written do not count.
+    pub async fn stored_tokens(&self, prompt: &[u32], k: ChainCount) -> usize {
+        let Some(identity) = self.loaded.kv_identity() else { return 0 };
+        let hashes = self.hashes(prompt, identity.salt(k));
+        // The scheduler adds the last blocks to the prefix cache when it plans the next step.
+        let began = Instant::now();
+        while self.first_missing(&hashes) < hashes.len() && began.elapsed() < CACHED_AFTER {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        self.flush().await;
+        let stored = hashes.iter().take_while(|hash| self.store.is_known(&key_of(hash))).count();
+        stored * self.block_size
+    }
+
+    /// Waits until the blocks that wait to be written have been tried.
+    pub async fn flush(&self) {
+        self.store.flush().await;
+    }
+
+    /// What has been done so far.
+    pub fn counts(&self) -> KvTierCounts {
+        KvTierCounts {
+            store: self.store.counts(),
+            loaded_blocks: self.loaded_blocks.load(Ordering::Relaxed),
+            skipped_reads: self.skipped_reads.load(Ordering::Relaxed),
+            reads: self.reads.load(Ordering::Relaxed),
+            read_time: Duration::from_micros(self.read_microseconds.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// The hashes of the full blocks of `prompt` that need not be computed: the last token is, for its logits.
+    fn hashes(&self, prompt: &[u32], salt: &str) -> Vec<BlockHash> {
+        let reusable = &prompt[..prompt.len().saturating_sub(1)];
+        let salt = ExtraHashKey::CacheSalt(salt.into());
+        compute_block_hashes(reusable, self.block_size, &[], &[salt])
+    }
+
+    /// Memory for as many of `blocks` as there is room for, and their number. None if there is none.
+    fn reserve(&self, blocks: usize, bytes: usize) -> Option<(OwnedSemaphorePermit, usize)> {
+        let pieces_of = |count: usize| (count * bytes).div_ceil(PIECE);
+        let room = self.memory.available_permits() * PIECE / bytes.max(1);
+        let count = blocks.min(room).min(u32::MAX as usize * PIECE / bytes.max(1) / 2);
+        let memory = u32::try_from(pieces_of(count)).ok().filter(|_| count > 0);
+        let memory =
+            memory.and_then(|pieces| self.memory.clone().try_acquire_many_owned(pieces).ok());
+        if memory.is_none() {
+            self.skipped_reads.fetch_add(1, Ordering::Relaxed);
+        }
+        Some((memory?, count))
+    }
+
+    fn reading_pays(&self, blocks: usize, bytes_per_block: usize) -> bool {
+        let (tokens, bytes) = (blocks * self.block_size, blocks * bytes_per_block);
+        let pays = self.loaded.prefill_rate().reading_pays(tokens, bytes, self.store.read_rate());
+        if !pays {
+            self.skipped_reads.fetch_add(1, Ordering::Relaxed);
+        }
+        pays
+    }
+
+    /// Reads the first of `blocks`, as far as the store has them without a gap.
+    async fn read_first(
+        &self,
+        blocks: &[(BlockHash, &[u32])],
+        bytes_per_block: usize,
+    ) -> Vec<Vec<u8>> {
+        let wanted = blocks
+            .iter()
+            .map(|(hash, tokens)| WantedBlock { key: key_of(hash), tokens: tokens.to_vec() });
+        let began = Instant::now();
+        let payloads = self.store.read_prefix(wanted.collect(), bytes_per_block).await;
+        let microseconds = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.read_microseconds.fetch_add(microseconds, Ordering::Relaxed);
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        payloads
+    }
+
+    /// The index of the first hash that the pool does not have.
+    fn first_missing(&self, hashes: &[BlockHash]) -> usize {
+        let pooled = self.pooled();
+        hashes.iter().position(|hash| !pooled.contains(hash)).unwrap_or(hashes.len())
+    }
+
+    fn pooled(&self) -> MutexGuard<'_, HashSet<BlockHash>> {
+        self.pooled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The key/value heads that an answer at `k` chains writes.
+    fn heads(&self, k: usize) -> Option<usize> {
+        self.loaded.model().map(|(config, _): (&ColmConfig, _)| config.kv_heads.first(k))
+    }
+
+    fn bytes_per_block(&self, heads: usize) -> usize {
+        self.pool.iter().map(|layer| layer.bytes_per_block(heads)).sum()
+    }
+
+    /// Copies a block of the pool.
+    fn read(&self, block: usize, heads: usize) -> Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(self.bytes_per_block(heads));
+        self.pool.iter().try_for_each(|layer| layer.read_block(block, heads, &mut bytes))?;
+        Ok(bytes)
+    }
+
+    /// Copies what [`Self::read`] has returned into a block of the pool.
+    fn write(&self, block: usize, mut bytes: &[u8]) -> Result<()> {
+        let layers = self.pool.len().max(1);
+        let per_layer = bytes.len() / layers;
+        let heads =
+            per_layer / self.pool.first().map_or(1, |layer| layer.bytes_per_block(1)).max(1);
+        for layer in &self.pool {
+            let (own, rest) = bytes.split_at(per_layer);
+            layer.write_block(block, heads, own)?;
+            bytes = rest;
+        }
+        Ok(())
+    }
+}
+
+impl BlockStore for KvTier {
+    fn load(&self, extension: Option<&Extension>, blocks: &[PooledBlock]) -> usize {
+        let fetched = RequestOptions::of(extension).and_then(|options| options.fetched.as_ref());
+        let Some(fetched) = fetched.and_then(Fetched::take) else { return 0 };
+        let Some(first) = blocks.first() else { return 0 };
+        // The pool may have more blocks of the prompt than when they were fetched. If it has fewer, there is a gap.
+        let from = fetched.blocks.iter().skip_while(|(hash, _)| *hash != first.hash);
+        let same = blocks.iter().zip(from).take_while(|(block, (hash, _))| block.hash == *hash);
+        let written = same.map_while(|(block, (_, bytes))| {
+            let written = self.write(block.block_id, bytes);
+            written.map_err(|error| warn!("a block of the KV store does not fit: {error}")).ok()
+        });
+        let count = written.count();
+        self.loaded_blocks.fetch_add(count, Ordering::Relaxed);
+        count
+    }
+
+    fn cached(&self, salt: Option<&str>, blocks: &[PooledBlock]) {
+        self.pooled().extend(blocks.iter().map(|block| block.hash));
+        let chains = salt.and_then(|salt| self.loaded.kv_identity()?.chains_of(salt));
+        let Some(heads) = chains.and_then(|chains| self.heads(chains)) else { return };
+        for block in blocks {
+            let key = key_of(&block.hash);
+            if !self.store.wants(&key, self.bytes_per_block(heads)) {
+                continue;
+            }
+            match self.read(block.block_id, heads) {
+                Ok(bytes) => self.store.write(key, block.tokens.to_vec(), bytes),
+                Err(error) => warn!("a KV block cannot be copied: {error}"),
+            }
+        }
+    }
+
+    fn evicted(&self, hash: &BlockHash) {
+        self.pooled().remove(hash);
+    }
+}
+
+fn key_of(hash: &BlockHash) -> BlockKey {
+    BlockKey(*hash.bytes())
+}

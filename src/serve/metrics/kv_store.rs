@@ -1,0 +1,47 @@
+//! The numbers of the KV store.
+
+use metrics::{Counter, Gauge};
+
+use super::names;
+use crate::host::kv_tier::KvTierCounts;
+
+/// The numbers of a KV store. Servers without one do not show them.
+pub(super) struct KvStoreNumbers {
+    counters: Vec<(Counter, fn(&KvTierCounts) -> u64)>,
+    circuit_open: Gauge,
+    queued_bytes: Gauge,
+}
+
+impl KvStoreNumbers {
+    pub(super) fn new() -> Self {
+        let table: [(&'static str, fn(&KvTierCounts) -> u64); 14] = [
+            (names::KV_STORE_READS, |counts| counts.reads as u64),
+            (names::KV_STORE_READ_MILLISECONDS, |counts| counts.read_time.as_millis() as u64),
+            (names::KV_STORE_SKIPPED_READS, |counts| counts.skipped_reads as u64),
+            (names::KV_STORE_LOADED_BLOCKS, |counts| counts.loaded_blocks as u64),
+            (names::KV_STORE_READ_BLOCKS, |counts| counts.store.read_blocks),
+            (names::KV_STORE_MISSING_BLOCKS, |counts| counts.store.missing_blocks),
+            (names::KV_STORE_DAMAGED_BLOCKS, |counts| counts.store.damaged_blocks),
+            (names::KV_STORE_TIMED_OUT_READS, |counts| counts.store.timed_out_reads),
+            (names::KV_STORE_FAILED_READS, |counts| counts.store.failed_reads),
+            (names::KV_STORE_WRITTEN_BLOCKS, |counts| counts.store.written_blocks),
+            (names::KV_STORE_FAILED_WRITES, |counts| counts.store.failed_writes),
+            (names::KV_STORE_DROPPED_BLOCKS, |counts| counts.store.dropped_blocks),
+            (names::KV_STORE_READ_BYTES, |counts| counts.store.bytes_read),
+            (names::KV_STORE_WRITTEN_BYTES, |counts| counts.store.bytes_written),
+        ];
+        Self {
+            counters: table.map(|(name, number)| (metrics::counter!(name), number)).into(),
+            circuit_open: metrics::gauge!(names::KV_STORE_CIRCUIT_OPEN),
+            queued_bytes: metrics::gauge!(names::KV_STORE_QUEUED_BYTES),
+        }
+    }
+
+    pub(super) fn read(&self, counts: &KvTierCounts) {
+        for (counter, number) in &self.counters {
+            counter.absolute(number(counts));
+        }
+        self.circuit_open.set(if counts.store.circuit_open { 1.0 } else { 0.0 });
+        self.queued_bytes.set(counts.store.queued_bytes as f64);
+    }
+}

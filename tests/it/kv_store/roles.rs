@@ -1,0 +1,123 @@
+//! Prefill apart from decode: one engine computes prompts, another one answers.
+
+use std::time::Duration;
+
+use axum::body::{to_bytes, Body};
+use axum::http;
+use colm::serve::{Role, ServeOptions};
+use colm::PrefillServerOptions;
+use serde_json::{json, Value};
+use tower::ServiceExt;
+
+use super::*;
+
+/// A server that computes prompts, and its address.
+async fn prefill_server(options: &EngineBuilder) -> (Engine, String) {
+    let engine = engine(options).await;
+    let serving = ServeOptions::default().role(Role::Prefill).loopback(true);
+    let router = colm::serve::router(&engine, serving).unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
+    (engine, url)
+}
+
+/// An engine that has long prompts computed at `url`.
+async fn decoding(model: &Path, folder: &Path, url: &str) -> Engine {
+    let server = PrefillServerOptions::new(url).threshold(64).timeout(Duration::from_secs(60));
+    let store = store(folder).prefill_server(server);
+    engine(&options(model).block_size(BLOCK_SIZE).kv_store(store)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_chain_of_an_air_computes_long_prompts() {
+    let model = random_model::folder(&random_model::air());
+    let model = model.path().join("model");
+    let folder = tempfile::tempdir().unwrap();
+    let options = with_store(&model, folder.path()).max_chains(1);
+    let (prefill, url) = prefill_server(&options).await;
+    let decode = decoding(&model, folder.path(), &url).await;
+    for (length, by_prefill) in [(100, 96), (50, 0)] {
+        let before = computed(&prefill);
+        let request = || Request::tokens(prompt(length, length)).max_tokens(8);
+        let answer = decode.answer(request()).await.unwrap();
+        assert_eq!(answer.text, answer_alone(&model, request()).await, "{length} tokens");
+        assert_eq!(answer.usage.cached_tokens, by_prefill, "{length} tokens");
+        assert_eq!(computed(&prefill) > before, by_prefill > 0, "{length} tokens");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_colm_computes_long_prompts_at_the_chains_of_the_request() {
+    let model = random_model::folder(&random_model::colm());
+    let model = model.path().join("model");
+    let folder = tempfile::tempdir().unwrap();
+    let (_prefill, url) = prefill_server(&with_store(&model, folder.path())).await;
+    let decode = decoding(&model, folder.path(), &url).await;
+    for k in 1..=4 {
+        let request = || Request::tokens(prompt(1, 100)).chains(chain_count(k)).max_tokens(8);
+        let answer = decode.answer(request()).await.unwrap();
+        assert_eq!(answer.text, answer_alone(&model, request()).await, "k = {k}");
+        assert_eq!(answer.usage.cached_tokens, 96, "k = {k}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_prefill_server_prompts_are_computed_where_they_are() {
+    let model = random_model::folder(&random_model::air());
+    let model = model.path().join("model");
+    let request = || Request::tokens(prompt(1, 100)).max_tokens(8);
+    let expected = answer_alone(&model, request()).await;
+    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (_prefill, other_store) = prefill_server(&with_store(&model, elsewhere.path())).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    for (name, url) in [("nobody listens", nobody), ("another store", other_store)] {
+        let decode = decoding(&model, folder.path(), &url).await;
+        assert_eq!(decode.answer(request()).await.unwrap().text, expected, "{name}");
+        assert_eq!(decode.counts().reused, 0, "{name}");
+    }
+    let error =
+        start_error(&options(&model).kv_store(
+            store(folder.path()).prefill_server(PrefillServerOptions::new("prefill:1234")),
+        ));
+    let error = error.await;
+    assert!(error.contains("`prefill` prefill:1234") && error.contains("http://"), "{error}");
+}
+
+/// The response of the prefill server of an engine with `options`.
+async fn send(engine: &Engine, path: &str, body: Value) -> (http::StatusCode, Value) {
+    let serving = ServeOptions::default().role(Role::Prefill);
+    let router = colm::serve::router(engine, serving).unwrap();
+    let request = http::Request::post(path).header("content-type", "application/json");
+    let request = request.body(Body::from(body.to_string())).unwrap();
+    let response = router.oneshot(request).await.unwrap();
+    let status = response.status();
+    let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    (status, serde_json::from_slice(&body).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prefill_server_takes_chats_and_completions() {
+    let model = random_model::folder(&random_model::air());
+    let model = model.path().join("model");
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine(&with_store(&model, folder.path())).await;
+    let two = json!({"prompt": [prompt(1, 100), prompt(2, 40)], "n": 3, "stream": true});
+    let (status, body) = send(&engine, "/v1/prefill", two).await;
+    assert_eq!(status, 200, "{body}");
+    assert_eq!((&body["object"], &body["stored_tokens"]), (&json!("prefill"), &json!(96 + 32)));
+    assert_eq!(body["usage"]["prompt_tokens"], 140);
+    assert_eq!(body["usage"]["completion_tokens"], 0);
+    assert_eq!(block_files(folder.path()).len(), 8);
+    let text = "word ".repeat(100);
+    let chat = json!({"messages": [{"role": "user", "content": text}]});
+    let (status, body) = send(&engine, "/v1/prefill", chat).await;
+    assert_eq!(status, 200, "{body}");
+    assert!(body["stored_tokens"].as_u64().unwrap() > 0, "{body}");
+    let (status, body) = send(&engine, "/v1/prefill", json!({"prompt": [1], "promt": 1})).await;
+    assert_eq!((status.as_u16(), &body["error"]["param"]), (400, &json!("promt")), "{body}");
+    let (status, _) = send(&engine, "/v1/completions", json!({"prompt": [1]})).await;
+    assert_eq!(status, 404, "it gives no answers");
+}
