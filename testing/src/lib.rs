@@ -16,4 +16,6 @@ pub mod engine;
 #[cfg(feature = "engine")]
 pub mod host_llama;
 #[cfg(feature = "engine")]
+pub mod running_answers;
+#[cfg(feature = "engine")]
 pub mod standalone;
