@@ -4,7 +4,7 @@
 MODEL ?= models/tiny-colm-air
 PROMPT ?= What is the remainder of 47 divided by 6?
 
-.PHONY: bench bench-kv-store bench-load bench-long-prompt build client-test colm-convert cuda-check demo deploy-check dist docs gpu-check gpu-day-test gpu-test host install lint lm-eval-test mutation-test python-test python-test-4 soak store-test study test twin-test
+.PHONY: bench bench-kv-store bench-load bench-long-prompt build client-test colm-convert cuda-check demo deploy-check dist docs gpu-check gpu-day-test gpu-test host install lint lm-eval-test mutation-test python-test python-test-4 soak store-test study test twin-test wheel wheel-test
 
 host:
 	@host/apply
@@ -64,6 +64,21 @@ python-test-4: build
 	python3 -m venv target/python-test-4
 	target/python-test-4/bin/pip install --quiet -r python/requirements-test-4.txt
 	cd python && COLM_BIN=$(CURDIR)/target/debug/colm ../target/python-test-4/bin/python -m pytest
+
+# One wheel with the Python package and both programs, in target/wheels. maturin builds `colm` again, which does nothing.
+wheel: host
+	cargo build --release --locked --package colm --package colm-checkpoint --bins
+	install -D -m 755 -t target/wheel.data/scripts target/release/colm-convert
+	python3 -m venv target/maturin-venv
+	target/maturin-venv/bin/pip install --quiet maturin==1.16.0
+	rm -rf target/wheels
+	target/maturin-venv/bin/maturin build --out target/wheels
+
+# The wheel alone, without torch, in a new virtual environment.
+wheel-test: wheel
+	python3 -m venv --clear target/wheel-test
+	target/wheel-test/bin/pip install --quiet --no-index target/wheels/colm-*.whl
+	target/wheel-test/bin/python tests/wheel/run.py target/wheels/colm-*.whl
 
 # 2,000 damaged model folders, for `colm run` and for `colm-convert verify`.
 mutation-test: host

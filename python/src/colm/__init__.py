@@ -4,7 +4,15 @@ Importing this package makes the Auto classes of transformers know the models. A
 writes loads in ``colm serve`` as it is.
 """
 
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+try:
+    import torch as _torch  # noqa: F401
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+except ModuleNotFoundError as _error:
+    # The wheel also brings the programs, which need neither.
+    if _error.name not in ("torch", "transformers"):
+        raise
+    _message = f"the Python package colm needs {_error.name}; `pip install 'colm[train]'` installs it"
+    raise ModuleNotFoundError(_message, name=_error.name) from None
 
 from .backbone import ColmAirModel, ColmModel, ColmModelOutput
 from .chain_freezing import chain_of, chain_parameters, freeze_backbone, freeze_chains
