@@ -1,6 +1,9 @@
 """The golden cases of this repository, and small random models."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +77,20 @@ def small_model(air: bool = False, seed: int = 0, **fields: Any) -> colm.ColmFor
 def random_tokens(batch: int, length: int, seed: int = 1) -> torch.Tensor:
     """Token ids from 1, without the id 0 that ends a text."""
     return torch.randint(1, 61, (batch, length), generator=torch.Generator().manual_seed(seed))
+
+
+def run_without_the_package(program: str, folder: Path) -> None:
+    """Runs a Python program in ``folder``, in a process that cannot import colm."""
+    check = """
+try:
+    import colm
+except ImportError:
+    pass
+else:
+    raise SystemExit("colm can be imported")
+"""
+    # Isolated, so that no PYTHONPATH leads to the package.
+    environment = {**os.environ, "HF_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-I", "-c", check + program]
+    run = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr

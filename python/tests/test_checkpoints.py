@@ -1,10 +1,6 @@
 """Loading and saving: tensor names, files, and the code beside a checkpoint."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +9,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 import colm
-from cases import GOLDEN, SHIPPED, golden_cases, load, random_tokens, small_model
+from cases import GOLDEN, SHIPPED, golden_cases, load, random_tokens, run_without_the_package, small_model
 
 
 def tensors_in(folder: Path) -> dict[str, torch.Tensor]:
@@ -85,38 +81,32 @@ def test_the_code_beside_a_checkpoint_works_without_the_package(air: bool, tmp_p
     saved, again = tmp_path / "saved", tmp_path / "again"
     model = small_model(air).to(torch.float32).eval()
     model.save_pretrained(saved)
-    code = {path.name for path in saved.glob("*.py")}
-    assert {"configuration_colm.py", "modeling_colm.py", "chain_layers.py"} <= code
+    code = {path.name: path.read_bytes() for path in saved.glob("*.py")}
+    assert {"configuration_colm.py", "modeling_colm.py", "chain_layers.py"} <= code.keys()
     program = f"""
 import torch
-from transformers import AutoModelForCausalLM
-try:
-    import colm
-except ImportError:
-    pass
-else:
-    raise SystemExit("colm can be imported")
-model = AutoModelForCausalLM.from_pretrained({str(saved)!r}, trust_remote_code=True, dtype=torch.float32).eval()
+from transformers import AutoModel, AutoModelForCausalLM
+loading = dict(trust_remote_code=True, dtype=torch.float32)
+model = AutoModelForCausalLM.from_pretrained("saved", **loading).eval()
+backbone = AutoModel.from_pretrained("saved", **loading).eval()
 tokens = torch.tensor({random_tokens(1, 5).tolist()})
-torch.save(model(tokens, chains=2).logits.detach(), {str(tmp_path / "logits.pt")!r})
+torch.save(model(tokens, chains=2).logits.detach(), "logits.pt")
+assert torch.equal(backbone(tokens).last_hidden_state, model.model(tokens).last_hidden_state)
 model.generate(tokens, max_new_tokens=2, chains=1)
-model.save_pretrained({str(again)!r})
+model.save_pretrained("again")
 """
-    # Isolated, so that no PYTHONPATH leads to the package.
-    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
-    run = subprocess.run(
-        [sys.executable, "-I", "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stderr
+    run_without_the_package(program, tmp_path)
     with torch.no_grad():
         expected = model(random_tokens(1, 5), chains=2).logits
     torch.testing.assert_close(torch.load(tmp_path / "logits.pt"), expected)
-    assert {path.name for path in again.glob("*.py")} == code
+    assert {path.name: path.read_bytes() for path in again.glob("*.py")} == code
+    classes = "ColmAir" if air else "Colm"
     for folder in (saved, again):
-        fields = json.loads((folder / "config.json").read_text())
-        classes = [name.removeprefix("Colm") for name in ("ColmAirForCausalLM" if air else "ColmForCausalLM",)]
-        assert fields["auto_map"]["AutoModelForCausalLM"] == f"modeling_colm.Colm{classes[0]}"
-    shutil.rmtree(again)
+        assert json.loads((folder / "config.json").read_text())["auto_map"] == {
+            "AutoConfig": f"configuration_colm.{classes}Config",
+            "AutoModel": f"backbone.{classes}Model",
+            "AutoModelForCausalLM": f"modeling_colm.{classes}ForCausalLM",
+        }
 
 
 def test_resized_embeddings_are_saved_and_keep_the_old_logits(tmp_path: Path) -> None:

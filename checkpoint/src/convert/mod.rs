@@ -14,6 +14,7 @@ mod layouts;
 mod nearest_chain;
 mod new_chain;
 mod plan;
+mod python_code;
 mod ratios;
 
 pub use as_llama::as_llama;

@@ -11,13 +11,15 @@ use crate::format::{
 };
 use crate::read::Source;
 
-/// A checkpoint to be written: the text of its config.json, and its weight files.
+/// A checkpoint to be written: the text of its config.json, its weight files, and Python files if there are any.
 #[derive(Clone, Debug)]
 pub struct ConversionPlan {
     pub(crate) config: String,
     pub(crate) files: Vec<PlannedFile>,
     /// Whether `model.safetensors.index.json` is written.
     pub(crate) has_index: bool,
+    /// Names and texts.
+    pub(crate) python_files: &'static [(&'static str, &'static str)],
 }
 
 /// A safetensors file to be written.
@@ -102,7 +104,7 @@ impl ConversionPlan {
         let mut fields = config.file.clone();
         dense_kv.record(layout, &mut fields);
         let config = serde_json::to_string_pretty(&fields).map_err(CheckpointError::Json)?;
-        Ok(Self { config, files, has_index: layout == Layout::Chains })
+        Ok(Self { config, files, has_index: layout == Layout::Chains, python_files: &[] })
     }
 
     /// The weight files.

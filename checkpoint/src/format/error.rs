@@ -209,6 +209,12 @@ pub enum CheckpointError {
          one; cast the checkpoint to one dtype first"
     )]
     MixedDtypes { name: String, first: Dtype, second: Dtype },
+    /// The model's Python code beside a dense checkpoint, which it does not read.
+    #[error(
+        "the model's code for transformers reads the chain layout, and this checkpoint would be in the dense layout; \
+         expected the chain layout, to which `colm-convert pack` converts"
+    )]
+    PythonNeedsChainLayout,
     /// Values do not fit the dtype they are cast to.
     #[error("tensor `{name}`: {count} finite values are too large for {dtype}")]
     Overflow { name: String, dtype: Dtype, count: usize },

@@ -53,7 +53,9 @@ fn llama_or_colm(json: &str) -> Result<FoundConfig, ConfigError> {
         let (config, deviations) = llama.into_colm()?;
         return Ok(FoundConfig { config, deviations, is_llama: true });
     }
-    let config = ColmConfig::parse(json).and_then(not_quantized)?;
+    let mut config = ColmConfig::parse(json).and_then(not_quantized)?;
+    // It leads to Python files, which conversions do not copy. Unlike `remove`, `retain` keeps the order.
+    config.file.other.retain(|field, _| field != "auto_map");
     Ok(FoundConfig { config, deviations: AllowedDeviations::FOR_COLM, is_llama: false })
 }
 
@@ -99,7 +101,8 @@ impl Source {
         &self.dir
     }
 
-    /// The config; of a Llama that of the equivalent CoLM of one chain.
+    /// The config; of a Llama that of the equivalent CoLM of one chain. It has no `auto_map`: conversions leave out
+    /// Python code, unless [`ConversionPlan::with_python`](crate::convert::ConversionPlan::with_python) adds it.
     pub fn config(&self) -> &ColmConfig {
         &self.config
     }

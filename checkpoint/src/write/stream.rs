@@ -55,6 +55,7 @@ impl ConversionPlan {
     fn bytes_on_disk(&self, source: &Source) -> Result<u128, CheckpointError> {
         let entries: usize = self.tensors().map(|tensor| 2 * tensor.name.len() + ENTRY).sum();
         let mut bytes = u128::from(self.byte_len()) + (entries + self.config.len()) as u128;
+        bytes += self.python_files.iter().map(|(_, text)| text.len() as u128).sum::<u128>();
         for file in side_files(source.dir()) {
             bytes += u128::from(file?.length()?);
         }
@@ -80,6 +81,9 @@ impl ConversionPlan {
         self.check_destination(source, dir, replace)?;
         let folder = AtomicFolder::create(dir, replace)?;
         folder.write_text("config.json", &self.config)?;
+        for (name, text) in self.python_files {
+            folder.write_bytes(name, text.as_bytes())?;
+        }
         for file in side_files(source.dir()) {
             let file = file?;
             folder.write_bytes(&file.name, &file.read()?)?;

@@ -7,6 +7,7 @@ mod expand;
 mod extract;
 mod interrupted;
 mod model;
+mod python_code;
 mod replacing;
 mod round_trips;
 #[cfg(target_os = "linux")]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -34,9 +34,11 @@ class ColmCausalLMOutput(CausalLMOutputWithPast):
 class ColmForCausalLM(ColmPreTrainedModel, GenerationMixin):
     """The language model."""
 
+    backbone_class: ClassVar[type[ColmModel]] = ColmModel
+
     def __init__(self, config: ColmConfig) -> None:
         super().__init__(config)
-        self.model = self._backbone(config)
+        self.model = self.backbone_class(config)
         self.vocab_size = config.vocab_size
         self.lm_head = ChainHead(config.split("hidden_size"), config.vocab_size)
         self.loss_weights: list[float] | None = None
@@ -45,9 +47,12 @@ class ColmForCausalLM(ColmPreTrainedModel, GenerationMixin):
         }
         self.post_init()
 
-    @staticmethod
-    def _backbone(config: ColmConfig) -> ColmModel:
-        return ColmModel(config)
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """As in other models. With the code beside the weights, AutoModel loads the backbone alone."""
+        module = self.backbone_class.__module__.rpartition(".")[2]
+        written = getattr(self.config, "auto_map", None) or {}
+        self.config.auto_map = {**written, "AutoModel": f"{module}.{self.backbone_class.__name__}"}
+        super().save_pretrained(*args, **kwargs)
 
     def set_chains(self, chains: int) -> None:
         """Sets the number of chains of calls that name none: the model becomes the one at ``chains`` chains."""
@@ -136,10 +141,7 @@ class ColmAirForCausalLM(ColmForCausalLM):
     """The language model of CoLM-Air."""
 
     config_class = ColmAirConfig
-
-    @staticmethod
-    def _backbone(config: ColmConfig) -> ColmModel:
-        return ColmAirModel(config)
+    backbone_class = ColmAirModel
 
 
 def _kept(state: torch.Tensor, positions: int | torch.Tensor) -> torch.Tensor:

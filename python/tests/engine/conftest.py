@@ -1,4 +1,4 @@
-"""The engine to compare with."""
+"""The programs to compare with."""
 
 import os
 from pathlib import Path
@@ -13,3 +13,9 @@ def colm_bin() -> Path:
     if path is None or not Path(path).is_file():
         pytest.fail(f"COLM_BIN = {path}; expected the path of the program colm, as `make python-test` sets it")
     return Path(path)
+
+
+@pytest.fixture(scope="session")
+def colm_convert(colm_bin: Path) -> Path:
+    """The program `colm-convert`, beside `colm`."""
+    return colm_bin.with_name("colm-convert")

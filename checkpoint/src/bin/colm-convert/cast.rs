@@ -6,6 +6,7 @@ use colm_checkpoint::convert;
 
 use crate::destination::Destination;
 use crate::dtype::DtypeName;
+use crate::with_python::WithPython;
 
 /// Converts to another dtype, rounding to nearest, ties to even. A finite value that is too large for
 /// the dtype is an error.
@@ -19,12 +20,14 @@ pub struct Cast {
     /// The dtype of every tensor of DST.
     #[arg(long)]
     dtype: DtypeName,
+    #[command(flatten)]
+    python: WithPython,
 }
 
 impl Cast {
     pub fn run(self) -> Result<()> {
         let source = self.destination.open_source()?;
-        let plan = convert::cast(&source, self.dtype.into())?;
+        let plan = self.python.added_to(convert::cast(&source, self.dtype.into())?)?;
         self.destination.prepare(&source, &plan)?;
         source.check_zero_submatrices()?;
         self.destination.write(&source, &plan)

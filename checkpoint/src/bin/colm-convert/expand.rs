@@ -10,6 +10,7 @@ use crate::extract::LayoutName;
 use crate::growth::{with_flag, GrowthArgs};
 use crate::output::print_line;
 use crate::table;
+use crate::with_python::WithPython;
 
 /// Makes SRC the first chains of a larger CoLM, bit for bit (progressive scaling).
 ///
@@ -50,8 +51,10 @@ pub struct Expand {
     layout: LayoutName,
     /// Print the config of the larger model and what every number of chains costs, and write nothing; SRC
     /// needs no weights.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "with_python")]
     dry_run: bool,
+    #[command(flatten)]
+    python: WithPython,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -80,7 +83,7 @@ impl Expand {
         let layout = Layout::from(self.layout);
         let growth = self.growth.growth(source.config(), architecture)?;
         let plan = convert::expand(&source, &growth, architecture, init, self.seed, layout);
-        let plan = plan.map_err(with_flag)?;
+        let plan = self.python.added_to(plan.map_err(with_flag)?)?;
         self.destination.prepare(&source, &plan)?;
         source.check_zero_submatrices()?;
         self.destination.write(&source, &plan)

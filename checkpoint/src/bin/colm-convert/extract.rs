@@ -5,6 +5,7 @@ use clap::{Args, ValueEnum};
 use colm_checkpoint::{convert, Layout};
 
 use crate::destination::Destination;
+use crate::with_python::WithPython;
 
 /// Writes the model at k chains as a checkpoint of its own.
 ///
@@ -23,8 +24,10 @@ pub struct Extract {
     #[arg(long)]
     layout: Option<LayoutName>,
     /// With --chains 1: write a plain LlamaForCausalLM, which other programs can load.
-    #[arg(long = "as", value_name = "KIND", conflicts_with = "layout")]
+    #[arg(long = "as", value_name = "KIND", conflicts_with_all = ["layout", "with_python"])]
     kind: Option<Kind>,
+    #[command(flatten)]
+    python: WithPython,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -62,6 +65,7 @@ impl Extract {
                 convert::extract(&source, k, layout)?
             }
         };
+        let plan = self.python.added_to(plan)?;
         self.destination.prepare(&source, &plan)?;
         source.check_zero_submatrices()?;
         self.destination.write(&source, &plan)

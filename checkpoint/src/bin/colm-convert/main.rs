@@ -15,6 +15,7 @@ mod table;
 mod units;
 mod unpack;
 mod verify;
+mod with_python;
 
 use std::process::ExitCode;
 

@@ -6,6 +6,7 @@ use colm_checkpoint::convert;
 
 use crate::destination::Destination;
 use crate::output::print_line;
+use crate::with_python::WithPython;
 
 /// Converts the dense layout to the chain layout: one file per chain, and an index. Also converts the
 /// paper's own conventions: a folder with params.json and the tensor names of TorchTitan and Meta.
@@ -25,12 +26,14 @@ pub struct Pack {
     /// Drop values above the diagonal up to this magnitude, and report them.
     #[arg(long, value_name = "TOL", value_parser = tolerance)]
     drop_above_diagonal: Option<f64>,
+    #[command(flatten)]
+    python: WithPython,
 }
 
 impl Pack {
     pub fn run(self) -> Result<()> {
         let source = self.destination.open_source()?;
-        let plan = convert::to_chain_layout(&source)?;
+        let plan = self.python.added_to(convert::to_chain_layout(&source)?)?;
         self.destination.prepare(&source, &plan)?;
         for dropped in convert::dropped_values(&source, self.drop_above_diagonal.unwrap_or(0.))? {
             print_line(format!(
