@@ -4,7 +4,7 @@
 MODEL ?= models/tiny-colm-air
 PROMPT ?= What is the remainder of 47 divided by 6?
 
-.PHONY: bench bench-kv-store bench-load bench-long-prompt build client-test colm-convert cuda-check demo deploy-check dist docs gpu-check gpu-day-test gpu-test host install lint lm-eval-test mutation-test python-test python-test-4 soak store-test study test twin-test wheel wheel-test
+.PHONY: bench bench-kv-store bench-load bench-long-prompt build client-test colm-convert cuda-check demo deploy-check dist docs gpu-check gpu-day-test gpu-test host install lint lm-eval-hf-test lm-eval-test mutation-test python-test python-test-4 soak store-test study test twin-test wheel wheel-test
 
 host:
 	@host/apply
@@ -64,6 +64,12 @@ python-test-4: build
 	python3 -m venv target/python-test-4
 	target/python-test-4/bin/pip install --quiet -r python/requirements-test-4.txt
 	cd python && COLM_BIN=$(CURDIR)/target/debug/colm ../target/python-test-4/bin/python -m pytest
+
+# lm-evaluation-harness with the Python package's model, against the server, in the virtual environment of python-test.
+lm-eval-hf-test: build
+	python3 -m venv target/python-test
+	target/python-test/bin/pip install --quiet -r tests/lm_eval/requirements-hf.txt
+	COLM_BIN=target/debug/colm target/python-test/bin/python tests/lm_eval/compare_hf.py
 
 # One wheel with the Python package and both programs, in target/wheels. maturin builds `colm` again, which does nothing.
 wheel: host
