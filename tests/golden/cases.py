@@ -95,6 +95,44 @@ CASES = {
     "air-6-4-2-paper": (15, "paper", AIR_PAPER),
 }
 
+# Cases with gradients, name -> (seed, config fields in addition to `common`): both variants with everything that has a
+# weight of its own, and both with shares that no ratio gives.
+SMALL = {"hidden_size": 16, "intermediate_size": 24, "head_dim": 4, "max_position_embeddings": 16}
+GRADIENT_CASES = {
+    "colm": (16, {**COLM, **SMALL, "chains": [2, 1, 1], "num_attention_heads": 8, **BIASES, **QK_NORM}),
+    "air": (
+        17,
+        {**AIR, **SMALL, "chains": [2, 1, 1], "num_attention_heads": 8, "num_key_value_heads": 2, **BIASES, **QK_NORM},
+    ),
+    "colm-widths": (
+        18,
+        {
+            **COLM,
+            **SMALL,
+            "chains": [5, 3],
+            "num_attention_heads": 6,
+            "chain_widths": {
+                "hidden_size": [10, 6],
+                "intermediate_size": [20, 4],
+                "num_attention_heads": [2, 4],
+                "num_key_value_heads": [2, 2],
+            },
+        },
+    ),
+    "air-widths-tied": (
+        19,
+        {
+            **AIR,
+            **SMALL,
+            "chains": [1, 1, 1],
+            "num_attention_heads": 6,
+            "num_key_value_heads": 1,
+            "tie_word_embeddings": True,
+            "chain_widths": {"hidden_size": [8, 3, 5], "num_attention_heads": [1, 3, 2]},
+        },
+    ),
+}
+
 
 def common():
     return {

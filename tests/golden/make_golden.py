@@ -9,6 +9,11 @@ KV cache, a Python loop over chains and heads. It writes to its own folder:
     <case>/expected.safetensors   `logits.{k}` [tokens, vocab] F32, for every k from 1 to n
     <case>/expected.json          `tokens`, and `nll`: k -> mean over the tokens after the first of
                                   -ln p(token | those before it), in nats
+    gradients/<case>/config.json, model*.safetensors, model.safetensors.index.json
+    gradients/<case>/expected.json          `tokens` of two sequences, for each token whether it is `predicted`, and
+                                            `nll` as above: the mean over the predicted tokens
+    gradients/<case>/gradients.safetensors  `{k}.{tensor}`, F32: the gradient of the nll at k chains with respect to
+                                            each tensor of the first k chains
     tokenizer.json, tokenizer_config.json   one token per id of the vocabulary; id 0 ends a text
 
 To regenerate the files (Python 3.9 or later, NumPy; seeds are fixed, so checkpoints stay the same):
@@ -18,8 +23,10 @@ To regenerate the files (Python 3.9 or later, NumPy; seeds are fixed, so checkpo
 Cases in the paper's conventions have a model of their own, PaperModel, which gives their logits. Both models must
 agree.
 
-With --check nothing is written. The files on disk are compared with those that would be written (logits within
-1e-6), and the exit status is 1 if they differ.
+Gradients are those of the same model in reverse mode. Along a random direction they agree with complex steps.
+
+With --check nothing is written. The files on disk are compared with those that would be written (logits and
+gradients within 1e-6), and the exit status is 1 if they differ.
 """
 
 import json
@@ -29,8 +36,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cases import CASES, TOKENS, VOCAB, common
+from cases import CASES, GRADIENT_CASES, TOKENS, VOCAB, common
 from files import chain_layout, dense_layout, json_bytes, paper_tensors, params_of, safetensors_bytes
+from gradient_case import gradient_case_files
 from model import Model, mean_nll
 from paper_model import PaperModel
 from tokenizer import tokenizer_files
@@ -66,15 +74,16 @@ def case_files(seed, layout, fields):
 
 
 def same(path, content):
-    """Whether a file has this content. Logits may differ by the rounding of float64 sums on another CPU."""
+    """Whether a file has this content. Logits and gradients may differ by the rounding on another CPU."""
     if not path.exists():
         return False
     found = path.read_bytes()
     if path.name == "expected.json":
         found, content = json.loads(found), json.loads(content)
-        close = all(abs(found["nll"][k] - nll) <= 1e-9 for k, nll in content["nll"].items())
-        return found["tokens"] == content["tokens"] and close
-    if path.name == "expected.safetensors":
+        found_nll, nll = found.pop("nll"), content.pop("nll")
+        close = all(abs(found_nll[k] - nll[k]) <= 1e-9 for k in nll)
+        return found == content and close
+    if path.name in ("expected.safetensors", "gradients.safetensors"):
         (found_header,), (header,) = struct.unpack_from("<Q", found), struct.unpack_from("<Q", content)
         start = 8 + header
         if found_header != header or found[:start] != content[:start] or len(found) != len(content):
@@ -88,13 +97,16 @@ def main():
     files = dict(tokenizer_files())
     for name, case in CASES.items():
         files.update((f"{name}/{file}", content) for file, content in case_files(*case).items())
+    for name, case in GRADIENT_CASES.items():
+        own = gradient_case_files(*case)
+        files.update((f"gradients/{name}/{file}", content) for file, content in own.items())
     if "--check" in sys.argv[1:]:
         differ = [file for file, content in files.items() if not same(HERE / file, content)]
         sys.exit("differ: " + ", ".join(differ) if differ else 0)
     for file, content in files.items():
-        (HERE / file).parent.mkdir(exist_ok=True)
+        (HERE / file).parent.mkdir(parents=True, exist_ok=True)
         (HERE / file).write_bytes(content)
-    print(f"{len(CASES)} cases, {sum(map(len, files.values()))} bytes")
+    print(f"{len(CASES) + len(GRADIENT_CASES)} cases, {sum(map(len, files.values()))} bytes")
 
 
 if __name__ == "__main__":
