@@ -2,24 +2,34 @@
 
 use std::path::PathBuf;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 use candle_core::DType;
 use clap::{Parser, ValueEnum};
 use colm_checkpoint::{Architecture, ColmConfig, ConfigFile};
 use colm_train::data::{Mix, Task};
-use colm_train::recipe::{Loss, Recipe};
+use colm_train::paper_recipe::PaperRecipe;
+use colm_train::recipe::Recipe;
 use colm_train::tokenizer::ChatTokenizer;
 use colm_train::weights::Weights;
 
 /// Trains a CoLM, CoLM-Air or Llama on dialogues generated from a seed, and writes a checkpoint for `colm`.
 ///
-/// The defaults are those of models/tiny-colm, which trains in about an hour on two cores. Examples:
+/// The defaults and --loss-weights 1,2,3,4 are the settings of models/tiny-colm, which trains in about an hour on two
+/// cores. Examples:
 ///
-///   train --out tiny-colm
+///   train --out tiny-colm --loss-weights 1,2,3,4
 ///   train --out llama --arch llama --hidden 64 --intermediate 160 --heads 2 --kv-heads 1
 ///   colm-convert expand llama larger --chains 1,1
-///   train --out grown --from larger --freeze 1 --loss last
-///   train --out tuned --from models/tiny-colm --freeze 3 --loss last --tasks weekday,month
+///   train --out grown --from larger --recipe expansion
+///   train --out tuned --from models/tiny-colm --recipe chain-tuning --tasks weekday,month
+///
+/// Recipes of the paper (arXiv 2505.11820), with the names of python/examples/train.py:
+///
+///   pretrain       the loss at k = n
+///   joint          the losses at every k (--loss-weights)
+///   elastic-heads  as joint, but the backbone is frozen and the LM heads alone are trained
+///   expansion      the loss at k = n with the first chain frozen, for a model from `colm-convert expand`
+///   chain-tuning   the loss at k = n with all chains but the last frozen
 #[derive(Parser)]
 #[command(name = "train", verbatim_doc_comment)]
 pub struct Arguments {
@@ -60,14 +70,14 @@ pub struct Arguments {
     /// Start from this checkpoint, in either layout, and keep its tokenizer.
     #[arg(long, value_name = "DIR")]
     pub from: Option<PathBuf>,
-    /// Freeze the first CHAINS chains of --from; they stay the same bit for bit.
-    #[arg(long, value_name = "CHAINS", default_value_t = 0, requires = "from")]
-    freeze: usize,
 
-    /// The objective: the weighted sum of the losses at every k, or the loss of the full model.
-    #[arg(long, value_enum, default_value_t = LossName::Joint)]
-    loss: LossName,
-    /// The weights of the losses at k = 1, 2, .. [default: k]
+    /// The recipe: what is trained on which loss. What is frozen comes from --from and stays the same bit for bit.
+    #[arg(long, value_name = "RECIPE", default_value = "joint", value_parser = paper_recipe)]
+    recipe: PaperRecipe,
+    /// Freeze the first CHAINS chains as well, with the recipes that freeze no chain.
+    #[arg(long, value_name = "CHAINS", requires = "from")]
+    freeze: Option<usize>,
+    /// The weights of the losses at k = 1, 2, .. for joint and elastic-heads [default: equal weights]
     #[arg(long, value_name = "W1,W2,..", value_delimiter = ',')]
     loss_weights: Option<Vec<f64>>,
     /// Train on these tasks only.
@@ -129,12 +139,6 @@ enum Kind {
     ColmAir,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum LossName {
-    Joint,
-    Last,
-}
-
 #[derive(Clone, Copy, ValueEnum)]
 enum DtypeName {
     F32,
@@ -146,6 +150,15 @@ fn task(name: &str) -> Result<Task> {
     Task::named(name).with_context(|| {
         let known: Vec<&str> = Task::SCORED.iter().map(|task| task.name()).collect();
         format!("no such task; expected some of {}", known.join(", "))
+    })
+}
+
+fn paper_recipe(name: &str) -> Result<PaperRecipe> {
+    PaperRecipe::named(name).with_context(|| {
+        format!(
+            "no such recipe; expected one of {}",
+            PaperRecipe::ALL.map(PaperRecipe::name).join(", ")
+        )
     })
 }
 
@@ -161,38 +174,49 @@ pub struct Start {
 const TOKENIZER_CONVERSATIONS: usize = 50_000;
 
 impl Arguments {
-    /// The recipe. Fails for invalid settings before any work is done.
-    pub fn recipe(&self, chains: usize) -> Result<Recipe> {
-        let tasks = match (&self.tasks, &self.without_tasks) {
-            (Some(tasks), _) => tasks.clone(),
-            (None, Some(without)) => {
-                Task::SCORED.iter().copied().filter(|task| !without.contains(task)).collect()
-            }
-            (None, None) => Task::SCORED.to_vec(),
-        };
-        let loss = match (self.loss, &self.loss_weights) {
-            (LossName::Joint, Some(weights)) => Loss::Joint(weights.clone()),
-            (LossName::Joint, None) => Loss::in_proportion_to_k(chains),
-            (LossName::Last, None) => Loss::Last,
-            (LossName::Last, Some(_)) => anyhow::bail!(
-                "--loss-weights with --loss last, which has no weights; expected --loss joint"
+    /// The recipe for a model of this config. Fails for invalid settings.
+    pub fn recipe(&self, config: &ColmConfig) -> Result<Recipe> {
+        let chains = config.chains.count();
+        let name = self.recipe.name();
+        ensure!(
+            self.from.is_some() || !self.recipe.freezes(),
+            "--recipe {name} without --from, which would freeze random weights; expected --from DIR"
+        );
+        let frozen = match (self.recipe.frozen(chains).context("--recipe")?, self.freeze) {
+            (frozen, None) => frozen,
+            (0, Some(frozen)) => frozen,
+            (_, Some(_)) => bail!(
+                "--freeze with --recipe {name}, which chooses the frozen chains itself; expected \
+                 --recipe pretrain, joint or elastic-heads"
             ),
         };
         let recipe = Recipe {
             seed: self.seed,
             steps: self.steps,
             batch_size: self.batch_size,
-            tasks,
-            loss,
-            frozen: self.freeze,
+            tasks: self.tasks(),
+            loss: self.recipe.loss(chains, self.loss_weights.clone()).context("--loss-weights")?,
+            frozen,
+            frozen_backbone: self.recipe.freezes_backbone(),
             learning_rate: self.learning_rate,
             warmup: self.warmup,
             weight_decay: self.weight_decay,
             max_gradient_norm: self.max_gradient_norm,
         };
-        recipe.check(chains)?;
+        recipe.check(config)?;
         ensure!(self.every > 0, "--every 0; expected at least 1 step between two states");
         Ok(recipe)
+    }
+
+    /// The tasks to train on.
+    fn tasks(&self) -> Vec<Task> {
+        match (&self.tasks, &self.without_tasks) {
+            (Some(tasks), _) => tasks.clone(),
+            (None, Some(without)) => {
+                Task::SCORED.iter().copied().filter(|task| !without.contains(task)).collect()
+            }
+            (None, None) => Task::SCORED.to_vec(),
+        }
     }
 
     /// Reads the checkpoint of --from, or trains a tokenizer and initializes weights.
@@ -207,9 +231,10 @@ impl Arguments {
             let (weights, stored) = Weights::read(dir)?;
             let chat = ChatTokenizer::load(dir)?;
             let dtype = self.dtype(stored);
+            let freezes = self.recipe.freezes() || self.freeze.is_some_and(|chains| chains > 0);
             ensure!(
-                self.freeze == 0 || dtype == stored || dtype == DType::F32,
-                "--dtype would round the frozen chains, which are {1:?} in {0}; expected the same \
+                !freezes || dtype == stored || dtype == DType::F32,
+                "--dtype would round the frozen weights, which are {1:?} in {0}; expected the same \
                  dtype or f32",
                 dir.display(),
                 stored

@@ -34,7 +34,7 @@ fn main() -> Result<()> {
         std::env::set_var("RAYON_NUM_THREADS", "1");
     }
     let Start { weights, chat, dtype } = arguments.start()?;
-    let recipe = arguments.recipe(weights.config.chains.count())?;
+    let recipe = arguments.recipe(&weights.config)?;
     println!("{} weights, vocabulary of {}", weights.count(), weights.config.file.vocab_size);
     let mut trainer = Trainer::new(weights, chat, recipe, threads)?;
     if arguments.resume {

@@ -1,9 +1,14 @@
 //! Flags and log.
 
+use candle_core::DType;
 use clap::Parser;
-use colm_train::data::Task;
+use colm_checkpoint::{Architecture, ColmConfig, ConfigFile};
+use colm_train::data::{Mix, Task};
 use colm_train::recipe::Loss;
+use colm_train::save;
+use colm_train::tokenizer::ChatTokenizer;
 use colm_train::train::StepReport;
+use colm_train::weights::Weights;
 
 use crate::arguments::Arguments;
 use crate::log::Log;
@@ -13,38 +18,76 @@ fn parse(flags: &str) -> Result<Arguments, clap::Error> {
     Arguments::try_parse_from(["train", "--out", "no/such/folder"].into_iter().chain(flags))
 }
 
-fn refused(flags: &str, chains: usize) -> String {
+/// Of `chains` equal chains, with LM heads of their own.
+fn config(chains: usize) -> ColmConfig {
+    let file = ConfigFile::new(Architecture::Colm, vec![1; chains]);
+    let sizes = ConfigFile {
+        vocab_size: 300,
+        hidden_size: 8 * chains,
+        intermediate_size: 8 * chains,
+        num_hidden_layers: 1,
+        num_attention_heads: chains,
+        num_key_value_heads: Some(chains),
+        max_position_embeddings: 64,
+        ..file
+    };
+    ColmConfig::new(sizes).unwrap()
+}
+
+fn refused(flags: &str, config: &ColmConfig) -> String {
     let arguments = match parse(flags) {
         Ok(arguments) => arguments,
         Err(error) => return error.to_string(),
     };
-    match arguments.recipe(chains).and_then(|_| arguments.start()) {
+    match arguments.recipe(config).and_then(|_| arguments.start()) {
         Err(error) => format!("{error:#}"),
         Ok(_) => panic!("{flags} is accepted"),
     }
 }
 
 #[test]
-fn the_defaults_are_the_recipe_of_tiny_colm() {
-    let recipe = parse("").unwrap().recipe(4).unwrap();
+fn the_defaults_with_weights_are_the_recipe_of_tiny_colm() {
+    let recipe = parse("--loss-weights 1,2,3,4").unwrap().recipe(&config(4)).unwrap();
     assert_eq!((recipe.steps, recipe.batch_size, recipe.seed, recipe.frozen), (9000, 32, 0, 0));
     assert_eq!((recipe.learning_rate, recipe.warmup), (2e-3, 200));
     assert_eq!((recipe.weight_decay, recipe.max_gradient_norm), (0.05, 1.));
     assert_eq!(recipe.loss, Loss::Joint(vec![1., 2., 3., 4.]));
+    assert!(!recipe.frozen_backbone);
     assert_eq!(recipe.tasks, Task::SCORED);
 }
 
 #[test]
-fn flags_set_tasks_and_loss() {
-    let recipe = parse("--tasks weekday,look-up --loss last --freeze 3 --from x").unwrap();
-    let recipe = recipe.recipe(4).unwrap();
+fn a_recipe_sets_the_loss_and_what_is_frozen() {
+    let equal = || Loss::Joint(vec![1.; 4]);
+    for (flags, loss, frozen, frozen_backbone) in [
+        ("", equal(), 0, false),
+        ("--recipe joint", equal(), 0, false),
+        ("--recipe pretrain", Loss::Last, 0, false),
+        ("--recipe elastic-heads --from x", equal(), 0, true),
+        ("--recipe expansion --from x", Loss::Last, 1, false),
+        ("--recipe chain-tuning --from x", Loss::Last, 3, false),
+        ("--recipe pretrain --freeze 2 --from x", Loss::Last, 2, false),
+        ("--recipe elastic-heads --freeze 1 --from x", equal(), 1, true),
+        (
+            "--recipe elastic-heads --loss-weights 1,0,2,1 --from x",
+            Loss::Joint(vec![1., 0., 2., 1.]),
+            0,
+            true,
+        ),
+    ] {
+        let recipe = parse(flags).unwrap().recipe(&config(4)).unwrap();
+        let found = (recipe.loss, recipe.frozen, recipe.frozen_backbone);
+        assert_eq!(found, (loss, frozen, frozen_backbone), "{flags}");
+    }
+}
+
+#[test]
+fn flags_set_tasks() {
+    let recipe = parse("--tasks weekday,look-up").unwrap().recipe(&config(4)).unwrap();
     assert_eq!(recipe.tasks, [Task::Weekday, Task::Lookup]);
-    assert_eq!((recipe.loss, recipe.frozen), (Loss::Last, 3));
-    let recipe = parse("--without-tasks add,month --loss-weights 1,0,2,1").unwrap();
-    let recipe = recipe.recipe(4).unwrap();
+    let recipe = parse("--without-tasks add,month").unwrap().recipe(&config(4)).unwrap();
     assert_eq!(recipe.tasks.len(), Task::SCORED.len() - 2);
     assert!(!recipe.tasks.contains(&Task::Month));
-    assert_eq!(recipe.loss, Loss::Joint(vec![1., 0., 2., 1.]));
 }
 
 #[test]
@@ -55,7 +98,17 @@ fn invalid_flags_fail_with_the_reason() {
         ("--from a --config b", "--config"),
         ("--tasks add --without-tasks month", "--without-tasks"),
         ("--tasks weekdays", "no such task; expected some of add, subtract"),
-        ("--loss last --loss-weights 1,2,3,4", "--loss-weights with --loss last"),
+        ("--recipe joined", "no such recipe; expected one of pretrain, joint, elastic-heads"),
+        (
+            "--recipe pretrain --loss-weights 1,2,3,4",
+            "--loss-weights: loss weights with the recipe pretrain",
+        ),
+        ("--recipe expansion", "--recipe expansion without --from"),
+        ("--recipe elastic-heads", "--recipe elastic-heads without --from"),
+        (
+            "--recipe chain-tuning --freeze 1 --from a",
+            "chooses the frozen chains itself; expected --recipe pretrain",
+        ),
         ("--loss-weights 1,2", "2 loss weights; expected 4"),
         ("--from a --freeze 4", "expected at most 3"),
         ("--from a", "reading the checkpoint a"),
@@ -68,9 +121,40 @@ fn invalid_flags_fail_with_the_reason() {
         ("--every 0", "--every 0"),
         ("--steps 100", "warm-up = 200"),
     ] {
-        let refused = refused(flags, 4);
+        let refused = refused(flags, &config(4));
         assert!(refused.contains(hint), "{flags}: {refused}");
     }
+}
+
+#[test]
+fn a_recipe_that_does_not_fit_the_model_fails_with_the_reason() {
+    for recipe in ["expansion", "chain-tuning"] {
+        let refused = refused(&format!("--from a --recipe {recipe}"), &config(1));
+        let expected = format!("--recipe: the recipe {recipe} on a model of one chain");
+        assert!(refused.contains(&expected), "{refused}");
+    }
+    let file = ConfigFile { tie_word_embeddings: true, ..config(4).file };
+    let tied = ColmConfig::new(file).unwrap();
+    let refused = refused("--from a --recipe elastic-heads", &tied);
+    assert!(refused.contains("tie_word_embeddings = true"), "{refused}");
+}
+
+#[test]
+fn frozen_weights_are_not_rounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().to_str().unwrap();
+    let config = config(2);
+    let weights = Weights::random(&config, 0).unwrap();
+    save::save(dir.path(), &weights, DType::F32).unwrap();
+    let chat = ChatTokenizer::train(0, 10, 300, Mix::of_vocabulary()).unwrap();
+    chat.save(dir.path(), 64).unwrap();
+    let start = |flags: &str| parse(&format!("--from {folder} {flags}")).unwrap().start();
+    for flags in ["--recipe elastic-heads", "--recipe expansion", "--freeze 1"] {
+        let refused = start(&format!("{flags} --dtype f16")).err().unwrap().to_string();
+        assert!(refused.contains("--dtype would round the frozen weights"), "{refused}");
+        start(flags).unwrap();
+    }
+    start("--dtype f16 --freeze 0").unwrap();
 }
 
 #[test]

@@ -123,18 +123,32 @@ impl Card<'_> {
                 tasks divide, remainder, weekday, month and letter occur more often than the others.\n"
     }
 
+    /// The initial weights, and what of them is frozen.
+    fn start(&self) -> String {
+        let Some(base) = self.base else {
+            return "It starts from random weights.".into();
+        };
+        let chains = match self.recipe.frozen {
+            0 => None,
+            1 => Some("whose first chain is frozen".to_string()),
+            frozen => Some(format!("whose first {frozen} chains are frozen")),
+        };
+        match (chains, self.recipe.frozen_backbone) {
+            (None, false) => format!("It starts from `{base}`."),
+            (Some(chains), false) => format!("It starts from `{base}`, {chains}."),
+            (None, true) => {
+                format!("It starts from `{base}`, whose backbone is frozen: the LM heads alone are trained.")
+            }
+            (Some(chains), true) => format!(
+                "It starts from `{base}`, {chains}. The backbone of the others is frozen too: their \
+                 LM heads alone are trained."
+            ),
+        }
+    }
+
     fn training(&self) -> String {
         let (recipe, file) = (self.recipe, &self.config.file);
-        let start = match (self.base, recipe.frozen) {
-            (None, _) => "It starts from random weights.".to_string(),
-            (Some(base), 0) => format!("It starts from `{base}`."),
-            (Some(base), 1) => {
-                format!("It starts from `{base}`, whose first chain is frozen.")
-            }
-            (Some(base), frozen) => {
-                format!("It starts from `{base}`, whose first {frozen} chains are frozen.")
-            }
-        };
+        let start = self.start();
         let loss = match &recipe.loss {
             Loss::Last => "cross-entropy of the full model".to_string(),
             Loss::Joint(weights) => {

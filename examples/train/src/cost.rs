@@ -3,6 +3,7 @@
 use colm_checkpoint::{ColmConfig, TensorId};
 
 use crate::batch::Batch;
+use crate::recipe::Recipe;
 
 /// Multiply-adds of the linear layers and the head. Attention scores, norms and the optimizer are not counted: at these
 /// sizes they are a few percent, and about the same for every model.
@@ -15,22 +16,24 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// The cost of training `config` with the first `frozen` chains frozen. Per weight, one multiply-add in the forward
-    /// pass and two in the backward pass, for the gradients of input and weight. Frozen chains have no backward pass.
-    pub fn of_training(config: &ColmConfig, frozen: usize) -> Self {
-        Self::of(config, |chain| if chain < frozen { 1 } else { 3 })
-    }
-
-    fn of(config: &ColmConfig, passes: impl Fn(usize) -> u64) -> Self {
+    /// The cost of training `config`. Per weight, one multiply-add in the forward pass and two in the backward pass, for
+    /// the gradients of input and weight. Frozen weights have no backward pass. Heads on a frozen backbone need no
+    /// gradient of their input.
+    pub fn of_training(config: &ColmConfig, recipe: &Recipe) -> Self {
         let mut cost = Self { per_token: 0, per_prediction: 0 };
         for tensor in config.tensors(config.all_chains()) {
-            let weights = tensor.shape().iter().product::<usize>() as u64;
+            let passes = match (recipe.trains(&tensor), recipe.frozen_backbone) {
+                (false, _) => 1,
+                (true, true) => 2,
+                (true, false) => 3,
+            };
+            let multiply_adds = passes * tensor.shape().iter().product::<usize>() as u64;
             match tensor.id {
-                TensorId::Weight { .. } => cost.per_token += passes(tensor.chain) * weights,
-                TensorId::Head => cost.per_prediction += passes(tensor.chain) * weights,
+                TensorId::Weight { .. } => cost.per_token += multiply_adds,
+                TensorId::Head => cost.per_prediction += multiply_adds,
                 // A tied embedding is the head too.
                 TensorId::Embedding if config.file.tie_word_embeddings => {
-                    cost.per_prediction += passes(tensor.chain) * weights;
+                    cost.per_prediction += multiply_adds;
                 }
                 _ => {}
             }

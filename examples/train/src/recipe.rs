@@ -1,6 +1,7 @@
 //! The training recipe. Together with initial weights and tokenizer it determines the result.
 
 use anyhow::{ensure, Result};
+use colm_checkpoint::{ChainTensor, ColmConfig, TensorId};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Task;
@@ -9,7 +10,8 @@ use crate::data::Task;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Loss {
-    /// The weighted sum of the cross-entropies at 1, 2, .. n chains. Only the proportions of the weights matter.
+    /// The weighted sum of the cross-entropies at 1, 2, .. n chains. Only the proportions of the weights matter:
+    /// [`Recipe::loss_weights`] scales them.
     Joint(Vec<f64>),
     /// The cross-entropy of the full model.
     Last,
@@ -37,6 +39,10 @@ pub struct Recipe {
     pub loss: Loss,
     /// The number of frozen chains, counted from the first.
     pub frozen: usize,
+    /// Whether the backbone is frozen, that is everything but the LM heads. The LM heads of frozen chains are frozen
+    /// too.
+    #[serde(default)]
+    pub frozen_backbone: bool,
     /// The peak learning rate.
     pub learning_rate: f64,
     /// The number of steps of linear warm-up, after which the learning rate decays to 0 as a cosine.
@@ -48,8 +54,14 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// Fails if the recipe cannot train a model of `chains` chains.
-    pub fn check(&self, chains: usize) -> Result<()> {
+    /// Fails if the recipe cannot train a model of this config.
+    pub fn check(&self, config: &ColmConfig) -> Result<()> {
+        let chains = config.chains.count();
+        ensure!(
+            !(self.frozen_backbone && config.file.tie_word_embeddings),
+            "the backbone is frozen and tie_word_embeddings = true, so the LM heads are part of it; \
+             expected a model with LM heads of its own"
+        );
         ensure!(
             self.frozen < chains,
             "freeze = {}: the model has {chains} chains; expected at most {}",
@@ -75,6 +87,10 @@ impl Recipe {
                 "{name} = {value}; expected a positive number"
             );
         }
+        self.check_loss(chains)
+    }
+
+    fn check_loss(&self, chains: usize) -> Result<()> {
         let Loss::Joint(weights) = &self.loss else {
             return Ok(());
         };
@@ -95,6 +111,12 @@ impl Recipe {
         Ok(())
     }
 
+    /// Whether training changes `tensor`. Other tensors stay the same, bit for bit.
+    pub fn trains(&self, tensor: &ChainTensor) -> bool {
+        let of_backbone = tensor.id != TensorId::Head;
+        tensor.chain >= self.frozen && !(self.frozen_backbone && of_backbone)
+    }
+
     /// The learning rate of `step`, counted from 0.
     pub fn learning_rate_at(&self, step: usize) -> f64 {
         if step < self.warmup {
@@ -105,7 +127,8 @@ impl Recipe {
     }
 
     /// The weights of the losses at 1, 2, .. n chains. A weight is 0 where all chains are frozen; the weights of a
-    /// joint loss sum to the number of trained chains.
+    /// joint loss sum to the number of trained chains. So without frozen chains the joint loss is n times the weighted
+    /// mean, which the Python package takes; of AdamW's step only the clipping of gradients depends on this factor.
     pub fn loss_weights(&self, chains: usize) -> Vec<f64> {
         let mut weights = match &self.loss {
             Loss::Joint(weights) => weights.clone(),

@@ -1,14 +1,13 @@
 //! The training step: batch, losses at every k, gradients, AdamW.
 
 use anyhow::{bail, ensure, Context, Result};
-use candle_core::{Tensor, Var};
-use candle_nn::loss::cross_entropy;
 use colm_checkpoint::ColmConfig;
 
 use crate::batch::Batch;
 use crate::chain_model::{Blocks, ChainModel};
 use crate::cost::Cost;
 use crate::data::{DataSplit, Generator, Mix};
+use crate::gradients::{gradients, trained_variables};
 use crate::optimizer::AdamW;
 use crate::parallel::in_parallel;
 use crate::recipe::Recipe;
@@ -31,7 +30,7 @@ pub struct Trainer {
     pub(crate) recipe: Recipe,
     pub(crate) chat: ChatTokenizer,
     pub(crate) model: ChainModel,
-    /// All blocks; those of trained chains are variables.
+    /// All blocks; the trained ones are variables.
     blocks: Blocks,
     pub(crate) optimizer: AdamW,
     pub(crate) step: usize,
@@ -55,22 +54,14 @@ impl Trainer {
     ) -> Result<Self> {
         let initial_weights = weights.fingerprint()?;
         let Weights { config, mut blocks } = weights;
-        recipe.check(config.chains.count())?;
+        recipe.check(&config)?;
         ensure!(
             chat.vocab_size() <= config.file.vocab_size,
             "the tokenizer has {} ids, the model's vocab_size is {}; expected at least as many",
             chat.vocab_size(),
             config.file.vocab_size
         );
-        let mut variables = Vec::new();
-        for chain in recipe.frozen..config.chains.count() {
-            for name in config.tensors_of(chain).map(|tensor| tensor.name()) {
-                let block = blocks.get(&name).with_context(|| format!("no tensor {name}"))?;
-                let variable = Var::from_tensor(block)?;
-                blocks.insert(name.clone(), variable.as_tensor().clone());
-                variables.push((name, variable));
-            }
-        }
+        let variables = trained_variables(&config, &recipe, &mut blocks)?;
         let optimizer = AdamW::new(variables, recipe.weight_decay, recipe.max_gradient_norm)?;
         let model = ChainModel::new(&config, &blocks)?;
         Ok(Self { recipe, chat, model, blocks, optimizer, step: 0, threads, initial_weights })
@@ -121,7 +112,7 @@ impl Trainer {
 
     /// The multiply-adds of a step on `batch`.
     pub fn multiply_adds(&self, batch: &[Batch]) -> u64 {
-        let cost = Cost::of_training(self.config(), self.recipe.frozen);
+        let cost = Cost::of_training(self.config(), &self.recipe);
         batch.iter().map(|micro_batch| cost.of_batch(micro_batch)).sum()
     }
 
@@ -129,8 +120,10 @@ impl Trainer {
     pub fn step(&mut self) -> Result<StepReport> {
         let batch = self.batch(self.step)?;
         let predicted: usize = batch.iter().map(Batch::predicted).sum();
+        let weights = self.recipe.loss_weights(self.config().chains.count());
         let results = in_parallel(self.threads, &batch, |micro_batch| {
-            self.gradients(micro_batch, micro_batch.predicted() as f64 / predicted as f64)
+            let share = micro_batch.predicted() as f64 / predicted as f64;
+            gradients(&self.model, self.optimizer.variables(), micro_batch, &weights, share)
         })?;
         let mut results = results.into_iter();
         let (mut losses, mut gradients) = results.next().context("the batch is empty")?;
@@ -149,27 +142,5 @@ impl Trainer {
         let gradient_norm = self.optimizer.step(&gradients, learning_rate)?;
         self.step += 1;
         Ok(StepReport { losses, gradient_norm, learning_rate })
-    }
-
-    /// The losses at 1 to n chains and the gradients, in the order of the optimizer's variables, of a micro-batch that
-    /// has the given share of the predicted tokens. Both are scaled by that share.
-    fn gradients(&self, micro_batch: &Batch, share: f64) -> Result<(Vec<f64>, Vec<Tensor>)> {
-        let logits = micro_batch.logits(&self.model)?;
-        let weights = self.recipe.loss_weights(logits.len());
-        let mut losses = Vec::new();
-        let mut terms = Vec::new();
-        for (logits, weight) in logits.iter().zip(weights) {
-            // A loss of weight 0 is reported but needs no gradient.
-            let logits = if weight == 0. { logits.detach() } else { logits.clone() };
-            let loss = (cross_entropy(&logits, micro_batch.targets())? * share)?;
-            losses.push(f64::from(loss.to_scalar::<f32>()?));
-            terms.push((loss * weight)?);
-        }
-        let mut found = Tensor::stack(&terms, 0)?.sum_all()?.backward()?;
-        let gradients = self.optimizer.variables().map(|variable| match found.remove(variable) {
-            Some(gradient) => Ok(gradient.detach()),
-            None => Ok(variable.zeros_like()?.detach()),
-        });
-        Ok((losses, gradients.collect::<Result<_>>()?))
     }
 }

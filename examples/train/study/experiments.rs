@@ -101,9 +101,9 @@ fn grow(runs: &RunFolder, seed: u64) -> Result<()> {
 fn steps_for(runs: &RunFolder, multiply_adds: u64, seed: u64) -> Result<usize> {
     let first = runs.outcome(&name("dense1", seed))?.context("the first stage is not finished")?;
     let vocabulary = runs.chat()?.vocab_size();
-    let of_first = Cost::of_training(&runs.setting.dense(1, vocabulary)?, 0);
+    let of_first = Cost::of_training(&runs.setting.dense(1, vocabulary)?, &first.recipe);
     let grown = runs.setting.chained(Architecture::Colm, GROWN, vocabulary)?;
-    let of_grown = Cost::of_training(&grown, 0);
+    let of_grown = Cost::of_training(&grown, &runs.setting.recipe(0, GROWN));
     let through_layers = of_first.per_token * first.tokens;
     let predictions = (first.multiply_adds - through_layers) / of_first.per_prediction;
     let all = of_grown.per_token * first.tokens + of_grown.per_prediction * predictions;

@@ -99,6 +99,7 @@ impl Setting {
             tasks: TASKS.to_vec(),
             loss: Loss::in_proportion_to_k(chains),
             frozen: 0,
+            frozen_backbone: false,
             learning_rate: 5e-3,
             warmup: self.steps / 12,
             weight_decay: 0.05,

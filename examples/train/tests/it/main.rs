@@ -7,6 +7,7 @@ mod golden;
 mod initial_weights;
 mod model;
 mod models;
+mod recipes;
 mod shipped;
 mod study;
 mod training;

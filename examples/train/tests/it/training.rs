@@ -17,13 +17,15 @@ use colm_train::weights::Weights;
 
 use crate::models::{bits, config, llama, weights, BOTH};
 
-fn chat() -> ChatTokenizer {
+/// A tokenizer for the small models.
+pub fn chat() -> ChatTokenizer {
     static CHAT: LazyLock<ChatTokenizer> =
         LazyLock::new(|| ChatTokenizer::train(4, 300, 320, Mix::of_vocabulary()).unwrap());
     CHAT.clone()
 }
 
-fn recipe(chains: usize) -> Recipe {
+/// A short run that trains everything on the joint loss.
+pub fn recipe(chains: usize) -> Recipe {
     Recipe {
         seed: 4,
         steps: 12,
@@ -31,6 +33,7 @@ fn recipe(chains: usize) -> Recipe {
         tasks: vec![Task::Compare, Task::Letter],
         loss: Loss::in_proportion_to_k(chains),
         frozen: 0,
+        frozen_backbone: false,
         learning_rate: 1e-2,
         warmup: 2,
         weight_decay: 0.05,
@@ -38,7 +41,8 @@ fn recipe(chains: usize) -> Recipe {
     }
 }
 
-fn trainer(config: impl Fn(usize) -> ColmConfig, recipe: Recipe, threads: usize) -> Trainer {
+/// Trains random weights.
+pub fn trainer(config: impl Fn(usize) -> ColmConfig, recipe: Recipe, threads: usize) -> Trainer {
     let chat = chat();
     let weights = weights(&config(chat.vocab_size()), 1);
     Trainer::new(weights, chat, recipe, threads).unwrap()
@@ -48,7 +52,8 @@ fn colm(vocabulary: usize) -> ColmConfig {
     config(Architecture::Colm, vocabulary)
 }
 
-fn steps(trainer: &mut Trainer, count: usize) -> Vec<Vec<f64>> {
+/// The losses of `count` steps.
+pub fn steps(trainer: &mut Trainer, count: usize) -> Vec<Vec<f64>> {
     (0..count).map(|_| trainer.step().unwrap().losses).collect()
 }
 
@@ -84,10 +89,10 @@ fn invalid_recipes_fail() {
         (Recipe { loss: Loss::Joint(vec![1., -2., 3.]), ..good.clone() }, "no negative"),
         (Recipe { loss: Loss::Joint(vec![1., 0., 0.]), frozen: 1, ..good.clone() }, "k > 1"),
     ] {
-        let refused = bad.check(3).unwrap_err().to_string();
+        let refused = bad.check(&colm(300)).unwrap_err().to_string();
         assert!(refused.contains(hint), "{refused}");
     }
-    good.check(3).unwrap();
+    good.check(&colm(300)).unwrap();
 }
 
 #[test]
