@@ -4,6 +4,7 @@ mod chain_model;
 mod chat;
 mod data;
 mod golden;
+mod gradients;
 mod initial_weights;
 mod model;
 mod models;
