@@ -112,9 +112,9 @@ fn add_medians(
 ) -> Result<()> {
     let values = |index: usize| rounds.iter().map(move |round| round[index].1).collect::<Vec<_>>();
     let first = rounds.first().context("no rounds")?;
-    let computed = median(&values(0));
+    let computed = median(&values(0)).context("no rounds")?;
     for (index, (what, _, unit)) in first.iter().enumerate() {
-        let value = median(&values(index));
+        let value = median(&values(index)).context("no rounds")?;
         let ratio = if what.starts_with("first token") {
             format!("{:.3}", value / computed)
         } else {

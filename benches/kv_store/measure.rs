@@ -208,5 +208,5 @@ async fn overhead(measurement: &Measurement) -> Result<Values> {
         }
         ratios.push((times[1] / times[0] - 1.0) * 100.0);
     }
-    Ok(vec![("overhead without hits".into(), median(&ratios), "%".into())])
+    Ok(vec![("overhead without hits".into(), median(&ratios).context("no pairs")?, "%".into())])
 }

@@ -93,6 +93,9 @@ pub struct KvStoreArgs {
     /// MiB of memory for blocks that wait to be written, and the same again for blocks that have been read.
     #[arg(long, value_name = "MIB", default_value_t = KvStoreOptions::DEFAULT_BUFFER_MIB)]
     kv_store_buffer_mb: usize,
+    /// Read blocks even if computing them is faster, by the rates measured so far.
+    #[arg(long, requires = "kv_store")]
+    kv_store_always_read: bool,
 }
 
 impl KvStoreArgs {
@@ -102,7 +105,8 @@ impl KvStoreArgs {
         let options = KvStoreOptions::new(url)?
             .max_bytes(self.kv_store_gb)
             .timeout(self.kv_store_timeout)
-            .buffer_mib(self.kv_store_buffer_mb);
+            .buffer_mib(self.kv_store_buffer_mb)
+            .always_read(self.kv_store_always_read);
         Ok(Some(options))
     }
 }

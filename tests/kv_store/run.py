@@ -17,6 +17,8 @@ from processes import Colm, Nginx, Redis
 PAUSE = 1.0
 # Few blocks: conversations push each other out.
 SMALL = ["--kv-cache-mb", "2"]
+# The models are so small that computing may be faster.
+READ = "--kv-store-always-read"
 
 
 class Replicas(unittest.TestCase):
@@ -32,7 +34,7 @@ class Replicas(unittest.TestCase):
         self.assertEqual(Conversations(server_of, **disturbances).answers, self.expected)
 
     def two(self, store, *arguments):
-        replicas = [Colm(*SMALL, "--kv-store", store, *arguments) for _ in range(2)]
+        replicas = [Colm(*SMALL, READ, "--kv-store", store, *arguments) for _ in range(2)]
         for replica in replicas:
             self.addCleanup(replica.kill)
         return replicas
@@ -106,7 +108,7 @@ class Replicas(unittest.TestCase):
         with Colm("--no-prefix-cache", "--max-seqs", "1", model="tiny-colm") as alone:
             expected = Conversations(lambda *_: alone.url).answers
         with Redis() as redis:
-            other = Colm(*SMALL, "--kv-store", redis.url, model="tiny-colm")
+            other = Colm(*SMALL, READ, "--kv-store", redis.url, model="tiny-colm")
             self.addCleanup(other.kill)
             replicas = self.two(redis.url)
             self.check(lambda client, turn: replicas[(client + turn) % 2].url)
@@ -114,7 +116,7 @@ class Replicas(unittest.TestCase):
 
     def test_prefill_apart_from_decode(self):
         with Redis() as redis:
-            store = ["--kv-store", redis.url]
+            store = [READ, "--kv-store", redis.url]
             prefill = Colm("--role", "prefill", "--max-chains", "1", *store)
             self.addCleanup(prefill.kill)
             decode = Colm("--role", "decode", "--prefill", prefill.url, "--prefill-threshold", "64", *store)

@@ -15,6 +15,7 @@ pub struct KvStoreOptions {
     max_bytes: Option<u64>,
     timeout: Duration,
     buffer_mib: usize,
+    pub(super) always_read: bool,
     pub(super) prefill_server: Option<PrefillServerOptions>,
 }
 
@@ -40,6 +41,7 @@ impl KvStoreOptions {
             max_bytes: None,
             timeout: Self::DEFAULT_TIMEOUT,
             buffer_mib: Self::DEFAULT_BUFFER_MIB,
+            always_read: false,
             prefill_server: None,
         })
     }
@@ -61,6 +63,12 @@ impl KvStoreOptions {
     /// sequence to start. Default: [`Self::DEFAULT_BUFFER_MIB`].
     pub fn buffer_mib(mut self, mib: usize) -> Self {
         self.buffer_mib = mib;
+        self
+    }
+
+    /// Whether blocks are read even if computing them is faster, by the rates measured so far. Default: false.
+    pub fn always_read(mut self, always: bool) -> Self {
+        self.always_read = always;
         self
     }
 

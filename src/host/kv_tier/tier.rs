@@ -19,6 +19,7 @@ use tracing::warn;
 use super::fetched::{Fetched, FetchedBlocks};
 use super::options::KvStoreOptions;
 use super::prefill_server::PrefillServer;
+use crate::error::Error;
 use crate::host::loaded::Loaded;
 use crate::host::request_options::RequestOptions;
 
@@ -39,6 +40,7 @@ pub struct KvTier {
     pooled: Mutex<HashSet<BlockHash>>,
     /// Pieces of memory that fetched blocks may take.
     memory: Arc<Semaphore>,
+    always_read: bool,
     prefill_server: Option<PrefillServer>,
     loaded_blocks: AtomicUsize,
     skipped_reads: AtomicUsize,
@@ -77,7 +79,12 @@ impl KvTier {
             .iter()
             .map(|(keys, values)| KvBlocks::from_tensors(keys, values, config.head_dim))
             .collect::<Result<_>>()?;
-        let store = KvStore::open(options.store_options()?)?;
+        let store =
+            KvStore::open(options.store_options()?).map_err(|error| Error::InvalidOption {
+                option: "kv_store",
+                value: options.url().to_string(),
+                problem: error.to_string(),
+            })?;
         let prefill_server = options.prefill_server.as_ref().map(PrefillServer::new).transpose()?;
         let pieces = (options.buffer_bytes() / PIECE).min(Semaphore::MAX_PERMITS);
         Ok(Self {
@@ -87,6 +94,7 @@ impl KvTier {
             block_size,
             pooled: Mutex::default(),
             memory: Arc::new(Semaphore::new(pieces)),
+            always_read: options.always_read,
             prefill_server,
             loaded_blocks: AtomicUsize::new(0),
             skipped_reads: AtomicUsize::new(0),
@@ -181,7 +189,8 @@ impl KvTier {
 
     fn reading_pays(&self, blocks: usize, bytes_per_block: usize) -> bool {
         let (tokens, bytes) = (blocks * self.block_size, blocks * bytes_per_block);
-        let pays = self.loaded.prefill_rate().reading_pays(tokens, bytes, self.store.read_rate());
+        let pays = self.always_read
+            || self.loaded.prefill_rate().reading_pays(tokens, bytes, self.store.read_rate());
         if !pays {
             self.skipped_reads.fetch_add(1, Ordering::Relaxed);
         }

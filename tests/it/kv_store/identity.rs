@@ -12,7 +12,9 @@ async fn shared(writer: (EngineBuilder, usize), reader: (EngineBuilder, usize)) 
     first.answer(request(writer.1)).await.unwrap();
     first.flush_kv_store().await;
     let second = engine(&reader.0).await;
-    second.answer(request(reader.1)).await.unwrap().usage.cached_tokens
+    let found = second.answer(request(reader.1)).await.unwrap().usage.cached_tokens;
+    second.flush_kv_store().await;
+    found
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,7 +17,8 @@ const BLOCK_SIZE: usize = 16;
 
 /// The store in `folder`.
 fn store(folder: &Path) -> KvStoreOptions {
-    KvStoreOptions::new(&format!("file://{}", folder.display())).unwrap()
+    // The models are so small that computing may be faster.
+    KvStoreOptions::new(&format!("file://{}", folder.display())).unwrap().always_read(true)
 }
 
 /// An engine with the model in `model` and the store in `folder`.

@@ -1,5 +1,7 @@
 //! Two replicas with one store: conversations go to another one with every turn.
 
+use std::time::Duration;
+
 use futures::future::join_all;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -41,6 +43,8 @@ async fn conversations(engines: &[Engine]) -> (Vec<Vec<String>>, usize) {
                 }
             });
         answers.push(join_all(asked).await);
+        // The last blocks of an answer enter the prefix cache when the next step is planned.
+        tokio::time::sleep(Duration::from_millis(200)).await;
         join_all(engines.iter().map(Engine::flush_kv_store)).await;
     }
     (answers, engines.iter().map(computed).sum())

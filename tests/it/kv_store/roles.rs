@@ -68,21 +68,19 @@ async fn without_a_prefill_server_prompts_are_computed_where_they_are() {
     let model = model.path().join("model");
     let request = || Request::tokens(prompt(1, 100)).max_tokens(8);
     let expected = answer_alone(&model, request()).await;
-    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let elsewhere = tempfile::tempdir().unwrap();
     let (_prefill, other_store) = prefill_server(&with_store(&model, elsewhere.path())).await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let nobody = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     for (name, url) in [("nobody listens", nobody), ("another store", other_store)] {
+        let folder = tempfile::tempdir().unwrap();
         let decode = decoding(&model, folder.path(), &url).await;
         assert_eq!(decode.answer(request()).await.unwrap().text, expected, "{name}");
         assert_eq!(decode.counts().reused, 0, "{name}");
     }
-    let error =
-        start_error(&options(&model).kv_store(
-            store(folder.path()).prefill_server(PrefillServerOptions::new("prefill:1234")),
-        ));
-    let error = error.await;
+    let no_url = store(elsewhere.path()).prefill_server(PrefillServerOptions::new("prefill:1234"));
+    let error = start_error(&options(&model).kv_store(no_url)).await;
     assert!(error.contains("`prefill` prefill:1234") && error.contains("http://"), "{error}");
 }
 
@@ -111,7 +109,7 @@ async fn a_prefill_server_takes_chats_and_completions() {
     assert_eq!(body["usage"]["prompt_tokens"], 140);
     assert_eq!(body["usage"]["completion_tokens"], 0);
     assert_eq!(block_files(folder.path()).len(), 8);
-    let text = "word ".repeat(100);
+    let text = "word ".repeat(20);
     let chat = json!({"messages": [{"role": "user", "content": text}]});
     let (status, body) = send(&engine, "/v1/prefill", chat).await;
     assert_eq!(status, 200, "{body}");
