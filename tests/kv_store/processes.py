@@ -86,7 +86,7 @@ class Colm(Running):
     """`colm serve` with one of the shipped models."""
 
     def __init__(self, *arguments, model="tiny-colm-air", port=0):
-        command = [BIN, "serve", "-m", ROOT / "models" / model, "-p", str(port), "--kv-cache-mb", "16", *arguments]
+        command = [BIN, "serve", "-m", ROOT / "models" / model, "-p", str(port), *arguments]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         line = process.stderr.readline()
         found = re.search(r"://127\.0\.0\.1:(\d+)/", line)

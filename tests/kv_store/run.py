@@ -24,7 +24,7 @@ READ = "--kv-store-always-read"
 class Replicas(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        with Colm("--no-prefix-cache", "--max-seqs", "1") as alone:
+        with Colm("--no-prefix-cache", "--max-seqs", "1", "--kv-cache-mb", "16") as alone:
             cls.expected = Conversations(lambda *_: alone.url).answers
         with Colm("--kv-cache-mb", "128") as everything:
             assert Conversations(lambda *_: everything.url, lambda _: time.sleep(PAUSE)).answers == cls.expected
@@ -57,7 +57,7 @@ class Replicas(unittest.TestCase):
 
                 def kill(turn):
                     if turn == 1:
-                        time.sleep(0.3)
+                        time.sleep(0.05)
                         replicas[0].kill()
 
                 self.check(lambda *_: proxy.url, during_turn=kill)
@@ -69,7 +69,7 @@ class Replicas(unittest.TestCase):
 
             def restart(turn):
                 if turn == 1:
-                    time.sleep(0.2)
+                    time.sleep(0.05)
                     redis.kill()
                 elif turn == 2:
                     restarted.append(Redis(redis.port))
@@ -105,7 +105,7 @@ class Replicas(unittest.TestCase):
             self.assertGreater(damaged, 0)
 
     def test_two_models_in_one_store(self):
-        with Colm("--no-prefix-cache", "--max-seqs", "1", model="tiny-colm") as alone:
+        with Colm("--no-prefix-cache", "--max-seqs", "1", "--kv-cache-mb", "16", model="tiny-colm") as alone:
             expected = Conversations(lambda *_: alone.url).answers
         with Redis() as redis:
             other = Colm(*SMALL, READ, "--kv-store", redis.url, model="tiny-colm")
@@ -116,7 +116,7 @@ class Replicas(unittest.TestCase):
 
     def test_prefill_apart_from_decode(self):
         with Redis() as redis:
-            store = [READ, "--kv-store", redis.url]
+            store = ["--kv-cache-mb", "16", READ, "--kv-store", redis.url]
             prefill = Colm("--role", "prefill", "--max-chains", "1", *store)
             self.addCleanup(prefill.kill)
             decode = Colm("--role", "decode", "--prefill", prefill.url, "--prefill-threshold", "64", *store)
@@ -124,7 +124,7 @@ class Replicas(unittest.TestCase):
 
             def kill(turn):
                 if turn == TURNS - 1:
-                    time.sleep(0.1)
+                    time.sleep(0.05)
                     prefill.kill()
 
             self.check(lambda *_: decode.url, during_turn=kill)
