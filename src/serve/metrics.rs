@@ -76,7 +76,7 @@ impl Metrics {
             names::constants(engine);
             engine.chain_counts().map(|k| Arc::new(ByK::new(k))).collect()
         });
-        let engine_numbers = with_local_recorder(&recorder, || EngineNumbers::new(&engine));
+        let engine_numbers = with_local_recorder(&recorder, || EngineNumbers::new(engine));
         let handle = recorder.handle();
         let engine = engine.clone();
         let metrics = Self(Arc::new(Inner { engine, recorder, handle, by_k, engine_numbers }));

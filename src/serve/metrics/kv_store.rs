@@ -5,16 +5,19 @@ use metrics::{Counter, Gauge};
 use super::names;
 use crate::host::kv_tier::KvTierCounts;
 
+/// One of the numbers.
+type NumberOf = fn(&KvTierCounts) -> u64;
+
 /// The numbers of a KV store. Servers without one do not show them.
 pub(super) struct KvStoreNumbers {
-    counters: Vec<(Counter, fn(&KvTierCounts) -> u64)>,
+    counters: Vec<(Counter, NumberOf)>,
     circuit_open: Gauge,
     queued_bytes: Gauge,
 }
 
 impl KvStoreNumbers {
     pub(super) fn new() -> Self {
-        let table: [(&'static str, fn(&KvTierCounts) -> u64); 14] = [
+        let table: [(&'static str, NumberOf); 14] = [
             (names::KV_STORE_READS, |counts| counts.reads as u64),
             (names::KV_STORE_READ_MILLISECONDS, |counts| counts.read_time.as_millis() as u64),
             (names::KV_STORE_SKIPPED_READS, |counts| counts.skipped_reads as u64),
