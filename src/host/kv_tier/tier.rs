@@ -29,6 +29,9 @@ const PIECE: usize = 1024;
 /// How long after its answer the blocks of a prompt may be missing in the prefix cache.
 const CACHED_AFTER: Duration = Duration::from_secs(2);
 
+/// If no block enters the prefix cache for so long, those of earlier steps are in it.
+const SETTLED_AFTER: Duration = Duration::from_millis(50);
+
 /// The second tier of the prefix cache of one engine.
 pub struct KvTier {
     store: KvStore,
@@ -45,6 +48,8 @@ pub struct KvTier {
     loaded_blocks: AtomicUsize,
     skipped_reads: AtomicUsize,
     reads: AtomicUsize,
+    /// How often blocks have entered the prefix cache.
+    added: AtomicUsize,
     read_microseconds: AtomicU64,
 }
 
@@ -99,6 +104,7 @@ impl KvTier {
             loaded_blocks: AtomicUsize::new(0),
             skipped_reads: AtomicUsize::new(0),
             reads: AtomicUsize::new(0),
+            added: AtomicUsize::new(0),
             read_microseconds: AtomicU64::new(0),
         })
     }
@@ -150,8 +156,17 @@ impl KvTier {
         stored * self.block_size
     }
 
-    /// Waits until the blocks that wait to be written have been tried.
+    /// Waits until the blocks computed so far have been written, or have failed.
     pub async fn flush(&self) {
+        // The scheduler adds the last blocks of an answer after the answer has ended.
+        let (began, mut seen) = (Instant::now(), None);
+        while began.elapsed() < CACHED_AFTER {
+            let added = self.added.load(Ordering::Relaxed);
+            if seen.replace(added) == Some(added) {
+                break;
+            }
+            tokio::time::sleep(SETTLED_AFTER).await;
+        }
         self.store.flush().await;
     }
 
@@ -274,6 +289,7 @@ impl BlockStore for KvTier {
 
     fn cached(&self, salt: Option<&str>, blocks: &[PooledBlock]) {
         self.pooled().extend(blocks.iter().map(|block| block.hash));
+        self.added.fetch_add(1, Ordering::Relaxed);
         let chains = salt.and_then(|salt| self.loaded.kv_identity()?.chains_of(salt));
         let Some(heads) = chains.and_then(|chains| self.heads(chains)) else { return };
         for block in blocks {
