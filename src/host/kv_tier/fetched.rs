@@ -12,6 +12,8 @@ pub struct Fetched(Mutex<Option<FetchedBlocks>>);
 pub(super) struct FetchedBlocks {
     /// The hash of each block and its bytes.
     pub blocks: Vec<(BlockHash, Vec<u8>)>,
+    /// The key/value heads that they hold.
+    pub heads: usize,
     pub _memory: OwnedSemaphorePermit,
 }
 

@@ -113,12 +113,14 @@ impl KvTier {
     /// pool. If many are in neither, the prefill server computes them first.
     pub async fn fetch(&self, prompt: &[u32], k: ChainCount) -> Option<Fetched> {
         let identity = self.loaded.kv_identity()?;
-        let hashes = self.hashes(prompt, identity.salt(k));
+        let salt = identity.salt(k);
+        let hashes = self.hashes(prompt, salt);
         let first = self.first_missing(&hashes);
         if first == hashes.len() {
             return None;
         }
-        let bytes_per_block = self.bytes_per_block(self.heads(k.get())?);
+        let heads = self.heads(k.get())?;
+        let bytes_per_block = self.bytes_per_block(heads);
         let (memory, count) = self.reserve(hashes.len() - first, bytes_per_block)?;
         let blocks = prompt.chunks_exact(self.block_size).skip(first);
         let missing: Vec<_> = hashes[first..].iter().copied().zip(blocks).take(count).collect();
@@ -128,7 +130,7 @@ impl KvTier {
         }
         if let Some(server) = &self.prefill_server {
             let rest = &missing[payloads.len()..];
-            let k = identity.chains_of(identity.salt(k))?;
+            let k = identity.chains_of(salt)?;
             if server.is_worth(rest.len() * self.block_size) && server.prefill(prompt, k).await {
                 let computed = self.read_first(rest, bytes_per_block).await;
                 if computed.is_empty() {
@@ -138,7 +140,7 @@ impl KvTier {
             }
         }
         let blocks: Vec<_> = missing.iter().map(|(hash, _)| *hash).zip(payloads).collect();
-        (!blocks.is_empty()).then(|| Fetched::new(FetchedBlocks { blocks, _memory: memory }))
+        (!blocks.is_empty()).then(|| Fetched::new(FetchedBlocks { blocks, heads, _memory: memory }))
     }
 
     /// Waits until the full blocks of a prompt that has been computed at `k` chains are in the store, and returns how many
@@ -151,7 +153,7 @@ impl KvTier {
         while self.first_missing(&hashes) < hashes.len() && began.elapsed() < CACHED_AFTER {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        self.flush().await;
+        self.store.flush().await;
         let stored = hashes.iter().take_while(|hash| self.store.is_known(&key_of(hash))).count();
         stored * self.block_size
     }
@@ -256,13 +258,9 @@ impl KvTier {
     }
 
     /// Copies what [`Self::read`] has returned into a block of the pool.
-    fn write(&self, block: usize, mut bytes: &[u8]) -> Result<()> {
-        let layers = self.pool.len().max(1);
-        let per_layer = bytes.len() / layers;
-        let heads =
-            per_layer / self.pool.first().map_or(1, |layer| layer.bytes_per_block(1)).max(1);
+    fn write(&self, block: usize, heads: usize, mut bytes: &[u8]) -> Result<()> {
         for layer in &self.pool {
-            let (own, rest) = bytes.split_at(per_layer);
+            let (own, rest) = bytes.split_at(layer.bytes_per_block(heads));
             layer.write_block(block, heads, own)?;
             bytes = rest;
         }
@@ -279,7 +277,7 @@ impl BlockStore for KvTier {
         let from = fetched.blocks.iter().skip_while(|(hash, _)| *hash != first.hash);
         let same = blocks.iter().zip(from).take_while(|(block, (hash, _))| block.hash == *hash);
         let written = same.map_while(|(block, (_, bytes))| {
-            let written = self.write(block.block_id, bytes);
+            let written = self.write(block.block_id, fetched.heads, bytes);
             written.map_err(|error| warn!("a block of the KV store does not fit: {error}")).ok()
         });
         let count = written.count();
