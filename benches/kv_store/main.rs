@@ -3,23 +3,25 @@
 #[path = "../speed/checkpoint.rs"]
 #[allow(dead_code)] // The other benchmark writes Llamas, too.
 mod checkpoint;
+#[path = "../speed/child.rs"]
+mod child;
+#[path = "../speed/long_context.rs"]
+mod long_context;
 mod measure;
 #[path = "../speed/shape.rs"]
 #[allow(dead_code)] // The other benchmark measures more shapes and dtypes.
 mod shape;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use anyhow::{bail, Context, Result};
+use child::child;
 use clap::Parser;
 use colm_checkpoint::Architecture;
 use colm_testing::statistics::median;
 use colm_testing::table::Table;
+use long_context::{write_model, CONTEXT};
 use measure::{Measurement, Values, Work};
-
-use checkpoint::write_colm;
-use shape::{Setting, Shape, Weights};
 
 /// Measures the time to the first token of a long prompt: computed, from the prefix cache in memory, from a KV store, and
 /// computed by another process that holds the first chain alone.
@@ -60,20 +62,14 @@ fn main() -> Result<()> {
     }
 }
 
-/// The longest context of the models: the long prompt and the answers fit.
-const CONTEXT: usize = 16_384;
-
-fn write_model(name: &str, folder: &Path) -> Result<()> {
-    let (architecture, chains) = match name {
-        "dense" => (Architecture::Colm, vec![1]),
-        "colm" => (Architecture::Colm, vec![1; 4]),
-        "air" => (Architecture::ColmAir, vec![1; 4]),
+/// The architecture and the chains of the model `name`.
+fn model(name: &str) -> Result<(Architecture, Vec<usize>)> {
+    match name {
+        "dense" => Ok((Architecture::Colm, vec![1])),
+        "colm" => Ok((Architecture::Colm, vec![1; 4])),
+        "air" => Ok((Architecture::ColmAir, vec![1; 4])),
         _ => bail!("--models {name}: expected dense, colm or air"),
-    };
-    let setting = Setting { shape: Shape::Small, weights: Weights::F32 };
-    let mut config = setting.config(architecture, &chains);
-    config["max_position_embeddings"] = CONTEXT.into();
-    write_colm(folder, &config, Weights::F32)
+    }
 }
 
 fn bench(args: &Args) -> Result<()> {
@@ -82,7 +78,8 @@ fn bench(args: &Args) -> Result<()> {
     let mut medians = Table::new(["model", "what", "median", "unit", "/ computed"]);
     for name in &args.models {
         let model = folder.path().join(name);
-        write_model(name, &model)?;
+        let (architecture, chains) = self::model(name)?;
+        write_model(&model, architecture, &chains)?;
         let mut rounds: Vec<Vec<(String, f64, String)>> = Vec::new();
         for round in 1..=args.rounds {
             eprintln!("{name}: round {round} of {}", args.rounds);
@@ -130,7 +127,7 @@ fn add_medians(
 fn measure_once(args: &Args, model: &Path, store: &Path) -> Result<Values> {
     let run = |store: Option<String>, work| {
         let (model, prompt) = (model.to_owned(), args.prompt);
-        child(&Measurement { model, store, prompt, context: CONTEXT, work })
+        child::<Values>(&Measurement { model, store, prompt, context: CONTEXT, work })
     };
     let file = format!("file://{}", store.join("blocks").display());
     let mut values = run(None, Work::Computed)?;
@@ -145,14 +142,4 @@ fn measure_once(args: &Args, model: &Path, store: &Path) -> Result<Values> {
     values.extend(run(Some(other), Work::Prefilled { streams: args.streams })?);
     values.extend(run(Some(format!("file://{}", store.join("misses").display())), Work::Overhead)?);
     Ok(values)
-}
-
-fn child(measurement: &Measurement) -> Result<Values> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(["--measure", &serde_json::to_string(measurement)?]);
-    let output = command.stderr(Stdio::inherit()).output()?;
-    if !output.status.success() {
-        bail!("a measurement has failed");
-    }
-    Ok(serde_json::from_slice(&output.stdout)?)
 }

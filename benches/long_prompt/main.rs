@@ -4,22 +4,25 @@
 #[path = "../speed/checkpoint.rs"]
 #[allow(dead_code)] // The other benchmark writes Llamas, too.
 mod checkpoint;
+#[path = "../speed/child.rs"]
+mod child;
+#[path = "../speed/long_context.rs"]
+mod long_context;
 mod measure;
 #[path = "../speed/shape.rs"]
 #[allow(dead_code)] // The other benchmark measures more shapes and dtypes.
 mod shape;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use anyhow::{bail, Context, Result};
-use checkpoint::write_colm;
+use child::child;
 use clap::Parser;
 use colm_checkpoint::Architecture;
 use colm_testing::statistics::median;
 use colm_testing::table::Table;
+use long_context::{write_model, CONTEXT};
 use measure::{Measurement, Values, Work};
-use shape::{Setting, Shape, Weights};
 
 /// Measures the gaps between the tokens of running answers while a long prompt is computed, the time to the first token
 /// of that prompt, and peak memory, on models of the shape `small` with random f32 weights.
@@ -60,19 +63,13 @@ fn main() -> Result<()> {
     }
 }
 
-/// The longest context of the models: the long prompt and the answers fit.
-const CONTEXT: usize = 16_384;
-
-fn write_model(name: &str, folder: &Path) -> Result<()> {
-    let (architecture, chains) = match name {
-        "dense" => (Architecture::Colm, vec![1]),
-        "air" => (Architecture::ColmAir, vec![1; 4]),
+/// The architecture and the chains of the model `name`.
+fn model(name: &str) -> Result<(Architecture, Vec<usize>)> {
+    match name {
+        "dense" => Ok((Architecture::Colm, vec![1])),
+        "air" => Ok((Architecture::ColmAir, vec![1; 4])),
         _ => bail!("--models {name}: expected dense or air"),
-    };
-    let setting = Setting { shape: Shape::Small, weights: Weights::F32 };
-    let mut config = setting.config(architecture, &chains);
-    config["max_position_embeddings"] = CONTEXT.into();
-    write_colm(folder, &config, Weights::F32)
+    }
 }
 
 fn bench(args: &Args) -> Result<()> {
@@ -81,7 +78,8 @@ fn bench(args: &Args) -> Result<()> {
     let mut medians = Table::new(header());
     for name in &args.models {
         let model = folder.path().join(name);
-        write_model(name, &model)?;
+        let (architecture, chains) = self::model(name)?;
+        write_model(&model, architecture, &chains)?;
         let mut values: Vec<Vec<Values>> = vec![Vec::new(); args.chunks.len()];
         // The chunk sizes take turns in every round.
         for round in 1..=args.rounds {
@@ -121,22 +119,12 @@ fn bench(args: &Args) -> Result<()> {
 fn measure_once(args: &Args, model: &Path, chunk: usize) -> Result<Values> {
     let run = |work: Work| {
         let measurement = Measurement { model: model.to_owned(), chunk, context: CONTEXT, work };
-        child(&measurement)
+        child::<Values>(&measurement)
     };
     let mut values = run(Work::Gaps { prompt: args.prompt, streams: args.streams })?;
     values.peak_short_mib = run(Work::Memory { prompt: args.prompt / 8 })?.peak_mib;
     values.peak_mib = run(Work::Memory { prompt: args.prompt })?.peak_mib;
     Ok(values)
-}
-
-fn child(measurement: &Measurement) -> Result<Values> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(["--measure", &serde_json::to_string(measurement)?]);
-    let output = command.stderr(Stdio::inherit()).output()?;
-    if !output.status.success() {
-        bail!("a measurement has failed");
-    }
-    Ok(serde_json::from_slice(&output.stdout)?)
 }
 
 fn header() -> [&'static str; 13] {
