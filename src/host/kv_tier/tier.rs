@@ -257,6 +257,18 @@ impl KvTier {
         Ok(bytes)
     }
 
+    /// Queues a block of the pool for the store, if the store does not have it.
+    fn write_behind(&self, block: &PooledBlock, heads: usize) {
+        let key = key_of(&block.hash);
+        if !self.store.wants(&key, self.bytes_per_block(heads)) {
+            return;
+        }
+        match self.read(block.block_id, heads) {
+            Ok(bytes) => self.store.write(key, block.tokens.to_vec(), bytes),
+            Err(error) => warn!("a KV block cannot be copied: {error}"),
+        }
+    }
+
     /// Copies what [`Self::read`] has returned into a block of the pool.
     fn write(&self, block: usize, heads: usize, mut bytes: &[u8]) -> Result<()> {
         for layer in &self.pool {
@@ -286,20 +298,13 @@ impl BlockStore for KvTier {
     }
 
     fn cached(&self, salt: Option<&str>, blocks: &[PooledBlock]) {
+        let chains = salt.and_then(|salt| self.loaded.kv_identity()?.chains_of(salt));
+        if let Some(heads) = chains.and_then(|chains| self.heads(chains)) {
+            blocks.iter().for_each(|block| self.write_behind(block, heads));
+        }
+        // Last: whoever sees a block here may wait for it in the store's queue.
         self.pooled().extend(blocks.iter().map(|block| block.hash));
         self.added.fetch_add(1, Ordering::Relaxed);
-        let chains = salt.and_then(|salt| self.loaded.kv_identity()?.chains_of(salt));
-        let Some(heads) = chains.and_then(|chains| self.heads(chains)) else { return };
-        for block in blocks {
-            let key = key_of(&block.hash);
-            if !self.store.wants(&key, self.bytes_per_block(heads)) {
-                continue;
-            }
-            match self.read(block.block_id, heads) {
-                Ok(bytes) => self.store.write(key, block.tokens.to_vec(), bytes),
-                Err(error) => warn!("a KV block cannot be copied: {error}"),
-            }
-        }
     }
 
     fn evicted(&self, hash: &BlockHash) {

@@ -109,6 +109,11 @@ async fn a_prefill_server_takes_chats_and_completions() {
     assert_eq!(body["usage"]["prompt_tokens"], 140);
     assert_eq!(body["usage"]["completion_tokens"], 0);
     assert_eq!(block_files(folder.path()).len(), 8);
+    // The answer waits for every block, also for one that enters the prefix cache meanwhile.
+    for seed in 3..40 {
+        let (_, body) = send(&engine, "/v1/prefill", json!({"prompt": prompt(seed, 100)})).await;
+        assert_eq!(body["stored_tokens"], 96, "{body}");
+    }
     let text = "word ".repeat(20);
     let chat = json!({"messages": [{"role": "user", "content": text}]});
     let (status, body) = send(&engine, "/v1/prefill", chat).await;
