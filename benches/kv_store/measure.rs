@@ -48,6 +48,9 @@ pub type Values = Vec<(String, f64, String)>;
 /// Keys and values in f32 of the largest model: 8 layers of 4 heads of 64.
 const KV_BYTES_PER_TOKEN: usize = 2 * 8 * 4 * 64 * 4;
 
+/// A KV cache that takes little memory beside the weights.
+const SMALL_KV_MIB: usize = 64;
+
 /// Prompts of the overhead, and their tokens.
 const MISSES: usize = 24;
 const MISS_TOKENS: usize = 512;
@@ -167,26 +170,40 @@ async fn beside(
 async fn prefilled(measurement: &Measurement, streams: usize) -> Result<Values> {
     let engine = measurement.builder().start().await?;
     let config = engine.config();
-    let is_air = config.chains.count() > 1 && config.kv_heads.of(1) == 0;
-    let chains = if is_air { 1 } else { config.chains.count() };
+    let whole = config.chains.count();
+    let is_air = whole > 1 && config.kv_heads.of(1) == 0;
+    let chains = if is_air { 1 } else { whole };
     drop(engine);
-    let url = measurement.store.clone().context("no store")?;
-    let mut command = Command::new(env!("CARGO_BIN_EXE_colm"));
-    command.arg("serve").arg("-m").arg(&measurement.model).args(["-p", "0", "--role", "prefill"]);
-    command.args(["--kv-store", &url, "--max-chains", &chains.to_string()]);
-    let server = ServerProcess::start(command.args(["--kv-cache-mb", "1024"]))?;
-    let empty = resident_mib_of(server.id())?;
+    let mut values = Values::new();
+    for (what, chains) in [("prefill process", chains), ("whole model", whole)] {
+        let server = prefill_server(measurement, chains, SMALL_KV_MIB)?;
+        let resident = resident_mib_of(server.id())?;
+        values.push((format!("resident, {what}"), resident, "MiB".into()));
+    }
+    let server = prefill_server(measurement, chains, 1024)?;
     let prefill = PrefillServerOptions::new(format!("http://{}", server.address()));
     let store = measurement.store()?.prefill_server(prefill);
     let engine = measurement.start(measurement.builder().kv_store(store)).await?;
-    let mut values = beside(measurement, &engine, streams, "prefilled by another process").await?;
+    values.extend(beside(measurement, &engine, streams, "prefilled by another process").await?);
     let reused = engine.counts().reused;
     ensure!(
         reused + engine.block_size() >= measurement.prompt,
         "only {reused} tokens were prefilled"
     );
-    values.push(("resident, prefill process".into(), empty, "MiB".into()));
     Ok(values)
+}
+
+/// A prefill server that opens `chains` chains.
+fn prefill_server(
+    measurement: &Measurement,
+    chains: usize,
+    kv_cache_mib: usize,
+) -> Result<ServerProcess> {
+    let url = measurement.store.as_ref().context("no store")?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_colm"));
+    command.arg("serve").arg("-m").arg(&measurement.model).args(["-p", "0", "--role", "prefill"]);
+    command.args(["--kv-store", url, "--max-chains", &chains.to_string()]);
+    ServerProcess::start(command.args(["--kv-cache-mb", &kv_cache_mib.to_string()]))
 }
 
 /// Pairs of prompts, one with and one without the store, in turn.

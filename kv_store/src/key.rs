@@ -6,7 +6,7 @@ use std::fmt;
 ///
 /// The engine computes it. Two blocks with the same key have the same content, so a store never has to
 /// replace a block by another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockKey(pub [u8; 32]);
 
 impl BlockKey {

@@ -100,7 +100,7 @@ pub enum MaintenanceError {
 /// Counts the blocks of a store. Runs in a tokio runtime.
 ///
 /// # Errors
-/// If the store cannot be listed. Redis cannot.
+/// If the store cannot be listed.
 pub async fn stat(url: &StoreUrl) -> Result<Statistics, MaintenanceError> {
     match place(url)? {
         Place::Folder(root) => {
@@ -118,7 +118,7 @@ pub async fn stat(url: &StoreUrl) -> Result<Statistics, MaintenanceError> {
 /// report after each block. Runs in a tokio runtime.
 ///
 /// # Errors
-/// If the store cannot be listed (Redis cannot), or if a block cannot be read or deleted.
+/// If the store cannot be listed, or if a block cannot be read or deleted.
 pub async fn check(
     url: &StoreUrl,
     delete: bool,
@@ -281,12 +281,6 @@ fn stat_folder(root: &Path) -> Result<Statistics, FileError> {
 }
 
 async fn list(store: &Remote, url: &StoreUrl) -> Result<Vec<(BlockKey, u64)>, MaintenanceError> {
-    if !store.can_list() {
-        let problem =
-            "Redis keeps its blocks among other keys, which this program does not list. Ask Redis \
-                       itself: redis-cli --scan --pattern 'colm-kv/*', or redis-cli info memory";
-        return Err(MaintenanceError::Unsupported { url: url.clone(), problem });
-    }
     store.list().await.map_err(|source| remote(url, source))
 }
 

@@ -12,8 +12,6 @@ use super::output::Stdout;
 use super::progress::progress;
 
 /// Look after a KV store (--kv-store of `colm serve`), also while servers use it.
-///
-/// Redis has tools of its own; these commands are for stores that can be listed.
 #[derive(Args)]
 pub struct KvStoreCommand {
     #[command(subcommand)]
@@ -35,7 +33,7 @@ enum Task {
         #[arg(long)]
         delete: bool,
     },
-    /// Delete the least recently used blocks.
+    /// Delete the least recently used blocks of a file store.
     Prune {
         /// The store, such as `file:///var/cache/colm`.
         url: StoreUrl,

@@ -112,11 +112,18 @@ class Colm(Running):
         return self.metric("prefix_cache_queries_total") - self.metric("prefix_cache_hits_total")
 
 
+def kv_store(*arguments):
+    """The exit code and the output of `colm kv-store`."""
+    ended = subprocess.run([BIN, "kv-store", *arguments], capture_output=True, text=True, timeout=MINUTE, check=False)
+    return ended.returncode, ended.stdout
+
+
 class Nginx(Running):
     """The proxy of deploy/kv-store/nginx.conf, on other ports."""
 
     def __init__(self, replicas):
-        folder = Path(tempfile.mkdtemp(prefix="colm-nginx-"))
+        self.folder = tempfile.TemporaryDirectory(prefix="colm-nginx-")
+        folder = Path(self.folder.name)
         text = (ROOT / "deploy/kv-store/nginx.conf").read_text()
         port = free_port()
         for old, new in [("8080", port), ("1234", replicas[0].port), ("1235", replicas[1].port)]:
@@ -133,3 +140,4 @@ class Nginx(Running):
         # A killed master leaves its workers.
         self.process.terminate()
         self.process.wait()
+        self.folder.cleanup()

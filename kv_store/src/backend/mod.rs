@@ -2,6 +2,7 @@
 
 mod folder;
 mod folder_files;
+mod redis_list;
 mod remote;
 
 #[cfg(test)]

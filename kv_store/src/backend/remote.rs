@@ -7,20 +7,27 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use opendal::{services, ErrorKind, Operator};
 
+use super::redis_list;
 use crate::store_url::RedisAddress;
 use crate::BlockKey;
 
 /// Before each key, so that a database or bucket can have other tenants.
-const ROOT: &str = "colm-kv";
+pub(super) const ROOT: &str = "colm-kv";
 
 /// An error of a remote store.
 #[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct RemoteError(Box<opendal::Error>);
+pub enum RemoteError {
+    /// A block was not read, written, deleted or listed.
+    #[error(transparent)]
+    Opendal(Box<opendal::Error>),
+    /// The blocks of a Redis were not listed.
+    #[error("Redis: {0}")]
+    Redis(#[from] redis::RedisError),
+}
 
 impl From<opendal::Error> for RemoteError {
     fn from(error: opendal::Error) -> Self {
-        Self(Box::new(error))
+        Self::Opendal(Box::new(error))
     }
 }
 
@@ -28,6 +35,8 @@ impl From<opendal::Error> for RemoteError {
 #[derive(Clone)]
 pub(crate) struct Remote {
     operator: Operator,
+    /// If it is a Redis: opendal does not list one.
+    redis: Option<Box<RedisAddress>>,
 }
 
 impl Remote {
@@ -47,13 +56,17 @@ impl Remote {
             .password(password.as_deref().unwrap_or(""))
             .root(ROOT)
             .connection_pool_max_size(connections);
-        Ok(Self { operator: Operator::new(redis)?.finish() })
+        let operator = Operator::new(redis)?.finish();
+        Ok(Self { operator, redis: Some(Box::new(address.clone())) })
     }
 
     /// The memory of this process: shared by all stores with this `name`, or of this store alone if it is empty.
     pub(crate) fn memory(name: &str) -> Result<Self, RemoteError> {
         static SHARED: LazyLock<Mutex<HashMap<String, Remote>>> = LazyLock::new(Mutex::default);
-        let new = || Ok(Self { operator: Operator::new(services::Memory::default())?.finish() });
+        let new = || {
+            let operator = Operator::new(services::Memory::default())?.finish();
+            Ok(Self { operator, redis: None })
+        };
         if name.is_empty() {
             return new();
         }
@@ -72,7 +85,7 @@ impl Remote {
         // As for Redis.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let s3 = services::S3::default().bucket(bucket).root(&format!("/{prefix}/{ROOT}"));
-        Ok(Self { operator: Operator::new(s3)?.finish() })
+        Ok(Self { operator: Operator::new(s3)?.finish(), redis: None })
     }
 
     /// The bytes under `key`.
@@ -95,23 +108,27 @@ impl Remote {
         Ok(self.operator.delete(&path(&key)).await?)
     }
 
-    /// Whether [`list`](Self::list) works: Redis cannot, through opendal.
-    pub(crate) fn can_list(&self) -> bool {
-        self.operator.info().full_capability().list
-    }
-
     /// The keys and lengths of all blocks.
     pub(crate) async fn list(&self) -> Result<Vec<(BlockKey, u64)>, RemoteError> {
+        if let Some(address) = &self.redis {
+            return Ok(redis_list::list(address).await?);
+        }
         let mut entries = self.operator.lister("").await?;
         let mut blocks = Vec::new();
         while let Some(entry) = entries.try_next().await? {
-            let key = entry.name().strip_suffix(".kv").and_then(BlockKey::from_hex);
+            let key = key_of(entry.name());
             blocks.extend(key.map(|key| (key, entry.metadata().content_length())));
         }
         Ok(blocks)
     }
 }
 
-fn path(key: &BlockKey) -> String {
+/// The name of a block's entry under [`ROOT`].
+pub(super) fn path(key: &BlockKey) -> String {
     format!("{key}.kv")
+}
+
+/// The key of a block whose [`path`] is `name`.
+pub(super) fn key_of(name: &str) -> Option<BlockKey> {
+    name.strip_suffix(".kv").and_then(BlockKey::from_hex)
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use axum::http::{Method, StatusCode};
+use colm::serve::ServeOptions;
+use colm::{EngineBuilder, KvStoreOptions};
 use serde_json::json;
 
 use super::{question, Server, CHAT};
@@ -85,7 +87,9 @@ async fn the_scheduler_is_seen_from_outside() {
 /// Every name that the dashboard of docs/ asks for is served.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_dashboard_asks_for_numbers_that_exist() {
-    let server = Server::start().await;
+    let store = KvStoreOptions::new("memory:").unwrap();
+    let with_store = |builder: EngineBuilder| builder.kv_store(store);
+    let server = Server::with_engine(ServeOptions::default(), with_store).await;
     server.answer(json!({})).await;
     let samples = samples(&server).await;
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/grafana.json");

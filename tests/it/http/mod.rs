@@ -12,6 +12,7 @@ use axum::body::{to_bytes, Body};
 use axum::http::{header, Method, Request, StatusCode};
 use axum::Router;
 use colm::serve::{Elastic, ServeOptions};
+use colm::EngineBuilder;
 use colm_testing::engine::engine;
 use colm_testing::random_model;
 use colm_testing::random_model::{air, with};
@@ -39,9 +40,16 @@ impl Server {
     }
 
     async fn with(options: ServeOptions) -> Self {
+        Self::with_engine(options, |builder| builder).await
+    }
+
+    async fn with_engine(
+        options: ServeOptions,
+        engine_options: impl FnOnce(EngineBuilder) -> EngineBuilder,
+    ) -> Self {
         let folder = random_model::folder(&air());
         let builder = colm_testing::engine::options(&folder.path().join("model"));
-        let engine = engine(&builder.max_seqs(2)).await;
+        let engine = engine(&engine_options(builder.max_seqs(2))).await;
         Self { router: colm::serve::router(&engine, options).unwrap(), _folder: folder }
     }
 
