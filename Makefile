@@ -4,7 +4,7 @@
 MODEL ?= models/tiny-colm-air
 PROMPT ?= What is the remainder of 47 divided by 6?
 
-.PHONY: bench bench-kv-store bench-load bench-long-prompt build client-test colm-convert cuda-check demo deploy-check dist docs gpu-check gpu-day-test gpu-test host install lint lm-eval-hf-test lm-eval-test mutation-test python-test python-test-4 soak store-test study test twin-test wheel wheel-test
+.PHONY: bench bench-kv-store bench-load bench-long-prompt build client-test colm-convert cuda-check demo deploy-check dist docs gpu-check gpu-day-test gpu-test host install lint lm-eval-hf-test lm-eval-test mutation-test python-test python-test-4 soak store-test study study-text test twin-test wheel wheel-test
 
 host:
 	@host/apply
@@ -94,6 +94,13 @@ mutation-test: host
 # Trains the small models of docs/study/README.md and writes its tables and plots. Continues an interrupted run.
 study: host
 	cargo run --release -p colm-train --example study
+
+# Trains models on English text and writes docs/study-text, in the virtual environment of python-test. Needs Debian 12
+# for the text, and about 5 hours on 2 cores; continues where it was stopped.
+study-text: build
+	python3 -m venv target/python-test
+	target/python-test/bin/pip install --quiet -r python/study/requirements.txt
+	PYTHONPATH=python/src target/python-test/bin/python python/study/run.py python/study/cpu.toml --report docs/study-text
 
 # Compiles the CUDA kernels for sm_80 and sm_90a. Downloads a compiler if there is none; needs no GPU.
 cuda-check:

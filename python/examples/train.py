@@ -16,8 +16,12 @@ Recipes:
     chain-tuning    the loss at k = n with all chains but the last frozen
 """
 
+import json
 import sys
+from array import array
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +40,14 @@ class Recipe:
 
     model: str = field(metadata={"help": "checkpoint, or a folder with config.json and a tokenizer"})
     recipe: str = field(metadata={"help": "one of " + ", ".join(RECIPES), "choices": RECIPES})
-    text: list[str] = field(metadata={"help": "text files in UTF-8, each one document"})
+    text: list[str] | None = field(
+        default=None,
+        metadata={"help": "files in UTF-8: one document each, or JSON lines (.jsonl) with one in each field `text`"},
+    )
+    dataset: str | None = field(
+        default=None,
+        metadata={"help": "instead of --text: a data set with a column `text`, for the package `datasets`"},
+    )
     length: int = field(default=1024, metadata={"help": "tokens per sequence"})
     loss_weights: list[float] | None = field(
         default=None, metadata={"help": "weights of the losses at 1, 2, .. n chains, for joint and elastic-heads"}
@@ -49,14 +60,15 @@ class PackedText(Dataset):
     The rest after the last full sequence is dropped.
     """
 
-    def __init__(self, files: list[str], tokenizer: Any, length: int) -> None:
-        tokens: list[int] = []
-        for file in files:
-            text = Path(file).read_text(encoding="utf-8")
-            tokens += [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    def __init__(self, documents: Iterable[str], tokenizer: Any, length: int) -> None:
+        tokens: array[int] = array("l")
+        for batch in batches(documents, 1000):
+            for ids in tokenizer(batch, add_special_tokens=False)["input_ids"]:
+                tokens.extend(ids)
+                tokens.append(tokenizer.eos_token_id)
         count = len(tokens) // length
         if count == 0:
-            raise ValueError(f"--text has {len(tokens)} tokens; expected at least --length {length}")
+            raise ValueError(f"the text has {len(tokens)} tokens; expected at least --length {length}")
         self.sequences = torch.tensor(tokens[: count * length]).view(count, length)
 
     def __len__(self) -> int:
@@ -64,6 +76,34 @@ class PackedText(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         return {"input_ids": self.sequences[index], "labels": self.sequences[index]}
+
+
+def documents(recipe: Recipe) -> Iterator[str]:
+    """The documents of --text or --dataset."""
+    if recipe.dataset is not None:
+        from datasets import load_dataset  # Not everybody has it.
+
+        yield from load_dataset(recipe.dataset, split="train")["text"]
+    for name in recipe.text or ():
+        with Path(name).open(encoding="utf-8") as file:
+            if not name.endswith(".jsonl"):
+                yield file.read()
+                continue
+            for number, line in enumerate(file, start=1):
+                try:
+                    text = json.loads(line)["text"]
+                except (ValueError, TypeError, KeyError):
+                    text = None
+                if not isinstance(text, str):
+                    raise ValueError(f"{name}, line {number}: expected an object with a string `text`")
+                yield text
+
+
+def batches(documents: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Lists of ``size`` documents; the tokenizer encodes those of a list on all cores."""
+    documents = iter(documents)
+    while batch := list(islice(documents, size)):
+        yield batch
 
 
 class ChainTrainer(Trainer):
@@ -115,13 +155,15 @@ def main() -> None:
     recipe, arguments = parser.parse_args_into_dataclasses()
     if arguments.fsdp and arguments.device.type == "cpu":
         sys.exit("--fsdp shards on GPUs; expected a GPU, or no --fsdp. Several processes on a CPU: --ddp_backend gloo")
+    if (recipe.text is None) == (recipe.dataset is None):
+        sys.exit("expected either --text or --dataset")
     tokenizer = AutoTokenizer.from_pretrained(recipe.model)
     if tokenizer.eos_token_id is None:
         sys.exit(f"{recipe.model}: the tokenizer has no eos_token, which ends each document")
     torch.manual_seed(arguments.seed)
     model = load(recipe.model)
     apply(recipe, model)
-    data = PackedText(recipe.text, tokenizer, recipe.length)
+    data = PackedText(documents(recipe), tokenizer, recipe.length)
     trainer = ChainTrainer(model=model, args=arguments, train_dataset=data, processing_class=tokenizer)
     trainer.train(resume_from_checkpoint=arguments.resume_from_checkpoint)
     trainer.save_model()

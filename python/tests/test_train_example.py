@@ -1,10 +1,11 @@
 """examples/train.py: the recipes, resuming, and two processes."""
 
+import json
 import os
 import runpy
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -36,8 +37,8 @@ def text(tmp_path: Path) -> list[str]:
 def train(text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
     """Runs the script in this process and returns the tensors that it saves."""
 
-    def run(*flags: str, output: str = "trained") -> dict[str, torch.Tensor]:
-        arguments = [str(SCRIPT), *COMMON, "--text", *text, "--output_dir", str(tmp_path / output), *flags]
+    def run(*flags: str, output: str = "trained", source: Sequence[str] = ("--text", *text)) -> dict[str, torch.Tensor]:
+        arguments = [str(SCRIPT), *COMMON, *source, "--output_dir", str(tmp_path / output), *flags]
         monkeypatch.setattr(sys, "argv", arguments)
         # TrainingArguments writes into the environment, for accelerate.
         with mock.patch.dict(os.environ):
@@ -49,6 +50,25 @@ def train(text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> T
 
 def initial() -> dict[str, torch.Tensor]:
     return {name: value.detach() for name, value in load(SHIPPED[1], torch.float32).named_parameters()}
+
+
+def test_documents_come_from_files_json_lines_or_a_data_set(train: Train, text: list[str], tmp_path: Path) -> None:
+    lines = "".join(json.dumps({"text": Path(file).read_text()}) + "\n" for file in text)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.jsonl").write_text(lines)
+    flags = ["--recipe", "joint", "--max_steps", "2"]
+    files = train(*flags, output="files")
+    for source in (["--text", str(tmp_path / "data" / "train.jsonl")], ["--dataset", str(tmp_path / "data")]):
+        other = train(*flags, output="other", source=source)
+        assert all(torch.equal(files[name], other[name]) for name in files), source
+
+
+@pytest.mark.parametrize("line", ["not JSON", "[1]", '{"txt": "a"}'])
+def test_json_lines_without_text_are_refused(line: str, train: Train, tmp_path: Path) -> None:
+    file = tmp_path / "bad.jsonl"
+    file.write_text('{"text": "good"}\n' + line)
+    with pytest.raises(ValueError, match=r"bad\.jsonl, line 2: expected an object with a string `text`"):
+        train("--recipe", "joint", source=["--text", str(file)])
 
 
 KEPT: dict[str, Callable[[str], bool]] = {
