@@ -38,8 +38,9 @@ pub enum Work {
     Beside { streams: usize },
     /// The same, but another process computes the prompt.
     Prefilled { streams: usize },
-    /// Prompts that the store does not have, with and without it.
-    Overhead,
+    /// Prompts that the store does not have, with and without it. The engine that is started first is the slower one by a
+    /// few percent, so both orders are measured.
+    Overhead { store_first: bool },
 }
 
 /// Names, values and units.
@@ -101,7 +102,7 @@ async fn measure(measurement: &Measurement) -> Result<Values> {
             beside(measurement, &engine, *streams, "computed beside answers").await
         }
         Work::Prefilled { streams } => prefilled(measurement, *streams).await,
-        Work::Overhead => overhead(measurement).await,
+        Work::Overhead { store_first } => overhead(measurement, *store_first).await,
     }
 }
 
@@ -207,11 +208,16 @@ fn prefill_server(
 }
 
 /// Pairs of prompts, one with and one without the store, in turn.
-async fn overhead(measurement: &Measurement) -> Result<Values> {
-    let with = measurement
-        .start(measurement.builder().kv_cache_mib(1024).kv_store(measurement.store()?))
-        .await?;
-    let without = measurement.start(measurement.builder().kv_cache_mib(1024)).await?;
+async fn overhead(measurement: &Measurement, store_first: bool) -> Result<Values> {
+    let without = measurement.builder().kv_cache_mib(1024);
+    let with = without.clone().kv_store(measurement.store()?);
+    let (with, without) = if store_first {
+        let with = measurement.start(with).await?;
+        (with, measurement.start(without).await?)
+    } else {
+        let without = measurement.start(without).await?;
+        (measurement.start(with).await?, without)
+    };
     let mut ratios = Vec::new();
     for pair in 0..MISSES {
         let mut times = [0.0; 2];
