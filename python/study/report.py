@@ -53,7 +53,8 @@ def write(folder: Path, name: str, setting: Setting, corpus: dict[str, Any], res
     for table, (header, rows) in tables.items():
         with (folder / f"{name}-{table}.csv").open("w", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([header, *rows])
-        text = _inserted(text, f"{name}-{table}", _markdown(header, rows))
+        plot = f"![bits per byte over parameters]({name}-{table}.svg)\n\n" if table == "every-k" else ""
+        text = _inserted(text, f"{name}-{table}", plot + _markdown(header, rows))
     readme.write_text(text)
     _plot_every_k(folder / f"{name}-every-k.svg", results)
 
