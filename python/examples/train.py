@@ -27,7 +27,15 @@ from typing import Any
 
 import torch
 from torch.utils.data import Dataset
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, HfArgumentParser, Trainer, TrainingArguments
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    HfArgumentParser,
+    Trainer,
+    TrainingArguments,
+    default_data_collator,
+)
 
 import colm
 
@@ -164,7 +172,14 @@ def main() -> None:
     model = load(recipe.model)
     apply(recipe, model)
     data = PackedText(documents(recipe), tokenizer, recipe.length)
-    trainer = ChainTrainer(model=model, args=arguments, train_dataset=data, processing_class=tokenizer)
+    trainer = ChainTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=data,
+        # Sequences have one length, so that a tokenizer without a padding token will do.
+        data_collator=default_data_collator,
+        processing_class=tokenizer,
+    )
     trainer.train(resume_from_checkpoint=arguments.resume_from_checkpoint)
     trainer.save_model()
 

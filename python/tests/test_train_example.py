@@ -3,6 +3,7 @@
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -61,6 +62,17 @@ def test_documents_come_from_files_json_lines_or_a_data_set(train: Train, text: 
     for source in (["--text", str(tmp_path / "data" / "train.jsonl")], ["--dataset", str(tmp_path / "data")]):
         other = train(*flags, output="other", source=source)
         assert all(torch.equal(files[name], other[name]) for name in files), source
+
+
+def test_a_tokenizer_needs_no_padding_token(train: Train, tmp_path: Path) -> None:
+    """Llama's has none."""
+    model = tmp_path / "model"
+    shutil.copytree(SHIPPED[1], model)
+    file = model / "tokenizer_config.json"
+    fields = json.loads(file.read_text())
+    del fields["pad_token"]
+    file.write_text(json.dumps(fields))
+    train("--recipe", "joint", "--max_steps", "1", "--model", str(model))
 
 
 @pytest.mark.parametrize("line", ["not JSON", "[1]", '{"txt": "a"}'])
