@@ -96,7 +96,7 @@ study: host
 	cargo run --release -p colm-train --example study
 
 # Trains models on English text and writes docs/study-text, in the virtual environment of python-test. Needs Debian 12
-# for the text, and about 5 hours on 2 cores; continues where it was stopped.
+# for the text, and several hours on 2 cores; continues where it was stopped.
 study-text: build
 	python3 -m venv target/python-test
 	target/python-test/bin/pip install --quiet -r python/study/requirements.txt

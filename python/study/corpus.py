@@ -77,10 +77,10 @@ def _write_documents(folder: Path) -> dict[str, Any]:
                 text = "\n".join(_new(paragraphs, seen))
                 if not text:
                     continue
-                held_out = _hash(document_name)[0] * 256 + _hash(document_name)[1]
-                kind = "validation" if held_out % HELD_OUT == 0 else "train"
+                held_out = int.from_bytes(_hash(document_name)[:2], "big") % HELD_OUT == 0
+                kind = "validation" if held_out else "train"
                 line = json.dumps({"text": text, "document": document_name}, ensure_ascii=False)
-                print(line, file=validation if kind == "validation" else train)
+                print(line, file=validation if held_out else train)
                 total[kind] += len(text.encode())
                 size += len(text.encode())
             packages.append({"package": name, "licence": licence, "megabytes": round(size / 1e6, 2)})

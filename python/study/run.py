@@ -41,8 +41,9 @@ def main() -> None:
     arguments = parser.parse_args()
     setting = Setting.read(arguments.setting)
     folder = ROOT / "target" / "study-text"
-    facts = corpus.make(folder / f"corpus-{setting.vocab_size}", setting.vocab_size)
-    study = Study(setting, folder / f"corpus-{setting.vocab_size}", folder / arguments.setting.stem)
+    corpus_folder = folder / f"corpus-{setting.vocab_size}"
+    facts = corpus.make(corpus_folder, setting.vocab_size)
+    study = Study(setting, corpus_folder, folder / arguments.setting.stem)
     unknown = set(arguments.only or ()) - {run.name for run in runs(setting)}
     if unknown:
         sys.exit(f"--only {' '.join(unknown)}: expected some of {' '.join(run.name for run in runs(setting))}")
