@@ -55,7 +55,7 @@ impl Server {
         client
     }
 
-    /// A client whose request for long answers is in progress.
+    /// A client that has sent a request for long answers. The server may not have admitted it yet.
     pub fn asking(&self, fields: Value) -> TcpStream {
         // The end token of the model is 0.
         let mut body = json!({
@@ -85,9 +85,13 @@ impl Server {
 
     /// The value of a metric, named with its labels.
     pub fn metric(&self, name: &str) -> f64 {
-        let response = self.get("/metrics");
-        let value = response.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name}: {response}"))
+        value(&self.get("/metrics"), name)
+    }
+
+    /// How many answers run or wait.
+    pub fn answers(&self) -> f64 {
+        let metrics = self.get("/metrics");
+        value(&metrics, "colm:num_requests_running") + value(&metrics, "colm:num_requests_waiting")
     }
 
     /// Waits for the end of the server, which must exit with 0; its stderr since it listens.
@@ -97,6 +101,11 @@ impl Server {
         assert!(!said.contains("panicked"), "{said}");
         said
     }
+}
+
+fn value(metrics: &str, name: &str) -> f64 {
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name}: {metrics}"))
 }
 
 /// Reads until `end`.

@@ -66,8 +66,10 @@ fn answers_in_progress_end_with_an_error() {
     let server = Server::start(&["--max-seqs", "1", "--drain-timeout", "0"]);
     let mut first = server.asking(json!({"stream": true, "n": 16}));
     read_until(&mut first, "data: ");
-    let streams = [first, server.asking(json!({"stream": true}))];
-    let whole = [server.asking(json!({})), server.asking(json!({"n": 2}))];
+    let streams = [first, server.asking(json!({"stream": true, "n": 16}))];
+    let whole = [(); 2].map(|()| server.asking(json!({"n": 16})));
+    // Three of the requests have at most 48 answers.
+    wait_until("four requests are in progress", || server.answers() > 48.0);
     server.process.signal("TERM");
     for client in streams {
         let response = rest(client);
@@ -89,10 +91,12 @@ fn answers_in_progress_end_with_an_error() {
 fn answers_in_progress_are_completed() {
     let server = Server::start(&[]);
     let mut streams = [
-        server.asking(json!({"stream": true, "max_tokens": 300})),
-        server.asking(json!({"max_tokens": 300})),
+        server.asking(json!({"stream": true, "n": 16, "max_tokens": 100})),
+        server.asking(json!({"n": 16, "max_tokens": 100})),
     ];
     read_until(&mut streams[0], "data: ");
+    // One of the requests has at most 16 answers.
+    wait_until("two requests are in progress", || server.answers() > 16.0);
     server.process.signal("TERM");
     while server.get("/ready").starts_with("HTTP/1.1 200") {}
     let health = server.get("/health");
