@@ -140,13 +140,7 @@ fn measure_once(args: &Args, model: &Path, store: &Path) -> Result<Values> {
     let other = format!("file://{}", store.join("prefilled").display());
     values.extend(run(None, Work::Beside { streams: args.streams })?);
     values.extend(run(Some(other), Work::Prefilled { streams: args.streams })?);
-    let mut overhead = 0.0;
-    for store_first in [true, false] {
-        let misses = format!("file://{}", store.join(format!("misses-{store_first}")).display());
-        for (_, percent, _) in run(Some(misses), Work::Overhead { store_first })? {
-            overhead += percent / 2.0;
-        }
-    }
-    values.push(("overhead without hits".into(), overhead, "%".into()));
+    let misses = format!("file://{}", store.join("misses").display());
+    values.extend(run(Some(misses), Work::Overhead)?);
     Ok(values)
 }

@@ -3,26 +3,30 @@
 //! | bytes | what |
 //! |---|---|
 //! | 8 | `colm-kv` and a zero |
-//! | 4 | version of the format, 1 |
+//! | 4 | version of the format, 2 |
 //! | 32 | [`BlockKey`] |
 //! | 4 | number of tokens |
 //! | 4 each | tokens |
 //! | 8 | length of the payload |
 //! | that many | payload: keys and values as the engine lays them out |
-//! | 32 | BLAKE3 of everything before |
+//! | 16 | checksum: XXH3-128 of everything before |
 //!
-//! Numbers are little-endian. Nothing may follow. The hash finds damage, not forgery: whoever can write
+//! Numbers are little-endian. Nothing may follow. The checksum finds damage, not forgery: whoever can write
 //! to a store can give answers to its users.
 
+use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::buffers::{Buffer, Buffers};
 use crate::BlockKey;
 
 const MAGIC: &[u8; 8] = b"colm-kv\0";
-const VERSION: u32 = 1;
-const HASH_LEN: usize = 32;
+const VERSION: u32 = 2;
+const CHECKSUM_LEN: usize = 16;
 /// Up to the number of tokens, inclusive.
 const HEADER_LEN: usize = MAGIC.len() + 4 + 32 + 4;
 /// A block without tokens and payload.
-const EMPTY_LEN: usize = HEADER_LEN + 8 + HASH_LEN;
+const EMPTY_LEN: usize = HEADER_LEN + 8 + CHECKSUM_LEN;
 
 /// No block is longer, in bytes. A block of the largest models has tens of MiB.
 pub(crate) const LONGEST: usize = 1 << 30;
@@ -53,7 +57,7 @@ pub enum DamagedBlock {
         /// Version in the block.
         found: u32,
     },
-    /// Its hash is not that of its bytes.
+    /// Its checksum is not that of its bytes.
     #[error("its checksum is wrong")]
     Checksum,
     /// It is a valid block under another key.
@@ -89,23 +93,32 @@ pub(crate) fn encoded_len(tokens: usize, payload: usize) -> Option<usize> {
     (len <= LONGEST).then_some(len)
 }
 
-/// The bytes of a block.
-pub(crate) fn encode(key: BlockKey, tokens: &[u32], payload: &[u8]) -> Vec<u8> {
-    let mut block = Vec::with_capacity(EMPTY_LEN + 4 * tokens.len() + payload.len());
+/// Begins a block: the caller appends `payload_len` bytes, and then [`end`] what is missing. Bytes that are already where
+/// they belong are not copied again.
+pub(crate) fn begin(
+    key: BlockKey,
+    tokens: &[u32],
+    payload_len: usize,
+    buffers: &Buffers,
+) -> Buffer {
+    let mut block = buffers.take(EMPTY_LEN + 4 * tokens.len() + payload_len);
     block.extend_from_slice(MAGIC);
     block.extend_from_slice(&VERSION.to_le_bytes());
     block.extend_from_slice(&key.0);
     block.extend_from_slice(&(tokens.len() as u32).to_le_bytes());
     tokens.iter().for_each(|token| block.extend_from_slice(&token.to_le_bytes()));
-    block.extend_from_slice(&(payload.len() as u64).to_le_bytes());
-    block.extend_from_slice(payload);
-    let hash = blake3::hash(&block);
-    block.extend_from_slice(hash.as_bytes());
+    block.extend_from_slice(&(payload_len as u64).to_le_bytes());
     block
 }
 
+/// Appends the checksum to a block that has its payload.
+pub(crate) fn end(block: &mut Vec<u8>) {
+    let checksum = xxh3_128(block);
+    block.extend_from_slice(&checksum.to_le_bytes());
+}
+
 /// The payload of `block`, if it is the block expected.
-pub(crate) fn decode(block: &[u8], expected: &Expected) -> Result<Vec<u8>, DamagedBlock> {
+pub(crate) fn decode(block: &Bytes, expected: &Expected) -> Result<Bytes, DamagedBlock> {
     let len = EMPTY_LEN + 4 * expected.tokens.len() + expected.payload_len;
     // Checked first, because stores do not read more than one byte after the expected end.
     if block.len() > len {
@@ -123,7 +136,7 @@ pub(crate) fn decode(block: &[u8], expected: &Expected) -> Result<Vec<u8>, Damag
     if found != expected {
         return Err(DamagedBlock::PayloadLength { found, expected });
     }
-    Ok(parts.payload.to_vec())
+    Ok(block.slice_ref(parts.payload))
 }
 
 /// Checks the bytes that a store has under `key`, whatever its tokens are.
@@ -138,7 +151,7 @@ pub(crate) fn verify(block: &[u8], key: BlockKey) -> Result<(), DamagedBlock> {
     Ok(())
 }
 
-/// A block whose hash is right.
+/// A block whose checksum is right.
 struct Parts<'a> {
     key: BlockKey,
     /// Four bytes each.
@@ -177,8 +190,8 @@ impl<'a> Parts<'a> {
         if block.len() as u64 > len {
             return Err(DamagedBlock::Longer { expected: len });
         }
-        let (payload, hash) = rest.split_at(payload_len as usize);
-        if blake3::hash(&block[..block.len() - HASH_LEN]).as_bytes() != hash {
+        let (payload, checksum) = rest.split_at(payload_len as usize);
+        if xxh3_128(&block[..block.len() - CHECKSUM_LEN]).to_le_bytes() != checksum {
             return Err(DamagedBlock::Checksum);
         }
         Ok(Self { key: BlockKey(*key), tokens, payload })

@@ -7,7 +7,7 @@
 //! A store is a cache. Whatever goes wrong with it, a request is answered without it, and never later than
 //! [`StoreOptions::timeout`]:
 //!
-//! - A block has a hash over all of its bytes. What does not verify is logged, counted and treated as absent.
+//! - A block has a checksum of all of its bytes. What does not verify is logged, counted and treated as absent.
 //! - [`KvStore::read_prefix`] returns what has arrived in time.
 //! - [`KvStore::write`] returns at once; a block that finds the queue full is dropped.
 //! - After three failures in a row, reads or writes leave the store alone for a while (a circuit breaker).
@@ -18,6 +18,7 @@
 //! # Example
 //!
 //! ```
+//! use std::convert::Infallible;
 //! use std::time::Duration;
 //!
 //! use colm_kv_store::{BlockKey, KvStore, StoreOptions, WantedBlock};
@@ -31,7 +32,10 @@
 //!     queue_bytes: 64 << 20,
 //! })?;
 //! let (key, tokens, payload) = (BlockKey([7; 32]), vec![1, 2, 3, 4], vec![0; 1000]);
-//! store.write(key, tokens.clone(), payload.clone());
+//! store.write(key, &tokens, payload.len(), |block| {
+//!     block.extend_from_slice(&payload);
+//!     Ok::<_, Infallible>(())
+//! })?;
 //! store.flush().await;
 //!
 //! let missing = WantedBlock { key: BlockKey([8; 32]), tokens: vec![5, 6, 7, 8] };
@@ -45,7 +49,7 @@
 //!
 //! - **`file://`**: one file per block, written under a temporary name and renamed, so several processes can share
 //!   a folder and any of them can be killed. Files are not synced: after a power cut some blocks may be damaged,
-//!   which their hashes show. The time of modification of a file is when its block was last used.
+//!   which their checksums show. The time of modification of a file is when its block was last used.
 //!   With [`StoreOptions::max_bytes`], the blocks that were not used for longest are deleted.
 //! - **`redis://`**: one string per block, under `colm-kv/`. Redis bounds itself: set `maxmemory`, and
 //!   `maxmemory-policy allkeys-lru`. The client gives up on an answer after half a second, so a block must pass the
@@ -57,8 +61,8 @@
 //! Remote stores are reached through `opendal`, which has one interface for Redis, S3 and many others, with
 //! connections that are pooled and made again. `object_store` has no Redis. The crate `redis` alone has no S3, and
 //! pooling and reconnecting would be ours to write; opendal uses it. What opendal costs: Redis through it can
-//! neither list keys nor fetch several blocks with one command, so [`stat`] and [`check`] do not work on Redis,
-//! and blocks are read one by one on several connections.
+//! neither list keys nor fetch several blocks with one command, so that [`stat`] and [`check`] list them with the
+//! crate `redis`, and blocks are read one by one on several connections.
 //!
 //! Folders are read with `std::fs`: renames and times of modification are simpler to get right without a layer in
 //! between.
@@ -69,7 +73,7 @@
 //! |---|---|
 //! | `store` | the handle [`KvStore`] and its thread |
 //! | `read`, `writer`, `write_queue` | the two directions |
-//! | `block`, `key` | the bytes of a block, and its name |
+//! | `block`, `key`, `buffers` | the bytes of a block, its name, and memory for it |
 //! | `backend` | folders, and opendal |
 //! | `breaker` | when to leave a store alone |
 //! | `known` | which blocks need not be written |
@@ -78,6 +82,7 @@
 mod backend;
 mod block;
 mod breaker;
+mod buffers;
 mod counts;
 mod key;
 mod known;

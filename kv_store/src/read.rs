@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::{stream, StreamExt};
 use tokio::time::{timeout_at, Instant};
 
@@ -34,7 +35,7 @@ pub(crate) async fn read_prefix(
     wanted: Vec<WantedBlock>,
     payload_len: usize,
     deadline: Option<Instant>,
-) -> Vec<Vec<u8>> {
+) -> Vec<Bytes> {
     let keys: Vec<BlockKey> = wanted.iter().map(|block| block.key).collect();
     let mut payloads = Vec::new();
     if keys.is_empty() {
@@ -89,7 +90,7 @@ async fn read_until_missing(
     shared: &Arc<Shared>,
     wanted: Vec<WantedBlock>,
     payload_len: usize,
-    payloads: &mut Vec<Vec<u8>>,
+    payloads: &mut Vec<Bytes>,
 ) -> Result<End, BackendError> {
     let blocks =
         wanted.into_iter().map(|wanted| read_block(Arc::clone(shared), wanted, payload_len));
@@ -108,7 +109,7 @@ async fn read_block(
     shared: Arc<Shared>,
     wanted: WantedBlock,
     payload_len: usize,
-) -> Result<Option<Vec<u8>>, BackendError> {
+) -> Result<Option<Bytes>, BackendError> {
     let WantedBlock { key, tokens } = wanted;
     let Some(longest) = block::encoded_len(tokens.len(), payload_len) else {
         return Ok(None);
@@ -119,7 +120,7 @@ async fn read_block(
     let Some(block) = block else {
         return Ok(None);
     };
-    // A hash over megabytes, which would hold up the other blocks of the window.
+    // A checksum of megabytes, which would hold up the other blocks of the window.
     let decoded =
         blocking(move || block::decode(&block, &Expected { key, tokens: &tokens, payload_len }));
     match decoded.await? {

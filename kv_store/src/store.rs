@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -10,6 +11,7 @@ use tokio::task::JoinHandle;
 use crate::backend::{Backend, FileError, Folder, Remote, RemoteError};
 use crate::block;
 use crate::breaker::{CircuitBreaker, Clock};
+use crate::buffers::Buffers;
 use crate::counts::{Counters, StoreCounts};
 use crate::known::KnownBlocks;
 use crate::options::{StoreOptions, WantedBlock};
@@ -17,7 +19,7 @@ use crate::read::{self, BYTES_AT_ONCE, WINDOW};
 use crate::read_rate::ReadRate;
 use crate::shared::{Shared, Warnings};
 use crate::store_url::Location;
-use crate::write_queue::WriteQueue;
+use crate::write_queue::{NoPlace, Ticket, WriteQueue};
 use crate::writer::{self, WRITES};
 use crate::{BlockKey, StoreUrl};
 
@@ -33,6 +35,7 @@ pub struct KvStore {
 struct Inner {
     shared: Arc<Shared>,
     queue: WriteQueue,
+    buffers: Buffers,
     /// Always there, except while this is dropped.
     runtime: Option<Runtime>,
 }
@@ -110,14 +113,21 @@ impl KvStore {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("kv-store")
-            // For files and hashes. Those that hang must not take the whole process's threads.
+            // For files and checksums. Those that hang must not take the whole process's threads.
             .max_blocking_threads(WINDOW + WRITES)
             .enable_all()
             .build()
             .map_err(OpenError::Thread)?;
         let (queue, receiver) = WriteQueue::new(options.queue_bytes);
         runtime.spawn(writer::run(Arc::clone(&shared), receiver));
-        Ok(Self { inner: Arc::new(Inner { shared, queue, runtime: Some(runtime) }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                shared,
+                queue,
+                buffers: Buffers::default(),
+                runtime: Some(runtime),
+            }),
+        })
     }
 
     /// The payloads of the longest run of `wanted`, from the first block on, that is stored and verifies; in
@@ -126,7 +136,7 @@ impl KvStore {
     /// It never takes longer than [`StoreOptions::timeout`]: what has arrived in order by then is returned. While
     /// the circuit breaker is open it returns at once, empty. Errors of the store are logged and counted, and end
     /// the run.
-    pub async fn read_prefix(&self, wanted: Vec<WantedBlock>, payload_len: usize) -> Vec<Vec<u8>> {
+    pub async fn read_prefix(&self, wanted: Vec<WantedBlock>, payload_len: usize) -> Vec<Bytes> {
         let shared = Arc::clone(&self.inner.shared);
         let deadline = tokio::time::Instant::now().checked_add(shared.timeout);
         let reading = read::read_prefix(shared, wanted, payload_len, deadline);
@@ -137,52 +147,59 @@ impl KvStore {
         })
     }
 
-    /// Queues a block to be written and returns at once.
+    /// Queues a block to be written and returns at once. `copy` appends its payload of `payload_len` bytes.
     ///
     /// A block that is [known](Self::is_known) or queued already is not written again. If the queue is full, or the
-    /// circuit breaker is open, the block is dropped and counted.
-    pub fn write(&self, key: BlockKey, tokens: Vec<u32>, payload: Vec<u8>) {
+    /// circuit breaker is open, the block is dropped and counted. In these cases `copy` is not called.
+    ///
+    /// # Errors
+    /// Those of `copy`.
+    ///
+    /// # Panics
+    /// If `copy` appends another number of bytes.
+    pub fn write<E>(
+        &self,
+        key: BlockKey,
+        tokens: &[u32],
+        payload_len: usize,
+        copy: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Some(ticket) = self.place(key, tokens.len(), payload_len) else {
+            return Ok(());
+        };
+        let mut block = block::begin(key, tokens, payload_len, &self.inner.buffers);
+        let begin = block.len();
+        copy(&mut block)?;
+        assert_eq!(block.len() - begin, payload_len, "bytes of the payload");
+        self.inner.queue.push(ticket, block);
+        Ok(())
+    }
+
+    /// A place in the queue for a block. `None` if it is not to be written.
+    fn place(&self, key: BlockKey, tokens: usize, payload_len: usize) -> Option<Ticket> {
         let shared = &self.inner.shared;
         if shared.known.contains(&key) {
-            return;
+            return None;
         }
-        if shared.writes.refuses() {
-            return shared.dropped("the circuit breaker is open");
-        }
-        let len = block::encoded_len(tokens.len(), payload.len());
-        if len.is_none_or(|len| len > shared.backend.longest_block()) {
-            return shared.dropped("it is larger than the store may be");
-        }
-        if !self.inner.queue.push(key, tokens, payload) {
-            shared.dropped("too many wait to be written");
-        }
+        let len = block::encoded_len(tokens, payload_len);
+        let dropped = if len.is_none_or(|len| len > shared.backend.longest_block()) {
+            "it is larger than the store may be"
+        } else {
+            match self.inner.queue.place(key, payload_len) {
+                Ok(ticket) if !shared.writes.refuses() => return Some(ticket),
+                Ok(_) => "the circuit breaker is open",
+                Err(NoPlace::Full) => "too many wait to be written",
+                Err(NoPlace::Waits) => return None,
+            }
+        };
+        shared.dropped(dropped);
+        None
     }
 
     /// Whether the block was written or read by this handle lately, so that there is no need to copy it. Of the
     /// last 65,536 blocks at least, it is remembered unless a read has found since that it is gone.
     pub fn is_known(&self, key: &BlockKey) -> bool {
         self.inner.shared.known.contains(key)
-    }
-
-    /// Whether [`write`](Self::write) would queue a block with a payload of `bytes` bytes, so that it is worth copying. A
-    /// block that it would drop counts as dropped.
-    pub fn wants(&self, key: &BlockKey, bytes: usize) -> bool {
-        let shared = &self.inner.shared;
-        if shared.known.contains(key) {
-            return false;
-        }
-        match self.inner.queue.has_room(key, bytes) {
-            None => false,
-            Some(_) if shared.writes.refuses() => {
-                shared.dropped("the circuit breaker is open");
-                false
-            }
-            Some(false) => {
-                shared.dropped("too many wait to be written");
-                false
-            }
-            Some(true) => true,
-        }
     }
 
     /// Waits until every block queued so far has been tried.

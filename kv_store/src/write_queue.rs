@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, Notify};
 
+use crate::buffers::Buffer;
 use crate::BlockKey;
 
 /// A block that waits to be written.
 pub(crate) struct QueuedWrite {
     pub key: BlockKey,
-    pub tokens: Vec<u32>,
-    pub payload: Vec<u8>,
+    /// Without its checksum.
+    pub block: Buffer,
     /// Dropped when the write has been tried.
     pub ticket: Ticket,
 }
@@ -39,12 +40,21 @@ struct Writes {
     next: u64,
 }
 
-/// A place in the queue.
+/// A place in the queue. It is free again when this is dropped.
 pub(crate) struct Ticket {
     waiting: Arc<Waiting>,
     key: BlockKey,
     number: u64,
-    bytes: usize,
+    /// Of the payload.
+    pub bytes: usize,
+}
+
+/// Why a block gets no place in the queue.
+pub(crate) enum NoPlace {
+    /// It has one.
+    Waits,
+    /// Too many bytes wait.
+    Full,
 }
 
 impl WriteQueue {
@@ -55,33 +65,28 @@ impl WriteQueue {
         (Self { sender, waiting: Arc::default(), longest }, receiver)
     }
 
-    /// Whether [`push`](Self::push) would append a block with this key and `bytes` bytes; `None` if it waits already.
-    pub(crate) fn has_room(&self, key: &BlockKey, bytes: usize) -> Option<bool> {
-        let writes = self.waiting.lock();
-        (!writes.keys.contains(key)).then(|| writes.bytes.saturating_add(bytes) <= self.longest)
-    }
-
-    /// Appends a block. False if there is no room.
-    pub(crate) fn push(&self, key: BlockKey, tokens: Vec<u32>, payload: Vec<u8>) -> bool {
+    /// A place for a block with a payload of `bytes` bytes.
+    pub(crate) fn place(&self, key: BlockKey, bytes: usize) -> Result<Ticket, NoPlace> {
         let mut writes = self.waiting.lock();
         if writes.keys.contains(&key) {
-            return true;
+            return Err(NoPlace::Waits);
         }
-        let bytes = writes.bytes + payload.len();
-        if bytes > self.longest {
-            return false;
+        if writes.bytes.saturating_add(bytes) > self.longest {
+            return Err(NoPlace::Full);
         }
         let number = writes.next;
-        writes.bytes = bytes;
+        writes.bytes += bytes;
         writes.next += 1;
         writes.keys.insert(key);
         writes.numbers.insert(number);
-        let ticket =
-            Ticket { waiting: Arc::clone(&self.waiting), key, number, bytes: payload.len() };
         drop(writes);
+        Ok(Ticket { waiting: Arc::clone(&self.waiting), key, number, bytes })
+    }
+
+    /// Puts a block, without its checksum, in its place.
+    pub(crate) fn push(&self, ticket: Ticket, block: Buffer) {
         // Fails only if the writer has ended with its runtime; the ticket is then dropped here.
-        let _ = self.sender.send(QueuedWrite { key, tokens, payload, ticket });
-        true
+        let _ = self.sender.send(QueuedWrite { key: ticket.key, block, ticket });
     }
 
     /// Bytes of the payloads that wait.

@@ -6,12 +6,10 @@ use futures::{stream, StreamExt};
 use tokio::sync::{mpsc, Semaphore};
 use tokio::time::timeout;
 
-use crate::backend::{blocking, BackendError};
 use crate::block;
 use crate::read::BYTES_AT_ONCE;
 use crate::shared::Shared;
 use crate::write_queue::QueuedWrite;
-use crate::BlockKey;
 
 /// So many blocks are written at once, if they are small.
 pub(crate) const WRITES: usize = 8;
@@ -24,7 +22,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut queue: mpsc::UnboundedReceiver<
     let writes = stream::poll_fn(move |context| queue.poll_recv(context));
     let room = Semaphore::new(BYTES_AT_ONCE);
     let write = async |write: QueuedWrite| {
-        let bytes = write.payload.len().min(BYTES_AT_ONCE) as u32;
+        let bytes = write.ticket.bytes.min(BYTES_AT_ONCE) as u32;
         let _room = room.acquire_many(bytes).await;
         write_block(&shared, write).await;
     };
@@ -32,19 +30,22 @@ pub(crate) async fn run(shared: Arc<Shared>, mut queue: mpsc::UnboundedReceiver<
 }
 
 async fn write_block(shared: &Shared, write: QueuedWrite) {
-    let QueuedWrite { key, tokens, payload, ticket } = write;
+    let QueuedWrite { key, mut block, ticket } = write;
     let Some(permit) = shared.writes.permit() else {
         return shared.dropped("the circuit breaker is open");
     };
-    let bytes = payload.len() as u64;
     let limit = shared.timeout.saturating_mul(PATIENCE);
-    match timeout(limit, store(shared, key, tokens, payload)).await {
+    let ended = move || {
+        block::end(&mut block);
+        block
+    };
+    match timeout(limit, shared.backend.write(key, ended)).await {
         Ok(Ok(evicted)) => {
             permit.succeeded();
             shared.known.insert(key);
             shared.known.forget(&evicted);
             shared.counters.written_blocks.add(1);
-            shared.counters.bytes_written.add(bytes);
+            shared.counters.bytes_written.add(ticket.bytes as u64);
             shared.counters.evicted_blocks.add(evicted.len() as u64);
         }
         Ok(Err(error)) => {
@@ -58,16 +59,4 @@ async fn write_block(shared: &Shared, write: QueuedWrite) {
     }
     // Only now, so that the block is either queued or known at any time.
     drop(ticket);
-}
-
-/// Writes one block. Returns those that were deleted to make room.
-async fn store(
-    shared: &Shared,
-    key: BlockKey,
-    tokens: Vec<u32>,
-    payload: Vec<u8>,
-) -> Result<Vec<BlockKey>, BackendError> {
-    // A hash over megabytes.
-    let block = blocking(move || block::encode(key, &tokens, &payload)).await?;
-    shared.backend.write(key, block).await
 }

@@ -8,11 +8,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use colm_kv_store::{check, KvStore, OpenError, StoreOptions};
-use common::{key, open, options, read, tokens, write, LEN};
+use common::{key, open, options, read, tokens, write, write_payload, LEN};
 use tempfile::TempDir;
 
 /// Bytes of the file of a block.
-const FILE: u64 = 8 + 4 + 32 + 4 + 4 * 16 + 8 + LEN as u64 + 32;
+const FILE: u64 = 8 + 4 + 32 + 4 + 4 * 16 + 8 + LEN as u64 + 16;
 
 fn in_folder(folder: &Path) -> StoreOptions {
     options(&format!("file://{}", folder.display()))
@@ -175,7 +175,7 @@ async fn a_block_larger_than_the_store_is_dropped() {
     let folder = TempDir::new().unwrap();
     let store = open(limited(folder.path(), 10 * FILE));
     write(&store, 0..5).await;
-    store.write(key(9), tokens(9), vec![0; 9 * FILE as usize]);
+    write_payload(&store, 9, &vec![0; 9 * FILE as usize]);
     store.flush().await;
     assert_eq!((store.counts().dropped_blocks, store.counts().evicted_blocks), (1, 0));
     assert_eq!(read(&store, 0..5).await, 5);
@@ -185,8 +185,10 @@ async fn a_block_larger_than_the_store_is_dropped() {
 async fn a_write_that_fails_leaves_nothing_behind() {
     let folder = TempDir::new().unwrap();
     let store = open(in_folder(folder.path()));
-    // The folder of block 1 cannot be created, and the file of block 2 cannot be replaced.
-    fs::write(path(folder.path(), 1).parent().unwrap(), "in the way").unwrap();
+    // The folder of block 1 cannot be created again, and the file of block 2 cannot be replaced.
+    let parent = path(folder.path(), 1).parent().unwrap().to_owned();
+    fs::remove_dir(&parent).unwrap();
+    fs::write(parent, "in the way").unwrap();
     fs::create_dir_all(path(folder.path(), 2).join("in the way")).unwrap();
     write(&store, 0..4).await;
     let counts = store.counts();
@@ -285,8 +287,8 @@ fn blocks(folder: &Path) -> usize {
 async fn an_empty_payload_is_a_block() {
     let folder = TempDir::new().unwrap();
     let store = open(in_folder(folder.path()));
-    store.write(key(0), Vec::new(), Vec::new());
+    write_payload(&store, 0, &[]);
     store.flush().await;
-    let wanted = colm_kv_store::WantedBlock { key: key(0), tokens: Vec::new() };
+    let wanted = colm_kv_store::WantedBlock { key: key(0), tokens: tokens(0) };
     assert_eq!(store.read_prefix(vec![wanted], 0).await, [Vec::<u8>::new()]);
 }

@@ -12,7 +12,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use common::{key, open, options, read, tokens, write};
+use common::{key, open, options, read, tokens, write, write_payload};
 use url::Url;
 
 fn address() -> String {
@@ -54,7 +54,7 @@ async fn blocks_are_found_by_another_process() {
 async fn large_blocks_are_stored() {
     commands(&["FLUSHDB"]);
     let (store, payload) = (open(options(&address())), vec![0x5a; 8 << 20]);
-    (0..8).for_each(|i| store.write(key(i), tokens(i), payload.clone()));
+    (0..8).for_each(|i| write_payload(&store, i, &payload));
     store.flush().await;
     assert_eq!(store.counts().written_blocks, 8);
     let wanted = (0..8).map(|i| colm_kv_store::WantedBlock { key: key(i), tokens: tokens(i) });

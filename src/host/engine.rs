@@ -190,6 +190,14 @@ impl Engine {
         }
     }
 
+    /// Leaves the KV store alone while `paused`: requests that arrive read nothing from it, and blocks that are computed
+    /// are not written, then or later. For programs that measure what a store saves and costs.
+    pub fn pause_kv_store(&self, paused: bool) {
+        if let Some(tier) = &self.kv_tier {
+            tier.pause(paused);
+        }
+    }
+
     /// When the engine was started, in seconds since 1970.
     pub fn created(&self) -> u64 {
         self.host.get_creation_time()

@@ -2,7 +2,7 @@
 //!
 //! There is no index: a block is found by its name, so several processes can share a folder, and one that is
 //! killed leaves at most a temporary file. A block is written under a temporary name and renamed, so a reader
-//! sees all of it or nothing. Nothing is synced: after a power cut a file may be damaged, which its hash shows.
+//! sees all of it or nothing. Nothing is synced: after a power cut a file may be damaged, which its checksum shows.
 //!
 //! The time of modification of a file is when its block was last used.
 
@@ -13,7 +13,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::folder_files::{
-    block_path, delete_file, files, found, len_and_use, read_file, FileError, Found, TEMPORARY,
+    block_path, delete_file, files, found, len_and_use, read_file, subfolders, FileError, Found,
+    TEMPORARY,
 };
 use crate::log_limit::LogLimit;
 use crate::BlockKey;
@@ -37,6 +38,9 @@ impl Folder {
     /// deleted because there were more than `max_bytes`.
     pub(crate) fn open(root: PathBuf, max_bytes: Option<u64>) -> Result<(Self, u64), FileError> {
         create_folder(&root).map_err(FileError::new("create", &root))?;
+        for folder in subfolders(&root) {
+            fs::create_dir_all(&folder).map_err(FileError::new("create", &folder))?;
+        }
         // Fails now, and not with the first block, if the folder cannot be written.
         let probe = temporary_file(&root).and_then(|mut file| file.write_all(b"probe"));
         probe.map_err(FileError::new("write to", &root))?;

@@ -29,6 +29,11 @@ impl FileError {
     }
 }
 
+/// The folders of the files.
+pub(super) fn subfolders(root: &Path) -> impl Iterator<Item = PathBuf> + '_ {
+    (0..=255).map(|byte| root.join(format!("{byte:02x}")))
+}
+
 /// The file of the block `key`.
 pub(crate) fn block_path(root: &Path, key: &BlockKey) -> PathBuf {
     let name = key.to_string();
@@ -81,8 +86,7 @@ pub(crate) enum Found {
 
 /// All files of the store in `root`, in no order.
 pub(crate) fn files(root: &Path) -> impl Iterator<Item = Result<Found, FileError>> + '_ {
-    let prefixes = (0..=255).map(|byte| root.join(format!("{byte:02x}")));
-    prefixes.flat_map(|folder| {
+    subfolders(root).flat_map(|folder| {
         let entries = found(fs::read_dir(&folder)).map_err(FileError::new("list", &folder));
         let (entries, error) = match entries {
             Ok(entries) => (entries, None),

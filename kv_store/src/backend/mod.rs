@@ -18,6 +18,7 @@ pub(crate) use folder_files::{block_path, delete_file, files, len_and_use, read_
 pub(crate) use remote::Remote;
 pub use remote::RemoteError;
 
+use crate::buffers::Buffer;
 use crate::BlockKey;
 
 /// Where blocks are kept.
@@ -62,23 +63,24 @@ impl Backend {
         }
     }
 
-    /// Puts `block` under `key`. Returns the keys that were deleted to make room.
+    /// Puts what `block` returns under `key`. It is called on a thread that may block. Returns the keys that were deleted
+    /// to make room.
     pub(crate) async fn write(
         &self,
         key: BlockKey,
-        block: Vec<u8>,
+        block: impl FnOnce() -> Buffer + Send + 'static,
     ) -> Result<Vec<BlockKey>, BackendError> {
         match self {
             Self::Folder(folder) => {
                 let folder = Arc::clone(folder);
-                Ok(blocking(move || folder.write(key, &block)).await??)
+                Ok(blocking(move || folder.write(key, &block())).await??)
             }
             Self::Remote(remote) => {
-                remote.write(key, block).await?;
+                remote.write(key, Bytes::from_owner(blocking(block).await?)).await?;
                 Ok(Vec::new())
             }
             #[cfg(test)]
-            Self::Faulty(faulty) => faulty.write(key, block).await,
+            Self::Faulty(faulty) => faulty.write(key, block().to_vec()).await,
         }
     }
 

@@ -98,7 +98,7 @@ impl Remote {
     }
 
     /// Puts `block` under `key`.
-    pub(crate) async fn write(&self, key: BlockKey, block: Vec<u8>) -> Result<(), RemoteError> {
+    pub(crate) async fn write(&self, key: BlockKey, block: Bytes) -> Result<(), RemoteError> {
         self.operator.write(&path(&key), block).await?;
         Ok(())
     }

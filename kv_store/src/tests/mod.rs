@@ -4,6 +4,7 @@ mod reads;
 mod rests;
 mod writes;
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -53,7 +54,14 @@ impl Setup {
     }
 
     fn write(&self, i: usize) {
-        self.store.write(key(i), tokens(i), payload(i));
+        self.write_payload(i, &payload(i));
+    }
+
+    fn write_payload(&self, i: usize, payload: &[u8]) {
+        let Ok(()) = self.store.write(key(i), &tokens(i), payload.len(), |block| {
+            block.extend_from_slice(payload);
+            Ok::<_, Infallible>(())
+        });
     }
 
     /// Reads these blocks and checks those that are found. Returns their number.

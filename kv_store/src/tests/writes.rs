@@ -50,18 +50,34 @@ async fn a_full_queue_drops_blocks() {
 }
 
 #[tokio::test]
-async fn what_would_not_be_written_is_not_wanted() {
+async fn what_would_not_be_written_is_not_copied() {
     let setup = with_options(PATIENT, LEN);
-    assert!(setup.store.wants(&key(0), LEN));
+    // The error of the copy, if it is made.
+    let copy = |i| setup.store.write(key(i), &tokens(i), LEN, |_| Err(())).is_err();
+    assert!(copy(0));
     setup.write(0);
     setup.store.flush().await;
-    assert!(!setup.store.wants(&key(0), LEN), "it is known");
+    assert!(!copy(0), "it is known");
     setup.all_writes(Some(Fault::Hang));
     setup.write(1);
-    assert!(!setup.store.wants(&key(1), LEN), "it waits");
+    assert!(!copy(1), "it waits");
     assert_eq!(setup.counts().dropped_blocks, 0);
-    assert!(!setup.store.wants(&key(2), LEN), "there is no room");
+    assert!(!copy(2), "there is no room");
     assert_eq!(setup.counts().dropped_blocks, 1);
+}
+
+#[tokio::test]
+async fn a_copy_that_fails_leaves_its_place() {
+    let setup = with_options(PATIENT, LEN);
+    assert_eq!(
+        setup.store.write(key(0), &tokens(0), LEN, |_| Err("unreadable")),
+        Err("unreadable")
+    );
+    setup.store.flush().await;
+    assert_eq!((written(&setup), setup.counts().queued_bytes), (0, 0));
+    setup.write(0);
+    setup.store.flush().await;
+    assert_eq!(setup.read([0]).await, 1);
 }
 
 #[tokio::test]
@@ -98,7 +114,7 @@ async fn so_many_blocks_are_written_at_once() {
 async fn large_blocks_are_written_a_few_at_a_time() {
     let setup = setup();
     setup.all_writes(Some(Fault::Hang));
-    (0..5).for_each(|i| setup.store.write(key(i), tokens(i), vec![7; BYTES_AT_ONCE / 2]));
+    (0..5).for_each(|i| setup.write_payload(i, &vec![7; BYTES_AT_ONCE / 2]));
     hanging(&setup, 2).await;
 }
 
@@ -106,7 +122,7 @@ async fn large_blocks_are_written_a_few_at_a_time() {
 async fn large_blocks_are_read_a_few_at_a_time() {
     let setup = setup();
     let large = vec![7; BYTES_AT_ONCE / 2];
-    (0..5).for_each(|i| setup.store.write(key(i), tokens(i), large.clone()));
+    (0..5).for_each(|i| setup.write_payload(i, &large));
     setup.store.flush().await;
     setup.faulty.most_running.store(0, Ordering::SeqCst);
     setup.all_reads(Some(Fault::Slow(Duration::from_millis(20))));
@@ -117,7 +133,7 @@ async fn large_blocks_are_read_a_few_at_a_time() {
     assert_eq!(setup.faulty.most_running.load(Ordering::SeqCst), 2);
 
     // A block that is larger than all together may be goes alone.
-    setup.store.write(key(9), tokens(9), vec![7; BYTES_AT_ONCE + 1]);
+    setup.write_payload(9, &vec![7; BYTES_AT_ONCE + 1]);
     setup.store.flush().await;
     assert_eq!(setup.store.read_prefix(wanted([9]), BYTES_AT_ONCE + 1).await.len(), 1);
 }

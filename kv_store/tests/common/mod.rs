@@ -1,5 +1,6 @@
 //! Blocks for tests.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use colm_kv_store::{BlockKey, KvStore, StoreOptions, WantedBlock};
@@ -38,8 +39,16 @@ pub fn payload(i: usize) -> Vec<u8> {
 
 /// Writes these blocks, and waits until that has been tried.
 pub async fn write(store: &KvStore, blocks: impl IntoIterator<Item = usize>) {
-    blocks.into_iter().for_each(|i| store.write(key(i), tokens(i), payload(i)));
+    blocks.into_iter().for_each(|i| write_payload(store, i, &payload(i)));
     store.flush().await;
+}
+
+/// Queues a block with this payload.
+pub fn write_payload(store: &KvStore, i: usize, payload: &[u8]) {
+    let Ok(()) = store.write(key(i), &tokens(i), payload.len(), |block| {
+        block.extend_from_slice(payload);
+        Ok::<_, Infallible>(())
+    });
 }
 
 /// Reads these blocks and checks those that are found. Returns their number.

@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use bytes::Bytes;
 use mistralrs_core::ext::BlockHash;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -11,7 +12,7 @@ pub struct Fetched(Mutex<Option<FetchedBlocks>>);
 /// Consecutive blocks and their memory, which is given back when this is dropped.
 pub(super) struct FetchedBlocks {
     /// The hash of each block and its bytes.
-    pub blocks: Vec<(BlockHash, Vec<u8>)>,
+    pub blocks: Vec<(BlockHash, Bytes)>,
     /// The key/value heads that they hold.
     pub heads: usize,
     pub _memory: OwnedSemaphorePermit,

@@ -1,11 +1,12 @@
 //! The store between requests, the scheduler and the pool of blocks.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use bytes::Bytes;
 use candle_core::{Result, Tensor};
 use colm_checkpoint::{ChainCount, ColmConfig};
 use colm_kernels::KvBlocks;
@@ -45,6 +46,7 @@ pub struct KvTier {
     memory: Arc<Semaphore>,
     always_read: bool,
     prefill_server: Option<PrefillServer>,
+    paused: AtomicBool,
     loaded_blocks: AtomicUsize,
     skipped_reads: AtomicUsize,
     reads: AtomicUsize,
@@ -101,6 +103,7 @@ impl KvTier {
             memory: Arc::new(Semaphore::new(pieces)),
             always_read: options.always_read,
             prefill_server,
+            paused: AtomicBool::new(false),
             loaded_blocks: AtomicUsize::new(0),
             skipped_reads: AtomicUsize::new(0),
             reads: AtomicUsize::new(0),
@@ -112,6 +115,9 @@ impl KvTier {
     /// Reads the blocks at the beginning of `prompt`, for an answer at `k` chains, that are in the store and not in the
     /// pool. If many are in neither, the prefill server computes them first.
     pub async fn fetch(&self, prompt: &[u32], k: ChainCount) -> Option<Fetched> {
+        if self.is_paused() {
+            return None;
+        }
         let identity = self.loaded.kv_identity()?;
         let salt = identity.salt(k);
         let hashes = self.hashes(prompt, salt);
@@ -172,6 +178,15 @@ impl KvTier {
         self.store.flush().await;
     }
 
+    /// Leaves the store alone while `paused`.
+    pub fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Relaxed);
+    }
+
+    fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
+    }
+
     /// What has been done so far.
     pub fn counts(&self) -> KvTierCounts {
         KvTierCounts {
@@ -219,7 +234,7 @@ impl KvTier {
         &self,
         blocks: &[(BlockHash, &[u32])],
         bytes_per_block: usize,
-    ) -> Vec<Vec<u8>> {
+    ) -> Vec<Bytes> {
         let wanted = blocks
             .iter()
             .map(|(hash, tokens)| WantedBlock { key: key_of(hash), tokens: tokens.to_vec() });
@@ -250,26 +265,18 @@ impl KvTier {
         self.pool.iter().map(|layer| layer.bytes_per_block(heads)).sum()
     }
 
-    /// Copies a block of the pool.
-    fn read(&self, block: usize, heads: usize) -> Result<Vec<u8>> {
-        let mut bytes = Vec::with_capacity(self.bytes_per_block(heads));
-        self.pool.iter().try_for_each(|layer| layer.read_block(block, heads, &mut bytes))?;
-        Ok(bytes)
-    }
-
     /// Queues a block of the pool for the store, if the store does not have it.
     fn write_behind(&self, block: &PooledBlock, heads: usize) {
-        let key = key_of(&block.hash);
-        if !self.store.wants(&key, self.bytes_per_block(heads)) {
-            return;
-        }
-        match self.read(block.block_id, heads) {
-            Ok(bytes) => self.store.write(key, block.tokens.to_vec(), bytes),
-            Err(error) => warn!("a KV block cannot be copied: {error}"),
+        let (key, bytes) = (key_of(&block.hash), self.bytes_per_block(heads));
+        let queued = self.store.write(key, block.tokens, bytes, |copy| {
+            self.pool.iter().try_for_each(|layer| layer.read_block(block.block_id, heads, copy))
+        });
+        if let Err(error) = queued {
+            warn!("a KV block cannot be copied: {error}");
         }
     }
 
-    /// Copies what [`Self::read`] has returned into a block of the pool.
+    /// Copies what [`Self::write_behind`] has copied into a block of the pool.
     fn write(&self, block: usize, heads: usize, mut bytes: &[u8]) -> Result<()> {
         for layer in &self.pool {
             let (own, rest) = bytes.split_at(layer.bytes_per_block(heads));
@@ -299,7 +306,9 @@ impl BlockStore for KvTier {
 
     fn cached(&self, salt: Option<&str>, blocks: &[PooledBlock]) {
         let chains = salt.and_then(|salt| self.loaded.kv_identity()?.chains_of(salt));
-        if let Some(heads) = chains.and_then(|chains| self.heads(chains)) {
+        if let Some(heads) =
+            chains.and_then(|chains| self.heads(chains)).filter(|_| !self.is_paused())
+        {
             blocks.iter().for_each(|block| self.write_behind(block, heads));
         }
         // Last: whoever sees a block here may wait for it in the store's queue.

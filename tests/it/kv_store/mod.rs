@@ -114,6 +114,22 @@ async fn what_the_pool_has_is_not_read() {
     assert_eq!(again.usage.cached_tokens, 96);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_store_is_neither_written_nor_read() {
+    let model = random_model::folder(&random_model::air());
+    let model = model.path().join("model");
+    let folder = tempfile::tempdir().unwrap();
+    let request = || Request::tokens(prompt(5, 100)).max_tokens(4);
+    for (paused, cached, files) in [(true, 0, 0), (false, 0, 6), (true, 0, 6), (false, 96, 6)] {
+        let engine = engine(&with_store(&model, folder.path())).await;
+        engine.pause_kv_store(paused);
+        let answer = engine.answer(request()).await.unwrap();
+        engine.flush_kv_store().await;
+        let found = (answer.usage.cached_tokens, block_files(folder.path()).len());
+        assert_eq!(found, (cached, files), "{paused}");
+    }
+}
+
 /// The key of a block is BLAKE3 of the key before it, the number of its tokens, the tokens, and the salt.
 #[test]
 fn keys_are_blake3_of_all_tokens() {

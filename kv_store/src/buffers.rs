@@ -1,0 +1,106 @@
+//! Buffers of blocks that are used again.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Buffers of blocks that have been written.
+///
+/// An allocator gives large buffers back to the system, so that the next copy of a block would wait for it to provide
+/// each page again. The engine makes that copy between two steps.
+#[derive(Clone, Default)]
+pub(crate) struct Buffers(Arc<Mutex<Spare>>);
+
+#[derive(Default)]
+struct Spare {
+    buffers: Vec<Vec<u8>>,
+    /// Their capacities together.
+    bytes: usize,
+}
+
+/// So many bytes wait to be used again.
+const MOST_BYTES: usize = 32 << 20;
+
+impl Buffers {
+    /// An empty buffer with room for `capacity` bytes.
+    pub(crate) fn take(&self, capacity: usize) -> Buffer {
+        let mut bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        bytes.clear();
+        bytes.reserve_exact(capacity);
+        Buffer { bytes, origin: self.clone() }
+    }
+
+    fn give_back(&self, bytes: Vec<u8>) {
+        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.bytes + bytes.capacity() <= MOST_BYTES {
+            spare.bytes += bytes.capacity();
+            spare.buffers.push(bytes);
+        }
+    }
+}
+
+impl Spare {
+    fn take(&mut self) -> Vec<u8> {
+        let bytes = self.buffers.pop().unwrap_or_default();
+        self.bytes -= bytes.capacity();
+        bytes
+    }
+}
+
+/// A buffer that goes back to its [`Buffers`] when it is dropped.
+pub(crate) struct Buffer {
+    bytes: Vec<u8>,
+    origin: Buffers,
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.origin.give_back(std::mem::take(&mut self.bytes));
+    }
+}
+
+impl Deref for Buffer {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.bytes
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+}
+
+/// For [`bytes::Bytes::from_owner`].
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_used_again() {
+        let buffers = Buffers::default();
+        let mut first = buffers.take(1000);
+        first.extend_from_slice(&[7; 1000]);
+        let address = first.as_ptr();
+        drop(bytes::Bytes::from_owner(first));
+        let second = buffers.take(900);
+        assert!(second.is_empty() && second.as_ptr() == address);
+        assert_ne!(buffers.take(900).as_ptr(), address);
+    }
+
+    #[test]
+    fn few_bytes_are_kept() {
+        let buffers = Buffers::default();
+        let many: Vec<Buffer> = (0..10).map(|_| buffers.take(MOST_BYTES / 4)).collect();
+        drop(many);
+        let spare = buffers.0.lock().unwrap();
+        assert_eq!((spare.buffers.len(), spare.bytes), (4, MOST_BYTES / 4 * 4));
+    }
+}
