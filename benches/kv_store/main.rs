@@ -79,7 +79,7 @@ fn bench(args: &Args) -> Result<()> {
     for name in &args.models {
         let model = folder.path().join(name);
         let (architecture, chains) = self::model(name)?;
-        write_model(&model, architecture, &chains)?;
+        write_model(&model, architecture, &chains, measure::LAYERS)?;
         let mut rounds: Vec<Vec<(String, f64, String)>> = Vec::new();
         for round in 1..=args.rounds {
             eprintln!("{name}: round {round} of {}", args.rounds);

@@ -45,8 +45,11 @@ pub enum Work {
 /// Names, values and units.
 pub type Values = Vec<(String, f64, String)>;
 
-/// Keys and values in f32 of the largest model: 8 layers of 4 heads of 64.
-const KV_BYTES_PER_TOKEN: usize = 2 * 8 * 4 * 64 * 4;
+/// Layers of the models, so that the smallest has more than 100 million weights.
+pub const LAYERS: usize = 10;
+
+/// Keys and values in f32 of the largest model: 4 heads of 64 in each layer.
+const KV_BYTES_PER_TOKEN: usize = 2 * LAYERS * 4 * 64 * 4;
 
 /// A KV cache that takes little memory beside the weights.
 const SMALL_KV_MIB: usize = 64;

@@ -79,7 +79,7 @@ fn bench(args: &Args) -> Result<()> {
     for name in &args.models {
         let model = folder.path().join(name);
         let (architecture, chains) = self::model(name)?;
-        write_model(&model, architecture, &chains)?;
+        write_model(&model, architecture, &chains, 8)?;
         let mut values: Vec<Vec<Values>> = vec![Vec::new(); args.chunks.len()];
         // The chunk sizes take turns in every round.
         for round in 1..=args.rounds {
