@@ -102,19 +102,20 @@ pub(crate) fn begin(
     buffers: &Buffers,
 ) -> Buffer {
     let mut block = buffers.take(EMPTY_LEN + 4 * tokens.len() + payload_len);
-    block.extend_from_slice(MAGIC);
-    block.extend_from_slice(&VERSION.to_le_bytes());
-    block.extend_from_slice(&key.0);
-    block.extend_from_slice(&(tokens.len() as u32).to_le_bytes());
-    tokens.iter().for_each(|token| block.extend_from_slice(&token.to_le_bytes()));
-    block.extend_from_slice(&(payload_len as u64).to_le_bytes());
+    let end = block.end();
+    end.extend_from_slice(MAGIC);
+    end.extend_from_slice(&VERSION.to_le_bytes());
+    end.extend_from_slice(&key.0);
+    end.extend_from_slice(&(tokens.len() as u32).to_le_bytes());
+    tokens.iter().for_each(|token| end.extend_from_slice(&token.to_le_bytes()));
+    end.extend_from_slice(&(payload_len as u64).to_le_bytes());
     block
 }
 
 /// Appends the checksum to a block that has its payload.
-pub(crate) fn end(block: &mut Vec<u8>) {
+pub(crate) fn end(block: &mut Buffer) {
     let checksum = xxh3_128(block);
-    block.extend_from_slice(&checksum.to_le_bytes());
+    block.end().extend_from_slice(&checksum.to_le_bytes());
 }
 
 /// The payload of `block`, if it is the block expected.

@@ -1,6 +1,6 @@
 //! Buffers of blocks that are used again.
 
-use std::ops::{Deref, DerefMut};
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Buffers of blocks that have been written.
@@ -20,13 +20,18 @@ struct Spare {
 /// So many bytes wait to be used again.
 const MOST_BYTES: usize = 32 << 20;
 
+/// The address of a buffer is a multiple of this, which is what a file system asks for that writes past its page cache.
+pub(crate) const ALIGNMENT: usize = 4096;
+
 impl Buffers {
     /// An empty buffer with room for `capacity` bytes.
     pub(crate) fn take(&self, capacity: usize) -> Buffer {
         let mut bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         bytes.clear();
-        bytes.reserve_exact(capacity);
-        Buffer { bytes, origin: self.clone() }
+        bytes.reserve_exact(capacity + ALIGNMENT);
+        let start = bytes.as_ptr().align_offset(ALIGNMENT);
+        bytes.resize(start, 0);
+        Buffer { bytes, start, origin: self.clone() }
     }
 
     fn give_back(&self, bytes: Vec<u8>) {
@@ -49,6 +54,8 @@ impl Spare {
 /// A buffer that goes back to its [`Buffers`] when it is dropped.
 pub(crate) struct Buffer {
     bytes: Vec<u8>,
+    /// Those before are not used.
+    start: usize,
     origin: Buffers,
 }
 
@@ -58,24 +65,25 @@ impl Drop for Buffer {
     }
 }
 
-impl Deref for Buffer {
-    type Target = Vec<u8>;
-
-    fn deref(&self) -> &Vec<u8> {
-        &self.bytes
+impl Buffer {
+    /// The end of the buffer. Bytes may be appended, as many as there is room for, and nothing else be done with it.
+    pub(crate) fn end(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
     }
 }
 
-impl DerefMut for Buffer {
-    fn deref_mut(&mut self) -> &mut Vec<u8> {
-        &mut self.bytes
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[self.start..]
     }
 }
 
 /// For [`bytes::Bytes::from_owner`].
 impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        self
     }
 }
 
@@ -87,8 +95,9 @@ mod tests {
     fn a_buffer_is_used_again() {
         let buffers = Buffers::default();
         let mut first = buffers.take(1000);
-        first.extend_from_slice(&[7; 1000]);
+        first.end().extend_from_slice(&[7; 1000]);
         let address = first.as_ptr();
+        assert!(*first == [7; 1000] && address.align_offset(ALIGNMENT) == 0);
         drop(bytes::Bytes::from_owner(first));
         let second = buffers.take(900);
         assert!(second.is_empty() && second.as_ptr() == address);
@@ -101,6 +110,7 @@ mod tests {
         let many: Vec<Buffer> = (0..10).map(|_| buffers.take(MOST_BYTES / 4)).collect();
         drop(many);
         let spare = buffers.0.lock().unwrap();
-        assert_eq!((spare.buffers.len(), spare.bytes), (4, MOST_BYTES / 4 * 4));
+        assert_eq!(spare.buffers.len(), 3, "each has room for its alignment as well");
+        assert_eq!(spare.bytes, 3 * (MOST_BYTES / 4 + ALIGNMENT));
     }
 }

@@ -7,6 +7,8 @@
 //! The time of modification of a file is when its block was last used.
 
 use std::fs::{self, File, Permissions};
+#[cfg(target_os = "linux")]
+use std::io::Seek;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -16,6 +18,7 @@ use super::folder_files::{
     block_path, delete_file, files, found, len_and_use, read_file, subfolders, FileError, Found,
     TEMPORARY,
 };
+use crate::buffers::ALIGNMENT;
 use crate::log_limit::LogLimit;
 use crate::BlockKey;
 
@@ -82,7 +85,7 @@ impl Folder {
         }
         let mut file = file.expect("created above");
         // An error drops the file, which deletes it.
-        file.write_all(block).map_err(FileError::new("write", &path))?;
+        write_file(file.as_file_mut(), block).map_err(FileError::new("write", &path))?;
         let replaced = fs::metadata(&path).map_or(0, |replaced| replaced.len());
         file.persist(&path).map_err(|error| FileError::new("write", &path)(error.error))?;
         self.make_room((block.len() as u64).saturating_sub(replaced))
@@ -194,6 +197,32 @@ fn create_folder(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(path)
+}
+
+/// Writes `block` past the page cache, if the file system does that. A block is seldom read soon, and a page of the cache
+/// can cost more than the write: on a virtual machine its host may have to provide the memory first.
+fn write_file(file: &mut File, block: &[u8]) -> io::Result<()> {
+    let written = write_directly(file, &block[..block.len() / ALIGNMENT * ALIGNMENT])?;
+    file.write_all(&block[written..])
+}
+
+/// Writes a multiple of [`ALIGNMENT`] bytes past the page cache, from the beginning of `file`. Returns how many were
+/// written: after an error, the rest is for the page cache, which has the same error or none.
+#[cfg(target_os = "linux")]
+fn write_directly(file: &mut File, bytes: &[u8]) -> io::Result<usize> {
+    use rustix::fs::{fcntl_getfl, fcntl_setfl, OFlags};
+    let flags = fcntl_getfl(&*file)?;
+    if fcntl_setfl(&*file, flags | OFlags::DIRECT).is_err() {
+        return Ok(0);
+    }
+    let _ = file.write_all(bytes);
+    fcntl_setfl(&*file, flags)?;
+    Ok(file.stream_position()? as usize)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn write_directly(_: &mut File, _: &[u8]) -> io::Result<usize> {
+    Ok(0)
 }
 
 /// A new file in `folder`, deleted when it is dropped.
