@@ -283,6 +283,21 @@ fn blocks(folder: &Path) -> usize {
     files(folder).iter().filter(|path| path.extension().is_some_and(|end| end == "kv")).count()
 }
 
+/// Files are written in aligned pieces, with a rest.
+#[tokio::test]
+async fn blocks_of_any_length_are_read_as_they_were_written() {
+    let folder = TempDir::new().unwrap();
+    let store = open(in_folder(folder.path()));
+    for (i, len) in [1, 3900, 4096, 8192, 10_000, 300_001].into_iter().enumerate() {
+        let payload: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+        write_payload(&store, i, &payload);
+        store.flush().await;
+        let wanted = colm_kv_store::WantedBlock { key: key(i), tokens: tokens(i) };
+        assert!(store.read_prefix(vec![wanted], len).await == [payload], "{len} bytes");
+    }
+    assert_eq!(store.counts().failed_writes, 0);
+}
+
 #[tokio::test]
 async fn an_empty_payload_is_a_block() {
     let folder = TempDir::new().unwrap();
