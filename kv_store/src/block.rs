@@ -93,7 +93,7 @@ pub(crate) fn encoded_len(tokens: usize, payload: usize) -> Option<usize> {
     (len <= LONGEST).then_some(len)
 }
 
-/// Begins a block: the caller appends `payload_len` bytes, and then [`end`] what is missing. Bytes that are already where
+/// Begins a block: the caller appends `payload_len` bytes, and then [`seal`] adds what is missing. Bytes that are already where
 /// they belong are not copied again.
 pub(crate) fn begin(
     key: BlockKey,
@@ -102,20 +102,20 @@ pub(crate) fn begin(
     buffers: &Buffers,
 ) -> Buffer {
     let mut block = buffers.take(EMPTY_LEN + 4 * tokens.len() + payload_len);
-    let end = block.end();
-    end.extend_from_slice(MAGIC);
-    end.extend_from_slice(&VERSION.to_le_bytes());
-    end.extend_from_slice(&key.0);
-    end.extend_from_slice(&(tokens.len() as u32).to_le_bytes());
-    tokens.iter().for_each(|token| end.extend_from_slice(&token.to_le_bytes()));
-    end.extend_from_slice(&(payload_len as u64).to_le_bytes());
+    let bytes = block.vec();
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&key.0);
+    bytes.extend_from_slice(&(tokens.len() as u32).to_le_bytes());
+    tokens.iter().for_each(|token| bytes.extend_from_slice(&token.to_le_bytes()));
+    bytes.extend_from_slice(&(payload_len as u64).to_le_bytes());
     block
 }
 
 /// Appends the checksum to a block that has its payload.
-pub(crate) fn end(block: &mut Buffer) {
+pub(crate) fn seal(block: &mut Buffer) {
     let checksum = xxh3_128(block);
-    block.end().extend_from_slice(&checksum.to_le_bytes());
+    block.vec().extend_from_slice(&checksum.to_le_bytes());
 }
 
 /// The payload of `block`, if it is the block expected.

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Buffers of blocks that have been written.
 ///
-/// An allocator gives large buffers back to the system, so that the next copy of a block would wait for it to provide
-/// each page again. The engine makes that copy between two steps.
+/// Allocators return large buffers to the system, and the next copy of a block would fault in each of its pages again,
+/// while the engine waits between two steps.
 #[derive(Clone, Default)]
 pub(crate) struct Buffers(Arc<Mutex<Spare>>);
 
@@ -20,7 +20,7 @@ struct Spare {
 /// So many bytes wait to be used again.
 const MOST_BYTES: usize = 32 << 20;
 
-/// The address of a buffer is a multiple of this, which is what a file system asks for that writes past its page cache.
+/// The address of a buffer is a multiple of this: file systems require it for writes past the page cache.
 pub(crate) const ALIGNMENT: usize = 4096;
 
 impl Buffers {
@@ -54,7 +54,7 @@ impl Spare {
 /// A buffer that goes back to its [`Buffers`] when it is dropped.
 pub(crate) struct Buffer {
     bytes: Vec<u8>,
-    /// Those before are not used.
+    /// The index of the first byte. Those before it are padding.
     start: usize,
     origin: Buffers,
 }
@@ -66,8 +66,8 @@ impl Drop for Buffer {
 }
 
 impl Buffer {
-    /// The end of the buffer. Bytes may be appended, as many as there is room for, and nothing else be done with it.
-    pub(crate) fn end(&mut self) -> &mut Vec<u8> {
+    /// The vector behind it, for appending as many bytes as there is room for.
+    pub(crate) fn vec(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 }
@@ -95,7 +95,7 @@ mod tests {
     fn a_buffer_is_used_again() {
         let buffers = Buffers::default();
         let mut first = buffers.take(1000);
-        first.end().extend_from_slice(&[7; 1000]);
+        first.vec().extend_from_slice(&[7; 1000]);
         let address = first.as_ptr();
         assert!(*first == [7; 1000] && address.align_offset(ALIGNMENT) == 0);
         drop(bytes::Bytes::from_owner(first));

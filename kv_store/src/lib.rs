@@ -49,8 +49,8 @@
 //!
 //! - **`file://`**: one file per block, written under a temporary name and renamed, so several processes can share
 //!   a folder and any of them can be killed. Files are not synced: after a power cut some blocks may be damaged,
-//!   which their checksums show. They are written past the page cache where the file system does that (Linux's
-//!   `O_DIRECT`), and read through it. The time of modification of a file is when its block was last used.
+//!   which their checksums show. On Linux they are written with `O_DIRECT` where the file system supports it;
+//!   reads use the page cache. The time of modification of a file is when its block was last used.
 //!   With [`StoreOptions::max_bytes`], the blocks that were not used for longest are deleted.
 //! - **`redis://`**: one string per block, under `colm-kv/`. Redis bounds itself: set `maxmemory`, and
 //!   `maxmemory-policy allkeys-lru`. The client gives up on an answer after half a second, so a block must pass the

@@ -169,7 +169,7 @@ impl KvStore {
         };
         let mut block = block::begin(key, tokens, payload_len, &self.inner.buffers);
         let begin = block.len();
-        copy(block.end())?;
+        copy(block.vec())?;
         assert_eq!(block.len() - begin, payload_len, "bytes of the payload");
         self.inner.queue.push(ticket, block);
         Ok(())

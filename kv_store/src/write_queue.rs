@@ -10,7 +10,6 @@ use crate::BlockKey;
 
 /// A block that waits to be written.
 pub(crate) struct QueuedWrite {
-    pub key: BlockKey,
     /// Without its checksum.
     pub block: Buffer,
     /// Dropped when the write has been tried.
@@ -43,7 +42,7 @@ struct Writes {
 /// A place in the queue. It is free again when this is dropped.
 pub(crate) struct Ticket {
     waiting: Arc<Waiting>,
-    key: BlockKey,
+    pub key: BlockKey,
     number: u64,
     /// Of the payload.
     pub bytes: usize,
@@ -86,7 +85,7 @@ impl WriteQueue {
     /// Puts a block, without its checksum, in its place.
     pub(crate) fn push(&self, ticket: Ticket, block: Buffer) {
         // Fails only if the writer has ended with its runtime; the ticket is then dropped here.
-        let _ = self.sender.send(QueuedWrite { key: ticket.key, block, ticket });
+        let _ = self.sender.send(QueuedWrite { block, ticket });
     }
 
     /// Bytes of the payloads that wait.

@@ -30,16 +30,17 @@ pub(crate) async fn run(shared: Arc<Shared>, mut queue: mpsc::UnboundedReceiver<
 }
 
 async fn write_block(shared: &Shared, write: QueuedWrite) {
-    let QueuedWrite { key, mut block, ticket } = write;
+    let QueuedWrite { mut block, ticket } = write;
+    let key = ticket.key;
     let Some(permit) = shared.writes.permit() else {
         return shared.dropped("the circuit breaker is open");
     };
     let limit = shared.timeout.saturating_mul(PATIENCE);
-    let ended = move || {
-        block::end(&mut block);
+    let sealed = move || {
+        block::seal(&mut block);
         block
     };
-    match timeout(limit, shared.backend.write(key, ended)).await {
+    match timeout(limit, shared.backend.write(key, sealed)).await {
         Ok(Ok(evicted)) => {
             permit.succeeded();
             shared.known.insert(key);

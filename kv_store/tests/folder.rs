@@ -185,10 +185,8 @@ async fn a_block_larger_than_the_store_is_dropped() {
 async fn a_write_that_fails_leaves_nothing_behind() {
     let folder = TempDir::new().unwrap();
     let store = open(in_folder(folder.path()));
-    // The folder of block 1 cannot be created again, and the file of block 2 cannot be replaced.
-    let parent = path(folder.path(), 1).parent().unwrap().to_owned();
-    fs::remove_dir(&parent).unwrap();
-    fs::write(parent, "in the way").unwrap();
+    // The folder of block 1 cannot be created, and the file of block 2 cannot be replaced.
+    fs::write(path(folder.path(), 1).parent().unwrap(), "in the way").unwrap();
     fs::create_dir_all(path(folder.path(), 2).join("in the way")).unwrap();
     write(&store, 0..4).await;
     let counts = store.counts();

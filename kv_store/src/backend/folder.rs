@@ -15,8 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::folder_files::{
-    block_path, delete_file, files, found, len_and_use, read_file, subfolders, FileError, Found,
-    TEMPORARY,
+    block_path, delete_file, files, found, len_and_use, read_file, FileError, Found, TEMPORARY,
 };
 use crate::buffers::ALIGNMENT;
 use crate::log_limit::LogLimit;
@@ -41,9 +40,6 @@ impl Folder {
     /// deleted because there were more than `max_bytes`.
     pub(crate) fn open(root: PathBuf, max_bytes: Option<u64>) -> Result<(Self, u64), FileError> {
         create_folder(&root).map_err(FileError::new("create", &root))?;
-        for folder in subfolders(&root) {
-            fs::create_dir_all(&folder).map_err(FileError::new("create", &folder))?;
-        }
         // Fails now, and not with the first block, if the folder cannot be written.
         let probe = temporary_file(&root).and_then(|mut file| file.write_all(b"probe"));
         probe.map_err(FileError::new("write to", &root))?;
@@ -199,15 +195,15 @@ fn create_folder(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// Writes `block` past the page cache, if the file system does that. A block is seldom read soon, and a page of the cache
-/// can cost more than the write: on a virtual machine its host may have to provide the memory first.
+/// Writes `block` past the page cache, if the file system supports it. A block is seldom read soon, and each new page of
+/// the cache can cost more than the write: the host of a virtual machine may have to provide the memory first.
 fn write_file(file: &mut File, block: &[u8]) -> io::Result<()> {
     let written = write_directly(file, &block[..block.len() / ALIGNMENT * ALIGNMENT])?;
     file.write_all(&block[written..])
 }
 
-/// Writes a multiple of [`ALIGNMENT`] bytes past the page cache, from the beginning of `file`. Returns how many were
-/// written: after an error, the rest is for the page cache, which has the same error or none.
+/// Writes a multiple of [`ALIGNMENT`] bytes past the page cache, from the beginning of `file`, and returns how many were
+/// written. An error is not returned: the caller writes the rest through the page cache, and gets it if it persists.
 #[cfg(target_os = "linux")]
 fn write_directly(file: &mut File, bytes: &[u8]) -> io::Result<usize> {
     use rustix::fs::{fcntl_getfl, fcntl_setfl, OFlags};

@@ -29,11 +29,6 @@ impl FileError {
     }
 }
 
-/// The folders of the files.
-pub(super) fn subfolders(root: &Path) -> impl Iterator<Item = PathBuf> + '_ {
-    (0..=255).map(|byte| root.join(format!("{byte:02x}")))
-}
-
 /// The file of the block `key`.
 pub(crate) fn block_path(root: &Path, key: &BlockKey) -> PathBuf {
     let name = key.to_string();
@@ -86,7 +81,8 @@ pub(crate) enum Found {
 
 /// All files of the store in `root`, in no order.
 pub(crate) fn files(root: &Path) -> impl Iterator<Item = Result<Found, FileError>> + '_ {
-    subfolders(root).flat_map(|folder| {
+    let prefixes = (0..=255).map(|byte| root.join(format!("{byte:02x}")));
+    prefixes.flat_map(|folder| {
         let entries = found(fs::read_dir(&folder)).map_err(FileError::new("list", &folder));
         let (entries, error) = match entries {
             Ok(entries) => (entries, None),

@@ -12,8 +12,8 @@ fn expected(tokens: &[u32], payload_len: usize) -> Expected<'_> {
 
 fn encode(key: BlockKey, tokens: &[u32], payload: &[u8]) -> Vec<u8> {
     let mut block = begin(key, tokens, payload.len(), &Buffers::default());
-    block.end().extend_from_slice(payload);
-    end(&mut block);
+    block.vec().extend_from_slice(payload);
+    seal(&mut block);
     block.to_vec()
 }
 

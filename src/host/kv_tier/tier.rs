@@ -306,9 +306,8 @@ impl BlockStore for KvTier {
 
     fn cached(&self, salt: Option<&str>, blocks: &[PooledBlock]) {
         let chains = salt.and_then(|salt| self.loaded.kv_identity()?.chains_of(salt));
-        if let Some(heads) =
-            chains.and_then(|chains| self.heads(chains)).filter(|_| !self.is_paused())
-        {
+        let heads = chains.and_then(|chains| self.heads(chains));
+        if let Some(heads) = heads.filter(|_| !self.is_paused()) {
             blocks.iter().for_each(|block| self.write_behind(block, heads));
         }
         // Last: whoever sees a block here may wait for it in the store's queue.

@@ -10,8 +10,9 @@ fn store(task: &[&str], url: &str) -> Ended {
 }
 
 fn a_block(folder: &Path) -> PathBuf {
-    let paths = |folder: &Path| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    paths(folder).filter(|path| path.is_dir()).find_map(|inner| paths(&inner).next()).unwrap()
+    let mut files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let inner = files.find(|path| path.is_dir()).unwrap();
+    fs::read_dir(inner).unwrap().next().unwrap().unwrap().path()
 }
 
 #[test]
