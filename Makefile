@@ -4,6 +4,13 @@
 MODEL ?= models/tiny-colm-air
 PROMPT ?= What is the remainder of 47 divided by 6?
 
+# A virtual environment with PyTorch has 6 GB, so it is kept outside the checkout, for other checkouts and later ones: one
+# for each version of Python and each list of packages, $(1).
+CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/colm
+environment = $(CACHE)/python-$(shell (python3 --version; cat $(1)) | sha256sum | cut -c1-12)
+python-test lm-eval-hf-test study-text: ENVIRONMENT = $(call environment,python/requirements-test.txt)
+python-test-4: ENVIRONMENT = $(call environment,python/requirements-test-4.txt)
+
 .PHONY: bench bench-kv-store bench-load bench-long-prompt build client-test colm-convert cuda-check demo deploy-check dist docs gpu-check gpu-day-test gpu-test host install lint lm-eval-hf-test lm-eval-test mutation-test python-test python-test-4 soak store-test study study-text test twin-test wheel wheel-test
 
 host:
@@ -51,25 +58,25 @@ lm-eval-test: build
 	target/lm-eval/bin/pip install --quiet -r tests/lm_eval/requirements.txt
 	COLM_BIN=target/debug/colm target/lm-eval/bin/python tests/lm_eval/run.py
 
-# The Python package (docs/python.md) alone and against the engine, in a virtual environment; torch downloads 3 GB.
+# The Python package (docs/python.md) alone and against the engine. PyTorch is a download of 3 GB, once.
 python-test: build
-	python3 -m venv target/python-test
-	target/python-test/bin/pip install --quiet -r python/requirements-test.txt
-	cd python && ../target/python-test/bin/ruff check . && ../target/python-test/bin/ruff format --check .
-	cd python && ../target/python-test/bin/mypy
-	cd python && COLM_BIN=$(CURDIR)/target/debug/colm ../target/python-test/bin/python -m pytest
+	python3 -m venv $(ENVIRONMENT)
+	$(ENVIRONMENT)/bin/pip install --quiet --no-cache-dir -r python/requirements-test.txt
+	cd python && $(ENVIRONMENT)/bin/ruff check . && $(ENVIRONMENT)/bin/ruff format --check .
+	cd python && $(ENVIRONMENT)/bin/mypy
+	cd python && COLM_BIN=$(CURDIR)/target/debug/colm $(ENVIRONMENT)/bin/python -m pytest
 
 # The same tests with the newest version 4 of transformers.
 python-test-4: build
-	python3 -m venv target/python-test-4
-	target/python-test-4/bin/pip install --quiet -r python/requirements-test-4.txt
-	cd python && COLM_BIN=$(CURDIR)/target/debug/colm ../target/python-test-4/bin/python -m pytest
+	python3 -m venv $(ENVIRONMENT)
+	$(ENVIRONMENT)/bin/pip install --quiet --no-cache-dir -r python/requirements-test-4.txt
+	cd python && COLM_BIN=$(CURDIR)/target/debug/colm $(ENVIRONMENT)/bin/python -m pytest
 
 # lm-evaluation-harness with the Python package's model, against the server, in the virtual environment of python-test.
 lm-eval-hf-test: build
-	python3 -m venv target/python-test
-	target/python-test/bin/pip install --quiet -r tests/lm_eval/requirements-hf.txt
-	COLM_BIN=target/debug/colm target/python-test/bin/python tests/lm_eval/compare_hf.py
+	python3 -m venv $(ENVIRONMENT)
+	$(ENVIRONMENT)/bin/pip install --quiet --no-cache-dir -r tests/lm_eval/requirements-hf.txt
+	COLM_BIN=target/debug/colm $(ENVIRONMENT)/bin/python tests/lm_eval/compare_hf.py
 
 # One wheel with the Python package and both programs, in target/wheels. maturin builds `colm` again, which does nothing.
 wheel: host
@@ -98,9 +105,9 @@ study: host
 # Trains models on English text and writes docs/study-text, in the virtual environment of python-test. Needs Debian 12
 # for the text, and several hours on 2 cores; continues where it was stopped.
 study-text: build
-	python3 -m venv target/python-test
-	target/python-test/bin/pip install --quiet -r python/study/requirements.txt
-	PYTHONPATH=python/src target/python-test/bin/python python/study/run.py python/study/cpu.toml --report docs/study-text
+	python3 -m venv $(ENVIRONMENT)
+	$(ENVIRONMENT)/bin/pip install --quiet --no-cache-dir -r python/study/requirements.txt
+	PYTHONPATH=python/src $(ENVIRONMENT)/bin/python python/study/run.py python/study/cpu.toml --report docs/study-text
 
 # Compiles the CUDA kernels for sm_80 and sm_90a. Downloads a compiler if there is none; needs no GPU.
 cuda-check:
@@ -145,7 +152,11 @@ DIST = target/dist/colm-$(VERSION)-$(shell uname -m)
 install: host
 	cargo build --release --locked --package colm --package colm-checkpoint --bins
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin target/release/colm target/release/colm-convert
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/colm README.md LICENSE-* docs/*.md docs/*.svg docs/grafana.json deploy/colm.toml
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/colm README.md LICENSE-* deploy/colm.toml
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/colm/docs docs/*.md docs/*.svg docs/grafana.json
+	for study in study study-text; do \
+		install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/colm/docs/$$study docs/$$study/* || exit 1; \
+	done
 	sed 's|/usr/local/|$(PREFIX)/|' deploy/colm.service | \
 		install -D -m 644 /dev/stdin $(DESTDIR)$(PREFIX)/lib/systemd/system/colm.service
 
