@@ -1,7 +1,7 @@
-"""The compiled files that travel to a machine with a GPU, and what may travel there and back.
+"""The compiled files that are copied to a machine with a GPU, and how large they and the results may be.
 
 `pack` writes them to target/gpu_day/PART, stripped and compressed; `day PART` unpacks them. PART is `first` or
-`second`, and `first.twin` or `second.twin` for a rehearsal on the twin, which does not travel.
+`second`, and `first.twin` or `second.twin` for a rehearsal on the twin, on this machine.
 """
 
 import json
@@ -15,11 +15,9 @@ REPOSITORY = HERE.parent.parent
 PACKED = REPOSITORY / "target" / "gpu_day"
 
 MIB = 1 << 20
-# What may be carried in: the working tree and the packed files of one part, together.
-CARRIED_LIMIT = 64 * MIB
-# Kept free, for changes of the working tree after packing.
-CARRIED_RESERVE = 2 * MIB
-# What may come back.
+# The working tree and the packed files of one part, together: small enough for a slow connection.
+COPIED_LIMIT = 62 * MIB
+# The results.
 FILES_LIMIT, FILE_LIMIT, DEPTH_LIMIT = 8, 16 * MIB, 2
 
 PARTS = ["first", "second"]
@@ -104,21 +102,21 @@ def working_tree_bytes():
     return sum(path.stat().st_size for path in paths if path.is_file())
 
 
-def check_carried(part, folder=None):
+def check_copied(part, folder=None):
     """Raises an error with the sizes if the files of a part and the working tree are too large together."""
     folder = Path(folder or PACKED / part)
     files = {path.name: path.stat().st_size for path in sorted(folder.glob("*"))}
     tree = working_tree_bytes()
-    total, limit = tree + sum(files.values()), CARRIED_LIMIT - CARRIED_RESERVE
+    total = tree + sum(files.values())
     listed = ", ".join(f"{name} {size / MIB:.1f}" for name, size in files.items())
     text = f"{part}: working tree {tree / MIB:.1f}, {listed or 'nothing packed'}: {total / MIB:.1f} MiB"
-    if total > limit:
-        raise SystemExit(f"{text}, more than {limit / MIB:.0f}")
+    if total > COPIED_LIMIT:
+        raise SystemExit(f"{text}, more than {COPIED_LIMIT / MIB:.0f}")
     return text
 
 
-def check_returned(out):
-    """A list of what is wrong with the files of `out`, for what may come back."""
+def check_results(out):
+    """A list of what is wrong with the files of `out`."""
     wrong = []
     files = [path for path in Path(out).rglob("*") if path.is_file()]
     if len(files) > FILES_LIMIT:

@@ -84,7 +84,7 @@ class Steps(Folder):
         code = "line = 'x' * 999\nfor _ in range(20000): print(line)"
         self.run_steps(session.Step("talks", 60, [python(code)]))
         self.assertLess((self.folder / "log.txt").stat().st_size, prebuilt.FILE_LIMIT)
-        self.assertEqual(prebuilt.check_returned(self.folder), [])
+        self.assertEqual(prebuilt.check_results(self.folder), [])
 
 
 class Day(Folder):
@@ -101,7 +101,7 @@ class Day(Folder):
             self.assertGreaterEqual(len(steps), 5)
             for step in steps:
                 self.assertRegex(step, r"not run: .*(no PyTorch|no GPU)")
-            self.assertEqual(prebuilt.check_returned(self.folder / "out"), [])
+            self.assertEqual(prebuilt.check_results(self.folder / "out"), [])
 
     def test_each_part_fits_its_time(self):
         needs = day_steps.Needs(False, "", "", "", {}, self.folder, self.folder)
@@ -129,16 +129,16 @@ class Packed(Folder):
         self.assertEqual(files["good.so"].read_bytes(), b"12345")
         self.assertTrue(os.access(files["good.so"], os.X_OK))
 
-    def test_more_than_may_be_carried_is_an_error(self):
-        self.assertIn("MiB", prebuilt.check_carried("first", self.folder))
+    def test_more_than_may_be_copied_is_an_error(self):
+        self.assertIn("MiB", prebuilt.check_copied("first", self.folder))
         with open(self.folder / "large.xz", "wb") as file:
-            file.truncate(prebuilt.CARRIED_LIMIT - prebuilt.CARRIED_RESERVE)
+            file.truncate(prebuilt.COPIED_LIMIT)
         with self.assertRaisesRegex(SystemExit, "more than 62"):
-            prebuilt.check_carried("first", self.folder)
+            prebuilt.check_copied("first", self.folder)
 
-    def test_what_is_packed_here_may_be_carried(self):
+    def test_what_is_packed_here_may_be_copied(self):
         for part in prebuilt.PARTS:
-            prebuilt.check_carried(part)
+            prebuilt.check_copied(part)
 
     def test_more_than_may_come_back_is_reported(self):
         for name in [*"abcdefgh", "1/2/3/too_deep", "odd name"]:
@@ -147,7 +147,7 @@ class Packed(Folder):
             path.write_text("")
         with open(self.folder / "a", "wb") as file:
             file.truncate(prebuilt.FILE_LIMIT + 1)
-        wrong = "\n".join(prebuilt.check_returned(self.folder))
+        wrong = "\n".join(prebuilt.check_results(self.folder))
         for part in ["10 files", "a has", "too deep", "odd name"]:
             self.assertIn(part, wrong)
 
