@@ -15,7 +15,7 @@
 //! | `config` | config.json: [`ColmConfig`], and [`Chains`], [`Split`] and [`ChainCount`] |
 //! | `pickle` | PyTorch state dicts |
 //! | `format` | names and shapes of tensors ([`TensorId`], [`ChainTensor`]), both [`Layout`]s, headers, index |
-//! | `llama` | a Llama, Mistral or Qwen2 config as a CoLM of one chain |
+//! | `llama` | a Llama, Mistral or Qwen config as a CoLM of one chain |
 //! | `paper` | params.json, names and order of the paper's own conventions |
 //! | `read` | [`Checkpoint`], as the engine opens it, and [`Source`], as the conversions do |
 //! | [`convert`] | the conversions: each returns a [`ConversionPlan`](convert::ConversionPlan) |

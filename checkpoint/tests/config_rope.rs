@@ -71,6 +71,34 @@ fn rope_parameters_are_equivalent_to_the_older_fields() {
     assert_error(base(), "rope_parameters", json!([]), &["rope_parameters"]);
 }
 
+/// transformers 4 reads a base in `rope_scaling` too.
+#[test]
+fn a_base_in_rope_scaling_counts() {
+    let scaling = |json: serde_json::Value| with(config_json(), |base| base["rope_scaling"] = json);
+    let plain = scaling(json!({"rope_type": "default", "rope_theta": 5e5}));
+    assert_eq!(parse(plain.clone()).file.rope_theta, 5e5);
+    let equal = with(plain.clone(), |json| json["rope_theta"] = json!(500_000));
+    assert_eq!(parse(equal).file.rope_theta, 5e5);
+    assert_error(plain.clone(), "rope_theta", json!(1e4), &["rope_scaling", "500000"]);
+    let parameters = json!({"rope_type": "default", "rope_theta": 1e4});
+    assert_error(plain, "rope_parameters", parameters, &["rope_theta", "expected the same"]);
+    let wrong = scaling(json!({"rope_type": "default", "rope_theta": -1}));
+    let error = ColmConfig::parse(&wrong.to_string()).unwrap_err().to_string();
+    assert!(error.contains("`rope_scaling.rope_theta` = -1"), "{error}");
+}
+
+#[test]
+fn heads_that_are_rotated_in_part_are_errors() {
+    let named = ["partial_rotary_factor", "whole heads"];
+    assert_error(config_json(), "partial_rotary_factor", json!(0.5), &named);
+    for map in ["rope_scaling", "rope_parameters"] {
+        let half = json!({"rope_type": "default", "partial_rotary_factor": 0.5});
+        assert_error(config_json(), map, half, &[map, named[0], named[1]]);
+    }
+    let whole = with(config_json(), |json| json["partial_rotary_factor"] = json!(1));
+    parse(whole);
+}
+
 /// Errors use the field names of the file, in either form.
 #[test]
 fn fields_are_named_where_they_are_written() {

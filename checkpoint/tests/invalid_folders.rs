@@ -249,6 +249,17 @@ fn a_chain_beyond_the_config_in_index_or_file() {
 }
 
 #[test]
+fn rotary_frequencies_are_ignored_in_the_chain_layout_too() {
+    let folder = Folder::chains();
+    folder.change_chain(0, |tensors| {
+        for name in ["model.layers.0.self_attn.rotary_emb.inv_freq", "model.rotary_emb.inv_freq"] {
+            tensors.push((name.into(), fill(Dtype::F32, &[4], |_, _| 1.)));
+        }
+    });
+    Checkpoint::open(&folder.dir, &folder.config, folder.config.all_chains()).unwrap();
+}
+
+#[test]
 fn a_tensor_that_the_model_does_not_have() {
     let unused = [
         ("model.layers.0.self_attn.q_proj.chains.0.bias", "attention_bias"),
@@ -262,6 +273,13 @@ fn a_tensor_that_the_model_does_not_have() {
         let error = folder.open_error(&[name, FIRST, why]);
         assert!(matches!(error, CheckpointError::UnexpectedTensor { .. }), "{error}");
     }
+    let folder = Folder::chains();
+    let names =
+        ["foo.bar", "model.layers.0.foo.weight", "model.layers.0.self_attn.x.chains.0.bias"];
+    folder.change_chain(0, |tensors| {
+        tensors.extend(names.map(|name| (name.into(), fill(Dtype::F32, &[4], |_, _| 1.))));
+    });
+    folder.open_error(&names);
     let mut tied = Folder::dense();
     tied.config = parse(with(config_json(), |json| json["tie_word_embeddings"] = json!(true)));
     tied.open_error(&["lm_head.weight", "`tie_word_embeddings` is true"]);

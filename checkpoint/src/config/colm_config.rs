@@ -65,7 +65,7 @@ impl ColmConfig {
     /// The config of `json`, whose fields are `fields`. Errors name RoPE's fields `rope_theta` and
     /// `rope_scaling`.
     fn from_fields(mut fields: Fields, json: &str) -> Result<Self, ConfigError> {
-        let rewritten = ["rope_parameters", "rope_scaling", "dtype"];
+        let rewritten = ["rope_parameters", "rope_scaling", "partial_rotary_factor", "dtype"];
         let file = match rewritten.iter().find_map(|field| fields.get(field)) {
             Some(_) => {
                 RopeFields::normalize(&mut fields)?;

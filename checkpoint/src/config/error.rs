@@ -36,7 +36,7 @@ pub enum ConfigError {
     /// The config describes another model.
     #[error(
         "`architectures` is {}, and `chains` is absent; expected a CoLM model, which `colm-convert expand` makes \
-         from a Llama, Mistral or Qwen2 model",
+         from a Llama, Mistral, Qwen2 or Qwen3 model",
         abbreviate_list(.0)
     )]
     NoChainsField(Vec<String>),

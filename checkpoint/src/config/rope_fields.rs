@@ -6,11 +6,14 @@ use super::error::{invalid, ConfigError};
 use super::fields::{same_value, Fields};
 use crate::json::JsonError;
 
+/// The maps in which a config may write the rescaling, and with it the base.
+const MAPS: [&str; 2] = ["rope_scaling", "rope_parameters"];
+
 /// Where a config writes RoPE's base and rescaling. Checks run on `rope_theta` and `rope_scaling`;
 /// this restores the names that the file uses in their errors.
 pub(crate) struct RopeFields {
-    /// Whether the base is written in `rope_parameters` only.
-    theta_in_parameters: bool,
+    /// The map that alone has the base.
+    theta_in: Option<&'static str>,
     /// Whether the rescaling is written in `rope_parameters` only.
     scaling_in_parameters: bool,
 }
@@ -18,34 +21,44 @@ pub(crate) struct RopeFields {
 impl RopeFields {
     /// The places in a config as written, before [`Self::normalize`].
     pub fn of(fields: &Fields) -> Self {
-        let parameters = fields.get("rope_parameters");
-        let base = parameters.and_then(|parameters| parameters.get("rope_theta"));
+        let has_base = |map: &&str| fields.get(map).and_then(|map| map.get("rope_theta")).is_some();
+        let theta_in = MAPS.into_iter().find(has_base);
         Self {
-            theta_in_parameters: base.is_some() && fields.get("rope_theta").is_none(),
-            scaling_in_parameters: parameters.is_some() && fields.get("rope_scaling").is_none(),
+            theta_in: theta_in.filter(|_| fields.get("rope_theta").is_none()),
+            scaling_in_parameters: fields.get("rope_parameters").is_some()
+                && fields.get("rope_scaling").is_none(),
         }
     }
 
     /// Rewrites `fields` to `rope_theta` and `rope_scaling.rope_type`. transformers 5 writes both as
-    /// `rope_parameters`; transformers 4 writes the type as `type`, `rope_type` or both.
+    /// `rope_parameters`; transformers 4 writes the type as `type`, `rope_type` or both, and reads a
+    /// base in either map.
     pub fn normalize(fields: &mut Fields) -> Result<(), ConfigError> {
-        if let Some(parameters) = fields.take("rope_parameters") {
-            split_parameters(fields, parameters)?;
+        if let Some(fraction) = fields.take(PARTIAL) {
+            check_whole_heads(PARTIAL, &fraction)?;
+        }
+        for map in MAPS {
+            move_base(fields, map)?;
+        }
+        if let Some(mut parameters) = fields.take("rope_parameters") {
+            if parameters.get("type").is_none() && parameters.get("rope_type").is_none() {
+                parameters["rope_type"] = json!("default");
+            }
+            set_or_compare(fields, "rope_scaling", parameters, "rope_parameters")?;
         }
         let Some(mut scaling) = fields.take("rope_scaling") else {
             return Ok(());
         };
-        let Some(entries) = scaling.as_object_mut() else {
-            return Err(invalid("rope_scaling", &scaling, "expected a map, or null"));
-        };
-        if let Some(older) = entries.remove("type") {
-            let newer = entries.entry("rope_type").or_insert_with(|| older.clone());
-            if *newer != older {
-                let expected = format!("`rope_type` is {newer}; expected the same");
-                return Err(invalid("rope_scaling.type", &older, expected));
+        if let Some(older) = scaling.as_object_mut().and_then(|scaling| scaling.remove("type")) {
+            match scaling.get("rope_type") {
+                Some(newer) if *newer != older => {
+                    let expected = format!("`rope_type` is {newer}; expected the same");
+                    return Err(invalid("rope_scaling.type", &older, expected));
+                }
+                _ => scaling["rope_type"] = older,
             }
         }
-        match entries.get("rope_type") {
+        match scaling.get("rope_type") {
             // No rescaling; the base is in `rope_theta`.
             Some(kind) if kind == "default" => {}
             Some(_) => fields.set("rope_scaling", scaling),
@@ -73,52 +86,55 @@ impl RopeFields {
     fn as_written(&self, field: String) -> String {
         match field.strip_prefix("rope_scaling") {
             Some(rest) if self.scaling_in_parameters => format!("rope_parameters{rest}"),
-            _ if self.theta_in_parameters && field == "rope_theta" => {
-                "rope_parameters.rope_theta".into()
-            }
+            None if field == "rope_theta" => match self.theta_in {
+                Some(map) => format!("{map}.rope_theta"),
+                None => field,
+            },
             _ => field,
         }
     }
 }
 
-/// Moves the entries of `rope_parameters` to `rope_theta` and `rope_scaling`.
-fn split_parameters(fields: &mut Fields, parameters: Value) -> Result<(), ConfigError> {
-    let Value::Object(mut parameters) = parameters else {
-        return Err(invalid("rope_parameters", &parameters, "expected a map, or null"));
+/// The share of a head that is rotated, in other models.
+const PARTIAL: &str = "partial_rotary_factor";
+
+/// Moves the base that `map` has to `rope_theta`, and checks that `map` describes one RoPE for whole heads.
+fn move_base(fields: &mut Fields, map: &'static str) -> Result<(), ConfigError> {
+    let Some(written) = fields.take(map) else { return Ok(()) };
+    let Value::Object(mut entries) = written else {
+        return Err(invalid(map, &written, "expected a map, or null"));
     };
-    if parameters.values().any(Value::is_object) {
-        let parameters = Value::Object(parameters);
-        return Err(invalid(
-            "rope_parameters",
-            &parameters,
-            "CoLM has one RoPE for all layers; expected `rope_theta` and `rope_type` directly in it",
-        ));
+    if entries.values().any(Value::is_object) {
+        let expected = "CoLM has one RoPE for all layers; expected `rope_theta` and `rope_type` directly in it";
+        return Err(invalid(map, &Value::Object(entries), expected));
     }
-    let fraction = parameters.remove("partial_rotary_factor");
-    if let Some(fraction) = fraction.filter(|fraction| !fraction.is_null()) {
-        if fraction.as_f64() != Some(1.) {
-            let expected = "CoLM rotates whole heads; expected 1.0 or no such field";
-            return Err(invalid("rope_parameters.partial_rotary_factor", &fraction, expected));
-        }
+    if let Some(fraction) = entries.remove(PARTIAL).filter(|fraction| !fraction.is_null()) {
+        check_whole_heads(&format!("{map}.{PARTIAL}"), &fraction)?;
     }
-    if let Some(base) = parameters.remove("rope_theta") {
-        set_or_compare(fields, "rope_theta", base)?;
+    if let Some(base) = entries.remove("rope_theta").filter(|base| !base.is_null()) {
+        set_or_compare(fields, "rope_theta", base, map)?;
     }
-    if !parameters.contains_key("type") {
-        parameters.entry("rope_type").or_insert_with(|| json!("default"));
-    }
-    set_or_compare(fields, "rope_scaling", Value::Object(parameters))
+    fields.set(map, Value::Object(entries));
+    Ok(())
 }
 
-/// Sets `field` to `value`. If it is set already, the values must be equal.
+fn check_whole_heads(field: &str, fraction: &Value) -> Result<(), ConfigError> {
+    if fraction.as_f64() == Some(1.) {
+        return Ok(());
+    }
+    Err(invalid(field, fraction, "CoLM rotates whole heads; expected 1.0 or no such field"))
+}
+
+/// Sets `field` to `value`, which `map` says. If it is set already, the values must be equal.
 fn set_or_compare(
     fields: &mut Fields,
     field: &'static str,
     value: Value,
+    map: &str,
 ) -> Result<(), ConfigError> {
     match fields.get(field) {
         Some(other) if !same_value(other, &value) => {
-            Err(invalid(field, other, format!("`rope_parameters` says {value}; expected the same")))
+            Err(invalid(field, other, format!("`{map}` says {value}; expected the same")))
         }
         _ => {
             fields.set(field, value);

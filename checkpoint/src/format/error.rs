@@ -160,10 +160,17 @@ pub enum CheckpointError {
     NotAsInParams { name: String, file: PathBuf, why: &'static str },
     /// A tensor does not belong to the model.
     #[error(
-        "tensor `{}` in {file} is not part of the model that {config} describes: {why}",
-        abbreviate(.name)
+        "tensor `{}` in {file} is not part of the model that {config} describes: {why}{}",
+        abbreviate(.name), and_others(.others)
     )]
-    UnexpectedTensor { name: String, file: PathBuf, config: &'static str, why: String },
+    UnexpectedTensor {
+        name: String,
+        file: PathBuf,
+        config: &'static str,
+        why: String,
+        /// Further ones, where this is the only error.
+        others: Vec<String>,
+    },
     /// A tensor is in two files.
     #[error("tensor `{}` is in both {first} and {second}; expected it once", abbreviate(.name))]
     DuplicateTensor { name: String, first: PathBuf, second: PathBuf },
@@ -218,4 +225,12 @@ pub enum CheckpointError {
     /// Values do not fit the dtype they are cast to.
     #[error("tensor `{name}`: {count} finite values are too large for {dtype}")]
     Overflow { name: String, dtype: Dtype, count: usize },
+}
+
+/// A further clause of the message, if there are others.
+fn and_others(names: &[String]) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    format!("; the same holds for {}", abbreviate_list(names))
 }

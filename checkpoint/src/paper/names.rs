@@ -123,7 +123,7 @@ fn projection_name(projection: Projection) -> &'static str {
 
 /// The tables of RoPE's frequencies, which some programs save and which follow from the config.
 const ROPE_TABLES: [&str; 2] = ["freqs_cis", "rope.freqs"];
-/// What a checkpoint of a training run holds beside the model.
+/// What a checkpoint of a training run holds in addition to the model.
 const TRAINING_STATE: [&str; 4] = ["optimizer", "lr_scheduler", "train_state", "dataloader"];
 
 /// Whether tensor `name` is a table of RoPE's frequencies.

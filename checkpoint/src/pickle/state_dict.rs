@@ -20,7 +20,7 @@ pub(super) struct PickledTensor {
     stride: Vec<usize>,
 }
 
-/// Which entries a file may have beside tensors.
+/// Which entries a file may have in addition to tensors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Entries {
     /// Tensors only.

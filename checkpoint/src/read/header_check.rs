@@ -16,6 +16,9 @@ use crate::paper::{
     is_rope_table, why_missing_in_paper, why_not_of_paper, PaperTensor, PARAMS_FILE,
 };
 
+/// How many unknown tensors are named besides the first.
+const MAX_OTHERS: usize = 20;
+
 pub(super) struct HeaderCheck<'a> {
     checkpoint: &'a Checkpoint,
     dir: &'a Path,
@@ -63,7 +66,7 @@ impl<'a> HeaderCheck<'a> {
         file: &str,
     ) -> Option<CheckpointError> {
         let Checkpoint { config, k, files, file_of, .. } = self.checkpoint;
-        let unexpected = |name: String| self.unexpected(name, index.path.clone());
+        let unexpected = |name: String| self.unexpected(name, index.path.clone(), Vec::new());
         let chain = chain_in_name(&name);
         if chain.is_some_and(|chain| chain >= config.chains.count()) {
             return Some(unexpected(name));
@@ -179,7 +182,8 @@ impl<'a> HeaderCheck<'a> {
 
     /// Every tensor in the files must belong to the model; none is silently ignored.
     fn check_all_expected(&self, problems: &mut ProblemList) {
-        for (name, &file) in &self.checkpoint.file_of {
+        let mut tensors = self.checkpoint.file_of.iter();
+        while let Some((name, &file)) = tensors.next() {
             if self.is_ignored(name) || problems.is_full() {
                 continue;
             }
@@ -189,9 +193,21 @@ impl<'a> HeaderCheck<'a> {
                     problems.extend(self.check_in_index(file, name));
                     problems.extend(check_shape_and_dtype(file, name, &shapes));
                 }
-                None => problems.push(self.unexpected(name.clone(), file.path.clone())),
+                None => {
+                    let further = tensors.clone().map(|(name, _)| name);
+                    let further = further.take_while(|_| problems.wants_one());
+                    let others = self.unexpected_among(further);
+                    problems.push(self.unexpected(name.clone(), file.path.clone(), others));
+                }
             }
         }
+    }
+
+    /// The first of `names` that the model does not have.
+    fn unexpected_among<'n>(&self, names: impl Iterator<Item = &'n String>) -> Vec<String> {
+        let is_unexpected =
+            |name: &&String| !self.is_ignored(name) && self.expected_shapes(name).is_none();
+        names.filter(is_unexpected).take(MAX_OTHERS).cloned().collect()
     }
 
     /// transformers would initialize a tensor that the index does not name.
@@ -233,12 +249,12 @@ impl<'a> HeaderCheck<'a> {
             && (self.checkpoint.deviations.tied_head_copy || state_dict)
     }
 
-    fn unexpected(&self, name: String, file: PathBuf) -> CheckpointError {
+    fn unexpected(&self, name: String, file: PathBuf, others: Vec<String>) -> CheckpointError {
         let (config, why) = match self.checkpoint.naming {
             Naming::Paper => (PARAMS_FILE, why_not_of_paper(&self.checkpoint.config, &name).into()),
             Naming::Chains | Naming::Dense => ("config.json", self.why_unexpected(&name)),
         };
-        CheckpointError::UnexpectedTensor { name, file, config, why }
+        CheckpointError::UnexpectedTensor { name, file, config, why, others }
     }
 
     fn why_unexpected(&self, name: &str) -> String {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::problem_list::ProblemList;
 use super::weight_file::WeightFile;
-use crate::format::{is_chain_file, CheckpointError, Index, Layout};
+use crate::format::{is_chain_file, CheckpointError, Index, Layout, TensorId};
 
 /// The index in `files` of the file of each tensor. A tensor in two files is a problem.
 pub(super) fn locate_tensors(
@@ -33,7 +33,11 @@ pub(super) fn detect_layout(
     index: Option<&Index>,
     unreadable: &[PathBuf],
 ) -> Result<Layout, CheckpointError> {
-    let first = |layout| file_of.iter().find(|(name, _)| Layout::of_name(name) == layout);
+    // Names that no model has say nothing: they are reported as such.
+    let first = |layout| {
+        let is_of = |name: &str| Layout::of_name(name) == layout && TensorId::parse(name).is_some();
+        file_of.iter().find(|(name, _)| is_of(name))
+    };
     let in_index = || index.into_iter().flat_map(|index| index.weight_map.keys());
     let of_chains = |name: &String| Layout::of_name(name) == Layout::Chains;
     match (first(Layout::Chains), first(Layout::Dense)) {
@@ -49,7 +53,8 @@ pub(super) fn detect_layout(
             let named = |path: &PathBuf| {
                 path.file_name().and_then(OsStr::to_str).is_some_and(is_chain_file)
             };
-            let is_chains = in_index().any(of_chains) || unreadable.iter().any(named);
+            let is_chains =
+                file_of.keys().chain(in_index()).any(of_chains) || unreadable.iter().any(named);
             Ok(if is_chains { Layout::Chains } else { Layout::Dense })
         }
     }

@@ -29,6 +29,11 @@ impl ProblemList {
         Self { listed: Vec::new(), more: 0, max_listed: 1, max_counted: 0 }
     }
 
+    /// Whether the next problem is the only one to be reported.
+    pub fn wants_one(&self) -> bool {
+        self.listed.is_empty() && self.max_listed == 1
+    }
+
     pub fn push(&mut self, problem: CheckpointError) {
         if self.listed.len() < self.max_listed {
             self.listed.push(problem);

@@ -14,9 +14,9 @@ use crate::format::{
 use crate::llama::LlamaConfig;
 use crate::paper::{parse_params, PARAMS_FILE};
 
-/// All chains of a checkpoint folder: a CoLM in either layout or in the paper's own conventions
-/// (`docs/spec.md#the-papers-own-conventions`), or a Llama, Mistral or Qwen2 model as the CoLM of one
-/// chain (`docs/spec.md#chains`). Headers have been read and files mapped; weights are read when they
+/// The chains of a checkpoint folder: a CoLM in either layout or in the paper's own conventions
+/// (`docs/spec.md#the-papers-own-conventions`), or a Llama, Mistral or Qwen model as the CoLM of one
+/// chain (`docs/spec.md#llamas-mistrals-and-qwens`). Headers have been read and files mapped; weights are read when they
 /// are used.
 #[derive(Debug)]
 pub struct Source {
@@ -75,8 +75,22 @@ impl Source {
     /// # Errors
     /// If the config or the files break a rule of `docs/spec.md`, or if the weights are quantized.
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
-        let FoundConfig { mut config, deviations, is_llama } = read_config(dir)?;
-        let checkpoint = Checkpoint::open_with(dir, &config, config.all_chains(), deviations)?;
+        Self::of_found(dir, read_config(dir)?, None)
+    }
+
+    /// As [`Self::open`], but in the chain layout the files of the first `k` chains are opened alone, and the others may be
+    /// missing.
+    ///
+    /// # Errors
+    /// Also if the model has fewer chains.
+    pub fn open_chains(dir: &Path, k: usize) -> Result<Self, CheckpointError> {
+        Self::of_found(dir, read_config(dir)?, Some(k))
+    }
+
+    fn of_found(dir: &Path, found: FoundConfig, k: Option<usize>) -> Result<Self, CheckpointError> {
+        let FoundConfig { mut config, deviations, is_llama } = found;
+        let k = k.map_or(Ok(config.all_chains()), |k| config.chain_count(k))?;
+        let checkpoint = Checkpoint::open_with(dir, &config, k, deviations)?;
         checkpoint.check_tied_head()?;
         if deviations.paper_conventions {
             // params.json has no such field, and config.json should.

@@ -58,11 +58,12 @@ impl Problem {
 }
 
 /// Reads folder `dir` completely (config, headers, weights, side files) and returns every problem
-/// found. A checkpoint without problems can be used. `progress` is called as weights are read.
+/// found. A checkpoint without problems can be used. With `chains` this holds for so many first chains, and the files of the
+/// others may be missing. `progress` is called as weights are read.
 ///
 /// Two kinds of problems hide others. With an invalid config there is nothing to compare the weights with. Of problems
 /// with headers at most 1,000 are listed; if there are more, the weights are not read.
-pub fn verify(dir: &Path, progress: impl FnMut(Progress)) -> Vec<Problem> {
+pub fn verify(dir: &Path, chains: Option<usize>, progress: impl FnMut(Progress)) -> Vec<Problem> {
     if let Err(error) = check_folder(dir) {
         return vec![error.into()];
     }
@@ -79,7 +80,13 @@ pub fn verify(dir: &Path, progress: impl FnMut(Progress)) -> Vec<Problem> {
         }
     };
     let mut in_headers = ProblemList::all();
-    let k = config.all_chains();
+    let k = match chains.map_or(Ok(config.all_chains()), |k| config.chain_count(k)) {
+        Ok(k) => k,
+        Err(error) => {
+            problems.push(CheckpointError::from(error).into());
+            return problems;
+        }
+    };
     let checkpoint = Checkpoint::open_damaged(dir, &config, k, deviations, &mut in_headers);
     let is_truncated = in_headers.is_truncated();
     problems.extend(in_headers.into_list(dir).into_iter().map(Problem::from));

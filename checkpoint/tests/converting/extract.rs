@@ -76,3 +76,19 @@ fn more_chains_than_the_model_has_are_an_error() {
     assert_error(dir, &as_llama, &["--chains 1"]);
     assert!(!dir.join("small").exists());
 }
+
+/// A device that runs two chains has the files of these alone.
+#[test]
+fn later_files_may_be_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    write_chains(&dir.join("big"), &parse(config_json()), Dtype::F32);
+    converted(dir, &["extract", "big", "whole", "--chains", "2"]);
+    std::fs::remove_file(dir.join("big/model-chain-00003-of-00003.safetensors")).unwrap();
+    converted(dir, &["verify", "big", "--chains", "2"]);
+    converted(dir, &["extract", "big", "part", "--chains", "2"]);
+    assert_eq!(values(&dir.join("part")), values(&dir.join("whole")));
+    assert_error(dir, &["extract", "big", "x", "--chains", "3"], &["model-chain-00003-of-00003"]);
+    assert_error(dir, &["verify", "big"], &["1 problem"]);
+    assert_error(dir, &["verify", "big", "--chains", "4"], &["1 problem"]);
+}

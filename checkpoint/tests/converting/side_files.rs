@@ -68,7 +68,7 @@ fn unreadable(path: &Path) -> &'static str {
 
 /// The messages of `verify` for `dir`.
 fn problems(dir: &Path) -> Vec<String> {
-    verify(dir, |_| ()).iter().map(ToString::to_string).collect()
+    verify(dir, None, |_| ()).iter().map(ToString::to_string).collect()
 }
 
 /// Asserts that `verify` finds this one problem, and that `unpack` fails because of it and writes nothing.

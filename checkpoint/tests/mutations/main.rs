@@ -30,7 +30,7 @@ fn model() -> PathBuf {
 
 /// The errors of a folder in all ways to read it.
 fn read(dir: &Path) -> Vec<String> {
-    let mut said: Vec<_> = verify(dir, |_| ()).iter().map(ToString::to_string).collect();
+    let mut said: Vec<_> = verify(dir, None, |_| ()).iter().map(ToString::to_string).collect();
     said.extend(inspect(dir).err().map(|error| error.to_string()));
     said.extend(Source::open(dir).err().map(|error| error.to_string()));
     match ColmConfig::read(&dir.join("config.json")) {

@@ -76,7 +76,7 @@ impl Folder {
 
     /// The messages of all its problems.
     pub fn problems(&self) -> Vec<String> {
-        verify(&self.dir, |_| ()).iter().map(ToString::to_string).collect()
+        verify(&self.dir, None, |_| ()).iter().map(ToString::to_string).collect()
     }
 
     /// Asserts that it cannot be opened, with a message that contains all `words`, and that `verify` gives the same one

@@ -66,7 +66,7 @@ impl Folder {
 
     /// The messages of all its problems.
     pub fn problems(&self) -> Vec<String> {
-        verify(&self.dir, |_| ()).iter().map(ToString::to_string).collect()
+        verify(&self.dir, None, |_| ()).iter().map(ToString::to_string).collect()
     }
 
     /// Asserts that it has one problem, whose message contains all `words`.

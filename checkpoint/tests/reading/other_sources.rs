@@ -12,7 +12,7 @@ use colm_testing::small_checkpoint::{config_json, parse};
 /// Asserts that every function that opens `path` in the folder gives an error with all `words`.
 fn assert_error(folder: &Folder, path: &str, words: &[&str]) -> CheckpointError {
     let path = folder.path(path);
-    let problems = verify(&path, |_| ());
+    let problems = verify(&path, None, |_| ());
     assert_eq!(problems.len(), 1, "{problems:#?}");
     let error = Source::open(&path).unwrap_err();
     let said = [

@@ -133,7 +133,7 @@ fn one_bad_shard_does_not_hide_the_others() {
     let folder = Folder::chains();
     folder.write("model-chain-00002-of-00003.safetensors", "no header");
     change(&folder, LAST, |tensors| set(tensors, "model.norm.chains.2.weight", 1, f32::INFINITY));
-    let problems = verify(&folder.dir, |_| ());
+    let problems = verify(&folder.dir, None, |_| ());
     let [Problem::Checkpoint(first), Problem::NotFinite { name, infinite: 1, first: 1, .. }] =
         problems.as_slice()
     else {
@@ -180,7 +180,7 @@ fn half_precision_is_checked_too() {
 fn progress_ends_at_the_bytes_of_all_weights() {
     let folder = Folder::dense();
     let mut last = None;
-    verify(&folder.dir, |progress| last = Some(progress));
+    verify(&folder.dir, None, |progress| last = Some(progress));
     let last = last.unwrap();
     // The dense layout includes the zeros above the diagonal: 2 layers of 16x32, twice 16x16, 32x16 and
     // three times 24x16; embedding and head of 11x16, five norms of 16.
@@ -219,7 +219,7 @@ fn an_index_of_more_wrong_names_than_can_be_listed() {
     with_index(&folder, |map| {
         map.extend((0..5_000).map(|i| (format!("zz{i}"), json!("f.safetensors"))));
     });
-    let problems = verify(&folder.dir, |_| ());
+    let problems = verify(&folder.dir, None, |_| ());
     assert_eq!(problems.len(), 1_001);
     assert_eq!(problems.iter().map(Problem::count).sum::<usize>(), 5_000);
     let last = problems.last().unwrap().to_string();

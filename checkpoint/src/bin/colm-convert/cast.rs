@@ -8,12 +8,13 @@ use crate::destination::Destination;
 use crate::dtype::DtypeName;
 use crate::with_python::WithPython;
 
+const EXAMPLES: &str = "\
+Example: colm-convert cast colm-1b colm-1b-bf16 --dtype bf16";
+
 /// Converts to another dtype, rounding to nearest, ties to even. A finite value that is too large for
 /// the dtype is an error.
-///
-/// Example: colm-convert cast colm-1b colm-1b-bf16 --dtype bf16
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub struct Cast {
     #[command(flatten)]
     destination: Destination,

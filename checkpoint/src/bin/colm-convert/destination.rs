@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{anyhow, Context, Result};
 use clap::Args;
 use colm_checkpoint::convert::ConversionPlan;
 use colm_checkpoint::{remove_stale_folders, Removal, Source, StaleFolder};
@@ -24,7 +24,18 @@ pub struct Destination {
 
 impl Destination {
     pub fn open_source(&self) -> Result<Source> {
-        Source::open(&self.src).with_context(|| format!("cannot convert {}", self.src.display()))
+        Source::open(&self.src).with_context(|| self.not_converted())
+    }
+
+    /// The first `k` chains of SRC; the files of the others may be missing.
+    pub fn open_chains(&self, k: usize) -> Result<Source> {
+        let (config, _) = Source::read_config(&self.src).with_context(|| self.not_converted())?;
+        config.chain_count(k).map_err(|error| anyhow!("--{error}"))?;
+        Source::open_chains(&self.src, k).with_context(|| self.not_converted())
+    }
+
+    fn not_converted(&self) -> String {
+        format!("cannot convert {}", self.src.display())
     }
 
     /// Checks that `plan` can be written, before any weights are read. Removes what killed processes

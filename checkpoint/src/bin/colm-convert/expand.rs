@@ -12,6 +12,13 @@ use crate::output::print_line;
 use crate::table;
 use crate::with_python::WithPython;
 
+const EXAMPLES: &str = "\
+Examples:
+  colm-convert expand Qwen2.5-0.5B qwen-air --add 10% --air --dry-run
+  colm-convert expand Qwen2.5-0.5B qwen-air --add hidden=128,heads=2,intermediate=512 --air
+  colm-convert expand TinyLlama-1.1B colm-1.4b --chains 32,8 --air
+  colm-convert expand colm-1.4b colm-1.7b --chains 32,8,8";
+
 /// Makes SRC the first chains of a larger CoLM, bit for bit (progressive scaling).
 ///
 /// --add gives one more chain, by its widths or by its size: --add 10% adds a chain of about a tenth of
@@ -22,15 +29,9 @@ use crate::with_python::WithPython;
 /// whose number does not change.
 ///
 /// With --init zero (the default) the logits at every k equal those of SRC until the model is trained.
-/// Only the new chains' columns of the head are zero.
-///
-/// Examples:
-///   colm-convert expand Qwen2.5-0.5B qwen-air --add 10% --air --dry-run
-///   colm-convert expand Qwen2.5-0.5B qwen-air --add hidden=128,heads=2,intermediate=512 --air
-///   colm-convert expand TinyLlama-1.1B colm-1.4b --chains 32,8 --air
-///   colm-convert expand colm-1.4b colm-1.7b --chains 32,8,8
+/// Only the new chains' columns of the LM head are zero.
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub struct Expand {
     #[command(flatten)]
     destination: Destination,

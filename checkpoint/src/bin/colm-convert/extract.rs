@@ -7,13 +7,14 @@ use colm_checkpoint::{convert, Layout};
 use crate::destination::Destination;
 use crate::with_python::WithPython;
 
+const EXAMPLES: &str = "\
+Examples:
+  colm-convert extract colm-1b colm-small --chains 2
+  colm-convert extract colm-1b llama --chains 1 --as llama";
+
 /// Writes the model at k chains as a checkpoint of its own.
-///
-/// Examples:
-///   colm-convert extract colm-1b colm-small --chains 2
-///   colm-convert extract colm-1b llama --chains 1 --as llama
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub struct Extract {
     #[command(flatten)]
     destination: Destination,
@@ -52,7 +53,7 @@ impl From<LayoutName> for Layout {
 
 impl Extract {
     pub fn run(self) -> Result<()> {
-        let source = self.destination.open_source()?;
+        let source = self.destination.open_chains(self.chains)?;
         let plan = match self.kind {
             Some(Kind::Llama) if self.chains == 1 => convert::as_llama(&source)?,
             Some(Kind::Llama) => {

@@ -10,14 +10,15 @@ use crate::output::print_line;
 use crate::table;
 use crate::units::count;
 
+const EXAMPLES: &str = "\
+Examples:
+  colm-convert inspect colm-1b
+  colm-convert inspect colm-1b --json";
+
 /// Shows what a checkpoint is and what every number of chains costs. Only headers are read. A folder
 /// may also hold config.json alone.
-///
-/// Examples:
-///   colm-convert inspect colm-1b
-///   colm-convert inspect colm-1b --json
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub struct Inspect {
     /// The folder to read.
     dir: PathBuf,

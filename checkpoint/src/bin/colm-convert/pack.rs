@@ -8,18 +8,19 @@ use crate::destination::Destination;
 use crate::output::print_line;
 use crate::with_python::WithPython;
 
+const EXAMPLES: &str = "\
+Examples:
+  colm-convert pack trained-dense colm-1b
+  colm-convert pack torchtitan-checkpoint colm-1b";
+
 /// Converts the dense layout to the chain layout: one file per chain, and an index. Also converts the
 /// paper's own conventions: a folder with params.json and the tensor names of TorchTitan and Meta.
 ///
 /// Every submatrix above the diagonal, by which a chain would read a later one, must be zero. The error
 /// for a nonzero one names the tensor, its rows and columns, the number of nonzero values and the
 /// largest.
-///
-/// Examples:
-///   colm-convert pack trained-dense colm-1b
-///   colm-convert pack torchtitan-checkpoint colm-1b
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub struct Pack {
     #[command(flatten)]
     destination: Destination,

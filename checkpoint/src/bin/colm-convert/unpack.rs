@@ -6,12 +6,13 @@ use colm_checkpoint::convert;
 
 use crate::destination::Destination;
 
+const EXAMPLES: &str = "\
+Example: colm-convert unpack colm-1b to-train-on";
+
 /// Converts the chain layout to the dense layout: Llama's names and full matrices in one file, with
 /// zeros above the diagonal.
-///
-/// Example: colm-convert unpack colm-1b to-train-on
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub struct Unpack {
     #[command(flatten)]
     destination: Destination,

@@ -13,23 +13,27 @@ use crate::progress::Bar;
 /// How many problems are printed.
 const MAX_LISTED: usize = 100;
 
+const EXAMPLES: &str = "\
+Example: colm-convert verify colm-1b";
+
 /// Reads a checkpoint completely and lists everything that is wrong with it: missing or unknown tensors,
 /// wrong shapes and dtypes, a wrong index, values that are NaN or infinite, nonzero values above the
 /// diagonal, and side files that cannot be read or are not valid JSON. The first 100 problems are
 /// printed. The exit status is 1 if there are any.
-///
-/// Example: colm-convert verify colm-1b
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub struct Verify {
     /// The folder to read.
     dir: PathBuf,
+    /// Verify the first K chains alone; the files of the others may be missing [default: all].
+    #[arg(long, value_name = "K")]
+    chains: Option<usize>,
 }
 
 impl Verify {
     pub fn run(self) -> Result<()> {
         let mut bar: Option<Bar> = None;
-        let problems = verify(&self.dir, |progress| {
+        let problems = verify(&self.dir, self.chains, |progress| {
             bar.get_or_insert_with(|| Bar::new(progress.total)).set(progress);
         });
         if let Some(bar) = bar {

@@ -226,7 +226,7 @@ fn a_saved_checkpoint_verifies_and_reads_back() {
         for dtype in [DType::F32, DType::F16] {
             save::save(&folder, &trainer.weights().unwrap(), dtype).unwrap();
             trainer.chat().save(&folder, 256).unwrap();
-            let problems = verify(&folder, |_| {});
+            let problems = verify(&folder, None, |_| {});
             assert!(problems.is_empty(), "{problems:?}");
             let (read, stored) = Weights::read(&folder).unwrap();
             assert_eq!(stored, dtype);
