@@ -23,7 +23,7 @@ fn config(case: &Path) -> ColmConfig {
 #[test]
 fn every_case_opens_at_every_chain_count() {
     let cases = cases();
-    assert_eq!(cases.len(), 21, "{:?}", cases.keys());
+    assert_eq!(cases.len(), 23, "{:?}", cases.keys());
     for (name, case) in &cases {
         let config = config(case);
         let layout = if name.ends_with("-dense") { Layout::Dense } else { Layout::Chains };

@@ -23,28 +23,28 @@ pub struct KvBlocks {
 }
 
 impl KvBlocks {
-    /// A view of the host's tensors, keys `[blocks, kv_heads, head_dim / x, block_size, x]` and values
-    /// `[blocks, kv_heads, head_dim, block_size]`, both f32, bf16 or f16. Nothing is copied: writes go to the host's
-    /// tensors.
+    /// A view of the host's tensors, keys `[blocks, kv_heads, d / x, block_size, x]` and values
+    /// `[blocks, kv_heads, d, block_size]`, both f32, bf16 or f16, with `d` at least `head_dim`. Nothing is copied: writes
+    /// go to the host's tensors, whose end is not used if `d` is larger.
     ///
     /// # Errors
     /// If the shapes are not these or do not match, if a tensor is not contiguous, or if the dtypes differ or are not
     /// supported.
     pub fn from_tensors(keys: &Tensor, values: &Tensor, head_dim: usize) -> Result<Self> {
-        let (blocks, kv_heads, block_size) = match values.dims() {
-            &[blocks, kv_heads, dim, block_size] if dim == head_dim => {
-                (blocks, kv_heads, block_size)
+        let (blocks, kv_heads, allocated, block_size) = match values.dims() {
+            &[blocks, kv_heads, dim, block_size] if dim >= head_dim => {
+                (blocks, kv_heads, dim, block_size)
             }
             dims => bail!(
-                "value blocks must be [blocks, kv_heads, head_dim, block_size] with head_dim \
+                "value blocks must be [blocks, kv_heads, d, block_size] with d at least head_dim \
                  {head_dim}, not {dims:?}"
             ),
         };
         match keys.dims() {
             &[b, h, outer, s, x]
-                if (b, h, s) == (blocks, kv_heads, block_size) && outer * x == head_dim => {}
+                if (b, h, s) == (blocks, kv_heads, block_size) && outer * x == allocated => {}
             dims => bail!(
-                "key blocks must be [blocks, kv_heads, head_dim / x, block_size, x], with the value \
+                "key blocks must be [blocks, kv_heads, d / x, block_size, x], with the value \
                  blocks being {:?}, not {dims:?}",
                 values.dims()
             ),
@@ -64,10 +64,14 @@ impl KvBlocks {
         for blocks in [keys, values] {
             check_device(blocks)?;
         }
-        let view = (blocks, kv_heads, block_size * head_dim);
+        let numbers = blocks * kv_heads * block_size * head_dim;
+        let view = |tensor: &Tensor| {
+            let used = tensor.flatten_all()?.narrow(0, 0, numbers)?;
+            used.reshape((blocks, kv_heads, block_size * head_dim))
+        };
         Ok(Self {
-            keys: keys.reshape(view)?,
-            values: values.reshape(view)?,
+            keys: view(keys)?,
+            values: view(values)?,
             blocks,
             kv_heads,
             block_size,

@@ -48,5 +48,11 @@ impl KvPool {
 /// Bytes of keys and values per token at `k` chains, all layers (docs/spec.md#cost).
 pub fn kv_bytes_per_token(config: &ColmConfig, k: ChainCount, dtype: DType) -> usize {
     let heads = config.kv_heads.first(k.get());
-    2 * config.file.num_hidden_layers * heads * config.head_dim * dtype.size_in_bytes()
+    2 * config.file.num_hidden_layers * heads * allocated_head_dim(config) * dtype.size_in_bytes()
+}
+
+/// The head size that the host allocates keys and values for: it groups the numbers of a key by 16 bytes, which are 8
+/// numbers in the smallest dtype.
+pub(super) fn allocated_head_dim(config: &ColmConfig) -> usize {
+    config.head_dim.next_multiple_of(8)
 }

@@ -21,7 +21,7 @@ use regex::Regex;
 
 use super::dtype::Quantization;
 use super::gpu;
-use super::kv_pool::{kv_bytes_per_token, KvPool};
+use super::kv_pool::{allocated_head_dim, kv_bytes_per_token, KvPool};
 use super::load_weights::quantization;
 use super::loaded::Loaded;
 use super::memory::MachineMemory;
@@ -109,8 +109,8 @@ pub(super) fn metadata(config: &ColmConfig, k: ChainCount) -> ModelConfigMetadat
         num_kv_heads: config.kv_heads.first(k),
         num_attn_heads: config.heads.first(k),
         sliding_window: None,
-        k_head_dim: config.head_dim,
-        v_head_dim: config.head_dim,
+        k_head_dim: allocated_head_dim(config),
+        v_head_dim: allocated_head_dim(config),
         kv_cache_layout: KvCacheLayout::Standard,
     }
 }

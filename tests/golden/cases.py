@@ -93,6 +93,13 @@ CASES = {
     "colm-8-4-paper": (14, "paper", COLM_PAPER),
     "air-6-4-2": (15, "chains", AIR_PAPER),
     "air-6-4-2-paper": (15, "paper", AIR_PAPER),
+    # Heads that are no multiple of the 4 or 8 numbers by which the engine's host groups a key.
+    "colm-1-1-head-6": (20, "chains", {**COLM, "chains": [1, 1], "head_dim": 6, "num_key_value_heads": 2}),
+    "air-2-1-1-head-10": (
+        21,
+        "chains",
+        {**AIR, "chains": [2, 1, 1], "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 10},
+    ),
 }
 
 # Cases with gradients, name -> (seed, config fields in addition to `common`): both variants with everything that has a

@@ -159,6 +159,29 @@ fn a_failed_write_changes_nothing() -> Result<()> {
     Ok(())
 }
 
+/// The host groups the numbers of a key, and so allocates heads of a multiple of the group.
+#[test]
+fn heads_may_be_smaller_than_those_of_the_hosts_tensors() -> Result<()> {
+    let (keys, values, _) = cache(DType::F32)?;
+    let kv = KvBlocks::from_tensors(&keys, &values, 6)?;
+    let slots: Vec<i64> = (0..(BLOCKS * BLOCK_SIZE) as i64).collect();
+    let rows = slots.len();
+    let new = |first: usize| {
+        let numbers = (first..first + rows * HEADS * 6).map(|n| n as f32).collect::<Vec<_>>();
+        Tensor::from_vec(numbers, (rows, HEADS, 6), &Device::Cpu)
+    };
+    kv.write(0..HEADS, &new(0)?, &new(10_000)?, &Slots::new(slots))?;
+    for (host, first) in [(&keys, 0), (&values, 10_000)] {
+        let mut numbers = host.flatten_all()?.to_vec1::<f32>()?;
+        let rest = numbers.split_off(rows * HEADS * 6);
+        numbers.sort_by(f32::total_cmp);
+        let expected: Vec<f32> = (first..first + numbers.len()).map(|n| n as f32).collect();
+        assert_eq!(numbers, expected, "every number is in the cache once");
+        assert!(rest.iter().all(|&number| number == -1.0), "the rest is not used");
+    }
+    Ok(())
+}
+
 #[test]
 fn host_tensors_of_other_shapes_are_errors() -> Result<()> {
     let new = |dims: &[usize], dtype| Tensor::zeros(dims, dtype, &Device::Cpu);
@@ -169,6 +192,7 @@ fn host_tensors_of_other_shapes_are_errors() -> Result<()> {
         (keys.clone(), values.clone(), 16, "head_dim 16"),
         (keys.clone(), new(&[3, 4, 8], f32)?, 8, "value blocks must be"),
         (new(&[3, 4, 3, 5, 4], f32)?, values.clone(), 8, "key blocks must be"),
+        (new(&[3, 4, 1, 5, 4], f32)?, values.clone(), 6, "key blocks must be"),
         (new(&[2, 4, 2, 5, 4], f32)?, values.clone(), 8, "key blocks must be"),
         (keys.clone(), new(&[3, 4, 5, 8], f32)?.transpose(2, 3)?, 8, "contiguous"),
         (keys.clone(), values.to_dtype(DType::F16)?, 8, "key blocks are F32, value blocks F16"),
