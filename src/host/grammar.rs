@@ -4,7 +4,9 @@
 //! checked for its size, compiled on a separate thread with a large stack, and tried on a few tokens. Any problem is an
 //! error.
 
+mod bounds;
 mod expansion;
+mod intersections;
 mod size;
 mod special;
 mod tool_call;
@@ -76,15 +78,17 @@ impl Grammar {
         texts.into_iter().try_for_each(|text| size.text(text))
     }
 
-    /// Fails if the expanded grammar would be too large.
-    fn check_expansion(&self) -> Result<(), GrammarError> {
+    /// Fails if the compiler would take too long for the grammar, or would get it wrong.
+    fn check_content(&self) -> Result<(), GrammarError> {
         let (schemas, texts) = self.parts();
-        schemas.into_iter().try_for_each(expansion::check)?;
+        let check = |schema: &Value| bounds::check(schema).and_then(|()| expansion::check(schema));
+        schemas.into_iter().try_for_each(check)?;
         let mut size = Size::default();
         for text in texts {
+            intersections::check_lark(text)?;
             for schema in embedded_schemas(text)? {
                 size.schema(&schema)?;
-                expansion::check(&schema)?;
+                check(&schema)?;
             }
         }
         Ok(())
@@ -184,7 +188,7 @@ fn build(
     grammar: Grammar,
     cancel: &OnceLock<CancellationHandle>,
 ) -> Result<Matcher, GrammarError> {
-    grammar.check_expansion()?;
+    grammar.check_content()?;
     let limits = grammar.limits();
     let init = grammar.into_init().to_internal(Some(factory.tok_env().clone()), limits.clone());
     let (grammar, lexer) = init.map_err(invalid)?;

@@ -160,16 +160,15 @@ fn numbers_and_repetitions_end() {
     compiles(schema(json!({"type": "string", "minLength": 1_000_000_000})));
     compiles(schema(json!({"type": "string", "maxLength": 1_000_000_000})));
     invalid(schema(json!({"type": "string", "minLength": u64::MAX})));
-    compiles(schema(json!({"type": "integer", "minimum": -9.1e18, "maximum": 9.1e18})));
+    compiles(schema(json!({"type": "integer", "minimum": -9e15, "maximum": 9e15})));
     compiles(schema(json!({"type": "number", "multipleOf": 0.01})));
     for divisor in [1e-300, 1e300, 1_000_003.0, 0.0] {
         invalid(schema(json!({"type": "number", "multipleOf": divisor})));
     }
     invalid(schema(json!({"type": "number", "minimum": -1e308, "maximum": 1e308})));
-    // These compile in builds without overflow checks.
-    let _ = compile(schema(json!({"type": "integer", "minimum": -1e308, "maximum": 1e308})));
+    // This compiles in builds without overflow checks.
     let _ = compile(schema(json!({"type": "integer", "multipleOf": u32::MAX})));
-    let range = |at: u32| json!({"minimum": f64::from(at) * 1.234567891e9, "maximum": 9e16});
+    let range = |at: u32| json!({"minimum": f64::from(at) * 1.234567891e9, "maximum": 9e15});
     invalid(schema(json!({"anyOf": (0..1_000).map(range).collect::<Vec<_>>()})));
     too_large(schema(json!({"properties": properties(300, &json!({})), "minProperties": 1})));
 }
@@ -187,8 +186,21 @@ fn regular_expressions_end() {
     for text in ["(?=a)b", "(?<!a)b", "[", "a^", "\\bfoo", &"(".repeat(300), "(a?){999}a{999}"] {
         invalid(regex(text));
     }
-    invalid(regex(&"(a|b)?".repeat(5_000)));
-    too_large(regex(&"(a|b)?".repeat(10_000)));
+    let _ = compile(regex(&"(a|b)?".repeat(2_000)));
+    too_large(regex(&"(a|b)?".repeat(2_001)));
+    let patterns = |count: usize, more: Value| {
+        let one = |at| json!({"type": "string", "pattern": format!("(.*b)?a{at}.{{50}}")});
+        json!({"allOf": (0..count).map(one).chain([more]).collect::<Vec<_>>()})
+    };
+    let lengths = json!({"minLength": 12, "maxLength": 64});
+    let password: Vec<Value> = ["[A-Z]", "[a-z]", "[0-9]", "[!@#$%]"]
+        .map(|pattern| json!({"type": "string", "pattern": pattern}))
+        .to_vec();
+    compiles(schema(json!({"allOf": password, "minLength": 12, "maxLength": 64})));
+    let _ = compile(schema(patterns(7, lengths.clone())));
+    for count in [20, 60] {
+        assert!(invalid(schema(patterns(count, lengths.clone()))).contains("combinations"));
+    }
     too_large(regex(&format!("(?i){}", r"[a-\x{10ffff}]".repeat(2_000))));
     let patterns: Value = (0..300).map(|at| (format!("^{at}[a-z]*$"), json!({}))).collect();
     too_large(schema(json!({"type": "object", "patternProperties": patterns})));
@@ -208,13 +220,17 @@ fn lark_grammars_end() {
     {
         invalid(lark(text));
     }
-    for text in
-        ["a{".repeat(10_000), "(".repeat(10_000), "\"a\"{1000000000}".into(), "%json".into()]
+    for text in ["a{".repeat(2_000), "(".repeat(10_000), "\"a\"{1000000000}".into(), "%json".into()]
     {
         invalid(lark(format!("start: {text}")));
     }
     let primes = [7, 11, 13, 17, 19, 23].map(|prime| format!("/(a{{{prime}}})*c/ & ")).concat();
-    invalid(lark(format!("start: A\nA: \"a\" | \"b\" X\nX: {primes} /a*d/")));
+    assert!(invalid(lark(format!("start: A\nA: \"a\" | \"b\" X\nX: {primes} /a*d/")))
+        .contains("combinations"));
+    for count in 2..60 {
+        let terms: Vec<String> = (0..count).map(|at| format!("/(.*b)?a{at}.{{50}}/")).collect();
+        let _ = compile(lark(format!("start: A\nA: {}", terms.join(" & "))));
+    }
     let doubled = |at: usize| format!("R{at}: R{} R{}\n", at + 1, at + 1);
     let doubles: String = (1..40).map(doubled).collect();
     invalid(lark(format!("start: R1\n{doubles}R40: \"x\"")));
@@ -271,7 +287,7 @@ fn whitespace_is_as_the_schema_says() {
 fn a_thread_counts_until_it_ends() {
     let runtime = runtime();
     let quick = compiler(Duration::from_millis(1));
-    let slow = regex(&"(a|b)?".repeat(5_000));
+    let slow = regex(&"(a|b)?".repeat(2_000));
     for _ in 0..2 {
         let refused = runtime.block_on(quick.compile(&slow)).err();
         assert!(matches!(refused, Some(GrammarError::TookTooLong { .. })), "{refused:?}");

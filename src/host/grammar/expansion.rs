@@ -11,6 +11,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use super::intersections::{self, branches};
 use super::size::at_most;
 use super::GrammarError;
 use estimate::{Expansion, UPPER_BOUND};
@@ -26,8 +27,16 @@ const ANNOTATIONS: &str = "title description default examples $comment $anchor r
 pub(super) fn check(schema: &Value) -> Result<(), GrammarError> {
     let (text, references) = (schema.to_string(), HashMap::new());
     let counted = text.contains("minProperties") || text.contains("maxProperties");
-    let mut estimator = Estimator { root: schema, references, counted, total: 0.0, endless: false };
+    let mut estimator = Estimator {
+        root: schema,
+        references,
+        counted,
+        total: 0.0,
+        endless: false,
+        combinations: 1.0,
+    };
     estimator.schema(schema);
+    intersections::check(estimator.combinations)?;
     if estimator.endless {
         let problem = "a recursive schema is merged with one that has the same properties";
         return Err(GrammarError::Invalid(format!("{problem}: expected no such allOf or $ref")));
@@ -46,6 +55,8 @@ struct Estimator<'a> {
     total: f64,
     /// Whether a recursive schema is merged with one that may contain the same cycle.
     endless: bool,
+    /// The most combinations of an intersection of regular expressions.
+    combinations: f64,
 }
 
 impl<'a> Estimator<'a> {
@@ -75,8 +86,10 @@ impl<'a> Estimator<'a> {
         };
         let size = size.min(UPPER_BOUND);
         self.total += size;
+        let combinations = (a.combinations * b.combinations).min(UPPER_BOUND);
+        self.combinations = self.combinations.max(combinations);
         self.endless |= overlap && (a.cyclic || b.cyclic);
-        Expansion { size, alternatives, inner, ..a.with(b) }
+        Expansion { size, alternatives, inner, combinations, ..a.with(b) }
     }
 
     fn alternatives(&mut self, keyword: &str, value: &'a Value) -> Expansion<'a> {
@@ -120,7 +133,10 @@ impl<'a> Estimator<'a> {
                 }
                 "x-guidance" if std::ptr::eq(schema, self.root) => continue,
                 "type" => types = length(value).max(1.0),
-                "pattern" | "format" => self.add_cost(&mut own, 50.0),
+                "pattern" | "format" => {
+                    self.add_cost(&mut own, 50.0);
+                    own.combinations *= branches(value.as_str().unwrap_or_default());
+                }
                 "properties" | "prefixItems" => self.each(&mut own, value),
                 "items" if value.is_array() => self.each(&mut own, value),
                 "items" | "additionalItems" | "additionalProperties" if value.is_object() => {
@@ -135,6 +151,7 @@ impl<'a> Estimator<'a> {
             }
             some = true;
         }
+        self.combinations = self.combinations.max(own.combinations);
         some.then_some(Expansion { size: own.size * types, alternatives: types, ..own })
     }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Deserializer, Value};
 
+use super::intersections::operators;
 use super::GrammarError;
 
 /// Total bytes of all texts, and of the keys and strings of schemas except titles and descriptions.
@@ -14,6 +15,8 @@ const MAX_VALUES: usize = 10_000;
 const MAX_KEYS: usize = 1_000;
 /// Levels of nested objects and arrays.
 const MAX_DEPTH: usize = 100;
+/// Operators of one string that give a choice, if it is a regular expression. In tests, each took up to 35 kilobytes.
+const MAX_OPERATORS: usize = 4_000;
 /// Character classes that ignore case. Each may take some milliseconds.
 const MAX_CASELESS_CLASSES: usize = 100;
 
@@ -73,6 +76,7 @@ impl Size {
         self.bytes += text.len();
         at_most("bytes in one string", text.len(), MAX_STRING_BYTES)?;
         at_most("bytes", self.bytes, MAX_BYTES)?;
+        at_most("operators (|?*+{) in one string", operators(text), MAX_OPERATORS)?;
         if ignores_case(text) {
             self.caseless_classes += text.matches(['[', '\\']).count();
         }

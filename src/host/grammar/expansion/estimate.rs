@@ -18,6 +18,8 @@ pub struct Expansion<'a> {
     pub alternatives: f64,
     /// The number of additional copies if the merge descends into common properties.
     pub inner: f64,
+    /// The combinations of the regular expressions for one string, of the alternative that has most.
+    pub combinations: f64,
     /// Whether the schema is recursive.
     pub cyclic: bool,
     /// The properties that have a schema of their own.
@@ -29,7 +31,15 @@ pub struct Expansion<'a> {
 impl<'a> Expansion<'a> {
     pub fn one() -> Self {
         let names = BTreeSet::new();
-        Self { size: 1.0, alternatives: 1.0, inner: 0.0, cyclic: false, names, all_names: false }
+        Self {
+            size: 1.0,
+            alternatives: 1.0,
+            inner: 0.0,
+            combinations: 1.0,
+            cyclic: false,
+            names,
+            all_names: false,
+        }
     }
 
     /// The expansion of a fixed set of values.
@@ -52,6 +62,7 @@ impl<'a> Expansion<'a> {
     /// Combines all fields except `size` and `alternatives`.
     pub fn with(mut self, other: Self) -> Self {
         self.inner = self.inner.max(other.inner);
+        self.combinations = self.combinations.max(other.combinations);
         self.cyclic |= other.cyclic;
         self.all_names |= other.all_names;
         self.names.extend(other.names);
