@@ -135,8 +135,16 @@ impl ActiveRequest {
     /// Admits `answers` answers instead of one.
     ///
     /// # Errors
-    /// If more answers would run and wait than may.
+    /// If more answers would run and wait than may: status 429, or 400 if that many never can.
     pub(super) fn admit(&self, answers: usize) -> Result<(), ApiError> {
+        let most = self.shared.max_answers;
+        if answers > most {
+            let message = format!(
+                "{answers} answers: expected at most {most}, which this server runs and queues (--max-seqs and \
+                 --max-queue)"
+            );
+            return Err(ApiError::invalid_value("n", message));
+        }
         let more = answers.saturating_sub(self.answers.load(Ordering::Relaxed));
         self.shared.add_answers(more)?;
         self.answers.fetch_add(more, Ordering::Relaxed);
@@ -185,6 +193,8 @@ mod tests {
         assert!(last.admit(2).is_err());
         drop(many);
         last.admit(5).unwrap();
+        let never = last.admit(6).unwrap_err();
+        assert_eq!((never.status, never.param.as_deref()), (StatusCode::BAD_REQUEST, Some("n")));
         drop(last);
         assert_eq!(admission.0.answers.load(Ordering::Relaxed), 0);
     }

@@ -8,17 +8,35 @@ use super::error::ApiError;
 use super::model_choice::ModelChoice;
 use super::AppState;
 use crate::host::prepared::Prepared;
-use crate::{AnswerStream, Request};
+use crate::{AnswerStream, Error, Request};
 
 /// Prompts of at least this many tokens are computed once and shared through the prefix cache. Computing a shorter one
 /// again takes no longer.
 const MIN_SHARED_PROMPT: usize = 64;
 
 impl AppState {
-    /// Checks `request` against the limits of the server, and prepares it.
-    pub async fn prepare(&self, mut request: Request) -> Result<Prepared, ApiError> {
+    /// Checks `request` against the limits of the server, and prepares it. `field` has the prompt.
+    pub async fn prepare(
+        &self,
+        mut request: Request,
+        field: &'static str,
+    ) -> Result<Prepared, ApiError> {
         self.limits.bound_output(&mut request)?;
-        let prepared = self.engine.prepare(request).await?;
+        let prepared = self.engine.prepare(request).await.map_err(|error| {
+            let is_prompts = matches!(
+                error,
+                Error::EmptyPrompt
+                    | Error::ContextLength { .. }
+                    | Error::TextLength { .. }
+                    | Error::ChatTemplate(_)
+            );
+            let error = ApiError::from(error);
+            if is_prompts {
+                error.with_param(field)
+            } else {
+                error
+            }
+        })?;
         self.limits.check_prompt(prepared.prompt().len())?;
         Ok(prepared)
     }

@@ -15,6 +15,10 @@ pub const MAX_TOP_LOGPROBS: u32 = 20;
 /// All answers to one request together may have at most this many times the tokens of the model's context.
 pub const MAX_CONTEXTS: usize = 16;
 
+/// All repeated prompts of a request together may have at most this many times the log-probabilities of the model's
+/// context: one prompt of any length with the most alternatives.
+pub const MAX_ECHOED_CONTEXTS: usize = 1 + MAX_TOP_LOGPROBS as usize;
+
 /// The number of answers to `prompts` prompts with `n` answers each, of at most `max_tokens` tokens. `context` is the
 /// longest sequence, in tokens. Fails if the request asks for too many answers or tokens.
 pub fn check_choices(
@@ -43,6 +47,26 @@ pub fn check_choices(
         return Err(ApiError::invalid_value("n", message));
     }
     Ok(choices)
+}
+
+/// Fails if `answers` answers to prompts of `tokens` tokens together, each of which repeats the log-probabilities of its
+/// prompt with `top` alternatives per position, would be too large. `context` is the longest sequence.
+pub fn check_echo(
+    answers: usize,
+    tokens: usize,
+    top: usize,
+    context: usize,
+) -> Result<(), ApiError> {
+    let found = answers.saturating_mul(tokens).saturating_mul(1 + top);
+    let limit = MAX_ECHOED_CONTEXTS.saturating_mul(context);
+    if found <= limit {
+        return Ok(());
+    }
+    let message = format!(
+        "echo with logprobs: {found} log-probabilities of prompts, expected at most {limit}; reduce n, best_of or logprobs, \
+         or send fewer prompts"
+    );
+    Err(ApiError::invalid_value("echo", message))
 }
 
 /// What one request may ask for.

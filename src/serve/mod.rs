@@ -2,7 +2,8 @@
 //!
 //! `POST /v1/chat/completions`, `/v1/completions` and `/v1/responses` take the chain count from the model id `NAME@k`
 //! or from the field `"chains": k`. A request with neither is answered by all loaded chains, or by fewer under load
-//! ([`Elastic`]). `POST /v1/prefill` replaces them in a server that only computes prompts ([`Role`]). Unknown fields fail with an error that names the field. `routes.rs` lists the routes.
+//! ([`Elastic`]). `POST /v1/prefill` replaces them in a server that only computes prompts ([`Role`]). Unknown fields fail
+//! with an error that names the field. `routes.rs` lists the routes.
 
 mod admission;
 mod answers;

@@ -1,5 +1,6 @@
 //! `GET /v1/models`: the model, and its ids at each chain count.
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::Json;
 use serde::Serialize;
@@ -48,8 +49,9 @@ pub async fn list(State(state): State<AppState>) -> Json<Models> {
 )]
 pub async fn retrieve(
     State(state): State<AppState>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Model>, ApiError> {
+    let Path(id) = id.map_err(|refused| ApiError::model_not_found(refused.to_string()))?;
     let found = state.models().find(|model| model.id == id);
     found.map(Json).ok_or_else(|| state.unknown_model(&id))
 }

@@ -50,10 +50,11 @@ pub async fn create(
     let chosen = state.choose(&mut fields)?;
     let engine = &state.engine;
     let (most, defaults) = (engine.max_tokens(), engine.sampling_defaults());
-    let requests = if fields.json("messages").is_some() {
-        vec![Chat::from_fields(&mut fields, chosen.chains, most, defaults)?.request]
+    let (requests, field) = if fields.json("messages").is_some() {
+        (vec![Chat::from_fields(&mut fields, chosen.chains, most, defaults)?.request], "messages")
     } else {
-        Completions::from_fields(&mut fields, chosen.chains, most, defaults)?.requests
+        let parsed = Completions::from_fields(&mut fields, chosen.chains, most, defaults)?;
+        (parsed.requests, "prompt")
     };
     fields.finish()?;
     chosen.active.admit(requests.len())?;
@@ -62,7 +63,7 @@ pub async fn create(
         let state = &state;
         async move {
             let request = Request { logprobs: None, prompt_logprobs: None, ..request };
-            let prepared = state.prepare(request.max_tokens(0)).await?;
+            let prepared = state.prepare(request.max_tokens(0), field).await?;
             let answers = state.start_answers(chosen, &prepared, 1).await?;
             let mut usages = Vec::new();
             for mut answer in answers {

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::connections::Connections;
-use super::options::ServeOptions;
+use super::options::{Role, ServeOptions};
 use super::routes::{metrics_router, App};
 use super::tls;
 use crate::{Engine, Error, Result};
@@ -42,14 +42,23 @@ pub async fn serve(engine: Engine, host: &str, port: u16, mut options: ServeOpti
         Some(port) => Some(listen(host, port).await?),
         None => None,
     };
-    let drain_timeout = options.drain_timeout;
+    let (role, drain_timeout) = (options.role, options.drain_timeout);
     let app = App::new(&engine, options)?;
     let mut signals = Signals::new()?;
     let (close, closing) = watch::channel(false);
     let (name, chains) = (engine.name(), engine.loaded_chains());
+    let served = match role {
+        Role::Answer => "the OpenAI API",
+        Role::Prefill => "POST /v1/prefill for other servers",
+    };
+    let models = match chains.get() {
+        1 => format!("Model: {name}, of one chain"),
+        _ => format!(
+            "Models: {name} (all {chains} chains), {name}@1 to {name}@{chains}; or use the field \"chains\": k"
+        ),
+    };
     print_stderr(&format!(
-        "Serving the OpenAI API at {scheme}://{address}/v1, documentation at {scheme}://{address}/docs\n\
-         Models: {name} (all {chains} chains), {name}@1 to {name}@{chains}; or use the field \"chains\": k"
+        "Serving {served} at {scheme}://{address}/v1, documentation at {scheme}://{address}/docs\n{models}"
     ));
     let open = |router: Router, tls| Connections::new(router, limits.clone(), tls, closing.clone());
     if let Some(listener) = metrics {

@@ -16,6 +16,17 @@ pub struct StreamOptions {
 }
 
 impl StreamOptions {
+    /// Whether the last chunk has the usage. Fails if an option is not supported, or if nothing is streamed.
+    pub fn include_usage(options: Option<Self>, stream: bool) -> Result<bool, ApiError> {
+        let Some(options) = options else { return Ok(false) };
+        if !stream {
+            let message = "stream_options: expected \"stream\": true with it";
+            return Err(ApiError::invalid_value("stream_options", message));
+        }
+        options.check()?;
+        Ok(options.include_usage.unwrap_or(false))
+    }
+
     /// Fails if an option is not supported.
     pub fn check(&self) -> Result<(), ApiError> {
         if self.include_obfuscation == Some(true) {

@@ -94,17 +94,23 @@ pub struct ChoiceStream {
     /// Whether a named function is forced.
     named: bool,
     with_logprobs: bool,
+    /// The end of the answer, if its last piece had calls.
+    end: Option<ChunkChoice>,
 }
 
 impl ChoiceStream {
     /// The answer at `index`, in which calls of `tools` are parsed.
     pub fn new(index: usize, answer: AnswerStream, tools: &Tools, with_logprobs: bool) -> Self {
         let (parts, named) = (PartStream::new(answer, tools), tools.is_named());
-        Self { index, parts, calls: 0, named, with_logprobs }
+        Self { index, parts, calls: 0, named, with_logprobs, end: None }
     }
 
-    /// The next piece. None after the end.
+    /// The next piece. None after the end. Calls and the end are two pieces, as in OpenAI's API: its clients report a call
+    /// as complete when a later piece comes.
     async fn next(&mut self, vocabulary: &Vocabulary) -> Result<Option<ChunkChoice>, Error> {
+        if let Some(end) = self.end.take() {
+            return Ok(Some(end));
+        }
         while let Some(new) = self.parts.next().await? {
             let delta = self.delta(new.parts);
             let logprobs = self.logprobs(&new.tokens, vocabulary);
@@ -113,7 +119,13 @@ impl ChoiceStream {
                 let (reason, usage) = new.end.unzip();
                 let finish_reason = reason.map(|reason| self.finish_reason(reason));
                 let index = self.index;
-                return Ok(Some(ChunkChoice { index, delta, logprobs, finish_reason, usage }));
+                let mut piece = ChunkChoice { index, delta, logprobs, finish_reason, usage };
+                if !piece.delta.tool_calls.is_empty() && piece.finish_reason.is_some() {
+                    let (finish_reason, usage) = (piece.finish_reason.take(), piece.usage.take());
+                    let (delta, logprobs) = (Delta::default(), None);
+                    self.end = Some(ChunkChoice { index, delta, logprobs, finish_reason, usage });
+                }
+                return Ok(Some(piece));
             }
         }
         Ok(None)

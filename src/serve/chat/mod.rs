@@ -49,7 +49,7 @@ pub async fn create(
     fields.finish()?;
     let with_logprobs = chat.request.logprobs.is_some();
     chosen.active.admit(chat.choices)?;
-    let prepared = state.prepare(chat.request).await?;
+    let prepared = state.prepare(chat.request, "messages").await?;
     let answers = state.start_answers(&chosen, &prepared, chat.choices).await?;
     let answers = answers.into_iter().enumerate();
     let choices: Vec<ChoiceStream> = answers

@@ -12,6 +12,7 @@ use crate::serve::format::grammar;
 use crate::serve::labels::Labels;
 use crate::serve::limits::{check_choices, MAX_TOP_LOGPROBS};
 use crate::serve::sampling::{in_range, SamplingFields, Stop};
+use crate::serve::stream_options::StreamOptions;
 use crate::serve::tools::{ToolChoice, Tools};
 use crate::{ChainCount, Prompt, Request, SamplingDefaults};
 
@@ -68,10 +69,8 @@ impl Chat {
         request.grammar = requested.or(forced);
         request.logprobs = logprobs(chat.logprobs, chat.top_logprobs)?;
         request.shown_tokens = tools.shown_tokens();
-        let options = chat.stream_options.unwrap_or_default();
         let stream = chat.stream.unwrap_or(false);
-        options.check()?;
-        let include_usage = options.include_usage.unwrap_or(false);
+        let include_usage = StreamOptions::include_usage(chat.stream_options, stream)?;
         Ok(Self { request, choices, tools, stream, include_usage })
     }
 }

@@ -15,10 +15,12 @@ use futures::{stream, StreamExt};
 use super::answers::{new_id, system_fingerprint, unix_time};
 use super::error::{ApiError, ErrorResponses};
 use super::fields::Fields;
+use super::limits::check_echo;
 use super::model_choice::ModelChoice;
 use super::sse;
 use super::usage::UsageBody;
 use super::AppState;
+use crate::host::prepared::Prepared;
 use crate::host::vocabulary::Vocabulary;
 use crate::{Prompt, Request, Usage};
 use answer::{ChoiceStream, Completion, CompletionChoice, Echo};
@@ -103,13 +105,21 @@ async fn start(
 ) -> Result<Vec<Started>, ApiError> {
     let Completions { requests, n, best_of, echo, logprobs, .. } = completions;
     chosen.active.admit(requests.len() * best_of)?;
-    let vocabulary = state.engine.vocabulary();
-    let prompt = |(prompt, request): (usize, Request)| async move {
+    let (vocabulary, context) = (state.engine.vocabulary(), state.engine.max_tokens());
+    let top = requests.first().and_then(|request| request.prompt_logprobs);
+    let prepare = |request: Request| async move {
         let text = match &request.prompt {
             Prompt::Text(text) if echo => Some(text.clone()),
             _ => None,
         };
-        let prepared = state.prepare(request).await?;
+        Ok::<_, ApiError>((state.prepare(request, "prompt").await?, text))
+    };
+    let prepared = try_join_all(requests.into_iter().map(prepare)).await?;
+    if let Some(top) = top {
+        let tokens = prepared.iter().map(|(prepared, _)| prepared.prompt().len()).sum();
+        check_echo(best_of, tokens, top, context)?;
+    }
+    let prompt = |(prompt, (prepared, text)): (usize, (Prepared, Option<String>))| async move {
         let echoed = echo.then(|| Arc::new(Echo::new(prepared.prompt(), text, vocabulary)));
         let answers = state.start_answers(chosen, &prepared, best_of).await?;
         let answers = answers.into_iter().enumerate().map(|(index, answer)| {
@@ -117,7 +127,7 @@ async fn start(
         });
         Ok::<_, ApiError>(Started { answers: answers.collect(), n })
     };
-    try_join_all(requests.into_iter().enumerate().map(prompt)).await
+    try_join_all(prepared.into_iter().enumerate().map(prompt)).await
 }
 
 /// Waits for the complete answers. Also returns the usage.

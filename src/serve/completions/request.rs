@@ -117,8 +117,7 @@ impl Completions {
         in_range("logprobs", completion.logprobs, 0..=MAX_TOP_LOGPROBS)?;
         let top = completion.logprobs.map(|top| top as usize);
         let echo = completion.echo.unwrap_or(false);
-        let options = completion.stream_options.unwrap_or_default();
-        options.check()?;
+        let include_usage = StreamOptions::include_usage(completion.stream_options, stream)?;
 
         let mut request = Request::tokens([]).chains(k);
         sampling.apply(&mut request, defaults)?;
@@ -135,7 +134,7 @@ impl Completions {
             echo,
             logprobs: top.is_some(),
             stream,
-            include_usage: options.include_usage.unwrap_or(false),
+            include_usage,
         })
     }
 }

@@ -54,7 +54,7 @@ pub async fn create(
         state.engine.sampling_defaults(),
     )?;
     fields.finish()?;
-    let prepared = state.prepare(parsed.request).await?;
+    let prepared = state.prepare(parsed.request, "input").await?;
     let mut answers = state.start_answers(&chosen, &prepared, 1).await?;
     let answer = answers.remove(0);
     let body = ResponseBody::begin(chosen.id.clone(), parsed.echoed, parsed.echoed_tools);

@@ -14,15 +14,25 @@ async fn all_errors_have_the_same_shape() {
     let streamed = with(long.clone(), |request| request["stream"] = json!(true));
     let no_content = json!({"messages": [{"role": "user", "content": null}]});
     let refused = [
-        (CHAT, question(long), Value::Null),
-        (CHAT, question(streamed), Value::Null),
+        (CHAT, question(long), json!("messages")),
+        (CHAT, question(streamed), json!("messages")),
+        (
+            CHAT,
+            question(json!({"stream_options": {"include_usage": true}})),
+            json!("stream_options"),
+        ),
         (CHAT, question(json!({"messages": 5})), json!("messages")),
         (CHAT, question(json!({"max_tokens": -1})), json!("max_tokens")),
         (CHAT, question(json!({"temperature": "hot"})), json!("temperature")),
         (CHAT, question(json!({"grammar": {"type": "regex", "value": "("}})), Value::Null),
         (CHAT, json!({}), json!("messages")),
         (CHAT, json!([]), Value::Null),
-        ("/v1/completions", json!({"prompt": ""}), Value::Null),
+        ("/v1/completions", json!({"prompt": ""}), json!("prompt")),
+        (
+            "/v1/completions",
+            json!({"prompt": vec![5; 300], "n": 8, "max_tokens": 1, "echo": true, "logprobs": 20}),
+            json!("echo"),
+        ),
         (CHAT, question(no_content), json!("messages[0].content")),
         (CHAT, question(json!({"n": 1000})), json!("n")),
     ];
@@ -33,6 +43,8 @@ async fn all_errors_have_the_same_shape() {
     server.refusal("/v1/no/such/route", &json!({}), StatusCode::NOT_FOUND, Value::Null).await;
     let (status, answer) = server.send(Method::POST, CHAT, "{not json".into()).await;
     assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+    let (status, answer) = server.get("/v1/models/%ff").await;
+    assert_eq!((status, &answer["error"]["param"]), (StatusCode::NOT_FOUND, &json!("model")));
     let (status, answer) = server.get(CHAT).await;
     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{answer}");
     // The server still answers.

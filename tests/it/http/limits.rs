@@ -42,9 +42,9 @@ async fn a_full_queue_refuses_requests() {
     let (status, body) = server.post(CHAT, &question(json!({"n": 3}))).await;
     assert_eq!(status, StatusCode::OK, "{body}");
     let (status, body) = server.post(CHAT, &question(json!({"n": 4}))).await;
-    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS, "{body}");
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
     let message = body["error"]["message"].as_str().unwrap();
-    assert!(message.contains("3 is the most"), "{message}");
+    assert!(message.contains("at most 3"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

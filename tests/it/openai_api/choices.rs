@@ -14,8 +14,8 @@ use super::{answer, chunks, content, joined, question, server, CHAT, COMPLETIONS
 async fn every_choice_of_a_stream_ends_and_usage_counts_all_choices() {
     let router = server().await;
     let warm = json!({"n": 4, "temperature": 1.5, "seed": 3, "max_tokens": 12});
+    let whole = answer(&router, CHAT, &question(warm.clone())).await;
     let body = question(with(warm, |body| body["stream_options"] = json!({"include_usage": true})));
-    let whole = answer(&router, CHAT, &body).await;
     let pieces = chunks(&router, CHAT, &body).await;
     for (index, choice) in whole["choices"].as_array().unwrap().iter().enumerate() {
         assert_eq!(choice["index"], index);

@@ -97,7 +97,7 @@ async fn unsupported_fields_fail_with_their_name() {
     }
     for (fields, param) in [
         (json!({"prompt": "a", "suffix": "b"}), "suffix"),
-        (json!({"prompt": []}), Value::Null.as_str().unwrap_or_default()),
+        (json!({"prompt": []}), "prompt"),
         (json!({"prompt": "a", "n": 3, "best_of": 2}), "best_of"),
         (json!({"prompt": vec!["a"; 129]}), "n"),
     ] {

@@ -39,6 +39,9 @@ async fn a_forced_tool_call_is_returned_as_a_call() {
             .flatten()
             .collect();
         assert_eq!(calls.len(), 1);
+        // The `openai` client reports a call as complete when a later piece comes.
+        let last = &pieces.last().unwrap()["choices"][0];
+        assert_eq!((&last["delta"], &last["finish_reason"]), (&json!({}), &json!(reason)));
         assert_eq!((&calls[0]["index"], &calls[0]["function"]), (&json!(0), &call["function"]));
     }
 }
