@@ -1,4 +1,4 @@
-//! What keys and values depend on beside the tokens.
+//! What keys and values depend on, apart from the tokens.
 
 use colm_checkpoint::{ChainCount, Checkpoint, ColmConfig};
 

@@ -25,7 +25,7 @@ impl KvStoreOptions {
     /// The size of [`Self::buffer_mib`], unless it is called.
     pub const DEFAULT_BUFFER_MIB: usize = 512;
 
-    /// The store at `url`: `file:///var/cache/colm`, `redis://host:6379`.
+    /// The store at `url`: `file:///var/cache/colm/kv`, `redis://host:6379`.
     ///
     /// # Errors
     /// If the URL names no store.

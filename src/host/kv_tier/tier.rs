@@ -265,6 +265,15 @@ impl KvTier {
         self.pool.iter().map(|layer| layer.bytes_per_block(heads)).sum()
     }
 
+    /// Queues the blocks of a sequence with `salt` that the store does not have.
+    fn write_all_behind(&self, salt: Option<&str>, blocks: &[PooledBlock]) {
+        let chains = salt.and_then(|salt| self.loaded.kv_identity()?.chains_of(salt));
+        let heads = chains.and_then(|chains| self.heads(chains));
+        if let Some(heads) = heads.filter(|_| !self.is_paused()) {
+            blocks.iter().for_each(|block| self.write_behind(block, heads));
+        }
+    }
+
     /// Queues a block of the pool for the store, if the store does not have it.
     fn write_behind(&self, block: &PooledBlock, heads: usize) {
         let (key, bytes) = (key_of(&block.hash), self.bytes_per_block(heads));
@@ -305,14 +314,15 @@ impl BlockStore for KvTier {
     }
 
     fn cached(&self, salt: Option<&str>, blocks: &[PooledBlock]) {
-        let chains = salt.and_then(|salt| self.loaded.kv_identity()?.chains_of(salt));
-        let heads = chains.and_then(|chains| self.heads(chains));
-        if let Some(heads) = heads.filter(|_| !self.is_paused()) {
-            blocks.iter().for_each(|block| self.write_behind(block, heads));
-        }
+        self.write_all_behind(salt, blocks);
         // Last: whoever sees a block here may wait for it in the store's queue.
         self.pooled().extend(blocks.iter().map(|block| block.hash));
         self.added.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The store may have lost them.
+    fn reused(&self, salt: Option<&str>, blocks: &[PooledBlock]) {
+        self.write_all_behind(salt, blocks);
     }
 
     fn evicted(&self, hash: &BlockHash) {

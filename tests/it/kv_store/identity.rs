@@ -35,6 +35,25 @@ async fn engines_with_the_same_keys_and_values_share_blocks() {
     }
 }
 
+/// Such as several models that were grown from one Llama, which is their first chain.
+#[tokio::test(flavor = "multi_thread")]
+async fn models_with_the_same_first_chain_share_its_blocks() {
+    for (config, k, cached) in
+        [(random_model::air(), 4, 96), (random_model::colm(), 1, 96), (random_model::colm(), 2, 0)]
+    {
+        let [model, other] = [0, 1].map(|seed| {
+            let folder = tempfile::tempdir().unwrap();
+            let model = folder.path().join("model");
+            random_model::write(&model, &config, |tensor| seed * tensor.chain.min(1) as u64);
+            folder
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let at = |model: &Path| (with_store(&model.join("model"), folder.path()), k);
+        let found = shared(at(model.path()), at(other.path())).await;
+        assert_eq!(found, cached, "{} at k = {k}", config["model_type"]);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn engines_with_other_keys_and_values_do_not() {
     let model = random_model::folder(&random_model::air());
