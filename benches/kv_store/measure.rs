@@ -51,7 +51,7 @@ pub const LAYERS: usize = 10;
 /// Keys and values in f32 of the largest model: 4 heads of 64 in each layer.
 const KV_BYTES_PER_TOKEN: usize = 2 * LAYERS * 4 * 64 * 4;
 
-/// A KV cache that takes little memory beside the weights.
+/// A KV cache that takes little memory compared with the weights.
 const SMALL_KV_MIB: usize = 64;
 
 /// Prompts of the overhead, and their tokens.

@@ -22,12 +22,12 @@ pub struct KvStoreCommand {
 enum Task {
     /// Count blocks and bytes.
     Stat {
-        /// The store, such as `file:///var/cache/colm`.
+        /// The store, such as `file:///var/cache/colm/kv`.
         url: StoreUrl,
     },
     /// Verify every block. The exit code is 1 if some are damaged and were not deleted.
     Check {
-        /// The store, such as `file:///var/cache/colm`.
+        /// The store, such as `file:///var/cache/colm/kv`.
         url: StoreUrl,
         /// Delete the damaged blocks.
         #[arg(long)]
@@ -35,7 +35,7 @@ enum Task {
     },
     /// Delete the least recently used blocks of a file store.
     Prune {
-        /// The store, such as `file:///var/cache/colm`.
+        /// The store, such as `file:///var/cache/colm/kv`.
         url: StoreUrl,
         /// How much may be left.
         #[arg(long, value_name = "GB", value_parser = gigabytes)]

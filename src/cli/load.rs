@@ -80,7 +80,7 @@ impl LoadArgs {
 #[derive(Args)]
 #[command(next_help_heading = "KV store")]
 pub struct KvStoreArgs {
-    /// Keep KV blocks in this store as well, where other processes and later ones find them: `file:///var/cache/colm`,
+    /// Keep KV blocks in this store as well, where other processes and later ones find them: `file:///var/cache/colm/kv`,
     /// `redis://host:6379`. See docs/kv-store.md.
     #[arg(long, value_name = "URL", hide_env_values = true)]
     kv_store: Option<String>,

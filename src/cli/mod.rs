@@ -49,10 +49,10 @@ Examples:
   colm run -m models/tiny-colm-air                        chat; /chains 2 switches to 2 chains
   colm run -m models/tiny-colm-air --chains 1 -i 'Once'   one answer
   colm serve -m models/tiny-colm-air -p 1234              serve the OpenAI API, models NAME and NAME@k
-  colm perplexity -m models/tiny-colm-air -f text.txt     measure the accuracy of each chain count
+  colm perplexity -m models/tiny-colm-air -f text.txt     measure the perplexity at each chain count
   colm bench -m models/tiny-colm-air -p 512 -n 128        measure the speed of each chain count
   colm doctor -m models/tiny-colm-air                     check the machine, and whether a model fits
-  colm kv-store stat file:///var/cache/colm               look after a KV store";
+  colm kv-store stat file:///var/cache/colm/kv            look after a KV store";
 
 /// The commands. Their help texts are the doc comments of their arguments.
 #[derive(Subcommand)]

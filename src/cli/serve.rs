@@ -64,7 +64,7 @@ pub struct ServeArgs {
 
 /// Prompts and answers in different processes.
 #[derive(Args)]
-#[command(next_help_heading = "Prefill apart from decode")]
+#[command(next_help_heading = "Disaggregated prefill")]
 struct RoleArgs {
     /// `prefill`: compute prompts for other servers (POST /v1/prefill) and put their KV blocks into --kv-store. `decode`:
     /// answer, and let the server of --prefill compute long prompts.

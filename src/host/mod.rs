@@ -1,9 +1,9 @@
 //! The engine: the only module that uses types of `mistralrs-core`.
 //!
 //! [`engine_builder`] has an engine's options. [`start`] starts the host's engine with [`loader`], which loads the model
-//! ([`load_weights`]) as [`normal_model`]. A request
-//! goes through [`prepared`] (and [`prompt`], [`grammar`]) to the engine; [`normal_model`] computes its steps, from
-//! [`batch`]; [`answer_stream`] turns the tokens into text. [`kv_tier`] keeps KV blocks outside the process.
+//! ([`load_weights`]) as [`normal_model`]. A request goes through [`prepared`] (and [`prompt`], [`grammar`]) to the engine;
+//! [`normal_model`] computes its steps, from [`batch`]; [`answer_stream`] turns the tokens into text. [`kv_tier`] keeps KV
+//! blocks outside the process.
 
 pub mod answer_stream;
 mod batch;

@@ -1,4 +1,4 @@
-//! What a forward pass knows of its sequences beside what the engine passes to it.
+//! What a forward pass knows of its sequences in addition to what the engine passes to it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

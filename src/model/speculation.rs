@@ -35,7 +35,7 @@ const MAX_VERIFIED_ROWS: usize = 16;
 pub struct DecodeRow {
     /// The engine's id of the sequence.
     pub sequence: usize,
-    /// Counts the drafts of its request, beside those of all requests.
+    /// Counts the drafts of its request, separately from those of all requests.
     pub counters: Option<Arc<DraftCounters>>,
     /// The newest token.
     pub token: u32,
