@@ -1,17 +1,20 @@
 //! The blocks that this handle has seen in the store.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::BlockKey;
 
-/// So many keys are remembered at least. Both sets together take about 10 MB at most.
+/// So many keys are remembered at least. Both maps together take about 12 MB at most.
 const REMEMBERED: usize = 65_536;
 
 /// Keys that were written or read lately.
 ///
-/// Least recently used keys go first, in generations: the set `new` takes keys until it is full, then
-/// becomes `old`, and the set that was `old` is forgotten. Whatever was used among the last `capacity`
+/// Each has the number of its last insertion. Whoever looks into the store takes a [`Mark`] before, so that it forgets
+/// no key that was written while it looked.
+///
+/// Least recently used keys go first, in generations: the map `new` takes keys until it is full, then
+/// becomes `old`, and the map that was `old` is forgotten. Whatever was used among the last `capacity`
 /// different keys is in one of the two. This needs no list through the entries, as an exact order would.
 pub(crate) struct KnownBlocks {
     capacity: usize,
@@ -20,9 +23,15 @@ pub(crate) struct KnownBlocks {
 
 #[derive(Default)]
 struct Generations {
-    new: HashSet<BlockKey>,
-    old: HashSet<BlockKey>,
+    new: HashMap<BlockKey, u64>,
+    old: HashMap<BlockKey, u64>,
+    /// Insertions so far.
+    insertions: u64,
 }
+
+/// A moment: after the insertions up to this number.
+#[derive(Clone, Copy)]
+pub(crate) struct Mark(u64);
 
 impl KnownBlocks {
     pub(crate) fn new() -> Self {
@@ -36,27 +45,28 @@ impl KnownBlocks {
     /// Remembers `key`.
     pub(crate) fn insert(&self, key: BlockKey) {
         let mut generations = self.lock();
-        if !generations.new.insert(key) {
-            return;
-        }
-        generations.old.remove(&key);
-        if generations.new.len() >= self.capacity {
-            generations.old = std::mem::take(&mut generations.new);
-        }
+        generations.insertions += 1;
+        let number = generations.insertions;
+        generations.put(key, number, self.capacity);
+    }
+
+    /// This moment.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark(self.lock().insertions)
     }
 
     /// Whether `key` is remembered. Asking is a use.
     pub(crate) fn contains(&self, key: &BlockKey) -> bool {
-        let generations = self.lock();
-        if generations.new.contains(key) {
+        let mut generations = self.lock();
+        if generations.new.contains_key(key) {
             return true;
         }
-        let known = generations.old.contains(key);
-        drop(generations);
-        if known {
-            self.insert(*key);
-        }
-        known
+        // Under the same lock, so that a key that is forgotten meanwhile does not come back.
+        let Some(number) = generations.old.get(key).copied() else {
+            return false;
+        };
+        generations.put(*key, number, self.capacity);
+        true
     }
 
     /// Forgets `keys`, which are not in the store any more.
@@ -68,13 +78,45 @@ impl KnownBlocks {
         }
     }
 
+    /// Forgets `keys`, which were not in the store when it was looked into after `mark`. Those that were inserted since
+    /// then have been written meanwhile.
+    pub(crate) fn forget_before<'a>(
+        &self,
+        mark: Mark,
+        keys: impl IntoIterator<Item = &'a BlockKey>,
+    ) {
+        let mut generations = self.lock();
+        let Generations { new, old, .. } = &mut *generations;
+        for key in keys {
+            for generation in [&mut *new, &mut *old] {
+                if generation.get(key).is_some_and(|number| *number <= mark.0) {
+                    generation.remove(key);
+                }
+            }
+        }
+    }
+
     /// Forgets all: the store may have lost its blocks.
     pub(crate) fn clear(&self) {
-        *self.lock() = Generations::default();
+        let mut generations = self.lock();
+        generations.new.clear();
+        generations.old.clear();
     }
 
     fn lock(&self) -> MutexGuard<'_, Generations> {
         self.generations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Generations {
+    fn put(&mut self, key: BlockKey, number: u64, capacity: usize) {
+        if self.new.insert(key, number).is_some() {
+            return;
+        }
+        self.old.remove(&key);
+        if self.new.len() >= capacity {
+            self.old = std::mem::take(&mut self.new);
+        }
     }
 }
 
@@ -96,12 +138,44 @@ mod tests {
             assert!(known.contains(&key(1_000_000)));
             let generations = known.lock();
             for recent in (i.saturating_sub(98)..=i).map(key) {
-                assert!(generations.new.contains(&recent) || generations.old.contains(&recent));
+                assert!(
+                    generations.new.contains_key(&recent) || generations.old.contains_key(&recent)
+                );
             }
         }
         assert!(!known.contains(&key(0)));
         let generations = known.lock();
         assert!(generations.new.len() + generations.old.len() <= 200);
+    }
+
+    #[test]
+    fn what_was_inserted_after_the_mark_is_not_forgotten() {
+        let known = KnownBlocks::with_capacity(100);
+        (0..3).for_each(|i| known.insert(key(i)));
+        let mark = known.mark();
+        // Asking is no insertion, and inserting again is one.
+        assert!(known.contains(&key(0)));
+        known.insert(key(1));
+        known.insert(key(3));
+        known.forget_before(mark, &[0, 1, 2, 3].map(key));
+        assert_eq!([0, 1, 2, 3].map(|i| known.contains(&key(i))), [false, true, false, true]);
+    }
+
+    #[test]
+    fn asking_does_not_bring_a_forgotten_key_back() {
+        let known = &KnownBlocks::with_capacity(2);
+        std::thread::scope(|scope| {
+            for i in 0..2_000 {
+                // The other insertions make `key(i)` old.
+                for j in [i, 1_000_000 + i, 2_000_000 + i] {
+                    known.insert(key(j));
+                }
+                let asking = scope.spawn(move || known.contains(&key(i)));
+                known.forget(&[key(i)]);
+                asking.join().unwrap();
+                assert!(!known.contains(&key(i)));
+            }
+        });
     }
 
     #[test]
