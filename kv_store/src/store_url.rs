@@ -110,13 +110,15 @@ fn folder(text: &str, url: &Url) -> Result<Location, String> {
 fn redis(url: &Url, tls: bool) -> Result<Location, String> {
     let host = url.host_str().filter(|host| !host.is_empty()).ok_or("has no host")?;
     if host.starts_with('[') {
-        // opendal passes the brackets on to the resolver.
+        // The brackets would be passed on to the resolver.
         return Err("has an IPv6 address, expected a host name or an IPv4 address".into());
     }
     let database = match url.path().trim_start_matches('/') {
         "" => 0,
         digits => digits.parse::<u16>().map_err(|_| {
-            format!("has the database {digits:?}, expected a number from 0 to {}", u16::MAX)
+            // With an @, it is the rest of a password that has a slash.
+            let shown = if digits.contains('@') { "***" } else { digits };
+            format!("has the database {shown:?}, expected a number from 0 to {}", u16::MAX)
         })?,
     };
     let text = |text: &str, what: &str| {
@@ -159,12 +161,34 @@ fn s3(_: &Url) -> Result<Location, String> {
 
 /// `text` without what may be a password, even if it is not a valid URL.
 fn without_password(text: &str) -> String {
-    match (text.find("://"), text.rfind('@')) {
-        (Some(begin), Some(end)) if begin < end => {
-            format!("{}://***{}", &text[..begin], &text[end..])
-        }
-        _ => text.into(),
+    // The path of a folder is not secret, and may contain anything.
+    if text.to_ascii_lowercase().starts_with("file:///") {
+        return text.into();
     }
+    let is_scheme = |text: &str| {
+        text.starts_with(|first: char| first.is_ascii_alphabetic())
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+    };
+    let (scheme, rest) = match text.split_once(':') {
+        Some((scheme, rest)) if is_scheme(scheme) => (format!("{scheme}:"), rest),
+        _ => (String::new(), text),
+    };
+    let (slashes, rest) = rest.strip_prefix("//").map_or(("", rest), |rest| ("//", rest));
+    // After the last @, because one in the password may have been written as it is.
+    let (login, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, rest)| ("***@", rest));
+    let (place, parameters) = match rest.find(['?', '#']) {
+        Some(at) => (&rest[..at], format!("{}***", &rest[at..=at])),
+        None => (rest, String::new()),
+    };
+    let host = place.split('/').next().unwrap_or("");
+    // A login whose host was forgotten looks like a host with a strange port.
+    let port = host.rsplit_once(':').map_or("", |(_, port)| port);
+    let place = if port.chars().all(|c| c.is_ascii_digit()) || host.starts_with('[') {
+        place
+    } else {
+        "***"
+    };
+    format!("{scheme}{slashes}{login}{place}{parameters}")
 }
 
 impl fmt::Display for StoreUrl {
@@ -237,10 +261,36 @@ mod tests {
 
     #[test]
     fn errors_hide_passwords() {
-        for text in ["redis://:secret@cache/x", "redis://:sec/ret@cache", "http://u:secret@cache"] {
+        for text in [
+            "redis://:secret@cache/x",
+            "redis://:sec/ret@cache",
+            "redis://ada:12/secret@cache",
+            "redis://ada:s@secret@cache/x",
+            "redis:ada:secret@cache",
+            "redis:/ada:secret@cache",
+            "http://u:secret@cache",
+            "ada:secret@cache",
+            "//:secret@cache",
+            ":secret@cache",
+            "secret@cache",
+        ] {
+            let error = text.parse::<StoreUrl>().expect_err(text);
+            for message in [problem(text), format!("{error:?}")] {
+                assert!(!message.contains("sec"), "{message}");
+                assert!(message.contains("***@cache"), "{message}");
+            }
+        }
+        for text in [
+            "redis://ada:secret",
+            "redis://ada:secret/0",
+            "redis://:secret",
+            "redis:ada:secret",
+            "redis://cache?password=secret",
+            "redis://cache#secret",
+        ] {
             let message = problem(text);
             assert!(!message.contains("sec"), "{message}");
-            assert!(message.contains("***@cache"), "{message}");
+            assert!(message.contains("redis:"), "{message}");
         }
     }
 
