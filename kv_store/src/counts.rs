@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a handle's store has done since it was opened. All but the last two only grow.
+/// What a handle's store has done since it was opened. All but the last three only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreCounts {
     /// Blocks that reads returned.
@@ -28,8 +28,10 @@ pub struct StoreCounts {
     pub bytes_read: u64,
     /// Bytes of the payloads that were written.
     pub bytes_written: u64,
-    /// Whether the circuit breaker is open: the store failed, and is left alone for a while.
-    pub circuit_open: bool,
+    /// Whether the circuit breaker of reads is open: they failed, and the store is not asked for a while.
+    pub read_circuit_open: bool,
+    /// Whether the circuit breaker of writes is open.
+    pub write_circuit_open: bool,
     /// Bytes of the payloads that wait to be written.
     pub queued_bytes: u64,
 }
@@ -64,7 +66,8 @@ impl Counter {
 }
 
 impl Counters {
-    pub(crate) fn get(&self, circuit_open: bool, queued_bytes: u64) -> StoreCounts {
+    /// The counts. What does not only grow is left out.
+    pub(crate) fn get(&self) -> StoreCounts {
         StoreCounts {
             read_blocks: self.read_blocks.get(),
             missing_blocks: self.missing_blocks.get(),
@@ -77,8 +80,7 @@ impl Counters {
             evicted_blocks: self.evicted_blocks.get(),
             bytes_read: self.bytes_read.get(),
             bytes_written: self.bytes_written.get(),
-            circuit_open,
-            queued_bytes,
+            ..StoreCounts::default()
         }
     }
 }

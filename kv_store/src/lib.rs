@@ -13,7 +13,8 @@
 //! - After three failures in a row, reads or writes leave the store alone for a while (a circuit breaker).
 //!
 //! Blocks contain the tokens of prompts, and whoever can write to a store can change answers. A folder that is
-//! created is its owner's alone; a Redis server needs a password and a private network.
+//! created is its owner's alone. In a folder that exists, blocks have the group's rights on it and none for others, so
+//! that a group of users can share it. A Redis server needs a password and a private network.
 //!
 //! # Example
 //!
@@ -21,7 +22,7 @@
 //! use std::convert::Infallible;
 //! use std::time::Duration;
 //!
-//! use colm_kv_store::{BlockKey, KvStore, StoreOptions, WantedBlock};
+//! use colm_kv_store::{BlockKey, KvStore, NewBlock, PrefixEnd, StoreOptions, WantedBlock};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -32,15 +33,18 @@
 //!     queue_bytes: 64 << 20,
 //! })?;
 //! let (key, tokens, payload) = (BlockKey([7; 32]), vec![1, 2, 3, 4], vec![0; 1000]);
-//! store.write(key, &tokens, payload.len(), |block| {
-//!     block.extend_from_slice(&payload);
+//! let block = NewBlock { key, tokens: &tokens, index: 0 };
+//! store.write(block, payload.len(), |bytes| {
+//!     bytes.extend_from_slice(&payload);
 //!     Ok::<_, Infallible>(())
 //! })?;
 //! store.flush().await;
 //!
-//! let missing = WantedBlock { key: BlockKey([8; 32]), tokens: vec![5, 6, 7, 8] };
-//! let wanted = vec![WantedBlock { key, tokens }, missing];
-//! assert_eq!(store.read_prefix(wanted, 1000).await, [payload]);
+//! let missing = WantedBlock { key: BlockKey([8; 32]), tokens: vec![5, 6, 7, 8], index: 1 };
+//! let wanted = vec![WantedBlock { key, tokens, index: 0 }, missing];
+//! let prefix = store.read_prefix(wanted, 1000, None).await;
+//! assert_eq!(prefix.payloads, [payload]);
+//! assert_eq!(prefix.end, PrefixEnd::Missing);
 //! # Ok(())
 //! # }
 //! ```
@@ -50,20 +54,19 @@
 //! - **`file://`**: one file per block, written under a temporary name and renamed, so several processes can share
 //!   a folder and any of them can be killed. Files are not synced: after a power cut some blocks may be damaged,
 //!   which their checksums show. On Linux they are written with `O_DIRECT` where the file system supports it;
-//!   reads use the page cache. The time of modification of a file is when its block was last used.
+//!   reads use the page cache. The time of modification of a file is when its block was last used; those at
+//!   the end of a prompt count as used earlier, so that they are deleted before the beginning.
 //!   With [`StoreOptions::max_bytes`], the blocks that were not used for longest are deleted.
 //! - **`redis://`**: one string per block, under `colm-kv/`. Redis bounds itself: set `maxmemory`, and
-//!   `maxmemory-policy allkeys-lru`. The client gives up on an answer after half a second, so a block must pass the
-//!   network in that time.
+//!   `maxmemory-policy allkeys-lru`. Connecting may take half of [`StoreOptions::timeout`].
 //! - **`s3://`** (feature `s3`): one object per block. A lifecycle rule bounds it.
 //!
-//! # Why opendal
+//! # Why opendal, and why not for Redis
 //!
-//! Remote stores are reached through `opendal`, which has one interface for Redis, S3 and many others, with
-//! connections that are pooled and made again. `object_store` has no Redis. The crate `redis` alone has no S3, and
-//! pooling and reconnecting would be ours to write; opendal uses it. What opendal costs: Redis through it can
-//! neither list keys nor fetch several blocks with one command, so that [`stat`] and [`check`] list them with the
-//! crate `redis`, and blocks are read one by one on several connections.
+//! S3 is reached through `opendal`, and other remote stores can be: it has one interface for many, and signs requests.
+//! Redis is reached with the crate `redis`, which opendal uses as well. Through opendal, a server that refuses
+//! connections or the password costs the whole time-out, because it is tried again six times and the error is not
+//! shown; a value is read whatever its length is; and keys are not listed.
 //!
 //! Folders are read with `std::fs`: renames and times of modification are simpler to get right without a layer in
 //! between.
@@ -73,11 +76,12 @@
 //! | module | what |
 //! |---|---|
 //! | `store` | the handle [`KvStore`] and its thread |
-//! | `read`, `writer`, `write_queue` | the two directions |
+//! | `prompt`, `read`, `refresh`, `writer`, `write_queue` | the two directions |
 //! | `block`, `key`, `buffers` | the bytes of a block, its name, and memory for it |
-//! | `backend` | folders, and opendal |
+//! | `backend` | folders, Redis, and opendal |
 //! | `breaker` | when to leave a store alone |
 //! | `known` | which blocks need not be written |
+//! | `use_time` | which blocks are deleted first |
 //! | `maintenance` | [`stat`], [`check`] and [`prune`] |
 
 mod backend;
@@ -90,11 +94,14 @@ mod known;
 mod log_limit;
 mod maintenance;
 mod options;
+mod prompt;
 mod read;
 mod read_rate;
+mod refresh;
 mod shared;
 mod store;
 mod store_url;
+mod use_time;
 mod write_queue;
 mod writer;
 
@@ -102,10 +109,11 @@ mod writer;
 mod tests;
 
 pub use backend::{FileError, RemoteError};
-pub use block::DamagedBlock;
+pub use block::{DamagedBlock, FORMAT_VERSION};
 pub use counts::StoreCounts;
 pub use key::BlockKey;
 pub use maintenance::{check, prune, stat, CheckReport, MaintenanceError, PruneReport, Statistics};
-pub use options::{StoreOptions, WantedBlock};
+pub use options::StoreOptions;
+pub use prompt::{NewBlock, Prefix, PrefixEnd, WantedBlock};
 pub use store::{KvStore, OpenError};
 pub use store_url::{StoreUrl, UrlError};

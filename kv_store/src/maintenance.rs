@@ -1,13 +1,14 @@
 //! What `colm kv-store stat`, `check` and `prune` do with a store that may be in use.
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures::{stream, StreamExt};
 
 use crate::backend::{
-    block_path, blocking, delete_file, evict, files, len_and_use, read_file, FileError, Found,
-    Remote, RemoteError,
+    blocking, delete_file, delete_stale_files, evict, files, len_and_use, open_block, FileError,
+    Found, Opened, Patience, Remote, RemoteError, Skipped,
 };
 use crate::block::{self, DamagedBlock};
 use crate::store_url::Location;
@@ -15,6 +16,9 @@ use crate::{BlockKey, StoreUrl};
 
 /// So many blocks are checked at once.
 const CHECKS: usize = 4;
+
+/// How long a Redis may take to connect, and to answer a command.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is in a store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +33,8 @@ pub struct Statistics {
     pub most_recently_used: Option<SystemTime>,
     /// Temporary files of a file store: writes under way, or what a killed process left.
     pub temporary_files: u64,
+    /// Files and subfolders of a file store that could not be read or listed. They are logged.
+    pub unreadable: u64,
 }
 
 /// What [`check`] has found so far.
@@ -40,7 +46,11 @@ pub struct CheckReport {
     pub checked: u64,
     /// Bytes of the blocks that were checked.
     pub bytes: u64,
-    /// Blocks that do not verify, and why.
+    /// Blocks of other versions of colm. They are not damaged, and are not deleted.
+    pub other_versions: u64,
+    /// Subfolders of a file store that could not be listed. They are logged.
+    pub unreadable: u64,
+    /// Blocks that do not verify or cannot be read, and why.
     pub damaged: Vec<(BlockKey, DamagedBlock)>,
     /// Damaged blocks that were deleted.
     pub deleted: u64,
@@ -57,6 +67,8 @@ pub struct PruneReport {
     pub blocks_left: u64,
     /// Bytes that are left.
     pub bytes_left: u64,
+    /// Files and subfolders that could not be read, listed or deleted. They are logged.
+    pub skipped: u64,
 }
 
 /// A store that cannot be looked through.
@@ -103,9 +115,7 @@ pub enum MaintenanceError {
 /// If the store cannot be listed.
 pub async fn stat(url: &StoreUrl) -> Result<Statistics, MaintenanceError> {
     match place(url)? {
-        Place::Folder(root) => {
-            blocking(move || stat_folder(&root)).await?.map_err(|source| file(url, source))
-        }
+        Place::Folder(root) => Ok(blocking(move || stat_folder(&root)).await?),
         Place::Remote(store) => {
             let blocks = list(&store, url).await?;
             let bytes = blocks.iter().map(|(_, len)| len).sum();
@@ -118,54 +128,68 @@ pub async fn stat(url: &StoreUrl) -> Result<Statistics, MaintenanceError> {
 /// report after each block. Runs in a tokio runtime.
 ///
 /// # Errors
-/// If the store cannot be listed, or if a block cannot be read or deleted.
+/// If the store cannot be listed, or if a remote store fails.
 pub async fn check(
     url: &StoreUrl,
     delete: bool,
     mut progress: impl FnMut(&CheckReport),
 ) -> Result<CheckReport, MaintenanceError> {
     let place = place(url)?;
-    let keys = place.keys(url).await?;
-    let mut report = CheckReport { blocks: keys.len() as u64, ..CheckReport::default() };
-    let checks = keys.into_iter().map(|key| {
+    let (blocks, unreadable) = place.blocks(url).await?;
+    let mut report =
+        CheckReport { blocks: blocks.len() as u64, unreadable, ..CheckReport::default() };
+    let checks = blocks.into_iter().map(|block| {
         let (place, url) = (place.clone(), url.clone());
-        async move { (key, place.check(&url, key).await) }
+        async move {
+            let checked = place.check(&url, &block).await;
+            (block, checked)
+        }
     });
     let mut checks = stream::iter(checks).buffer_unordered(CHECKS);
-    while let Some((key, checked)) = checks.next().await {
+    while let Some((block, checked)) = checks.next().await {
         let checked = checked?;
         report.checked += 1;
         report.bytes += checked.len;
-        if let Err(damage) = checked.result {
-            if delete {
-                place.delete(url, key).await?;
-                report.deleted += 1;
+        match checked.result {
+            Ok(()) => {}
+            Err(DamagedBlock::Version { .. }) => report.other_versions += 1,
+            Err(damage) => {
+                if delete && place.delete(url, &block).await? {
+                    report.deleted += 1;
+                }
+                report.damaged.push((block.key, damage));
             }
-            report.damaged.push((key, damage));
         }
         progress(&report);
     }
     Ok(report)
 }
 
-/// Deletes the least recently used blocks of a file store until at most `max_bytes` are left. Runs in a tokio
-/// runtime.
+/// Deletes the least recently used blocks of a file store until at most `max_bytes` are left, and what processes that
+/// died left half written. Runs in a tokio runtime.
 ///
 /// # Errors
-/// If it is not a file store, or if files cannot be listed or deleted.
+/// If it is not a file store, or if its folder cannot be listed.
 pub async fn prune(url: &StoreUrl, max_bytes: u64) -> Result<PruneReport, MaintenanceError> {
     let Place::Folder(root) = place(url)? else {
         let problem = "only file stores can be pruned. Limit Redis with its options maxmemory and \
                        maxmemory-policy allkeys-lru, and S3 with a lifecycle rule";
         return Err(MaintenanceError::Unsupported { url: url.clone(), problem });
     };
-    let evicted = blocking(move || evict(&root, max_bytes, max_bytes)).await?;
-    let evicted = evicted.map_err(|source| file(url, source))?;
+    let pruned = blocking(move || {
+        let mut skipped = Skipped::default();
+        delete_stale_files(&root, &mut skipped);
+        skipped.log(&root);
+        (evict(&root, |_| max_bytes), skipped.entries)
+    });
+    let (evicted, skipped) = pruned.await?;
     Ok(PruneReport {
-        deleted_blocks: evicted.keys.len() as u64,
+        deleted_blocks: evicted.blocks,
         deleted_bytes: evicted.bytes,
         blocks_left: evicted.blocks_left,
         bytes_left: evicted.bytes_left,
+        // What cannot be listed was skipped both times.
+        skipped: evicted.skipped.max(skipped),
     })
 }
 
@@ -176,6 +200,14 @@ enum Place {
     Remote(Remote),
 }
 
+/// A block to be checked.
+struct Listed {
+    key: BlockKey,
+    /// Its file, in a file store.
+    path: Option<PathBuf>,
+    misplaced: bool,
+}
+
 /// A block that was checked.
 struct Checked {
     len: u64,
@@ -184,7 +216,11 @@ struct Checked {
 
 fn place(url: &StoreUrl) -> Result<Place, MaintenanceError> {
     let store = match &url.0 {
-        Location::Folder(root) if root.is_dir() => return Ok(Place::Folder(root.clone())),
+        Location::Folder(root) if root.is_dir() => {
+            let listed = fs::read_dir(root).map_err(FileError::new("list", root));
+            listed.map_err(|source| MaintenanceError::File { url: url.clone(), source })?;
+            return Ok(Place::Folder(root.clone()));
+        }
         Location::Folder(_) => return Err(MaintenanceError::NoFolder { url: url.clone() }),
         Location::Memory(name) if name.is_empty() => {
             let problem =
@@ -192,7 +228,10 @@ fn place(url: &StoreUrl) -> Result<Place, MaintenanceError> {
             return Err(MaintenanceError::Unsupported { url: url.clone(), problem });
         }
         Location::Memory(name) => Remote::memory(name),
-        Location::Redis(address) => Remote::redis(address, CHECKS),
+        Location::Redis(address) => {
+            let patience = Patience { connect: PATIENCE, answer: Some(PATIENCE) };
+            Remote::redis(address, patience, CHECKS)
+        }
         #[cfg(feature = "s3")]
         Location::S3 { bucket, prefix } => Remote::s3(bucket, prefix),
     };
@@ -200,75 +239,101 @@ fn place(url: &StoreUrl) -> Result<Place, MaintenanceError> {
 }
 
 impl Place {
-    /// The keys of all blocks.
-    async fn keys(&self, url: &StoreUrl) -> Result<Vec<BlockKey>, MaintenanceError> {
+    /// All blocks, and how many subfolders cannot be listed.
+    async fn blocks(&self, url: &StoreUrl) -> Result<(Vec<Listed>, u64), MaintenanceError> {
         match self {
             Self::Folder(root) => {
                 let root = root.clone();
-                let keys = blocking(move || {
-                    let blocks = files(&root).filter_map(|file| match file {
-                        Ok(Found::Block(key, _)) => Some(Ok(key)),
-                        Ok(Found::Temporary(_)) => None,
-                        Err(error) => Some(Err(error)),
-                    });
-                    blocks.collect::<Result<Vec<_>, _>>()
-                });
-                keys.await?.map_err(|source| file(url, source))
+                Ok(blocking(move || list_folder(&root)).await?)
             }
             Self::Remote(store) => {
-                let blocks = list(store, url).await?;
-                Ok(blocks.into_iter().map(|(key, _)| key).collect())
+                let blocks = list(store, url).await?.into_iter();
+                let listed = |(key, _)| Listed { key, path: None, misplaced: false };
+                Ok((blocks.map(listed).collect(), 0))
             }
         }
     }
 
     /// Verifies a block. One that has been deleted since it was listed is not damaged.
-    async fn check(&self, url: &StoreUrl, key: BlockKey) -> Result<Checked, MaintenanceError> {
-        let verify = move |block: &[u8]| Checked {
-            len: block.len() as u64,
-            result: block::verify(block, key),
+    async fn check(&self, url: &StoreUrl, block: &Listed) -> Result<Checked, MaintenanceError> {
+        let Listed { key, path, misplaced } = block;
+        let (key, misplaced) = (*key, *misplaced);
+        let store = match (self, path) {
+            (Self::Folder(_), path) => {
+                let path = path.clone().expect("the block of a file store has a path");
+                return Ok(blocking(move || check_file(&path, key, misplaced)).await?);
+            }
+            (Self::Remote(store), _) => store,
         };
-        let gone = Checked { len: 0, result: Ok(()) };
-        match self {
-            Self::Folder(root) => {
-                let path = block_path(root, &key);
-                let block = blocking(move || {
-                    Ok(read_file(&path, block::LONGEST)?.map(|(_, block)| verify(&block)))
-                });
-                let checked = block.await?.map_err(|source| file(url, source))?;
-                Ok(checked.unwrap_or(gone))
-            }
-            Self::Remote(store) => {
-                let block = store.read(key).await.map_err(|source| remote(url, source))?;
-                let Some(block) = block else { return Ok(gone) };
-                Ok(blocking(move || verify(&block)).await?)
-            }
-        }
+        let block = store.read(key, block::LONGEST).await.map_err(|source| remote(url, source))?;
+        let Some(block) = block else { return Ok(GONE) };
+        let verify =
+            move || Checked { len: block.len() as u64, result: block::verify(&block, key) };
+        Ok(blocking(verify).await?)
     }
 
-    async fn delete(&self, url: &StoreUrl, key: BlockKey) -> Result<(), MaintenanceError> {
-        match self {
-            Self::Folder(root) => {
-                let path = block_path(root, &key);
+    /// Deletes a block. False if it stays.
+    async fn delete(&self, url: &StoreUrl, block: &Listed) -> Result<bool, MaintenanceError> {
+        let store = match self {
+            Self::Folder(_) => {
+                let path = block.path.clone().expect("the block of a file store has a path");
                 let deleted = blocking(move || delete_file(&path)).await?;
-                deleted.map(|_| ()).map_err(|source| file(url, source))
+                if let Err(error) = &deleted {
+                    tracing::warn!("KV store {url}: a damaged block stays: {error}");
+                }
+                return Ok(deleted.is_ok());
             }
-            Self::Remote(store) => store.delete(key).await.map_err(|source| remote(url, source)),
+            Self::Remote(store) => store,
+        };
+        store.delete(block.key).await.map_err(|source| remote(url, source))?;
+        Ok(true)
+    }
+}
+
+/// A block that was deleted meanwhile.
+const GONE: Checked = Checked { len: 0, result: Ok(()) };
+
+fn list_folder(root: &Path) -> (Vec<Listed>, u64) {
+    let mut skipped = Skipped::default();
+    let mut blocks = Vec::new();
+    for file in files(root) {
+        if let Some(Found::Block { key, entry, misplaced }) = skipped.value(file) {
+            blocks.push(Listed { key, path: Some(entry.path()), misplaced });
+        }
+    }
+    skipped.log(root);
+    (blocks, skipped.entries)
+}
+
+fn check_file(path: &Path, key: BlockKey, misplaced: bool) -> Checked {
+    match open_block(path) {
+        Ok(Opened::Nothing) => GONE,
+        Ok(Opened::File(_, len)) if misplaced => {
+            Checked { len, result: Err(DamagedBlock::Misplaced { path: path.into() }) }
+        }
+        Ok(Opened::File(file, len)) => {
+            Checked { len, result: block::verify_file(file, len, path, key) }
+        }
+        Ok(Opened::Unusable(damage)) => Checked { len: 0, result: Err(damage) },
+        Err(error) => {
+            Checked { len: 0, result: Err(DamagedBlock::unreadable(path, &error.source)) }
         }
     }
 }
 
-fn stat_folder(root: &Path) -> Result<Statistics, FileError> {
+fn stat_folder(root: &Path) -> Statistics {
     let mut statistics = Statistics::default();
+    let mut skipped = Skipped::default();
     for file in files(root) {
-        let entry = match file? {
-            Found::Block(_, entry) => entry,
-            Found::Temporary(_) => {
+        let entry = match skipped.value(file) {
+            Some(Found::Block { entry, .. }) => entry,
+            Some(Found::Temporary(_)) => {
                 statistics.temporary_files += 1;
                 continue;
             }
+            None => continue,
         };
-        let Some((len, used)) = len_and_use(&entry)? else { continue };
+        let Some(Some((len, used))) = skipped.value(len_and_use(&entry)) else { continue };
         statistics.blocks += 1;
         statistics.bytes += len;
         let used = Some(used);
@@ -277,15 +342,13 @@ fn stat_folder(root: &Path) -> Result<Statistics, FileError> {
         }
         statistics.most_recently_used = statistics.most_recently_used.max(used);
     }
-    Ok(statistics)
+    skipped.log(root);
+    statistics.unreadable = skipped.entries;
+    statistics
 }
 
 async fn list(store: &Remote, url: &StoreUrl) -> Result<Vec<(BlockKey, u64)>, MaintenanceError> {
     store.list().await.map_err(|source| remote(url, source))
-}
-
-fn file(url: &StoreUrl, source: FileError) -> MaintenanceError {
-    MaintenanceError::File { url: url.clone(), source }
 }
 
 fn remote(url: &StoreUrl, source: RemoteError) -> MaintenanceError {

@@ -1,6 +1,7 @@
 //! What the handle and the tasks of a store share.
 
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
@@ -29,12 +30,18 @@ pub(crate) struct Shared {
     pub read_rate: ReadRate,
     pub counters: Counters,
     pub warnings: Warnings,
+    pub last_error: LastError,
 }
+
+/// The last error of the store, and when it was.
+#[derive(Default)]
+pub(crate) struct LastError(Mutex<Option<(Instant, String)>>);
 
 /// How often each kind of warning is logged.
 #[derive(Default)]
 pub(crate) struct Warnings {
     pub damaged: LogLimit,
+    pub undeleted: LogLimit,
     pub failed_read: LogLimit,
     pub timed_out_read: LogLimit,
     pub failed_write: LogLimit,
@@ -50,27 +57,38 @@ impl Shared {
         }
     }
 
+    /// Deletes a block that does not verify. If that fails, it stays: it is absent for reads in any case.
+    pub(crate) async fn discard(&self, key: BlockKey) {
+        if let Err(error) = self.backend.discard(key).await {
+            if let Some(left_out) = self.warnings.undeleted.permit() {
+                tracing::warn!(left_out, "KV store {}: a damaged block stays: {error}", self.name);
+            }
+        }
+    }
+
     pub(crate) fn read_failed(&self, error: &BackendError) {
         self.counters.failed_reads.add(1);
+        self.last_error.set(error);
         self.forget_after_error();
         if let Some(left_out) = self.warnings.failed_read.permit() {
             tracing::warn!(left_out, "KV store {}: a read failed: {error}", self.name);
         }
     }
 
-    pub(crate) fn read_timed_out(&self, arrived: usize, wanted: usize) {
+    pub(crate) fn read_timed_out(&self, arrived: usize, wanted: usize, time: Duration) {
         self.counters.timed_out_reads.add(1);
         if let Some(left_out) = self.warnings.timed_out_read.permit() {
-            let (name, timeout) = (&self.name, self.timeout);
+            let (name, error) = (&self.name, self.last_error.describe());
             tracing::warn!(
                 left_out,
-                "KV store {name}: {arrived} of {wanted} blocks of a prompt arrived in {timeout:?}"
+                "KV store {name}: {arrived} of {wanted} blocks of a prompt arrived in {time:.1?}{error}"
             );
         }
     }
 
     pub(crate) fn write_failed(&self, key: BlockKey, error: &dyn std::fmt::Display) {
         self.counters.failed_writes.add(1);
+        self.last_error.set(error);
         self.forget_after_error();
         if let Some(left_out) = self.warnings.failed_write.permit() {
             tracing::warn!(left_out, "KV store {}: cannot write block {key}: {error}", self.name);
@@ -87,6 +105,21 @@ impl Shared {
     fn forget_after_error(&self) {
         if self.backend.may_have_lost_blocks() {
             self.known.clear();
+        }
+    }
+}
+
+impl LastError {
+    fn set(&self, error: &dyn std::fmt::Display) {
+        let error = Some((Instant::now(), error.to_string()));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+
+    /// For the end of a line of the log.
+    fn describe(&self) -> String {
+        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some((at, error)) => format!(". Its last error, {:.0?} ago: {error}", at.elapsed()),
+            None => String::new(),
         }
     }
 }

@@ -1,23 +1,24 @@
 //! The handle of a store.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use crate::backend::{Backend, FileError, Folder, Remote, RemoteError};
+use crate::backend::{Backend, FileError, Folder, Patience, Remote, RemoteError};
 use crate::block;
 use crate::breaker::{CircuitBreaker, Clock};
 use crate::buffers::Buffers;
 use crate::counts::{Counters, StoreCounts};
 use crate::known::KnownBlocks;
-use crate::options::{StoreOptions, WantedBlock};
+use crate::options::StoreOptions;
+use crate::prompt::{NewBlock, Prefix, PrefixEnd, WantedBlock};
 use crate::read::{self, BYTES_AT_ONCE, WINDOW};
 use crate::read_rate::ReadRate;
-use crate::shared::{Shared, Warnings};
+use crate::refresh;
+use crate::shared::{LastError, Shared, Warnings};
 use crate::store_url::Location;
 use crate::write_queue::{NoPlace, Ticket, WriteQueue};
 use crate::writer::{self, WRITES};
@@ -70,6 +71,12 @@ pub enum OpenError {
         /// The limit.
         max_bytes: u64,
     },
+    /// [`StoreOptions::timeout`] is zero, so that nothing could ever be read.
+    #[error("the KV store {url} has a time-out of 0, expected a positive time")]
+    Timeout {
+        /// The store.
+        url: StoreUrl,
+    },
     /// The store's thread does not start.
     #[error("cannot start the thread of the KV store: {0}")]
     Thread(std::io::Error),
@@ -82,9 +89,12 @@ impl KvStore {
     /// nothing until it is up.
     ///
     /// # Errors
-    /// If a folder cannot be created, listed or written, if the options of a remote store are invalid, or if no
-    /// thread can be started.
+    /// If a folder cannot be created or written, if the time-out is zero or the options of a remote store are invalid,
+    /// or if no thread can be started.
     pub fn open(options: StoreOptions) -> Result<Self, OpenError> {
+        if options.timeout.is_zero() {
+            return Err(OpenError::Timeout { url: options.url });
+        }
         let (backend, evicted) = backend(&options)?;
         let store = Self::start(backend, &options, Box::new(Instant::now), Box::new(Instant::now))?;
         store.inner.shared.counters.evicted_blocks.add(evicted);
@@ -109,6 +119,7 @@ impl KvStore {
             read_rate: ReadRate::default(),
             counters: Counters::default(),
             warnings: Warnings::default(),
+            last_error: LastError::default(),
         });
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
@@ -133,18 +144,44 @@ impl KvStore {
     /// The payloads of the longest run of `wanted`, from the first block on, that is stored and verifies; in
     /// order. Each has `payload_len` bytes.
     ///
-    /// It never takes longer than [`StoreOptions::timeout`]: what has arrived in order by then is returned. While
-    /// the circuit breaker is open it returns at once, empty. Errors of the store are logged and counted, and end
-    /// the run.
-    pub async fn read_prefix(&self, wanted: Vec<WantedBlock>, payload_len: usize) -> Vec<Bytes> {
+    /// It ends at `deadline`, or after [`StoreOptions::timeout`] if there is none: what has arrived in order by then
+    /// is returned. While the circuit breaker is open it returns at once, empty. Errors of the store are logged and
+    /// counted, and end the run.
+    pub async fn read_prefix(
+        &self,
+        wanted: Vec<WantedBlock>,
+        payload_len: usize,
+        deadline: Option<Instant>,
+    ) -> Prefix {
         let shared = Arc::clone(&self.inner.shared);
-        let deadline = tokio::time::Instant::now().checked_add(shared.timeout);
+        let deadline = deadline.or_else(|| Instant::now().checked_add(shared.timeout));
+        let deadline = deadline.map(tokio::time::Instant::from_std);
         let reading = read::read_prefix(shared, wanted, payload_len, deadline);
         let mut task = AbortOnDrop(self.inner.runtime().spawn(reading));
         (&mut task.0).await.unwrap_or_else(|error| {
             tracing::error!("the KV store's thread failed: {error}");
-            Vec::new()
+            Prefix { payloads: Vec::new(), end: PrefixEnd::Failed }
         })
+    }
+
+    /// Asks the store which of `keys` it has, without reading them, and returns how many of the first ones it has
+    /// without a gap. Then [`is_known`](Self::is_known) says of each of them what the store said.
+    ///
+    /// It takes [`StoreOptions::timeout`] at most. If the store fails or takes longer, or while the circuit breaker of
+    /// reads is open, nothing is forgotten, and those that are known by then count.
+    pub async fn refresh_known(&self, keys: &[BlockKey]) -> usize {
+        let shared = Arc::clone(&self.inner.shared);
+        let asking = refresh::refresh_known(shared, keys.to_vec());
+        let mut task = AbortOnDrop(self.inner.runtime().spawn(asking));
+        (&mut task.0).await.unwrap_or_else(|error| {
+            tracing::error!("the KV store's thread failed: {error}");
+            0
+        })
+    }
+
+    /// How long a read takes at most, unless its caller gives it a deadline: [`StoreOptions::timeout`].
+    pub fn timeout(&self) -> Duration {
+        self.inner.shared.timeout
     }
 
     /// Queues a block to be written and returns at once. `copy` appends its payload of `payload_len` bytes.
@@ -159,11 +196,11 @@ impl KvStore {
     /// If `copy` appends another number of bytes.
     pub fn write<E>(
         &self,
-        key: BlockKey,
-        tokens: &[u32],
+        block: NewBlock<'_>,
         payload_len: usize,
         copy: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
+        let NewBlock { key, tokens, index } = block;
         let Some(ticket) = self.place(key, tokens.len(), payload_len) else {
             return Ok(());
         };
@@ -171,7 +208,7 @@ impl KvStore {
         let begin = block.len();
         copy(block.vec())?;
         assert_eq!(block.len() - begin, payload_len, "bytes of the payload");
-        self.inner.queue.push(ticket, block);
+        self.inner.queue.push(ticket, index, block);
         Ok(())
     }
 
@@ -215,14 +252,18 @@ impl KvStore {
     /// What the store has done so far.
     pub fn counts(&self) -> StoreCounts {
         let shared = &self.inner.shared;
-        let circuit_open = shared.reads.is_open() || shared.writes.is_open();
-        shared.counters.get(circuit_open, self.inner.queue.bytes() as u64)
+        StoreCounts {
+            read_circuit_open: shared.reads.is_open(),
+            write_circuit_open: shared.writes.is_open(),
+            queued_bytes: self.inner.queue.bytes() as u64,
+            ..shared.counters.get()
+        }
     }
 }
 
 /// The store that `options` name, and how many blocks were deleted to keep it within its size.
 fn backend(options: &StoreOptions) -> Result<(Backend, u64), OpenError> {
-    let StoreOptions { url, max_bytes, .. } = options;
+    let StoreOptions { url, max_bytes, timeout, .. } = options;
     let remote = match &url.0 {
         Location::Folder(path) => {
             let folder = Folder::open(path.clone(), *max_bytes);
@@ -232,7 +273,14 @@ fn backend(options: &StoreOptions) -> Result<(Backend, u64), OpenError> {
         }
         Location::Memory(name) => Remote::memory(name),
         // Each operation has a connection of its own, so that a large block does not hold up the others.
-        Location::Redis(address) => Remote::redis(address, WINDOW + WRITES),
+        Location::Redis(address) => {
+            // Reads and writes have limits of their own, so that no answer needs one.
+            Remote::redis(
+                address,
+                Patience { connect: *timeout / 2, answer: None },
+                WINDOW + WRITES,
+            )
+        }
         #[cfg(feature = "s3")]
         Location::S3 { bucket, prefix } => Remote::s3(bucket, prefix),
     };

@@ -12,6 +12,8 @@ use crate::BlockKey;
 pub(crate) struct QueuedWrite {
     /// Without its checksum.
     pub block: Buffer,
+    /// Its place in the prompt.
+    pub index: usize,
     /// Dropped when the write has been tried.
     pub ticket: Ticket,
 }
@@ -83,9 +85,9 @@ impl WriteQueue {
     }
 
     /// Puts a block, without its checksum, in its place.
-    pub(crate) fn push(&self, ticket: Ticket, block: Buffer) {
+    pub(crate) fn push(&self, ticket: Ticket, index: usize, block: Buffer) {
         // Fails only if the writer has ended with its runtime; the ticket is then dropped here.
-        let _ = self.sender.send(QueuedWrite { block, ticket });
+        let _ = self.sender.send(QueuedWrite { block, index, ticket });
     }
 
     /// Bytes of the payloads that wait.

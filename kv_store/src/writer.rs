@@ -30,7 +30,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut queue: mpsc::UnboundedReceiver<
 }
 
 async fn write_block(shared: &Shared, write: QueuedWrite) {
-    let QueuedWrite { mut block, ticket } = write;
+    let QueuedWrite { mut block, index, ticket } = write;
     let key = ticket.key;
     let Some(permit) = shared.writes.permit() else {
         return shared.dropped("the circuit breaker is open");
@@ -40,17 +40,22 @@ async fn write_block(shared: &Shared, write: QueuedWrite) {
         block::seal(&mut block);
         block
     };
-    match timeout(limit, shared.backend.write(key, sealed)).await {
+    match timeout(limit, shared.backend.write(key, index, sealed)).await {
         Ok(Ok(evicted)) => {
             permit.succeeded();
             shared.known.insert(key);
-            shared.known.forget(&evicted);
+            shared.known.forget(&evicted.keys);
             shared.counters.written_blocks.add(1);
             shared.counters.bytes_written.add(ticket.bytes as u64);
-            shared.counters.evicted_blocks.add(evicted.len() as u64);
+            shared.counters.evicted_blocks.add(evicted.blocks);
         }
         Ok(Err(error)) => {
-            permit.failed();
+            // What is in the way of one block does not keep the others from being written.
+            if error.concerns_one_entry() {
+                permit.succeeded();
+            } else {
+                permit.failed();
+            }
             shared.write_failed(key, &error);
         }
         Err(_) => {

@@ -87,6 +87,34 @@ async fn prune_deletes_what_was_not_used_for_longest() {
 }
 
 #[tokio::test]
+async fn prune_deletes_what_dead_processes_left() {
+    let (folder, len) = ten_blocks().await;
+    let temporary =
+        ["old", "new"].map(|name| path(folder.path(), 3).with_file_name(format!(".{name}.tmp")));
+    temporary.iter().for_each(|path| fs::write(path, "half written").unwrap());
+    let file = File::options().write(true).open(&temporary[0]).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(11 * 60)).unwrap();
+    let report = prune(&url(folder.path()), 10 * len).await.unwrap();
+    assert_eq!((report.deleted_blocks, report.skipped), (0, 0));
+    assert_eq!(temporary.map(|path| path.exists()), [false, true]);
+}
+
+/// A file of a terabyte that takes no room on the disk.
+#[tokio::test]
+async fn check_does_not_read_sparse_files() {
+    let (folder, len) = ten_blocks().await;
+    for i in 0..5 {
+        let file = File::options().write(true).open(path(folder.path(), i)).unwrap();
+        file.set_len(if i == 0 { 1 << 40 } else { 1 << 30 }).unwrap();
+    }
+    let begin = std::time::Instant::now();
+    let report = check(&url(folder.path()), true, |_| {}).await.unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(20));
+    assert_eq!((report.damaged.len(), report.deleted), (5, 5));
+    assert_eq!(report.bytes, 5 * len + (1 << 40) + 4 * (1 << 30));
+}
+
+#[tokio::test]
 async fn a_folder_that_is_not_there_is_not_created() {
     let folder = TempDir::new().unwrap();
     let missing = folder.path().join("missing");

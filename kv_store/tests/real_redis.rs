@@ -12,7 +12,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use common::{key, open, options, read, tokens, write, write_payload};
+use common::{open, options, read, wanted, write, write_payload};
 use url::Url;
 
 fn address() -> String {
@@ -57,9 +57,8 @@ async fn large_blocks_are_stored() {
     (0..8).for_each(|i| write_payload(&store, i, &payload));
     store.flush().await;
     assert_eq!(store.counts().written_blocks, 8);
-    let wanted = (0..8).map(|i| colm_kv_store::WantedBlock { key: key(i), tokens: tokens(i) });
     let begin = Instant::now();
-    let payloads = store.read_prefix(wanted.collect(), payload.len()).await;
+    let payloads = store.read_prefix(wanted(0..8), payload.len(), None).await.payloads;
     println!("8 blocks of 8 MiB in {:?}", begin.elapsed());
     assert!(payloads.len() == 8 && payloads.iter().all(|found| *found == payload));
 }

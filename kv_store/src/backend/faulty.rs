@@ -58,17 +58,13 @@ impl Faulty {
         }
     }
 
-    pub(super) async fn write(
-        &self,
-        key: BlockKey,
-        block: Vec<u8>,
-    ) -> Result<Vec<BlockKey>, BackendError> {
+    pub(super) async fn write(&self, key: BlockKey, block: Vec<u8>) -> Result<(), BackendError> {
         self.writes.fetch_add(1, Ordering::SeqCst);
         let _running = self.begin();
         if !matches!(self.fault(key, &self.writes_do).await?, Some(Fault::Lie(_))) {
             self.blocks.lock().unwrap().insert(key, block);
         }
-        Ok(Vec::new())
+        Ok(())
     }
 
     async fn fault(

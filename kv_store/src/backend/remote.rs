@@ -1,13 +1,13 @@
-//! Stores that opendal reaches: Redis, S3, and memory for tests.
+//! Stores without files: Redis, and those that opendal reaches, which are S3 and memory for tests.
 
 use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
 use opendal::{services, ErrorKind, Operator};
 
-use super::redis_list;
+use super::redis_store::{Patience, RedisStore};
 use crate::store_url::RedisAddress;
 use crate::BlockKey;
 
@@ -20,7 +20,7 @@ pub enum RemoteError {
     /// A block was not read, written, deleted or listed.
     #[error(transparent)]
     Opendal(Box<opendal::Error>),
-    /// The blocks of a Redis were not listed.
+    /// Redis did not answer, or with an error.
     #[error("Redis: {0}")]
     Redis(#[from] redis::RedisError),
 }
@@ -31,33 +31,21 @@ impl From<opendal::Error> for RemoteError {
     }
 }
 
-/// A store behind opendal.
+/// A store without files.
 #[derive(Clone)]
-pub(crate) struct Remote {
-    operator: Operator,
-    /// If it is a Redis: opendal does not list one.
-    redis: Option<Box<RedisAddress>>,
+pub(crate) enum Remote {
+    Redis(Arc<RedisStore>),
+    Opendal(Operator),
 }
 
 impl Remote {
     /// A Redis database. Nothing is connected yet. `connections` is how many operations may run at once.
-    pub(crate) fn redis(address: &RedisAddress, connections: usize) -> Result<Self, RemoteError> {
-        let RedisAddress { tls, host, port, database, user, password } = address;
-        if *tls {
-            // opendal does not choose one, and rustls refuses to if a build has several. Fails if the program
-            // has chosen already, which is as good.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        }
-        let scheme = if *tls { "rediss" } else { "redis" };
-        let redis = services::Redis::default()
-            .endpoint(&format!("{scheme}://{host}:{port}"))
-            .db(*database)
-            .username(user.as_deref().unwrap_or(""))
-            .password(password.as_deref().unwrap_or(""))
-            .root(ROOT)
-            .connection_pool_max_size(connections);
-        let operator = Operator::new(redis)?.finish();
-        Ok(Self { operator, redis: Some(Box::new(address.clone())) })
+    pub(crate) fn redis(
+        address: &RedisAddress,
+        patience: Patience,
+        connections: usize,
+    ) -> Result<Self, RemoteError> {
+        Ok(Self::Redis(Arc::new(RedisStore::new(address, patience, connections)?)))
     }
 
     /// The memory of this process: shared by all stores with this `name`, or of this store alone if it is empty.
@@ -65,7 +53,7 @@ impl Remote {
         static SHARED: LazyLock<Mutex<HashMap<String, Remote>>> = LazyLock::new(Mutex::default);
         let new = || {
             let operator = Operator::new(services::Memory::default())?.finish();
-            Ok(Self { operator, redis: None })
+            Ok(Self::Opendal(operator))
         };
         if name.is_empty() {
             return new();
@@ -82,38 +70,64 @@ impl Remote {
     /// A bucket of S3. Credentials, region and endpoint come from the environment, as for other AWS programs.
     #[cfg(feature = "s3")]
     pub(crate) fn s3(bucket: &str, prefix: &str) -> Result<Self, RemoteError> {
-        // As for Redis.
+        // opendal does not choose one, and rustls refuses to if a build has several. Fails if the program has chosen
+        // already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let s3 = services::S3::default().bucket(bucket).root(&format!("/{prefix}/{ROOT}"));
-        Ok(Self { operator: Operator::new(s3)?.finish(), redis: None })
+        Ok(Self::Opendal(Operator::new(s3)?.finish()))
     }
 
-    /// The bytes under `key`.
-    pub(crate) async fn read(&self, key: BlockKey) -> Result<Option<Bytes>, RemoteError> {
-        match self.operator.read(&path(&key)).await {
-            Ok(block) => Ok(Some(block.to_bytes())),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
+    /// The bytes under `key`. A Redis returns one byte more than `longest` at most.
+    pub(crate) async fn read(
+        &self,
+        key: BlockKey,
+        longest: usize,
+    ) -> Result<Option<Bytes>, RemoteError> {
+        match self {
+            Self::Redis(redis) => Ok(redis.read(key, longest).await?),
+            Self::Opendal(operator) => match operator.read(&path(&key)).await {
+                Ok(block) => Ok(Some(block.to_bytes())),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+
+    /// Whether there is something under `key`.
+    pub(crate) async fn exists(&self, key: BlockKey) -> Result<bool, RemoteError> {
+        match self {
+            Self::Redis(redis) => Ok(redis.exists(key).await?),
+            Self::Opendal(operator) => Ok(operator.exists(&path(&key)).await?),
         }
     }
 
     /// Puts `block` under `key`.
     pub(crate) async fn write(&self, key: BlockKey, block: Bytes) -> Result<(), RemoteError> {
-        self.operator.write(&path(&key), block).await?;
+        match self {
+            Self::Redis(redis) => redis.write(key, &block).await?,
+            Self::Opendal(operator) => {
+                operator.write(&path(&key), block).await?;
+            }
+        }
         Ok(())
     }
 
     /// Deletes the block under `key`, if there is one.
     pub(crate) async fn delete(&self, key: BlockKey) -> Result<(), RemoteError> {
-        Ok(self.operator.delete(&path(&key)).await?)
+        match self {
+            Self::Redis(redis) => redis.delete(key).await?,
+            Self::Opendal(operator) => operator.delete(&path(&key)).await?,
+        }
+        Ok(())
     }
 
     /// The keys and lengths of all blocks.
     pub(crate) async fn list(&self) -> Result<Vec<(BlockKey, u64)>, RemoteError> {
-        if let Some(address) = &self.redis {
-            return Ok(redis_list::list(address).await?);
-        }
-        let mut entries = self.operator.lister("").await?;
+        let operator = match self {
+            Self::Redis(redis) => return Ok(redis.list().await?),
+            Self::Opendal(operator) => operator,
+        };
+        let mut entries = operator.lister("").await?;
         let mut blocks = Vec::new();
         while let Some(entry) = entries.try_next().await? {
             let key = key_of(entry.name());

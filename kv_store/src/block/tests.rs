@@ -45,6 +45,30 @@ fn the_layout_is_that_of_version_2() {
     assert_eq!(block[layout.len()..], checksum.to_le_bytes());
 }
 
+fn verify_file(block: &[u8], len: u64, key: BlockKey) -> (Result<(), DamagedBlock>, usize) {
+    let mut rest = block;
+    let result = super::verify_file(&mut rest, len, Path::new("file"), key);
+    (result, block.len() - rest.len())
+}
+
+/// A sparse file can be very long.
+#[test]
+fn a_file_with_another_length_is_not_read_to_its_end() {
+    let good = encode(key(1), &[1, 2, 3], &[4; 3_000_000]);
+    let len = good.len() as u64;
+    assert_eq!(verify_file(&good, len, key(1)), (Ok(()), good.len()));
+    for other in [len - 1, len + 1, LONGEST as u64] {
+        let (result, read) = verify_file(&good, other, key(1));
+        assert!(result.is_err() && read < 1000, "{read} bytes of {other}");
+    }
+    let (result, read) = verify_file(&good, LONGEST as u64 + 1, key(1));
+    assert_eq!(result, Err(DamagedBlock::Longer { expected: LONGEST as u64 }));
+    assert!(read < 1000);
+    // It became shorter meanwhile.
+    let (result, _) = verify_file(&good[..2_000_000], len, key(1));
+    assert!(matches!(result, Err(DamagedBlock::Unreadable { .. })), "{result:?}");
+}
+
 #[test]
 fn the_error_says_what_is_wrong() {
     let tokens = [1, 2, 3];
@@ -63,6 +87,11 @@ fn the_error_says_what_is_wrong() {
     let mut version = good.clone();
     version[8] = 1;
     assert_eq!(decode(&version, &want()), Err(DamagedBlock::Version { found: 1 }));
+
+    // The blocks of other versions may have any length.
+    version.push(0);
+    assert_eq!(decode(&version, &want()), Err(DamagedBlock::Version { found: 1 }));
+    assert_eq!(decode(&version[..20], &want()), Err(DamagedBlock::Version { found: 1 }));
 
     let mut magic = good.clone();
     magic[0] = b'C';
@@ -114,6 +143,7 @@ proptest! {
         block[bit / 8] ^= 1 << (bit % 8);
         prop_assert!(decode(&block, &expected(&tokens, payload.len())).is_err());
         prop_assert!(verify(&block, key(1)).is_err());
+        prop_assert_eq!(verify_file(&block, block.len() as u64, key(1)).0, verify(&block, key(1)));
     }
 
     #[test]
@@ -122,6 +152,7 @@ proptest! {
         let cut = &block[..at.index(block.len())];
         prop_assert!(decode(cut, &expected(&tokens, payload.len())).is_err());
         prop_assert!(verify(cut, key(1)).is_err());
+        prop_assert_eq!(verify_file(cut, cut.len() as u64, key(1)).0, verify(cut, key(1)));
     }
 
     #[test]

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use crate::backend::faulty::{Fault, Faulty};
 use crate::backend::Backend;
-use crate::{BlockKey, KvStore, StoreCounts, StoreOptions, WantedBlock};
+use crate::{
+    BlockKey, KvStore, NewBlock, Prefix, PrefixEnd, StoreCounts, StoreOptions, WantedBlock,
+};
 
 /// Bytes of each payload.
 const LEN: usize = 100;
@@ -58,7 +60,7 @@ impl Setup {
     }
 
     fn write_payload(&self, i: usize, payload: &[u8]) {
-        let Ok(()) = self.store.write(key(i), &tokens(i), payload.len(), |block| {
+        let Ok(()) = self.store.write(new_block(i, &tokens(i)), payload.len(), |block| {
             block.extend_from_slice(payload);
             Ok::<_, Infallible>(())
         });
@@ -66,11 +68,26 @@ impl Setup {
 
     /// Reads these blocks and checks those that are found. Returns their number.
     async fn read(&self, blocks: impl IntoIterator<Item = usize>) -> usize {
+        self.read_until(blocks, None).await.payloads.len()
+    }
+
+    /// As [`read`](Self::read), with a deadline. Returns all that the store returned.
+    async fn read_until(
+        &self,
+        blocks: impl IntoIterator<Item = usize>,
+        deadline: Option<Instant>,
+    ) -> Prefix {
         let blocks: Vec<usize> = blocks.into_iter().collect();
-        let payloads = self.store.read_prefix(wanted(blocks.clone()), LEN).await;
-        let expected: Vec<Vec<u8>> = blocks.into_iter().take(payloads.len()).map(payload).collect();
-        assert_eq!(payloads, expected);
-        payloads.len()
+        let prefix = self.store.read_prefix(wanted(blocks.clone()), LEN, deadline).await;
+        let found = prefix.payloads.len();
+        let expected: Vec<Vec<u8>> = blocks.into_iter().take(found).map(payload).collect();
+        assert_eq!(prefix.payloads, expected);
+        prefix
+    }
+
+    /// How the read of these blocks ends.
+    async fn end(&self, blocks: impl IntoIterator<Item = usize>) -> PrefixEnd {
+        self.read_until(blocks, None).await.end
     }
 
     fn counts(&self) -> StoreCounts {
@@ -102,10 +119,14 @@ fn tokens(i: usize) -> Vec<u32> {
     (0..16).map(|position| (16 * i + position) as u32).collect()
 }
 
+fn new_block(i: usize, tokens: &[u32]) -> NewBlock<'_> {
+    NewBlock { key: key(i), tokens, index: i }
+}
+
 fn payload(i: usize) -> Vec<u8> {
     (0..LEN).map(|at| (i + 3 * at) as u8).collect()
 }
 
 fn wanted(blocks: impl IntoIterator<Item = usize>) -> Vec<WantedBlock> {
-    blocks.into_iter().map(|i| WantedBlock { key: key(i), tokens: tokens(i) }).collect()
+    blocks.into_iter().map(|i| WantedBlock { key: key(i), tokens: tokens(i), index: i }).collect()
 }

@@ -53,7 +53,7 @@ async fn a_full_queue_drops_blocks() {
 async fn what_would_not_be_written_is_not_copied() {
     let setup = with_options(PATIENT, LEN);
     // The error of the copy, if it is made.
-    let copy = |i| setup.store.write(key(i), &tokens(i), LEN, |_| Err(())).is_err();
+    let copy = |i| setup.store.write(new_block(i, &tokens(i)), LEN, |_| Err(())).is_err();
     assert!(copy(0));
     setup.write(0);
     setup.store.flush().await;
@@ -70,7 +70,7 @@ async fn what_would_not_be_written_is_not_copied() {
 async fn a_copy_that_fails_leaves_its_place() {
     let setup = with_options(PATIENT, LEN);
     assert_eq!(
-        setup.store.write(key(0), &tokens(0), LEN, |_| Err("unreadable")),
+        setup.store.write(new_block(0, &tokens(0)), LEN, |_| Err("unreadable")),
         Err("unreadable")
     );
     setup.store.flush().await;
@@ -126,7 +126,7 @@ async fn large_blocks_are_read_a_few_at_a_time() {
     setup.store.flush().await;
     setup.faulty.most_running.store(0, Ordering::SeqCst);
     setup.all_reads(Some(Fault::Slow(Duration::from_millis(20))));
-    let read = || setup.store.read_prefix(wanted(0..5), large.len());
+    let read = async || setup.store.read_prefix(wanted(0..5), large.len(), None).await.payloads;
     let (first, second) = tokio::join!(read(), read());
     assert!(first.len() == 5 && first.iter().all(|payload| *payload == large));
     assert!(first == second);
@@ -135,7 +135,8 @@ async fn large_blocks_are_read_a_few_at_a_time() {
     // A block that is larger than all together may be goes alone.
     setup.write_payload(9, &vec![7; BYTES_AT_ONCE + 1]);
     setup.store.flush().await;
-    assert_eq!(setup.store.read_prefix(wanted([9]), BYTES_AT_ONCE + 1).await.len(), 1);
+    let prefix = setup.store.read_prefix(wanted([9]), BYTES_AT_ONCE + 1, None).await;
+    assert_eq!(prefix.payloads.len(), 1);
 }
 
 /// As on a full disk.

@@ -3,10 +3,13 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use colm_kv_store::{BlockKey, KvStore, StoreOptions, WantedBlock};
+use colm_kv_store::{BlockKey, KvStore, NewBlock, Prefix, StoreOptions, WantedBlock};
 
 /// Bytes of each payload.
 pub const LEN: usize = 1000;
+
+/// Blocks of a prompt: block 1000 begins another one.
+pub const PROMPT: usize = 1000;
 
 pub fn options(url: &str) -> StoreOptions {
     StoreOptions {
@@ -45,18 +48,31 @@ pub async fn write(store: &KvStore, blocks: impl IntoIterator<Item = usize>) {
 
 /// Queues a block with this payload.
 pub fn write_payload(store: &KvStore, i: usize, payload: &[u8]) {
-    let Ok(()) = store.write(key(i), &tokens(i), payload.len(), |block| {
+    let tokens = tokens(i);
+    let block = NewBlock { key: key(i), tokens: &tokens, index: i % PROMPT };
+    let Ok(()) = store.write(block, payload.len(), |block| {
         block.extend_from_slice(payload);
         Ok::<_, Infallible>(())
     });
 }
 
+/// The blocks at these places of prompts.
+pub fn wanted(blocks: impl IntoIterator<Item = usize>) -> Vec<WantedBlock> {
+    let wanted = |i| WantedBlock { key: key(i), tokens: tokens(i), index: i % PROMPT };
+    blocks.into_iter().map(wanted).collect()
+}
+
 /// Reads these blocks and checks those that are found. Returns their number.
 pub async fn read(store: &KvStore, blocks: impl IntoIterator<Item = usize>) -> usize {
+    read_prefix(store, blocks).await.payloads.len()
+}
+
+/// As [`read`]. Returns all that the store returned.
+pub async fn read_prefix(store: &KvStore, blocks: impl IntoIterator<Item = usize>) -> Prefix {
     let blocks: Vec<usize> = blocks.into_iter().collect();
-    let wanted = blocks.iter().map(|i| WantedBlock { key: key(*i), tokens: tokens(*i) });
-    let payloads = store.read_prefix(wanted.collect(), LEN).await;
-    let expected: Vec<Vec<u8>> = blocks.into_iter().take(payloads.len()).map(payload).collect();
-    assert_eq!(payloads, expected);
-    payloads.len()
+    let prefix = store.read_prefix(wanted(blocks.clone()), LEN, None).await;
+    let found = prefix.payloads.len();
+    let expected: Vec<Vec<u8>> = blocks.into_iter().take(found).map(payload).collect();
+    assert_eq!(prefix.payloads, expected);
+    prefix
 }

@@ -1,14 +1,20 @@
 //! Stores in a folder.
 
+mod access;
+#[path = "../common/mod.rs"]
 mod common;
+mod entries;
+#[path = "../common/log.rs"]
+mod log;
+mod size;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use colm_kv_store::{check, KvStore, OpenError, StoreOptions};
-use common::{key, open, options, read, tokens, write, write_payload, LEN};
+use colm_kv_store::{check, KvStore, OpenError, PrefixEnd, StoreOptions};
+use common::{key, open, options, read, wanted, write, write_payload, LEN};
 use tempfile::TempDir;
 
 /// Bytes of the file of a block.
@@ -124,64 +130,6 @@ async fn a_damaged_file_is_deleted_and_written_again() {
 }
 
 #[tokio::test]
-async fn the_least_recently_used_blocks_are_deleted() {
-    let folder = TempDir::new().unwrap();
-    let store = open(limited(folder.path(), 20 * FILE));
-    write(&store, 0..20).await;
-    assert_eq!(store.counts().evicted_blocks, 0);
-    // Block 0 was written first, and 19 last.
-    (0..20).for_each(|i| age(&path(folder.path(), i), HOUR * (20 - i as u32)));
-    assert_eq!(read(&store, 0..1).await, 1, "now it was used last");
-    write(&store, 20..21).await;
-    // 21 files are too many, and 18 are nine tenths of 20.
-    let left: Vec<usize> = (0..21).filter(|i| path(folder.path(), *i).exists()).collect();
-    let expected: Vec<usize> = [0].into_iter().chain(4..21).collect();
-    assert_eq!(left, expected);
-    assert_eq!(store.counts().evicted_blocks, 3);
-    assert_eq!([1, 3, 4].map(|i| store.is_known(&key(i))), [false, false, true]);
-    write(&store, [1]).await;
-    assert_eq!(read(&store, [1]).await, 1);
-}
-
-#[tokio::test]
-async fn what_other_processes_write_counts() {
-    let folder = TempDir::new().unwrap();
-    let first = open(limited(folder.path(), 20 * FILE));
-    let second = open(limited(folder.path(), 20 * FILE));
-    for i in 0..10 {
-        write(&first, 10 * i..10 * i + 5).await;
-        write(&second, 10 * i + 5..10 * i + 10).await;
-    }
-    // Each of them has written 50 and lists the folder when it knows of more than 20.
-    let bytes: u64 =
-        files(folder.path()).iter().map(|path| fs::metadata(path).unwrap().len()).sum();
-    assert!(bytes <= 40 * FILE, "{} files", bytes / FILE);
-    let evicted = first.counts().evicted_blocks + second.counts().evicted_blocks;
-    assert_eq!(evicted, 100 - bytes / FILE);
-}
-
-#[tokio::test]
-async fn a_folder_that_is_too_large_shrinks_when_it_is_opened() {
-    let folder = TempDir::new().unwrap();
-    write(&open(in_folder(folder.path())), 0..20).await;
-    let store = open(limited(folder.path(), 10 * FILE));
-    assert_eq!(files(folder.path()).len(), 9);
-    assert_eq!(store.counts().evicted_blocks, 11);
-}
-
-/// It would be deleted at once, and all others before it.
-#[tokio::test]
-async fn a_block_larger_than_the_store_is_dropped() {
-    let folder = TempDir::new().unwrap();
-    let store = open(limited(folder.path(), 10 * FILE));
-    write(&store, 0..5).await;
-    write_payload(&store, 9, &vec![0; 9 * FILE as usize]);
-    store.flush().await;
-    assert_eq!((store.counts().dropped_blocks, store.counts().evicted_blocks), (1, 0));
-    assert_eq!(read(&store, 0..5).await, 5);
-}
-
-#[tokio::test]
 async fn a_write_that_fails_leaves_nothing_behind() {
     let folder = TempDir::new().unwrap();
     let store = open(in_folder(folder.path()));
@@ -212,6 +160,13 @@ fn a_folder_that_cannot_be_used_is_an_error() {
 }
 
 #[test]
+fn a_time_out_of_zero_is_an_error() {
+    let options = StoreOptions { timeout: Duration::ZERO, ..options("memory:") };
+    let Err(error) = KvStore::open(options) else { panic!("it opened") };
+    assert!(error.to_string().contains("expected a positive time"), "{error}");
+}
+
+#[test]
 fn only_folders_have_a_size() {
     for url in ["memory:", "redis://localhost"] {
         let options = StoreOptions { max_bytes: Some(1 << 30), ..options(url) };
@@ -227,12 +182,12 @@ fn stale_temporary_files_are_removed_when_the_store_is_opened() {
     fs::create_dir(&shard).unwrap();
     let names = [".old.tmp", ".new.tmp", "foreign.tmp", "foreign.kv"];
     names.iter().for_each(|name| fs::write(shard.join(name), "x").unwrap());
+    let left = || names.map(|name| shard.join(name).exists());
     for name in [".old.tmp", "foreign.tmp", "foreign.kv"] {
-        age(&shard.join(name), 2 * HOUR);
+        age(&shard.join(name), HOUR / 5);
     }
     let _store = open(in_folder(folder.path()));
-    let left = names.map(|name| shard.join(name).exists());
-    assert_eq!(left, [false, true, true, true]);
+    assert_eq!(left(), [false, true, true, true]);
 }
 
 /// The process that `a_killed_process_leaves_a_good_store` kills.
@@ -290,8 +245,8 @@ async fn blocks_of_any_length_are_read_as_they_were_written() {
         let payload: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
         write_payload(&store, i, &payload);
         store.flush().await;
-        let wanted = colm_kv_store::WantedBlock { key: key(i), tokens: tokens(i) };
-        assert!(store.read_prefix(vec![wanted], len).await == [payload], "{len} bytes");
+        let prefix = store.read_prefix(wanted([i]), len, None).await;
+        assert!(prefix.payloads == [payload], "{len} bytes");
     }
     assert_eq!(store.counts().failed_writes, 0);
 }
@@ -302,6 +257,6 @@ async fn an_empty_payload_is_a_block() {
     let store = open(in_folder(folder.path()));
     write_payload(&store, 0, &[]);
     store.flush().await;
-    let wanted = colm_kv_store::WantedBlock { key: key(0), tokens: tokens(0) };
-    assert_eq!(store.read_prefix(vec![wanted], 0).await, [Vec::<u8>::new()]);
+    let prefix = store.read_prefix(wanted([0]), 0, None).await;
+    assert_eq!(prefix.payloads, [Vec::<u8>::new()]);
 }

@@ -2,13 +2,15 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/log.rs"]
+mod log;
 mod server;
 
 use std::net::TcpListener;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use colm_kv_store::{KvStore, StoreOptions};
-use common::{key, open, options, read, write};
+use colm_kv_store::{KvStore, PrefixEnd, StoreOptions};
+use common::{key, open, options, read, read_prefix, write};
 use server::Server;
 
 fn redis(server: &Server) -> KvStore {
@@ -41,11 +43,89 @@ async fn password_and_database_are_used() {
     assert_eq!(read(&store, [0]).await, 1);
     assert_eq!(server.keys(), [("7".into(), format!("colm-kv/{}.kv", key(0)))]);
 
-    let timeout = Duration::from_secs(2);
-    let wrong = open(StoreOptions { timeout, ..options(&url("wrong")) });
-    assert_eq!(read(&wrong, [0]).await, 0);
-    let counts = wrong.counts();
-    assert_eq!(counts.failed_reads + counts.timed_out_reads, 1, "{counts:?}");
+    log::record();
+    let wrong = open(options(&url("wrong-secret")));
+    assert_fails_at_once(&wrong, "authentication failed", &server.address.to_string()).await;
+    assert_eq!(log::lines_with("wrong-secret"), [""; 0]);
+}
+
+/// The store has a minute, and the error is logged with its reason.
+async fn assert_fails_at_once(store: &KvStore, reason: &str, address: &str) {
+    let begin = Instant::now();
+    assert_eq!(read_prefix(store, 0..23).await.end, PrefixEnd::Failed);
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    let lines = log::lines_with(address);
+    assert!(lines.iter().any(|line| line.contains(reason)), "{lines:?}");
+    let counts = store.counts();
+    assert_eq!((counts.failed_reads, counts.timed_out_reads), (1, 0));
+}
+
+#[tokio::test]
+async fn a_refused_connection_fails_at_once() {
+    log::record();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let store = open(options(&format!("redis://{address}")));
+    assert_fails_at_once(&store, "refused", &address.to_string()).await;
+}
+
+/// It accepts connections and says nothing.
+#[tokio::test]
+async fn connecting_takes_half_of_the_time_out() {
+    let server = Server::start(None);
+    server.set_silent(true);
+    let timeout = Duration::from_secs(4);
+    let url = format!("redis://:password@{}/1", server.address);
+    let store = open(StoreOptions { timeout, ..options(&url) });
+    let begin = Instant::now();
+    assert_eq!(read_prefix(&store, 0..3).await.end, PrefixEnd::Failed);
+    assert!(begin.elapsed() < timeout, "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn a_read_that_times_out_names_the_last_error() {
+    log::record();
+    let server = Server::start(None);
+    let timeout = Duration::from_millis(500);
+    let url = format!("redis://{}", server.address);
+    let store = open(StoreOptions { timeout, ..options(&url) });
+    write(&store, [0]).await;
+    server.set_failing(true);
+    assert_eq!(read_prefix(&store, [0]).await.end, PrefixEnd::Failed);
+    server.set_failing(false);
+    server.set_silent(true);
+    assert_eq!(read_prefix(&store, [0]).await.end, PrefixEnd::TimedOut);
+    let lines = log::lines_with("blocks of a prompt arrived");
+    assert!(
+        lines.iter().any(|line| line.contains(&url) && line.contains("the disk is on fire")),
+        "{lines:?}"
+    );
+}
+
+#[tokio::test]
+async fn known_blocks_are_refreshed() {
+    let server = Server::start(None);
+    write(&redis(&server), 0..40).await;
+    let store = redis(&server);
+    let keys: Vec<_> = (0..50).map(key).collect();
+    assert_eq!(store.refresh_known(&keys).await, 40);
+    assert!(store.is_known(&key(39)) && !store.is_known(&key(40)));
+    server.restart_empty();
+    assert_eq!(store.refresh_known(&keys).await, 0);
+    assert!(!store.is_known(&key(39)));
+}
+
+/// Whoever writes to the server could otherwise fill this process's memory.
+#[tokio::test]
+async fn no_more_of_a_value_is_read_than_a_block_has() {
+    let server = Server::start(None);
+    let store = redis(&server);
+    write(&store, 0..2).await;
+    server.lengthen(50 << 20);
+    let prefix = read_prefix(&store, 0..2).await;
+    assert_eq!((prefix.payloads.len(), prefix.end), (0, PrefixEnd::Damaged));
+    assert!(server.longest_answer() < 10_000, "{}", server.longest_answer());
 }
 
 #[tokio::test]
@@ -86,13 +166,10 @@ async fn a_server_that_lost_everything_is_filled_again() {
     write(&store, 0..20).await;
     assert_eq!(read(&store, 0..20).await, 20);
     server.restart_empty();
-    // The first operations may find a cut connection. No later one is served from what was known.
-    until(async || {
-        read(&store, 0..20).await;
-        write(&store, 0..20).await;
-        read(&store, 0..20).await == 20
-    })
-    .await;
+    // The cut connections are replaced, and nothing fails.
+    assert_eq!(read_prefix(&store, 0..20).await.end, PrefixEnd::Missing);
+    write(&store, 0..20).await;
+    assert_eq!(read(&store, 0..20).await, 20);
     assert_eq!(server.keys().len(), 20);
 }
 
@@ -106,14 +183,14 @@ async fn a_server_that_hangs_is_given_up() {
     write(&store, 0..3).await;
     server.set_silent(true);
     let reads = async {
-        while !store.counts().circuit_open {
+        while !store.counts().read_circuit_open {
             assert_eq!(read(&store, 0..3).await, 0);
         }
     };
     tokio::time::timeout(Duration::from_secs(60), reads).await.expect("a read hangs");
     server.set_silent(false);
     until(async || read(&store, 0..3).await == 3).await;
-    assert!(!store.counts().circuit_open);
+    assert!(!store.counts().read_circuit_open);
 }
 
 /// Repeats `done` until it is true.

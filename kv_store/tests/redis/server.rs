@@ -20,6 +20,9 @@ struct State {
     streams: Vec<TcpStream>,
     /// Commands are answered only when this is false again.
     silent: bool,
+    /// Commands are answered with an error.
+    failing: bool,
+    longest_answer: usize,
 }
 
 /// What a connection has chosen.
@@ -64,6 +67,22 @@ impl Server {
         self.state.lock().unwrap().silent = silent;
     }
 
+    /// From now on, everything is answered with an error, or nothing.
+    pub fn set_failing(&self, failing: bool) {
+        self.state.lock().unwrap().failing = failing;
+    }
+
+    /// Bytes of the longest answer so far.
+    pub fn longest_answer(&self) -> usize {
+        self.state.lock().unwrap().longest_answer
+    }
+
+    /// Appends so many bytes to the value of each key.
+    pub fn lengthen(&self, bytes: usize) {
+        let mut state = self.state.lock().unwrap();
+        state.values.values_mut().for_each(|value| value.resize(value.len() + bytes, 0));
+    }
+
     /// Databases and keys.
     pub fn keys(&self) -> Vec<(String, String)> {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
@@ -85,7 +104,12 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
         while state.lock().unwrap().silent {
             std::thread::sleep(Duration::from_millis(5));
         }
-        let answer = state.lock().unwrap().answer(&mut session, &command);
+        let answer = {
+            let mut state = state.lock().unwrap();
+            let answer = state.answer(&mut session, &command);
+            state.longest_answer = state.longest_answer.max(answer.len());
+            answer
+        };
         if writer.write_all(&answer).is_err() {
             return;
         }
@@ -123,6 +147,9 @@ impl State {
         if self.password.is_some() && !session.authenticated {
             return b"-NOAUTH Authentication required.\r\n".to_vec();
         }
+        if self.failing {
+            return b"-ERR the disk is on fire\r\n".to_vec();
+        }
         let place = |key: &[u8]| (session.database.clone(), key.to_vec());
         match name.as_str() {
             "PING" => b"+PONG\r\n".to_vec(),
@@ -131,12 +158,17 @@ impl State {
                 session.database = command[1].clone();
                 ok
             }
-            "GET" => match self.values.get(&place(&command[1])) {
-                Some(value) => {
-                    [format!("${}\r\n", value.len()).as_bytes(), value, b"\r\n"].concat()
-                }
-                None => b"$-1\r\n".to_vec(),
-            },
+            "GETRANGE" => {
+                let number = |text: &[u8]| String::from_utf8_lossy(text).parse::<usize>().unwrap();
+                let value = self.values.get(&place(&command[1])).map_or(&[][..], Vec::as_slice);
+                let end = value.len().min(number(&command[3]) + 1);
+                let value = &value[number(&command[2]).min(end)..end];
+                [format!("${}\r\n", value.len()).as_bytes(), value, b"\r\n"].concat()
+            }
+            "EXISTS" => {
+                let found = self.values.contains_key(&place(&command[1]));
+                format!(":{}\r\n", u8::from(found)).into_bytes()
+            }
             "SET" => {
                 self.values.insert(place(&command[1]), command[2].clone());
                 ok

@@ -1,0 +1,37 @@
+//! When a block counts as used.
+
+use std::time::{Duration, SystemTime};
+
+/// So much earlier than the block before it does a block of a prompt count as used.
+///
+/// The first blocks of a prompt are written and read first, and the others are of no use without them. So they must be
+/// deleted last. A block is computed in less than this time, in prefill as in decoding, so that within a prompt a later
+/// block always counts as used earlier. The price: the end of a prompt counts as somewhat older than it is.
+const STEP: Duration = Duration::from_secs(2);
+
+/// The time of use of the block at `index` of a prompt that is used now.
+pub(crate) fn time_of_use(index: usize) -> SystemTime {
+    before(SystemTime::now(), index)
+}
+
+fn before(now: SystemTime, index: usize) -> SystemTime {
+    let steps = u32::try_from(index).unwrap_or(u32::MAX);
+    // File systems need not support times before the epoch.
+    let used = now.checked_sub(STEP.saturating_mul(steps));
+    used.unwrap_or(SystemTime::UNIX_EPOCH).max(SystemTime::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_blocks_were_used_earlier_but_not_before_the_epoch() {
+        let now = SystemTime::now();
+        assert_eq!(before(now, 0), now);
+        assert_eq!(before(now, 3), now - 3 * STEP);
+        for index in [1 << 31, usize::MAX] {
+            assert_eq!(before(now, index), SystemTime::UNIX_EPOCH);
+        }
+    }
+}
