@@ -12,7 +12,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use common::{open, options, read, wanted, write, write_payload};
+use colm_kv_store::{check, stat, PrefixEnd, StoreUrl};
+use common::{key, open, options, read, read_prefix, wanted, write, write_payload};
 use url::Url;
 
 fn address() -> String {
@@ -84,4 +85,35 @@ async fn a_server_that_lost_everything_is_filled_again() {
     };
     tokio::time::timeout(Duration::from_secs(60), filled).await.expect("it stays empty");
     assert_eq!(read(&open(options(&address())), 0..20).await, 20);
+}
+
+#[tokio::test]
+#[ignore = "needs COLM_REDIS_URL"]
+async fn blocks_are_listed_checked_and_looked_up() {
+    commands(&["FLUSHDB", "SET colm-kv/other value"]);
+    let store = open(options(&address()));
+    write(&store, 0..50).await;
+    let url: StoreUrl = address().parse().unwrap();
+    let found = stat(&url).await.unwrap();
+    assert_eq!(found.blocks, 50);
+    let report = check(&url, true, |_| {}).await.unwrap();
+    assert_eq!((report.checked, report.bytes, report.damaged), (50, found.bytes, vec![]));
+    commands(&[&format!("DEL colm-kv/{}.kv", key(40)), &format!("SET colm-kv/{}.kv x", key(41))]);
+    let keys: Vec<_> = (0..60).map(key).collect();
+    assert_eq!(store.refresh_known(&keys).await, 40);
+    let report = check(&url, true, |_| {}).await.unwrap();
+    assert_eq!((report.checked, report.damaged.len(), report.deleted), (49, 1, 1));
+    assert_eq!(stat(&url).await.unwrap().blocks, 48);
+}
+
+#[tokio::test]
+#[ignore = "needs COLM_REDIS_URL"]
+async fn a_wrong_password_fails_at_once() {
+    let mut url = Url::parse(&address()).unwrap();
+    url.set_username("nobody").unwrap();
+    url.set_password(Some("wrong")).unwrap();
+    let begin = Instant::now();
+    let prefix = read_prefix(&open(options(url.as_str())), 0..23).await;
+    assert_eq!(prefix.end, PrefixEnd::Failed);
+    assert!(begin.elapsed() < Duration::from_secs(10));
 }
