@@ -52,7 +52,9 @@ pub(crate) async fn read_prefix(
             PrefixEnd::Failed
         }
         Err(_) => {
-            shared.read_timed_out(payloads.len(), keys.len(), time);
+            let (arrived, wanted) = (payloads.len(), keys.len());
+            let what = format_args!("{arrived} of {wanted} blocks of a prompt arrived");
+            shared.read_timed_out(what, time);
             PrefixEnd::TimedOut
         }
     };

@@ -32,7 +32,8 @@ async fn look_up(shared: &Shared, keys: &[BlockKey]) -> Option<Vec<bool>> {
         Ok(answers) => answers,
         Err(_) => {
             permit.failed();
-            shared.read_timed_out(0, keys.len(), shared.timeout);
+            let what = format_args!("{} blocks of a prompt were not looked up", keys.len());
+            shared.read_timed_out(what, shared.timeout);
             return None;
         }
     };

@@ -1,5 +1,6 @@
 //! What the handle and the tasks of a store share.
 
+use std::fmt::Arguments;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -75,14 +76,11 @@ impl Shared {
         }
     }
 
-    pub(crate) fn read_timed_out(&self, arrived: usize, wanted: usize, time: Duration) {
+    pub(crate) fn read_timed_out(&self, what: Arguments<'_>, time: Duration) {
         self.counters.timed_out_reads.add(1);
         if let Some(left_out) = self.warnings.timed_out_read.permit() {
             let (name, error) = (&self.name, self.last_error.describe());
-            tracing::warn!(
-                left_out,
-                "KV store {name}: {arrived} of {wanted} blocks of a prompt arrived in {time:.1?}{error}"
-            );
+            tracing::warn!(left_out, "KV store {name}: {what} in {time:.1?}{error}");
         }
     }
 
