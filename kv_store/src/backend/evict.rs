@@ -100,8 +100,9 @@ impl Evicted {
     }
 }
 
-/// Who lists a folder does so again if others have filled it meanwhile, but not more often.
-const LISTINGS_AT_ONCE: u32 = 3;
+/// Who lists a folder does so again if others have filled it meanwhile, but not for ever: only in a tiny store can they
+/// do that again and again.
+const LISTINGS_AT_ONCE: u32 = 50;
 
 /// A listing is due after at least so many blocks, however small the limit is.
 const BLOCKS_BETWEEN: u64 = 4;
