@@ -1,22 +1,22 @@
-//! A circuit breaker: keeps requests away from a store that does not answer.
+//! A circuit breaker: keeps requests away from a server or a disk that does not answer.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// So many failures in a row open the circuit.
-const FAILURES: u32 = 3;
 /// How long it stays open the first time. Each failed trial doubles the time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Tells the time. Tests have one that they set.
-pub(crate) type Clock = Box<dyn Fn() -> Instant + Send + Sync>;
+pub type Clock = Box<dyn Fn() -> Instant + Send + Sync>;
 
-/// Closed while the store answers. Opens after [`FAILURES`] failures in a row: nothing is tried for a
-/// while, then one trial decides whether it closes or stays open for twice as long.
-pub(crate) struct CircuitBreaker {
-    /// What it keeps away, for logs.
-    name: &'static str,
+/// Closed while what it protects answers. Opens after some failures in a row: nothing is tried for a while, 1 s at first,
+/// then one trial decides whether it closes or stays open for twice as long, up to a minute.
+pub struct CircuitBreaker {
+    /// What it keeps away, for logs, such as "reads of the KV store".
+    what: String,
+    /// So many failures in a row open it.
+    failures: u32,
     clock: Clock,
     circuit: Mutex<Circuit>,
 }
@@ -36,12 +36,14 @@ enum Circuit {
 }
 
 impl CircuitBreaker {
-    pub(crate) fn new(name: &'static str, clock: Clock) -> Self {
-        Self { name, clock, circuit: Mutex::new(Circuit::Closed { failures: 0 }) }
+    /// A closed circuit breaker that `failures` failures of `what` in a row open.
+    pub fn new(what: impl Into<String>, failures: u32, clock: Clock) -> Self {
+        let circuit = Mutex::new(Circuit::Closed { failures: 0 });
+        Self { what: what.into(), failures, clock, circuit }
     }
 
-    /// Asks whether the store may be used now. `None` while the circuit is open.
-    pub(crate) fn permit(&self) -> Option<Permit<'_>> {
+    /// Asks for one use. `None` while the circuit is open.
+    pub fn permit(&self) -> Option<Permit<'_>> {
         let mut circuit = self.lock();
         match *circuit {
             Circuit::Closed { .. } => Some(Permit { breaker: self, trial: false, reported: false }),
@@ -53,13 +55,13 @@ impl CircuitBreaker {
         }
     }
 
-    /// Whether the circuit is open: it is not known that the store answers again.
-    pub(crate) fn is_open(&self) -> bool {
+    /// Whether the circuit is open: it is not known that there are answers again.
+    pub fn is_open(&self) -> bool {
         !matches!(*self.lock(), Circuit::Closed { .. })
     }
 
     /// Whether [`permit`](Self::permit) would return `None`.
-    pub(crate) fn refuses(&self) -> bool {
+    pub fn refuses(&self) -> bool {
         match *self.lock() {
             Circuit::Closed { .. } => false,
             Circuit::Open { until, .. } => (self.clock)() < until,
@@ -72,7 +74,7 @@ impl CircuitBreaker {
         match *circuit {
             Circuit::Closed { .. } => *circuit = Circuit::Closed { failures: 0 },
             Circuit::Trial { .. } if trial => {
-                tracing::info!("the KV store answers again: {} go on", self.name);
+                tracing::info!("{} go on: the last one succeeded", self.what);
                 *circuit = Circuit::Closed { failures: 0 };
             }
             // Begun before the circuit opened: it says nothing about now.
@@ -83,20 +85,20 @@ impl CircuitBreaker {
     fn failed(&self, trial: bool) {
         let mut circuit = self.lock();
         let pause = match *circuit {
-            Circuit::Closed { failures } if failures + 1 < FAILURES => {
+            Circuit::Closed { failures } if failures + 1 < self.failures => {
                 *circuit = Circuit::Closed { failures: failures + 1 };
                 return;
             }
             Circuit::Closed { .. } => {
-                let name = self.name;
+                let Self { what, failures, .. } = self;
                 tracing::warn!(
-                    "{FAILURES} {name} of the KV store failed in a row: none for {FIRST_PAUSE:?}"
+                    "{what} pause for {FIRST_PAUSE:?}, after {failures} failed in a row"
                 );
                 FIRST_PAUSE
             }
             Circuit::Trial { pause } if trial => {
                 let pause = (pause * 2).min(LONGEST_PAUSE);
-                tracing::warn!("the KV store still fails: no {} for {pause:?}", self.name);
+                tracing::warn!("{} pause for {pause:?}: the last one failed", self.what);
                 pause
             }
             Circuit::Open { .. } | Circuit::Trial { .. } => return,
@@ -117,22 +119,22 @@ impl CircuitBreaker {
     }
 }
 
-/// The right to use the store once. Its holder reports how that went.
-pub(crate) struct Permit<'a> {
+/// The right to one use. Its holder reports how that went. Dropped without a report, it counts as not used.
+pub struct Permit<'a> {
     breaker: &'a CircuitBreaker,
     trial: bool,
     reported: bool,
 }
 
 impl Permit<'_> {
-    /// The store answered.
-    pub(crate) fn succeeded(mut self) {
+    /// There was an answer.
+    pub fn succeeded(mut self) {
         self.reported = true;
         self.breaker.succeeded(self.trial);
     }
 
-    /// The store failed, or did not answer in time.
-    pub(crate) fn failed(mut self) {
+    /// It failed, or there was no answer in time.
+    pub fn failed(mut self) {
         self.reported = true;
         self.breaker.failed(self.trial);
     }
@@ -156,7 +158,8 @@ mod tests {
     fn breaker() -> (CircuitBreaker, impl Fn(Duration)) {
         let now = Arc::new(Mutex::new(Instant::now()));
         let clock = Arc::clone(&now);
-        let breaker = CircuitBreaker::new("reads", Box::new(move || *clock.lock().unwrap()));
+        let breaker =
+            CircuitBreaker::new("reads", FAILURES, Box::new(move || *clock.lock().unwrap()));
         (breaker, move |duration| *now.lock().unwrap() += duration)
     }
 
@@ -164,6 +167,7 @@ mod tests {
         breaker.permit().expect("the circuit is closed, or a trial is due").failed();
     }
 
+    const FAILURES: u32 = 3;
     const ALMOST: Duration = Duration::from_millis(1);
 
     #[test]

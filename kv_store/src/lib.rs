@@ -110,6 +110,7 @@ mod tests;
 
 pub use backend::{FileError, RemoteError};
 pub use block::{DamagedBlock, FORMAT_VERSION};
+pub use breaker::{CircuitBreaker, Clock, Permit};
 pub use counts::StoreCounts;
 pub use key::BlockKey;
 pub use maintenance::{check, prune, stat, CheckReport, MaintenanceError, PruneReport, Statistics};

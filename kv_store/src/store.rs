@@ -24,6 +24,9 @@ use crate::write_queue::{NoPlace, Ticket, WriteQueue};
 use crate::writer::{self, WRITES};
 use crate::{BlockKey, StoreUrl};
 
+/// So many failed reads, or writes, in a row open their circuit breaker.
+const FAILURES: u32 = 3;
+
 /// An open store. Clones share it.
 ///
 /// Reads and writes run on a thread of the store, so the caller needs no tokio runtime. When the last clone is
@@ -112,8 +115,8 @@ impl KvStore {
             backend,
             name: options.url.to_string(),
             timeout: options.timeout,
-            reads: CircuitBreaker::new("reads", reads),
-            writes: CircuitBreaker::new("writes", writes),
+            reads: CircuitBreaker::new("reads of the KV store", FAILURES, reads),
+            writes: CircuitBreaker::new("writes of the KV store", FAILURES, writes),
             read_room: Semaphore::new(BYTES_AT_ONCE),
             known: KnownBlocks::new(),
             read_rate: ReadRate::default(),

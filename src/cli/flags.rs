@@ -26,10 +26,19 @@ const FLAGS: [(&str, &str); 22] = [
     ("`port`", "--port"),
 ];
 
-/// Replaces the options in an error message of the library by flags.
+/// Replaces the options in an error message of the library by flags. Fields of config.json, whose values follow after an
+/// equals sign, may have the same names.
 pub fn with_flags(message: &str) -> String {
-    let message = message.to_string();
-    FLAGS.iter().fold(message, |message, (option, flag)| message.replace(option, flag))
+    let replace = |message: String, (option, flag): &(&str, &str)| {
+        let mut parts = message.split(option);
+        let mut replaced = parts.next().unwrap_or_default().to_string();
+        for part in parts {
+            replaced.push_str(if part.starts_with(" = ") { option } else { flag });
+            replaced.push_str(part);
+        }
+        replaced
+    };
+    FLAGS.iter().fold(message.to_string(), replace)
 }
 
 #[cfg(test)]
@@ -54,5 +63,8 @@ mod tests {
     fn options_are_replaced_and_fields_of_files_are_not() {
         let message = "`kv_cache_mib` 1: too small; config.json: `chains`";
         assert_eq!(with_flags(message), "--kv-cache-mb 1: too small; config.json: `chains`");
+        let field = "config.json: `dtype` = \"float16\": `torch_dtype` is \"float32\"";
+        assert_eq!(with_flags(field), field);
+        assert_eq!(with_flags("`dtype` f8: expected `cpu`"), "--dtype f8: expected --cpu");
     }
 }

@@ -23,12 +23,14 @@ enum Task {
     /// Count blocks and bytes.
     Stat {
         /// The store, such as `file:///var/cache/colm/kv`.
-        url: StoreUrl,
+        #[arg(value_name = "URL")]
+        url: String,
     },
     /// Verify every block. The exit code is 1 if some are damaged and were not deleted.
     Check {
         /// The store, such as `file:///var/cache/colm/kv`.
-        url: StoreUrl,
+        #[arg(value_name = "URL")]
+        url: String,
         /// Delete the damaged blocks.
         #[arg(long)]
         delete: bool,
@@ -36,7 +38,8 @@ enum Task {
     /// Delete the least recently used blocks of a file store.
     Prune {
         /// The store, such as `file:///var/cache/colm/kv`.
-        url: StoreUrl,
+        #[arg(value_name = "URL")]
+        url: String,
         /// How much may be left.
         #[arg(long, value_name = "GB", value_parser = gigabytes)]
         gb: u64,
@@ -47,6 +50,7 @@ enum Task {
 pub async fn run(command: KvStoreCommand) -> Result<()> {
     match command.task {
         Task::Stat { url } => {
+            let url = parse(&url)?;
             let found = stat(&url).await?;
             line(&format!("blocks: {}", found.blocks))?;
             line(&format!("bytes: {}", found.bytes))?;
@@ -63,6 +67,7 @@ pub async fn run(command: KvStoreCommand) -> Result<()> {
             }
         }
         Task::Check { url, delete } => {
+            let url = parse(&url)?;
             let bar = progress(0);
             let report = check(&url, delete, |report| {
                 bar.set_length(report.blocks);
@@ -80,7 +85,7 @@ pub async fn run(command: KvStoreCommand) -> Result<()> {
             }
         }
         Task::Prune { url, gb } => {
-            let report = prune(&url, gb).await?;
+            let report = prune(&parse(&url)?, gb).await?;
             line(&format!(
                 "deleted {} blocks with {} bytes, {} blocks with {} bytes are left",
                 report.deleted_blocks, report.deleted_bytes, report.blocks_left, report.bytes_left
@@ -88,6 +93,11 @@ pub async fn run(command: KvStoreCommand) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Not as a value parser: clap's error would repeat the URL, with its password.
+fn parse(url: &str) -> Result<StoreUrl> {
+    Ok(url.parse()?)
 }
 
 fn seconds_since(time: SystemTime) -> u64 {

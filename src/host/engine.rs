@@ -173,6 +173,13 @@ impl Engine {
         self.kv_tier.as_ref().map(|tier| tier.counts())
     }
 
+    /// Asks the KV store which blocks of a prompt it has for an answer at `k` chains, so that others are written again.
+    pub(crate) async fn refresh_stored(&self, prompt: &[u32], k: ChainCount) {
+        if let Some(tier) = &self.kv_tier {
+            tier.refresh_stored(prompt, k).await;
+        }
+    }
+
     /// Waits until the full blocks of a prompt that was answered at `k` chains are in the KV store, and returns how many
     /// tokens they hold.
     pub(crate) async fn stored_tokens(&self, prompt: &[u32], k: ChainCount) -> usize {

@@ -117,7 +117,8 @@ impl EngineBuilder {
     /// How weights, keys and values are held and computed, as far as the bits of keys and values depend on it.
     fn held_as(&self, kv_dtype: Option<DType>) -> String {
         format!(
-            "{}, quantization {:?}, weights {:?}, KV {:?}, blocks of {}",
+            "format {}, {}, quantization {:?}, weights {:?}, KV {:?}, blocks of {}",
+            colm_kv_store::FORMAT_VERSION,
             colm_kernels::rounding(),
             self.quantization,
             self.weight_dtype(),

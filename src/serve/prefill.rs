@@ -64,6 +64,7 @@ pub async fn create(
         async move {
             let request = Request { logprobs: None, prompt_logprobs: None, ..request };
             let prepared = state.prepare(request.max_tokens(0), field).await?;
+            state.engine.refresh_stored(prepared.prompt(), chosen.chains).await;
             let answers = state.start_answers(chosen, &prepared, 1).await?;
             let mut usages = Vec::new();
             for mut answer in answers {

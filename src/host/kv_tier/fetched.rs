@@ -15,7 +15,7 @@ pub(super) struct FetchedBlocks {
     pub blocks: Vec<(BlockHash, Bytes)>,
     /// The key/value heads that they hold.
     pub heads: usize,
-    pub _memory: OwnedSemaphorePermit,
+    pub _memory: Vec<OwnedSemaphorePermit>,
 }
 
 impl Fetched {

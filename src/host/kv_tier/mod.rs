@@ -5,6 +5,7 @@
 //! written behind. The engine's thread never waits for the store. Long prompts may be computed by another process, a
 //! [`prefill_server`], which puts their blocks into the store.
 
+mod fetch;
 mod fetched;
 mod identity;
 mod options;

@@ -1,16 +1,14 @@
 //! Another process that computes prompts and puts their blocks into the store.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use colm_kv_store::{CircuitBreaker, Permit};
 use serde_json::json;
 use tracing::warn;
 
-use crate::error::{Error, Result};
-
-/// How long a server that has failed is left alone.
-const PAUSE: Duration = Duration::from_secs(5);
+use crate::error::Error;
 
 /// A server that computes long prompts for this one: `colm serve --role prefill` with the same KV store. See
 /// [`KvStoreOptions::prefill_server`](super::KvStoreOptions::prefill_server).
@@ -75,14 +73,13 @@ pub struct PrefillServer {
     endpoint: Arc<str>,
     key: Option<Arc<str>>,
     threshold: usize,
-    /// Until when a server that has failed is left alone.
-    paused: Mutex<Option<Instant>>,
+    breaker: CircuitBreaker,
 }
 
 impl PrefillServer {
     /// # Errors
     /// If the URL is none of an HTTP server. The server need not run yet.
-    pub fn new(options: &PrefillServerOptions) -> Result<Self> {
+    pub fn new(options: &PrefillServerOptions) -> crate::error::Result<Self> {
         let base = options.url.trim_end_matches('/');
         let host = ["http://", "https://"].iter().find_map(|scheme| base.strip_prefix(scheme));
         if host.is_none_or(|host| host.is_empty() || host.contains(['/', '?', '#', '@', ' '])) {
@@ -102,19 +99,22 @@ impl PrefillServer {
             endpoint: format!("{base}/v1/prefill").into(),
             key: options.key.as_deref().map(Into::into),
             threshold: options.threshold,
-            paused: Mutex::new(None),
+            // One failure may have taken a minute.
+            breaker: CircuitBreaker::new(format!("prompts for {base}"), 1, Box::new(Instant::now)),
         })
     }
 
-    /// Whether the server should be asked for a prompt of which `missing` tokens are not known.
-    pub fn is_worth(&self, missing: usize) -> bool {
-        let paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
-        missing >= self.threshold && paused.is_none_or(|until| Instant::now() >= until)
+    /// The right to ask the server for a prompt of which `missing` tokens are not known, if that is worth it. None while a
+    /// server that has failed is left alone.
+    pub fn permit(&self, missing: usize) -> Option<Permit<'_>> {
+        (missing >= self.threshold).then(|| self.breaker.permit())?
     }
 
-    /// Lets the server compute `prompt` at `k` chains. Returns whether its blocks are in the store then. A server that
-    /// fails is left alone for a while.
-    pub async fn prefill(&self, prompt: &[u32], k: usize) -> bool {
+    /// Lets the server compute `prompt` at `k` chains. Then its blocks are in the store.
+    ///
+    /// # Errors
+    /// If the server fails, or refuses the request.
+    pub async fn prefill(&self, prompt: &[u32], k: usize) -> Result<(), Refusal> {
         // The server computes the prompt's blocks; the answer is computed here.
         let body = json!({ "prompt": prompt, "chains": k, "max_tokens": 0 });
         let mut request = self.agent.post(&self.endpoint);
@@ -123,21 +123,34 @@ impl PrefillServer {
         }
         let sent = tokio::task::spawn_blocking(move || {
             let request = request.set("Content-Type", "application/json");
-            request.send_string(&body.to_string()).map(|_| ()).map_err(|error| error.to_string())
+            request.send_string(&body.to_string()).map(|_| ()).map_err(Refusal::from)
         });
-        let failure = match sent.await {
-            Ok(Ok(())) => return true,
-            Ok(Err(error)) => error,
-            Err(error) => error.to_string(),
-        };
-        self.pause(&failure);
-        false
+        sent.await.unwrap_or_else(|error| Err(Refusal::Server(error.to_string())))
     }
 
-    /// Leaves the server alone for a while.
-    pub fn pause(&self, failure: &str) {
-        warn!("{}: {failure}; prompts are computed here for {} s", self.endpoint, PAUSE.as_secs());
-        let mut paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
-        *paused = Some(Instant::now() + PAUSE);
+    /// Logs why the server did not compute a prompt.
+    pub fn warn(&self, reason: &str) {
+        warn!("{}: {reason}; the prompt is computed here", self.endpoint);
+    }
+}
+
+/// Why a prompt was not computed.
+pub enum Refusal {
+    /// The request is at fault: another one may succeed.
+    Request(String),
+    /// The server or the way to it is.
+    Server(String),
+}
+
+impl From<ureq::Error> for Refusal {
+    fn from(error: ureq::Error) -> Self {
+        match error {
+            // Such as more chains than the server has, or a prompt that is too long for it.
+            ureq::Error::Status(status @ (400 | 413 | 422), _) => {
+                Self::Request(format!("status {status}"))
+            }
+            ureq::Error::Status(status, _) => Self::Server(format!("status {status}")),
+            ureq::Error::Transport(error) => Self::Server(error.to_string()),
+        }
     }
 }

@@ -6,26 +6,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use bytes::Bytes;
 use candle_core::{Result, Tensor};
 use colm_checkpoint::{ChainCount, ColmConfig};
 use colm_kernels::KvBlocks;
-use colm_kv_store::{BlockKey, KvStore, StoreCounts, WantedBlock};
+use colm_kv_store::{BlockKey, KvStore, NewBlock, StoreCounts};
 use mistralrs_core::ext::{
     compute_block_hashes, BlockHash, BlockStore, Extension, ExtraHashKey, PooledBlock,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tracing::warn;
 
-use super::fetched::{Fetched, FetchedBlocks};
+use super::fetched::Fetched;
 use super::options::KvStoreOptions;
 use super::prefill_server::PrefillServer;
 use crate::error::Error;
 use crate::host::loaded::Loaded;
 use crate::host::request_options::RequestOptions;
 
-/// The memory of fetched blocks is counted in pieces of this many bytes.
-const PIECE: usize = 1024;
+/// The memory of fetched blocks is counted in units of this many bytes.
+pub(super) const MEMORY_UNIT: usize = 1024;
 
 /// How long after its answer the blocks of a prompt may be missing in the prefix cache.
 const CACHED_AFTER: Duration = Duration::from_secs(2);
@@ -35,24 +34,26 @@ const SETTLED_AFTER: Duration = Duration::from_millis(50);
 
 /// The second tier of the prefix cache of one engine.
 pub struct KvTier {
-    store: KvStore,
-    loaded: Arc<Loaded>,
+    pub(super) store: KvStore,
+    pub(super) loaded: Arc<Loaded>,
     /// The pool, layer by layer.
     pool: Vec<KvBlocks>,
-    block_size: usize,
+    pub(super) block_size: usize,
     /// The hashes of the prefix cache in the pool, whose blocks need not be read.
     pooled: Mutex<HashSet<BlockHash>>,
-    /// Pieces of memory that fetched blocks may take.
-    memory: Arc<Semaphore>,
-    always_read: bool,
-    prefill_server: Option<PrefillServer>,
+    /// Memory that fetched blocks may take, in units of [`MEMORY_UNIT`].
+    pub(super) memory: Arc<Semaphore>,
+    pub(super) always_read: bool,
+    pub(super) prefill_server: Option<PrefillServer>,
     paused: AtomicBool,
     loaded_blocks: AtomicUsize,
-    skipped_reads: AtomicUsize,
-    reads: AtomicUsize,
+    pub(super) skipped_reads: AtomicUsize,
+    pub(super) reads: AtomicUsize,
     /// How often blocks have entered the prefix cache.
     added: AtomicUsize,
-    read_microseconds: AtomicU64,
+    pub(super) read_microseconds: AtomicU64,
+    pub(super) prefills: AtomicUsize,
+    pub(super) failed_prefills: AtomicUsize,
 }
 
 /// What the store and the tier have done so far.
@@ -66,8 +67,12 @@ pub struct KvTierCounts {
     pub skipped_reads: usize,
     /// Prompts that were looked up.
     pub reads: usize,
-    /// How long they have waited, all together.
+    /// How long they have waited for the store, all together.
     pub read_time: Duration,
+    /// Prompts that the prefill server was asked for.
+    pub prefills: usize,
+    /// Those of them that it did not compute.
+    pub failed_prefills: usize,
 }
 
 impl KvTier {
@@ -93,14 +98,14 @@ impl KvTier {
                 problem: error.to_string(),
             })?;
         let prefill_server = options.prefill_server.as_ref().map(PrefillServer::new).transpose()?;
-        let pieces = (options.buffer_bytes() / PIECE).min(Semaphore::MAX_PERMITS);
+        let units = (options.buffer_bytes() / MEMORY_UNIT).min(Semaphore::MAX_PERMITS);
         Ok(Self {
             store,
             loaded,
             pool,
             block_size,
             pooled: Mutex::default(),
-            memory: Arc::new(Semaphore::new(pieces)),
+            memory: Arc::new(Semaphore::new(units)),
             always_read: options.always_read,
             prefill_server,
             paused: AtomicBool::new(false),
@@ -109,44 +114,18 @@ impl KvTier {
             reads: AtomicUsize::new(0),
             added: AtomicUsize::new(0),
             read_microseconds: AtomicU64::new(0),
+            prefills: AtomicUsize::new(0),
+            failed_prefills: AtomicUsize::new(0),
         })
     }
 
-    /// Reads the blocks at the beginning of `prompt`, for an answer at `k` chains, that are in the store and not in the
-    /// pool. If many are in neither, the prefill server computes them first.
-    pub async fn fetch(&self, prompt: &[u32], k: ChainCount) -> Option<Fetched> {
-        if self.is_paused() {
-            return None;
+    /// Asks the store which blocks of a prompt it has, for an answer at `k` chains. Those of the pool that it has lost are
+    /// written again when the prompt is admitted.
+    pub async fn refresh_stored(&self, prompt: &[u32], k: ChainCount) {
+        if let Some(identity) = self.loaded.kv_identity() {
+            let keys: Vec<_> = self.hashes(prompt, identity.salt(k)).iter().map(key_of).collect();
+            self.store.refresh_known(&keys).await;
         }
-        let identity = self.loaded.kv_identity()?;
-        let salt = identity.salt(k);
-        let hashes = self.hashes(prompt, salt);
-        let first = self.first_missing(&hashes);
-        if first == hashes.len() {
-            return None;
-        }
-        let heads = self.heads(k.get())?;
-        let bytes_per_block = self.bytes_per_block(heads);
-        let (memory, count) = self.reserve(hashes.len() - first, bytes_per_block)?;
-        let blocks = prompt.chunks_exact(self.block_size).skip(first);
-        let missing: Vec<_> = hashes[first..].iter().copied().zip(blocks).take(count).collect();
-        let mut payloads = Vec::new();
-        if self.reading_pays(count, bytes_per_block) {
-            payloads = self.read_first(&missing, bytes_per_block).await;
-        }
-        if let Some(server) = &self.prefill_server {
-            let rest = &missing[payloads.len()..];
-            let k = identity.chains_of(salt)?;
-            if server.is_worth(rest.len() * self.block_size) && server.prefill(prompt, k).await {
-                let computed = self.read_first(rest, bytes_per_block).await;
-                if computed.is_empty() {
-                    server.pause("its blocks are not in the store; it needs the same model, dtypes, block size, kind of processor and store");
-                }
-                payloads.extend(computed);
-            }
-        }
-        let blocks: Vec<_> = missing.iter().map(|(hash, _)| *hash).zip(payloads).collect();
-        (!blocks.is_empty()).then(|| Fetched::new(FetchedBlocks { blocks, heads, _memory: memory }))
     }
 
     /// Waits until the full blocks of a prompt that has been computed at `k` chains are in the store, and returns how many
@@ -183,7 +162,7 @@ impl KvTier {
         self.paused.store(paused, Ordering::Relaxed);
     }
 
-    fn is_paused(&self) -> bool {
+    pub(super) fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Relaxed)
     }
 
@@ -195,59 +174,20 @@ impl KvTier {
             skipped_reads: self.skipped_reads.load(Ordering::Relaxed),
             reads: self.reads.load(Ordering::Relaxed),
             read_time: Duration::from_micros(self.read_microseconds.load(Ordering::Relaxed)),
+            prefills: self.prefills.load(Ordering::Relaxed),
+            failed_prefills: self.failed_prefills.load(Ordering::Relaxed),
         }
     }
 
     /// The hashes of the full blocks of `prompt` that need not be computed: the last token is, for its logits.
-    fn hashes(&self, prompt: &[u32], salt: &str) -> Vec<BlockHash> {
+    pub(super) fn hashes(&self, prompt: &[u32], salt: &str) -> Vec<BlockHash> {
         let reusable = &prompt[..prompt.len().saturating_sub(1)];
         let salt = ExtraHashKey::CacheSalt(salt.into());
         compute_block_hashes(reusable, self.block_size, &[], &[salt])
     }
 
-    /// Memory for as many of `blocks` as there is room for, and their number. None if there is none.
-    fn reserve(&self, blocks: usize, bytes: usize) -> Option<(OwnedSemaphorePermit, usize)> {
-        let pieces_of = |count: usize| (count * bytes).div_ceil(PIECE);
-        let room = self.memory.available_permits() * PIECE / bytes.max(1);
-        let count = blocks.min(room).min(u32::MAX as usize * PIECE / bytes.max(1) / 2);
-        let memory = u32::try_from(pieces_of(count)).ok().filter(|_| count > 0);
-        let memory =
-            memory.and_then(|pieces| self.memory.clone().try_acquire_many_owned(pieces).ok());
-        if memory.is_none() {
-            self.skipped_reads.fetch_add(1, Ordering::Relaxed);
-        }
-        Some((memory?, count))
-    }
-
-    fn reading_pays(&self, blocks: usize, bytes_per_block: usize) -> bool {
-        let (tokens, bytes) = (blocks * self.block_size, blocks * bytes_per_block);
-        let pays = self.always_read
-            || self.loaded.prefill_rate().reading_pays(tokens, bytes, self.store.read_rate());
-        if !pays {
-            self.skipped_reads.fetch_add(1, Ordering::Relaxed);
-        }
-        pays
-    }
-
-    /// Reads the first of `blocks`, as far as the store has them without a gap.
-    async fn read_first(
-        &self,
-        blocks: &[(BlockHash, &[u32])],
-        bytes_per_block: usize,
-    ) -> Vec<Bytes> {
-        let wanted = blocks
-            .iter()
-            .map(|(hash, tokens)| WantedBlock { key: key_of(hash), tokens: tokens.to_vec() });
-        let began = Instant::now();
-        let payloads = self.store.read_prefix(wanted.collect(), bytes_per_block).await;
-        let microseconds = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.read_microseconds.fetch_add(microseconds, Ordering::Relaxed);
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        payloads
-    }
-
     /// The index of the first hash that the pool does not have.
-    fn first_missing(&self, hashes: &[BlockHash]) -> usize {
+    pub(super) fn first_missing(&self, hashes: &[BlockHash]) -> usize {
         let pooled = self.pooled();
         hashes.iter().position(|hash| !pooled.contains(hash)).unwrap_or(hashes.len())
     }
@@ -257,11 +197,11 @@ impl KvTier {
     }
 
     /// The key/value heads that an answer at `k` chains writes.
-    fn heads(&self, k: usize) -> Option<usize> {
+    pub(super) fn heads(&self, k: usize) -> Option<usize> {
         self.loaded.model().map(|(config, _): (&ColmConfig, _)| config.kv_heads.first(k))
     }
 
-    fn bytes_per_block(&self, heads: usize) -> usize {
+    pub(super) fn bytes_per_block(&self, heads: usize) -> usize {
         self.pool.iter().map(|layer| layer.bytes_per_block(heads)).sum()
     }
 
@@ -277,7 +217,8 @@ impl KvTier {
     /// Queues a block of the pool for the store, if the store does not have it.
     fn write_behind(&self, block: &PooledBlock, heads: usize) {
         let (key, bytes) = (key_of(&block.hash), self.bytes_per_block(heads));
-        let queued = self.store.write(key, block.tokens, bytes, |copy| {
+        let new = NewBlock { key, tokens: block.tokens, index: block.index };
+        let queued = self.store.write(new, bytes, |copy| {
             self.pool.iter().try_for_each(|layer| layer.read_block(block.block_id, heads, copy))
         });
         if let Err(error) = queued {
@@ -330,6 +271,6 @@ impl BlockStore for KvTier {
     }
 }
 
-fn key_of(hash: &BlockHash) -> BlockKey {
+pub(super) fn key_of(hash: &BlockHash) -> BlockKey {
     BlockKey(*hash.bytes())
 }

@@ -114,12 +114,20 @@ metrics! {
         "Writes that the store has failed.";
     counter KV_STORE_DROPPED_BLOCKS = "colm:kv_store_dropped_blocks_total",
         "KV blocks that were not written because too many others were waiting.";
+    counter KV_STORE_EVICTED_BLOCKS = "colm:kv_store_evicted_blocks_total",
+        "KV blocks that this process has deleted from a file store to stay within its size.";
+    counter REMOTE_PREFILLS = "colm:remote_prefills_total",
+        "Prompts that the prefill server was asked for.";
+    counter FAILED_REMOTE_PREFILLS = "colm:failed_remote_prefills_total",
+        "Prompts that the prefill server was asked for and did not compute.";
     counter KV_STORE_READ_BYTES = "colm:kv_store_read_bytes_total",
         "Bytes of KV blocks that were read from the store.";
     counter KV_STORE_WRITTEN_BYTES = "colm:kv_store_written_bytes_total",
         "Bytes of KV blocks that were written to the store.";
-    gauge KV_STORE_CIRCUIT_OPEN = "colm:kv_store_circuit_open",
-        "1 while the store is left alone because it has failed several times, else 0.";
+    gauge KV_STORE_READ_CIRCUIT_OPEN = "colm:kv_store_read_circuit_open",
+        "1 while nothing is read from the store because it has failed several times, else 0.";
+    gauge KV_STORE_WRITE_CIRCUIT_OPEN = "colm:kv_store_write_circuit_open",
+        "1 while nothing is written to the store because it has failed several times, else 0.";
     gauge KV_STORE_QUEUED_BYTES = "colm:kv_store_queued_bytes",
         "Bytes of KV blocks that wait to be written.";
     gauge LOAD_TIME = "colm:model_load_seconds",

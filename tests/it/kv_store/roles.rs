@@ -84,6 +84,60 @@ async fn without_a_prefill_server_prompts_are_computed_where_they_are() {
     assert!(error.contains("`prefill` prefill:1234") && error.contains("http://"), "{error}");
 }
 
+/// Its answer would have to be read from the store.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prefill_server_is_not_asked_while_the_store_fails() {
+    let model = random_model::folder(&random_model::air());
+    let model = model.path().join("model");
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", server.local_addr().unwrap());
+    // No Redis listens there.
+    let store = KvStoreOptions::new("redis://127.0.0.1:1").unwrap().always_read(true);
+    let store = store.prefill_server(PrefillServerOptions::new(url).threshold(64));
+    let decode = engine(&options(&model).block_size(BLOCK_SIZE).kv_store(store)).await;
+    for seed in 1..6 {
+        let request = || Request::tokens(prompt(seed, 100)).max_tokens(4);
+        let answer = decode.answer(request()).await.unwrap();
+        assert_eq!(answer.text, answer_alone(&model, request()).await);
+    }
+    let asked = tokio::time::timeout(Duration::from_millis(1), server.accept()).await;
+    assert!(asked.is_err(), "the prefill server was asked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_prompt_does_not_keep_others_from_the_prefill_server() {
+    let model = random_model::folder(&random_model::colm());
+    let model = model.path().join("model");
+    let folder = tempfile::tempdir().unwrap();
+    let options = with_store(&model, folder.path()).max_chains(1);
+    let (_prefill, url) = prefill_server(&options).await;
+    let decode = decoding(&model, folder.path(), &url).await;
+    for (seed, k, cached) in [(1, 2, 0), (2, 1, 96)] {
+        let request = Request::tokens(prompt(seed, 100)).chains(chain_count(k)).max_tokens(2);
+        let answer = decode.answer(request).await.unwrap();
+        assert_eq!(answer.usage.cached_tokens, cached, "k = {k}");
+    }
+}
+
+/// As a store that deletes what was not used for long does.
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_that_the_store_has_lost_are_written_again() {
+    let model = random_model::folder(&random_model::air());
+    let model = model.path().join("model");
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine(&with_store(&model, folder.path())).await;
+    for _ in 0..2 {
+        let body = json!({"prompt": prompt(1, 100)});
+        let (_, body) = send(&engine, "/v1/prefill", body).await;
+        assert_eq!(body["stored_tokens"], 96, "{body}");
+        let files = block_files(folder.path());
+        assert_eq!(files.len(), 6);
+        for file in [&files[0], &files[3], &files[5]] {
+            std::fs::remove_file(file).unwrap();
+        }
+    }
+}
+
 /// The response of the prefill server of an engine with `options`.
 async fn send(engine: &Engine, path: &str, body: Value) -> (http::StatusCode, Value) {
     let serving = ServeOptions::default().role(Role::Prefill);

@@ -1,0 +1,170 @@
+//! Fetching the blocks of a prompt from the store, before the engine sees the prompt.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use colm_checkpoint::ChainCount;
+use colm_kv_store::{Prefix, PrefixEnd, WantedBlock};
+use mistralrs_core::ext::BlockHash;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::fetched::{Fetched, FetchedBlocks};
+use super::prefill_server::{PrefillServer, Refusal};
+use super::tier::{key_of, KvTier, MEMORY_UNIT};
+
+/// A block of a prompt that the pool does not have.
+struct MissingBlock<'a> {
+    hash: BlockHash,
+    tokens: &'a [u32],
+    /// Its place in the prompt.
+    index: usize,
+}
+
+/// The first blocks of a run that could be read.
+struct Read {
+    payloads: Vec<Bytes>,
+    end: PrefixEnd,
+    /// How long it took.
+    time: Duration,
+    memory: Vec<OwnedSemaphorePermit>,
+}
+
+impl KvTier {
+    /// Reads the blocks at the beginning of `prompt`, for an answer at `k` chains, that are in the store and not in the
+    /// pool. If many are in neither, the prefill server computes them first. Both reads together take as long as one may.
+    pub async fn fetch(&self, prompt: &[u32], k: ChainCount) -> Option<Fetched> {
+        if self.is_paused() {
+            return None;
+        }
+        let identity = self.loaded.kv_identity()?;
+        let hashes = self.hashes(prompt, identity.salt(k));
+        let heads = self.heads(k.get())?;
+        let bytes_per_block = self.bytes_per_block(heads);
+        let tokens = prompt.chunks_exact(self.block_size);
+        let missing = hashes.iter().zip(tokens).enumerate().skip(self.first_missing(&hashes));
+        let missing: Vec<_> =
+            missing.map(|(index, (&hash, tokens))| MissingBlock { hash, tokens, index }).collect();
+        if missing.is_empty() || !self.reading_pays(missing.len(), bytes_per_block) {
+            return None;
+        }
+        let mut read = self.read(&missing, bytes_per_block, self.store.timeout()).await;
+        if let Some(server) = self.prefill_server.as_ref().filter(|_| read.end.is_healthy()) {
+            let chains = identity.chains_of(identity.salt(k))?;
+            let rest = &missing[read.payloads.len()..];
+            let left = self.store.timeout().saturating_sub(read.time);
+            read.append(self.prefill(server, (prompt, chains), rest, bytes_per_block, left).await);
+        }
+        if read.end != PrefixEnd::Refused {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+        }
+        let microseconds = u64::try_from(read.time.as_micros()).unwrap_or(u64::MAX);
+        self.read_microseconds.fetch_add(microseconds, Ordering::Relaxed);
+        let blocks: Vec<_> = missing.iter().map(|block| block.hash).zip(read.payloads).collect();
+        let fetched = FetchedBlocks { blocks, heads, _memory: read.memory };
+        (!fetched.blocks.is_empty()).then(|| Fetched::new(fetched))
+    }
+
+    /// Lets the server compute a prompt at some number of chains, if that is worth it for `rest`, and reads these blocks
+    /// within `left`.
+    async fn prefill(
+        &self,
+        server: &PrefillServer,
+        (prompt, chains): (&[u32], usize),
+        rest: &[MissingBlock<'_>],
+        bytes_per_block: usize,
+        left: Duration,
+    ) -> Read {
+        let Some(permit) = server.permit(rest.len() * self.block_size) else {
+            return Read::nothing();
+        };
+        self.prefills.fetch_add(1, Ordering::Relaxed);
+        let failure = match server.prefill(prompt, chains).await {
+            Ok(()) => {
+                let computed = self.read(rest, bytes_per_block, left).await;
+                if !computed.payloads.is_empty() || computed.end != PrefixEnd::Missing {
+                    permit.succeeded();
+                    return computed;
+                }
+                "it has answered, but the store has no block of the prompt. Has the server the same store, model, dtypes, \
+                 block size and kind of processor?"
+                    .to_string()
+            }
+            // The server works; this prompt is computed here.
+            Err(Refusal::Request(reason)) => {
+                permit.succeeded();
+                server.warn(&reason);
+                self.failed_prefills.fetch_add(1, Ordering::Relaxed);
+                return Read::nothing();
+            }
+            Err(Refusal::Server(reason)) => reason,
+        };
+        server.warn(&failure);
+        permit.failed();
+        self.failed_prefills.fetch_add(1, Ordering::Relaxed);
+        Read::nothing()
+    }
+
+    fn reading_pays(&self, blocks: usize, bytes_per_block: usize) -> bool {
+        let (tokens, bytes) = (blocks * self.block_size, blocks * bytes_per_block);
+        let pays = self.always_read
+            || self.loaded.prefill_rate().reading_pays(tokens, bytes, self.store.read_rate());
+        if !pays {
+            self.skipped_reads.fetch_add(1, Ordering::Relaxed);
+        }
+        pays
+    }
+
+    /// Reads the first of `blocks`, as far as there is memory for them and the store has them without a gap, within `limit`.
+    async fn read(
+        &self,
+        blocks: &[MissingBlock<'_>],
+        bytes_per_block: usize,
+        limit: Duration,
+    ) -> Read {
+        let Some((mut memory, count)) = self.reserve(blocks.len(), bytes_per_block) else {
+            return Read::nothing();
+        };
+        let wanted = blocks[..count].iter().map(|block| WantedBlock {
+            key: key_of(&block.hash),
+            tokens: block.tokens.to_vec(),
+            index: block.index,
+        });
+        let began = Instant::now();
+        let deadline = began.checked_add(limit);
+        let Prefix { payloads, end } =
+            self.store.read_prefix(wanted.collect(), bytes_per_block, deadline).await;
+        let units = (payloads.len() * bytes_per_block).div_ceil(MEMORY_UNIT);
+        let unused = memory.num_permits().saturating_sub(units);
+        drop(memory.split(unused));
+        Read { payloads, end, time: began.elapsed(), memory: vec![memory] }
+    }
+
+    /// Memory for as many of `blocks` as there is room for, and their number. None if there is none.
+    fn reserve(&self, blocks: usize, bytes: usize) -> Option<(OwnedSemaphorePermit, usize)> {
+        let units_of = |count: usize| (count * bytes).div_ceil(MEMORY_UNIT);
+        let room = self.memory.available_permits() * MEMORY_UNIT / bytes.max(1);
+        let count = blocks.min(room).min(u32::MAX as usize * MEMORY_UNIT / bytes.max(1) / 2);
+        let memory = u32::try_from(units_of(count)).ok().filter(|_| count > 0);
+        let memory =
+            memory.and_then(|units| self.memory.clone().try_acquire_many_owned(units).ok());
+        if memory.is_none() {
+            self.skipped_reads.fetch_add(1, Ordering::Relaxed);
+        }
+        Some((memory?, count))
+    }
+}
+
+impl Read {
+    fn nothing() -> Self {
+        let (payloads, memory) = (Vec::new(), Vec::new());
+        Self { payloads, end: PrefixEnd::Missing, time: Duration::ZERO, memory }
+    }
+
+    /// Adds the blocks after these.
+    fn append(&mut self, next: Self) {
+        self.payloads.extend(next.payloads);
+        self.time += next.time;
+        self.memory.extend(next.memory);
+    }
+}
