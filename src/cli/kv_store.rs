@@ -65,6 +65,7 @@ pub async fn run(command: KvStoreCommand) -> Result<()> {
             if found.temporary_files > 0 {
                 line(&format!("temporary files: {}", found.temporary_files))?;
             }
+            skipped("unreadable", found.unreadable)?;
         }
         Task::Check { url, delete } => {
             let url = parse(&url)?;
@@ -80,6 +81,8 @@ pub async fn run(command: KvStoreCommand) -> Result<()> {
             }
             let (checked, damaged) = (report.checked, report.damaged.len());
             line(&format!("{checked} blocks, {damaged} damaged, {} deleted", report.deleted))?;
+            skipped("blocks of other versions of colm", report.other_versions)?;
+            skipped("unreadable folders", report.unreadable)?;
             if damaged as u64 > report.deleted {
                 bail!("{url}: {damaged} of {checked} blocks are damaged; --delete deletes them");
             }
@@ -90,6 +93,7 @@ pub async fn run(command: KvStoreCommand) -> Result<()> {
                 "deleted {} blocks with {} bytes, {} blocks with {} bytes are left",
                 report.deleted_blocks, report.deleted_bytes, report.blocks_left, report.bytes_left
             ))?;
+            skipped("skipped", report.skipped)?;
         }
     }
     Ok(())
@@ -98,6 +102,14 @@ pub async fn run(command: KvStoreCommand) -> Result<()> {
 /// Not as a value parser: clap's error would repeat the URL, with its password.
 fn parse(url: &str) -> Result<StoreUrl> {
     Ok(url.parse()?)
+}
+
+/// A line for what was left out, if anything was.
+fn skipped(what: &str, count: u64) -> Result<()> {
+    if count == 0 {
+        return Ok(());
+    }
+    line(&format!("{what}: {count}"))
 }
 
 fn seconds_since(time: SystemTime) -> u64 {
