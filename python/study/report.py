@@ -17,11 +17,11 @@ Row = Sequence[Any]
 
 #: The runs of each question, and how they are called.
 WIDTHS = {
-    "llama": "{32}",
-    "colm-1616": "{16, 16}, as many parameters",
-    "colm-8888": "{8, 8, 8, 8}, as many parameters",
-    "colm-1616-narrow": "{16, 16}, as wide",
-    "colm-8888-narrow": "{8, 8, 8, 8}, as wide",
+    "llama": "[32]",
+    "colm-1616": "[16, 16], as many parameters",
+    "colm-8888": "[8, 8, 8, 8], as many parameters",
+    "colm-1616-narrow": "[16, 16], as wide",
+    "colm-8888-narrow": "[8, 8, 8, 8], as wide",
 }
 EVERY_K = {
     "colm-8888-joint": "CoLM, joint loss",

@@ -146,11 +146,16 @@ impl From<ureq::Error> for Refusal {
     fn from(error: ureq::Error) -> Self {
         match error {
             // Such as more chains than the server has, or a prompt that is too long for it.
-            ureq::Error::Status(status @ (400 | 413 | 422), _) => {
-                Self::Request(format!("status {status}"))
+            ureq::Error::Status(status @ (400 | 413 | 422), answer) => {
+                Self::Request(reason(status, answer))
             }
-            ureq::Error::Status(status, _) => Self::Server(format!("status {status}")),
+            ureq::Error::Status(status, answer) => Self::Server(reason(status, answer)),
             ureq::Error::Transport(error) => Self::Server(error.to_string()),
         }
     }
+}
+
+fn reason(status: u16, answer: ureq::Response) -> String {
+    let text: String = answer.into_string().unwrap_or_default().chars().take(300).collect();
+    format!("status {status} {}", text.escape_debug())
 }
