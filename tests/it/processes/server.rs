@@ -76,6 +76,11 @@ impl Server {
         self.asking(with(large, |fields| fields["stream"] = true.into()))
     }
 
+    /// Whether it takes connections.
+    pub fn is_running(&self) -> bool {
+        TcpStream::connect(self.address).is_ok()
+    }
+
     /// The response to a GET request, and the end of its connection.
     pub fn get(&self, path: &str) -> String {
         rest(self.client(&format!(
