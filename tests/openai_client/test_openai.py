@@ -254,6 +254,23 @@ def test_a_forced_call(client):
     assert type(json.loads(call.function.arguments)["celsius"]) is bool
 
 
+def test_a_streamed_call_is_reported_as_complete(client):
+    """By the event that runs the tools of an application."""
+    parameters = {
+        "type": "object",
+        "properties": {"a": {"enum": ["x", "y"]}},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
+    tool = {"type": "function", "function": {"name": "f", "parameters": parameters, "strict": True}}
+    with client.chat.completions.stream(
+        model=NAME, messages=QUESTION, tools=[tool], tool_choice="required", temperature=0
+    ) as stream:
+        done = [event for event in stream if event.type == "tool_calls.function.arguments.done"]
+    assert len(done) == 1
+    assert json.loads(done[0].arguments)["a"] in ("x", "y")
+
+
 @pytest.mark.parametrize(
     "fields",
     [{"store": True}, {"background": True}, {"previous_response_id": "resp_1"}],
