@@ -258,12 +258,9 @@ impl Place {
     async fn check(&self, url: &StoreUrl, block: &Listed) -> Result<Checked, MaintenanceError> {
         let Listed { key, path, misplaced } = block;
         let (key, misplaced) = (*key, *misplaced);
-        let store = match (self, path) {
-            (Self::Folder(_), path) => {
-                let path = path.clone().expect("the block of a file store has a path");
-                return Ok(blocking(move || check_file(&path, key, misplaced)).await?);
-            }
-            (Self::Remote(store), _) => store,
+        let Self::Remote(store) = self else {
+            let path = path.clone().expect("the block of a file store has a path");
+            return Ok(blocking(move || check_file(&path, key, misplaced)).await?);
         };
         let block = store.read(key, block::LONGEST).await.map_err(|source| remote(url, source))?;
         let Some(block) = block else { return Ok(GONE) };
@@ -274,16 +271,13 @@ impl Place {
 
     /// Deletes a block. False if it stays.
     async fn delete(&self, url: &StoreUrl, block: &Listed) -> Result<bool, MaintenanceError> {
-        let store = match self {
-            Self::Folder(_) => {
-                let path = block.path.clone().expect("the block of a file store has a path");
-                let deleted = blocking(move || delete_file(&path)).await?;
-                if let Err(error) = &deleted {
-                    tracing::warn!("KV store {url}: a damaged block stays: {error}");
-                }
-                return Ok(deleted.is_ok());
+        let Self::Remote(store) = self else {
+            let path = block.path.clone().expect("the block of a file store has a path");
+            let deleted = blocking(move || delete_file(&path)).await?;
+            if let Err(error) = &deleted {
+                tracing::warn!("KV store {url}: a damaged block stays: {error}");
             }
-            Self::Remote(store) => store,
+            return Ok(deleted.is_ok());
         };
         store.delete(block.key).await.map_err(|source| remote(url, source))?;
         Ok(true)

@@ -154,7 +154,9 @@ async fn read_block(
                 let expected = Expected { key, tokens: &tokens, payload_len };
                 let payload = block::decode(&block, &expected)?;
                 // Only what verifies is used.
-                file.inspect(|file| file.used(index));
+                if let Some(file) = file {
+                    file.used(index);
+                }
                 Ok(payload)
             };
             blocking(decode).await?

@@ -23,13 +23,11 @@ enum Task {
     /// Count blocks and bytes.
     Stat {
         /// The store, such as `file:///var/cache/colm/kv`.
-        #[arg(value_name = "URL")]
         url: String,
     },
     /// Verify every block. The exit code is 1 if some are damaged and were not deleted.
     Check {
         /// The store, such as `file:///var/cache/colm/kv`.
-        #[arg(value_name = "URL")]
         url: String,
         /// Delete the damaged blocks.
         #[arg(long)]
@@ -38,7 +36,6 @@ enum Task {
     /// Delete the least recently used blocks of a file store.
     Prune {
         /// The store, such as `file:///var/cache/colm/kv`.
-        #[arg(value_name = "URL")]
         url: String,
         /// How much may be left.
         #[arg(long, value_name = "GB", value_parser = gigabytes)]

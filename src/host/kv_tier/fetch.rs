@@ -38,7 +38,8 @@ impl KvTier {
             return None;
         }
         let identity = self.loaded.kv_identity()?;
-        let hashes = self.hashes(prompt, identity.salt(k));
+        let salt = identity.salt(k);
+        let hashes = self.hashes(prompt, salt);
         let heads = self.heads(k.get())?;
         let bytes_per_block = self.bytes_per_block(heads);
         let tokens = prompt.chunks_exact(self.block_size);
@@ -50,7 +51,7 @@ impl KvTier {
         }
         let mut read = self.read(&missing, bytes_per_block, self.store.timeout()).await;
         if let Some(server) = self.prefill_server.as_ref().filter(|_| read.end.is_healthy()) {
-            let chains = identity.chains_of(identity.salt(k))?;
+            let chains = identity.chains_of(salt)?;
             let rest = &missing[read.payloads.len()..];
             let left = self.store.timeout().saturating_sub(read.time);
             read.append(self.prefill(server, (prompt, chains), rest, bytes_per_block, left).await);

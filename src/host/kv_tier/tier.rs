@@ -210,13 +210,14 @@ impl KvTier {
         let chains = salt.and_then(|salt| self.loaded.kv_identity()?.chains_of(salt));
         let heads = chains.and_then(|chains| self.heads(chains));
         if let Some(heads) = heads.filter(|_| !self.is_paused()) {
-            blocks.iter().for_each(|block| self.write_behind(block, heads));
+            let bytes = self.bytes_per_block(heads);
+            blocks.iter().for_each(|block| self.write_behind(block, heads, bytes));
         }
     }
 
-    /// Queues a block of the pool for the store, if the store does not have it.
-    fn write_behind(&self, block: &PooledBlock, heads: usize) {
-        let (key, bytes) = (key_of(&block.hash), self.bytes_per_block(heads));
+    /// Queues a block of the pool for the store, if the store does not have it. It has `bytes` bytes.
+    fn write_behind(&self, block: &PooledBlock, heads: usize, bytes: usize) {
+        let key = key_of(&block.hash);
         let new = NewBlock { key, tokens: block.tokens, index: block.index };
         let queued = self.store.write(new, bytes, |copy| {
             self.pool.iter().try_for_each(|layer| layer.read_block(block.block_id, heads, copy))
