@@ -8,12 +8,14 @@ use colm_checkpoint::abbreviate;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 /// The paths at which an array is rejected because an object is expected. `[]` is any item of an array.
-const OBJECT_PATHS: [&str; 14] = [
+const OBJECT_PATHS: [&str; 17] = [
     "grammar",
     "input[]",
     "input[].content[]",
     "messages[]",
     "messages[].content[]",
+    "messages[].tool_calls[]",
+    "messages[].tool_calls[].function",
     "reasoning",
     "response_format",
     "response_format.json_schema",
@@ -21,6 +23,7 @@ const OBJECT_PATHS: [&str; 14] = [
     "text",
     "text.format",
     "tool_choice",
+    "tool_choice.function",
     "tools[]",
     "tools[].function",
 ];
@@ -150,6 +153,12 @@ mod tests {
             (r#"{"response_format": {"json_schema": []}}"#, "response_format.json_schema"),
             (r#"{"tools": [["function"]]}"#, "tools[]"),
             (r#"{"messages": [{"content": [["text", "x"]]}]}"#, "messages[].content[]"),
+            (r#"{"messages": [{"tool_calls": [["c"]]}]}"#, "messages[].tool_calls[]"),
+            (
+                r#"{"messages": [{"tool_calls": [{"function": ["f"]}]}]}"#,
+                "messages[].tool_calls[].function",
+            ),
+            (r#"{"tool_choice": {"function": ["f"]}}"#, "tool_choice.function"),
         ] {
             assert_eq!(refused(body), place, "{body}");
         }
