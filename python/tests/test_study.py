@@ -12,34 +12,37 @@ from bits_per_byte import bits_per_byte
 from cases import ROOT, SHIPPED
 from runs import Run, Setting, runs, write_config
 
-CPU = Setting.read(ROOT / "python" / "study" / "cpu.toml")
+SETTINGS = [Setting.read(file) for file in sorted((ROOT / "python" / "study").glob("*.toml"))]
+RUNS = [(setting, run) for setting in SETTINGS for run in runs(setting)]
 
 
-@pytest.mark.parametrize("run", runs(CPU), ids=lambda run: run.name)
-def test_parameters_are_those_of_the_model(run: Run, tmp_path: Path) -> None:
-    write_config(run.shape, CPU, tmp_path)
+@pytest.mark.parametrize(("setting", "run"), RUNS, ids=[f"{setting.hidden}-{run.name}" for setting, run in RUNS])
+def test_parameters_are_those_of_the_model(setting: Setting, run: Run, tmp_path: Path) -> None:
+    write_config(run.shape, setting, tmp_path)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(tmp_path))
     count = {name: value.numel() for name, value in model.named_parameters()}
     n = len(run.shape.chains)
-    assert sum(count.values()) == run.shape.parameters(CPU, n)
+    assert sum(count.values()) == run.shape.parameters(setting, n)
     multiplied = sum(size for name, size in count.items() if "norm" not in name and "embed" not in name)
-    assert multiplied == run.shape.multiplied(CPU, n)
+    assert multiplied == run.shape.multiplied(setting, n)
 
 
-def test_runs_begin_with_what_earlier_runs_have_trained() -> None:
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: f"{setting.hidden}")
+def test_runs_begin_with_what_earlier_runs_have_trained(setting: Setting) -> None:
     done: set[str | None] = {None}
-    for run in runs(CPU):
+    for run in runs(setting):
         assert run.start in done, run
         done.add(run.name)
 
 
-def test_models_of_as_many_parameters_differ_by_6_percent_at_most() -> None:
-    shapes = {run.name: run.shape for run in runs(CPU)}
-    size = shapes["llama"].parameters(CPU, 1)
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: f"{setting.hidden}")
+def test_models_of_as_many_parameters_differ_by_6_percent_at_most(setting: Setting) -> None:
+    shapes = {run.name: run.shape for run in runs(setting)}
+    size = shapes["llama"].parameters(setting, 1)
     colm = shapes["colm-8888"]
-    pairs = [(colm.parameters(CPU, 4), size), (shapes["colm-1616"].parameters(CPU, 2), size)]
-    pairs += [(shapes[f"llama-k{k}"].parameters(CPU, 1), colm.parameters(CPU, k)) for k in (1, 2)]
+    pairs = [(colm.parameters(setting, 4), size), (shapes["colm-1616"].parameters(setting, 2), size)]
+    pairs += [(shapes[f"llama-k{k}"].parameters(setting, 1), colm.parameters(setting, k)) for k in (1, 2)]
     assert all(0.94 < one / other < 1.06 for one, other in pairs), pairs
 
 
