@@ -64,6 +64,7 @@ fn wrong_shares_are_errors_that_name_width_and_chain() {
         (json!({"hidden_size": "8"}), &["chain_widths"]),
         (json!({"hidden": [8, 4, 4]}), &["chain_widths", "hidden"]),
         (json!([8, 4, 4]), &["chain_widths"]),
+        (json!([[8, 4, 4]]), &["chain_widths", "expected a map"]),
         (json!({"num_key_value_heads": [2, 2, 0]}), &["num_key_value_heads", "chain 3"]),
     ] {
         assert_error(config_json(), "chain_widths", widths, words);
@@ -71,7 +72,7 @@ fn wrong_shares_are_errors_that_name_width_and_chain() {
     let shares = json!({"num_key_value_heads": [1, 1, 0]});
     let words = ["num_key_value_heads", "chain 2", "CoLM-Air chain 1 owns all"];
     assert_error(air_json(), "chain_widths", shares, &words);
-    let json = with(config_json(), |json| {
+    let json = with(air_json(), |json| {
         json["chain_widths"] = json!({"num_attention_heads": [5, 2, 1]});
     });
     let error = ColmConfig::parse(&json.to_string()).unwrap_err().to_string();
@@ -305,10 +306,19 @@ fn invalid_chains_are_errors() {
     }
 }
 
+/// In CoLM the groups may be unequal, also with fewer query heads than key/value heads.
 #[test]
-fn heads_must_share_key_value_heads_evenly() {
-    let base = with(config_json(), |json| json["num_key_value_heads"] = json!(8));
-    assert_error(base, "num_attention_heads", json!(12), &["chain 1", "multiple"]);
+fn heads_of_an_air_must_share_key_value_heads_evenly() {
+    let colm = with(config_json(), |json| {
+        json["num_attention_heads"] = json!(12);
+        json["num_key_value_heads"] = json!(8);
+    });
+    let unequal = with(colm, |json| {
+        json["chain_widths"] = json!({"num_attention_heads": [6, 5, 1]});
+    });
+    let config = ColmConfig::parse(&unequal.to_string()).unwrap();
+    assert_eq!((config.heads.of(1), config.kv_heads.of(1)), (5, 2));
+    assert_eq!((config.heads.of(2), config.kv_heads.of(2)), (1, 2));
     let air = with(air_json(), |json| json["num_key_value_heads"] = json!(4));
     assert_error(air, "num_attention_heads", json!(8), &["chain 2", "multiple", "4"]);
 }

@@ -23,7 +23,7 @@ fn config(case: &Path) -> ColmConfig {
 #[test]
 fn every_case_opens_at_every_chain_count() {
     let cases = cases();
-    assert_eq!(cases.len(), 23, "{:?}", cases.keys());
+    assert_eq!(cases.len(), 25, "{:?}", cases.keys());
     for (name, case) in &cases {
         let config = config(case);
         let layout = if name.ends_with("-dense") { Layout::Dense } else { Layout::Chains };
@@ -46,6 +46,7 @@ fn a_dense_case_has_the_values_of_its_chain_case() {
         "colm-2-1-1-gqa",
         "air-2-1-1-gqa",
         "colm-widths",
+        "colm-unequal-groups",
         "air-widths",
         "colm-1-1-qk-norm",
         "air-2-1-1-qk-norm",

@@ -32,16 +32,16 @@ pub fn activation_dtype(device: &Device, dtype: DType) -> DType {
     }
 }
 
-/// Checks a model against the limits of the CUDA kernels: weights of `dtype`, heads of `head_dim` numbers, the number
-/// of `chains`, and `widths`, each with the name used in the error.
+/// Checks a model against the limits of the CUDA kernels: weights of `dtype`, heads of `head_dim` numbers, per chain
+/// its query heads and the key/value heads that they read, and `widths`, each with the name used in the error.
 ///
 /// # Errors
-/// If the dtype is not bf16 or f16, if `head_dim` is not 32, 64 or 128, if there are more than 16 chains, or if a width
-/// is not a multiple of 8.
+/// If the dtype is not bf16 or f16, if `head_dim` is not 32, 64 or 128, if there are more than 16 chains, if the query
+/// heads of a chain are not a multiple of the key/value heads, or if a width is not a multiple of 8.
 pub fn check_gpu_limits(
     dtype: DType,
     head_dim: usize,
-    chains: usize,
+    heads: &[(usize, usize)],
     widths: impl IntoIterator<Item = (String, usize)>,
 ) -> Result<()> {
     if !matches!(dtype, DType::BF16 | DType::F16) {
@@ -50,8 +50,18 @@ pub fn check_gpu_limits(
     if !HEAD_DIMS.contains(&head_dim) {
         bail!("head_dim = {head_dim}: the CUDA kernels support a head_dim of {HEAD_DIMS:?}");
     }
+    let chains = heads.len();
     if chains > MAX_CHAINS {
         bail!("{chains} chains: the CUDA kernels support up to {MAX_CHAINS}");
+    }
+    for (chain, (heads, kv_heads)) in heads.iter().enumerate() {
+        if !heads.is_multiple_of(*kv_heads) {
+            bail!(
+                "num_attention_heads of chain {} is {heads}: the CUDA kernels need a multiple of the {kv_heads} key/value \
+                 heads that it reads",
+                chain + 1
+            );
+        }
     }
     if let Some((name, width)) = widths.into_iter().find(|(_, width)| !width.is_multiple_of(VECTOR))
     {

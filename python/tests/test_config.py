@@ -25,7 +25,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"chains": [1, True, 1]}, "chain 2 has True"),
     ({"chains": [1, 1, 1]}, "hidden_size = 32: chain 1 would get 1/3 of it; expected a multiple of 3"),
     ({"num_attention_heads": 6}, "num_attention_heads = 6: chain 2 would get 1/4 of it"),
-    ({"num_key_value_heads": 8, "num_attention_heads": 4}, "num_attention_heads = 4: chain 1 has 2; expected a mult"),
     ({"head_dim": 7}, "head_dim = 7: RoPE rotates halves; expected an even number"),
     ({"head_dim": None, "hidden_size": 36}, "hidden_size = 36: expected a multiple of num_attention_heads = 8"),
     ({"num_hidden_layers": 0}, "num_hidden_layers = 0: expected a whole number of at least 1"),
@@ -60,6 +59,11 @@ def test_air_has_all_key_value_heads_in_chain_1() -> None:
         small_config(air=True, chain_widths={"num_key_value_heads": [1, 1, 0]})
     with pytest.raises(ValueError, match="chain 2 has 3; expected a multiple of the 2 key/value heads that it reads"):
         small_config(air=True, num_attention_heads=12, chain_widths={"num_attention_heads": [6, 3, 3]})
+
+
+def test_query_heads_of_a_colm_may_be_any_number() -> None:
+    config = small_config(chain_widths={"num_attention_heads": [5, 2, 1], "num_key_value_heads": [2, 1, 1]})
+    assert config.split("num_attention_heads") == (5, 2, 1)
 
 
 def test_the_widths_of_the_chains() -> None:

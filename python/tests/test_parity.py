@@ -50,6 +50,7 @@ VARIANTS = [
     {"air": False, "qk_norm": True, "attention_bias": True, "mlp_bias": True},
     {"air": True, "qk_norm": True, "attention_bias": True, "mlp_bias": True},
     {"air": False, "tie_word_embeddings": True},
+    {"air": False, "chain_widths": {"num_attention_heads": [5, 2, 1]}},
     {"air": True, "chain_widths": {"hidden_size": [12, 8, 12], "num_attention_heads": [2, 4, 2]}},
 ]
 

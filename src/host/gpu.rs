@@ -15,6 +15,8 @@ pub fn check(config: &ColmConfig, k: ChainCount, device: &Device, dtype: DType) 
         return Ok(());
     }
     let k = k.get();
+    let heads = |i| (config.heads.of(i), config.kv_heads.of(config.kv_owner(i)));
+    let heads: Vec<_> = (0..k).map(heads).collect();
     let widths = (0..k).flat_map(|i| {
         let name = |field: &str| format!("{field} of chain {}", i + 1);
         [
@@ -22,7 +24,7 @@ pub fn check(config: &ColmConfig, k: ChainCount, device: &Device, dtype: DType) 
             (name("intermediate_size"), config.intermediate.of(i)),
         ]
     });
-    colm_kernels::check_gpu_limits(dtype, config.head_dim, k, widths)
+    colm_kernels::check_gpu_limits(dtype, config.head_dim, &heads, widths)
         .context("this model does not run on the GPU; `cpu` runs it on the CPU")
 }
 

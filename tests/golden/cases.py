@@ -35,6 +35,14 @@ AIR_WIDTHS = {
     "num_key_value_heads": 1,
     "chain_widths": {"hidden_size": [16, 6, 10], "num_attention_heads": [1, 3, 2]},
 }
+# Query heads that share key/value heads in unequal groups. Chain 2 has fewer query heads than key/value heads.
+UNEQUAL_GROUPS = {
+    **COLM,
+    "chains": [2, 1, 1],
+    "num_attention_heads": 10,
+    "num_key_value_heads": 8,
+    "chain_widths": {"num_attention_heads": [5, 2, 3], "num_key_value_heads": [3, 3, 2]},
+}
 QK_NORM = {"qk_norm": True}
 
 # For the paper's conventions: chains that differ in all widths, several query heads per key/value head, and a head
@@ -93,6 +101,8 @@ CASES = {
     "colm-8-4-paper": (14, "paper", COLM_PAPER),
     "air-6-4-2": (15, "chains", AIR_PAPER),
     "air-6-4-2-paper": (15, "paper", AIR_PAPER),
+    "colm-unequal-groups": (22, "chains", UNEQUAL_GROUPS),
+    "colm-unequal-groups-dense": (22, "dense", UNEQUAL_GROUPS),
     # Heads that are no multiple of the 4 or 8 numbers by which the engine's host groups a key.
     "colm-1-1-head-6": (20, "chains", {**COLM, "chains": [1, 1], "head_dim": 6, "num_key_value_heads": 2}),
     "air-2-1-1-head-10": (

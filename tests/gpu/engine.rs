@@ -121,17 +121,24 @@ async fn the_shipped_model_answers_as_on_the_cpu() {
 /// A model that the kernels do not support fails to load, with an error that names the field.
 #[tokio::test(flavor = "multi_thread")]
 async fn unsupported_shapes_fail_with_the_field() {
-    let changes: [(&str, Value, &str); 3] = [
+    let changes: [(Value, &str, usize, &str); 4] = [
         (
+            air_64(),
             "head_dim",
-            16.into(),
+            16,
             "head_dim = 16: the CUDA kernels support a head_dim of [32, 64, 128]",
         ),
-        ("intermediate_size", 80.into(), "intermediate_size of chain 1 is 20:"),
-        ("hidden_size", 144.into(), "hidden_size of chain 1 is 36:"),
+        (air_64(), "intermediate_size", 80, "intermediate_size of chain 1 is 20:"),
+        (air_64(), "hidden_size", 144, "hidden_size of chain 1 is 36:"),
+        (
+            colm_32(),
+            "num_key_value_heads",
+            8,
+            "num_attention_heads of chain 1 is 1: the CUDA kernels need a multiple of the 2",
+        ),
     ];
-    for (field, value, reason) in changes {
-        let config = random_model::with(air_64(), |json| json[field] = value);
+    for (config, field, value, reason) in changes {
+        let config = random_model::with(config, |json| json[field] = value.into());
         let parent = random_model::folder(&config);
         let error = on_gpu(&parent.path().join("model")).start().await.err().unwrap();
         let error = format!("{:#}", anyhow::Error::new(error));

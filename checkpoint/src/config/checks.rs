@@ -89,7 +89,8 @@ pub(super) fn head_dim(file: &ConfigFile) -> Result<usize, ConfigError> {
     Ok(head_dim)
 }
 
-/// The key/value heads of each chain, which must divide the query heads that read them.
+/// The key/value heads of each chain. In CoLM-Air the query heads of every chain are a multiple of them; in CoLM query
+/// heads may share them in unequal groups.
 pub(super) fn split_kv_heads(
     file: &ConfigFile,
     architecture: Architecture,
@@ -99,23 +100,20 @@ pub(super) fn split_kv_heads(
 ) -> Result<Split, ConfigError> {
     let kv = file.num_key_value_heads.unwrap_or(file.num_attention_heads);
     let (field, shares) = ("num_key_value_heads", widths.num_key_value_heads.as_deref());
-    let kv_heads = match architecture {
-        Architecture::Colm => chain_widths::split(chains, field, kv, shares)?,
-        Architecture::ColmAir => chain_widths::all_in_first(chains, field, kv, shares)?,
-    };
-    for i in 0..chains.count() {
-        let kv_heads_read = kv_heads.of(architecture.kv_owner(i));
-        if !heads.of(i).is_multiple_of(kv_heads_read) {
-            return Err(invalid(
-                "num_attention_heads",
-                &file.num_attention_heads,
-                format!(
-                    "chain {} has {} heads, expected a multiple of the {kv_heads_read} key/value heads it reads",
-                    i + 1,
-                    heads.of(i)
-                ),
-            ));
-        }
+    if architecture == Architecture::Colm {
+        return chain_widths::split(chains, field, kv, shares);
     }
-    Ok(kv_heads)
+    let kv_heads = chain_widths::all_in_first(chains, field, kv, shares)?;
+    match (0..chains.count()).find(|&i| !heads.of(i).is_multiple_of(kv)) {
+        None => Ok(kv_heads),
+        Some(i) => Err(invalid(
+            "num_attention_heads",
+            &file.num_attention_heads,
+            format!(
+                "chain {} has {} heads, expected a multiple of the {kv} key/value heads it reads",
+                i + 1,
+                heads.of(i)
+            ),
+        )),
+    }
 }

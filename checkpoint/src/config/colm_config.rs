@@ -9,7 +9,7 @@ use super::chain_count::{ChainCount, ChainCountError};
 use super::chain_widths;
 use super::chains::{Chains, Split};
 use super::checks::{check_names, check_sizes, head_dim, split_kv_heads};
-use super::error::ConfigError;
+use super::error::{invalid, ConfigError};
 use super::fields::Fields;
 use super::file::ConfigFile;
 use super::rope_fields::RopeFields;
@@ -65,6 +65,10 @@ impl ColmConfig {
     /// The config of `json`, whose fields are `fields`. Errors name RoPE's fields `rope_theta` and
     /// `rope_scaling`.
     fn from_fields(mut fields: Fields, json: &str) -> Result<Self, ConfigError> {
+        // Serde would take a list for the values of an object, in the order of its fields.
+        if let Some(widths) = fields.get("chain_widths").filter(|widths| !widths.is_object()) {
+            return Err(invalid("chain_widths", widths, "expected a map with a list per width"));
+        }
         let rewritten = ["rope_parameters", "rope_scaling", "partial_rotary_factor", "dtype"];
         let file = match rewritten.iter().find_map(|field| fields.get(field)) {
             Some(_) => {

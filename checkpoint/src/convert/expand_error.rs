@@ -72,15 +72,18 @@ pub enum ExpandError {
     },
     /// The query heads of a new chain cannot share key/value heads as in the base.
     #[error(
-        "a new chain of {chain}: in the model {per_kv_head} query heads share a key/value head; expected {} or {} query \
+        "a new chain of {chain}: in the model {heads} query heads share {kv_heads} key/value head{}; expected {} or {} query \
          heads, or a number of key/value heads",
-        (.chain.heads / per_kv_head * per_kv_head).max(*.per_kv_head), .chain.heads.next_multiple_of(*.per_kv_head)
+        if *.kv_heads == 1 { "" } else { "s" },
+        (.chain.heads / .heads * .heads).max(*.heads), .chain.heads.next_multiple_of(*.heads)
     )]
     UnsharedHeads {
         /// The chain.
         chain: NewChain,
-        /// Query heads per key/value head.
-        per_kv_head: usize,
+        /// The fewest query heads of the base to which a whole number of key/value heads belongs.
+        heads: usize,
+        /// Those key/value heads.
+        kv_heads: usize,
     },
     /// No chain adds about so many parameters.
     #[error(

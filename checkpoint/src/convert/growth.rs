@@ -136,21 +136,24 @@ fn kv_heads(
     chain: NewChain,
     architecture: Architecture,
 ) -> Result<usize, ExpandError> {
-    let per_kv_head = query_heads_per_kv_head(base);
+    let (heads, kv_heads) = heads_that_share(base);
     match (architecture, chain.kv_heads) {
         (Architecture::ColmAir, None | Some(0)) => Ok(0),
         (Architecture::ColmAir, Some(_)) => Err(ExpandError::KvHeadsOfAir { chain }),
         (Architecture::Colm, Some(kv_heads)) => Ok(kv_heads),
-        (Architecture::Colm, None) if chain.heads.is_multiple_of(per_kv_head) => {
-            Ok(chain.heads / per_kv_head)
+        (Architecture::Colm, None) if chain.heads.is_multiple_of(heads) => {
+            Ok(chain.heads / heads * kv_heads)
         }
-        (Architecture::Colm, None) => Err(ExpandError::UnsharedHeads { chain, per_kv_head }),
+        (Architecture::Colm, None) => Err(ExpandError::UnsharedHeads { chain, heads, kv_heads }),
     }
 }
 
-/// How many query heads read one key/value head in chain 1 of `base`.
-pub(super) fn query_heads_per_kv_head(base: &ColmConfig) -> usize {
-    base.heads.of(0) / base.kv_heads.of(0)
+/// The fewest query heads to which a whole number of key/value heads belongs, in the proportion of chain 1 of `base`, and
+/// that number.
+pub(super) fn heads_that_share(base: &ColmConfig) -> (usize, usize) {
+    let (heads, kv_heads) = (base.heads.of(0), base.kv_heads.of(0));
+    let common = gcd(heads as u128, kv_heads as u128) as usize;
+    (heads / common, kv_heads / common)
 }
 
 /// The entries for the widths that do not follow `chains`; None if all do.

@@ -101,7 +101,13 @@ impl LlamaConfig {
         if family == Family::Qwen3 {
             fields.insert("qk_norm".into(), json!(true));
         }
-        Ok((ColmConfig::new(parse_object(fields)?)?, deviations))
+        let config = ColmConfig::new(parse_object(fields)?)?;
+        let (heads, kv_heads) = (config.heads.of(0), config.kv_heads.of(0));
+        if !heads.is_multiple_of(kv_heads) {
+            let expected = format!("expected a divisor of num_attention_heads = {heads}");
+            return Err(invalid("num_key_value_heads", &kv_heads, expected));
+        }
+        Ok((config, deviations))
     }
 
     fn family(&self) -> Result<Family, ConfigError> {

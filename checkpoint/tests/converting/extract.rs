@@ -6,7 +6,7 @@ use serde_json::{json, Value};
 
 use crate::model::{assert_error, config, converted, golden, tensors, values};
 use colm_checkpoint::Dtype;
-use colm_testing::small_checkpoint::{air_json, config_json, parse, write_chains};
+use colm_testing::small_checkpoint::{air_json, config_json, parse, with, write_chains};
 
 fn tensor_count(case: &Path, k: usize) -> usize {
     let config = config(case);
@@ -60,6 +60,30 @@ fn one_chain_becomes_a_plain_llama() {
         // It can be read again, as a CoLM of one chain.
         converted(dir, &["verify", "llama"]);
     }
+}
+
+/// A Llama has as many query heads for each key/value head.
+#[test]
+fn unequal_groups_of_heads_are_no_llama() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let json = with(config_json(), |json| {
+        json["chain_widths"] = json!({"num_attention_heads": [5, 2, 1]})
+    });
+    write_chains(&dir.join("big"), &parse(json), Dtype::F32);
+    let llama = ["extract", "big", "llama", "--chains", "1", "--as", "llama"];
+    let words = ["`num_attention_heads`", "chain 1 has 5", "a multiple of its 2 key/value heads"];
+    assert_error(dir, &llama, &words);
+    converted(dir, &llama[..5]);
+    // Its proportion holds for new chains: 5 query heads for 2 key/value heads.
+    converted(dir, &["expand", "llama", "more", "--add", "hidden=4,heads=10,intermediate=4"]);
+    assert_eq!(config(&dir.join("more")).kv_heads.of(1), 4);
+    let add = ["expand", "llama", "x", "--add", "hidden=4,heads=6,intermediate=4"];
+    assert_error(
+        dir,
+        &add,
+        &["5 query heads share 2 key/value heads; expected 5 or 10 query heads"],
+    );
 }
 
 #[test]

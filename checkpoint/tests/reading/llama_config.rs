@@ -262,6 +262,7 @@ fn fields_that_change_the_computation_are_errors() {
         ("head_dim", json!(63)),
         ("vocab_size", Value::Null),
         ("num_attention_heads", json!(0)),
+        ("num_key_value_heads", json!(5)),
         ("sliding_window", json!("many")),
     ];
     for (field, value) in changes {

@@ -79,6 +79,26 @@ fn each_chain_has_its_own_heads() -> Result<()> {
     check(&step, &chains, 0.25, 0.0)
 }
 
+/// Query heads that are no multiple of the key/value heads, also fewer of them: one key/value head is not read.
+#[test]
+fn heads_in_unequal_groups() -> Result<()> {
+    let mut step = Step::new(9, &[50, 1200], Shape { kv_heads: 8, ..PLAIN })?;
+    let (all, last) = ([range(0, 0, 50), range(1, 1100, 100)], [range(1, 1199, 1)]);
+    let q = [
+        step.queries(&all, 5, DType::F32)?,
+        step.queries(&all, 2, DType::F32)?,
+        step.queries(&last, 7, DType::F32)?,
+        step.queries(&last, 1, DType::F32)?,
+    ];
+    let chains = [
+        ChainQueries { q: &q[0], ranges: &all, kv_heads: 0..3 },
+        ChainQueries { q: &q[1], ranges: &all, kv_heads: 3..6 },
+        ChainQueries { q: &q[2], ranges: &last, kv_heads: 4..8 },
+        ChainQueries { q: &q[3], ranges: &last, kv_heads: 4..8 },
+    ];
+    check(&step, &chains, 0.25, 0.0)
+}
+
 #[test]
 fn decoding_rows_of_long_and_short_contexts() -> Result<()> {
     let lengths = [2500, 1, 64, 1024, 1025];
@@ -131,7 +151,7 @@ fn errors_name_the_sizes() -> Result<()> {
     let ranges = [range(0, 0, 20)];
     let q = step.queries(&ranges, 4, DType::F32)?;
     let other_dim = q.narrow(2, 0, 8)?;
-    let three_heads = q.narrow(1, 0, 3)?;
+    let no_heads = q.narrow(1, 0, 0)?;
     let blocks = step.tables.blocks(0).unwrap().to_vec();
     let short = BlockTables::new(vec![blocks[..2].to_vec()]);
     let unknown = BlockTables::new(vec![vec![blocks[0], 999, blocks[2]]]);
@@ -140,7 +160,7 @@ fn errors_name_the_sizes() -> Result<()> {
         (&'a candle_core::Tensor, QueryRange, std::ops::Range<usize>, &'a BlockTables, &'a str);
     let cases: [Case; 9] = [
         (&other_dim, ranges[0], 0..2, good, "a head_dim of 8, the cache has 16"),
-        (&three_heads, ranges[0], 0..2, good, "3 query heads are not a multiple of 2"),
+        (&no_heads, ranges[0], 0..2, good, "queries have no heads"),
         (&q, ranges[0], 1..3, good, "1..3 are not within the cache's 0..2"),
         (&q, ranges[0], 1..1, good, "1..1 are not within"),
         (&q, range(0, 0, 19), 0..2, good, "19 rows in total, the queries 20"),

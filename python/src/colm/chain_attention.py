@@ -42,9 +42,12 @@ class ChainHeads(nn.Module):
     def __init__(self, config: ColmConfig, layer_idx: int, chain: int) -> None:
         super().__init__()
         read = config.split("num_key_value_heads")[config.kv_owner(chain)]
+        heads = config.split("num_attention_heads")[chain]
         self.config = config
         self.layer_idx = layer_idx
-        self.num_key_value_groups = config.split("num_attention_heads")[chain] // read
+        #: For query heads in unequal groups, which transformers does not know: the key/value head of each.
+        self.kv_heads = [head * read // heads for head in range(heads)] if heads % read else None
+        self.num_key_value_groups = 1 if self.kv_heads else heads // read
         self.scaling = config.head_dim**-0.5
 
     def forward(
@@ -59,6 +62,8 @@ class ChainHeads(nn.Module):
 
         ``query``, ``key`` and ``value`` are [batch, heads, length, head_dim].
         """
+        if self.kv_heads:
+            key, value = (torch.stack([x[:, head] for head in self.kv_heads], dim=1) for x in (key, value))
         name = self.config._attn_implementation
         function = eager_attention if name == "eager" else ALL_ATTENTION_FUNCTIONS[name]
         dropout = self.config.attention_dropout if self.training else 0.0

@@ -133,12 +133,6 @@ class ColmConfig(PretrainedConfig):
             raise refused("rms_norm_eps", self.rms_norm_eps, "expected a positive number")
         for field in SPLIT_FIELDS:
             self.split(field)
-        heads, kv_heads = self.split("num_attention_heads"), self.split("num_key_value_heads")
-        for i, own in enumerate(heads):
-            read = kv_heads[self.kv_owner(i)]
-            if own % read:
-                expected = f"chain {i + 1} has {own}; expected a multiple of the {read} key/value heads that it reads"
-                raise refused("num_attention_heads", self.num_attention_heads, expected)
 
 
 class ColmAirConfig(ColmConfig):
@@ -160,3 +154,11 @@ class ColmAirConfig(ColmConfig):
     def kv_owner(self, chain: int) -> int:
         """Chain 0: all query heads read its keys and values."""
         return 0
+
+    def _check_sizes(self) -> None:
+        super()._check_sizes()
+        read = self.num_key_value_heads
+        for i, own in enumerate(self.split("num_attention_heads")):
+            if own % read:
+                expected = f"chain {i + 1} has {own}; expected a multiple of the {read} key/value heads that it reads"
+                raise refused("num_attention_heads", self.num_attention_heads, expected)

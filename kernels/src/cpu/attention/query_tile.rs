@@ -1,5 +1,7 @@
 //! Tiles of query vectors: how the attention of a step is divided into tasks.
 
+use std::ops::Range;
+
 use super::key_tile::LayerCache;
 use super::online_softmax::{AttendSplit, OnlineSoftmax, QueryPanel};
 use super::SPLIT_KEYS;
@@ -16,8 +18,9 @@ pub(super) struct AttentionChain<'a> {
     /// `[rows, heads, head_dim]`
     q: &'a TensorRows<'a, f32>,
     pub(super) out: OutputMatrix,
-    /// Query heads per key/value head. Those that share one are consecutive.
-    group_size: usize,
+    heads: usize,
+    /// How many key/value heads they read.
+    kv_heads: usize,
 }
 
 impl<'a> AttentionChain<'a> {
@@ -25,8 +28,21 @@ impl<'a> AttentionChain<'a> {
         Self {
             q,
             out: OutputMatrix::new(chain.q.dims()[0], q.width()),
-            group_size: q.width() / head_dim / chain.kv_heads.len(),
+            heads: q.width() / head_dim,
+            kv_heads: chain.kv_heads.len(),
         }
+    }
+
+    /// The query heads that read key/value head `index` of those that the chain reads: the h with
+    /// floor(h * kv_heads / heads) = `index`. There is none for some of them if there are fewer query heads.
+    fn heads_reading(&self, index: usize) -> Range<usize> {
+        let first = |index: usize| (index * self.heads).div_ceil(self.kv_heads);
+        first(index)..first(index + 1)
+    }
+
+    /// The largest number of query heads that read the same key/value head.
+    fn max_group(&self) -> usize {
+        self.heads.div_ceil(self.kv_heads)
     }
 }
 
@@ -58,23 +74,25 @@ pub(super) fn query_tiles<'a>(
     for run in chains.chunk_by(same_rows) {
         let (tile_chains, rest) = attention_chains.split_at(run.len());
         attention_chains = rest;
-        let queries_per_row: usize = tile_chains.iter().map(|chain| chain.group_size).sum();
+        let queries_per_row: usize = tile_chains.iter().map(AttentionChain::max_group).sum();
         let max_rows = (TILE_QUERIES / queries_per_row).max(1);
         let mut row = 0;
         // A run has at least one chain, and its chains have the same ranges and heads.
         let ChainQueries { ranges, kv_heads, .. } = &run[0];
+        let is_read = |&(index, _): &(usize, usize)| {
+            tile_chains.iter().any(|chain| !chain.heads_reading(index).is_empty())
+        };
+        let kv_heads: Vec<_> = kv_heads.clone().enumerate().filter(is_read).collect();
         for range in *ranges {
             for start in (0..range.rows).step_by(max_rows) {
-                tiles.extend(kv_heads.clone().enumerate().map(|(kv_head_index, kv_head)| {
-                    QueryTile {
-                        chains: tile_chains,
-                        first_row: row + start,
-                        first_position: range.first_position + start,
-                        positions: max_rows.min(range.rows - start),
-                        kv_head,
-                        kv_head_index,
-                        table: tables.blocks(range.sequence).unwrap_or_default(),
-                    }
+                tiles.extend(kv_heads.iter().map(|&(kv_head_index, kv_head)| QueryTile {
+                    chains: tile_chains,
+                    first_row: row + start,
+                    first_position: range.first_position + start,
+                    positions: max_rows.min(range.rows - start),
+                    kv_head,
+                    kv_head_index,
+                    table: tables.blocks(range.sequence).unwrap_or_default(),
                 }));
             }
             row += range.rows;
@@ -152,10 +170,10 @@ impl QueryTile<'_> {
     fn queries(&self, head_dim: usize) -> impl Iterator<Item = Query> + '_ {
         (0..self.positions).flat_map(move |position| {
             self.chains.iter().enumerate().flat_map(move |(index, chain)| {
-                (0..chain.group_size).map(move |head| Query {
+                chain.heads_reading(self.kv_head_index).map(move |head| Query {
                     chain: index,
                     row: self.first_row + position,
-                    column: (self.kv_head_index * chain.group_size + head) * head_dim,
+                    column: head * head_dim,
                     visible: self.first_position + position + 1,
                 })
             })
