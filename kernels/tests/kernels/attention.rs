@@ -1,8 +1,10 @@
 //! Chain attention against the formula in f64.
 
-use crate::reference::{numbers, Shape, Step};
-use candle_core::{DType, Result};
-use colm_kernels::{chain_attention, BlockTables, ChainQueries, QueryRange};
+use crate::reference::{numbers, random, Shape, Step};
+use candle_core::{DType, Device, Result, Tensor};
+use colm_kernels::{chain_attention, BlockTables, ChainQueries, QueryRange, Slots};
+use rand::rngs::StdRng;
+use rand::SeedableRng;
 
 const PLAIN: Shape = Shape { kv_heads: 2, head_dim: 16, block_size: 8, dtype: DType::F32 };
 
@@ -132,6 +134,32 @@ fn half_precision() -> Result<()> {
             let chain = ChainQueries { q: &q, ranges: &ranges, kv_heads: 0..2 };
             check(&step, &[chain], 0.25, rounding)?;
         }
+    }
+    Ok(())
+}
+
+/// A row depends on the positions that it sees alone, even if the values of later ones are not finite.
+#[test]
+fn later_values_that_are_not_finite_change_nothing() -> Result<()> {
+    for (dtype, length, first, bad) in
+        [(DType::F32, 40, 0, 30), (DType::BF16, 40, 0, 17), (DType::F16, 1100, 1015, 1026)]
+    {
+        let step = Step::new(10, &[length], Shape { dtype, ..PLAIN })?;
+        let mut rng = StdRng::seed_from_u64(11);
+        let q = random(&mut rng, (length - first, 6, PLAIN.head_dim), DType::F32)?;
+        let ranges = [range(0, first, length - first)];
+        let chain = ChainQueries { q: &q, ranges: &ranges, kv_heads: 0..2 };
+        let attend =
+            || numbers(&chain_attention(&[chain.clone()], &step.kv, &step.tables, 0.25)?[0]);
+        let before = attend()?;
+        let block = step.tables.blocks(0).unwrap()[bad / PLAIN.block_size];
+        let slot = block as usize * PLAIN.block_size + bad % PLAIN.block_size;
+        let nan = Tensor::full(f32::NAN, (1, 2, PLAIN.head_dim), &Device::Cpu)?.to_dtype(dtype)?;
+        step.kv.write(0..2, &nan, &nan, &Slots::new(vec![slot as i64]))?;
+        let after = attend()?;
+        let (same, changed) = after.split_at((bad - first) * 6 * PLAIN.head_dim);
+        assert_eq!(same, &before[..same.len()], "{dtype:?}");
+        assert!(changed.iter().all(|number| number.is_nan()), "{dtype:?}");
     }
     Ok(())
 }

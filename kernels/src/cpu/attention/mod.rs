@@ -4,7 +4,7 @@
 //! A row's result must not depend on the other rows of the step. Key tiles and splits therefore begin at fixed
 //! multiples counted from position 0, and a query vector goes through the same operations in the same order wherever it
 //! is in a tile. Where a tile covers keys that one of its query vectors does not see, that query multiplies by 1 and
-//! adds 0.
+//! adds 0; values that are not finite are left out instead.
 
 mod key_tile;
 mod online_softmax;

@@ -79,10 +79,18 @@ impl OnlineSoftmax {
             I::micro_kernel(q, keys, &mut scores[..queries.rows]);
         }
         self.scores_to_weights::<I>(&mut scores[..queries.rows], visible);
-        let weights = &scores[..queries.rows];
-        let max_visible = visible.into_iter().fold(0, usize::max);
+        let (weights, visible) = (&scores[..queries.rows], &visible[..queries.rows]);
+        let least = visible.iter().copied().fold(NR, usize::min);
+        let most = visible.iter().copied().fold(0, usize::max);
         for (out, values) in self.out.iter_mut().zip(tile.values.chunks(tile.value_stride)) {
-            I::micro_kernel(weights, &values[..max_visible], &mut out[..queries.rows]);
+            if all_finite(&values[least..most]) {
+                I::micro_kernel(weights, &values[..most], &mut out[..queries.rows]);
+                continue;
+            }
+            // The weight of a value that a row does not see is 0, but 0 times NaN is NaN.
+            for (row, &visible) in visible.iter().enumerate() {
+                I::micro_kernel(&weights[row..=row], &values[..visible], &mut out[row..=row]);
+            }
         }
     }
 
@@ -175,6 +183,17 @@ impl<T: Element> IsaKernel for AttendSplit<'_, T> {
         }
         softmaxes
     }
+}
+
+/// Whether all numbers are finite.
+#[inline(always)]
+fn all_finite<T: Element>(values: &[[T; NR]]) -> bool {
+    let (mut wide, mut zeros) = ([0.0; NR], [0.0; NR]);
+    for values in values {
+        T::widen(values, &mut wide);
+        zeros.iter_mut().zip(&wide).for_each(|(zero, &value)| *zero += 0.0 * value);
+    }
+    zeros == [0.0; NR]
 }
 
 /// The maximum of the scores and `first`.

@@ -70,6 +70,24 @@ fn concurrent_callers_share_a_pool() {
 }
 
 #[test]
+fn panics_of_all_threads_do_not_reach_the_next_job() {
+    with_threads(3, || {
+        let inside = AtomicUsize::new(0);
+        let bad_job = || {
+            for_each(3, |_| {
+                inside.fetch_add(1, Ordering::Relaxed);
+                while inside.load(Ordering::Relaxed) < 3 {
+                    std::thread::yield_now();
+                }
+                panic!("on every thread");
+            });
+        };
+        catch_unwind(AssertUnwindSafe(bad_job)).unwrap_err();
+        run_jobs(20);
+    });
+}
+
+#[test]
 fn a_panic_reaches_only_its_caller() {
     with_threads(3, || {
         for bad in 0..40 {
