@@ -150,7 +150,6 @@ impl GrammarCompiler {
     /// after a timeout, with its [`CancellationHandle`].
     pub async fn compile(&self, grammar: &Grammar) -> Result<Matcher, GrammarError> {
         grammar.check_size()?;
-        special::refuse_names(grammar.parts(), self.factory.tok_env().tok_trie())?;
         let deadline = Deadline::now() + self.timeout;
         let permit = timeout_at(deadline, self.permits.clone().acquire_owned()).await;
         let permit = permit.ok().and_then(Result::ok).ok_or(GrammarError::Busy)?;
@@ -192,6 +191,7 @@ fn build(
     cancel: &OnceLock<CancellationHandle>,
 ) -> Result<Matcher, GrammarError> {
     grammar.check_content()?;
+    special::refuse_names(grammar.parts(), factory.tok_env().tok_trie())?;
     let limits = grammar.limits();
     let init = grammar.into_init().to_internal(Some(factory.tok_env().clone()), limits.clone());
     let (grammar, lexer) = init.map_err(invalid)?;

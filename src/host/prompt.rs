@@ -13,6 +13,10 @@ use crate::request::{conversation, Prompt};
 /// In bytes. Longer texts are tokenized one at a time, because they take seconds of a core.
 const LONG_TEXT: usize = 256 * 1024;
 
+/// How many shorter texts are rendered or tokenized at a time. Work on a thread cannot be cancelled: without this
+/// limit, clients that leave at once could start any number.
+const MAX_SHORT_TEXTS: usize = 8;
+
 /// The lowest limit for the bytes of a prompt, for models with a short context.
 const LEAST_BYTES: usize = 64 * 1024;
 
@@ -22,14 +26,16 @@ pub struct Prompts {
     pub(super) vocabulary: Arc<Vocabulary>,
     folder: Arc<PromptFolder>,
     longest: usize,
+    short_texts: Arc<Semaphore>,
     long_texts: Arc<Semaphore>,
 }
 
 impl Prompts {
     /// For a model that holds sequences of `longest` tokens.
     pub(super) fn new(vocabulary: Vocabulary, folder: Arc<PromptFolder>, longest: usize) -> Self {
-        let long_texts = Arc::new(Semaphore::new(1));
-        Self { vocabulary: Arc::new(vocabulary), folder, longest, long_texts }
+        let [short_texts, long_texts] =
+            [MAX_SHORT_TEXTS, 1].map(|permits| Arc::new(Semaphore::new(permits)));
+        Self { vocabulary: Arc::new(vocabulary), folder, longest, short_texts, long_texts }
     }
 
     /// The most bytes a prompt can have.
@@ -69,7 +75,7 @@ impl Prompts {
     /// The tokens of a rendered conversation. Its special tokens are those that the template writes.
     async fn conversation(&self, conversation: Conversation) -> Result<Vec<u32>> {
         let folder = self.folder.clone();
-        let rendered = blocking(move || folder.render(conversation)).await;
+        let rendered = blocking(&self.short_texts, move || folder.render(conversation)).await;
         let rendered = rendered.map_err(Error::ChatTemplate)?;
         let rendered = rendered.ok_or(Error::NoChatTemplate)?;
         let text = rendered.map_err(|error| Error::ChatTemplate(error.to_string()))?;
@@ -85,21 +91,54 @@ impl Prompts {
     }
 
     async fn encode_any(&self, text: String, add_special: bool) -> Result<Vec<u32>> {
-        let _permit = if text.len() > LONG_TEXT {
-            Some(self.long_texts.acquire().await.map_err(Error::failed)?)
-        } else {
-            None
-        };
+        let permits = if text.len() > LONG_TEXT { &self.long_texts } else { &self.short_texts };
         let vocabulary = self.vocabulary.clone();
-        let encoded = blocking(move || vocabulary.encode(&text, add_special)).await;
+        let encoded = blocking(permits, move || vocabulary.encode(&text, add_special)).await;
         encoded.map_err(Error::Tokenizer)?
     }
 }
 
-/// The result of `work`, done on a thread for blocking work; an error if it panics.
+/// The result of `work`, done on a thread for blocking work; an error if it panics. The thread keeps its permit until the
+/// work ends, even if the caller has stopped waiting.
 async fn blocking<T: Send + 'static>(
+    permits: &Arc<Semaphore>,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, String> {
-    let done = tokio::task::spawn_blocking(|| catch(work)).await;
+    let permit = permits.clone().acquire_owned().await.map_err(|error| error.to_string())?;
+    let work = move || {
+        let done = catch(work);
+        drop(permit);
+        done
+    };
+    let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| first_line(&error.to_string()))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Clients that leave at once do not start work without limit.
+    #[tokio::test]
+    async fn work_keeps_its_permit_when_the_caller_stops_waiting() {
+        let permits = Arc::new(Semaphore::new(1));
+        let (started, begins) = tokio::sync::oneshot::channel();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let caller = tokio::spawn({
+            let permits = permits.clone();
+            async move {
+                let work = move || {
+                    started.send(()).unwrap();
+                    released.recv()
+                };
+                blocking(&permits, work).await
+            }
+        });
+        begins.await.unwrap();
+        caller.abort();
+        assert!(caller.await.unwrap_err().is_cancelled());
+        assert_eq!(permits.available_permits(), 0);
+        release.send(()).unwrap();
+        drop(permits.acquire().await.unwrap());
+    }
 }

@@ -49,8 +49,8 @@ pub fn check_choices(
     Ok(choices)
 }
 
-/// Fails if `answers` answers to prompts of `tokens` tokens together, each of which repeats the log-probabilities of its
-/// prompt with `top` alternatives per position, would be too large. `context` is the longest sequence.
+/// Fails if `answers` answers to prompts of `tokens` tokens together, each of which repeats its prompt, with the
+/// log-probabilities of `top` alternatives per position, would be too large. `context` is the longest sequence.
 pub fn check_echo(
     answers: usize,
     tokens: usize,
@@ -63,8 +63,8 @@ pub fn check_echo(
         return Ok(());
     }
     let message = format!(
-        "echo with logprobs: {found} log-probabilities of prompts, expected at most {limit}; reduce n, best_of or logprobs, \
-         or send fewer prompts"
+        "echo repeats {found} tokens and alternatives of prompts: expected at most {limit}; reduce n, best_of or \
+         logprobs, or send fewer prompts"
     );
     Err(ApiError::invalid_value("echo", message))
 }

@@ -16,6 +16,12 @@ const MAX_STOPS: usize = 16;
 /// The longest stop string, in bytes.
 const MAX_STOP_BYTES: usize = 1024;
 
+/// The most sequence breakers of the DRY sampler. The engine tokenizes them for each answer.
+const MAX_BREAKERS: usize = 32;
+
+/// The most bytes of all sequence breakers.
+const MAX_BREAKER_BYTES: usize = 1024;
+
 /// The most entries of `logit_bias`.
 const MAX_LOGIT_BIASES: usize = 1024;
 
@@ -103,13 +109,7 @@ impl SamplingFields {
         in_range("dry_multiplier", self.dry_multiplier, 0. ..=100.)?;
         in_range("dry_base", self.dry_base, 1. ..=10.)?;
         let breakers = self.dry_sequence_breakers.clone();
-        let bytes = breakers.iter().flatten().map(String::len).sum::<usize>();
-        if bytes > MAX_STOP_BYTES {
-            let message = format!(
-                "dry_sequence_breakers have {bytes} bytes: expected at most {MAX_STOP_BYTES} in total"
-            );
-            return Err(ApiError::invalid_value("dry_sequence_breakers", message));
-        }
+        check_breakers(breakers.as_deref().unwrap_or_default())?;
         let Some(multiplier) = self.dry_multiplier else {
             let alone = self.dry_base.is_some() || self.dry_allowed_length.is_some();
             if alone || breakers.is_some() {
@@ -128,6 +128,21 @@ impl SamplingFields {
             ..dry
         }))
     }
+}
+
+/// Fails if there are too many sequence breakers, if one is empty, or if they are too long.
+fn check_breakers(breakers: &[String]) -> Result<(), ApiError> {
+    let (count, bytes) = (breakers.len(), breakers.iter().map(String::len).sum::<usize>());
+    let message = if count > MAX_BREAKERS {
+        format!("{count} dry_sequence_breakers: expected at most {MAX_BREAKERS}")
+    } else if bytes > MAX_BREAKER_BYTES {
+        format!("dry_sequence_breakers have {bytes} bytes: expected at most {MAX_BREAKER_BYTES} in total")
+    } else if breakers.iter().any(String::is_empty) {
+        "dry_sequence_breakers has an empty string: expected a text that ends a repetition".into()
+    } else {
+        return Ok(());
+    };
+    Err(ApiError::invalid_value("dry_sequence_breakers", message))
 }
 
 impl Stop {
@@ -246,6 +261,12 @@ mod tests {
             }
         }
         assert!(applied(json!({"dry_base": 2})).is_err());
+        for breakers in [json!(vec!["a"; 33]), json!([""]), json!(["a".repeat(1025)])] {
+            let fields = json!({"dry_multiplier": 1, "dry_sequence_breakers": breakers});
+            let error = applied(fields).err().unwrap();
+            assert_eq!(error.param.as_deref(), Some("dry_sequence_breakers"));
+            assert!(error.message.contains("expected"), "{}", error.message);
+        }
         assert!(applied(json!({"logit_bias": {"x": 1}})).is_err());
         assert!(applied(json!({"logit_bias": {"1": 101}})).is_err());
     }

@@ -21,9 +21,9 @@ pub struct UsageBody {
     // A key of a JSON object is a string, in the description too.
     #[schema(value_type = BTreeMap<String, usize>)]
     pub chains: BTreeMap<usize, usize>,
-    /// The indices of the prompts counted so far.
+    /// The prompts counted so far, and how many tokens of each were found in the prefix cache.
     #[serde(skip)]
-    prompts: Vec<usize>,
+    prompts: BTreeMap<usize, usize>,
 }
 
 /// Details of the prompt tokens.
@@ -45,11 +45,13 @@ pub struct CompletionTokensDetails {
 impl UsageBody {
     /// Adds an answer to the prompt at index `prompt`. Answers may be added in any order.
     pub fn add(&mut self, prompt: usize, usage: Usage) {
-        if !self.prompts.contains(&prompt) {
-            self.prompts.push(prompt);
+        // The first answer computes the prompt. The others find it in the cache.
+        let cached = self.prompts.entry(prompt).or_insert_with(|| {
             self.prompt_tokens += usage.prompt_tokens;
-            self.prompt_tokens_details.cached_tokens += usage.cached_tokens;
-        }
+            usage.cached_tokens
+        });
+        *cached = usage.cached_tokens.min(*cached);
+        self.prompt_tokens_details.cached_tokens = self.prompts.values().sum();
         self.completion_tokens += usage.completion_tokens;
         let details = &mut self.completion_tokens_details;
         details.accepted_prediction_tokens += usage.accepted_tokens;
@@ -66,15 +68,17 @@ mod tests {
 
     #[test]
     fn a_prompt_counts_once_and_its_answers_each() {
-        let usage = |prompt_tokens, completion_tokens| Usage {
+        let usage = |prompt_tokens, cached_tokens, completion_tokens| Usage {
             prompt_tokens,
+            cached_tokens,
             completion_tokens,
             ..Usage::default()
         };
         let mut body = UsageBody::default();
-        body.add(0, usage(10, 3));
-        body.add(1, usage(5, 1));
-        body.add(0, usage(10, 4));
+        body.add(0, usage(10, 9, 3));
+        body.add(1, usage(5, 4, 1));
+        body.add(0, usage(10, 2, 4));
         assert_eq!((body.prompt_tokens, body.completion_tokens, body.total_tokens), (15, 8, 23));
+        assert_eq!(body.prompt_tokens_details.cached_tokens, 2 + 4);
     }
 }

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::intersections::{self, branches};
 use super::size::at_most;
 use super::GrammarError;
-use estimate::{Expansion, UPPER_BOUND};
+use estimate::{text_size, Expansion, UPPER_BOUND};
 
 /// The most schemas after expansion. Each takes about 15 microseconds and 1 to 2 kilobytes.
 const MAX_EXPANDED: usize = 100_000;
@@ -112,14 +112,22 @@ impl<'a> Estimator<'a> {
             return expansion.clone();
         }
         self.references.insert(to, Expansion { cyclic: true, all_names: true, ..Expansion::one() });
-        let mut path = to.trim_start_matches(['#', '/']).split('/').filter(|step| !step.is_empty());
-        let target = path.try_fold(self.root, |value, step| match value {
-            Value::Array(items) => items.get(step.parse::<usize>().ok()?),
-            _ => value.get(step),
-        });
-        let expansion = target.map_or_else(Expansion::one, |target| self.schema(target));
+        // The compiler fails if there is no such schema.
+        let expansion = self.target(to).map_or_else(Expansion::one, |target| self.schema(target));
         self.references.insert(to, expansion.clone());
         expansion
+    }
+
+    /// The schema that a reference names, found as the compiler finds it: an empty step is a key like any other.
+    fn target(&self, reference: &str) -> Option<&'a Value> {
+        if reference == "#" || reference == "#/" {
+            return Some(self.root);
+        }
+        let mut path = reference.strip_prefix("#/")?.split('/');
+        path.try_fold(self.root, |value, step| match value {
+            Value::Array(items) => items.get(step.parse::<usize>().ok()?),
+            _ => value.get(step),
+        })
     }
 
     /// The expansion of the keywords that constrain the value directly, if any.
@@ -134,8 +142,10 @@ impl<'a> Estimator<'a> {
                 "x-guidance" if std::ptr::eq(schema, self.root) => continue,
                 "type" => types = length(value).max(1.0),
                 "pattern" | "format" => {
+                    let regex = value.as_str().unwrap_or_default();
                     self.add_cost(&mut own, 50.0);
-                    own.combinations *= branches(value.as_str().unwrap_or_default());
+                    own.size += text_size(regex);
+                    own.combinations *= branches(regex);
                 }
                 "properties" | "prefixItems" => self.each(&mut own, value),
                 "items" if value.is_array() => self.each(&mut own, value),
@@ -145,7 +155,14 @@ impl<'a> Estimator<'a> {
                 "patternProperties" => {
                     let (patterns, names) = (length(value), schema["properties"].to_string().len());
                     self.add_cost(&mut own, patterns * (25.0 * patterns + names as f64 / 10.0));
+                    own.size += keys(value).map(text_size).sum::<f64>();
                     children(value).for_each(|one| self.all(&mut own, one));
+                }
+                // Every merged schema has a copy of the names.
+                "required" => {
+                    let names =
+                        children(value).map(|name| text_size(name.as_str().unwrap_or_default()));
+                    own.size += names.map(|size| 0.1 + size).sum::<f64>();
                 }
                 _ => {}
             }
@@ -163,6 +180,7 @@ impl<'a> Estimator<'a> {
             own.inner += expansion.copies() - 1.0;
             own.cyclic |= expansion.cyclic;
         }
+        own.size += keys(value).map(text_size).sum::<f64>();
         match value.as_object() {
             Some(properties) => own.names.extend(properties.keys().map(String::as_str)),
             // A name for the items of arrays.
@@ -194,12 +212,22 @@ fn children(value: &Value) -> impl Iterator<Item = &Value> {
     items.chain(value.as_object().into_iter().flat_map(|entries| entries.values()))
 }
 
+fn keys(value: &Value) -> impl Iterator<Item = &str> {
+    value.as_object().into_iter().flat_map(|entries| entries.keys().map(String::as_str))
+}
+
 fn length(value: &Value) -> f64 {
     children(value).count() as f64
 }
 
 fn count(value: &Value) -> f64 {
     1.0 + children(value).map(count).sum::<f64>()
+}
+
+/// The size of all texts in a value.
+fn texts(value: &Value) -> f64 {
+    let own = value.as_str().map_or(0.0, text_size) + keys(value).map(text_size).sum::<f64>();
+    own + children(value).map(texts).sum::<f64>()
 }
 
 #[cfg(test)]
@@ -232,6 +260,35 @@ mod tests {
         let mut none = json!({"properties": {"z": inner(900)}, "anyOf": objects(300, "a")});
         (none["type"], none["enum"]) = (json!([]), json!([]));
         assert!(refused(&none));
+    }
+
+    /// Every copy of a schema has its own names and texts.
+    #[test]
+    fn long_lists_and_texts_count_by_their_size() {
+        let any = |count| json!({"anyOf": vec![json!({"type": "object"}); count]});
+        let merged = |schema: &Value, count| json!({"allOf": [schema, any(count), any(count)]});
+        let names = |count: usize| (0..count).map(|at| at.to_string()).collect::<Vec<_>>();
+        let required = |count| json!({"type": "object", "required": names(count)});
+        let literal = json!({"const": "a".repeat(30_000)});
+        let pattern = json!({"type": "string", "pattern": "a".repeat(30_000)});
+        for long in [required(9_000), literal, pattern] {
+            assert_eq!((check(&merged(&long, 5)), refused(&merged(&long, 70))), (Ok(()), true));
+        }
+        assert_eq!(check(&merged(&required(10), 70)), Ok(()));
+    }
+
+    /// The compiler finds them, so their sizes count.
+    #[test]
+    fn references_may_have_empty_steps() {
+        let two = |count| {
+            json!({
+                "allOf": [{"$ref": "#/$defs//a"}, {"$ref": "#/$defs//b"}],
+                "$defs": {"": {
+                    "a": {"anyOf": objects(count, "a")}, "b": {"anyOf": objects(count, "b")},
+                }},
+            })
+        };
+        assert_eq!((check(&two(10)), refused(&two(400))), (Ok(()), true));
     }
 
     #[test]

@@ -115,9 +115,9 @@ async fn start(
         Ok::<_, ApiError>((state.prepare(request, "prompt").await?, text))
     };
     let prepared = try_join_all(requests.into_iter().map(prepare)).await?;
-    if let Some(top) = top {
+    if echo {
         let tokens = prepared.iter().map(|(prepared, _)| prepared.prompt().len()).sum();
-        check_echo(best_of, tokens, top, context)?;
+        check_echo(best_of, tokens, top.unwrap_or(0), context)?;
     }
     let prompt = |(prompt, (prepared, text)): (usize, (Prepared, Option<String>))| async move {
         let echoed = echo.then(|| Arc::new(Echo::new(prepared.prompt(), text, vocabulary)));

@@ -33,6 +33,11 @@ async fn all_errors_have_the_same_shape() {
             json!({"prompt": vec![5; 300], "n": 8, "max_tokens": 1, "echo": true, "logprobs": 20}),
             json!("echo"),
         ),
+        (
+            "/v1/completions",
+            json!({"prompt": vec![5; 1000], "n": 22, "max_tokens": 1, "echo": true}),
+            json!("echo"),
+        ),
         (CHAT, question(no_content), json!("messages[0].content")),
         (CHAT, question(json!({"n": 1000})), json!("n")),
     ];

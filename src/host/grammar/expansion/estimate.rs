@@ -4,10 +4,15 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::count;
+use super::{count, texts};
 
 /// The upper bound of estimates. Products of bounded estimates are finite.
 pub const UPPER_BOUND: f64 = 1e100;
+
+/// The size of a text, in schemas of about a kilobyte.
+pub fn text_size(text: &str) -> f64 {
+    text.len() as f64 / 1000.0
+}
 
 /// The estimated expansion of a schema.
 #[derive(Clone)]
@@ -44,12 +49,13 @@ impl<'a> Expansion<'a> {
 
     /// The expansion of a fixed set of values.
     pub fn literals<'v>(values: impl Iterator<Item = &'v Value>) -> Self {
-        let sizes: Vec<f64> = values.map(count).collect();
-        let (size, alternatives) = (sizes.iter().sum(), sizes.len() as f64);
+        let sizes: Vec<(f64, f64)> = values.map(|value| (count(value), texts(value))).collect();
+        let (counts, alternatives) =
+            (sizes.iter().map(|(count, _)| count).sum::<f64>(), sizes.len() as f64);
         Self {
-            size,
+            size: counts + sizes.iter().map(|(_, texts)| texts).sum::<f64>(),
             alternatives: alternatives.max(1.0),
-            all_names: size > alternatives,
+            all_names: counts > alternatives,
             ..Self::one()
         }
     }
