@@ -227,7 +227,6 @@ impl AnswerStream {
             self.logprobs.tokens += 1;
             self.logprobs.sum += logprobs.logprob;
         }
-        self.usage.cached_tokens = self.usage.cached_tokens.max(token.cached);
         let first = *self.first_sampled.get_or_insert(token.sampled);
         self.usage.decode_time = token.sampled - first;
         self.usage.drafted_tokens = self.drafts.drafted();
@@ -236,6 +235,8 @@ impl AnswerStream {
             self.usage.prompt_time = first - started;
         }
         if self.usage.completion_tokens == 1 {
+            // A sequence that is preempted later finds its own blocks.
+            self.usage.cached_tokens = token.cached;
             if let Some(observer) = &self.observer {
                 observer.first_token(&self.usage);
             }

@@ -4,7 +4,7 @@ use colm_checkpoint::{ChainCount, Checkpoint, ColmConfig};
 
 /// Identifies the keys and values of a model at each chain count: they depend on the weights and the config of the chains
 /// that compute them, and on how these are held and computed. Two processes with equal identities compute equal keys and
-/// values for equal tokens, bit for bit.
+/// values for equal tokens, bit for bit; with quantized types that the host computes, up to rounding.
 #[derive(Debug)]
 pub struct KvIdentity {
     /// Per chain count, from 1 on.

@@ -187,6 +187,19 @@ async fn dry_penalizes_the_token_that_continues_a_repetition() {
     }
 }
 
+/// A grammar may allow no other token than the one with the largest penalty.
+#[tokio::test(flavor = "multi_thread")]
+async fn penalties_of_dry_are_finite() {
+    let engine = started().await;
+    let mut sampling = Sampling::default();
+    let mut dry = Dry::new(100.);
+    (dry.base, dry.allowed_length, dry.sequence_breakers) = (10., 0, Vec::new());
+    sampling.dry = Some(dry);
+    let (_, penalized) = steps(&engine, &[7; 60], &sampling).await.remove(0);
+    assert!(penalized[7] < -1e30, "{}", penalized[7]);
+    assert!(penalized.iter().all(|logit| logit.is_finite()));
+}
+
 /// The contexts of four steps, with the logits that logits processors get.
 async fn steps(engine: &Engine, prompt: &[u32], sampling: &Sampling) -> Vec<(Vec<u32>, Vec<f32>)> {
     let seen = Arc::<Mutex<Vec<_>>>::default();
