@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, FromRedisValue, IntoConnectionInfo,
-    RedisConnectionInfo, RedisResult,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue,
+    IntoConnectionInfo, RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind,
 };
 use tokio::sync::Semaphore;
 
@@ -125,9 +125,12 @@ impl RedisStore {
                     self.idle().clear();
                 }
                 answer => {
-                    // An error of the command leaves the connection as it is.
-                    if !answer.as_ref().is_err_and(redis::RedisError::is_unrecoverable_error) {
-                        self.idle().push(connection);
+                    match &answer {
+                        // The others lead to the same server. A new one finds the primary.
+                        Err(error) if comes_from_a_replica(error) => self.idle().clear(),
+                        Err(error) if error.is_unrecoverable_error() => {}
+                        // An error of the command leaves the connection as it is.
+                        _ => self.idle().push(connection),
                     }
                     return answer;
                 }
@@ -146,6 +149,15 @@ impl RedisStore {
     fn idle(&self) -> MutexGuard<'_, Vec<MultiplexedConnection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the server does not do its work because it is a replica: after a failover, the address may lead to another
+/// server, while the old one keeps its connections.
+fn comes_from_a_replica(error: &RedisError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown)
+    )
 }
 
 /// The name of a block in Redis.

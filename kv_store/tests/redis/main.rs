@@ -173,6 +173,24 @@ async fn a_server_that_lost_everything_is_filled_again() {
     assert_eq!(server.keys().len(), 20);
 }
 
+/// It stays up, so that no connection is cut.
+#[tokio::test]
+async fn connections_to_a_server_that_has_become_a_replica_are_replaced() {
+    let server = Server::start(None);
+    let store = redis(&server);
+    write(&store, 0..20).await;
+    server.fail_over();
+    // One write notices it, for all connections.
+    write(&store, [20]).await;
+    assert_eq!(store.counts().failed_writes, 1);
+    write(&store, 20..40).await;
+    assert_eq!(store.counts().failed_writes, 1);
+    server.fail_over();
+    assert_eq!(read_prefix(&store, [0]).await.end, PrefixEnd::Failed);
+    assert_eq!(read(&store, 0..40).await, 40);
+    assert_eq!((store.counts().failed_reads, server.keys().len()), (1, 40));
+}
+
 #[tokio::test]
 async fn a_server_that_hangs_is_given_up() {
     let server = Server::start(None);

@@ -23,10 +23,14 @@ struct State {
     /// Commands are answered with an error.
     failing: bool,
     longest_answer: usize,
+    /// How often another server has become the primary. Earlier connections are those of a replica.
+    failovers: usize,
 }
 
 /// What a connection has chosen.
 struct Session {
+    /// Those before it.
+    failovers: usize,
     database: Vec<u8>,
     authenticated: bool,
 }
@@ -60,6 +64,12 @@ impl Server {
             // Fails if the client has closed it already.
             let _ = stream.shutdown(Shutdown::Both);
         }
+    }
+
+    /// From now on, the address leads to another server with the same values. The one before it becomes a replica that
+    /// gives no values, and keeps its connections.
+    pub fn fail_over(&self) {
+        self.state.lock().unwrap().failovers += 1;
     }
 
     /// From now on, nothing is answered, or everything again.
@@ -97,7 +107,8 @@ impl Server {
 }
 
 fn serve(stream: TcpStream, state: &Mutex<State>) {
-    let mut session = Session { database: b"0".to_vec(), authenticated: false };
+    let failovers = state.lock().unwrap().failovers;
+    let mut session = Session { failovers, database: b"0".to_vec(), authenticated: false };
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut writer = stream;
     while let Some(command) = read_command(&mut reader) {
@@ -150,8 +161,13 @@ impl State {
         if self.failing {
             return b"-ERR the disk is on fire\r\n".to_vec();
         }
+        let replica = session.failovers < self.failovers;
         let place = |key: &[u8]| (session.database.clone(), key.to_vec());
         match name.as_str() {
+            "SET" if replica => {
+                b"-READONLY You can't write against a read only replica.\r\n".to_vec()
+            }
+            "GETRANGE" if replica => b"-MASTERDOWN Link with MASTER is down.\r\n".to_vec(),
             "PING" => b"+PONG\r\n".to_vec(),
             "CLIENT" => ok,
             "SELECT" => {
