@@ -155,11 +155,26 @@ impl Folder {
         };
         // An error drops the file, which deletes it.
         write(file.as_file_mut()).map_err(FileError::new("write", path))?;
-        let used = file.as_file().set_modified(time_of_use(index));
-        used.map_err(FileError::new("set the time of", path))?;
         let replaced = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file);
-        file.persist(path).map_err(|error| FileError::new("write", path)(error.error))?;
+        let file =
+            file.persist(path).map_err(|error| FileError::new("write", path)(error.error))?;
+        // Only now: others delete temporary files with an old time. If this process dies before, the block counts as
+        // used when it was written.
+        if let Err(error) = file.set_modified(time_of_use(index)) {
+            self.untimed(path, &error);
+        }
         Ok(replaced.map_or(0, |replaced| replaced.len()))
+    }
+
+    /// The time of the file at `path` cannot be set.
+    fn untimed(&self, path: &Path, error: &io::Error) {
+        if let Some(left_out) = self.untouched.permit() {
+            tracing::warn!(
+                left_out,
+                "cannot set the time of {}: {error}. The KV store will delete it too early or too late",
+                path.display()
+            );
+        }
     }
 
     /// Creates a subfolder, and the root if that is gone as well: someone has emptied the store.
@@ -193,13 +208,7 @@ impl BlockFile {
             }
         });
         if let Err(error) = result {
-            if let Some(left_out) = self.folder.untouched.permit() {
-                tracing::warn!(
-                    left_out,
-                    "cannot set the time of {}: {error}. The KV store will delete it as if it were unused",
-                    block_path(&self.folder.root, &self.key).display()
-                );
-            }
+            self.folder.untimed(&block_path(&self.folder.root, &self.key), &error);
         }
     }
 }

@@ -1,4 +1,5 @@
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 
@@ -63,4 +64,24 @@ fn what_others_have_freed_is_enough() {
     assert_eq!(limit.disk_is_full(&folder.root, before, 1000).keys, []);
     let now = limit.times_full();
     assert_eq!(limit.disk_is_full(&folder.root, now, 1000).keys, [key(8)]);
+}
+
+/// Another process opens the store again and again.
+#[test]
+fn a_block_far_into_a_prompt_is_not_taken_for_a_file_left_behind() {
+    let root = tempfile::TempDir::new().unwrap();
+    let (folder, _) = Folder::open(root.path().into(), None).unwrap();
+    // As if it were last used hours ago.
+    let write = || folder.write_with(key(0), 10_000, 100, &|file| file.write_all(&[7; 100]));
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                delete_stale_files(root.path(), &mut Skipped::default());
+            }
+        });
+        let written = (0..5_000).try_for_each(|_| write().map(|_| ()));
+        done.store(true, Ordering::Relaxed);
+        written.unwrap();
+    });
 }
