@@ -242,6 +242,12 @@ impl KvStore {
         self.inner.shared.known.contains(key)
     }
 
+    /// Whether the block is [known](Self::is_known) or waits to be written.
+    pub fn is_known_or_queued(&self, key: &BlockKey) -> bool {
+        // In this order: a block that is written becomes known before it leaves the queue.
+        self.inner.queue.contains(key) || self.is_known(key)
+    }
+
     /// Waits until every block queued so far has been tried.
     pub async fn flush(&self) {
         self.inner.queue.flush().await;

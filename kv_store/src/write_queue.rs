@@ -90,6 +90,11 @@ impl WriteQueue {
         let _ = self.sender.send(QueuedWrite { block, index, ticket });
     }
 
+    /// Whether a block waits.
+    pub(crate) fn contains(&self, key: &BlockKey) -> bool {
+        self.waiting.lock().keys.contains(key)
+    }
+
     /// Bytes of the payloads that wait.
     pub(crate) fn bytes(&self) -> usize {
         self.waiting.lock().bytes

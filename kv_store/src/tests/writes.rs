@@ -28,6 +28,25 @@ async fn a_block_is_written_once() {
 }
 
 #[tokio::test]
+async fn a_block_is_queued_and_then_known() {
+    let setup = setup();
+    let there = || setup.store.is_known_or_queued(&key(0));
+    assert!(!there());
+    setup.fault(0, Fault::Slow(Duration::from_millis(100)));
+    setup.write(0);
+    // At any moment.
+    while !setup.store.is_known(&key(0)) {
+        assert!(there());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(there());
+    setup.fault(1, Fault::Fail);
+    setup.write(1);
+    setup.store.flush().await;
+    assert!(!setup.store.is_known_or_queued(&key(1)), "it could not be written");
+}
+
+#[tokio::test]
 async fn a_block_that_was_read_is_not_written() {
     let first = setup().stored(0..3).await;
     let second = setup();

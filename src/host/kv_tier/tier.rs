@@ -133,11 +133,13 @@ impl KvTier {
     pub async fn stored_tokens(&self, prompt: &[u32], k: ChainCount) -> usize {
         let Some(identity) = self.loaded.kv_identity() else { return 0 };
         let hashes = self.hashes(prompt, identity.salt(k));
-        // The scheduler adds the last blocks to the prefix cache when it plans the next step.
-        let began = Instant::now();
-        while self.first_missing(&hashes) < hashes.len() && began.elapsed() < CACHED_AFTER {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        // The scheduler adds the last blocks to the prefix cache when it plans the next step. In the same step it may
+        // need their place for another prompt; then they are still in the store's queue.
+        let was_cached = |index: usize| {
+            let hash = &hashes[index];
+            self.store.is_known_or_queued(&key_of(hash)) || self.pooled().contains(hash)
+        };
+        each_was_seen(hashes.len(), was_cached, CACHED_AFTER).await;
         self.store.flush().await;
         let stored = hashes.iter().take_while(|hash| self.store.is_known(&key_of(hash))).count();
         stored * self.block_size
@@ -272,6 +274,43 @@ impl BlockStore for KvTier {
     }
 }
 
+/// Waits until each of `count` things was seen once, one after the other, or until `limit` is over.
+async fn each_was_seen(count: usize, is_seen: impl Fn(usize) -> bool, limit: Duration) {
+    let began = Instant::now();
+    for index in 0..count {
+        while !is_seen(index) {
+            if began.elapsed() >= limit {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
 pub(super) fn key_of(hash: &BlockHash) -> BlockKey {
     BlockKey(*hash.bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[tokio::test]
+    async fn what_was_seen_once_may_leave() {
+        let step = AtomicUsize::new(0);
+        // Each is seen in one step only.
+        let steps = [3, 4, 9];
+        let is_seen = |index: usize| step.fetch_add(1, Ordering::Relaxed) == steps[index];
+        each_was_seen(steps.len(), is_seen, HOUR).await;
+        assert_eq!(step.into_inner(), 10);
+    }
+
+    #[tokio::test]
+    async fn what_is_never_seen_is_not_waited_for() {
+        let limit = Duration::from_millis(20);
+        let waited = each_was_seen(4, |index| index < 2, limit);
+        tokio::time::timeout(HOUR, waited).await.expect("it waits");
+    }
 }
