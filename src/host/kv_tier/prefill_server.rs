@@ -42,8 +42,8 @@ impl PrefillServerOptions {
         self
     }
 
-    /// The server is asked for prompts of which at least so many tokens are neither in the pool nor in the store. Default:
-    /// [`Self::DEFAULT_THRESHOLD`].
+    /// The server is asked for prompts of which at least so many tokens are neither in the pool nor in the store; never
+    /// if there are none. Default: [`Self::DEFAULT_THRESHOLD`].
     pub fn threshold(mut self, tokens: usize) -> Self {
         self.threshold = tokens;
         self
@@ -107,7 +107,7 @@ impl PrefillServer {
     /// The right to ask the server for a prompt of which `missing` tokens are not known, if that is worth it. None while a
     /// server that has failed is left alone.
     pub fn permit(&self, missing: usize) -> Option<Permit<'_>> {
-        (missing >= self.threshold).then(|| self.breaker.permit())?
+        (missing >= self.threshold.max(1)).then(|| self.breaker.permit())?
     }
 
     /// Lets the server compute `prompt` at `k` chains. Then its blocks are in the store.
@@ -158,4 +158,20 @@ impl From<ureq::Error> for Refusal {
 fn reason(status: u16, answer: ureq::Response) -> String {
     let text: String = answer.into_string().unwrap_or_default().chars().take(300).collect();
     format!("status {status} {}", text.escape_debug())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_is_never_asked_for_nothing() {
+        for (threshold, missing, asked) in
+            [(0, 0, false), (0, 1, true), (1, 0, false), (64, 63, false), (64, 64, true)]
+        {
+            let options = PrefillServerOptions::new("http://localhost:1").threshold(threshold);
+            let server = PrefillServer::new(&options).unwrap();
+            assert_eq!(server.permit(missing).is_some(), asked, "{threshold}: {missing}");
+        }
+    }
 }
