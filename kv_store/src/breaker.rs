@@ -1,6 +1,6 @@
 //! A circuit breaker: keeps requests away from a server or a disk that does not answer.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long it stays open the first time. Each failed trial doubles the time.
@@ -43,16 +43,17 @@ impl CircuitBreaker {
     }
 
     /// Asks for one use. `None` while the circuit is open.
-    pub fn permit(&self) -> Option<Permit<'_>> {
+    pub fn permit(self: &Arc<Self>) -> Option<Permit> {
         let mut circuit = self.lock();
-        match *circuit {
-            Circuit::Closed { .. } => Some(Permit { breaker: self, trial: false, reported: false }),
+        let trial = match *circuit {
+            Circuit::Closed { .. } => false,
             Circuit::Open { pause, until } if (self.clock)() >= until => {
                 *circuit = Circuit::Trial { pause };
-                Some(Permit { breaker: self, trial: true, reported: false })
+                true
             }
-            Circuit::Open { .. } | Circuit::Trial { .. } => None,
-        }
+            Circuit::Open { .. } | Circuit::Trial { .. } => return None,
+        };
+        Some(Permit { breaker: Arc::clone(self), trial, reported: false })
     }
 
     /// Whether the circuit is open: it is not known that there are answers again.
@@ -120,13 +121,13 @@ impl CircuitBreaker {
 }
 
 /// The right to one use. Its holder reports how that went. Dropped without a report, it counts as not used.
-pub struct Permit<'a> {
-    breaker: &'a CircuitBreaker,
+pub struct Permit {
+    breaker: Arc<CircuitBreaker>,
     trial: bool,
     reported: bool,
 }
 
-impl Permit<'_> {
+impl Permit {
     /// There was an answer.
     pub fn succeeded(mut self) {
         self.reported = true;
@@ -140,7 +141,7 @@ impl Permit<'_> {
     }
 }
 
-impl Drop for Permit<'_> {
+impl Drop for Permit {
     fn drop(&mut self) {
         if self.trial && !self.reported {
             self.breaker.abandoned();
@@ -150,20 +151,18 @@ impl Drop for Permit<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     /// A breaker, and a function that lets time pass for it.
-    fn breaker() -> (CircuitBreaker, impl Fn(Duration)) {
+    fn breaker() -> (Arc<CircuitBreaker>, impl Fn(Duration)) {
         let now = Arc::new(Mutex::new(Instant::now()));
         let clock = Arc::clone(&now);
         let breaker =
             CircuitBreaker::new("reads", FAILURES, Box::new(move || *clock.lock().unwrap()));
-        (breaker, move |duration| *now.lock().unwrap() += duration)
+        (Arc::new(breaker), move |duration| *now.lock().unwrap() += duration)
     }
 
-    fn fail(breaker: &CircuitBreaker) {
+    fn fail(breaker: &Arc<CircuitBreaker>) {
         breaker.permit().expect("the circuit is closed, or a trial is due").failed();
     }
 

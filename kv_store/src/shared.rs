@@ -1,7 +1,7 @@
 //! What the handle and the tasks of a store share.
 
 use std::fmt::Arguments;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
@@ -23,8 +23,8 @@ pub(crate) struct Shared {
     /// Of a read of a prompt's blocks.
     pub timeout: Duration,
     /// Reads and writes have a circuit each: a full disk must not keep blocks from being read.
-    pub reads: CircuitBreaker,
-    pub writes: CircuitBreaker,
+    pub reads: Arc<CircuitBreaker>,
+    pub writes: Arc<CircuitBreaker>,
     /// A permit for each byte that is being read.
     pub read_room: Semaphore,
     pub known: KnownBlocks,

@@ -10,7 +10,7 @@ use mistralrs_core::ext::BlockHash;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::fetched::{Fetched, FetchedBlocks};
-use super::prefill_server::{PrefillServer, Refusal};
+use super::prefill_server::PrefillServer;
 use super::tier::{key_of, KvTier, MEMORY_UNIT};
 
 /// A block of a prompt that the pool does not have.
@@ -76,34 +76,19 @@ impl KvTier {
         bytes_per_block: usize,
         left: Duration,
     ) -> Read {
-        let Some(permit) = server.permit(rest.len() * self.block_size) else {
+        let Some(call) = server.call(rest.len() * self.block_size) else {
             return Read::nothing();
         };
-        self.prefills.fetch_add(1, Ordering::Relaxed);
-        let failure = match server.prefill(prompt, chains).await {
-            Ok(()) => {
-                let computed = self.read(rest, bytes_per_block, left).await;
-                if !computed.payloads.is_empty() || computed.end != PrefixEnd::Missing {
-                    permit.succeeded();
-                    return computed;
-                }
-                "it has answered, but the store has no block of the prompt. Has the server the same store, model, dtypes, \
-                 block size and kind of processor?"
-                    .to_string()
-            }
-            // The server works; this prompt is computed here.
-            Err(Refusal::Request(reason)) => {
-                permit.succeeded();
-                server.warn(&reason);
-                self.failed_prefills.fetch_add(1, Ordering::Relaxed);
-                return Read::nothing();
-            }
-            Err(Refusal::Server(reason)) => reason,
+        let Some(computed) = call.prefill(prompt, chains).await else {
+            return Read::nothing();
         };
-        server.warn(&failure);
-        permit.failed();
-        self.failed_prefills.fetch_add(1, Ordering::Relaxed);
-        Read::nothing()
+        let read = self.read(rest, bytes_per_block, left).await;
+        if read.payloads.is_empty() && read.end == PrefixEnd::Missing {
+            computed.not_stored();
+        } else {
+            computed.stored();
+        }
+        read
     }
 
     fn reading_pays(&self, blocks: usize, bytes_per_block: usize) -> bool {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use colm_kv_store::{StoreOptions, StoreUrl, UrlError};
 
-use super::prefill_server::PrefillServerOptions;
+use super::prefill_options::PrefillServerOptions;
 use crate::error::{Error, Result};
 
 /// A store of KV blocks outside the process, where prompts find blocks that the engine's own prefix cache does not have.

@@ -1,79 +1,50 @@
 //! Another process that computes prompts and puts their blocks into the store.
 
-use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use colm_kv_store::{CircuitBreaker, Permit};
-use serde_json::json;
+use serde_json::{json, Value};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::warn;
 
+use super::prefill_options::PrefillServerOptions;
 use crate::error::Error;
 
-/// A server that computes long prompts for this one: `colm serve --role prefill` with the same KV store. See
-/// [`KvStoreOptions::prefill_server`](super::KvStoreOptions::prefill_server).
-#[derive(Clone)]
-pub struct PrefillServerOptions {
-    url: String,
-    key: Option<String>,
-    threshold: usize,
-    timeout: Duration,
-}
-
-impl PrefillServerOptions {
-    /// The limit of [`Self::threshold`], unless it is called.
-    pub const DEFAULT_THRESHOLD: usize = 512;
-    /// The limit of [`Self::timeout`], unless it is called.
-    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
-
-    /// The server at `url`, such as `http://host:1234`.
-    pub fn new(url: impl Into<String>) -> Self {
-        Self {
-            url: url.into(),
-            key: None,
-            threshold: Self::DEFAULT_THRESHOLD,
-            timeout: Self::DEFAULT_TIMEOUT,
-        }
-    }
-
-    /// The API key of the server. Default: none.
-    pub fn key(mut self, key: impl Into<Option<String>>) -> Self {
-        self.key = key.into();
-        self
-    }
-
-    /// The server is asked for prompts of which at least so many tokens are neither in the pool nor in the store; never
-    /// if there are none. Default: [`Self::DEFAULT_THRESHOLD`].
-    pub fn threshold(mut self, tokens: usize) -> Self {
-        self.threshold = tokens;
-        self
-    }
-
-    /// How long the server may take. After that, the prompt is computed here. Default: [`Self::DEFAULT_TIMEOUT`].
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-}
-
-impl fmt::Debug for PrefillServerOptions {
-    /// Without the key.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PrefillServerOptions")
-            .field("url", &self.url)
-            .field("threshold", &self.threshold)
-            .field("timeout", &self.timeout)
-            .finish_non_exhaustive()
-    }
-}
+/// So many calls run at once. Each takes a thread, of which a runtime has 512, until the server has answered.
+const CALLS_AT_ONCE: usize = 64;
 
 /// A client of the server.
 pub struct PrefillServer {
-    agent: ureq::Agent,
-    endpoint: Arc<str>,
-    key: Option<Arc<str>>,
+    calls: Arc<Calls>,
     threshold: usize,
-    breaker: CircuitBreaker,
+    /// A permit for each call that may begin.
+    room: Arc<Semaphore>,
+}
+
+/// What the calls share.
+struct Calls {
+    agent: ureq::Agent,
+    endpoint: String,
+    key: Option<String>,
+    breaker: Arc<CircuitBreaker>,
+    begun: AtomicUsize,
+    failed: AtomicUsize,
+}
+
+/// The right to ask for one prompt.
+pub struct Call {
+    calls: Arc<Calls>,
+    permit: Permit,
+    room: OwnedSemaphorePermit,
+}
+
+/// The server says that the blocks of a prompt are in the store. Whoever looks there reports what it finds.
+#[must_use]
+pub struct Computed {
+    calls: Arc<Calls>,
+    permit: Permit,
 }
 
 impl PrefillServer {
@@ -94,48 +65,113 @@ impl PrefillServer {
             .timeout(options.timeout)
             .redirects(0)
             .build();
-        Ok(Self {
+        // One failure may have taken a minute.
+        let breaker = CircuitBreaker::new(format!("prompts for {base}"), 1, Box::new(Instant::now));
+        let calls = Calls {
             agent,
-            endpoint: format!("{base}/v1/prefill").into(),
-            key: options.key.as_deref().map(Into::into),
-            threshold: options.threshold,
-            // One failure may have taken a minute.
-            breaker: CircuitBreaker::new(format!("prompts for {base}"), 1, Box::new(Instant::now)),
-        })
+            endpoint: format!("{base}/v1/prefill"),
+            key: options.key.clone(),
+            breaker: Arc::new(breaker),
+            begun: AtomicUsize::new(0),
+            failed: AtomicUsize::new(0),
+        };
+        let room = Arc::new(Semaphore::new(CALLS_AT_ONCE));
+        Ok(Self { calls: Arc::new(calls), threshold: options.threshold, room })
     }
 
     /// The right to ask the server for a prompt of which `missing` tokens are not known, if that is worth it. None while a
-    /// server that has failed is left alone.
-    pub fn permit(&self, missing: usize) -> Option<Permit<'_>> {
-        (missing >= self.threshold.max(1)).then(|| self.breaker.permit())?
+    /// server that has failed is left alone, and while it is asked for many others.
+    pub fn call(&self, missing: usize) -> Option<Call> {
+        if missing < self.threshold.max(1) {
+            return None;
+        }
+        let room = Arc::clone(&self.room).try_acquire_owned().ok()?;
+        let permit = self.calls.breaker.permit()?;
+        Some(Call { calls: Arc::clone(&self.calls), permit, room })
     }
 
-    /// Lets the server compute `prompt` at `k` chains. Then its blocks are in the store.
+    /// How many prompts the server was asked for.
+    pub fn begun(&self) -> usize {
+        self.calls.begun.load(Ordering::Relaxed)
+    }
+
+    /// How many of them it did not compute.
+    pub fn failed(&self) -> usize {
+        self.calls.failed.load(Ordering::Relaxed)
+    }
+}
+
+impl Call {
+    /// Lets the server compute `prompt` at `k` chains. Then its blocks are in the store. None if the server fails or
+    /// refuses the request, which is logged.
     ///
-    /// # Errors
-    /// If the server fails, or refuses the request.
-    pub async fn prefill(&self, prompt: &[u32], k: usize) -> Result<(), Refusal> {
+    /// The call goes on when nobody waits for it any more: a server that hangs is noticed although its clients give up.
+    pub async fn prefill(self, prompt: &[u32], k: usize) -> Option<Computed> {
+        let Self { calls, permit, room } = self;
+        calls.begun.fetch_add(1, Ordering::Relaxed);
         // The server computes the prompt's blocks; the answer is computed here.
         let body = json!({ "prompt": prompt, "chains": k, "max_tokens": 0 });
-        let mut request = self.agent.post(&self.endpoint);
+        let all_calls = Arc::clone(&calls);
+        let call = tokio::task::spawn_blocking(move || {
+            // Given back when the call has ended.
+            let _room = room;
+            let reason = match calls.send(&body) {
+                Ok(()) => return Some(Computed { calls, permit }),
+                // The server works.
+                Err(Refusal::Request(reason)) => {
+                    permit.succeeded();
+                    reason
+                }
+                Err(Refusal::Server(reason)) => {
+                    permit.failed();
+                    reason
+                }
+            };
+            calls.one_failed(&reason);
+            None
+        });
+        call.await.unwrap_or_else(|error| {
+            all_calls.one_failed(&error.to_string());
+            None
+        })
+    }
+}
+
+impl Computed {
+    /// The store has blocks of the prompt, or does not tell.
+    pub fn stored(self) {
+        self.permit.succeeded();
+    }
+
+    /// The store has no block of the prompt.
+    pub fn not_stored(self) {
+        self.permit.failed();
+        self.calls.one_failed(
+            "it has answered, but the store has no block of the prompt. Has the server the same store, model, dtypes, \
+             block size and kind of processor?",
+        );
+    }
+}
+
+impl Calls {
+    /// Sends a request and waits for the answer.
+    fn send(&self, body: &Value) -> Result<(), Refusal> {
+        let mut request = self.agent.post(&self.endpoint).set("Content-Type", "application/json");
         if let Some(key) = &self.key {
             request = request.set("Authorization", &format!("Bearer {key}"));
         }
-        let sent = tokio::task::spawn_blocking(move || {
-            let request = request.set("Content-Type", "application/json");
-            request.send_string(&body.to_string()).map(|_| ()).map_err(Refusal::from)
-        });
-        sent.await.unwrap_or_else(|error| Err(Refusal::Server(error.to_string())))
+        request.send_string(&body.to_string()).map(|_| ()).map_err(Refusal::from)
     }
 
-    /// Logs why the server did not compute a prompt.
-    pub fn warn(&self, reason: &str) {
+    /// The server did not compute a prompt.
+    fn one_failed(&self, reason: &str) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
         warn!("{}: {reason}; the prompt is computed here", self.endpoint);
     }
 }
 
 /// Why a prompt was not computed.
-pub enum Refusal {
+enum Refusal {
     /// The request is at fault: another one may succeed.
     Request(String),
     /// The server or the way to it is.
@@ -162,16 +198,58 @@ fn reason(status: u16, answer: ureq::Response) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+    use std::sync::mpsc;
+
     use super::*;
+
+    fn server(url: &str, threshold: usize) -> PrefillServer {
+        PrefillServer::new(&PrefillServerOptions::new(url).threshold(threshold)).unwrap()
+    }
 
     #[test]
     fn the_server_is_never_asked_for_nothing() {
         for (threshold, missing, asked) in
             [(0, 0, false), (0, 1, true), (1, 0, false), (64, 63, false), (64, 64, true)]
         {
-            let options = PrefillServerOptions::new("http://localhost:1").threshold(threshold);
-            let server = PrefillServer::new(&options).unwrap();
-            assert_eq!(server.permit(missing).is_some(), asked, "{threshold}: {missing}");
+            let server = server("http://localhost:1", threshold);
+            assert_eq!(server.call(missing).is_some(), asked, "{threshold}: {missing}");
         }
+    }
+
+    #[test]
+    fn only_so_many_calls_run_at_once() {
+        let server = server("http://localhost:1", 1);
+        let calls: Vec<_> = (0..CALLS_AT_ONCE).map(|_| server.call(1).unwrap()).collect();
+        assert!(server.call(1).is_none());
+        drop(calls);
+        assert!(server.call(1).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_noticed_although_nobody_waits() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = server(&format!("http://{}", listener.local_addr().unwrap()), 1);
+        let (hang_up, hung_up) = mpsc::channel();
+        // Says nothing until it hangs up.
+        std::thread::spawn(move || {
+            let connection = listener.accept();
+            hung_up.recv().unwrap();
+            drop((connection, listener));
+        });
+        let mut waiting = Box::pin(server.call(1).unwrap().prefill(&[1, 2, 3], 1));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        drop(waiting);
+        assert_eq!(server.room.available_permits(), CALLS_AT_ONCE - 1, "the call goes on");
+        assert!(!server.calls.breaker.is_open());
+        hang_up.send(()).unwrap();
+        let ended = async {
+            while server.room.available_permits() < CALLS_AT_ONCE {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), ended).await.expect("the call hangs");
+        assert!(server.calls.breaker.is_open());
+        assert_eq!((server.begun(), server.failed()), (1, 1));
     }
 }

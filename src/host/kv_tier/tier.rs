@@ -52,8 +52,6 @@ pub struct KvTier {
     /// How often blocks have entered the prefix cache.
     added: AtomicUsize,
     pub(super) read_microseconds: AtomicU64,
-    pub(super) prefills: AtomicUsize,
-    pub(super) failed_prefills: AtomicUsize,
 }
 
 /// What the store and the tier have done so far.
@@ -114,8 +112,6 @@ impl KvTier {
             reads: AtomicUsize::new(0),
             added: AtomicUsize::new(0),
             read_microseconds: AtomicU64::new(0),
-            prefills: AtomicUsize::new(0),
-            failed_prefills: AtomicUsize::new(0),
         })
     }
 
@@ -176,8 +172,8 @@ impl KvTier {
             skipped_reads: self.skipped_reads.load(Ordering::Relaxed),
             reads: self.reads.load(Ordering::Relaxed),
             read_time: Duration::from_micros(self.read_microseconds.load(Ordering::Relaxed)),
-            prefills: self.prefills.load(Ordering::Relaxed),
-            failed_prefills: self.failed_prefills.load(Ordering::Relaxed),
+            prefills: self.prefill_server.as_ref().map_or(0, PrefillServer::begun),
+            failed_prefills: self.prefill_server.as_ref().map_or(0, PrefillServer::failed),
         }
     }
 
