@@ -24,10 +24,19 @@ struct MissingBlock<'a> {
 /// The first blocks of a run that could be read.
 struct Read {
     payloads: Vec<Bytes>,
-    end: PrefixEnd,
+    end: End,
     /// How long it took.
     time: Duration,
     memory: Vec<OwnedSemaphorePermit>,
+}
+
+/// Why a run of blocks ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// As the store says.
+    Store(PrefixEnd),
+    /// There is no memory for the next block. The store was not asked for it, and may well have it.
+    NoMemory,
 }
 
 impl KvTier {
@@ -50,14 +59,17 @@ impl KvTier {
             return None;
         }
         let mut read = self.read(&missing, bytes_per_block, self.store.timeout()).await;
+        if read.was_skipped() {
+            self.skipped_reads.fetch_add(1, Ordering::Relaxed);
+        } else if read.end != End::Store(PrefixEnd::Refused) {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+        }
         if let Some(server) = self.prefill_server.as_ref().filter(|_| read.end.is_healthy()) {
             let chains = identity.chains_of(salt)?;
             let rest = &missing[read.payloads.len()..];
             let left = self.store.timeout().saturating_sub(read.time);
-            read.append(self.prefill(server, (prompt, chains), rest, bytes_per_block, left).await);
-        }
-        if read.end != PrefixEnd::Refused {
-            self.reads.fetch_add(1, Ordering::Relaxed);
+            let computed = self.prefill(server, (prompt, chains), rest, bytes_per_block, left);
+            read.extend(computed.await);
         }
         let microseconds = u64::try_from(read.time.as_micros()).unwrap_or(u64::MAX);
         self.read_microseconds.fetch_add(microseconds, Ordering::Relaxed);
@@ -67,7 +79,7 @@ impl KvTier {
     }
 
     /// Lets the server compute a prompt at some number of chains, if that is worth it for `rest`, and reads these blocks
-    /// within `left`.
+    /// within `left`. None if they were not computed.
     async fn prefill(
         &self,
         server: &PrefillServer,
@@ -75,20 +87,16 @@ impl KvTier {
         rest: &[MissingBlock<'_>],
         bytes_per_block: usize,
         left: Duration,
-    ) -> Read {
-        let Some(call) = server.call(rest.len() * self.block_size) else {
-            return Read::nothing();
-        };
-        let Some(computed) = call.prefill(prompt, chains).await else {
-            return Read::nothing();
-        };
+    ) -> Option<Read> {
+        let call = server.call(rest.len() * self.block_size)?;
+        let computed = call.prefill(prompt, chains).await?;
         let read = self.read(rest, bytes_per_block, left).await;
-        if read.payloads.is_empty() && read.end == PrefixEnd::Missing {
+        if read.found_nothing() {
             computed.not_stored();
         } else {
             computed.stored();
         }
-        read
+        Some(read)
     }
 
     fn reading_pays(&self, blocks: usize, bytes_per_block: usize) -> bool {
@@ -109,7 +117,7 @@ impl KvTier {
         limit: Duration,
     ) -> Read {
         let Some((mut memory, count)) = self.reserve(blocks.len(), bytes_per_block) else {
-            return Read::nothing();
+            return Read::without_memory();
         };
         let wanted = blocks[..count].iter().map(|block| WantedBlock {
             key: key_of(&block.hash),
@@ -123,6 +131,7 @@ impl KvTier {
         let units = (payloads.len() * bytes_per_block).div_ceil(MEMORY_UNIT);
         let unused = memory.num_permits().saturating_sub(units);
         drop(memory.split(unused));
+        let end = End::of(end, count < blocks.len());
         Read { payloads, end, time: began.elapsed(), memory: vec![memory] }
     }
 
@@ -131,26 +140,90 @@ impl KvTier {
         let units_of = |count: usize| (count * bytes).div_ceil(MEMORY_UNIT);
         let room = self.memory.available_permits() * MEMORY_UNIT / bytes.max(1);
         let count = blocks.min(room).min(u32::MAX as usize * MEMORY_UNIT / bytes.max(1) / 2);
-        let memory = u32::try_from(units_of(count)).ok().filter(|_| count > 0);
-        let memory =
-            memory.and_then(|units| self.memory.clone().try_acquire_many_owned(units).ok());
-        if memory.is_none() {
-            self.skipped_reads.fetch_add(1, Ordering::Relaxed);
+        let units = u32::try_from(units_of(count)).ok().filter(|_| count > 0)?;
+        let memory = self.memory.clone().try_acquire_many_owned(units).ok()?;
+        Some((memory, count))
+    }
+}
+
+impl End {
+    /// The end of a run that the store has ended so. `cut` says that it was asked for the first blocks only, because there
+    /// is no memory for the others.
+    fn of(end: PrefixEnd, cut: bool) -> Self {
+        match end {
+            PrefixEnd::Complete if cut => Self::NoMemory,
+            end => Self::Store(end),
         }
-        Some((memory?, count))
+    }
+
+    /// Whether the store works and does not have the next block.
+    fn is_healthy(self) -> bool {
+        matches!(self, Self::Store(end) if end.is_healthy())
     }
 }
 
 impl Read {
-    fn nothing() -> Self {
+    /// No block was asked for.
+    fn without_memory() -> Self {
         let (payloads, memory) = (Vec::new(), Vec::new());
-        Self { payloads, end: PrefixEnd::Missing, time: Duration::ZERO, memory }
+        Self { payloads, end: End::NoMemory, time: Duration::ZERO, memory }
+    }
+
+    /// Whether the store was not asked, because there was no memory for a single block.
+    fn was_skipped(&self) -> bool {
+        self.payloads.is_empty() && self.end == End::NoMemory
+    }
+
+    /// Whether the store was asked and does not have the first block.
+    fn found_nothing(&self) -> bool {
+        self.payloads.is_empty() && self.end == End::Store(PrefixEnd::Missing)
     }
 
     /// Adds the blocks after these.
-    fn append(&mut self, next: Self) {
+    fn extend(&mut self, next: Option<Self>) {
+        let Some(next) = next else { return };
         self.payloads.extend(next.payloads);
         self.time += next.time;
         self.memory.extend(next.memory);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(payloads: usize, end: End) -> Read {
+        Read { payloads: vec![Bytes::new(); payloads], end, ..Read::without_memory() }
+    }
+
+    #[test]
+    fn a_prefill_server_is_asked_for_what_a_store_that_works_does_not_have() {
+        use PrefixEnd::*;
+        for (end, cut, asked) in [
+            (Missing, false, true),
+            (Missing, true, true),
+            (Complete, false, true),
+            // The store may have the others.
+            (Complete, true, false),
+            (Damaged, true, false),
+            (Failed, false, false),
+            (TimedOut, false, false),
+            (Refused, false, false),
+        ] {
+            assert_eq!(End::of(end, cut).is_healthy(), asked, "{end:?}, cut: {cut}");
+        }
+        assert!(!Read::without_memory().end.is_healthy());
+    }
+
+    #[test]
+    fn a_prefill_server_is_blamed_only_for_what_was_looked_for() {
+        assert!(read(0, End::Store(PrefixEnd::Missing)).found_nothing());
+        let computed = [
+            read(1, End::Store(PrefixEnd::Missing)),
+            read(1, End::NoMemory),
+            read(0, End::Store(PrefixEnd::Failed)),
+            Read::without_memory(),
+        ];
+        assert!(!computed.iter().any(Read::found_nothing));
     }
 }

@@ -104,6 +104,36 @@ async fn a_prefill_server_is_not_asked_while_the_store_fails() {
     assert!(asked.is_err(), "the prefill server was asked");
 }
 
+/// A prompt that the store has and that does not fit into the memory for reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prefill_server_is_not_asked_for_blocks_without_memory() {
+    let config = random_model::with(random_model::air(), |json| {
+        json["max_position_embeddings"] = json!(2048);
+        json["head_dim"] = json!(64);
+    });
+    let model = random_model::folder(&config);
+    let model = model.path().join("model");
+    let folder = tempfile::tempdir().unwrap();
+    let request = || Request::tokens(prompt(1, 1500)).max_tokens(2);
+    let first = engine(&with_store(&model, folder.path())).await;
+    let expected = first.answer(request()).await.unwrap().text;
+    first.flush_kv_store().await;
+    let files = block_files(folder.path());
+    let bytes: u64 = files.iter().map(|file| file.metadata().unwrap().len()).sum();
+    assert!(bytes > 1 << 20, "{bytes} bytes fit into the memory");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = PrefillServerOptions::new(url).threshold(64).timeout(Duration::from_secs(5));
+    let store = store(folder.path()).buffer_mib(1).prefill_server(server);
+    let decode = engine(&options(&model).block_size(BLOCK_SIZE).kv_store(store)).await;
+    let answer = decode.answer(request()).await.unwrap();
+    assert_eq!(answer.text, expected);
+    let cached = answer.usage.cached_tokens;
+    assert!(cached > 0 && cached < 1488, "{cached} tokens were read");
+    let asked = tokio::time::timeout(Duration::from_millis(1), listener.accept()).await;
+    assert!(asked.is_err(), "the prefill server was asked");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_prompt_does_not_keep_others_from_the_prefill_server() {
     let model = random_model::folder(&random_model::colm());
