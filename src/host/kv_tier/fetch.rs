@@ -147,8 +147,8 @@ impl KvTier {
 }
 
 impl End {
-    /// The end of a run that the store has ended so. `cut` says that it was asked for the first blocks only, because there
-    /// is no memory for the others.
+    /// The end of a run that the store has ended so. `cut` says that it was asked for the first blocks only, because
+    /// there is no memory for the others.
     fn of(end: PrefixEnd, cut: bool) -> Self {
         match end {
             PrefixEnd::Complete if cut => Self::NoMemory,
