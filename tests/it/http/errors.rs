@@ -35,7 +35,7 @@ async fn all_errors_have_the_same_shape() {
         ),
         (
             "/v1/completions",
-            json!({"prompt": vec![5; 1000], "n": 22, "max_tokens": 1, "echo": true}),
+            json!({"prompt": vec![5; 300], "n": 100, "max_tokens": 1, "echo": true}),
             json!("echo"),
         ),
         (CHAT, question(no_content), json!("messages[0].content")),
