@@ -42,7 +42,56 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"rope_scaling": {**LLAMA3, "high_freq_factor": 1.0}}, "high_freq_factor = 1.0: expected more than low_freq"),
     ({"rope_scaling": {**LLAMA3, "factor": None}}, "rope_scaling.factor = None: expected a positive number"),
     ({"rope_theta": 5.0, "rope_parameters": {"rope_theta": 6.0}}, "rope_theta = 5.0: rope_parameters says 6.0"),
-    ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor = 0.5: CoLM rotates whole heads"),
+    ({"rope_theta": 5.0, "rope_scaling": {"rope_type": "default", "rope_theta": 6.0}}, "rope_scaling says 6.0"),
+]
+
+# The rows of checkpoint/tests/config_rope.rs, which the engine refuses.
+PLAIN = {"rope_type": "default"}
+HALF = {**PLAIN, "partial_rotary_factor": 0.5}
+WHOLE_HEADS = "partial_rotary_factor = 0.5: CoLM rotates whole heads; expected 1.0 or no such field"
+ONE_ROPE = "CoLM has one RoPE for all layers"
+WITH_BASE = {**PLAIN, "rope_theta": 5e5}
+WITHOUT_TYPE = 'rope_scaling.rope_type = None: expected "llama3" or "default"'
+REFUSED += [
+    *(
+        ({"rope_scaling": {**LLAMA3, field: bad}}, f"rope_scaling.{field} = {bad!r}: expected")
+        for field in ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+        for bad in (None, 0, -1, "8", False)
+    ),
+    ({"rope_scaling": {**LLAMA3, "high_freq_factor": 0.5}}, "expected more than low_freq_factor = 1.0"),
+    ({"rope_scaling": {"factor": 2.0}}, WITHOUT_TYPE),
+    ({"rope_scaling": {"rope_theta": 5e5}}, WITHOUT_TYPE),
+    ({"rope_scaling": {}}, WITHOUT_TYPE),
+    ({"rope_scaling": {"type": None}}, WITHOUT_TYPE),
+    ({"rope_scaling": []}, r"rope_scaling = \[\]: expected a map, or null"),
+    ({"rope_parameters": []}, r"rope_parameters = \[\]: expected a map, or null"),
+    ({"rope_theta": 1e4, "rope_parameters": {"rope_theta": 5e5}}, "rope_parameters says 500000.0; expected the same"),
+    ({"rope_parameters": {"rope_theta": "x"}}, "rope_parameters.rope_theta = 'x': expected a positive number"),
+    ({"rope_theta": 1.0, "rope_scaling": {**PLAIN, "rope_theta": True}}, "rope_scaling.rope_theta = True: expected"),
+    ({"rope_scaling": {**PLAIN, "rope_theta": -1}}, "rope_scaling.rope_theta = -1: expected a positive number"),
+    ({"rope_theta": 1e4, "rope_scaling": WITH_BASE}, "rope_theta = 10000.0: rope_scaling says 500000.0"),
+    ({"rope_scaling": WITH_BASE, "rope_parameters": {**PLAIN, "rope_theta": 1e4}}, "rope_parameters says 10000.0"),
+    ({"rope_theta": 5e5, "rope_parameters": {"rope_type": "yarn"}}, "rope_parameters.rope_type = 'yarn'"),
+    ({"rope_parameters": {"full": {"rope_theta": 1}}}, ONE_ROPE),
+    ({"rope_scaling": {"full": {"rope_theta": 1}}}, ONE_ROPE),
+    ({"partial_rotary_factor": 0.5}, f"field {WHOLE_HEADS}"),
+    ({"partial_rotary_factor": True}, "field partial_rotary_factor = True: CoLM rotates"),
+    ({"rope_scaling": HALF}, f"rope_scaling.{WHOLE_HEADS}"),
+    ({"rope_parameters": HALF}, f"rope_parameters.{WHOLE_HEADS}"),
+    ({"rope_parameters": {"rope_type": "llama3"}}, "rope_parameters.factor = None"),
+    ({"rope_parameters": {"rope_type": "llama3", "factor": "8"}}, "rope_parameters.factor = '8'"),
+    ({"rope_parameters": {"type": "yarn"}}, "rope_parameters.rope_type = 'yarn'"),
+    ({"rope_parameters": {"type": "yarn", "rope_type": "default"}}, "rope_parameters.type = 'yarn': rope_type is"),
+    ({"rope_parameters": {"rope_theta": -1}}, "rope_parameters.rope_theta = -1"),
+    (
+        {"rope_scaling": {"rope_type": "llama3"}, "rope_parameters": {"rope_type": "llama3"}},
+        "rope_scaling.factor = None",
+    ),
+    (
+        {"rope_scaling": LLAMA3, "rope_parameters": {**LLAMA3, "factor": 4.0}},
+        "rope_parameters says .*; expected the same",
+    ),
+    ({"rope_scaling": LLAMA3, "rope_parameters": {}}, "rope_parameters says .*; expected the same"),
 ]
 
 
@@ -75,17 +124,32 @@ def test_the_widths_of_the_chains() -> None:
 
 
 def test_the_forms_of_rope_mean_the_same() -> None:
-    """The field names of transformers 4, with `type` or `rope_type`, and of transformers 5."""
+    """Those of transformers 4, with `type` or `rope_type`, and of transformers 5. Either map may hold the base."""
     older = {("type" if name == "rope_type" else name): value for name, value in LLAMA3.items()}
     forms: list[dict[str, Any]] = [
         {"rope_theta": 100.0, "rope_scaling": LLAMA3},
         {"rope_theta": 100.0, "rope_scaling": older},
         {"rope_parameters": {"rope_theta": 100.0, **LLAMA3}},
         {"rope_theta": 100, "rope_parameters": LLAMA3},
+        {"rope_scaling": {"rope_theta": 100.0, **older}},
+        {"rope_theta": 100, "rope_scaling": {"rope_theta": 100.0, **LLAMA3}, "partial_rotary_factor": 1},
+        {"rope_scaling": LLAMA3, "rope_parameters": {"rope_theta": 100, **LLAMA3, "partial_rotary_factor": None}},
     ]
     written = [small_config(**form).to_json_string() for form in forms]
     assert len(set(written)) == 1
     assert "llama3" in written[0]
+
+
+def test_the_default_type_of_rope_means_no_rescaling() -> None:
+    """Whatever else the map says; transformers writes the type itself in rope_parameters."""
+    forms: list[dict[str, Any]] = [
+        {"rope_scaling": {"type": "default"}},
+        {"rope_scaling": {"type": "default", "rope_type": "default"}},
+        {"rope_scaling": {**PLAIN, "factor": 2.0}},
+        {"rope_parameters": {**PLAIN, "rope_theta": 10000.0, "partial_rotary_factor": None}},
+        {"rope_parameters": {}},
+    ]
+    assert {small_config(**form).to_json_string() for form in forms} == {small_config().to_json_string()}
 
 
 @pytest.mark.parametrize("case", golden_cases(), ids=lambda case: case.name)

@@ -41,6 +41,7 @@ class ColmConfig(PretrainedConfig):
         rope_theta: float | None = None,
         rope_scaling: dict[str, Any] | None = None,
         rope_parameters: dict[str, Any] | None = None,
+        partial_rotary_factor: float | None = None,
         attention_bias: bool = False,
         mlp_bias: bool = False,
         qk_norm: bool = False,
@@ -72,7 +73,7 @@ class ColmConfig(PretrainedConfig):
         self.attention_dropout = attention_dropout
         self.initializer_range = initializer_range
         self.use_cache = use_cache
-        set_rope(self, rope_parameters_of(rope_theta, rope_scaling, rope_parameters))
+        set_rope(self, rope_parameters_of(rope_theta, rope_scaling, rope_parameters, partial_rotary_factor))
         self._check_names(kwargs)
         self._check_sizes()
         super().__init__(

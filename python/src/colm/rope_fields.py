@@ -1,5 +1,9 @@
-"""RoPE's fields of config.json: transformers 4 writes rope_theta and rope_scaling, transformers 5 rope_parameters."""
+"""RoPE's fields of config.json: transformers 4 writes rope_theta and rope_scaling, transformers 5 rope_parameters.
 
+The engine has the same rules (checkpoint/src/config/rope_fields.rs).
+"""
+
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -8,46 +12,74 @@ from .chain_widths import is_whole, refused
 
 _LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor")
 _ORIGINAL = "original_max_position_embeddings"
+_PARTIAL = "partial_rotary_factor"
 
 
-def rope_parameters_of(rope_theta: Any, rope_scaling: Any, rope_parameters: Any) -> dict[str, Any]:
-    """The three fields as one map in the form of transformers 5, checked.
+def rope_parameters_of(
+    rope_theta: Any, rope_scaling: Any, rope_parameters: Any, partial_rotary_factor: Any = None
+) -> dict[str, Any]:
+    """The four fields as one map in the form of transformers 5, checked.
 
     Where two fields say the same thing, they must agree.
     """
-    theta, rescaling, name = rope_theta, rope_scaling, "rope_scaling"
-    if rope_parameters:
-        if not isinstance(rope_parameters, Mapping):
-            raise refused("rope_parameters", rope_parameters, "expected a map")
-        rest = dict(rope_parameters)
-        fraction = rest.pop("partial_rotary_factor", None)
-        if fraction not in (None, 1):
-            raise refused("rope_parameters.partial_rotary_factor", fraction, "CoLM rotates whole heads; expected 1")
-        inner = rest.pop("rope_theta", None)
-        if theta is not None and inner is not None and theta != inner:
-            raise refused("rope_theta", theta, f"rope_parameters says {inner}; expected the same")
-        theta = inner if theta is None else theta
-        if rescaling and _with_type(rescaling, name) != _with_type(rest, "rope_parameters"):
-            raise refused(name, rescaling, f"rope_parameters says {rest}; expected the same")
-        rescaling, name = rest, "rope_parameters"
-    theta = _positive("rope_theta", 10000.0 if theta is None else theta)
-    return {"rope_theta": theta, **_rescaling(_with_type(rescaling or {}, name), name)}
+    _check_whole_heads(_PARTIAL, partial_rotary_factor)
+    theta = None if rope_theta is None else _positive("rope_theta", rope_theta)
+    theta, scaling = _without_base("rope_scaling", rope_scaling, theta)
+    theta, parameters = _without_base("rope_parameters", rope_parameters, theta)
+    name, rescaling = "rope_scaling", scaling
+    if parameters is not None:
+        if "type" not in parameters and "rope_type" not in parameters:
+            parameters["rope_type"] = "default"
+        if scaling is not None and not _same(scaling, parameters):
+            raise refused("rope_scaling", scaling, f"rope_parameters says {parameters}; expected the same")
+        name, rescaling = ("rope_parameters" if scaling is None else "rope_scaling"), parameters
+    checked = {"rope_type": "default"} if rescaling is None else _rescaling(_with_type(rescaling, name), name)
+    return {"rope_theta": 10000.0 if theta is None else theta, **checked}
 
 
-def _with_type(rescaling: Any, name: str) -> dict[str, Any]:
+def _without_base(name: str, written: Any, theta: float | None) -> tuple[float | None, dict[str, Any] | None]:
+    """The base, and the rest of the map ``name``; ``theta`` is the base that was found before."""
+    if written is None:
+        return theta, None
+    if not isinstance(written, Mapping):
+        raise refused(name, written, "expected a map, or null")
+    rest = dict(written)
+    if any(isinstance(value, Mapping) for value in rest.values()):
+        expected = "CoLM has one RoPE for all layers; expected rope_theta and rope_type directly in it"
+        raise refused(name, written, expected)
+    _check_whole_heads(f"{name}.{_PARTIAL}", rest.pop(_PARTIAL, None))
+    base = rest.pop("rope_theta", None)
+    if base is None:
+        return theta, rest
+    base = _positive(f"{name}.rope_theta", base)
+    if theta not in (None, base):
+        raise refused("rope_theta", theta, f"{name} says {base}; expected the same")
+    return base, rest
+
+
+def _check_whole_heads(field: str, fraction: Any) -> None:
+    if fraction is not None and (isinstance(fraction, bool) or fraction != 1):
+        raise refused(field, fraction, "CoLM rotates whole heads; expected 1.0 or no such field")
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values are the same JSON. In Python, 1 and true are equal."""
+    return json.dumps(one, sort_keys=True, default=repr) == json.dumps(other, sort_keys=True, default=repr)
+
+
+def _with_type(rescaling: dict[str, Any], name: str) -> dict[str, Any]:
     """The rescaling with its type as ``rope_type``; older files call it ``type``."""
-    if not isinstance(rescaling, Mapping):
-        raise refused(name, rescaling, "expected a map, or null")
-    rescaling = {key: value for key, value in rescaling.items() if key != "rope_theta"}
-    older = rescaling.pop("type", None)
-    kind = rescaling.setdefault("rope_type", older or "default")
-    if older not in (None, kind):
-        raise refused(f"{name}.type", older, f"rope_type is {kind!r}; expected the same")
+    rescaling = dict(rescaling)
+    if "type" in rescaling:
+        older = rescaling.pop("type")
+        kind = rescaling.setdefault("rope_type", older)
+        if older != kind:
+            raise refused(f"{name}.type", older, f"rope_type is {kind!r}; expected the same")
     return rescaling
 
 
 def _rescaling(rescaling: dict[str, Any], name: str) -> dict[str, Any]:
-    kind = rescaling["rope_type"]
+    kind = rescaling.get("rope_type")
     if kind == "default":
         return {"rope_type": "default"}
     if kind != "llama3":
