@@ -120,7 +120,8 @@ def test_the_loss_is_a_weighted_mean() -> None:
         torch.testing.assert_close(model(tokens, labels=labels, chains=2).loss, alone[0])
         # As the Trainer accumulates gradients: the sum over this batch, divided by the tokens of all batches.
         predicted = int((labels[:, 1:] != -100).sum())
-        torch.testing.assert_close(model(tokens, labels=labels, num_items_in_batch=2 * predicted).loss, joint.loss / 2)
+        for items in (2 * predicted, torch.tensor(2 * predicted), torch.tensor([[2 * predicted]])):
+            torch.testing.assert_close(model(tokens, labels=labels, num_items_in_batch=items).loss, joint.loss / 2)
     for weights, message in [
         ([1, 1], "2 loss weights; expected 3, one for each chain count"),
         ([0, 0, 0], "expected no negative number, and one above 0"),

@@ -29,7 +29,8 @@ def causal_lm_loss(
     if num_items_in_batch is None:
         return loss
     if isinstance(num_items_in_batch, torch.Tensor):
-        num_items_in_batch = num_items_in_batch.to(loss.device)
+        # Under DataParallel it comes as [1, 1]; the loss is a scalar in any case.
+        num_items_in_batch = num_items_in_batch.to(loss.device).reshape(())
     return loss / num_items_in_batch
 
 
