@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import EvalPrediction, Trainer, TrainingArguments
 
 import colm
 from cases import ROOT, random_tokens, small_model
@@ -129,6 +130,36 @@ def test_the_loss_is_a_weighted_mean() -> None:
     ]:
         with pytest.raises(ValueError, match=message):
             model.set_loss_weights(weights)
+
+
+def test_labels_may_be_shifted_already() -> None:
+    model, tokens = small_model(), random_tokens(2, 8)
+    shifted = torch.nn.functional.pad(tokens[:, 1:], (0, 1), value=-100)
+    for weights in (None, [1, 2, 3]):
+        model.set_loss_weights(weights)
+        torch.testing.assert_close(model(tokens, shift_labels=shifted).loss, model(tokens, labels=tokens).loss)
+
+
+@pytest.mark.parametrize("weights", [None, [1, 2, 3]])
+def test_the_trainer_evaluates(weights: list[float] | None, tmp_path: Path) -> None:
+    """With the loss of the model, and with logits and labels for metrics."""
+    model, tokens = small_model().to(torch.float32).eval(), random_tokens(4, 8)
+    model.set_loss_weights(weights)
+    # transformers 4 counts labels of first tokens, which nothing predicts.
+    labels = tokens.index_fill(1, torch.tensor([0]), -100)
+    rows = [{"input_ids": row, "labels": of_row} for row, of_row in zip(tokens, labels, strict=True)]
+    with torch.no_grad():
+        expected = model(tokens, labels=labels)
+
+    def metrics(found: EvalPrediction) -> dict[str, float]:
+        torch.testing.assert_close(torch.tensor(found.predictions), expected.logits)
+        return {"labels": float((found.label_ids == labels.numpy()).mean())}
+
+    arguments = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none", per_device_eval_batch_size=4)
+    trainer = Trainer(model, arguments, eval_dataset=rows, compute_metrics=metrics)
+    found = trainer.evaluate()
+    assert found["eval_labels"] == 1.0
+    assert found["eval_loss"] == pytest.approx(expected.loss.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("tied", [False, True])

@@ -77,10 +77,14 @@ class ColmForCausalLM(ColmPreTrainedModel, GenerationMixin):
         chains: int | None = None,
         cache: Any = None,
         num_items_in_batch: torch.Tensor | int | None = None,
-        shift_labels: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> ColmCausalLMOutput:
-        """Logits at k = ``chains`` and, with ``labels``, the loss at k, or with loss weights the mean up to k."""
+        """Logits at k = ``chains`` and, with ``labels``, the loss at k, or with loss weights the mean up to k.
+
+        ``shift_labels`` are labels that are already shifted.
+        """
+        # No parameter, because the Trainer evaluates only batches that have every parameter with "label" in its name.
+        shift_labels = kwargs.pop("shift_labels", None)
         k = self._checked(chains)
         cache = past_key_values if cache is None else cache
         output = self.model(
