@@ -4,6 +4,7 @@ Accelerate, and with it the Trainer, shards on GPUs only. PyTorch itself also do
 """
 
 import sys
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -34,7 +35,7 @@ def steps(model: colm.ColmForCausalLM, rows: slice) -> None:
 
 
 def main() -> None:
-    """Writes the trained tensors to the path in the first argument."""
+    """Writes the trained tensors to the path in the first argument, and checkpoints `colm` and `air` beside it."""
     dist.init_process_group("gloo")
     rank, size = dist.get_rank(), dist.get_world_size()
     mesh = init_device_mesh("cpu", (size,))
@@ -47,6 +48,9 @@ def main() -> None:
         assert all(isinstance(parameter, DTensor) for parameter in model.parameters())
         steps(model, slice(rank * 4 // size, (rank + 1) * 4 // size))
         trained[air] = {name: parameter.full_tensor().detach() for name, parameter in model.named_parameters()}
+        # As the Trainer does.
+        folder = Path(sys.argv[1]).with_name("air" if air else "colm")
+        model.save_pretrained(folder, state_dict=dict(trained[air]), is_main_process=rank == 0)
     if rank == 0:
         torch.save(trained, sys.argv[1])
     dist.destroy_process_group()

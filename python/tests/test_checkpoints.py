@@ -1,6 +1,7 @@
 """Loading and saving: tensor names, files, and the code beside a checkpoint."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,27 @@ def test_shards_load_again(tmp_path: Path) -> None:
     tokens = random_tokens(1, 5)
     with torch.no_grad():
         assert torch.equal(again(tokens).logits, model.eval()(tokens).logits)
+
+
+def test_saving_into_a_folder_replaces_the_weights_there(tmp_path: Path) -> None:
+    """From one file per chain to one file, to shards, and to one file again."""
+    for name in ("config.json", "model.safetensors.index.json"):
+        shutil.copy(SHIPPED[1] / name, tmp_path)
+    for file in SHIPPED[1].glob("model-chain-*.safetensors"):
+        shutil.copy(file, tmp_path)
+    (tmp_path / "other.safetensors").touch()
+    model = load(tmp_path, torch.float32)
+    for step, size in enumerate(["5GB", "1MB", "5GB"]):
+        with torch.no_grad():
+            model.model.norm.chains[0].weight.add_(1 + step)
+        model.save_pretrained(tmp_path, max_shard_size=size)
+        again = load(tmp_path, torch.float32)
+        assert torch.equal(again.model.norm.chains[0].weight, model.model.norm.chains[0].weight)
+        shards = len(list(tmp_path.glob("model-*.safetensors")))
+        names = {path.name for path in tmp_path.glob("model.safetensors*")}
+        assert names == {"model.safetensors.index.json" if size == "1MB" else "model.safetensors"}
+        assert (shards > 1) == (size == "1MB")
+    assert (tmp_path / "other.safetensors").exists(), "no file of this model"
 
 
 def test_the_backbone_loads_from_a_language_model() -> None:

@@ -10,7 +10,7 @@ import torch
 from transformers import EvalPrediction, Trainer, TrainingArguments
 
 import colm
-from cases import ROOT, random_tokens, small_model
+from cases import ROOT, load, random_tokens, small_model
 from fsdp2 import prepared, steps
 
 
@@ -170,7 +170,7 @@ def test_tied_embeddings_are_one_parameter_per_chain(tied: bool) -> None:
 
 
 def test_sharded_parameters_train_like_whole_ones(tmp_path: Path) -> None:
-    """FSDP2 on two processes; the frozen chain keeps its bits."""
+    """FSDP2 on two processes; the frozen chain keeps its bits. The checkpoint is that of a model of our own class."""
     # `timeout` lets torchrun end its workers.
     command = ["timeout", "300", sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     paths = os.pathsep.join(str(ROOT / "python" / folder) for folder in ("src", "tests"))
@@ -185,3 +185,10 @@ def test_sharded_parameters_train_like_whole_ones(tmp_path: Path) -> None:
         for name, value in model.named_parameters():
             torch.testing.assert_close(trained[name], value.detach(), rtol=0, atol=1e-12, msg=name)
             assert torch.equal(trained[name], before[name]) == (colm.chain_of(name) == 0), name
+        saved, whole = tmp_path / ("air" if air else "colm"), tmp_path / "whole"
+        model.save_pretrained(whole)
+        for file in (*whole.glob("*.py"), whole / "config.json"):
+            assert (saved / file.name).read_bytes() == file.read_bytes(), file.name
+        assert {path.name for path in saved.iterdir()} == {path.name for path in whole.iterdir()}
+        loaded = dict(load(saved).named_parameters())
+        assert all(torch.equal(loaded[name], trained[name]) for name in trained)

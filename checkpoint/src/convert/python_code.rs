@@ -15,7 +15,7 @@ macro_rules! python_file {
 
 /// The names and texts of the Python files that define config, backbone and language model. They import nothing else of
 /// the package.
-const PYTHON_FILES: [(&str, &str); 10] = [
+const PYTHON_FILES: [(&str, &str); 11] = [
     python_file!("backbone.py"),
     python_file!("chain_attention.py"),
     python_file!("chain_layers.py"),
@@ -25,6 +25,7 @@ const PYTHON_FILES: [(&str, &str); 10] = [
     python_file!("loading.py"),
     python_file!("modeling_colm.py"),
     python_file!("rope_fields.py"),
+    python_file!("saving.py"),
     python_file!("transformers_versions.py"),
 ];
 

@@ -15,6 +15,7 @@ from .chain_attention import ColmAttention
 from .chain_layers import ChainEmbedding, ChainMLP, ChainRMSNorm, Chains
 from .configuration_colm import ColmAirConfig, ColmConfig
 from .loading import check_tensors
+from .saving import remove_replaced, stamps, write_code
 from .transformers_versions import CACHE_NAME, cache_positions, cached_heads, causal_mask
 
 
@@ -70,6 +71,17 @@ class ColmPreTrainedModel(PreTrainedModel):
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
         check_tensors(info["missing_keys"], info["unexpected_keys"], is_backbone=not hasattr(model, "lm_head"))
         return (model, info) if output_loading_info else model
+
+    def save_pretrained(self, save_directory: Any, is_main_process: bool = True, *args: Any, **kwargs: Any) -> None:
+        """As in other models. In a folder with weights, it replaces them, whatever their files are called."""
+        of_this_rank = getattr(self, "should_save_on_this_rank", bool)  # of transformers 5
+        writes = of_this_rank(is_main_process)
+        before = stamps(save_directory)
+        if writes:
+            write_code(self, save_directory)
+        super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
+        if writes:
+            remove_replaced(save_directory, before)
 
     def enable_input_require_grads(self) -> None:
         """Makes re-entrant checkpointing work on a model whose embeddings are frozen.

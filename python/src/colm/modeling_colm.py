@@ -20,6 +20,7 @@ from .chain_widths import split  # noqa: F401
 from .configuration_colm import ColmAirConfig, ColmConfig
 from .loading import check_tensors  # noqa: F401
 from .rope_fields import rope_parameters_of  # noqa: F401
+from .saving import package_class  # noqa: F401
 from .transformers_versions import CACHE_NAME
 
 

@@ -1,6 +1,7 @@
 """The package against `colm-convert --with-python`."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -47,3 +48,13 @@ with torch.no_grad():
     assert run.returncode == 0, run.stderr
     found = torch.tensor([row["nll"] for row in json.loads(run.stdout)])
     torch.testing.assert_close(found, losses, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("size", ["5GB", "1MB"])
+def test_a_model_saved_into_its_own_folder_is_whole(colm_convert: Path, size: str, tmp_path: Path) -> None:
+    """Its folder had one file per chain, and an index."""
+    folder = tmp_path / "model"
+    shutil.copytree(SHIPPED[1], folder)
+    load(folder, torch.float32).save_pretrained(folder, max_shard_size=size)
+    run = subprocess.run([colm_convert, "verify", folder], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
