@@ -162,6 +162,8 @@ class ColmModel(ColmPreTrainedModel):
         shared = {
             "attention_mask": mask,
             "position_embeddings": rotation,
+            # Attention functions without a mask find the documents of a packed sequence by them.
+            "position_ids": position_ids,
             "cache": cache,
             "cache_positions": positions,
         }

@@ -65,12 +65,27 @@ class ChainHeads(nn.Module):
         if self.kv_heads:
             key, value = (torch.stack([x[:, head] for head in self.kv_heads], dim=1) for x in (key, value))
         name = self.config._attn_implementation
+        if "flash" in name:
+            self._check_flash_dtype(query)
         function = eager_attention if name == "eager" else ALL_ATTENTION_FUNCTIONS[name]
         dropout = self.config.attention_dropout if self.training else 0.0
         mixed, weights = function(
             self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs
         )
         return mixed.flatten(2), weights
+
+    def _check_flash_dtype(self, query: torch.Tensor) -> None:
+        """Raises a ValueError for queries that flash attention does not take.
+
+        transformers would look for the dtype of a linear layer, of which this module has none.
+        """
+        if query.dtype in (torch.bfloat16, torch.float16) or torch.is_autocast_enabled(query.device.type):
+            return
+        if not hasattr(self.config, "_is_quantized"):
+            raise ValueError(
+                f"attn_implementation = {self.config._attn_implementation!r} with queries in {query.dtype}; expected "
+                "bfloat16 or float16: a model of this dtype, or autocast"
+            )
 
 
 class ColmAttention(nn.Module):

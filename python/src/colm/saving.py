@@ -28,7 +28,7 @@ def write_code(model: PreTrainedModel, folder: str | os.PathLike) -> None:
     type(model)._auto_class = None
     os.makedirs(folder, exist_ok=True)
     # It reads nothing but the class of the object.
-    custom_object_save(defining.__new__(defining), folder, config=model.config)
+    custom_object_save(object.__new__(defining), folder, config=model.config)
 
 
 def stamps(folder: str | os.PathLike) -> dict[str, Stamp]:
