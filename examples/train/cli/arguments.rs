@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure, Context, Result};
 use candle_core::DType;
@@ -9,6 +9,7 @@ use colm_checkpoint::{Architecture, ColmConfig, ConfigFile};
 use colm_train::data::{Mix, Task};
 use colm_train::paper_recipe::PaperRecipe;
 use colm_train::recipe::Recipe;
+use colm_train::state::beside;
 use colm_train::tokenizer::ChatTokenizer;
 use colm_train::weights::Weights;
 
@@ -170,6 +171,14 @@ pub struct Start {
     pub dtype: DType,
 }
 
+/// Whether two paths lead to one folder, however they are written.
+fn is_same_folder(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => one == other,
+    }
+}
+
 /// The number of conversations that the tokenizer is trained on.
 const TOKENIZER_CONVERSATIONS: usize = 50_000;
 
@@ -227,7 +236,11 @@ impl Arguments {
             self.out.display()
         );
         if let Some(dir) = &self.from {
-            ensure!(*dir != self.out, "--out is --from; expected another folder");
+            ensure!(
+                !is_same_folder(dir, &self.out),
+                "--out is --from {}; expected another folder",
+                dir.display()
+            );
             let (weights, stored) = Weights::read(dir)?;
             let chat = ChatTokenizer::load(dir)?;
             let dtype = self.dtype(stored);
@@ -256,7 +269,7 @@ impl Arguments {
 
     /// The file for the state.
     pub fn state(&self) -> PathBuf {
-        self.state.clone().unwrap_or_else(|| self.out.with_extension("state.safetensors"))
+        self.state.clone().unwrap_or_else(|| beside(&self.out, ".state.safetensors"))
     }
 
     fn dtype(&self, default: DType) -> DType {

@@ -1,5 +1,7 @@
 //! Flags and log.
 
+use std::path::Path;
+
 use candle_core::DType;
 use clap::Parser;
 use colm_checkpoint::{Architecture, ColmConfig, ConfigFile};
@@ -164,6 +166,40 @@ fn an_existing_folder_is_replaced_with_force_only() {
     let arguments = Arguments::try_parse_from(["train", "--out", out]).unwrap();
     let refused = arguments.start().err().unwrap().to_string();
     assert!(refused.contains("--force"), "{refused}");
+}
+
+/// A dot in a name begins no extension, and a slash after it changes nothing.
+#[test]
+fn the_state_is_beside_the_folder() {
+    for (out, state) in [
+        ("target/lr0.001", "target/lr0.001.state.safetensors"),
+        ("target/lr0.002", "target/lr0.002.state.safetensors"),
+        ("tiny/", "tiny.state.safetensors"),
+    ] {
+        let arguments = Arguments::try_parse_from(["train", "--out", out]).unwrap();
+        assert_eq!(arguments.state(), Path::new(state));
+    }
+    let arguments = parse("--state other").unwrap();
+    assert_eq!(arguments.state(), Path::new("other"));
+}
+
+#[test]
+fn the_source_is_not_replaced_however_it_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("base");
+    std::fs::create_dir(&base).unwrap();
+    let from = base.to_str().unwrap();
+    for out in [base.join("."), dir.path().join("./base/../base"), base.join("")] {
+        let flags = ["train", "--from", from, "--force", "--out", out.to_str().unwrap()];
+        let arguments = Arguments::try_parse_from(flags).unwrap();
+        let refused = arguments.start().err().unwrap().to_string();
+        assert!(refused.contains("--out is --from"), "{}: {refused}", out.display());
+    }
+    std::os::unix::fs::symlink(&base, dir.path().join("link")).unwrap();
+    let link = dir.path().join("link");
+    let flags = ["train", "--from", from, "--force", "--out", link.to_str().unwrap()];
+    let refused = Arguments::try_parse_from(flags).unwrap().start().err().unwrap().to_string();
+    assert!(refused.contains("--out is --from"), "{refused}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hasher;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{ensure, Context, Result};
 use candle_core::{Device, Tensor};
@@ -17,6 +17,20 @@ const STEP: &str = "step";
 /// The metadata entry with the identity of the run.
 const TRAINING: &str = "training";
 
+/// The file beside `path` whose name is that of `path` with `suffix` after it. A dot in the name of `path` begins no
+/// extension: `lr0.001` and `lr0.002` have different files.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+    match path.file_name() {
+        Some(name) => {
+            let mut name = name.to_owned();
+            name.push(suffix);
+            path.with_file_name(name)
+        }
+        // `.`, `..` and `/` have no name.
+        None => path.join(suffix),
+    }
+}
+
 impl Trainer {
     /// Saves the state for [`resume`](Self::resume) to `path`.
     pub fn save_state(&self, path: &Path) -> Result<()> {
@@ -24,7 +38,7 @@ impl Trainer {
         state.insert(STEP.into(), Tensor::new(&[self.step as i64], &Device::Cpu)?);
         let metadata = HashMap::from([(TRAINING.to_string(), self.identity()?.to_string())]);
         // Write to another file and rename it, so that an interruption leaves the old state intact.
-        let unfinished = path.with_extension("unfinished");
+        let unfinished = beside(path, ".unfinished");
         safetensors::serialize_to_file(&state, Some(metadata), &unfinished)
             .with_context(|| format!("writing {}", unfinished.display()))?;
         std::fs::rename(&unfinished, path).with_context(|| format!("writing {}", path.display()))

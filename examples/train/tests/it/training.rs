@@ -243,3 +243,21 @@ fn the_error_names_a_folder_without_checkpoint() {
     let refused = format!("{:#}", Weights::read(Path::new("no/such/folder")).err().unwrap());
     assert!(refused.contains("no/such/folder"), "{refused}");
 }
+
+/// As with --force. Readers refuse the chain files of another model.
+#[test]
+fn a_saved_checkpoint_replaces_one_of_other_chains() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    std::fs::write(folder.join("model-chain-notes.txt"), "kept").unwrap();
+    let models: [(fn(usize) -> ColmConfig, usize); 3] = [(colm, 3), (llama, 1), (colm, 3)];
+    for (of, chains) in models {
+        let trainer = trainer(of, recipe(chains), 1);
+        save::save(folder, &trainer.weights().unwrap(), DType::F32).unwrap();
+        trainer.chat().save(folder, 256).unwrap();
+        let problems = verify(folder, None, |_| {});
+        assert!(problems.is_empty(), "{problems:?}");
+        assert_eq!(Weights::read(folder).unwrap().0.config.chains.count(), chains);
+    }
+    assert!(folder.join("model-chain-notes.txt").exists(), "no chain file");
+}
