@@ -148,9 +148,8 @@ fn later_values_that_are_not_finite_change_nothing() -> Result<()> {
         let mut rng = StdRng::seed_from_u64(11);
         let q = random(&mut rng, (length - first, 6, PLAIN.head_dim), DType::F32)?;
         let ranges = [range(0, first, length - first)];
-        let chain = ChainQueries { q: &q, ranges: &ranges, kv_heads: 0..2 };
-        let attend =
-            || numbers(&chain_attention(&[chain.clone()], &step.kv, &step.tables, 0.25)?[0]);
+        let chains = [ChainQueries { q: &q, ranges: &ranges, kv_heads: 0..2 }];
+        let attend = || numbers(&chain_attention(&chains, &step.kv, &step.tables, 0.25)?[0]);
         let before = attend()?;
         let block = step.tables.blocks(0).unwrap()[bad / PLAIN.block_size];
         let slot = block as usize * PLAIN.block_size + bad % PLAIN.block_size;
