@@ -77,8 +77,7 @@ class ColmPreTrainedModel(PreTrainedModel):
         of_this_rank = getattr(self, "should_save_on_this_rank", bool)  # of transformers 5
         writes = of_this_rank(is_main_process)
         before = stamps(save_directory)
-        if writes:
-            write_code(self, save_directory)
+        write_code(self, save_directory, writes)
         super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
         if writes:
             remove_replaced(save_directory, before)

@@ -17,15 +17,18 @@ def package_class(model: PreTrainedModel) -> type[PreTrainedModel]:
     return next(one for one in type(model).__mro__ if one.__module__.partition(".")[0] != "torch")
 
 
-def write_code(model: PreTrainedModel, folder: str | os.PathLike) -> None:
+def write_code(model: PreTrainedModel, folder: str | os.PathLike, writes: bool) -> None:
     """Writes the code of a model whose class is torch's, and the way to it in ``auto_map`` of the config.
 
-    For other models transformers does this. Here it would copy torch's sources, which do not load a checkpoint.
+    For other models transformers does this. Here it would copy torch's sources, which do not load a checkpoint; in
+    version 4 all processes would, so each of them calls this, and the one that ``writes`` does.
     """
     defining = package_class(model)
     if defining is type(model) or defining._auto_class is None:
         return
     type(model)._auto_class = None
+    if not writes:
+        return
     os.makedirs(folder, exist_ok=True)
     # It reads nothing but the class of the object.
     custom_object_save(object.__new__(defining), folder, config=model.config)
