@@ -49,11 +49,14 @@ impl<'a> Expansion<'a> {
 
     /// The expansion of a fixed set of values.
     pub fn literals<'v>(values: impl Iterator<Item = &'v Value>) -> Self {
-        let sizes: Vec<(f64, f64)> = values.map(|value| (count(value), texts(value))).collect();
-        let (counts, alternatives) =
-            (sizes.iter().map(|(count, _)| count).sum::<f64>(), sizes.len() as f64);
+        let (mut counts, mut text, mut alternatives) = (0.0, 0.0, 0.0f64);
+        for value in values {
+            counts += count(value);
+            text += texts(value);
+            alternatives += 1.0;
+        }
         Self {
-            size: counts + sizes.iter().map(|(_, texts)| texts).sum::<f64>(),
+            size: counts + text,
             alternatives: alternatives.max(1.0),
             all_names: counts > alternatives,
             ..Self::one()
