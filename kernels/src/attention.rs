@@ -75,7 +75,7 @@ impl ChainQueries<'_> {
             bail!("queries have a head_dim of {head_dim}, the cache has {}", kv.head_dim());
         }
         if heads == 0 {
-            bail!("queries have no heads");
+            bail!("queries have 0 heads; expected at least 1");
         }
         let range_rows: usize =
             self.ranges.iter().map(|range| range.rows).fold(0, usize::saturating_add);

@@ -185,7 +185,7 @@ def check_flags(recipe: Recipe, arguments: TrainingArguments) -> None:
     for name, reason in REFUSED.items():
         value = getattr(arguments, name, None)
         if name in defaults and value != defaults[name]:
-            sys.exit(f"--{name} {getattr(value, 'value', value)}: {reason}; expected no such flag")
+            sys.exit(f"--{name} {getattr(value, 'value', value)}: {reason}; remove the flag")
     if arguments.fsdp and arguments.device.type == "cpu":
         sys.exit("--fsdp shards on GPUs; expected a GPU, or no --fsdp. Several processes on a CPU: --ddp_backend gloo")
     if arguments.n_gpu > 1:
@@ -202,7 +202,9 @@ def checkpoint_to_resume(arguments: TrainingArguments) -> str | None:
         return None
     if str(given).lower() == "true":
         last = get_last_checkpoint(output) if Path(output).is_dir() else None
-        return last or sys.exit(f"--resume_from_checkpoint {given}: expected a folder checkpoint-N in {output}")
+        if last is None:
+            sys.exit(f"--resume_from_checkpoint {given}: expected a folder checkpoint-N in {output}")
+        return last
     if not Path(given).is_dir():
         sys.exit(f"--resume_from_checkpoint {given}: no such folder; expected a folder, or true for the last one")
     return given

@@ -1,7 +1,7 @@
 """English prose from Debian's documentation packages.
 
 Needs apt-get, dpkg-deb and Debian 12. Nothing of the text is committed: the packages are downloaded, and their
-licences (`PACKAGES`) apply.
+licenses (`PACKAGES`) apply.
 """
 
 import gzip
@@ -16,7 +16,7 @@ from typing import Any
 from lxml import etree, html
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-#: Package, licence, and the files under /usr/share that have English prose.
+#: Package, license, and the files under /usr/share that have English prose.
 PACKAGES = [
     ("apache2-doc", "Apache-2.0", "doc/apache2-doc/**/*.html"),
     ("cinder-doc", "Apache-2.0", "doc/cinder-doc/**/*.html"),
@@ -70,7 +70,7 @@ def _write_documents(folder: Path) -> dict[str, Any]:
     packages = []
     total = {"train": 0, "validation": 0}
     with (folder / "train.jsonl").open("w") as train, (folder / "validation.jsonl").open("w") as validation:
-        for name, licence, pattern in PACKAGES:
+        for name, terms, pattern in PACKAGES:
             root = _unpacked(folder / "packages", name)
             size = 0
             for document_name, paragraphs in _read(root / "usr" / "share", pattern):
@@ -83,7 +83,7 @@ def _write_documents(folder: Path) -> dict[str, Any]:
                 print(line, file=validation if held_out else train)
                 total[kind] += len(text.encode())
                 size += len(text.encode())
-            packages.append({"package": name, "licence": licence, "megabytes": round(size / 1e6, 2)})
+            packages.append({"package": name, "license": terms, "megabytes": round(size / 1e6, 2)})
     return {"packages": packages, "train_bytes": total["train"], "validation_bytes": total["validation"]}
 
 

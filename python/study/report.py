@@ -42,7 +42,7 @@ def write(folder: Path, name: str, setting: Setting, corpus: dict[str, Any], res
     """Writes ``NAME-*.csv`` and ``NAME-*.svg`` into ``folder``, and the tables into its README.md."""
     folder.mkdir(parents=True, exist_ok=True)
     tables: dict[str, tuple[Row, list[Row]]] = {
-        "corpus": (["package", "licence", "megabytes"], [list(package.values()) for package in corpus["packages"]]),
+        "corpus": (["package", "license", "megabytes"], [list(package.values()) for package in corpus["packages"]]),
         "runs": _all_runs(setting, results),
         "widths": _widths(results),
         "every-k": _every_k(results),

@@ -133,7 +133,7 @@ pub struct DraftArgs {
 #[derive(Args)]
 pub struct GenerationConfigArgs {
     /// Defaults of the sampling parameters: `auto` takes temperature, top_p, top_k, min_p and repetition_penalty from
-    /// the model's generation_config.json, `none` ignores that file.
+    /// the model's generation_config.json, `none` ignores these five fields.
     #[arg(long, value_enum, value_name = "WHICH", default_value_t = GenerationConfig::Auto)]
     generation_config: GenerationConfig,
 }

@@ -13,8 +13,8 @@ use crate::request::{conversation, Prompt};
 /// In bytes. Longer texts are tokenized one at a time, because they take seconds of a core.
 const LONG_TEXT: usize = 256 * 1024;
 
-/// How many shorter texts are rendered or tokenized at a time. Work on a thread cannot be cancelled: without this
-/// limit, clients that leave at once could start any number.
+/// How many shorter texts are rendered or tokenized at a time. Work on a thread cannot be canceled: without this
+/// limit, clients that disconnect right away could start any number of tasks.
 const MAX_SHORT_TEXTS: usize = 8;
 
 /// The lowest limit for the bytes of a prompt, for models with a short context.

@@ -63,7 +63,7 @@ pub fn check_echo(
         return Ok(());
     }
     let message = format!(
-        "echo repeats {found} tokens and alternatives of prompts: expected at most {limit}; reduce n, best_of or \
+        "echo would return {found} prompt tokens and alternatives: expected at most {limit}; reduce n, best_of or \
          logprobs, or send fewer prompts"
     );
     Err(ApiError::invalid_value("echo", message))

@@ -138,7 +138,7 @@ fn check_breakers(breakers: &[String]) -> Result<(), ApiError> {
     } else if bytes > MAX_BREAKER_BYTES {
         format!("dry_sequence_breakers have {bytes} bytes: expected at most {MAX_BREAKER_BYTES} in total")
     } else if breakers.iter().any(String::is_empty) {
-        "dry_sequence_breakers has an empty string: expected a text that ends a repetition".into()
+        "dry_sequence_breakers has an empty string: expected strings that are not empty".into()
     } else {
         return Ok(());
     };

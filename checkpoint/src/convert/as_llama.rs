@@ -21,7 +21,7 @@ pub fn as_llama(source: &Source) -> Result<ConversionPlan, CheckpointError> {
     let kv_heads = source.config().kv_heads.of(0);
     if !heads.is_multiple_of(kv_heads) {
         let expected = format!(
-            "chain 1 has {heads}; a Llama has a multiple of its {kv_heads} key/value heads"
+            "chain 1 has {heads}; a Llama needs a multiple of the {kv_heads} key/value heads"
         );
         return Err(invalid("num_attention_heads", &file.num_attention_heads, expected).into());
     }

@@ -73,7 +73,7 @@ pub enum ExpandError {
     /// The query heads of a new chain cannot share key/value heads as in the base.
     #[error(
         "a new chain of {chain}: in the model {heads} query heads share {kv_heads} key/value head{}; expected {} or {} query \
-         heads, or a number of key/value heads",
+         heads, or kv-heads=N",
         if *.kv_heads == 1 { "" } else { "s" },
         (.chain.heads / .heads * .heads).max(*.heads), .chain.heads.next_multiple_of(*.heads)
     )]

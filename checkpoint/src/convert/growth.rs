@@ -136,7 +136,7 @@ fn kv_heads(
     chain: NewChain,
     architecture: Architecture,
 ) -> Result<usize, ExpandError> {
-    let (heads, kv_heads) = heads_that_share(base);
+    let (heads, kv_heads) = smallest_head_group(base);
     match (architecture, chain.kv_heads) {
         (Architecture::ColmAir, None | Some(0)) => Ok(0),
         (Architecture::ColmAir, Some(_)) => Err(ExpandError::KvHeadsOfAir { chain }),
@@ -148,9 +148,8 @@ fn kv_heads(
     }
 }
 
-/// The fewest query heads to which a whole number of key/value heads belongs, in the proportion of chain 1 of `base`, and
-/// that number.
-pub(super) fn heads_that_share(base: &ColmConfig) -> (usize, usize) {
+/// The smallest group of heads in the proportion of chain 1 of `base`: its query heads and its key/value heads.
+pub(super) fn smallest_head_group(base: &ColmConfig) -> (usize, usize) {
     let (heads, kv_heads) = (base.heads.of(0), base.kv_heads.of(0));
     let common = gcd(heads as u128, kv_heads as u128) as usize;
     (heads / common, kv_heads / common)

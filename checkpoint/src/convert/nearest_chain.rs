@@ -1,7 +1,7 @@
 //! The chain that comes nearest to a number of parameters.
 
 use super::expand_error::ExpandError;
-use super::growth::{expanded_config, heads_that_share};
+use super::growth::{expanded_config, smallest_head_group};
 use super::new_chain::{Growth, NewChain};
 use crate::config::{Architecture, ColmConfig};
 
@@ -62,7 +62,7 @@ impl Search<'_> {
         let (hidden, heads) = (self.base.hidden.total(), self.base.heads.total());
         let (unit, mlp_unit) = (unit(hidden), unit(self.base.intermediate.total()));
         let head_unit = match self.architecture {
-            Architecture::Colm => heads_that_share(self.base).0,
+            Architecture::Colm => smallest_head_group(self.base).0,
             Architecture::ColmAir => self.base.kv_heads.total(),
         };
         let mut candidates = Vec::new();

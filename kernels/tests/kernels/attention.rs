@@ -187,7 +187,7 @@ fn errors_name_the_sizes() -> Result<()> {
         (&'a candle_core::Tensor, QueryRange, std::ops::Range<usize>, &'a BlockTables, &'a str);
     let cases: [Case; 9] = [
         (&other_dim, ranges[0], 0..2, good, "a head_dim of 8, the cache has 16"),
-        (&no_heads, ranges[0], 0..2, good, "queries have no heads"),
+        (&no_heads, ranges[0], 0..2, good, "queries have 0 heads"),
         (&q, ranges[0], 1..3, good, "1..3 are not within the cache's 0..2"),
         (&q, ranges[0], 1..1, good, "1..1 are not within"),
         (&q, range(0, 0, 19), 0..2, good, "19 rows in total, the queries 20"),

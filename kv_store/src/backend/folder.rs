@@ -158,16 +158,16 @@ impl Folder {
         let replaced = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file);
         let file =
             file.persist(path).map_err(|error| FileError::new("write", path)(error.error))?;
-        // Only now: others delete temporary files with an old time. If this process dies before, the block counts as
-        // used when it was written.
+        // Set after the rename: other processes delete temporary files whose time is old. If this process dies before,
+        // the block counts as used when it was written.
         if let Err(error) = file.set_modified(time_of_use(index)) {
-            self.untimed(path, &error);
+            self.warn_time_not_set(path, &error);
         }
         Ok(replaced.map_or(0, |replaced| replaced.len()))
     }
 
     /// The time of the file at `path` cannot be set.
-    fn untimed(&self, path: &Path, error: &io::Error) {
+    fn warn_time_not_set(&self, path: &Path, error: &io::Error) {
         if let Some(left_out) = self.untouched.permit() {
             tracing::warn!(
                 left_out,
@@ -208,7 +208,7 @@ impl BlockFile {
             }
         });
         if let Err(error) = result {
-            self.folder.untimed(&block_path(&self.folder.root, &self.key), &error);
+            self.folder.warn_time_not_set(&block_path(&self.folder.root, &self.key), &error);
         }
     }
 }

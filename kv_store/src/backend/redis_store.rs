@@ -126,7 +126,7 @@ impl RedisStore {
                 }
                 answer => {
                     match &answer {
-                        // The others lead to the same server. A new one finds the primary.
+                        // The idle connections lead to the same replica. A new connection reaches the primary.
                         Err(error) if comes_from_a_replica(error) => self.idle().clear(),
                         Err(error) if error.is_unrecoverable_error() => {}
                         // An error of the command leaves the connection as it is.
@@ -151,7 +151,7 @@ impl RedisStore {
     }
 }
 
-/// Whether the server does not do its work because it is a replica: after a failover, the address may lead to another
+/// Whether the server refused the command because it is a replica: after a failover, the address may lead to another
 /// server, while the old one keeps its connections.
 fn comes_from_a_replica(error: &RedisError) -> bool {
     matches!(

@@ -15,7 +15,7 @@ from .chain_attention import ColmAttention
 from .chain_layers import ChainEmbedding, ChainMLP, ChainRMSNorm, Chains
 from .configuration_colm import ColmAirConfig, ColmConfig
 from .loading import check_tensors
-from .saving import remove_replaced, stamps, write_code
+from .saving import file_identities, remove_replaced, write_code
 from .transformers_versions import CACHE_NAME, cache_positions, cached_heads, causal_mask
 
 
@@ -74,9 +74,10 @@ class ColmPreTrainedModel(PreTrainedModel):
 
     def save_pretrained(self, save_directory: Any, is_main_process: bool = True, *args: Any, **kwargs: Any) -> None:
         """As in other models. In a folder with weights, it replaces them, whatever their files are called."""
-        of_this_rank = getattr(self, "should_save_on_this_rank", bool)  # of transformers 5
-        writes = of_this_rank(is_main_process)
-        before = stamps(save_directory)
+        writes = bool(is_main_process)
+        if hasattr(self, "should_save_on_this_rank"):  # transformers 4 has no such method
+            writes = self.should_save_on_this_rank(is_main_process)
+        before = file_identities(save_directory)
         write_code(self, save_directory, writes)
         super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
         if writes:

@@ -77,7 +77,8 @@ class ChainHeads(nn.Module):
     def _check_flash_dtype(self, query: torch.Tensor) -> None:
         """Raises a ValueError for queries that flash attention does not take.
 
-        transformers would look for the dtype of a linear layer, of which this module has none.
+        transformers would take the dtype of the module's first linear layer; this module has none. For a
+        quantized model it takes ``config.dtype``, so those are accepted.
         """
         if query.dtype in (torch.bfloat16, torch.float16) or torch.is_autocast_enabled(query.device.type):
             return

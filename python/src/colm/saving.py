@@ -9,7 +9,7 @@ from transformers.dynamic_module_utils import custom_object_save
 #: The weights in one file, and the index of weights in several. A save writes one of the two.
 _FILES = ("model.safetensors", "model.safetensors.index.json")
 
-Stamp = tuple[int, int, int] | None
+FileIdentity = tuple[int, int, int] | None
 
 
 def package_class(model: PreTrainedModel) -> type[PreTrainedModel]:
@@ -34,25 +34,25 @@ def write_code(model: PreTrainedModel, folder: str | os.PathLike, writes: bool) 
     custom_object_save(object.__new__(defining), folder, config=model.config)
 
 
-def stamps(folder: str | os.PathLike) -> dict[str, Stamp]:
-    """What changes in `_FILES` when they are written."""
-    return {name: _stamp(Path(folder) / name) for name in _FILES}
+def file_identities(folder: str | os.PathLike) -> dict[str, FileIdentity]:
+    """Time, inode and size of each of `_FILES`, to tell which of them a save has written."""
+    return {name: _file_identity(Path(folder) / name) for name in _FILES}
 
 
-def remove_replaced(folder: str | os.PathLike, before: dict[str, Stamp]) -> None:
+def remove_replaced(folder: str | os.PathLike, before: dict[str, FileIdentity]) -> None:
     """Removes the weight file or index that the save after ``before`` did not write, because it wrote the other one.
 
     transformers removes the files that a stale index names, but not the index; and it reads a stale single file in
     place of new ones in parts.
     """
-    after = stamps(folder)
+    after = file_identities(folder)
     written = [name for name in _FILES if after[name] not in (None, before[name])]
     if len(written) == 1:
         (stale,) = set(_FILES) - set(written)
         (Path(folder) / stale).unlink(missing_ok=True)
 
 
-def _stamp(path: Path) -> Stamp:
+def _file_identity(path: Path) -> FileIdentity:
     if not path.is_file():
         return None
     found = path.stat()

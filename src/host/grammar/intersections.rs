@@ -2,7 +2,7 @@
 //!
 //! A regular expression that may go on in b ways has b derivatives for a byte, and an intersection of several has all
 //! combinations of theirs. llguidance counts steps but not their size, so one step can take all the memory of the machine,
-//! and cannot be cancelled. The number of combinations is therefore estimated before compiling, rather too high than too low.
+//! and cannot be canceled. The number of combinations is therefore estimated before compiling, rather too high than too low.
 
 use std::collections::HashMap;
 

@@ -24,7 +24,7 @@ struct MissingBlock<'a> {
 /// The first blocks of a run that could be read.
 struct Read {
     payloads: Vec<Bytes>,
-    end: End,
+    end: ReadEnd,
     /// How long it took.
     time: Duration,
     memory: Vec<OwnedSemaphorePermit>,
@@ -32,8 +32,8 @@ struct Read {
 
 /// Why a run of blocks ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// As the store says.
+enum ReadEnd {
+    /// The result of the store.
     Store(PrefixEnd),
     /// There is no memory for the next block. The store was not asked for it, and may well have it.
     NoMemory,
@@ -61,7 +61,7 @@ impl KvTier {
         let mut read = self.read(&missing, bytes_per_block, self.store.timeout()).await;
         if read.was_skipped() {
             self.skipped_reads.fetch_add(1, Ordering::Relaxed);
-        } else if read.end != End::Store(PrefixEnd::Refused) {
+        } else if read.end != ReadEnd::Store(PrefixEnd::Refused) {
             self.reads.fetch_add(1, Ordering::Relaxed);
         }
         if let Some(server) = self.prefill_server.as_ref().filter(|_| read.end.is_healthy()) {
@@ -131,7 +131,7 @@ impl KvTier {
         let units = (payloads.len() * bytes_per_block).div_ceil(MEMORY_UNIT);
         let unused = memory.num_permits().saturating_sub(units);
         drop(memory.split(unused));
-        let end = End::of(end, count < blocks.len());
+        let end = ReadEnd::of(end, count < blocks.len());
         Read { payloads, end, time: began.elapsed(), memory: vec![memory] }
     }
 
@@ -146,9 +146,9 @@ impl KvTier {
     }
 }
 
-impl End {
-    /// The end of a run that the store has ended so. `cut` says that it was asked for the first blocks only, because
-    /// there is no memory for the others.
+impl ReadEnd {
+    /// How a run ended: `end` is the store's result, and `cut` says that memory allowed only the first blocks to be
+    /// requested.
     fn of(end: PrefixEnd, cut: bool) -> Self {
         match end {
             PrefixEnd::Complete if cut => Self::NoMemory,
@@ -166,17 +166,17 @@ impl Read {
     /// No block was asked for.
     fn without_memory() -> Self {
         let (payloads, memory) = (Vec::new(), Vec::new());
-        Self { payloads, end: End::NoMemory, time: Duration::ZERO, memory }
+        Self { payloads, end: ReadEnd::NoMemory, time: Duration::ZERO, memory }
     }
 
     /// Whether the store was not asked, because there was no memory for a single block.
     fn was_skipped(&self) -> bool {
-        self.payloads.is_empty() && self.end == End::NoMemory
+        self.payloads.is_empty() && self.end == ReadEnd::NoMemory
     }
 
     /// Whether the store was asked and does not have the first block.
     fn found_nothing(&self) -> bool {
-        self.payloads.is_empty() && self.end == End::Store(PrefixEnd::Missing)
+        self.payloads.is_empty() && self.end == ReadEnd::Store(PrefixEnd::Missing)
     }
 
     /// Adds the blocks after these.
@@ -192,7 +192,7 @@ impl Read {
 mod tests {
     use super::*;
 
-    fn read(payloads: usize, end: End) -> Read {
+    fn read(payloads: usize, end: ReadEnd) -> Read {
         Read { payloads: vec![Bytes::new(); payloads], end, ..Read::without_memory() }
     }
 
@@ -210,18 +210,18 @@ mod tests {
             (TimedOut, false, false),
             (Refused, false, false),
         ] {
-            assert_eq!(End::of(end, cut).is_healthy(), asked, "{end:?}, cut: {cut}");
+            assert_eq!(ReadEnd::of(end, cut).is_healthy(), asked, "{end:?}, cut: {cut}");
         }
         assert!(!Read::without_memory().end.is_healthy());
     }
 
     #[test]
     fn a_prefill_server_is_blamed_only_for_what_was_looked_for() {
-        assert!(read(0, End::Store(PrefixEnd::Missing)).found_nothing());
+        assert!(read(0, ReadEnd::Store(PrefixEnd::Missing)).found_nothing());
         let computed = [
-            read(1, End::Store(PrefixEnd::Missing)),
-            read(1, End::NoMemory),
-            read(0, End::Store(PrefixEnd::Failed)),
+            read(1, ReadEnd::Store(PrefixEnd::Missing)),
+            read(1, ReadEnd::NoMemory),
+            read(0, ReadEnd::Store(PrefixEnd::Failed)),
             Read::without_memory(),
         ];
         assert!(!computed.iter().any(Read::found_nothing));

@@ -20,7 +20,7 @@ pub struct KvStoreOptions {
 }
 
 impl KvStoreOptions {
-    /// The limit of [`Self::timeout`], unless it is called.
+    /// The default of [`Self::timeout`].
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(2000);
     /// The size of [`Self::buffer_mib`], unless it is called.
     pub const DEFAULT_BUFFER_MIB: usize = 512;

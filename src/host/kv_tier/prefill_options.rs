@@ -14,9 +14,9 @@ pub struct PrefillServerOptions {
 }
 
 impl PrefillServerOptions {
-    /// The limit of [`Self::threshold`], unless it is called.
+    /// The default of [`Self::threshold`].
     pub const DEFAULT_THRESHOLD: usize = 512;
-    /// The limit of [`Self::timeout`], unless it is called.
+    /// The default of [`Self::timeout`].
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
     /// The server at `url`, such as `http://host:1234`.
@@ -35,8 +35,8 @@ impl PrefillServerOptions {
         self
     }
 
-    /// The server is asked for prompts of which at least so many tokens are neither in the pool nor in the store; never
-    /// if there are none. Default: [`Self::DEFAULT_THRESHOLD`].
+    /// The server is asked for prompts of which at least this many tokens are neither in the pool nor in the store,
+    /// and never for 0 tokens. Default: [`Self::DEFAULT_THRESHOLD`].
     pub fn threshold(mut self, tokens: usize) -> Self {
         self.threshold = tokens;
         self

@@ -12,15 +12,15 @@ use tracing::warn;
 use super::prefill_options::PrefillServerOptions;
 use crate::error::Error;
 
-/// So many calls run at once. Each takes a thread, of which a runtime has 512, until the server has answered.
-const CALLS_AT_ONCE: usize = 64;
+/// The maximum number of concurrent calls. Each holds a blocking thread until the server has answered; tokio has 512.
+const MAX_CONCURRENT_CALLS: usize = 64;
 
 /// A client of the server.
 pub struct PrefillServer {
     calls: Arc<Calls>,
     threshold: usize,
     /// A permit for each call that may begin.
-    room: Arc<Semaphore>,
+    call_permits: Arc<Semaphore>,
 }
 
 /// What the calls share.
@@ -37,7 +37,7 @@ struct Calls {
 pub struct Call {
     calls: Arc<Calls>,
     permit: Permit,
-    room: OwnedSemaphorePermit,
+    call_permit: OwnedSemaphorePermit,
 }
 
 /// The server says that the blocks of a prompt are in the store. Whoever looks there reports what it finds.
@@ -75,19 +75,19 @@ impl PrefillServer {
             begun: AtomicUsize::new(0),
             failed: AtomicUsize::new(0),
         };
-        let room = Arc::new(Semaphore::new(CALLS_AT_ONCE));
-        Ok(Self { calls: Arc::new(calls), threshold: options.threshold, room })
+        let call_permits = Arc::new(Semaphore::new(MAX_CONCURRENT_CALLS));
+        Ok(Self { calls: Arc::new(calls), threshold: options.threshold, call_permits })
     }
 
-    /// The right to ask the server for a prompt of which `missing` tokens are not known, if that is worth it. None while a
-    /// server that has failed is left alone, and while it is asked for many others.
+    /// The right to ask the server for a prompt of which `missing` tokens are not known, if that is worth it. None during
+    /// the pause after a failure, and while [`MAX_CONCURRENT_CALLS`] run.
     pub fn call(&self, missing: usize) -> Option<Call> {
         if missing < self.threshold.max(1) {
             return None;
         }
-        let room = Arc::clone(&self.room).try_acquire_owned().ok()?;
+        let call_permit = Arc::clone(&self.call_permits).try_acquire_owned().ok()?;
         let permit = self.calls.breaker.permit()?;
-        Some(Call { calls: Arc::clone(&self.calls), permit, room })
+        Some(Call { calls: Arc::clone(&self.calls), permit, call_permit })
     }
 
     /// How many prompts the server was asked for.
@@ -105,16 +105,16 @@ impl Call {
     /// Lets the server compute `prompt` at `k` chains. Then its blocks are in the store. None if the server fails or
     /// refuses the request, which is logged.
     ///
-    /// The call goes on when nobody waits for it any more: a server that hangs is noticed although its clients give up.
+    /// The call continues when nobody waits for it any more, so a server that hangs is detected although clients give up.
     pub async fn prefill(self, prompt: &[u32], k: usize) -> Option<Computed> {
-        let Self { calls, permit, room } = self;
+        let Self { calls, permit, call_permit } = self;
         calls.begun.fetch_add(1, Ordering::Relaxed);
         // The server computes the prompt's blocks; the answer is computed here.
         let body = json!({ "prompt": prompt, "chains": k, "max_tokens": 0 });
-        let all_calls = Arc::clone(&calls);
-        let call = tokio::task::spawn_blocking(move || {
-            // Given back when the call has ended.
-            let _room = room;
+        let shared = Arc::clone(&calls);
+        let task = tokio::task::spawn_blocking(move || {
+            // Released when the call has ended.
+            let _call_permit = call_permit;
             let reason = match calls.send(&body) {
                 Ok(()) => return Some(Computed { calls, permit }),
                 // The server works.
@@ -127,11 +127,11 @@ impl Call {
                     reason
                 }
             };
-            calls.one_failed(&reason);
+            calls.count_and_log_failure(&reason);
             None
         });
-        call.await.unwrap_or_else(|error| {
-            all_calls.one_failed(&error.to_string());
+        task.await.unwrap_or_else(|error| {
+            shared.count_and_log_failure(&error.to_string());
             None
         })
     }
@@ -146,7 +146,7 @@ impl Computed {
     /// The store has no block of the prompt.
     pub fn not_stored(self) {
         self.permit.failed();
-        self.calls.one_failed(
+        self.calls.count_and_log_failure(
             "it has answered, but the store has no block of the prompt. Has the server the same store, model, dtypes, \
              block size and kind of processor?",
         );
@@ -164,7 +164,7 @@ impl Calls {
     }
 
     /// The server did not compute a prompt.
-    fn one_failed(&self, reason: &str) {
+    fn count_and_log_failure(&self, reason: &str) {
         self.failed.fetch_add(1, Ordering::Relaxed);
         warn!("{}: {reason}; the prompt is computed here", self.endpoint);
     }
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn only_so_many_calls_run_at_once() {
         let server = server("http://localhost:1", 1);
-        let calls: Vec<_> = (0..CALLS_AT_ONCE).map(|_| server.call(1).unwrap()).collect();
+        let calls: Vec<_> = (0..MAX_CONCURRENT_CALLS).map(|_| server.call(1).unwrap()).collect();
         assert!(server.call(1).is_none());
         drop(calls);
         assert!(server.call(1).is_some());
@@ -240,11 +240,15 @@ mod tests {
         let mut waiting = Box::pin(server.call(1).unwrap().prefill(&[1, 2, 3], 1));
         assert!(futures::poll!(&mut waiting).is_pending());
         drop(waiting);
-        assert_eq!(server.room.available_permits(), CALLS_AT_ONCE - 1, "the call goes on");
+        assert_eq!(
+            server.call_permits.available_permits(),
+            MAX_CONCURRENT_CALLS - 1,
+            "the call goes on"
+        );
         assert!(!server.calls.breaker.is_open());
         hang_up.send(()).unwrap();
         let ended = async {
-            while server.room.available_permits() < CALLS_AT_ONCE {
+            while server.call_permits.available_permits() < MAX_CONCURRENT_CALLS {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };

@@ -135,7 +135,7 @@ impl KvTier {
             let hash = &hashes[index];
             self.store.is_known_or_queued(&key_of(hash)) || self.pooled().contains(hash)
         };
-        each_was_seen(hashes.len(), was_cached, CACHED_AFTER).await;
+        wait_until_each_seen(hashes.len(), was_cached, CACHED_AFTER).await;
         self.store.flush().await;
         let stored = hashes.iter().take_while(|hash| self.store.is_known(&key_of(hash))).count();
         stored * self.block_size
@@ -270,8 +270,8 @@ impl BlockStore for KvTier {
     }
 }
 
-/// Waits until each of `count` things was seen once, one after the other, or until `limit` is over.
-async fn each_was_seen(count: usize, is_seen: impl Fn(usize) -> bool, limit: Duration) {
+/// Waits until `is_seen` was true once for each index below `count`, in order, or until `limit` has passed.
+async fn wait_until_each_seen(count: usize, is_seen: impl Fn(usize) -> bool, limit: Duration) {
     let began = Instant::now();
     for index in 0..count {
         while !is_seen(index) {
@@ -299,14 +299,14 @@ mod tests {
         // Each is seen in one step only.
         let steps = [3, 4, 9];
         let is_seen = |index: usize| step.fetch_add(1, Ordering::Relaxed) == steps[index];
-        each_was_seen(steps.len(), is_seen, HOUR).await;
+        wait_until_each_seen(steps.len(), is_seen, HOUR).await;
         assert_eq!(step.into_inner(), 10);
     }
 
     #[tokio::test]
     async fn what_is_never_seen_is_not_waited_for() {
         let limit = Duration::from_millis(20);
-        let waited = each_was_seen(4, |index| index < 2, limit);
+        let waited = wait_until_each_seen(4, |index| index < 2, limit);
         tokio::time::timeout(HOUR, waited).await.expect("it waits");
     }
 }

@@ -88,7 +88,8 @@ impl OnlineSoftmax {
                 I::micro_kernel(weights, &values[..most], &mut out[..queries.rows]);
                 continue;
             }
-            // The weight of a value that a row does not see is 0, but 0 times NaN is NaN.
+            // A later position of another row, or a slot that was never written, may have values that are not finite. Its
+            // weight is 0, but 0 times NaN is NaN.
             for (row, &visible) in visible.iter().enumerate() {
                 I::micro_kernel(&weights[row..=row], &values[..visible], &mut out[row..=row]);
             }
@@ -186,7 +187,8 @@ impl<T: Element> IsaKernel for AttendSplit<'_, T> {
     }
 }
 
-/// Whether all numbers are finite.
+/// Whether all numbers are finite. 0 times a finite number is 0, and NaN otherwise: a sum without branches, which is
+/// vectorized.
 #[inline(always)]
 fn all_finite<T: Element>(values: &[[T; NR]]) -> bool {
     let (mut wide, mut zeros) = ([0.0; NR], [0.0; NR]);

@@ -70,7 +70,8 @@ impl JobSlot {
         let job: Job = unsafe { std::mem::transmute(task) };
         // SAFETY: the slot is closed and no worker is active.
         self.job.with_mut(|slot| unsafe { *slot = Some(job) });
-        // One is left if a worker and the caller have panicked in the previous job.
+        // If a worker and the caller both panicked in the previous job, the worker's panic is still here. It must not end
+        // this job.
         *lock(&self.panic) = None;
         self.task_count.store(count, Ordering::Relaxed);
         self.next_task.store(0, Ordering::Relaxed);

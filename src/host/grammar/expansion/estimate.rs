@@ -9,7 +9,7 @@ use super::{count, texts};
 /// The upper bound of estimates. Products of bounded estimates are finite.
 pub const UPPER_BOUND: f64 = 1e100;
 
-/// The size of a text, in schemas of about a kilobyte.
+/// The size of a text. The unit is one schema, about a kilobyte.
 pub fn text_size(text: &str) -> f64 {
     text.len() as f64 / 1000.0
 }
