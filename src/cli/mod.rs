@@ -24,6 +24,7 @@ mod windows;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -81,11 +82,15 @@ impl Command {
 pub fn run() -> Result<()> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let file = settings::config_file(&arguments);
-    let cli = settings::with_settings(Cli::command(), file.as_deref())?;
+    let cli = settings::with_variables(Cli::command());
+    let arguments = match &file {
+        Some(file) => settings::with_settings(&cli, file, arguments)?,
+        None => arguments,
+    };
     let parsed = cli.try_get_matches_from(arguments);
     let command = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(Cli { command }) => command,
-        Err(error) if error.use_stderr() => error.exit(),
+        Err(error) if error.use_stderr() => exit_with(&error, file.as_deref()),
         Err(help) => return print_help(&help),
     };
     log_to_stderr(&command);
@@ -103,6 +108,15 @@ pub fn run() -> Result<()> {
     // Do not wait for computations that are still running.
     runtime.shutdown_background();
     result
+}
+
+/// Ends the process because its flags are wrong. Some of them may be those of `file`.
+fn exit_with(error: &clap::Error, file: Option<&Path>) -> ! {
+    let _ = error.print();
+    if let Some(file) = file {
+        print_stderr(format!("\nThe flags include those of --config {}.", file.display()));
+    }
+    std::process::exit(error.exit_code())
 }
 
 /// Prints the output of `--help` and `--version`.

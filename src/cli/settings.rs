@@ -7,7 +7,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, Context, Result};
-use clap::{Arg, ArgAction, Command};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use toml::{Table, Value};
 
 /// Where the file of flags comes from if `--config` is not given.
@@ -28,27 +30,81 @@ pub fn config_file(arguments: &[OsString]) -> Option<PathBuf> {
     found.or_else(|| std::env::var_os(CONFIG_VARIABLE).map(PathBuf::from))
 }
 
-/// `cli`, in which each flag of each command may come from the environment and from `file`.
-///
-/// # Errors
-/// If the file cannot be read, or if it has a key that is no flag.
-pub fn with_settings(cli: Command, file: Option<&Path>) -> Result<Command> {
-    let table = match file {
-        Some(file) => read(file)?,
-        None => Table::new(),
-    };
-    let context = || format!("--config {}", file.unwrap_or(Path::new("")).display());
+/// `cli`, in which each flag of each command may come from the environment.
+pub fn with_variables(mut cli: Command) -> Command {
     let names: Vec<String> =
         cli.get_subcommands().map(|command| command.get_name().into()).collect();
-    check_keys(&cli, &table).with_context(context)?;
-    let mut cli = cli;
     for name in names {
-        let settings = of_command(&table, &name).with_context(context)?;
-        cli = cli.mut_subcommand(&name, |command| {
-            command.mut_args(|arg| with_default(with_variable(arg), &settings))
-        });
+        cli = cli.mut_subcommand(&name, |command| command.mut_args(with_variable));
     }
-    Ok(cli)
+    cli
+}
+
+/// `arguments`, with the flags of `file` that neither they nor the environment have. They follow the name of the command
+/// as if they had been given there, so that clap checks them like all others.
+///
+/// # Errors
+/// If the file cannot be read, or if it has a key that is no flag or a value that its flag does not take.
+pub fn with_settings(
+    cli: &Command,
+    file: &Path,
+    arguments: Vec<OsString>,
+) -> Result<Vec<OsString>> {
+    let context = || format!("--config {}", file.display());
+    let table = read(file)?;
+    check_keys(cli, &table).with_context(context)?;
+    match cli.clone().try_get_matches_from(&arguments) {
+        // The file may have what is missing.
+        Err(error) if error.kind() != ErrorKind::MissingRequiredArgument => return Ok(arguments),
+        _ => {}
+    }
+    let given = cli.clone().ignore_errors(true).try_get_matches_from(&arguments)?;
+    let Some((name, given)) = given.subcommand() else { return Ok(arguments) };
+    let command = cli.find_subcommand(name).context("an unknown command")?;
+    let settings = of_command(&table, name);
+    let mut flags = Vec::new();
+    for (key, value) in settings.iter().filter(|(key, _)| !is_given(command, given, key)) {
+        if let Some(arg) = flag(command, key) {
+            flags.extend(
+                on_command_line(arg, value)
+                    .with_context(|| format!("`{key}`"))
+                    .with_context(context)?,
+            );
+        }
+    }
+    let at = position(&arguments, name);
+    Ok([&arguments[..at], &flags, &arguments[at..]].concat())
+}
+
+/// The index after the name of the command.
+fn position(arguments: &[OsString], name: &str) -> usize {
+    let is_name = |at: &usize| arguments[*at] == name && arguments[at - 1] != "--config";
+    (1..arguments.len()).find(is_name).map_or(arguments.len(), |at| at + 1)
+}
+
+/// Whether the command line or the environment has the flag of `key`, or one that it conflicts with.
+fn is_given(command: &Command, given: &ArgMatches, key: &str) -> bool {
+    let is_explicit = |arg: &Arg| {
+        let source = given.value_source(arg.get_id().as_str());
+        source.is_some_and(|source| source != ValueSource::DefaultValue)
+    };
+    let excludes = |one: &Arg, other: &Arg| {
+        command
+            .get_arg_conflicts_with(one)
+            .iter()
+            .any(|conflict| conflict.get_id() == other.get_id())
+    };
+    flag(command, key).is_some_and(|arg| {
+        let mut explicit = command.get_arguments().filter(|other| is_explicit(other));
+        explicit.any(|other| {
+            other.get_id() == arg.get_id() || excludes(arg, other) || excludes(other, arg)
+        })
+    })
+}
+
+/// The flag that `key` names.
+fn flag<'a>(command: &'a Command, key: &str) -> Option<&'a Arg> {
+    command.get_arguments().find(|arg| arg.get_long() == Some(&flag_of(key)))
 }
 
 fn read(file: &Path) -> Result<Table> {
@@ -66,6 +122,7 @@ fn check_keys(cli: &Command, table: &Table) -> Result<()> {
     for (key, value) in table {
         let (known, section) = match (cli.find_subcommand(key), value) {
             (Some(command), Value::Table(section)) => (flags(command), section.keys().collect()),
+            (None, Value::Table(_)) => bail!("[{key}]: no command has this name"),
             _ => (all.clone(), vec![key]),
         };
         if let Some(unknown) = section.into_iter().find(|key| !known.contains(&flag_of(key))) {
@@ -75,14 +132,14 @@ fn check_keys(cli: &Command, table: &Table) -> Result<()> {
     Ok(())
 }
 
-/// The flags for the command `name`: those outside of tables, and those of its own table.
-fn of_command(table: &Table, name: &str) -> Result<Vec<(String, Vec<String>)>> {
+/// The settings for the command `name`: those outside of tables that its own table does not have, and those of that
+/// table.
+fn of_command<'a>(table: &'a Table, name: &str) -> Vec<(&'a str, &'a Value)> {
     let own = table.get(name).and_then(Value::as_table);
-    let shared = table.iter().filter(|(_, value)| !value.is_table());
-    let settings = shared.chain(own.into_iter().flatten());
-    settings
-        .map(|(key, value)| Ok((flag_of(key), texts(value).with_context(|| format!("`{key}`"))?)))
-        .collect()
+    let is_own =
+        |key: &str| own.is_some_and(|own| own.keys().any(|one| flag_of(one) == flag_of(key)));
+    let shared = table.iter().filter(|(key, value)| !value.is_table() && !is_own(key));
+    shared.chain(own.into_iter().flatten()).map(|(key, value)| (key.as_str(), value)).collect()
 }
 
 /// `max_queue` and `max-queue` are the flag `--max-queue`.
@@ -90,19 +147,28 @@ fn flag_of(key: &str) -> String {
     key.replace('_', "-")
 }
 
-/// The values as they would be on the command line.
-fn texts(value: &Value) -> Result<Vec<String>> {
+/// A setting as it would be on the command line.
+fn on_command_line(arg: &Arg, value: &Value) -> Result<Vec<OsString>> {
+    let flag = format!("--{}", arg.get_long().unwrap_or_default());
+    let with_value = |value: &Value| Ok(format!("{flag}={}", text(value)?).into());
+    match (arg.get_action(), value) {
+        (ArgAction::SetTrue, Value::Boolean(true)) => Ok(vec![flag.into()]),
+        (ArgAction::SetTrue, Value::Boolean(false)) => Ok(Vec::new()),
+        (ArgAction::SetTrue, _) => bail!("expected true or false"),
+        (ArgAction::Append, Value::Array(values)) => values.iter().map(with_value).collect(),
+        (_, Value::Array(_)) => bail!("expected one value, not a list"),
+        _ => Ok(vec![with_value(value)?]),
+    }
+}
+
+fn text(value: &Value) -> Result<String> {
     match value {
-        Value::String(text) => Ok(vec![text.clone()]),
-        Value::Integer(number) => Ok(vec![number.to_string()]),
-        Value::Float(number) => Ok(vec![number.to_string()]),
-        Value::Boolean(flag) => Ok(vec![flag.to_string()]),
-        Value::Array(values) => {
-            let values: Result<Vec<_>> = values.iter().map(texts).collect();
-            Ok(values?.concat())
-        }
-        Value::Datetime(_) | Value::Table(_) => {
-            bail!("expected a text, a number, true, false or a list of these")
+        Value::String(text) => Ok(text.clone()),
+        Value::Integer(number) => Ok(number.to_string()),
+        Value::Float(number) => Ok(number.to_string()),
+        Value::Boolean(flag) => Ok(flag.to_string()),
+        Value::Array(_) | Value::Datetime(_) | Value::Table(_) => {
+            bail!("expected a text, a number, true or false")
         }
     }
 }
@@ -123,19 +189,8 @@ fn with_variable(arg: Arg) -> Arg {
     }
 }
 
-/// `arg`, whose default is the last of `settings` for it.
-fn with_default(arg: Arg, settings: &[(String, Vec<String>)]) -> Arg {
-    let own = settings.iter().rev().find(|(flag, _)| arg.get_long() == Some(flag));
-    match own {
-        Some((_, values)) => arg.default_values(values.clone()).required(false),
-        None => arg,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use clap::ArgMatches;
-
     use super::*;
 
     fn cli() -> Command {
@@ -144,6 +199,8 @@ mod tests {
             Arg::new("max_queue").long("max-queue").default_value("256"),
             Arg::new("no_auth").long("no-auth").action(ArgAction::SetTrue),
             Arg::new("origin").long("origin").action(ArgAction::Append),
+            Arg::new("cert").long("tls-cert").requires("key"),
+            Arg::new("key").long("tls-key").requires("cert"),
         ]);
         let run = Command::new("run").arg(Arg::new("model").long("model").required(true));
         Command::new("colm").subcommands([serve, run])
@@ -153,12 +210,14 @@ mod tests {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("colm.toml");
         std::fs::write(&path, file)?;
-        let cli = with_settings(cli(), Some(&path))?;
-        let matches = cli.try_get_matches_from([&["colm", "serve"], arguments].concat())?;
+        let cli = with_variables(cli());
+        let given = ["colm", "serve"].iter().chain(arguments).map(OsString::from).collect();
+        let arguments = with_settings(&cli, &path, given)?;
+        let matches = cli.try_get_matches_from(arguments)?;
         Ok(matches.subcommand().map(|(_, matches)| matches.clone()).unwrap_or_default())
     }
 
-    fn text(matches: &ArgMatches, name: &str) -> String {
+    fn value(matches: &ArgMatches, name: &str) -> String {
         matches.get_one::<String>(name).cloned().unwrap_or_default()
     }
 
@@ -167,7 +226,7 @@ mod tests {
         let file = "model = \"a\"\nmax_queue = 7\n[serve]\nno-auth = true\norigin = [\"x\", \"y\"]\n[run]\nmodel = \"b\"\n";
         let matches = serve(file, &[]).unwrap();
         assert_eq!(
-            (text(&matches, "model"), text(&matches, "max_queue")),
+            (value(&matches, "model"), value(&matches, "max_queue")),
             ("a".into(), "7".into())
         );
         assert!(matches.get_flag("no_auth"));
@@ -175,11 +234,11 @@ mod tests {
         assert_eq!(origins, ["x", "y"]);
         let matches = serve(file, &["--max-queue", "8", "-m", "c"]).unwrap();
         assert_eq!(
-            (text(&matches, "model"), text(&matches, "max_queue")),
+            (value(&matches, "model"), value(&matches, "max_queue")),
             ("c".into(), "8".into())
         );
         let own = "max-queue = 1\nmodel = \"a\"\n[serve]\nmax-queue = 2";
-        assert_eq!(text(&serve(own, &[]).unwrap(), "max_queue"), "2");
+        assert_eq!(value(&serve(own, &[]).unwrap(), "max_queue"), "2");
     }
 
     #[test]
@@ -187,14 +246,38 @@ mod tests {
         for (file, named) in [
             ("max_que = 7", "`max_que` is no flag"),
             ("[serve]\nmodle = \"a\"", "`modle` is no flag"),
-            ("[sevre]\nmodel = \"a\"", "`sevre` is no flag"),
+            ("[sevre]\nmodel = \"a\"", "[sevre]: no command has this name"),
             ("[run]\nmax_queue = 1", "`max_queue` is no flag"),
             ("model = 1979-05-27", "`model`"),
             ("model = ", "--config"),
+            ("[max_queue]\nmodel = 1", "[max_queue]: no command has this name"),
+            ("model = [\"a\", \"b\"]", "`model`: expected one value, not a list"),
+            ("no-auth = \"maybe\"", "`no-auth`: expected true or false"),
+            ("origin = [[\"a\"]]", "`origin`: expected a text"),
         ] {
             let error = format!("{:#}", serve(file, &[]).unwrap_err());
             assert!(error.contains(named) && error.contains("colm.toml"), "{file}: {error}");
         }
+    }
+
+    #[test]
+    fn flags_of_the_file_need_each_other_as_those_of_the_command_line_do() {
+        let alone = "model = \"a\"\ntls-cert = \"c.pem\"";
+        let error = serve(alone, &[]).unwrap_err().to_string();
+        assert!(error.contains("--tls-key"), "{error}");
+        let matches = serve(alone, &["--tls-key", "k.pem"]).unwrap();
+        assert_eq!(
+            (value(&matches, "cert"), value(&matches, "key")),
+            ("c.pem".into(), "k.pem".into())
+        );
+        let both = "model = \"a\"\ntls-cert = \"c.pem\"\ntls-key = \"k.pem\"";
+        assert_eq!(value(&serve(both, &["--tls-key", "x"]).unwrap(), "key"), "x");
+    }
+
+    #[test]
+    fn mistakes_on_the_command_line_come_first() {
+        let error = serve("model = \"a\"", &["--modle", "b", "--model", "c"]).unwrap_err();
+        assert!(error.to_string().contains("--modle"), "{error}");
     }
 
     #[test]

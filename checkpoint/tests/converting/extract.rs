@@ -72,7 +72,7 @@ fn unequal_groups_of_heads_are_no_llama() {
     });
     write_chains(&dir.join("big"), &parse(json), Dtype::F32);
     let llama = ["extract", "big", "llama", "--chains", "1", "--as", "llama"];
-    let words = ["`num_attention_heads`", "chain 1 has 5", "a multiple of its 2 key/value heads"];
+    let words = ["`num_attention_heads`", "chain 1 has 5", "a multiple of the 2 key/value heads"];
     assert_error(dir, &llama, &words);
     converted(dir, &llama[..5]);
     // Its proportion holds for new chains: 5 query heads for 2 key/value heads.
