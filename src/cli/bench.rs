@@ -20,9 +20,9 @@ use super::speed::per_second;
 
 /// Measure the prefill and decode speed at each chain count.
 ///
-/// Prompts are random tokens, different in each run, and the prefix cache is off. Prefill lasts until all prompts are
-/// processed; then all requests decode together, one token per step. Speeds count the tokens of all concurrent
-/// requests. Each speed is the median of several runs after a warm-up run.
+/// Prompts are random tokens, different in each run, and the prefix cache is off. The prefill speed is that of all
+/// prompts, without decoding. The decode speed is that after the last prompt, when all requests decode. Speeds count the
+/// tokens of all concurrent requests. Each speed is the median of several runs after a warm-up run.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct BenchArgs {
@@ -72,16 +72,26 @@ struct Row {
 }
 
 /// The concurrent requests of one measurement.
+#[derive(Clone, Copy)]
 struct Workload {
     chains: ChainCount,
     prompt: usize,
     decode: usize,
     concurrency: usize,
+    /// The most prompt tokens of a step.
+    prefill_chunk: usize,
 }
 
-/// The times of one run.
-struct Times {
+/// When the tokens of one answer were sampled. There is at least one.
+struct Timeline(Vec<Instant>);
+
+/// The result of one run.
+struct Measured {
+    /// The time for all prompts.
     prefill: Duration,
+    /// Tokens that were decoded after the last prompt.
+    decoded: usize,
+    /// The time for those.
     decode: Duration,
 }
 
@@ -96,15 +106,15 @@ pub async fn run(args: BenchArgs) -> Result<()> {
     let mut rows = Vec::with_capacity(workloads.len());
     for workload in &workloads {
         bar.set_message(format!("k = {}, prompt {}", workload.chains, workload.prompt));
-        let mut times = Vec::new();
+        let mut results = Vec::new();
         for run in 0..=args.runs {
             let measured = workload.run(&engine, &mut random).await?;
             if run > 0 {
-                times.push(measured);
+                results.push(measured);
             }
             bar.inc(1);
         }
-        rows.push(workload.row(&times));
+        rows.push(workload.row(&results));
     }
     bar.finish_and_clear();
     print(&rows, args.json)
@@ -117,12 +127,13 @@ impl BenchArgs {
         let mut workloads = Vec::new();
         for chains in parse_chain_list(&self.chains, engine).context("--chains")? {
             for &prompt in &self.prompts {
-                let workload = Workload { chains, prompt, decode, concurrency };
+                let prefill_chunk = self.load.prefill_chunk;
+                let workload = Workload { chains, prompt, decode, concurrency, prefill_chunk };
                 let (tokens, limit) = (workload.tokens(), engine.max_tokens());
                 if tokens > limit {
                     bail!(
-                        "-p {prompt} -n {decode}: a sequence has {tokens} tokens: expected at most {limit}, \
-                         the limit of the model's context or the KV cache"
+                        "-p {prompt} -n {decode} -c {concurrency}: a sequence has {tokens} tokens: expected at most \
+                         {limit}, the limit of the model's context or the KV cache"
                     );
                 }
                 workloads.push(workload);
@@ -133,35 +144,63 @@ impl BenchArgs {
 }
 
 impl Workload {
-    /// The final length of each sequence. The first new token is sampled from the prefill step, the others from decode
-    /// steps.
+    /// The final length of the longest sequence. The first new token is sampled from the prefill step, the others from
+    /// decode steps.
     fn tokens(&self) -> usize {
-        self.prompt + 1 + self.decode
+        self.prompt + 1 + self.decode_tokens(0)
+    }
+
+    /// How many tokens request `index` decodes: --decode, and before them those that it decodes while the prompts of the
+    /// requests after it are processed, so that all requests end together.
+    fn decode_tokens(&self, index: usize) -> usize {
+        if self.decode == 0 {
+            return 0;
+        }
+        let last_step = |count: usize| (count * self.prompt - 1) / self.prefill_chunk;
+        self.decode + last_step(self.concurrency) - last_step(index + 1)
+    }
+
+    /// Measures prefill and decoding.
+    async fn run(&self, engine: &Engine, random: &mut StdRng) -> Result<Measured> {
+        let measured = self.pass(engine, random).await?;
+        if self.concurrency == 1 || self.decode == 0 {
+            return Ok(measured);
+        }
+        // The first requests decode while the prompts of the others are processed.
+        let prefill = Self { decode: 0, ..*self }.pass(engine, random).await?.prefill;
+        Ok(Measured { prefill, ..measured })
     }
 
     /// Runs all requests with new prompts until they end.
-    async fn run(&self, engine: &Engine, random: &mut StdRng) -> Result<Times> {
+    async fn pass(&self, engine: &Engine, random: &mut StdRng) -> Result<Measured> {
         let vocab = engine.config().file.vocab_size as u32;
         let prompts: Vec<Vec<u32>> = (0..self.concurrency)
             .map(|_| (0..self.prompt).map(|_| random.random_range(0..vocab)).collect())
             .collect();
         let (before, start) = (engine.counts(), Instant::now());
-        let requests = prompts.into_iter().map(|prompt| {
+        let requests = prompts.into_iter().enumerate().map(|(index, prompt)| {
             let request = Request::tokens(prompt).chains(self.chains);
-            first_token(engine, request.max_tokens(self.decode + 1))
+            timeline(engine, request.max_tokens(self.decode_tokens(index) + 1))
         });
-        let first_tokens = try_join_all(requests).await?;
-        let end = Instant::now();
+        let timelines = try_join_all(requests).await?;
         self.check(engine.counts().since(before))?;
-        // The engine processes every prompt before it decodes.
-        let prefilled = first_tokens.into_iter().max().unwrap_or(end);
-        Ok(Times { prefill: prefilled - start, decode: end - prefilled })
+        Ok(Self::measured(start, &timelines))
+    }
+
+    /// The times of answers whose requests were sent at `start`.
+    fn measured(start: Instant, timelines: &[Timeline]) -> Measured {
+        let prefilled = timelines.iter().map(Timeline::start).max().unwrap_or(start);
+        let end = timelines.iter().map(Timeline::end).max().unwrap_or(start);
+        let tokens = timelines.iter().flat_map(|timeline| &timeline.0);
+        let decoded = tokens.filter(|&&at| at > prefilled).count();
+        Measured { prefill: prefilled - start, decoded, decode: end - prefilled }
     }
 
     /// Fails if the engine has computed tokens twice, which happens when the KV cache is full.
     fn check(&self, counts: Counts) -> Result<()> {
         let Counts { prompt, decoded, .. } = counts;
-        let expected = (self.concurrency * self.prompt, self.concurrency * self.decode);
+        let decode: usize = (0..self.concurrency).map(|index| self.decode_tokens(index)).sum();
+        let expected = (self.concurrency * self.prompt, decode);
         if (prompt, decoded) != expected {
             bail!(
                 "the engine computed {prompt} prompt and {decoded} decode tokens, expected {} and {}: \
@@ -175,32 +214,47 @@ impl Workload {
         Ok(())
     }
 
-    fn row(&self, times: &[Times]) -> Row {
-        let prefill = median(times.iter().map(|times| times.prefill).collect());
-        let decode = median(times.iter().map(|times| times.decode).collect());
+    fn row(&self, results: &[Measured]) -> Row {
+        let prefill = |one: &Measured| per_second(self.concurrency * self.prompt, one.prefill);
+        let decode = |one: &Measured| per_second(one.decoded, one.decode);
         Row {
             chains: self.chains.get(),
             prompt: self.prompt,
             decode: self.decode,
             concurrency: self.concurrency,
-            runs: times.len(),
-            prefill_tok_s: per_second(self.concurrency * self.prompt, prefill),
-            decode_tok_s: per_second(self.concurrency * self.decode, decode),
+            runs: results.len(),
+            prefill_tok_s: median(results.iter().filter_map(prefill).collect()),
+            decode_tok_s: median(results.iter().filter_map(decode).collect()),
         }
     }
 }
 
-/// Runs `request` to its end. Returns the time of the first token.
-async fn first_token(engine: &Engine, request: Request) -> Result<Instant> {
-    let mut answer = engine.stream(request).await?;
-    while answer.try_next().await?.is_some() {}
-    answer.first_sampled().context("the answer has no tokens")
+impl Timeline {
+    fn start(&self) -> Instant {
+        self.0[0]
+    }
+
+    fn end(&self) -> Instant {
+        self.0[self.0.len() - 1]
+    }
 }
 
-/// The median: of an even number of times, the mean of the two in the middle.
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    (times[(times.len() - 1) / 2] + times[times.len() / 2]) / 2
+/// Runs `request` to its end.
+async fn timeline(engine: &Engine, request: Request) -> Result<Timeline> {
+    let mut answer = engine.stream(request).await?;
+    answer.keep_times();
+    while answer.try_next().await?.is_some() {}
+    if answer.times().is_empty() {
+        bail!("the answer has no tokens");
+    }
+    Ok(Timeline(answer.times().to_vec()))
+}
+
+/// The median: of an even number of speeds, the mean of the two in the middle. None without any.
+fn median(mut speeds: Vec<f64>) -> Option<f64> {
+    speeds.sort_by(f64::total_cmp);
+    let middle = |at: usize| speeds.get(at).copied();
+    Some((middle(speeds.len().checked_sub(1)? / 2)? + middle(speeds.len() / 2)?) / 2.)
 }
 
 fn print(rows: &[Row], json: bool) -> Result<()> {
@@ -227,10 +281,36 @@ fn cell(speed: Option<f64>) -> String {
 mod tests {
     use super::*;
 
+    fn workload(prompt: usize, decode: usize, concurrency: usize) -> Workload {
+        let chains = ChainCount::ONE;
+        Workload { chains, prompt, decode, concurrency, prefill_chunk: 256 }
+    }
+
     #[test]
     fn the_median_of_an_even_number_is_a_mean() {
+        assert_eq!(median(vec![30., 10., 20.]), Some(20.));
+        assert_eq!(median(vec![40., 10., 20., 30.]), Some(25.));
+        assert_eq!(median(Vec::new()), None);
+    }
+
+    #[test]
+    fn early_requests_decode_until_the_last_prompt_is_processed() {
+        let tokens = |workload: Workload| {
+            (0..workload.concurrency).map(|index| workload.decode_tokens(index)).collect::<Vec<_>>()
+        };
+        assert_eq!(tokens(workload(1024, 64, 3)), [72, 68, 64]);
+        assert_eq!(tokens(workload(100, 4, 6)), [6, 6, 5, 5, 5, 4]);
+        assert_eq!(tokens(workload(1024, 0, 3)), [0; 3]);
+        assert_eq!(tokens(workload(2048, 64, 1)), [64]);
+    }
+
+    #[test]
+    fn tokens_before_the_end_of_the_last_prompt_are_not_counted() {
+        let start = Instant::now();
         let ms = Duration::from_millis;
-        assert_eq!(median(vec![ms(30), ms(10), ms(20)]), ms(20));
-        assert_eq!(median(vec![ms(40), ms(10), ms(20), ms(30)]), ms(25));
+        let timeline = |at: &[u64]| Timeline(at.iter().map(|&at| start + ms(at)).collect());
+        let all = [timeline(&[10, 20, 30, 40, 50]), timeline(&[31, 41, 51])];
+        let Measured { prefill, decoded, decode } = Workload::measured(start, &all);
+        assert_eq!((prefill, decoded, decode), (ms(31), 4, ms(20)));
     }
 }

@@ -12,7 +12,8 @@ use super::output::{error_message, Stdout};
 
 /// Check this machine: device, instruction sets, memory, limits, and with -m whether a model fits.
 ///
-/// Reads the config and the headers of the model, but not its weights. The exit code is 1 if something is wrong.
+/// Reads the config and the headers of the model, but not its weights. A model of the hub is downloaded first, weights
+/// included. The exit code is 1 if something is wrong.
 #[derive(Args)]
 pub struct DoctorArgs {
     /// Model folder, or Hugging Face model id such as `owner/name` or `owner/name@revision`.

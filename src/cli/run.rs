@@ -77,7 +77,8 @@ pub async fn run(args: RunArgs) -> Result<()> {
 }
 
 async fn one_answer(mut conversation: Conversation<'_>, prompt: String) -> Result<()> {
-    let speed = conversation.ask(prompt, &mut Stdout, ctrl_c()).await?;
+    // ctrl-c ends the process with the signal, so that a shell can tell that the answer is not complete.
+    let speed = conversation.ask(prompt, &mut Stdout, pending()).await?;
     note(&at_chains(&speed, conversation.chains));
     Ok(())
 }

@@ -2,11 +2,10 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{ready, Context, Poll};
 use std::time::Instant;
 
-use colm_checkpoint::ChainCount;
 use futures::{Stream, TryStreamExt};
 use mistralrs_core::ext::{StopReason, Token, TokenLogprobs};
 use mistralrs_core::Response;
@@ -15,6 +14,7 @@ use tokio::sync::mpsc::{
 };
 
 use super::prompt_probe::PromptProbe;
+use super::request_options::RequestOptions;
 use super::vocabulary::Vocabulary;
 use crate::answer::{Answer, AnswerToken, FinishReason, Logprobs, Piece, Usage};
 use crate::error::{first_line, Error, Result};
@@ -51,8 +51,10 @@ pub struct AnswerStream {
     prompt_only: bool,
     probe: Option<Arc<PromptProbe>>,
     drafts: Arc<DraftCounters>,
+    cached_tokens: Arc<OnceLock<usize>>,
     usage: Usage,
     first_sampled: Option<Instant>,
+    times: Option<Vec<Instant>>,
     logprobs: LogprobSum,
     observer: Option<Arc<dyn AnswerObserver>>,
 }
@@ -82,8 +84,8 @@ pub struct AnswerOf<'a> {
     pub request: &'a Request,
     /// The length of its prompt.
     pub prompt_tokens: usize,
-    /// The chain count that computes it.
-    pub k: ChainCount,
+    /// What the model is told of it.
+    pub options: &'a RequestOptions,
 }
 
 /// What the stream waits for.
@@ -107,10 +109,8 @@ struct LogprobSum {
 impl AnswerStream {
     /// The stream of an answer, and the channels to which the engine sends the answer's tokens and its failure.
     pub(super) fn of(
-        AnswerOf { request, prompt_tokens, k }: AnswerOf<'_>,
+        AnswerOf { request, prompt_tokens, options }: AnswerOf<'_>,
         vocabulary: Arc<Vocabulary>,
-        probe: Option<Arc<PromptProbe>>,
-        drafts: Arc<DraftCounters>,
     ) -> (Self, UnboundedSender<Token>, Sender<Response>) {
         let (to_tokens, tokens) = unbounded_channel();
         let (to_failures, failures) = channel(1);
@@ -123,10 +123,12 @@ impl AnswerStream {
             shown_tokens: request.shown_tokens,
             text: AnswerText::new(request.stop.clone()),
             prompt_only: request.max_tokens == Some(0),
-            probe,
-            drafts,
-            usage: Usage { prompt_tokens, chains: k.get(), ..Usage::default() },
+            probe: options.probe.clone(),
+            drafts: options.drafts.clone(),
+            cached_tokens: options.cached_tokens.clone(),
+            usage: Usage { prompt_tokens, chains: options.k.get(), ..Usage::default() },
             first_sampled: None,
+            times: None,
             logprobs: LogprobSum::default(),
             observer: None,
         };
@@ -148,6 +150,16 @@ impl AnswerStream {
     /// When the engine sampled the first token; None before it has been read.
     pub fn first_sampled(&self) -> Option<Instant> {
         self.first_sampled
+    }
+
+    /// Keeps the times of all tokens that are read from now on, for [`Self::times`].
+    pub fn keep_times(&mut self) {
+        self.times.get_or_insert_default();
+    }
+
+    /// When the engine sampled each token, also those without text. Empty without [`Self::keep_times`].
+    pub fn times(&self) -> &[Instant] {
+        self.times.as_deref().unwrap_or_default()
     }
 
     /// Tokens and times so far.
@@ -229,14 +241,14 @@ impl AnswerStream {
         }
         let first = *self.first_sampled.get_or_insert(token.sampled);
         self.usage.decode_time = token.sampled - first;
+        self.times.iter_mut().for_each(|times| times.push(token.sampled));
         self.usage.drafted_tokens = self.drafts.drafted();
         self.usage.accepted_tokens = self.drafts.accepted();
         if let Some(started) = token.prompt_started {
             self.usage.prompt_time = first - started;
         }
         if self.usage.completion_tokens == 1 {
-            // A sequence that is preempted later finds its own blocks.
-            self.usage.cached_tokens = token.cached;
+            self.usage.cached_tokens = self.cached_tokens.get().copied().unwrap_or(0);
             if let Some(observer) = &self.observer {
                 observer.first_token(&self.usage);
             }

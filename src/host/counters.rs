@@ -17,7 +17,8 @@ pub struct Counters {
     pub(super) drafts: Arc<DraftCounters>,
 }
 
-/// A snapshot of the counters of the model's work. Tokens are counted once per sequence.
+/// A snapshot of the counters of the model's work. The tokens of a preempted sequence, prompt and answer, are counted as
+/// prompt tokens again when it resumes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Prompt tokens computed.

@@ -144,7 +144,7 @@ impl GrammarCompiler {
         }
     }
 
-    /// Compiles a grammar to a matcher in its initial state. Each answer needs its own clone.
+    /// Compiles a grammar to a matcher in its initial state. Each answer needs its own: [`matcher_of_answer`].
     ///
     /// A token of a Lark grammar can take forever even if the first ones were fast. The user of a clone must cancel it
     /// after a timeout, with its [`CancellationHandle`].
@@ -170,6 +170,12 @@ impl GrammarCompiler {
             .await
             .map_or(Err(late), |it| it.unwrap_or(Err(GrammarError::Busy)))
     }
+}
+
+/// A matcher for one answer. The lexer of a clone would be shared: the choices of a request would wait for each other's
+/// masks, which counts as their own time, and one that exhausts the limits of the lexer would fail them all.
+pub fn matcher_of_answer(compiled: &Matcher) -> Matcher {
+    compiled.deep_clone()
 }
 
 /// Cancels the trial of a grammar, or prevents its start, when the caller stops waiting.

@@ -57,6 +57,25 @@ impl ColmLoader {
         colm.map_err(|error| self.with_quantization(error))
     }
 
+    /// The bytes of the weights as the host holds them. `quantization` is that of the checkpoint.
+    pub(super) fn bytes_of_host(
+        &self,
+        config: &ColmConfig,
+        k: ChainCount,
+        dtype: DType,
+        quantization: Option<&QuantizedConfig>,
+    ) -> usize {
+        let pack_factor = match (self.quantization, quantization) {
+            (Some(quantization), _) => quantization.isq().pack_factor(dtype),
+            // `pack_factor` panics on unknown numbers of bits. Loading rejects them later.
+            (None, Some(quantization)) => catch(|| quantization.pack_factor(dtype)).unwrap_or(1),
+            (None, None) => 1,
+        };
+        let WeightSizes { layers, outside_layers } =
+            weight_sizes(config, k, dtype, pack_factor.max(1));
+        layers.iter().sum::<usize>() + outside_layers
+    }
+
     /// Loads through the host's var builder: onto a GPU, in the host's quantized formats, or to be quantized by it.
     pub(super) fn load_through_host(
         &self,
@@ -77,16 +96,8 @@ impl ColmLoader {
             Some(dtype) => vb.set_dtype(dtype),
             None => vb,
         };
-        let dtype = vb.dtype();
-        let pack_factor = match (self.quantization, &quantization) {
-            (Some(quantization), _) => quantization.isq().pack_factor(dtype),
-            // `pack_factor` panics on unknown numbers of bits. Loading rejects them later.
-            (None, Some(quantization)) => catch(|| quantization.pack_factor(dtype)).unwrap_or(1),
-            (None, None) => 1,
-        };
-        let WeightSizes { layers, outside_layers } =
-            weight_sizes(config, k, dtype, pack_factor.max(1));
-        self.check_memory(layers.iter().sum::<usize>() + outside_layers, device)?;
+        let weights = self.bytes_of_host(config, k, vb.dtype(), quantization.as_ref());
+        self.check_memory(weights, device)?;
         let vb = if vb.contains_tensor(&TensorId::Embedding.chain_name(0)) {
             vb
         } else if quantization.is_some() {

@@ -116,7 +116,7 @@ pub(super) fn metadata(config: &ColmConfig, k: ChainCount) -> ModelConfigMetadat
 }
 
 /// Opens the checkpoint in `folder` and checks every header. None if its weights are quantized, in the host's formats.
-fn plain_checkpoint(
+pub(super) fn plain_checkpoint(
     folder: &Path,
     config: &ColmConfig,
     k: ChainCount,

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use candle_core::{DType, Device};
-use colm_checkpoint::{ChainCount, Checkpoint, ColmConfig};
+use colm_checkpoint::{ChainCount, ColmConfig};
 use mistralrs_core::ModelDType;
 
 use super::engine_builder::EngineBuilder;
 use super::find::find_model;
 use super::kv_pool::{kv_bytes_per_token, KvPool};
+use super::load_weights::quantization;
 use super::loaded::Loaded;
-use super::loader::chains_to_load;
+use super::loader::{chains_to_load, plain_checkpoint};
 use super::memory::MachineMemory;
 use super::weight_sizes::held_bytes;
 use crate::error::{Error, Result};
@@ -60,7 +61,7 @@ impl EngineBuilder {
         let (name, folder) = find_model(&self.model, self.max_chains)?;
         let config = ColmConfig::read(&folder.join("config.json"))?;
         let k = chains_to_load(&config, self.max_chains)?;
-        let checkpoint = Checkpoint::open(&folder, &config, k)?;
+        let checkpoint = plain_checkpoint(&folder, &config, k)?;
         let loader = self.loader(Arc::new(Loaded::default()));
         let kv_dtype = match self.host_dtype(&Device::Cpu)? {
             ModelDType::BF16 => DType::BF16,
@@ -69,11 +70,20 @@ impl EngineBuilder {
         };
         let pool = KvPool { mib: self.kv_cache_mib, block_size: self.block_size };
         pool.check(&config, k, kv_dtype).context("the KV cache")?;
+        let weights = match &checkpoint {
+            Some(checkpoint) => {
+                held_bytes(&config, checkpoint, loader.weight_dtype, loader.packing())
+            }
+            None => {
+                let dtype = loader.weight_dtype.unwrap_or(kv_dtype);
+                loader.bytes_of_host(&config, k, dtype, quantization(&config)?.as_ref())
+            }
+        };
         Ok(MemoryPlan {
             name,
             chains: k,
             parameters: config.parameters(k),
-            weights: held_bytes(&config, &checkpoint, loader.weight_dtype, loader.packing()),
+            weights,
             kv_cache: pool.bytes(),
             available: MachineMemory::now().available,
             kv_tokens: pool.tokens(&config, k, kv_dtype),

@@ -15,6 +15,7 @@ use mistralrs_core::ext::{
 use super::batch::{decode_rows, padded, Batch, Paging};
 use super::loaded::Loaded;
 use super::prompt_probe::ROWS_AT_ONCE;
+use super::request_options::RequestOptions;
 use super::step_plan::{requested_chains, RequestedChains, SequencePlan, StepPlan};
 use crate::model::speculation::{DecodeRow, ForwardContext, Speculation};
 use crate::model::{Colm, SequenceInput, Step};
@@ -187,6 +188,9 @@ impl NormalModel for HostedColm {
                 self.loaded
                     .counters()
                     .add_prompt(tokens.len(), if is_first_chunk { reused } else { 0 });
+                if let Some(options) = RequestOptions::of(sequence.extension()) {
+                    options.cached_tokens.get_or_init(|| reused);
+                }
             } else {
                 self.loaded.counters().add_decoded(1);
             }

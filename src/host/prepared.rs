@@ -11,12 +11,12 @@ use mistralrs_core::{CustomLogitsProcessor, Request as EngineRequest};
 
 use super::answer_stream::{AnswerOf, AnswerStream};
 use super::engine::Engine;
+use super::grammar::matcher_of_answer;
 use super::logit_bias::LogitBias;
 use super::prompt_probe::PromptProbe;
 use super::request_options::RequestOptions;
 use super::sampling::sampling_params;
 use crate::error::{Error, Result};
-use crate::model::speculation::DraftCounters;
 use crate::request::{LogitsProcessor, Prompt, Request};
 
 /// A request whose prompt is tokenized and whose grammar is compiled. It can be sent to the engine any number of
@@ -88,21 +88,20 @@ impl Engine {
         // Special tokens are not part of the text, so stop strings that name one are stop tokens.
         let stop_tokens = request.stop.iter().filter_map(|name| vocabulary.special(name)).collect();
         let probe = probe.map(|probe| Arc::new(probe.of(prompt.len())));
-        let drafts = Arc::<DraftCounters>::default();
-        let of_answer = AnswerOf { request, prompt_tokens: prompt.len(), k: *k };
-        let (stream, tokens, response) =
-            AnswerStream::of(of_answer, vocabulary, probe.clone(), drafts.clone());
         let prefix_cache = probe.is_none();
         let fetched = match &self.kv_tier {
             Some(tier) if prefix_cache => tier.fetch(prompt, *k).await,
             _ => None,
         };
-        let options = RequestOptions { k: *k, probe, fetched, drafts };
+        let (drafts, cached_tokens) = (Arc::default(), Arc::default());
+        let options = RequestOptions { k: *k, probe, fetched, drafts, cached_tokens };
+        let of_answer = AnswerOf { request, prompt_tokens: prompt.len(), options: &options };
+        let (stream, tokens, response) = AnswerStream::of(of_answer, vocabulary);
         let engine_request = TokenRequest {
             prompt: prompt.clone(),
             sampling_params: sampling_params(&request.sampling, request.max_tokens, stop_tokens),
             seed: seed.unwrap_or_else(rand::random),
-            grammar: grammar.clone(),
+            grammar: grammar.as_ref().map(matcher_of_answer),
             logits_processors: logits_processors.clone(),
             logprobs: request.logprobs,
             prefix_cache,

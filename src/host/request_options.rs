@@ -1,6 +1,6 @@
 //! What a request passes to the model through the engine.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use colm_checkpoint::ChainCount;
 use mistralrs_core::ext::Extension;
@@ -20,6 +20,9 @@ pub struct RequestOptions {
     pub fetched: Option<Fetched>,
     /// Counts the drafts of the request.
     pub drafts: Arc<DraftCounters>,
+    /// How many tokens of the prompt the prefix cache had when the request was first admitted. After preemption the cache
+    /// has the request's own blocks as well.
+    pub cached_tokens: Arc<OnceLock<usize>>,
 }
 
 impl RequestOptions {

@@ -83,14 +83,10 @@ impl SamplingFields {
         in_range("frequency_penalty", self.frequency_penalty, -2. ..=2.)?;
         in_range("presence_penalty", self.presence_penalty, -2. ..=2.)?;
         in_range("repetition_penalty", self.repetition_penalty, 0.01..=10.)?;
-        let top_p = self.top_p.or(defaults.top_p);
         let top_k = self.top_k.or(defaults.top_k);
-        // An empty nucleus is greedy sampling, which is a temperature of 0.
-        let greedy = top_p == Some(0.);
-        let temperature = self.temperature.or(defaults.temperature).unwrap_or(1.);
         request.sampling = Sampling {
-            temperature: if greedy { 0. } else { temperature },
-            top_p: top_p.filter(|_| !greedy),
+            temperature: self.temperature.or(defaults.temperature).unwrap_or(1.),
+            top_p: self.top_p.or(defaults.top_p),
             top_k: top_k.map(|top_k| top_k as usize).filter(|&top_k| top_k > 0),
             min_p: self.min_p.or(defaults.min_p),
             frequency_penalty: self.frequency_penalty,
@@ -269,12 +265,6 @@ mod tests {
         }
         assert!(applied(json!({"logit_bias": {"x": 1}})).is_err());
         assert!(applied(json!({"logit_bias": {"1": 101}})).is_err());
-    }
-
-    #[test]
-    fn a_top_p_of_0_is_greedy() {
-        let request = applied(json!({"top_p": 0, "temperature": 1.5})).unwrap();
-        assert_eq!((request.sampling.temperature, request.sampling.top_p), (0., None));
     }
 
     #[test]

@@ -204,6 +204,28 @@ fn bench_measures_every_chain_count() {
     let measured: Vec<_> = rows.iter().map(|row| row["chains"].as_u64().unwrap()).collect();
     assert_eq!(measured, [1, 4]);
     assert!(rows.iter().all(|row| row["prefill_tok_s"].as_f64().unwrap() > 0.), "{rows:?}");
+    // The first request decodes while the prompts of the others are processed.
+    let rows = json_of(&[
+        "bench",
+        "-m",
+        &folder,
+        "-p",
+        "100",
+        "-n",
+        "2",
+        "-c",
+        "3",
+        "--chains",
+        "4",
+        "--prefill-chunk",
+        "32",
+        "--drafts",
+        "2",
+        "--runs",
+        "2",
+        "--json",
+    ]);
+    assert!(rows[0]["decode_tok_s"].as_f64().unwrap() > 0., "{rows:?}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use mistralrs_core::llguidance::{Matcher, ParserFactory};
 use serde_json::{json, Value};
 use tokio::runtime::{Builder, Runtime};
 
-use super::{Grammar, GrammarCompiler, GrammarError};
+use super::{matcher_of_answer, Grammar, GrammarCompiler, GrammarError};
 
 /// Compiles with a timeout of a minute, for a vocabulary of single bytes.
 pub(super) fn compile(grammar: Grammar) -> Result<Matcher, GrammarError> {
@@ -311,4 +311,18 @@ fn endless_compilation_is_cancelled() {
     let patient = GrammarCompiler { timeout: Duration::from_secs(60), ..quick };
     let (one, two) = (patient.compile(&Grammar::JsonObject), patient.compile(&Grammar::JsonObject));
     assert!(runtime.block_on(async { one.await.is_ok() && two.await.is_ok() }));
+}
+
+#[test]
+fn an_answer_that_exhausts_its_lexer_leaves_the_others_alone() {
+    // Each sequence of 20 letters is a state of the lexer.
+    let compiled = compiles(regex("(a|b)*a(a|b){20}c"));
+    let [mut one, mut other] = [(); 2].map(|()| matcher_of_answer(&compiled));
+    let mut random = 1u64;
+    let exhausted = (0..200_000).any(|_| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        one.consume_token(if random >> 63 == 0 { b'a'.into() } else { b'b'.into() }).is_err()
+    });
+    assert!(exhausted);
+    other.consume_token(b'a'.into()).unwrap();
 }

@@ -1,9 +1,11 @@
 //! `colm run` with unusual streams, limits and surroundings.
 
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::{fs, io};
 
-use super::{colm, ended, COLM, MODEL, PLAIN};
+use super::{colm, ended, Running, COLM, MODEL, PLAIN};
 
 /// Arguments for a chat with short answers; with a prompt, for one answer.
 const CHAT: [&str; 7] = ["run", "-m", MODEL, "--kv-cache-mb", "16", "--max-tokens", "4"];
@@ -25,6 +27,23 @@ fn run_works_without_stderr() {
         let wrong = colm(&format!("{PLAIN} {stderr}"), &["run", "-m", "no-such-folder"]);
         assert_eq!(wrong.code, Some(1), "{wrong:?}");
     }
+}
+
+/// A script must not take a part of an answer for an answer.
+#[test]
+fn ctrl_c_ends_one_answer_with_the_signal() {
+    let long = ["run", "-m", MODEL, "--kv-cache-mb", "16", "--temperature", "9", "-i", "hello"];
+    let killed = (0..20).any(|_| {
+        let mut command = Command::new(COLM);
+        command.args(long).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut process = Running::start(&mut command);
+        let mut first = [0];
+        // The answer has begun. It may end before the signal comes.
+        let _ = process.0.stdout.as_mut().unwrap().read(&mut first).unwrap();
+        process.signal("INT");
+        process.0.wait().unwrap().signal().is_some()
+    });
+    assert!(killed);
 }
 
 #[test]

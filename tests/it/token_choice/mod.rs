@@ -194,7 +194,7 @@ async fn penalties_of_dry_are_finite() {
     let mut sampling = Sampling::default();
     let mut dry = Dry::new(100.);
     (dry.base, dry.allowed_length, dry.sequence_breakers) = (10., 0, Vec::new());
-    sampling.dry = Some(dry);
+    (sampling.dry, sampling.repetition_penalty) = (Some(dry), Some(10.));
     let (_, penalized) = steps(&engine, &[7; 60], &sampling).await.remove(0);
     assert!(penalized[7] < -1e30, "{}", penalized[7]);
     assert!(penalized.iter().all(|logit| logit.is_finite()));
