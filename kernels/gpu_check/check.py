@@ -1,5 +1,7 @@
 """What the checks of all kernels share: random inputs, two launches of each, the comparison with a formula."""
 
+import math
+
 import torch
 
 import reference
@@ -21,7 +23,9 @@ class Results:
     def add(self, kernel, dtype, case, error, allowed):
         # Not `>=`, so that NaN fails.
         ok = error < allowed
-        self.worst[f"{kernel} {dtype}"] = max(self.worst.get(f"{kernel} {dtype}", 0.0), error)
+        before = self.worst.get(f"{kernel} {dtype}", 0.0)
+        # NaN counts as the largest.
+        self.worst[f"{kernel} {dtype}"] = max(before, error, key=lambda error: (math.isnan(error), error))
         self.write(kernel, dtype, case, ok, error=error, allowed=allowed)
         if not ok:
             self.failed(f"{kernel} {dtype} {case}: relative error {error:.2e}, allowed {allowed}")

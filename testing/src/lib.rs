@@ -2,6 +2,7 @@
 //!
 //! Without the feature `engine` the crate knows checkpoints only and builds without the host.
 
+pub mod comparison;
 pub mod damage;
 pub mod folders;
 pub mod process_memory;

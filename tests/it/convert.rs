@@ -7,6 +7,7 @@ use colm_checkpoint::convert::{
     as_llama, expand, extract, to_chain_layout, to_dense_layout, ConversionPlan, Growth, Init,
 };
 use colm_checkpoint::{Chains, Layout, Source};
+use colm_testing::comparison::largest_magnitude;
 use colm_testing::engine::{chain_count, engine, options};
 use colm_testing::host_llama;
 use colm_testing::random_model::{self, token_ids, with};
@@ -86,8 +87,7 @@ async fn the_host_loads_the_first_chain_as_a_llama() {
         let expected = &logits(chains.dir(), [1]).await[0];
         let found = numbers(&host_logits(&host, tokens()).await);
         assert_eq!(expected.len(), found.len());
-        let difference = expected.iter().zip(&found).map(|(x, y)| (x - y).abs());
-        let difference = difference.fold(0., f32::max);
+        let difference = largest_magnitude(expected.iter().zip(&found).map(|(x, y)| x - y));
         assert!(difference <= 1e-4, "logits differ by {difference}");
     }
 }

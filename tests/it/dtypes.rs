@@ -7,6 +7,7 @@ use candle_core::Tensor;
 use colm::{Dtype, EngineBuilder};
 use colm_checkpoint::convert::cast;
 use colm_checkpoint::Source;
+use colm_testing::comparison::largest_magnitude;
 use colm_testing::engine::{engine, options};
 use colm_testing::random_model::{self, token_ids, with};
 use serde_json::Value;
@@ -75,7 +76,7 @@ async fn the_kv_cache_is_f32_unless_asked_otherwise() {
     for (dtype, most) in [(Dtype::BF16, 0.2), (Dtype::F16, 0.03)] {
         let rounded = logits(options(&narrow).kv_cache_dtype(dtype)).await;
         let pairs = default.iter().flatten().zip(rounded.iter().flatten());
-        let largest = pairs.map(|(exact, rounded)| (exact - rounded).abs()).fold(0f32, f32::max);
+        let largest = largest_magnitude(pairs.map(|(exact, rounded)| exact - rounded));
         assert!(largest > 1e-4 && largest < most, "{dtype}: {largest}");
     }
 }

@@ -4,6 +4,7 @@ transformers runs the code that `colm-convert --with-python` writes beside the m
 import the package. It has no argument for the number of chains, so the models at k chains are extracted.
 """
 
+import math
 import subprocess
 import tempfile
 from pathlib import Path
@@ -32,7 +33,9 @@ def main():
                 for question, hf_question in zip(questions, hf_choices[task], strict=True)
                 for one, other in zip(question, hf_question, strict=True)
             ]
-            largest = max(abs(one[0] - other[0]) for one, other in pairs)
+            differences = [abs(one[0] - other[0]) for one, other in pairs]
+            # NaN counts as the largest. `max` alone would skip it.
+            largest = max(differences, key=lambda difference: (math.isnan(difference), difference))
             print(
                 f"k = {k}: accuracy {accuracy:.3f} and {hf_accuracy:.3f}; "
                 f"{len(pairs)} log-likelihoods differ by at most {largest:.1e}"

@@ -40,12 +40,15 @@ mod tests {
     use crate::cpu::arch::Neon as Fused;
     use crate::cpu::arch::Portable;
 
+    /// The largest relative error; NaN if one of the results is NaN.
     fn worst_error(exp: fn(f32) -> f32) -> f64 {
         let steps = 400_000;
         (0..=steps)
             .map(|step| -87.25 + 175.5 * step as f32 / steps as f32)
             .map(|x| (f64::from(exp(x)) / f64::from(x).exp() - 1.0).abs())
-            .fold(0.0, f64::max)
+            // In this order NaN comes after all other absolute values. `f64::max` would skip it.
+            .max_by(f64::total_cmp)
+            .unwrap()
     }
 
     #[test]
@@ -54,6 +57,12 @@ mod tests {
             let error = worst_error(exp);
             assert!(error < 1.5e-7, "relative error {error:e}");
         }
+    }
+
+    #[test]
+    fn a_result_that_is_nan_is_an_error() {
+        let nan_at_one_point = |x: f32| if x == -87.25 { f32::NAN } else { x.exp() };
+        assert!(worst_error(nan_at_one_point).is_nan());
     }
 
     #[test]
