@@ -11,7 +11,7 @@ use colm_train::paper_recipe::PaperRecipe;
 use colm_train::recipe::Recipe;
 use colm_train::state::beside;
 use colm_train::tokenizer::ChatTokenizer;
-use colm_train::weights::Weights;
+use colm_train::weights::{StoredDtypes, Weights};
 
 /// Trains a CoLM, CoLM-Air or Llama on dialogues generated from a seed, and writes a checkpoint for `colm`.
 ///
@@ -37,7 +37,8 @@ pub struct Arguments {
     /// The folder for the checkpoint, which must not exist.
     #[arg(long)]
     pub out: PathBuf,
-    /// Write to --out even if it exists, and replace the weights in it.
+    /// Write to --out even if it exists, and replace the model in it. Without --resume also replace the state and the
+    /// log of an earlier run.
     #[arg(long)]
     pub force: bool,
 
@@ -110,13 +111,13 @@ pub struct Arguments {
     #[arg(long, default_value_t = 1.)]
     max_gradient_norm: f64,
 
-    /// The dtype of the stored weights [default: that of --from, else f16]
+    /// The dtype of the stored weights [default: that of --from, or f32 if it has several; else f16]
     #[arg(long, value_enum)]
     dtype: Option<DtypeName>,
     /// The file for the state of an unfinished run [default: OUT.state.safetensors]
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
-    /// Continue from the saved state.
+    /// Continue from the saved state, and the log with it.
     #[arg(long)]
     pub resume: bool,
     /// A CSV file for step, learning rate, gradient norm and the losses at every k.
@@ -147,6 +148,14 @@ enum DtypeName {
     Bf16,
 }
 
+/// The dtype that all tensors have; f32, which holds the values of every dtype, if they have several.
+fn common_dtype(stored: &StoredDtypes) -> DType {
+    let mut dtypes = stored.values().copied();
+    let first = dtypes.next();
+    let is_common = dtypes.all(|dtype| Some(dtype) == first);
+    first.filter(|_| is_common).unwrap_or(DType::F32)
+}
+
 fn task(name: &str) -> Result<Task> {
     Task::named(name).with_context(|| {
         let known: Vec<&str> = Task::SCORED.iter().map(|task| task.name()).collect();
@@ -169,14 +178,6 @@ pub struct Start {
     pub chat: ChatTokenizer,
     /// The dtype of the stored weights.
     pub dtype: DType,
-}
-
-/// Whether two paths lead to one folder, however they are written.
-fn is_same_folder(one: &Path, other: &Path) -> bool {
-    match (one.canonicalize(), other.canonicalize()) {
-        (Ok(one), Ok(other)) => one == other,
-        _ => one == other,
-    }
 }
 
 /// The number of conversations that the tokenizer is trained on.
@@ -228,31 +229,12 @@ impl Arguments {
         }
     }
 
-    /// Reads the checkpoint of --from, or trains a tokenizer and initializes weights.
+    /// Reads the checkpoint of --from, or trains a tokenizer and initializes weights. Fails first if the run would
+    /// replace what it must keep.
     pub fn start(&self) -> Result<Start> {
-        ensure!(
-            self.force || !self.out.exists(),
-            "--out {} exists; --force replaces it",
-            self.out.display()
-        );
+        self.check_outputs()?;
         if let Some(dir) = &self.from {
-            ensure!(
-                !is_same_folder(dir, &self.out),
-                "--out is --from {}; expected another folder",
-                dir.display()
-            );
-            let (weights, stored) = Weights::read(dir)?;
-            let chat = ChatTokenizer::load(dir)?;
-            let dtype = self.dtype(stored);
-            let freezes = self.recipe.freezes() || self.freeze.is_some_and(|chains| chains > 0);
-            ensure!(
-                !freezes || dtype == stored || dtype == DType::F32,
-                "--dtype would round the frozen weights, which are {1:?} in {0}; expected the same \
-                 dtype or f32",
-                dir.display(),
-                stored
-            );
-            return Ok(Start { weights, chat, dtype });
+            return self.start_from(dir);
         }
         let file = match &self.config {
             Some(path) => ColmConfig::read(path)?.file,
@@ -265,6 +247,38 @@ impl Arguments {
         let config = ColmConfig::new(ConfigFile { vocab_size: chat.vocab_size(), ..file })?;
         let weights = Weights::random(&config, self.seed)?;
         Ok(Start { weights, chat, dtype: self.dtype(DType::F16) })
+    }
+
+    /// Reads the checkpoint of --from in `dir`. Fails if storing it would round what the recipe freezes.
+    fn start_from(&self, dir: &Path) -> Result<Start> {
+        let (weights, stored) = Weights::read(dir)?;
+        let chat = ChatTokenizer::load(dir)?;
+        let dtype = self.dtype(common_dtype(&stored));
+        if let Some((name, own)) = self.rounded_frozen(&weights.config, &stored, dtype)? {
+            bail!(
+                "--dtype would round the frozen weights to {}: {name} in {} is {}; expected the dtype \
+                 of all frozen weights, or f32",
+                dtype.as_str(),
+                dir.display(),
+                own.as_str()
+            );
+        }
+        Ok(Start { weights, chat, dtype })
+    }
+
+    /// A tensor that the recipe freezes and whose values would change if it were stored in `dtype`, and its own dtype.
+    fn rounded_frozen(
+        &self,
+        config: &ColmConfig,
+        stored: &StoredDtypes,
+        dtype: DType,
+    ) -> Result<Option<(String, DType)>> {
+        let recipe = self.recipe(config)?;
+        let frozen = config.tensors(config.all_chains()).filter(|tensor| !recipe.trains(tensor));
+        let mut dtypes = frozen.filter_map(|tensor| stored.get_key_value(&tensor.name()));
+        // f32 holds the values of every dtype.
+        let rounded = dtypes.find(|(_, own)| **own != dtype && dtype != DType::F32);
+        Ok(rounded.map(|(name, own)| (name.clone(), *own)))
     }
 
     /// The file for the state.

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod log;
+mod outputs;
 #[cfg(test)]
 mod tests;
 

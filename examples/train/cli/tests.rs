@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use candle_core::DType;
+use candle_core::{DType, Device};
 use clap::Parser;
 use colm_checkpoint::{Architecture, ColmConfig, ConfigFile};
 use colm_train::data::{Mix, Task};
@@ -159,6 +159,42 @@ fn frozen_weights_are_not_rounded() {
     start("--dtype f16 --freeze 0").unwrap();
 }
 
+/// Stores the norms of `chain` (from 1) of the two chains in `dir` in f32.
+fn store_norms_as_f32(dir: &Path, chain: usize) {
+    let path = dir.join(format!("model-chain-0000{chain}-of-00002.safetensors"));
+    let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
+    for norm in tensors.values_mut().filter(|tensor| tensor.rank() == 1) {
+        *norm = norm.to_dtype(DType::F32).unwrap();
+    }
+    candle_core::safetensors::save(&tensors, &path).unwrap();
+}
+
+/// The last tensor is a matrix, so it does not tell the dtype of the norms.
+#[test]
+fn frozen_weights_of_several_dtypes_are_not_rounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().to_str().unwrap();
+    save::save(dir.path(), &Weights::random(&config(2), 0).unwrap(), DType::BF16).unwrap();
+    let chat = ChatTokenizer::train(0, 10, 300, Mix::of_vocabulary()).unwrap();
+    chat.save(dir.path(), 64).unwrap();
+    let dtype = |flags: &str| {
+        let start = parse(&format!("--from {folder} {flags}")).unwrap().start();
+        start.map(|start| start.dtype).map_err(|error| error.to_string())
+    };
+    assert_eq!(dtype("--recipe expansion"), Ok(DType::BF16));
+    store_norms_as_f32(dir.path(), 2);
+    assert_eq!(dtype("--recipe expansion"), Ok(DType::F32));
+    assert_eq!(dtype("--recipe expansion --dtype bf16"), Ok(DType::BF16), "they are trained");
+    store_norms_as_f32(dir.path(), 1);
+    assert_eq!(dtype("--recipe expansion"), Ok(DType::F32));
+    assert_eq!(dtype("--recipe pretrain --dtype bf16"), Ok(DType::BF16), "they are trained");
+    for flags in ["--recipe elastic-heads", "--recipe expansion", "--freeze 1"] {
+        let refused = dtype(&format!("{flags} --dtype bf16")).unwrap_err();
+        let tensor = "model.layers.0.input_layernorm.chains.0.weight in ";
+        assert!(refused.contains(tensor) && refused.contains(" is f32"), "{refused}");
+    }
+}
+
 #[test]
 fn an_existing_folder_is_replaced_with_force_only() {
     let dir = tempfile::tempdir().unwrap();
@@ -166,6 +202,50 @@ fn an_existing_folder_is_replaced_with_force_only() {
     let arguments = Arguments::try_parse_from(["train", "--out", out]).unwrap();
     let refused = arguments.start().err().unwrap().to_string();
     assert!(refused.contains("--force"), "{refused}");
+}
+
+/// A run that was killed has a state and a log but no checkpoint.
+#[test]
+fn an_earlier_run_is_continued_or_replaced_only_if_a_flag_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    let (out, state, log) = (path("out"), path("out.state.safetensors"), path("log.csv"));
+    let other = path("other.state");
+    let check = |more: &[&str]| {
+        let flags = ["train", "--out", out.as_str()].into_iter().chain(more.iter().copied());
+        Arguments::try_parse_from(flags).unwrap().check_outputs().map_err(|error| error.to_string())
+    };
+    check(&["--log", log.as_str()]).unwrap();
+    for (file, flags) in [
+        (&state, vec![]),
+        (&other, vec!["--state", other.as_str()]),
+        (&log, vec!["--log", log.as_str()]),
+    ] {
+        std::fs::write(file, "an earlier run").unwrap();
+        let refused = check(&flags).unwrap_err();
+        for part in [file.as_str(), "--resume continues", "--force starts again"] {
+            assert!(refused.contains(part), "{refused}");
+        }
+        for flag in ["--resume", "--force"] {
+            check(&[flags.as_slice(), &[flag]].concat()).unwrap();
+        }
+        std::fs::remove_file(file).unwrap();
+    }
+    // The checkpoint may be there as well. --force alone would lose the state.
+    std::fs::write(&state, "an earlier run").unwrap();
+    std::fs::create_dir(&out).unwrap();
+    assert!(check(&[]).unwrap_err().contains("--resume continues"));
+    assert!(check(&["--resume"]).unwrap_err().contains("--force replaces it"));
+    check(&["--resume", "--force"]).unwrap();
+}
+
+#[test]
+fn a_run_does_not_start_over_an_earlier_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    std::fs::write(&state, "an earlier run").unwrap();
+    let refused = refused(&format!("--state {}", state.display()), &config(4));
+    assert!(refused.contains("--resume continues"), "{refused}");
 }
 
 /// A dot in a name begins no extension, and a slash after it changes nothing.
@@ -215,12 +295,11 @@ fn a_resumed_log_drops_rows_of_repeated_steps() {
     (0..5).for_each(|step| log.add(step, &report(step as f64)).unwrap());
     drop(log);
     let mut log = Log::open(&path, 2, 3).unwrap();
+    let names = "step,learning rate,gradient norm,loss at k = 1,loss at k = 2\n";
+    let kept = format!("{names}0,0.25,0.5,0,0\n1,0.25,0.5,1,0.5\n2,0.25,0.5,2,1\n");
+    // Even if the run is killed in its first step.
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), kept);
     log.add(3, &report(7.)).unwrap();
-    let text = std::fs::read_to_string(&path).unwrap();
-    let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines[0], "step,learning rate,gradient norm,loss at k = 1,loss at k = 2");
-    assert_eq!(
-        lines[1..],
-        ["0,0.25,0.5,0,0", "1,0.25,0.5,1,0.5", "2,0.25,0.5,2,1", "3,0.25,0.5,7,3.5"]
-    );
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), kept + "3,0.25,0.5,7,3.5\n");
+    assert_eq!(dir.path().read_dir().unwrap().count(), 1, "no other file is left");
 }

@@ -25,3 +25,4 @@ pub mod train;
 pub mod weights;
 
 mod positions;
+mod stale_files;

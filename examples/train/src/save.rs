@@ -11,11 +11,12 @@ use serde_json::json;
 
 use crate::model::DenseColm;
 use crate::parameters::{parameters, Axes};
+use crate::stale_files::remove_stale_weights;
 use crate::tokenizer::ChatTokenizer;
 use crate::weights::Weights;
 
 /// Writes config, index, generation config and one weight file per chain to `dir`, with weights in `dtype`. Removes the
-/// chain files of a model that `dir` had before.
+/// weight files of a model that `dir` had before.
 pub fn save(dir: &Path, weights: &Weights, dtype: DType) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
     let config = &weights.config;
@@ -49,29 +50,7 @@ pub fn save(dir: &Path, weights: &Weights, dtype: DType) -> Result<()> {
         "do_sample": false, "eos_token_id": ChatTokenizer::END_ID, "pad_token_id": ChatTokenizer::END_ID
     });
     write_json(dir, "generation_config.json", &generation)?;
-    remove_other_chains(dir, &written)
-}
-
-/// Removes the chain files in `dir` that are not among `written`. They belong to a model of another number of chains,
-/// and readers refuse a folder that has some.
-fn remove_other_chains(dir: &Path, written: &BTreeSet<String>) -> Result<()> {
-    for entry in dir.read_dir().with_context(|| format!("reading {}", dir.display()))? {
-        let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if is_chain_file(name) && !written.contains(name) {
-            std::fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
-        }
-    }
-    Ok(())
-}
-
-/// Whether `name` is one that [`save`] gives to the file of a chain.
-fn is_chain_file(name: &str) -> bool {
-    let is_number = |part: &str| part.len() == 5 && part.bytes().all(|byte| byte.is_ascii_digit());
-    name.strip_prefix("model-chain-")
-        .and_then(|rest| rest.strip_suffix(".safetensors"))
-        .and_then(|rest| rest.split_once("-of-"))
-        .is_some_and(|(chain, count)| is_number(chain) && is_number(count))
+    remove_stale_weights(dir, &written)
 }
 
 fn dtype_name(dtype: DType) -> Result<&'static str> {

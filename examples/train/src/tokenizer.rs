@@ -14,6 +14,7 @@ use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::{AddedToken, Model, Tokenizer};
 
 use crate::data::{Conversation, DataSplit, Generator, Mix};
+use crate::stale_files::remove_stale_tokenizer_files;
 
 /// The end of a turn, which also ends generation.
 pub const END: &str = "<|end|>";
@@ -115,7 +116,8 @@ impl ChatTokenizer {
         Ok(Self { tokenizer })
     }
 
-    /// Writes `tokenizer.json` and `tokenizer_config.json`, which has the chat template, to `dir`.
+    /// Writes `tokenizer.json` and `tokenizer_config.json`, which has the chat template, to `dir`. Removes the files of
+    /// a model that `dir` had before and that readers would prefer.
     pub fn save(&self, dir: &Path, max_tokens: usize) -> Result<()> {
         self.tokenizer
             .save(dir.join("tokenizer.json"), false)
@@ -134,7 +136,8 @@ impl ChatTokenizer {
         });
         let path = dir.join("tokenizer_config.json");
         std::fs::write(&path, serde_json::to_string_pretty(&config)? + "\n")
-            .with_context(|| format!("writing {}", path.display()))
+            .with_context(|| format!("writing {}", path.display()))?;
+        remove_stale_tokenizer_files(dir)
     }
 
     /// The text of `tokenizer.json`.

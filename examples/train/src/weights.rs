@@ -15,6 +15,9 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::chain_model::Blocks;
 
+/// The dtypes that the tensors of a checkpoint are stored in, by name in the chain layout.
+pub type StoredDtypes = BTreeMap<String, DType>;
+
 /// The weights of all chains in f32, and the config.
 #[derive(Clone)]
 pub struct Weights {
@@ -62,16 +65,15 @@ impl Weights {
         Ok(Self { config: config.clone(), blocks })
     }
 
-    /// Reads a checkpoint of CoLM, CoLM-Air or Llama in either layout; also returns the dtype of the stored weights.
-    pub fn read(dir: &Path) -> Result<(Self, DType)> {
-        let read = || -> Result<(Self, DType)> {
+    /// Reads a checkpoint of CoLM, CoLM-Air or Llama in either layout; also returns the dtypes of the stored weights.
+    pub fn read(dir: &Path) -> Result<(Self, StoredDtypes)> {
+        let read = || -> Result<(Self, StoredDtypes)> {
             let source = Source::open(dir)?;
             source.check_zero_submatrices()?;
-            let mut stored = DType::F32;
-            let mut blocks = Blocks::new();
+            let (mut blocks, mut stored) = (Blocks::new(), StoredDtypes::new());
             for tensor in source.config().tensors(source.config().all_chains()) {
                 let block = source.tensor(&tensor)?.to_candle()?;
-                stored = block.dtype();
+                stored.insert(tensor.name(), block.dtype());
                 blocks.insert(tensor.name(), block.to_dtype(DType::F32)?);
             }
             Ok((Self { config: source.config().clone(), blocks }, stored))

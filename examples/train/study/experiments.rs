@@ -1,4 +1,5 @@
-//! The runs of the study. Runs of one function build on each other; the functions are independent.
+//! The runs of the study. Runs of one function build on each other. The functions may run at the same time: a run that
+//! two of them need is trained by the one that comes first, and the other one waits for it.
 
 use anyhow::{Context, Result};
 use colm_checkpoint::Architecture;
@@ -49,7 +50,8 @@ fn air(runs: &RunFolder, seed: u64) -> Result<()> {
 /// Dense Llamas of the sizes of the CoLM at every k, each at two learning rates, because the best rate depends on the
 /// size.
 fn dense(runs: &RunFolder, seed: u64) -> Result<()> {
-    for k in 1..=CHAINS {
+    // The Llama for k = 1 comes last, so that `grow`, which begins with it, is rarely waited for.
+    for k in (1..=CHAINS).rev() {
         dense_at(runs, seed, k)?;
         let full = runs.setting.recipe(seed, 1);
         let recipe = Recipe { learning_rate: full.learning_rate / 2., ..full };

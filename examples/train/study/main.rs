@@ -12,6 +12,8 @@ mod readme;
 mod report;
 mod run_folder;
 mod setting;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 

@@ -1,6 +1,8 @@
 //! The state folder of the study, with runs in progress and results.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{ensure, Context, Result};
 use candle_core::DType;
@@ -26,12 +28,14 @@ const EVERY: usize = 100;
 pub struct RunFolder {
     dir: PathBuf,
     pub setting: Setting,
+    /// A lock for each run, by name.
+    locks: Mutex<HashMap<String, Arc<Mutex<()>>>>,
 }
 
 impl RunFolder {
     /// Opens the folder; creates it and trains the tokenizer if it does not exist.
     pub fn open(dir: &Path, setting: Setting) -> Result<Self> {
-        let folder = Self { dir: dir.into(), setting };
+        let folder = Self { dir: dir.into(), setting, locks: Mutex::default() };
         if !dir.join("tokenizer.json").exists() {
             std::fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
             ChatTokenizer::train(0, 50_000, VOCABULARY, Mix::of(&all_tasks()))?.save(dir, 512)?;
@@ -60,14 +64,16 @@ impl RunFolder {
         outcome.map(Some).with_context(|| format!("reading {}", path.display()))
     }
 
-    /// Trains the weights that `start` returns, unless run `name` is finished. The checkpoint is stored in f32, so it
-    /// has the exact trained weights.
+    /// Trains the weights that `start` returns, unless run `name` is finished; if another thread trains them, waits for
+    /// it. The checkpoint is stored in f32, so it has the exact trained weights.
     pub fn run(
         &self,
         name: &str,
         recipe: Recipe,
         start: impl FnOnce() -> Result<Weights>,
     ) -> Result<Outcome> {
+        let lock = self.lock(name);
+        let _guard = lock.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(outcome) = self.outcome(name)? {
             ensure!(
                 outcome.recipe == recipe,
@@ -77,6 +83,12 @@ impl RunFolder {
             return Ok(outcome);
         }
         self.train(name, recipe, start()?).with_context(|| format!("run {name}"))
+    }
+
+    /// The lock of run `name`.
+    fn lock(&self, name: &str) -> Arc<Mutex<()>> {
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.entry(name.into()).or_default().clone()
     }
 
     fn train(&self, name: &str, recipe: Recipe, weights: Weights) -> Result<Outcome> {

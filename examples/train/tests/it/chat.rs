@@ -27,6 +27,50 @@ fn a_saved_tokenizer_reads_back_the_same() {
     }
 }
 
+/// As with --force. Readers would prefer these files to `tokenizer_config.json`.
+#[test]
+fn a_saved_tokenizer_replaces_the_templates_and_special_tokens_of_another() {
+    let chat = ChatTokenizer::train(1, 10, 300, Mix::of_vocabulary()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let stale = [
+        "chat_template.jinja",
+        "chat_template.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "additional_chat_templates/tool_use.jinja",
+    ];
+    let of_user = ["chat_template.txt", "notes.jinja", "additional_chat_templates/notes.txt"];
+    let write = |name: &str| std::fs::write(path(name), "old").unwrap();
+    std::fs::create_dir(path("additional_chat_templates")).unwrap();
+    stale.iter().chain(&of_user).for_each(|name| write(name));
+    chat.save(dir.path(), 64).unwrap();
+    for name in stale {
+        assert!(!path(name).exists(), "{name} is left");
+    }
+    for name in of_user {
+        assert!(path(name).exists(), "{name} is removed");
+    }
+    // A folder of templates alone goes with them.
+    std::fs::remove_file(path("additional_chat_templates/notes.txt")).unwrap();
+    write("additional_chat_templates/tool_use.jinja");
+    chat.save(dir.path(), 64).unwrap();
+    assert!(!path("additional_chat_templates").exists());
+}
+
+/// Those of another model.
+#[test]
+fn templates_behind_a_link_stay() {
+    let chat = ChatTokenizer::train(1, 10, 300, Mix::of_vocabulary()).unwrap();
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let template = other.path().join("tool_use.jinja");
+    std::fs::write(&template, "of another model").unwrap();
+    let link = dir.path().join("additional_chat_templates");
+    std::os::unix::fs::symlink(other.path(), &link).unwrap();
+    chat.save(dir.path(), 64).unwrap();
+    assert!(!link.is_symlink() && template.exists());
+}
+
 #[test]
 fn the_template_renders_the_format_of_training() {
     let chat = ChatTokenizer::train(1, 500, 320, Mix::of_vocabulary()).unwrap();

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use colm_checkpoint::{Architecture, ChainWidths, ColmConfig, ConfigFile};
+use colm_testing::comparison::largest_magnitude;
 use colm_train::weights::Weights;
 
 pub const BOTH: [Architecture; 2] = [Architecture::Colm, Architecture::ColmAir];
@@ -62,6 +63,6 @@ pub fn bits(tensor: &Tensor) -> Vec<u32> {
 }
 
 pub fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
-    let difference = (a - b).unwrap().abs().unwrap().flatten_all().unwrap();
-    difference.max(0).unwrap().to_scalar().unwrap()
+    let difference = (a - b).unwrap().flatten_all().unwrap();
+    largest_magnitude(difference.to_vec1::<f32>().unwrap())
 }

@@ -229,7 +229,8 @@ fn a_saved_checkpoint_verifies_and_reads_back() {
             let problems = verify(&folder, None, |_| {});
             assert!(problems.is_empty(), "{problems:?}");
             let (read, stored) = Weights::read(&folder).unwrap();
-            assert_eq!(stored, dtype);
+            assert_eq!(stored.len(), read.blocks.len());
+            assert!(stored.values().all(|stored| *stored == dtype), "{stored:?}");
             for (name, block) in &trainer.weights().unwrap().blocks {
                 let expected = block.to_dtype(dtype).unwrap().to_dtype(DType::F32).unwrap();
                 assert_eq!(bits(&read.blocks[name]), bits(&expected), "{name}");
@@ -260,4 +261,27 @@ fn a_saved_checkpoint_replaces_one_of_other_chains() {
         assert_eq!(Weights::read(folder).unwrap().0.config.chains.count(), chains);
     }
     assert!(folder.join("model-chain-notes.txt").exists(), "no chain file");
+}
+
+/// transformers prefers `model.safetensors` to the files in the index.
+#[test]
+fn a_saved_checkpoint_replaces_a_dense_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let of_user = ["model.safetensors.backup", "my-model.safetensors", "model-v1-of-2.safetensors"];
+    let stale = [
+        "model.safetensors",
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+    ];
+    for name in of_user.iter().chain(&stale) {
+        std::fs::write(dir.path().join(name), "old").unwrap();
+    }
+    let weights = trainer(llama, recipe(1), 1).weights().unwrap();
+    save::save(dir.path(), &weights, DType::F32).unwrap();
+    for name in stale {
+        assert!(!dir.path().join(name).exists(), "{name} is left");
+    }
+    for name in of_user.iter().chain(&["model-chain-00001-of-00001.safetensors"]) {
+        assert!(dir.path().join(name).exists(), "{name} is removed");
+    }
 }
