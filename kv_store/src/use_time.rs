@@ -6,9 +6,10 @@ use std::time::{Duration, SystemTime};
 ///
 /// The first blocks of a prompt are written and read first, and the others are of no use without them. So they must be
 /// deleted last. In prefill, a block is computed in less than this time, so that a later block counts as used earlier. In
-/// decoding under load it can take longer; then the order is lost. A later turn of a conversation is often written while the blocks before it are
-/// found in memory, and so do not count as used again; with a much smaller step it would outlive them. The price: the end
-/// of a long prompt counts as minutes older than it is, and a store that is written anew in less time deletes it first.
+/// decoding under load it can take longer; then the order is lost. A later turn of a conversation is often written while
+/// the blocks before it are found in memory, and so do not count as used again; with a much smaller step it would outlive
+/// them. The price: the end of a long prompt counts as minutes older than it is, and a store that is written anew in less
+/// time deletes it first.
 const STEP: Duration = Duration::from_secs(2);
 
 /// The time of use of the block at `index` of a prompt that is used now.

@@ -131,9 +131,11 @@ impl BenchArgs {
                 let workload = Workload { chains, prompt, decode, concurrency, prefill_chunk };
                 let (tokens, limit) = (workload.tokens(), engine.max_tokens());
                 if tokens > limit {
+                    let early = workload.decode_tokens(0) - decode;
                     bail!(
-                        "-p {prompt} -n {decode} -c {concurrency}: a sequence has {tokens} tokens: expected at most \
-                         {limit}, the limit of the model's context or the KV cache"
+                        "-p {prompt} -n {decode} -c {concurrency}: a sequence has {tokens} tokens, {early} of them \
+                         decoded while other prompts are processed: expected at most {limit}, the limit of the \
+                         model's context or the KV cache"
                     );
                 }
                 workloads.push(workload);
@@ -151,7 +153,7 @@ impl Workload {
     }
 
     /// How many tokens request `index` decodes: --decode, and before them those that it decodes while the prompts of the
-    /// requests after it are processed, so that all requests end together.
+    /// requests after it are processed, so that all requests end at about the same step.
     fn decode_tokens(&self, index: usize) -> usize {
         if self.decode == 0 {
             return 0;
@@ -184,15 +186,18 @@ impl Workload {
         });
         let timelines = try_join_all(requests).await?;
         self.check(engine.counts().since(before))?;
-        Ok(Self::measured(start, &timelines))
+        Ok(self.measured(start, &timelines))
     }
 
     /// The times of answers whose requests were sent at `start`.
-    fn measured(start: Instant, timelines: &[Timeline]) -> Measured {
+    fn measured(&self, start: Instant, timelines: &[Timeline]) -> Measured {
         let prefilled = timelines.iter().map(Timeline::start).max().unwrap_or(start);
         let end = timelines.iter().map(Timeline::end).max().unwrap_or(start);
-        let tokens = timelines.iter().flat_map(|timeline| &timeline.0);
-        let decoded = tokens.filter(|&&at| at > prefilled).count();
+        // The requests that decode in the last step of the prompts get that step's token a little later.
+        let decoded = |timeline: &Timeline| {
+            timeline.0.iter().filter(|&&at| at > prefilled).count().min(self.decode)
+        };
+        let decoded = timelines.iter().map(decoded).sum();
         Measured { prefill: prefilled - start, decoded, decode: end - prefilled }
     }
 
@@ -309,8 +314,9 @@ mod tests {
         let start = Instant::now();
         let ms = Duration::from_millis;
         let timeline = |at: &[u64]| Timeline(at.iter().map(|&at| start + ms(at)).collect());
-        let all = [timeline(&[10, 20, 30, 40, 50]), timeline(&[31, 41, 51])];
-        let Measured { prefill, decoded, decode } = Workload::measured(start, &all);
-        assert_eq!((prefill, decoded, decode), (ms(31), 4, ms(20)));
+        // 32 belongs to the step of 31.
+        let all = [timeline(&[10, 20, 32, 42, 52]), timeline(&[31, 41, 51])];
+        let Measured { prefill, decoded, decode } = workload(8, 2, 2).measured(start, &all);
+        assert_eq!((prefill, decoded, decode), (ms(31), 4, ms(21)));
     }
 }

@@ -83,10 +83,12 @@ pub fn run() -> Result<()> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let file = settings::config_file(&arguments);
     let cli = settings::with_variables(Cli::command());
+    let given = arguments.len();
     let arguments = match &file {
         Some(file) => settings::with_settings(&cli, file, arguments)?,
         None => arguments,
     };
+    let file = file.filter(|_| arguments.len() > given);
     let parsed = cli.try_get_matches_from(arguments);
     let command = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(Cli { command }) => command,

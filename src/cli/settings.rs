@@ -78,8 +78,8 @@ pub fn with_settings(
 
 /// The index after the name of the command.
 fn position(arguments: &[OsString], name: &str) -> usize {
-    let is_name = |at: &usize| arguments[*at] == name && arguments[at - 1] != "--config";
-    (1..arguments.len()).find(is_name).map_or(arguments.len(), |at| at + 1)
+    let mut after_program = arguments.iter().skip(1);
+    after_program.position(|argument| argument == name).map_or(arguments.len(), |at| at + 2)
 }
 
 /// Whether the command line or the environment has the flag of `key`, or one that it conflicts with.
@@ -201,6 +201,7 @@ mod tests {
             Arg::new("origin").long("origin").action(ArgAction::Append),
             Arg::new("cert").long("tls-cert").requires("key"),
             Arg::new("key").long("tls-key").requires("cert"),
+            Arg::new("prompt").long("prompt").conflicts_with("no_auth"),
         ]);
         let run = Command::new("run").arg(Arg::new("model").long("model").required(true));
         Command::new("colm").subcommands([serve, run])
@@ -272,6 +273,14 @@ mod tests {
         );
         let both = "model = \"a\"\ntls-cert = \"c.pem\"\ntls-key = \"k.pem\"";
         assert_eq!(value(&serve(both, &["--tls-key", "x"]).unwrap(), "key"), "x");
+    }
+
+    #[test]
+    fn a_flag_of_the_file_gives_way_to_one_that_excludes_it() {
+        let matches = serve("model = \"a\"\nprompt = \"b\"", &["--no-auth"]).unwrap();
+        assert!(matches.get_flag("no_auth") && !matches.contains_id("prompt"));
+        let matches = serve("model = \"a\"\nno-auth = true", &["--prompt", "c"]).unwrap();
+        assert!(!matches.get_flag("no_auth") && value(&matches, "prompt") == "c");
     }
 
     #[test]

@@ -206,7 +206,8 @@ fn build(
     let abilities = InferenceCapabilities::default();
     let parser = factory.create_parser_from_init_ext(init, log, abilities, limits);
     let mut trial = Matcher::new(Ok(parser.map_err(invalid)?)).into_cancellable();
-    let matcher = trial.clone();
+    // Without the lexer states of the trial, because each answer has a copy.
+    let matcher = trial.deep_clone();
     let awaited = trial.cancellation_handle().is_some_and(|handle| cancel.set(handle).is_ok());
     if !awaited {
         return Err(GrammarError::Busy);

@@ -57,6 +57,18 @@ impl ColmLoader {
         colm.map_err(|error| self.with_quantization(error))
     }
 
+    /// How the checkpoint is quantized; None if it is not. Fails if it would be quantized twice.
+    pub(super) fn quantization_of(&self, config: &ColmConfig) -> Result<Option<QuantizedConfig>> {
+        let stored = quantization(config)?;
+        if let (Some(asked), Some(_)) = (self.quantization, &stored) {
+            bail!(
+                "`quantization` {asked}: the weights are quantized already, as `quantization_config` in config.json \
+                 says; expected no `quantization`"
+            );
+        }
+        Ok(stored)
+    }
+
     /// The bytes of the weights as the host holds them. `quantization` is that of the checkpoint.
     pub(super) fn bytes_of_host(
         &self,
@@ -84,13 +96,7 @@ impl ColmLoader {
         loading: &NormalLoadingMetadata,
         max_tokens: usize,
     ) -> Result<Colm> {
-        let quantization = quantization(config)?;
-        if let (Some(asked), Some(_)) = (self.quantization, &quantization) {
-            bail!(
-                "`quantization` {asked}: the weights are quantized already, as `quantization_config` in config.json \
-                 says; expected no `quantization`"
-            );
-        }
+        let quantization = self.quantization_of(config)?;
         let (device, kv_dtype) = (&loading.real_device, vb.dtype());
         let vb = match self.weight_dtype.filter(|_| device.is_cpu()) {
             Some(dtype) => vb.set_dtype(dtype),

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use candle_core::{DType, Device};
-use colm_checkpoint::{ChainCount, ColmConfig};
+use colm_checkpoint::{files_for, ChainCount, ColmConfig};
 use mistralrs_core::ModelDType;
 
 use super::engine_builder::EngineBuilder;
 use super::find::find_model;
 use super::kv_pool::{kv_bytes_per_token, KvPool};
-use super::load_weights::quantization;
 use super::loaded::Loaded;
 use super::loader::{chains_to_load, plain_checkpoint};
 use super::memory::MachineMemory;
@@ -75,8 +74,10 @@ impl EngineBuilder {
                 held_bytes(&config, checkpoint, loader.weight_dtype, loader.packing())
             }
             None => {
+                files_for(&folder, &config, k)?;
+                let quantization = loader.quantization_of(&config)?;
                 let dtype = loader.weight_dtype.unwrap_or(kv_dtype);
-                loader.bytes_of_host(&config, k, dtype, quantization(&config)?.as_ref())
+                loader.bytes_of_host(&config, k, dtype, quantization.as_ref())
             }
         };
         Ok(MemoryPlan {

@@ -10,7 +10,7 @@ pub fn sampling_params(
     max_tokens: Option<usize>,
     stop_tokens: Vec<u32>,
 ) -> SamplingParams {
-    // An empty nucleus, and tokens that are as likely as the most likely one: both are greedy sampling.
+    // A top_p of 0 and a min_p of 1 keep only the most likely token: greedy sampling.
     let greedy = sampling.top_p == Some(0.) || sampling.min_p.is_some_and(|min_p| min_p >= 1.);
     let dry_params = sampling.dry.clone().map(|dry| DrySamplingParams {
         multiplier: dry.multiplier,

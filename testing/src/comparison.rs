@@ -1,6 +1,6 @@
 //! Comparisons of numbers.
 
-/// The largest absolute value; NaN if one of the values is NaN, so that it is below no bound. (`f32::max` and candle's
+/// The largest absolute value; NaN if one of the values is NaN, so that no bound accepts it. (`f32::max` and candle's
 /// `max` skip NaN.)
 ///
 /// # Panics

@@ -6,6 +6,7 @@ mod outputs;
 #[cfg(test)]
 mod tests;
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -52,6 +53,10 @@ fn train(trainer: &mut Trainer, arguments: &Arguments, threads: usize) -> Result
     for parent in parents.into_iter().flatten().filter_map(Path::parent) {
         std::fs::create_dir_all(parent)
             .with_context(|| format!("creating {}", parent.display()))?;
+    }
+    if !arguments.resume {
+        // Otherwise --resume would continue an earlier run if this one ended before its first save.
+        remove_state(&state)?;
     }
     let chains = trainer.config().chains.count();
     let log = arguments.log.as_ref();
@@ -120,7 +125,17 @@ fn finish(trainer: &Trainer, dtype: DType, arguments: &Arguments, threads: usize
     std::fs::write(&readme, card.text())
         .with_context(|| format!("writing {}", readme.display()))?;
     report(&evaluation);
-    Ok(())
+    remove_state(&arguments.state())
+}
+
+/// Removes the state of a run, which need not exist.
+fn remove_state(state: &Path) -> Result<()> {
+    match std::fs::remove_file(state) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", state.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn report(evaluation: &Evaluation) {

@@ -1,4 +1,4 @@
-//! What a run may write over: nothing of another run or model, unless a flag says so.
+//! What a run may overwrite: nothing of another run or model unless a flag says so.
 
 use std::path::Path;
 
@@ -40,8 +40,10 @@ impl Arguments {
         // A pipe or a device keeps no rows that could be lost.
         if let Some(log) = self.log.as_ref().filter(|log| log.is_file()) {
             bail!(
-                "--log {} exists; --resume continues it, and --force starts again and replaces it",
-                log.display()
+                "--log {} exists, and there is no state {} to resume; --force starts again and replaces the log, or \
+                 choose another --log",
+                log.display(),
+                state.display()
             );
         }
         Ok(())

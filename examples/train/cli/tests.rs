@@ -216,14 +216,14 @@ fn an_earlier_run_is_continued_or_replaced_only_if_a_flag_says_so() {
         Arguments::try_parse_from(flags).unwrap().check_outputs().map_err(|error| error.to_string())
     };
     check(&["--log", log.as_str()]).unwrap();
-    for (file, flags) in [
-        (&state, vec![]),
-        (&other, vec!["--state", other.as_str()]),
-        (&log, vec!["--log", log.as_str()]),
+    for (file, flags, advice) in [
+        (&state, vec![], "--resume continues"),
+        (&other, vec!["--state", other.as_str()], "--resume continues"),
+        (&log, vec!["--log", log.as_str()], "no state"),
     ] {
         std::fs::write(file, "an earlier run").unwrap();
         let refused = check(&flags).unwrap_err();
-        for part in [file.as_str(), "--resume continues", "--force starts again"] {
+        for part in [file.as_str(), advice, "--force starts again"] {
             assert!(refused.contains(part), "{refused}");
         }
         for flag in ["--resume", "--force"] {

@@ -29,7 +29,7 @@ fn run_works_without_stderr() {
     }
 }
 
-/// A script must not take a part of an answer for an answer.
+/// A script must not mistake part of an answer for the whole.
 #[test]
 fn ctrl_c_ends_one_answer_with_the_signal() {
     let long = ["run", "-m", MODEL, "--kv-cache-mb", "16", "--temperature", "9", "-i", "hello"];

@@ -189,7 +189,7 @@ async fn dry_penalizes_the_token_that_continues_a_repetition() {
 
 /// A grammar may allow no other token than the one with the largest penalty.
 #[tokio::test(flavor = "multi_thread")]
-async fn penalties_of_dry_are_finite() {
+async fn penalties_are_finite() {
     let engine = started().await;
     let mut sampling = Sampling::default();
     let mut dry = Dry::new(100.);
