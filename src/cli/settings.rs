@@ -53,12 +53,14 @@ pub fn with_settings(
     let context = || format!("--config {}", file.display());
     let table = read(file)?;
     check_keys(cli, &table).with_context(context)?;
-    match cli.clone().try_get_matches_from(&arguments) {
+    let given = match cli.clone().try_get_matches_from(&arguments) {
+        Ok(given) => given,
         // The file may have what is missing.
-        Err(error) if error.kind() != ErrorKind::MissingRequiredArgument => return Ok(arguments),
-        _ => {}
-    }
-    let given = cli.clone().ignore_errors(true).try_get_matches_from(&arguments)?;
+        Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => {
+            cli.clone().ignore_errors(true).try_get_matches_from(&arguments)?
+        }
+        Err(_) => return Ok(arguments),
+    };
     let Some((name, given)) = given.subcommand() else { return Ok(arguments) };
     let command = cli.find_subcommand(name).context("an unknown command")?;
     let settings = of_command(&table, name);

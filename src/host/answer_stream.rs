@@ -147,11 +147,6 @@ impl AnswerStream {
         }
     }
 
-    /// When the engine sampled the first token; None before it has been read.
-    pub fn first_sampled(&self) -> Option<Instant> {
-        self.first_sampled
-    }
-
     /// Keeps the times of all tokens that are read from now on, for [`Self::times`].
     pub fn keep_times(&mut self) {
         self.times.get_or_insert_default();

@@ -6,7 +6,6 @@ mod outputs;
 #[cfg(test)]
 mod tests;
 
-use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use colm_train::chain_model::ChainModel;
 use colm_train::data::Dialogue;
 use colm_train::evaluate::{evaluate, held_out_of, Evaluation};
 use colm_train::save;
+use colm_train::stale_files;
 use colm_train::train::Trainer;
 use colm_train::weights::Weights;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -56,7 +56,7 @@ fn train(trainer: &mut Trainer, arguments: &Arguments, threads: usize) -> Result
     }
     if !arguments.resume {
         // Otherwise --resume would continue an earlier run if this one ended before its first save.
-        remove_state(&state)?;
+        stale_files::remove(&state)?;
     }
     let chains = trainer.config().chains.count();
     let log = arguments.log.as_ref();
@@ -125,17 +125,7 @@ fn finish(trainer: &Trainer, dtype: DType, arguments: &Arguments, threads: usize
     std::fs::write(&readme, card.text())
         .with_context(|| format!("writing {}", readme.display()))?;
     report(&evaluation);
-    remove_state(&arguments.state())
-}
-
-/// Removes the state of a run, which need not exist.
-fn remove_state(state: &Path) -> Result<()> {
-    match std::fs::remove_file(state) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("removing {}", state.display()))
-        }
-        _ => Ok(()),
-    }
+    stale_files::remove(&arguments.state())
 }
 
 fn report(evaluation: &Evaluation) {

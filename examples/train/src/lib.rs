@@ -19,10 +19,10 @@ pub mod parallel;
 pub mod parameters;
 pub mod recipe;
 pub mod save;
+pub mod stale_files;
 pub mod state;
 pub mod tokenizer;
 pub mod train;
 pub mod weights;
 
 mod positions;
-mod stale_files;

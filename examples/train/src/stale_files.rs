@@ -69,7 +69,7 @@ fn remove_templates(folder: &Path) -> Result<()> {
 }
 
 /// Removes a file, or a link but not what it leads to. It need not exist.
-fn remove(path: &Path) -> Result<()> {
+pub fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         result => result.with_context(|| format!("removing {}", path.display())),

@@ -14,6 +14,7 @@ use colm_train::data::{Mix, Task};
 use colm_train::evaluate::{evaluate, held_out_of};
 use colm_train::recipe::Recipe;
 use colm_train::save;
+use colm_train::stale_files;
 use colm_train::tokenizer::ChatTokenizer;
 use colm_train::train::Trainer;
 use colm_train::weights::Weights;
@@ -119,9 +120,7 @@ impl RunFolder {
             outcome.evaluation.of(&TASKS).accuracy()
         );
         save::write_json(&self.dir, &format!("{name}.json"), &outcome)?;
-        if state.exists() {
-            std::fs::remove_file(&state)?;
-        }
+        stale_files::remove(&state)?;
         Ok(outcome)
     }
 

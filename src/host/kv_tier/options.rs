@@ -22,7 +22,7 @@ pub struct KvStoreOptions {
 impl KvStoreOptions {
     /// The default of [`Self::timeout`].
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(2000);
-    /// The size of [`Self::buffer_mib`], unless it is called.
+    /// The default of [`Self::buffer_mib`].
     pub const DEFAULT_BUFFER_MIB: usize = 512;
 
     /// The store at `url`: `file:///var/cache/colm/kv`, `redis://host:6379`.
