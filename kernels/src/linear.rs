@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use candle_core::{bail, Result, Tensor};
 
-use crate::cpu::gemm::lhs::LhsPanels;
+use crate::cpu::gemm::lhs::Lhs;
 use crate::cpu::gemm::macro_kernel::{gemm, Gemm, OutputPanel};
 use crate::cpu::gemm::output::OutputMatrix;
 use crate::cpu::gemm::rhs::panel_outputs;
@@ -171,7 +171,8 @@ fn forward_packed<W: PackedRhs + Sync + 'static>(
     // Chains with the same rows share a packed lhs: that of the last of them.
     let max_chains = chain_counts.iter().copied().max().unwrap_or(0);
     let mut products = Vec::new();
-    for run in rows.same_row_runs(max_chains) {
+    let widths: Vec<usize> = x.iter().map(TensorRows::width).collect();
+    for run in shared_lhs_runs::<W>(rows, &widths[..max_chains]) {
         let mut panels = Vec::new();
         let mut last = run.start;
         for (index, linear) in linears.iter().enumerate() {
@@ -182,7 +183,7 @@ fn forward_packed<W: PackedRhs + Sync + 'static>(
                 linear.add_panels::<W>(chain, residual, out, &mut panels)?;
             }
         }
-        products.push(Gemm { lhs: LhsPanels::pack(&x, rows, last), panels });
+        products.push(Gemm { lhs: Lhs::pack::<W>(&x, rows, last), panels });
     }
     gemm(&products);
     drop(products);
@@ -197,6 +198,24 @@ fn forward_packed<W: PackedRhs + Sync + 'static>(
         tensors.collect()
     });
     tensors.collect()
+}
+
+/// The runs of chains that share a packed lhs: those with the same rows. Padding of a panel reads the inputs of the next
+/// chain, with weights of zero, so a chain whose panels are padded is the last of its run: zero times an infinite number
+/// is not zero.
+fn shared_lhs_runs<W: PackedRhs>(rows: &ChainRows, widths: &[usize]) -> Vec<Range<usize>> {
+    let mut runs = Vec::new();
+    for run in rows.same_row_runs(widths.len()) {
+        let mut start = run.start;
+        for chain in run.clone() {
+            let inputs: usize = widths[..=chain].iter().sum();
+            if chain + 1 == run.end || !inputs.is_multiple_of(W::DEPTH_MULTIPLE) {
+                runs.push(start..chain + 1);
+                start = chain + 1;
+            }
+        }
+    }
+    runs
 }
 
 impl ChainLinear<'_> {

@@ -8,7 +8,7 @@ use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{bail, DType, Device, Result, Tensor};
 
 use crate::cpu::gemm::rhs::RhsPanels;
-use crate::cpu::gemm::{PackedRhs, NR};
+use crate::cpu::gemm::PackedRhs;
 use crate::cpu::{for_dtype, for_quantized, Element, Quantized};
 #[cfg(feature = "gpu")]
 use crate::cuda::GpuMatrix;
@@ -53,7 +53,7 @@ macro_rules! for_weight_format {
     ($format:expr, $weights:ident => $body:expr) => {
         match $format {
             $crate::weights::WeightFormat::PackedFloats(dtype) => $crate::cpu::for_dtype!(dtype, T => {
-                type $weights = [T; $crate::cpu::gemm::NR];
+                type $weights = <T as $crate::cpu::Element>::Packed;
                 $body
             }),
             $crate::weights::WeightFormat::PackedQuantized(dtype) => {
@@ -100,7 +100,7 @@ impl ChainWeights {
         }
         let matrices = for_dtype!(dtype, T => {
             matrices(chains.iter().map(|(weight, bias)| {
-                Ok((RhsPanels::<[T; NR]>::pack_floats(weight)?, bias.as_ref()))
+                Ok((RhsPanels::<<T as Element>::Packed>::pack_floats(weight)?, bias.as_ref()))
             }))
         })?;
         Ok(Self { format: WeightFormat::PackedFloats(dtype), shapes, matrices })
@@ -155,8 +155,7 @@ impl ChainWeights {
     pub fn unpack(&self) -> Result<Unpacked> {
         match self.format {
             WeightFormat::PackedFloats(dtype) => {
-                for_dtype!(dtype, T => unpack_floats(self.matrices::<[T; NR]>()?))
-                    .map(Unpacked::Floats)
+                for_dtype!(dtype, T => unpack_floats::<T>(self.matrices()?)).map(Unpacked::Floats)
             }
             WeightFormat::PackedQuantized(dtype) => {
                 for_quantized!(dtype, W => unpack_quantized(self.matrices::<W>()?))
@@ -208,7 +207,7 @@ impl ChainWeights {
         };
         let mut numbers = vec![0.0; rows.len() * inputs];
         for_dtype!(dtype, T => {
-            let panels = &self.matrices::<[T; NR]>()?[chain].panels;
+            let panels = &self.matrices::<<T as Element>::Packed>()?[chain].panels;
             for (to, &row) in numbers.chunks_exact_mut(inputs).zip(rows) {
                 for (to, from) in to.iter_mut().zip(panels.row(row as usize)) {
                     *to = from.wide();
@@ -295,7 +294,7 @@ fn matrices<'a, W: Send + Sync + 'static>(
 }
 
 fn unpack_floats<T: Element>(
-    matrices: &[PackedMatrix<[T; NR]>],
+    matrices: &[PackedMatrix<T::Packed>],
 ) -> Result<Vec<(Tensor, Option<Tensor>)>> {
     let unpacked = matrices.iter().map(|PackedMatrix { panels, bias }| {
         let shape = (panels.outputs(), panels.inputs());

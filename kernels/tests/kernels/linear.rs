@@ -162,6 +162,35 @@ fn gated_layers() -> Result<()> {
     Ok(())
 }
 
+/// Also if the inputs of both are multiplied in one go and padded.
+#[test]
+fn a_chain_does_not_read_later_chains() -> Result<()> {
+    for dtype in [DType::F32, DType::BF16, DType::F16] {
+        let mut rng = StdRng::seed_from_u64(11);
+        let rows = vec![(0..20).collect(), (0..20).collect()];
+        let mut x = x(&mut rng, &rows)?;
+        let weights = ChainWeights::pack_floats(&matrices(&mut rng, &OUTPUTS[..2], dtype, false)?)?;
+        let alone = chain_linear(&x[..1], &ChainRows::same(1, 20), &[&weights])?[0][0].clone();
+        x[1] = (x[1].ones_like()? * f64::INFINITY)?;
+        let both = chain_linear(&x, &ChainRows::new(&rows)?, &[&weights])?;
+        assert_eq!(numbers(&both[0][0])?, numbers(&alone)?, "{dtype:?}");
+    }
+    Ok(())
+}
+
+/// A bf16 weight is multiplied with all 24 bits of an activation.
+#[test]
+fn activations_are_not_rounded_to_the_dtype_of_the_weights() -> Result<()> {
+    let one = Tensor::ones((1, 64), DType::BF16, &Device::Cpu)?;
+    let weights = ChainWeights::pack_floats(&[(one, None)])?;
+    let mut x = vec![0f32; 64];
+    (x[3], x[40]) = (16_777_215., -16_777_214.);
+    let x = [Tensor::from_vec(x, (1, 64), &Device::Cpu)?];
+    let y = chain_linear(&x, &ChainRows::same(1, 1), &[&weights])?;
+    assert_eq!(numbers(&y[0][0])?, [1.]);
+    Ok(())
+}
+
 /// Large enough that prompts are split into several tasks and micro-panels.
 #[test]
 fn a_row_does_not_depend_on_the_other_rows() -> Result<()> {

@@ -2,8 +2,10 @@
 //!
 //! The compiler vectorizes elementwise loops once it may use the instructions. It does not do so reliably for the GEMM
 //! micro-kernel, so that is written with intrinsics behind [`SimdVector`]. Linear layers and attention are both built
-//! on [`Isa::micro_kernel`].
+//! on [`Isa::micro_kernel`]. [`amx`] multiplies bf16 weights in its place on the processors that have it.
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -45,8 +47,8 @@ pub(crate) fn sum(mut lanes: Lanes) -> f32 {
     lanes[0]
 }
 
-/// An instruction set. Results depend only on whether multiply-add is fused: all instruction sets that fuse give the
-/// same bits.
+/// An instruction set for computations in f32. Results depend only on whether multiply-add is fused: all instruction sets
+/// that fuse give the same bits.
 pub(crate) trait Isa {
     /// `a * b + c`.
     fn mul_add(a: f32, b: f32, c: f32) -> f32;
@@ -81,6 +83,9 @@ pub(crate) trait IsaKernel {
 pub fn instruction_set() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     {
+        if amx::is_available() {
+            return "AVX-512 and AMX";
+        }
         if avx512::is_available() {
             return "AVX-512";
         }
@@ -99,11 +104,10 @@ pub fn instruction_set() -> &'static str {
 /// dtypes and the block size. The number counts the changes of the kernels that change results or the order of the
 /// numbers in a KV block.
 pub fn rounding() -> &'static str {
-    let fused = cfg!(target_arch = "aarch64") || instruction_set().starts_with("AVX");
-    if fused {
-        "cpu 1, multiply-add fused"
-    } else {
-        "cpu 1, multiply-add not fused"
+    match instruction_set() {
+        "none (portable code)" => "cpu 1, multiply-add not fused",
+        "AVX-512 and AMX" => "cpu 1, multiply-add fused, bf16 weights on AMX",
+        _ => "cpu 1, multiply-add fused",
     }
 }
 

@@ -1,9 +1,55 @@
 //! The lhs operand: activations packed into micro-panels.
 
-use super::{KC, MR};
+#[cfg(target_arch = "x86_64")]
+use super::split_lhs::SplitLhs;
+use super::{PackedRhs, KC, MR};
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::arch::amx;
 use crate::cpu::tensor_rows::fill_rows;
 use crate::cpu::TensorRows;
 use crate::ChainRows;
+
+/// The packed lhs of a product.
+pub(crate) enum Lhs {
+    /// For the micro-kernel.
+    Panels(LhsPanels),
+    /// For AMX.
+    #[cfg(target_arch = "x86_64")]
+    Split(SplitLhs),
+}
+
+impl Lhs {
+    /// Packs the rows of `chain` with the inputs of all chains up to it, for weights of type `W`. `x[j]` is chain j's
+    /// `[rows, width]`.
+    pub(crate) fn pack<W: PackedRhs>(
+        x: &[TensorRows<f32>],
+        rows: &ChainRows,
+        chain: usize,
+    ) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if W::pairs(&[]).is_some() && amx::is_available() {
+            return Self::Split(SplitLhs::pack(x, rows, chain));
+        }
+        Self::Panels(LhsPanels::pack(x, rows, chain))
+    }
+
+    /// Bytes of a row.
+    pub(crate) fn row_bytes(&self) -> usize {
+        match self {
+            Self::Panels(panels) => panels.depth_panels * KC * size_of::<f32>(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Split(lhs) => lhs.row_bytes(),
+        }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        match self {
+            Self::Panels(panels) => panels.rows,
+            #[cfg(target_arch = "x86_64")]
+            Self::Split(lhs) => lhs.rows(),
+        }
+    }
+}
 
 /// The inputs x_<=i of some rows, as micro-panels of up to [`MR`] rows by [`KC`] inputs: per row tile of [`MR`] rows,
 /// micro-panel after micro-panel along the inputs, row-major within each. The inputs are those of chains 1 to i,
@@ -16,8 +62,7 @@ pub(crate) struct LhsPanels {
 }
 
 impl LhsPanels {
-    /// Packs the rows of `chain` with the inputs of all chains up to it. `x[j]` is chain j's `[rows, width]`.
-    pub(crate) fn pack(x: &[TensorRows<f32>], rows: &ChainRows, chain: usize) -> Self {
+    fn pack(x: &[TensorRows<f32>], rows: &ChainRows, chain: usize) -> Self {
         let inputs: usize = x[..=chain].iter().map(TensorRows::width).sum();
         let (row_count, depth_panels) = (rows.count(chain), inputs.div_ceil(KC));
         let mut panels =
@@ -38,25 +83,10 @@ impl LhsPanels {
         panels
     }
 
-    pub(crate) fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// The number of row tiles: groups of [`MR`] rows.
-    pub(crate) fn row_tiles(&self) -> usize {
-        self.rows.div_ceil(MR)
-    }
-
-    /// The number of rows of row tile `tile`: [`MR`], or fewer in the last.
-    #[inline(always)]
-    pub(crate) fn tile_rows(&self, tile: usize) -> usize {
-        MR.min(self.rows - tile * MR)
-    }
-
     /// The micro-panel of row tile `tile` with the inputs from `depth_panel * KC` on.
     #[inline(always)]
     pub(crate) fn micro_panel(&self, tile: usize, depth_panel: usize) -> &[[f32; KC]] {
-        let rows = self.tile_rows(tile);
+        let rows = MR.min(self.rows - tile * MR);
         let start = (tile * MR * self.depth_panels + depth_panel * rows) * KC;
         self.data[start..start + rows * KC].as_chunks().0
     }

@@ -3,18 +3,25 @@
 
 use std::ops::Range;
 
-use super::lhs::LhsPanels;
+use super::lhs::{Lhs, LhsPanels};
 use super::output::OutputMatrix;
-use super::{NrVector, PackedRhs, KC, MC, MR, NR, SMALL_MR};
+#[cfg(target_arch = "x86_64")]
+use super::split_lhs::{SplitLhs, SPLIT_KC, SPLIT_TILE_ROWS};
+use super::{NrVector, PackedRhs, KC, MC, MR, NR, SMALL_MR, TILE_DEPTH};
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::arch::amx;
 use crate::cpu::arch::{self, Isa, IsaKernel};
 use crate::cpu::exp::exp;
 use crate::cpu::{thread_pool, TensorRows};
 
-/// Row tiles of [`MR`] rows in a task.
-const TILES_PER_TASK: usize = MC / MR;
-
 /// Tasks per thread. With several, a thread that is slower than the others takes fewer of them.
 const TASKS_PER_THREAD: usize = 4;
+
+/// The lhs of a task stays in the cache from panel to panel if it takes no more than this.
+const CACHED_LHS_BYTES: usize = 256 << 10;
+
+/// Panels that share the reading of a larger lhs: they are multiplied with one block of its depth in turn.
+const PANELS_AT_A_TIME: usize = 8;
 
 /// The fewest weights of a task that is worth another thread, with up to 8 rows. With more rows, correspondingly fewer.
 const MIN_WEIGHTS_PER_TASK: usize = 1 << 15;
@@ -41,7 +48,7 @@ impl<W: PackedRhs> OutputPanel<'_, W> {
 
 /// A product of one lhs with several panels.
 pub(crate) struct Gemm<'a, W> {
-    pub lhs: LhsPanels,
+    pub lhs: Lhs,
     /// No two panels, in this or another product of a call, share a column of an `out`.
     pub panels: Vec<OutputPanel<'a, W>>,
 }
@@ -59,14 +66,14 @@ impl<W: PackedRhs> Gemm<'_, W> {
     /// Splits the product into tasks of up to [`MC`] rows and about equal numbers of weights.
     fn split<'a>(&'a self, tasks: &mut Vec<Task<'a, W>>) {
         let weights: usize = self.panels.iter().map(OutputPanel::weight_count).sum();
-        let row_blocks = self.lhs.row_tiles().div_ceil(TILES_PER_TASK);
+        let row_blocks = self.lhs.rows().div_ceil(MC);
         let wanted = (TASKS_PER_THREAD * thread_pool::thread_count()).div_ceil(row_blocks.max(1));
         let rows = self.lhs.rows().min(MC);
         let worthwhile = weights * rows.div_ceil(8) / MIN_WEIGHTS_PER_TASK;
         let weights_per_task = weights.div_ceil(wanted.min(worthwhile).max(1));
         for row_block in 0..row_blocks {
-            let first = row_block * TILES_PER_TASK;
-            let row_tiles = first..self.lhs.row_tiles().min(first + TILES_PER_TASK);
+            let first = row_block * MC;
+            let rows = first..self.lhs.rows().min(first + MC);
             let mut panels = self.panels.as_slice();
             while !panels.is_empty() {
                 let mut taken = 0;
@@ -76,82 +83,112 @@ impl<W: PackedRhs> Gemm<'_, W> {
                     more
                 });
                 let (task_panels, rest) = panels.split_at(count.count().max(1));
-                tasks.push(Task {
-                    lhs: &self.lhs,
-                    row_tiles: row_tiles.clone(),
-                    panels: task_panels,
-                });
+                tasks.push(Task { lhs: &self.lhs, rows: rows.clone(), panels: task_panels });
                 panels = rest;
             }
         }
     }
 }
 
-/// Some row tiles by some panels.
+/// Some rows by some panels.
 struct Task<'a, W> {
-    lhs: &'a LhsPanels,
-    row_tiles: Range<usize>,
+    lhs: &'a Lhs,
+    /// At most [`MC`], from a multiple of it on.
+    rows: Range<usize>,
     panels: &'a [OutputPanel<'a, W>],
 }
-
-/// The accumulators of one register tile.
-type RegisterTile = [NrVector; MR];
 
 impl<W: PackedRhs> IsaKernel for &Task<'_, W> {
     type Output = ();
 
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let mut acc = vec![[[0.0; NR]; MR]; self.row_tiles.len()];
-        let gated = self.panels.iter().any(|panel| panel.up.is_some());
-        let mut up_acc = vec![[[0.0; NR]; MR]; if gated { self.row_tiles.len() } else { 0 }];
+        let rows = self.rows.len();
         // Weights that are not f32 are widened once for all row tiles if there are several, or if the rhs type has no
         // micro-kernel for this many rows.
-        let too_many = |tile| !W::FULL_MR && self.lhs.tile_rows(tile) > SMALL_MR;
-        let widened =
-            !W::IS_F32 && (self.row_tiles.len() > 1 || self.row_tiles.clone().any(too_many));
+        let widened = !W::IS_F32 && (rows > MR || !W::FULL_MR && rows > SMALL_MR);
         let mut wide = vec![[0.0; NR]; if widened { KC } else { 0 }];
-        for panel in self.panels {
-            self.multiply::<I>(panel.weights, &mut wide, &mut acc);
-            if let Some((weights, _)) = panel.up {
-                self.multiply::<I>(weights, &mut wide, &mut up_acc);
+        let cached = rows * self.lhs.row_bytes() <= CACHED_LHS_BYTES;
+        let together = if cached { 1 } else { PANELS_AT_A_TIME };
+        let mut acc = AlignedRows::new(2 * together * rows);
+        for panels in self.panels.chunks(together) {
+            let weights = matrices(panels);
+            let acc = &mut acc.rows()[..weights.len() * rows];
+            acc.fill([0.0; NR]);
+            match self.lhs {
+                Lhs::Panels(lhs) => self.multiply::<I>(lhs, &weights, &mut wide, acc),
+                #[cfg(target_arch = "x86_64")]
+                Lhs::Split(lhs) => self.multiply_split(lhs, &weights, acc),
             }
-            for (index, tile) in self.row_tiles.clone().enumerate() {
-                let first = tile * MR;
-                for row in 0..self.lhs.tile_rows(tile) {
-                    let mut values = acc[index][row];
-                    add(&mut values, panel.bias);
-                    if let Some((_, bias)) = panel.up {
-                        let mut up = up_acc[index][row];
-                        add(&mut up, bias);
-                        silu_mul::<I>(&mut values, &up);
-                    }
-                    if let Some(residual) = panel.residual {
-                        add(&mut values, &residual.row(first + row)[panel.columns.clone()]);
-                    }
-                    let live = &values[..panel.columns.len()];
-                    // SAFETY: only this task has these rows of this panel, and only this panel has these columns.
-                    unsafe { panel.out.write(first + row, panel.columns.start, live) };
-                }
+            let mut acc = acc.chunks_exact(rows);
+            for panel in panels {
+                let values = acc.next().unwrap_or_default();
+                let up = match panel.up {
+                    Some((_, bias)) => acc.next().map(|up| (up, bias)),
+                    None => None,
+                };
+                self.write::<I>(panel, values, up);
             }
         }
     }
 }
 
+/// The weights of some panels, in order; of a gated layer the gate and up panels in turn.
+fn matrices<'a, W>(panels: &[OutputPanel<'a, W>]) -> Vec<&'a [W]> {
+    let mut matrices = Vec::with_capacity(2 * panels.len());
+    for panel in panels {
+        matrices.push(panel.weights);
+        matrices.extend(panel.up.map(|(weights, _)| weights));
+    }
+    matrices
+}
+
 impl<W: PackedRhs> Task<'_, W> {
-    /// Sets `acc` to the product of the task's rows with one panel.
+    /// The epilogue of one panel: `values` are its sums, `up` those of the up projection and its bias.
     #[inline(always)]
-    fn multiply<I: Isa>(&self, panel: &[W], wide: &mut [NrVector], acc: &mut [RegisterTile]) {
-        for (tile, acc) in self.row_tiles.clone().zip(&mut *acc) {
-            acc[..self.lhs.tile_rows(tile)].fill([0.0; NR]);
+    fn write<I: Isa>(
+        &self,
+        panel: &OutputPanel<W>,
+        values: &[NrVector],
+        up: Option<(&[NrVector], &[f32])>,
+    ) {
+        for (index, row) in self.rows.clone().enumerate() {
+            let mut values = values[index];
+            add(&mut values, panel.bias);
+            if let Some((up, bias)) = up {
+                let mut up = up[index];
+                add(&mut up, bias);
+                silu_mul::<I>(&mut values, &up);
+            }
+            if let Some(residual) = panel.residual {
+                add(&mut values, &residual.row(row)[panel.columns.clone()]);
+            }
+            let live = &values[..panel.columns.len()];
+            // SAFETY: only this task has these rows of this panel, and only this panel has these columns.
+            unsafe { panel.out.write(row, panel.columns.start, live) };
         }
-        for (depth_panel, rhs) in panel.chunks(KC / W::DEPTH).enumerate() {
-            if wide.is_empty() {
-                self.add_depth_panel::<I, W>(depth_panel, rhs, acc);
-            } else {
-                let wide = &mut wide[..rhs.len() * W::DEPTH];
-                I::widen(rhs, wide);
-                self.add_depth_panel::<I, NrVector>(depth_panel, wide, acc);
+    }
+
+    /// Adds the products with some panels by the micro-kernel. `acc` has all rows of the first panel, then those of the
+    /// next. Panels are widened first if `wide` is not empty.
+    #[inline(always)]
+    fn multiply<I: Isa>(
+        &self,
+        lhs: &LhsPanels,
+        panels: &[&[W]],
+        wide: &mut [NrVector],
+        acc: &mut [NrVector],
+    ) {
+        for depth_panel in 0..depth_blocks(panels, KC) {
+            for (panel, acc) in panels.iter().zip(acc.chunks_exact_mut(self.rows.len())) {
+                let rhs = depth_block(panel, depth_panel, KC);
+                if wide.is_empty() {
+                    self.add_depth_panel::<I, W>(lhs, depth_panel, rhs, acc);
+                } else {
+                    let wide = &mut wide[..rhs.len() * W::DEPTH];
+                    I::widen(rhs, wide);
+                    self.add_depth_panel::<I, NrVector>(lhs, depth_panel, wide, acc);
+                }
             }
         }
     }
@@ -160,14 +197,86 @@ impl<W: PackedRhs> Task<'_, W> {
     #[inline(always)]
     fn add_depth_panel<I: Isa, R: PackedRhs>(
         &self,
+        lhs: &LhsPanels,
         depth_panel: usize,
         rhs: &[R],
-        acc: &mut [RegisterTile],
+        acc: &mut [NrVector],
     ) {
-        for (tile, acc) in self.row_tiles.clone().zip(acc) {
-            let lhs = self.lhs.micro_panel(tile, depth_panel);
-            I::micro_kernel(lhs, rhs, &mut acc[..lhs.len()]);
+        for (tile, acc) in (self.rows.start / MR..).zip(acc.chunks_mut(MR)) {
+            I::micro_kernel(lhs.micro_panel(tile, depth_panel), rhs, acc);
         }
+    }
+
+    /// As [`Self::multiply`], by AMX.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn multiply_split(&self, lhs: &SplitLhs, panels: &[&[W]], acc: &mut [NrVector]) {
+        let rows = self.rows.len();
+        let first_tile = self.rows.start / SPLIT_TILE_ROWS;
+        // A single matrix is multiplied in one go: there is no other for which a part of the lhs could stay in the cache.
+        let depth = if panels.len() > 1 { SPLIT_KC } else { panels[0].len().max(1) * W::DEPTH };
+        // The last row tile may have fewer rows, which is another configuration.
+        let full = rows / SPLIT_TILE_ROWS;
+        for tiles in [0..full, full..rows.div_ceil(SPLIT_TILE_ROWS)] {
+            if tiles.is_empty() {
+                continue;
+            }
+            let tile_rows = SPLIT_TILE_ROWS.min(rows - tiles.start * SPLIT_TILE_ROWS);
+            // SAFETY: an lhs is split only if AMX is available, and no other `Tiles` live in this thread.
+            let registers = unsafe { amx::Tiles::configure(tile_rows) };
+            for block in 0..depth_blocks(panels, depth) {
+                for tile in tiles.clone() {
+                    let lhs = lhs.tile(first_tile + tile, block * depth);
+                    for (index, acc) in acc.chunks_exact_mut(rows).enumerate() {
+                        let rhs = |index: usize| {
+                            W::pairs(depth_block(panels[index], block, depth)).unwrap_or_default()
+                        };
+                        let next = match panels.len() {
+                            1 => rhs(0).as_ptr().wrapping_add(TILE_DEPTH / 2),
+                            count => rhs((index + 1) % count).as_ptr(),
+                        };
+                        let acc = &mut acc[tile * SPLIT_TILE_ROWS..][..tile_rows];
+                        registers.multiply(lhs, rhs(index), next, acc);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The number of blocks of `depth` inputs in the deepest panel.
+#[inline(always)]
+fn depth_blocks<W: PackedRhs>(panels: &[&[W]], depth: usize) -> usize {
+    panels.iter().map(|panel| (panel.len() * W::DEPTH).div_ceil(depth)).max().unwrap_or(0)
+}
+
+/// The inputs of a panel from `index * depth` on, at most `depth`; none if the panel is not that deep.
+#[inline(always)]
+fn depth_block<'a, W: PackedRhs>(panel: &'a [W], index: usize, depth: usize) -> &'a [W] {
+    let len = depth / W::DEPTH;
+    let start = panel.len().min(index * len);
+    &panel[start..panel.len().min(start + len)]
+}
+
+/// Accumulators, aligned to cache lines.
+struct AlignedRows {
+    data: Vec<f32>,
+    start: usize,
+}
+
+impl AlignedRows {
+    const LINE: usize = 64;
+
+    #[inline(always)]
+    fn new(rows: usize) -> Self {
+        let data = vec![0.0; rows * NR + Self::LINE / size_of::<f32>()];
+        let start = data.as_ptr().align_offset(Self::LINE);
+        Self { data, start }
+    }
+
+    #[inline(always)]
+    fn rows(&mut self) -> &mut [NrVector] {
+        self.data[self.start..].as_chunks_mut().0
     }
 }
 

@@ -11,15 +11,22 @@
 //!
 //! Attention uses the same micro-kernel for queries times keys and for weights times values.
 //!
-//! Every accumulator is one sequence of multiply-adds by ascending depth. A row's result therefore depends only on the
+//! On processors with AMX, bf16 weights are multiplied in tiles of bf16 numbers ([`super::arch::amx`]). The lhs is then
+//! packed as sums of three bf16 numbers ([`split_lhs`]), so that activations keep their 24 bits.
+//!
+//! Every accumulator is one sequence of additions by ascending depth. A row's result therefore depends only on the
 //! row and the weights, not on other rows, the blocking or the thread count.
 
+mod bf16_pairs;
 pub(crate) mod lhs;
 pub(crate) mod macro_kernel;
 mod micro_kernel;
 pub(crate) mod output;
 pub(crate) mod rhs;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod split_lhs;
 
+pub(crate) use bf16_pairs::Bf16Pairs;
 pub(crate) use micro_kernel::{check_micro_kernel, register_tile, widen};
 pub(crate) use rhs::PackedRhs;
 
@@ -39,6 +46,12 @@ pub(crate) const KC: usize = 256;
 
 /// The most rows of a task. All of them use an rhs panel while it is in the cache.
 pub(crate) const MC: usize = 16 * MR;
+
+/// Rows of a tile register of AMX.
+pub(crate) const TILE_ROWS: usize = 16;
+
+/// Depth of a tile register of AMX that holds bf16 numbers.
+pub(crate) const TILE_DEPTH: usize = 32;
 
 /// One f32 per column of a panel.
 pub(crate) type NrVector = [f32; NR];

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use candle_core::quantized::QTensor;
 use candle_core::{bail, DType, Error, Result, Tensor};
 
-use super::NR;
+use super::{Bf16Pairs, NR};
 use crate::cpu::arch::SimdVector;
 use crate::cpu::huge_pages::filled_on_huge_pages;
 use crate::cpu::quant::Quantized;
@@ -18,6 +18,9 @@ use crate::cpu::{Element, TensorRows};
 pub(crate) trait PackedRhs: Sized {
     /// How many depths one element covers.
     const DEPTH: usize;
+
+    /// The depth of a panel is padded with zeros to a multiple of this, itself a multiple of `DEPTH`.
+    const DEPTH_MULTIPLE: usize = Self::DEPTH;
 
     /// How many consecutive depths share their scales: a divisor of `DEPTH`.
     const GROUP: usize;
@@ -37,6 +40,11 @@ pub(crate) trait PackedRhs: Sized {
     /// How many bytes ahead a product of one or two rows requests the weights from memory, beyond what the prefetcher of
     /// the processor does. 0 for types that are not faster with it (`benches/linear.rs`).
     const PREFETCH_DISTANCE: usize = 0;
+
+    /// The panel as the operand of AMX's products, for the types that have them.
+    fn pairs(_panel: &[Self]) -> Option<&[Bf16Pairs]> {
+        None
+    }
 
     /// What the depths of a group share.
     type Scales<V: SimdVector>: Copy;
@@ -64,7 +72,6 @@ impl<T: Element> PackedRhs for [T; NR] {
     const GROUP: usize = 1;
     const UNROLL: usize = 1;
     const IS_F32: bool = matches!(T::DTYPE, DType::F32);
-    const PREFETCH_DISTANCE: usize = if matches!(T::DTYPE, DType::BF16) { 4096 } else { 0 };
     const FULL_MR: bool = true;
     type Scales<V: SimdVector> = ();
 
@@ -83,6 +90,38 @@ impl<T: Element> PackedRhs for [T; NR] {
     }
 }
 
+/// A packed rhs of floats as they are in the tensor.
+pub(crate) trait PackedFloats: PackedRhs + Clone + Send + Sync + 'static {
+    type Number: Element;
+
+    /// All weights zero.
+    fn zero() -> Self;
+
+    /// Sets the weight at `depth`, below `DEPTH`, and `column`.
+    fn set(&mut self, depth: usize, column: usize, number: Self::Number);
+
+    /// The weight at `depth`, below `DEPTH`, and `column`.
+    fn get(&self, depth: usize, column: usize) -> Self::Number;
+}
+
+impl<T: Element> PackedFloats for [T; NR] {
+    type Number = T;
+
+    fn zero() -> Self {
+        [T::zero(); NR]
+    }
+
+    #[inline(always)]
+    fn set(&mut self, _depth: usize, column: usize, number: T) {
+        self[column] = number;
+    }
+
+    #[inline(always)]
+    fn get(&self, _depth: usize, column: usize) -> T {
+        self[column]
+    }
+}
+
 /// Inputs packed at a time: this slice of a panel stays in the L1 cache while the outputs are interleaved.
 const PACK_DEPTH: usize = 64;
 
@@ -98,6 +137,8 @@ pub(crate) struct RhsPanels<W> {
     data: Vec<W>,
     inputs: usize,
     outputs: usize,
+    /// Elements of a panel.
+    panel_len: usize,
 }
 
 impl<W: PackedRhs> RhsPanels<W> {
@@ -111,36 +152,43 @@ impl<W: PackedRhs> RhsPanels<W> {
 
     /// The panels in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[W]> {
-        let len = self.inputs / W::DEPTH;
-        (0..self.outputs.div_ceil(NR)).map(move |panel| &self.data[panel * len..][..len])
+        (0..self.outputs.div_ceil(NR)).map(|panel| self.panel(panel))
+    }
+
+    fn panel(&self, index: usize) -> &[W] {
+        &self.data[index * self.panel_len..][..self.panel_len]
     }
 }
 
-impl<T: Element> RhsPanels<[T; NR]> {
-    /// Packs a matrix whose dtype is that of `T`.
+impl<W: PackedFloats> RhsPanels<W> {
+    /// Packs a matrix whose dtype is that of `W::Number`.
     pub(crate) fn pack_floats(matrix: &Tensor) -> Result<Self> {
         let (outputs, inputs) = matrix.dims2()?;
         let matrix = contiguous_rows(matrix)?;
         let (storage, layout) = matrix.storage_and_layout();
-        let rows = TensorRows::<T>::new(&storage, layout)?;
-        let mut data = filled_on_huge_pages(outputs.div_ceil(NR) * inputs, [T::zero(); NR]);
-        for_each_chunk(&mut data, inputs, |index, panel| {
-            for (slice, panel) in panel.chunks_mut(PACK_DEPTH).enumerate() {
+        let rows = TensorRows::<W::Number>::new(&storage, layout)?;
+        let panel_len = inputs.next_multiple_of(W::DEPTH_MULTIPLE) / W::DEPTH;
+        let mut data = filled_on_huge_pages(outputs.div_ceil(NR) * panel_len, W::zero());
+        for_each_chunk(&mut data, panel_len, |index, panel| {
+            for (slice, panel) in panel.chunks_mut(PACK_DEPTH / W::DEPTH).enumerate() {
                 for (column, output) in panel_outputs(index, outputs).enumerate() {
-                    let row = &rows.row(output)[slice * PACK_DEPTH..];
-                    for (to, &from) in panel.iter_mut().zip(row) {
-                        to[column] = from;
+                    let row = &rows.row(output)[inputs.min(slice * PACK_DEPTH)..];
+                    for (to, from) in panel.iter_mut().zip(row.chunks(W::DEPTH)) {
+                        for (depth, &number) in from.iter().enumerate() {
+                            to.set(depth, column, number);
+                        }
                     }
                 }
             }
         });
-        Ok(Self { data, inputs, outputs })
+        Ok(Self { data, inputs, outputs, panel_len })
     }
 
     /// The weights of one output, `[inputs]`: a row of the unpacked matrix.
-    pub(crate) fn row(&self, output: usize) -> impl Iterator<Item = T> + '_ {
-        let panel = &self.data[output / NR * self.inputs..][..self.inputs];
-        panel.iter().map(move |weights| weights[output % NR])
+    pub(crate) fn row(&self, output: usize) -> impl Iterator<Item = W::Number> + '_ {
+        let panel = self.panel(output / NR);
+        let weight = move |depth: usize| panel[depth / W::DEPTH].get(depth % W::DEPTH, output % NR);
+        (0..self.inputs).map(weight)
     }
 }
 
@@ -163,7 +211,7 @@ impl<W: Quantized> RhsPanels<W> {
                 &bytes[outputs.start * bytes_per_output..][..outputs.len() * bytes_per_output],
             );
         });
-        Ok(Self { data, inputs, outputs })
+        Ok(Self { data, inputs, outputs, panel_len: blocks_per_output })
     }
 
     /// Quantizes a matrix of floats, panel by panel on all threads, and packs it.
@@ -195,16 +243,15 @@ impl<W: Quantized> RhsPanels<W> {
         });
         match failed.into_inner() {
             Some(error) => Err(Error::Msg(error)),
-            None => Ok(Self { data, inputs, outputs }),
+            None => Ok(Self { data, inputs, outputs, panel_len: blocks_per_output }),
         }
     }
 
     /// The bytes of the unpacked matrix.
     pub(crate) fn unpack(&self) -> Vec<u8> {
-        let blocks_per_output = self.inputs / W::DEPTH;
-        let mut bytes = Vec::with_capacity(self.outputs * blocks_per_output * W::BYTES);
+        let mut bytes = Vec::with_capacity(self.outputs * self.panel_len * W::BYTES);
         for output in 0..self.outputs {
-            for packed in &self.data[output / NR * blocks_per_output..][..blocks_per_output] {
+            for packed in self.panel(output / NR) {
                 packed.extract(output % NR, &mut bytes);
             }
         }

@@ -1,0 +1,66 @@
+//! bf16 weights as a packed rhs.
+
+use half::bf16;
+
+use super::rhs::PackedFloats;
+use super::{PackedRhs, NR, TILE_DEPTH};
+use crate::cpu::arch::SimdVector;
+
+/// The weights of [`NR`] columns at two consecutive depths, column by column. One vector of 32-bit words has both depths
+/// of its columns, and it is the operand order of AMX.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Bf16Pairs([[bf16; 2]; NR]);
+
+impl PackedRhs for Bf16Pairs {
+    const DEPTH: usize = 2;
+    /// Whole tiles of AMX.
+    const DEPTH_MULTIPLE: usize = TILE_DEPTH;
+    const GROUP: usize = 2;
+    const UNROLL: usize = 2;
+    const FULL_MR: bool = true;
+    const PREFETCH_DISTANCE: usize = 4096;
+    type Scales<V: SimdVector> = ();
+
+    fn pairs(panel: &[Self]) -> Option<&[Bf16Pairs]> {
+        Some(panel)
+    }
+
+    #[inline(always)]
+    unsafe fn load_scales<V: SimdVector>(&self, _group: usize, _column: usize) {}
+
+    #[inline(always)]
+    unsafe fn load<V: SimdVector>(&self, depth: usize, column: usize, _scales: ()) -> V {
+        // SAFETY: the caller keeps the columns within the array.
+        unsafe {
+            let pairs = self.0.as_ptr().add(column);
+            match depth {
+                0 => V::load_first_bf16(pairs),
+                _ => V::load_second_bf16(pairs),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn value(&self, depth: usize, column: usize) -> f32 {
+        self.0[column][depth].to_f32()
+    }
+}
+
+impl PackedFloats for Bf16Pairs {
+    type Number = bf16;
+
+    fn zero() -> Self {
+        Self([[bf16::ZERO; 2]; NR])
+    }
+
+    #[inline(always)]
+    fn set(&mut self, depth: usize, column: usize, number: bf16) {
+        self.0[column][depth] = number;
+    }
+
+    #[inline(always)]
+    fn get(&self, depth: usize, column: usize) -> bf16 {
+        self.0[column][depth]
+    }
+}

@@ -1,0 +1,173 @@
+//! The lhs operand of AMX: activations as sums of three bf16 numbers.
+//!
+//! An f32 has 24 significant bits and a bf16 has 8, so every f32 is the sum of three bf16 numbers: its upper 8 bits, the
+//! next 8 and the last 8. The products of the three with a bf16 weight are exact in f32. Three products in bf16 thus
+//! multiply f32 activations, without rounding them first.
+
+use std::mem::MaybeUninit;
+
+use super::{TILE_DEPTH, TILE_ROWS};
+use crate::cpu::arch::{self, Isa, IsaKernel};
+use crate::cpu::tensor_rows::fill_rows;
+use crate::cpu::TensorRows;
+use crate::ChainRows;
+
+/// The terms of a split number.
+pub(crate) const TERMS: usize = 3;
+
+/// Rows of a row tile: two tile registers.
+pub(crate) const SPLIT_TILE_ROWS: usize = 2 * TILE_ROWS;
+
+/// Inputs that are multiplied at a time. This much of a row tile, 24 KiB, stays in the L1 cache for several panels.
+pub(crate) const SPLIT_KC: usize = 128;
+
+/// One row of a tile register: a cache line.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct TileRow(pub(crate) [u16; TILE_DEPTH]);
+
+/// The inputs x_<=i of some rows, split, in row tiles of up to [`SPLIT_TILE_ROWS`] rows. A row tile has, for every
+/// [`TILE_DEPTH`] inputs and term, one [`TileRow`] per row.
+pub(crate) struct SplitLhs {
+    data: Vec<TileRow>,
+    rows: usize,
+    /// Tile registers along the inputs.
+    depth_tiles: usize,
+}
+
+impl SplitLhs {
+    /// Packs the rows of `chain` with the inputs of all chains up to it. `x[j]` is chain j's `[rows, width]`.
+    pub(crate) fn pack(x: &[TensorRows<f32>], rows: &ChainRows, chain: usize) -> Self {
+        let inputs: usize = x[..=chain].iter().map(TensorRows::width).sum();
+        let (row_count, depth_tiles) = (rows.count(chain), inputs.div_ceil(TILE_DEPTH));
+        let len = row_count * depth_tiles * TERMS;
+        let mut data = Vec::with_capacity(len);
+        let tile_len = SPLIT_TILE_ROWS * depth_tiles * TERMS;
+        let pack_tile = |_: &mut (), tile: usize, to: &mut [MaybeUninit<TileRow>]| {
+            let first = tile * SPLIT_TILE_ROWS;
+            let tile_rows = SPLIT_TILE_ROWS.min(row_count - first);
+            for row in 0..tile_rows {
+                let chains = x[..=chain].iter().enumerate();
+                let inputs = chains
+                    .map(|(earlier, x)| x.row(rows.row_in(chain, earlier, first + row)))
+                    .collect::<Vec<_>>();
+                arch::run(SplitRow { inputs: &inputs, to: &mut to[row..], stride: tile_rows });
+            }
+        };
+        fill_rows(&mut data.spare_capacity_mut()[..len], tile_len, || (), pack_tile);
+        // SAFETY: every row of every row tile writes its tile rows of all depth tiles and terms.
+        unsafe { data.set_len(len) };
+        Self { data, rows: row_count, depth_tiles }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn row_bytes(&self) -> usize {
+        self.depth_tiles * TERMS * size_of::<TileRow>()
+    }
+
+    /// The part of row tile `tile` with the inputs from `depth` on, a multiple of [`TILE_DEPTH`].
+    #[inline(always)]
+    pub(crate) fn tile(&self, tile: usize, depth: usize) -> &[TileRow] {
+        let first = tile * SPLIT_TILE_ROWS;
+        let tile_rows = SPLIT_TILE_ROWS.min(self.rows - first);
+        let start = first * self.depth_tiles * TERMS;
+        let tile = &self.data[start..][..tile_rows * self.depth_tiles * TERMS];
+        &tile[depth / TILE_DEPTH * TERMS * tile_rows..]
+    }
+}
+
+/// Splits a row into its tile rows, one of every `stride` in `to`: [`TERMS`] per [`TILE_DEPTH`] inputs. The last ones are
+/// padded with zeros.
+struct SplitRow<'a> {
+    /// The row of every chain.
+    inputs: &'a [&'a [f32]],
+    to: &'a mut [MaybeUninit<TileRow>],
+    stride: usize,
+}
+
+impl IsaKernel for SplitRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let Self { inputs, to, stride } = self;
+        let mut next = 0;
+        // The inputs of several chains may share a tile row.
+        let (mut pending, mut count) = ([0.0; TILE_DEPTH], 0);
+        for &inputs in inputs {
+            let missing = (TILE_DEPTH - count) % TILE_DEPTH;
+            let (first, rest) = inputs.split_at(missing.min(inputs.len()));
+            pending[count..][..first.len()].copy_from_slice(first);
+            count += first.len();
+            if count == TILE_DEPTH {
+                write_terms(&pending, to, stride, &mut next);
+                count = 0;
+            }
+            let (whole, last) = rest.as_chunks();
+            for numbers in whole {
+                write_terms(numbers, to, stride, &mut next);
+            }
+            pending[count..][..last.len()].copy_from_slice(last);
+            count += last.len();
+        }
+        if count > 0 {
+            pending[count..].fill(0.0);
+            write_terms(&pending, to, stride, &mut next);
+        }
+    }
+}
+
+/// Writes the terms of some numbers to `to`, `stride` apart, from `next` on.
+#[inline(always)]
+fn write_terms(
+    numbers: &[f32; TILE_DEPTH],
+    to: &mut [MaybeUninit<TileRow>],
+    stride: usize,
+    next: &mut usize,
+) {
+    for terms in split(numbers) {
+        to[*next].write(terms);
+        *next += stride;
+    }
+}
+
+/// Three bf16 numbers per number, which add up to it. Those of an infinite number add up to NaN.
+#[inline(always)]
+fn split(numbers: &[f32; TILE_DEPTH]) -> [TileRow; TERMS] {
+    let mut terms = [TileRow([0; TILE_DEPTH]); TERMS];
+    for (index, &number) in numbers.iter().enumerate() {
+        let upper = |number: f32| f32::from_bits(number.to_bits() & 0xffff_0000);
+        let first = upper(number);
+        let second = upper(number - first);
+        let third = number - first - second;
+        terms[0].0[index] = (first.to_bits() >> 16) as u16;
+        terms[1].0[index] = (second.to_bits() >> 16) as u16;
+        terms[2].0[index] = (third.to_bits() >> 16) as u16;
+    }
+    terms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_terms_add_up_to_the_number() {
+        let numbers =
+            [0., 1., -1. / 3., 1e-30, f32::MAX, -f32::MIN_POSITIVE * 65536.1, 16_777_215.];
+        for number in numbers {
+            let terms = split(&[number; TILE_DEPTH]).map(|term| value(term.0[5]));
+            assert_eq!(terms.iter().sum::<f64>(), f64::from(number));
+        }
+        let infinite = split(&[f32::INFINITY; TILE_DEPTH]).map(|term| value(term.0[5]));
+        assert!(infinite.iter().sum::<f64>().is_nan());
+    }
+
+    /// A number of bf16 from its bits.
+    fn value(bits: u16) -> f64 {
+        f64::from(f32::from_bits(u32::from(bits) << 16))
+    }
+}
