@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{DType, Device, Result, Tensor};
 use colm_kernels::{
-    chain_gated, chain_linear, chain_linear_add, ChainRows, ChainWeights, Unpacked,
+    chain_gated, chain_linear, chain_linear_add, instruction_set, ChainRows, ChainWeights, Unpacked,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -78,7 +78,7 @@ fn rows() -> impl Iterator<Item = Vec<Vec<usize>>> {
     same.chain([ragged(), vec![vec![0, 1], vec![1], vec![]]])
 }
 
-/// Close to sums in f64, and bit-identical to products with f32 weights.
+/// Close to sums in f64, and bit-identical to products with f32 weights, except on AMX: it multiplies by the scales last.
 #[test]
 fn products_are_those_of_the_dequantized_weights() -> Result<()> {
     for dtype in DTYPES {
@@ -95,7 +95,9 @@ fn products_are_those_of_the_dequantized_weights() -> Result<()> {
             for (chain, floats) in floats.iter().enumerate() {
                 let what = format!("{dtype:?}, {} rows, chain {}", rows[chain].len(), chain + 1);
                 assert_close(&found[chain], &expected(&x, &rows, floats, chain)?, &what)?;
-                assert_eq!(bits(&found[chain])?, bits(&exactly[chain])?, "{what}");
+                if !instruction_set().contains("AMX") {
+                    assert_eq!(bits(&found[chain])?, bits(&exactly[chain])?, "{what}");
+                }
             }
         }
     }
@@ -154,6 +156,15 @@ fn gated_layers_and_residuals() -> Result<()> {
     Ok(())
 }
 
+/// `[rows, width]` numbers between 1e-44 and 1, the last rows all below 1e-36.
+fn of_all_sizes(rng: &mut StdRng, rows: usize, width: usize) -> Result<Tensor> {
+    let number = |index: usize| {
+        let largest = if index < (rows - 5) * width { 0. } else { -36. };
+        rng.random_range(-1f32..1.) * 10f32.powf(rng.random_range(-44f32..largest))
+    };
+    Tensor::from_iter((0..rows * width).map(number), &Device::Cpu)?.reshape((rows, width))
+}
+
 /// Large enough that prompts are split into several tasks and micro-panels.
 #[test]
 fn a_row_does_not_depend_on_the_other_rows() -> Result<()> {
@@ -161,9 +172,11 @@ fn a_row_does_not_depend_on_the_other_rows() -> Result<()> {
         let mut rng = StdRng::seed_from_u64(23);
         let weight = QTensor::quantize(&random(&mut rng, &[300, 768], DType::F32)?, dtype)?;
         let weights = ChainWeights::pack_quantized(&[weight], &[])?;
-        let x = random(&mut rng, &[500, 768], DType::F32)?;
+        let x = of_all_sizes(&mut rng, 500, 768)?;
         let all = chain_linear(std::slice::from_ref(&x), &ChainRows::same(1, 500), &[&weights])?;
-        for (first, count) in [(0, 1), (499, 1), (7, 2), (190, 13), (31, 24), (100, 400)] {
+        for (first, count) in
+            [(0, 1), (499, 1), (7, 2), (60, 3), (300, 4), (90, 5), (190, 13), (31, 24), (100, 400)]
+        {
             let part = [x.narrow(0, first, count)?];
             let part = chain_linear(&part, &ChainRows::same(1, count), &[&weights])?;
             let within_all = bits(&all[0][0].narrow(0, first, count)?)?;

@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use std::sync::OnceLock;
 
 use crate::cpu::gemm::split_lhs::{TileRow, SPLIT_TILE_ROWS, TERMS};
-use crate::cpu::gemm::{Bf16Pairs, NrVector, TILE_DEPTH, TILE_ROWS};
+use crate::cpu::gemm::{Bf16Pairs, NrVector, PackedRhs, TILE_DEPTH, TILE_ROWS};
 
 /// Whether the processor has AMX for bf16 and the system lets this process use it.
 pub(crate) fn is_available() -> bool {
@@ -53,6 +53,9 @@ struct TileConfig {
     rows: [u8; 16],
 }
 
+/// Pairs of a depth tile.
+pub(super) const PAIRS: usize = TILE_DEPTH / Bf16Pairs::DEPTH;
+
 /// Prefetches some of the 32 cache lines of a depth tile of the rhs.
 macro_rules! prefetch {
     ($($line:literal)*) => {
@@ -60,97 +63,24 @@ macro_rules! prefetch {
     };
 }
 
-/// The tile registers of this thread, configured for a row tile of some rows: accumulators in 0 to 3, the lhs in 4 and
-/// 5, the rhs in 6 and 7. Registers 2, 3 and 5 are of the rows after the first [`TILE_ROWS`].
-pub(crate) struct Tiles {
-    rows: usize,
-    /// The configuration is the thread's.
-    not_send: PhantomData<*const ()>,
+/// Loads an accumulator.
+macro_rules! load {
+    ($register:literal, $offset:literal) => {
+        concat!("tileloadd ", $register, ", [{acc} + {two_lines} + ", $offset, "]")
+    };
 }
 
-impl Tiles {
-    /// # Panics
-    /// If `rows` is 0 or more than [`SPLIT_TILE_ROWS`].
-    ///
-    /// # Safety
-    /// [`is_available`] must be true. A thread must not have two `Tiles` at a time.
-    #[inline(always)]
-    pub(crate) unsafe fn configure(rows: usize) -> Self {
-        assert!((1..=SPLIT_TILE_ROWS).contains(&rows), "a row tile of {rows} rows");
-        let first = rows.min(TILE_ROWS) as u8;
-        // A register must have a row, even if it is not used.
-        let second = rows.saturating_sub(TILE_ROWS).max(1) as u8;
-        let mut config = TileConfig {
-            palette: 1,
-            start_row: 0,
-            reserved: [0; 14],
-            row_bytes: [0; 16],
-            rows: [0; 16],
-        };
-        config.row_bytes[..8].fill(64);
-        config.rows[..8].copy_from_slice(&[
-            first,
-            first,
-            second,
-            second,
-            first,
-            second,
-            TILE_ROWS as u8,
-            TILE_ROWS as u8,
-        ]);
-        // SAFETY: the processor has AMX, and the configuration is one of palette 1.
-        unsafe {
-            asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, preserves_flags, readonly));
-        }
-        Self { rows, not_send: PhantomData }
-    }
+/// Zeroes an accumulator.
+macro_rules! zero {
+    ($register:literal, $offset:literal) => {
+        concat!("tilezero ", $register)
+    };
+}
 
-    /// `acc[row][column] += lhs[row][depth] * rhs[depth][column]` for all rows of a row tile. `lhs` starts with the
-    /// tile rows of the first depth of `rhs`. Prefetches as many pairs from `next` on, an address that may be invalid.
-    ///
-    /// # Panics
-    /// If `acc` has not the rows of the configuration, `lhs` is shorter than `rhs` is deep, or `rhs` is not a multiple of
-    /// [`TILE_DEPTH`] deep.
-    #[inline(always)]
-    pub(crate) fn multiply(
-        &self,
-        lhs: &[TileRow],
-        rhs: &[Bf16Pairs],
-        next: *const Bf16Pairs,
-        acc: &mut [NrVector],
-    ) {
-        const PAIRS: usize = TILE_DEPTH / 2;
-        let depth_tiles = rhs.len() / PAIRS;
-        assert!(
-            rhs.len().is_multiple_of(PAIRS)
-                && acc.len() == self.rows
-                && lhs.len() >= depth_tiles * TERMS * self.rows
-        );
-        if depth_tiles == 0 {
-            return;
-        }
-        // SAFETY: `configure` requires AMX. The lengths are checked: per depth tile the code reads `PAIRS` pairs and the
-        // rows of all terms, and it reads and writes the rows of `acc`.
-        unsafe {
-            if self.rows > TILE_ROWS {
-                self.multiply_two(lhs.as_ptr(), rhs.as_ptr(), next, acc.as_mut_ptr(), depth_tiles);
-            } else {
-                self.multiply_one(lhs.as_ptr(), rhs.as_ptr(), next, acc.as_mut_ptr(), depth_tiles);
-            }
-        }
-    }
-
-    /// # Safety
-    /// As in [`Self::multiply`], with more than [`TILE_ROWS`] rows.
-    #[inline(always)]
-    unsafe fn multiply_two(
-        &self,
-        lhs: *const TileRow,
-        rhs: *const Bf16Pairs,
-        next: *const Bf16Pairs,
-        acc: *mut NrVector,
-        depth_tiles: usize,
-    ) {
+/// The product of a row tile of more than [`TILE_ROWS`] rows. The offsets are those of the second half of the rows and of
+/// the columns.
+macro_rules! two_registers {
+    ($tiles:expr, $lhs:expr, $rhs:expr, $next:expr, $acc:expr, $depth_tiles:expr, $begin:ident) => {{
         macro_rules! term {
             () => {
                 "tileloadd tmm4, [{lhs} + {line}]
@@ -162,54 +92,45 @@ impl Tiles {
                  add {lhs}, {term}"
             };
         }
-        // SAFETY: the caller upholds the contract above.
-        unsafe {
-            asm!(
-                "tileloadd tmm0, [{acc} + {two_lines}]",
-                "tileloadd tmm1, [{acc} + {two_lines} + 64]",
-                "tileloadd tmm2, [{acc} + {two_lines} + 2048]",
-                "tileloadd tmm3, [{acc} + {two_lines} + 2048 + 64]",
-                "2:",
-                "tileloadd tmm6, [{rhs} + {two_lines}]",
-                "tileloadd tmm7, [{rhs} + {two_lines} + 64]",
-                prefetch!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15),
-                term!(),
-                prefetch!(16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31),
-                term!(), term!(),
-                "add {rhs}, 2048",
-                "add {next}, 2048",
-                "dec {depth_tiles}",
-                "jnz 2b",
-                "tilestored [{acc} + {two_lines}], tmm0",
-                "tilestored [{acc} + {two_lines} + 64], tmm1",
-                "tilestored [{acc} + {two_lines} + 2048], tmm2",
-                "tilestored [{acc} + {two_lines} + 2048 + 64], tmm3",
-                lhs = inout(reg) lhs => _,
-                rhs = inout(reg) rhs => _,
-                next = inout(reg) next => _,
-                depth_tiles = inout(reg) depth_tiles => _,
-                acc = in(reg) acc,
-                line = in(reg) 64usize,
-                two_lines = in(reg) 128usize,
-                term = in(reg) self.rows * 64,
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                options(nostack),
-            );
-        }
-    }
+        asm!(
+            $begin!("tmm0", 0),
+            $begin!("tmm1", 64),
+            $begin!("tmm2", 2048),
+            $begin!("tmm3", 2112),
+            "2:",
+            "tileloadd tmm6, [{rhs} + {two_lines}]",
+            "tileloadd tmm7, [{rhs} + {two_lines} + 64]",
+            prefetch!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15),
+            term!(),
+            prefetch!(16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31),
+            term!(),
+            term!(),
+            "add {rhs}, 2048",
+            "add {next}, 2048",
+            "dec {depth_tiles}",
+            "jnz 2b",
+            "tilestored [{acc} + {two_lines}], tmm0",
+            "tilestored [{acc} + {two_lines} + 64], tmm1",
+            "tilestored [{acc} + {two_lines} + 2048], tmm2",
+            "tilestored [{acc} + {two_lines} + 2112], tmm3",
+            lhs = inout(reg) $lhs => _,
+            rhs = inout(reg) $rhs => _,
+            next = inout(reg) $next => _,
+            depth_tiles = inout(reg) $depth_tiles => _,
+            acc = in(reg) $acc,
+            line = in(reg) 64usize,
+            two_lines = in(reg) 128usize,
+            term = in(reg) $tiles.rows * 64,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        )
+    }};
+}
 
-    /// # Safety
-    /// As in [`Self::multiply`], with up to [`TILE_ROWS`] rows.
-    #[inline(always)]
-    unsafe fn multiply_one(
-        &self,
-        lhs: *const TileRow,
-        rhs: *const Bf16Pairs,
-        next: *const Bf16Pairs,
-        acc: *mut NrVector,
-        depth_tiles: usize,
-    ) {
+/// The product of a row tile of up to [`TILE_ROWS`] rows.
+macro_rules! one_register {
+    ($tiles:expr, $lhs:expr, $rhs:expr, $next:expr, $acc:expr, $depth_tiles:expr, $begin:ident) => {{
         macro_rules! term {
             () => {
                 "tileloadd tmm4, [{lhs} + {line}]
@@ -218,41 +139,153 @@ impl Tiles {
                  add {lhs}, {term}"
             };
         }
-        // SAFETY: the caller upholds the contract above.
+        asm!(
+            $begin!("tmm0", 0),
+            $begin!("tmm1", 64),
+            "2:",
+            "tileloadd tmm6, [{rhs} + {two_lines}]",
+            "tileloadd tmm7, [{rhs} + {two_lines} + 64]",
+            prefetch!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15),
+            term!(),
+            term!(),
+            term!(),
+            prefetch!(16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31),
+            "add {rhs}, 2048",
+            "add {next}, 2048",
+            "dec {depth_tiles}",
+            "jnz 2b",
+            "tilestored [{acc} + {two_lines}], tmm0",
+            "tilestored [{acc} + {two_lines} + 64], tmm1",
+            lhs = inout(reg) $lhs => _,
+            rhs = inout(reg) $rhs => _,
+            next = inout(reg) $next => _,
+            depth_tiles = inout(reg) $depth_tiles => _,
+            acc = in(reg) $acc,
+            line = in(reg) 64usize,
+            two_lines = in(reg) 128usize,
+            term = in(reg) $tiles.rows * 64,
+            out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        )
+    }};
+}
+
+/// The tile registers of this thread, configured for row tiles of some height: accumulators in 0 to 3, the lhs in 4 and
+/// 5, the rhs in 6 and 7. Registers 2, 3 and 5 are of the rows after the first [`TILE_ROWS`].
+pub(crate) struct Tiles {
+    rows: usize,
+    /// The configuration is the thread's.
+    not_send: PhantomData<*const ()>,
+}
+
+impl Tiles {
+    /// # Safety
+    /// [`is_available`] must be true. A thread must not have two `Tiles` at a time.
+    pub(crate) unsafe fn new() -> Self {
+        Self { rows: 0, not_send: PhantomData }
+    }
+
+    /// Configures the registers for a row tile of `rows` rows, if they are not.
+    ///
+    /// # Panics
+    /// If `rows` is 0 or more than [`SPLIT_TILE_ROWS`].
+    #[inline(always)]
+    pub(crate) fn of_rows(&mut self, rows: usize) -> &Self {
+        if self.rows != rows {
+            assert!((1..=SPLIT_TILE_ROWS).contains(&rows), "a row tile of {rows} rows");
+            let first = rows.min(TILE_ROWS) as u8;
+            // A register must have a row, even if it is not used.
+            let second = rows.saturating_sub(TILE_ROWS).max(1) as u8;
+            let rhs = TILE_ROWS as u8;
+            let mut config = TileConfig {
+                palette: 1,
+                start_row: 0,
+                reserved: [0; 14],
+                row_bytes: [0; 16],
+                rows: [0; 16],
+            };
+            config.row_bytes[..8].fill(64);
+            config.rows[..8]
+                .copy_from_slice(&[first, first, second, second, first, second, rhs, rhs]);
+            // SAFETY: `new` requires AMX, and the configuration is one of palette 1.
+            unsafe {
+                asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, preserves_flags, readonly));
+            }
+            self.rows = rows;
+        }
+        self
+    }
+
+    /// `acc[row][column] += lhs[row][depth] * rhs[depth][column]` for all rows of a row tile. `lhs` starts with the
+    /// tile rows of the first depth of `rhs`. Prefetches as many pairs from `next` on, an address that may be invalid.
+    ///
+    /// # Panics
+    /// If `acc` has not the rows of the configuration, `lhs` is shorter than `rhs` is deep, or `rhs` is not a multiple of
+    /// [`TILE_DEPTH`] deep.
+    #[inline(always)]
+    pub(crate) fn add_product(
+        &self,
+        lhs: &[TileRow],
+        rhs: &[Bf16Pairs],
+        next: *const Bf16Pairs,
+        acc: &mut [NrVector],
+    ) {
+        self.multiply::<true>(lhs, rhs, next, acc);
+    }
+
+    /// [`Self::add_product`] to zero.
+    #[inline(always)]
+    pub(crate) fn product(&self, lhs: &[TileRow], rhs: &[Bf16Pairs], to: &mut [NrVector]) {
+        let next = rhs.as_ptr().wrapping_add(PAIRS);
+        self.multiply::<false>(lhs, rhs, next, to);
+    }
+
+    #[inline(always)]
+    fn multiply<const ADD: bool>(
+        &self,
+        lhs: &[TileRow],
+        rhs: &[Bf16Pairs],
+        next: *const Bf16Pairs,
+        acc: &mut [NrVector],
+    ) {
+        let depth_tiles = rhs.len() / PAIRS;
+        assert!(
+            rhs.len().is_multiple_of(PAIRS)
+                && acc.len() == self.rows
+                && lhs.len() >= depth_tiles * TERMS * self.rows
+        );
+        if depth_tiles == 0 {
+            return;
+        }
+        macro_rules! run {
+            ($kernel:ident, $begin:ident) => {
+                $kernel!(
+                    self,
+                    lhs.as_ptr(),
+                    rhs.as_ptr(),
+                    next,
+                    acc.as_mut_ptr(),
+                    depth_tiles,
+                    $begin
+                )
+            };
+        }
+        // SAFETY: `new` requires AMX. The lengths are checked: per depth tile the code reads `PAIRS` pairs and the
+        // rows of all terms, and it reads and writes the rows of `acc`.
         unsafe {
-            asm!(
-                "tileloadd tmm0, [{acc} + {two_lines}]",
-                "tileloadd tmm1, [{acc} + {two_lines} + 64]",
-                "2:",
-                "tileloadd tmm6, [{rhs} + {two_lines}]",
-                "tileloadd tmm7, [{rhs} + {two_lines} + 64]",
-                prefetch!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15),
-                term!(), term!(), term!(),
-                prefetch!(16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31),
-                "add {rhs}, 2048",
-                "add {next}, 2048",
-                "dec {depth_tiles}",
-                "jnz 2b",
-                "tilestored [{acc} + {two_lines}], tmm0",
-                "tilestored [{acc} + {two_lines} + 64], tmm1",
-                lhs = inout(reg) lhs => _,
-                rhs = inout(reg) rhs => _,
-                next = inout(reg) next => _,
-                depth_tiles = inout(reg) depth_tiles => _,
-                acc = in(reg) acc,
-                line = in(reg) 64usize,
-                two_lines = in(reg) 128usize,
-                term = in(reg) self.rows * 64,
-                out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
-                options(nostack),
-            );
+            match (self.rows > TILE_ROWS, ADD) {
+                (true, true) => run!(two_registers, load),
+                (true, false) => run!(two_registers, zero),
+                (false, true) => run!(one_register, load),
+                (false, false) => run!(one_register, zero),
+            }
         }
     }
 }
 
 impl Drop for Tiles {
     fn drop(&mut self) {
-        // SAFETY: `configure` requires AMX. Afterwards the system need not save the registers.
+        // SAFETY: `new` requires AMX. Afterwards the system need not save the registers.
         unsafe { asm!("tilerelease", options(nomem, nostack, preserves_flags)) };
     }
 }

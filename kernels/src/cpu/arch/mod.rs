@@ -2,7 +2,7 @@
 //!
 //! The compiler vectorizes elementwise loops once it may use the instructions. It does not do so reliably for the GEMM
 //! micro-kernel, so that is written with intrinsics behind [`SimdVector`]. Linear layers and attention are both built
-//! on [`Isa::micro_kernel`]. [`amx`] multiplies bf16 weights in its place on the processors that have it.
+//! on [`Isa::micro_kernel`]. [`amx`] multiplies bf16 and quantized weights in its place on the processors that have it.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
@@ -10,6 +10,8 @@ pub(crate) mod amx;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod group_products;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
@@ -106,7 +108,7 @@ pub fn instruction_set() -> &'static str {
 pub fn rounding() -> &'static str {
     match instruction_set() {
         "none (portable code)" => "cpu 1, multiply-add not fused",
-        "AVX-512 and AMX" => "cpu 1, multiply-add fused, bf16 weights on AMX",
+        "AVX-512 and AMX" => "cpu 1, multiply-add fused, bf16 and quantized weights on AMX",
         _ => "cpu 1, multiply-add fused",
     }
 }

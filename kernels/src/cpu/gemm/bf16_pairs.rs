@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use super::rhs::PackedFloats;
+use super::rhs::{PackedFloats, TileOperand};
 use super::{PackedRhs, NR, TILE_DEPTH};
 use crate::cpu::arch::SimdVector;
 
@@ -10,7 +10,7 @@ use crate::cpu::arch::SimdVector;
 /// of its columns, and it is the operand order of AMX.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-pub(crate) struct Bf16Pairs([[bf16; 2]; NR]);
+pub(crate) struct Bf16Pairs(pub(crate) [[bf16; 2]; NR]);
 
 impl PackedRhs for Bf16Pairs {
     const DEPTH: usize = 2;
@@ -22,8 +22,10 @@ impl PackedRhs for Bf16Pairs {
     const PREFETCH_DISTANCE: usize = 4096;
     type Scales<V: SimdVector> = ();
 
-    fn pairs(panel: &[Self]) -> Option<&[Bf16Pairs]> {
-        Some(panel)
+    const TILE_OPERAND: TileOperand = TileOperand::Weights;
+
+    fn pairs(panel: &[Self]) -> &[Bf16Pairs] {
+        panel
     }
 
     #[inline(always)]

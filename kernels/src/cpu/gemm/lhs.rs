@@ -2,6 +2,8 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::split_lhs::SplitLhs;
+#[cfg(target_arch = "x86_64")]
+use super::TileOperand;
 use super::{PackedRhs, KC, MR};
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::arch::amx;
@@ -27,8 +29,8 @@ impl Lhs {
         chain: usize,
     ) -> Self {
         #[cfg(target_arch = "x86_64")]
-        if W::pairs(&[]).is_some() && amx::is_available() {
-            return Self::Split(SplitLhs::pack(x, rows, chain));
+        if W::TILE_OPERAND != TileOperand::None && amx::is_available() {
+            return Self::Split(SplitLhs::pack(x, rows, chain, W::TILE_OPERAND));
         }
         Self::Panels(LhsPanels::pack(x, rows, chain))
     }

@@ -6,10 +6,8 @@ use std::ops::Range;
 use super::lhs::{Lhs, LhsPanels};
 use super::output::OutputMatrix;
 #[cfg(target_arch = "x86_64")]
-use super::split_lhs::{SplitLhs, SPLIT_KC, SPLIT_TILE_ROWS};
-use super::{NrVector, PackedRhs, KC, MC, MR, NR, SMALL_MR, TILE_DEPTH};
-#[cfg(target_arch = "x86_64")]
-use crate::cpu::arch::amx;
+use super::tile_kernel::TileProduct;
+use super::{NrVector, PackedRhs, KC, MC, MR, NR, SMALL_MR};
 use crate::cpu::arch::{self, Isa, IsaKernel};
 use crate::cpu::exp::exp;
 use crate::cpu::{thread_pool, TensorRows};
@@ -104,21 +102,29 @@ impl<W: PackedRhs> IsaKernel for &Task<'_, W> {
     #[inline(always)]
     fn run<I: Isa>(self) {
         let rows = self.rows.len();
-        // Weights that are not f32 are widened once for all row tiles if there are several, or if the rhs type has no
-        // micro-kernel for this many rows.
-        let widened = !W::IS_F32 && (rows > MR || !W::FULL_MR && rows > SMALL_MR);
-        let mut wide = vec![[0.0; NR]; if widened { KC } else { 0 }];
         let cached = rows * self.lhs.row_bytes() <= CACHED_LHS_BYTES;
         let together = if cached { 1 } else { PANELS_AT_A_TIME };
         let mut acc = AlignedRows::new(2 * together * rows);
+        let mut product = match self.lhs {
+            Lhs::Panels(lhs) => {
+                // Weights that are not f32 are widened once for all row tiles if there are several, or if the rhs type
+                // has no micro-kernel for this many rows.
+                let widened = !W::IS_F32 && (rows > MR || !W::FULL_MR && rows > SMALL_MR);
+                Product::Panels(lhs, vec![[0.0; NR]; if widened { KC } else { 0 }])
+            }
+            #[cfg(target_arch = "x86_64")]
+            Lhs::Split(lhs) => {
+                Product::Tiles(TileProduct::new::<W>(lhs, self.rows.clone(), 2 * together))
+            }
+        };
         for panels in self.panels.chunks(together) {
             let weights = matrices(panels);
             let acc = &mut acc.rows()[..weights.len() * rows];
             acc.fill([0.0; NR]);
-            match self.lhs {
-                Lhs::Panels(lhs) => self.multiply::<I>(lhs, &weights, &mut wide, acc),
+            match &mut product {
+                Product::Panels(lhs, wide) => self.multiply::<I>(lhs, &weights, wide, acc),
                 #[cfg(target_arch = "x86_64")]
-                Lhs::Split(lhs) => self.multiply_split(lhs, &weights, acc),
+                Product::Tiles(tiles) => tiles.add(&weights, acc),
             }
             let mut acc = acc.chunks_exact(rows);
             for panel in panels {
@@ -131,6 +137,15 @@ impl<W: PackedRhs> IsaKernel for &Task<'_, W> {
             }
         }
     }
+}
+
+/// How a task multiplies, with the buffers for it.
+enum Product<'a> {
+    /// By the micro-kernel. The buffer is for a widened part of a panel; empty if weights are used as they are.
+    Panels(&'a LhsPanels, Vec<NrVector>),
+    /// By AMX.
+    #[cfg(target_arch = "x86_64")]
+    Tiles(TileProduct<'a>),
 }
 
 /// The weights of some panels, in order; of a gated layer the gate and up panels in turn.
@@ -206,60 +221,24 @@ impl<W: PackedRhs> Task<'_, W> {
             I::micro_kernel(lhs.micro_panel(tile, depth_panel), rhs, acc);
         }
     }
-
-    /// As [`Self::multiply`], by AMX.
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    fn multiply_split(&self, lhs: &SplitLhs, panels: &[&[W]], acc: &mut [NrVector]) {
-        let rows = self.rows.len();
-        let first_tile = self.rows.start / SPLIT_TILE_ROWS;
-        // A single matrix is multiplied in one go: there is no other for which a part of the lhs could stay in the cache.
-        let depth = if panels.len() > 1 { SPLIT_KC } else { panels[0].len().max(1) * W::DEPTH };
-        // The last row tile may have fewer rows, which is another configuration.
-        let full = rows / SPLIT_TILE_ROWS;
-        for tiles in [0..full, full..rows.div_ceil(SPLIT_TILE_ROWS)] {
-            if tiles.is_empty() {
-                continue;
-            }
-            let tile_rows = SPLIT_TILE_ROWS.min(rows - tiles.start * SPLIT_TILE_ROWS);
-            // SAFETY: an lhs is split only if AMX is available, and no other `Tiles` live in this thread.
-            let registers = unsafe { amx::Tiles::configure(tile_rows) };
-            for block in 0..depth_blocks(panels, depth) {
-                for tile in tiles.clone() {
-                    let lhs = lhs.tile(first_tile + tile, block * depth);
-                    for (index, acc) in acc.chunks_exact_mut(rows).enumerate() {
-                        let rhs = |index: usize| {
-                            W::pairs(depth_block(panels[index], block, depth)).unwrap_or_default()
-                        };
-                        let next = match panels.len() {
-                            1 => rhs(0).as_ptr().wrapping_add(TILE_DEPTH / 2),
-                            count => rhs((index + 1) % count).as_ptr(),
-                        };
-                        let acc = &mut acc[tile * SPLIT_TILE_ROWS..][..tile_rows];
-                        registers.multiply(lhs, rhs(index), next, acc);
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// The number of blocks of `depth` inputs in the deepest panel.
 #[inline(always)]
-fn depth_blocks<W: PackedRhs>(panels: &[&[W]], depth: usize) -> usize {
+pub(super) fn depth_blocks<W: PackedRhs>(panels: &[&[W]], depth: usize) -> usize {
     panels.iter().map(|panel| (panel.len() * W::DEPTH).div_ceil(depth)).max().unwrap_or(0)
 }
 
 /// The inputs of a panel from `index * depth` on, at most `depth`; none if the panel is not that deep.
 #[inline(always)]
-fn depth_block<'a, W: PackedRhs>(panel: &'a [W], index: usize, depth: usize) -> &'a [W] {
+pub(super) fn depth_block<W: PackedRhs>(panel: &[W], index: usize, depth: usize) -> &[W] {
     let len = depth / W::DEPTH;
     let start = panel.len().min(index * len);
     &panel[start..panel.len().min(start + len)]
 }
 
 /// Accumulators, aligned to cache lines.
-struct AlignedRows {
+pub(super) struct AlignedRows {
     data: Vec<f32>,
     start: usize,
 }
@@ -268,14 +247,14 @@ impl AlignedRows {
     const LINE: usize = 64;
 
     #[inline(always)]
-    fn new(rows: usize) -> Self {
+    pub(super) fn new(rows: usize) -> Self {
         let data = vec![0.0; rows * NR + Self::LINE / size_of::<f32>()];
         let start = data.as_ptr().align_offset(Self::LINE);
         Self { data, start }
     }
 
     #[inline(always)]
-    fn rows(&mut self) -> &mut [NrVector] {
+    pub(super) fn rows(&mut self) -> &mut [NrVector] {
         self.data[self.start..].as_chunks_mut().0
     }
 }

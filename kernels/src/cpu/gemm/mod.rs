@@ -11,8 +11,9 @@
 //!
 //! Attention uses the same micro-kernel for queries times keys and for weights times values.
 //!
-//! On processors with AMX, bf16 weights are multiplied in tiles of bf16 numbers ([`super::arch::amx`]). The lhs is then
-//! packed as sums of three bf16 numbers ([`split_lhs`]), so that activations keep their 24 bits.
+//! On processors with AMX ([`super::arch::amx`]), bf16 weights and the integers of most quantized types are multiplied in
+//! tiles of bf16 numbers ([`tile_kernel`]). The lhs is then packed as sums of three bf16 numbers ([`split_lhs`]), so that
+//! activations keep their 24 bits.
 //!
 //! Every accumulator is one sequence of additions by ascending depth. A row's result therefore depends only on the
 //! row and the weights, not on other rows, the blocking or the thread count.
@@ -25,10 +26,12 @@ pub(crate) mod output;
 pub(crate) mod rhs;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod split_lhs;
+#[cfg(target_arch = "x86_64")]
+mod tile_kernel;
 
 pub(crate) use bf16_pairs::Bf16Pairs;
 pub(crate) use micro_kernel::{check_micro_kernel, register_tile, widen};
-pub(crate) use rhs::PackedRhs;
+pub(crate) use rhs::{PackedRhs, TileOperand};
 
 /// Rows of a register tile. With [`NR`] columns it fills the 32 registers of AVX-512: 24 accumulators, 2 of the rhs, 1
 /// of the lhs.

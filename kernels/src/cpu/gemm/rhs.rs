@@ -14,6 +14,22 @@ use crate::cpu::tensor_rows::contiguous_rows;
 use crate::cpu::thread_pool::for_each_chunk;
 use crate::cpu::{Element, TensorRows};
 
+/// What AMX multiplies as bf16 numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TileOperand {
+    /// Nothing: the micro-kernel multiplies the weights in f32.
+    None,
+    /// The weights, which are bf16.
+    Weights,
+    /// The numbers of a group of [`TILE_DEPTH`](super::TILE_DEPTH) depths, integers of at most 8 bits. A weight is
+    /// `number * scale + minimum`, so the scale of a group multiplies the sum of its products, and the minimum multiplies
+    /// the sum of its inputs.
+    Numbers {
+        /// Whether there are minima.
+        min: bool,
+    },
+}
+
 /// One element of a packed rhs panel: the weights of [`NR`] columns at one depth or at several consecutive ones.
 pub(crate) trait PackedRhs: Sized {
     /// How many depths one element covers.
@@ -41,9 +57,25 @@ pub(crate) trait PackedRhs: Sized {
     /// the processor does. 0 for types that are not faster with it (`benches/linear.rs`).
     const PREFETCH_DISTANCE: usize = 0;
 
-    /// The panel as the operand of AMX's products, for the types that have them.
-    fn pairs(_panel: &[Self]) -> Option<&[Bf16Pairs]> {
-        None
+    /// What AMX multiplies, if it does.
+    const TILE_OPERAND: TileOperand = TileOperand::None;
+
+    /// The panel itself, for [`TileOperand::Weights`].
+    fn pairs(_panel: &[Self]) -> &[Bf16Pairs] {
+        &[]
+    }
+
+    /// For [`TileOperand::Numbers`]: the number at `depth`, for one vector of columns from `column` on.
+    ///
+    /// # Safety
+    /// As for [`PackedRhs::load`].
+    unsafe fn load_number<V: SimdVector>(&self, _depth: usize, _column: usize) -> V {
+        unreachable!("only for `TileOperand::Numbers`")
+    }
+
+    /// For [`TileOperand::Numbers`]: the scale, and the minimum of types that have one.
+    fn scale_and_min<V: SimdVector>(_scales: Self::Scales<V>) -> (V, Option<V>) {
+        unreachable!("only for `TileOperand::Numbers`")
     }
 
     /// What the depths of a group share.

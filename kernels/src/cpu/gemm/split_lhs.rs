@@ -6,8 +6,8 @@
 
 use std::mem::MaybeUninit;
 
-use super::{TILE_DEPTH, TILE_ROWS};
-use crate::cpu::arch::{self, Isa, IsaKernel};
+use super::{TileOperand, TILE_DEPTH, TILE_ROWS};
+use crate::cpu::arch::{self, sum, Isa, IsaKernel, LANES};
 use crate::cpu::tensor_rows::fill_rows;
 use crate::cpu::TensorRows;
 use crate::ChainRows;
@@ -18,13 +18,27 @@ pub(crate) const TERMS: usize = 3;
 /// Rows of a row tile: two tile registers.
 pub(crate) const SPLIT_TILE_ROWS: usize = 2 * TILE_ROWS;
 
+/// Up to this many rows are multiplied with the numbers of quantized weights by multiply-adds: converting the numbers to
+/// bf16 for AMX would take longer.
+pub(crate) const FEW_ROWS: usize = 2;
+
+/// Terms below this, 2^-110, are zero. Sums of products with integers are then zero or large enough that they are no
+/// subnormal numbers, which AMX replaces by zero and multiply-adds do not.
+const SMALLEST_TERM: f32 = f32::from_bits((127 - 110) << 23);
+
 /// Inputs that are multiplied at a time. This much of a row tile, 24 KiB, stays in the L1 cache for several panels.
 pub(crate) const SPLIT_KC: usize = 128;
 
 /// One row of a tile register: a cache line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-pub(crate) struct TileRow(pub(crate) [u16; TILE_DEPTH]);
+pub(crate) struct TileRow([u16; TILE_DEPTH]);
+
+impl TileRow {
+    fn widen(&self) -> [f32; TILE_DEPTH] {
+        self.0.map(|bits| f32::from_bits(u32::from(bits) << 16))
+    }
+}
 
 /// The inputs x_<=i of some rows, split, in row tiles of up to [`SPLIT_TILE_ROWS`] rows. A row tile has, for every
 /// [`TILE_DEPTH`] inputs and term, one [`TileRow`] per row.
@@ -33,11 +47,20 @@ pub(crate) struct SplitLhs {
     rows: usize,
     /// Tile registers along the inputs.
     depth_tiles: usize,
+    /// Per row tile and [`TILE_DEPTH`] inputs, the sum of the inputs of each row; empty unless asked for.
+    sums: Vec<f32>,
+    /// `data` in f32, if there are no more than [`FEW_ROWS`] rows and it was asked for.
+    wide: Vec<[f32; TILE_DEPTH]>,
 }
 
 impl SplitLhs {
     /// Packs the rows of `chain` with the inputs of all chains up to it. `x[j]` is chain j's `[rows, width]`.
-    pub(crate) fn pack(x: &[TensorRows<f32>], rows: &ChainRows, chain: usize) -> Self {
+    pub(crate) fn pack(
+        x: &[TensorRows<f32>],
+        rows: &ChainRows,
+        chain: usize,
+        operand: TileOperand,
+    ) -> Self {
         let inputs: usize = x[..=chain].iter().map(TensorRows::width).sum();
         let (row_count, depth_tiles) = (rows.count(chain), inputs.div_ceil(TILE_DEPTH));
         let len = row_count * depth_tiles * TERMS;
@@ -57,7 +80,52 @@ impl SplitLhs {
         fill_rows(&mut data.spare_capacity_mut()[..len], tile_len, || (), pack_tile);
         // SAFETY: every row of every row tile writes its tile rows of all depth tiles and terms.
         unsafe { data.set_len(len) };
-        Self { data, rows: row_count, depth_tiles }
+        let mut lhs =
+            Self { data, rows: row_count, depth_tiles, sums: Vec::new(), wide: Vec::new() };
+        if let TileOperand::Numbers { min } = operand {
+            if min {
+                lhs.sums = lhs.sums_of_terms();
+            }
+            if row_count <= FEW_ROWS {
+                lhs.wide = lhs.data.iter().map(TileRow::widen).collect();
+            }
+        }
+        lhs
+    }
+
+    /// The sums of the inputs, per row tile and [`TILE_DEPTH`] inputs.
+    fn sums_of_terms(&self) -> Vec<f32> {
+        let mut sums = vec![0.0; self.rows * self.depth_tiles];
+        fill_rows(
+            &mut sums,
+            SPLIT_TILE_ROWS * self.depth_tiles,
+            || (),
+            |_, tile, sums| {
+                let tile_rows = sums.len() / self.depth_tiles;
+                let tile = self.tile(tile, 0).chunks_exact(TERMS * tile_rows);
+                for (terms, sums) in tile.zip(sums.chunks_exact_mut(tile_rows)) {
+                    arch::run(SumTerms { terms, sums });
+                }
+            },
+        );
+        sums
+    }
+
+    /// The terms of the [`TILE_DEPTH`] inputs from `depth` on in f32, row after row of each term; none with more than
+    /// [`FEW_ROWS`] rows.
+    #[inline(always)]
+    pub(crate) fn wide(&self, depth: usize) -> &[[f32; TILE_DEPTH]] {
+        let len = TERMS * self.rows;
+        self.wide.get(depth / TILE_DEPTH * len..).map_or(&[], |wide| &wide[..len])
+    }
+
+    /// The sums of the [`TILE_DEPTH`] inputs from `depth` on, of the rows of row tile `tile`.
+    #[inline(always)]
+    pub(crate) fn sums(&self, tile: usize, depth: usize) -> &[f32] {
+        let first = tile * SPLIT_TILE_ROWS;
+        let tile_rows = SPLIT_TILE_ROWS.min(self.rows - first);
+        let start = first * self.depth_tiles + depth / TILE_DEPTH * tile_rows;
+        self.sums.get(start..start + tile_rows).unwrap_or_default()
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -134,7 +202,36 @@ fn write_terms(
     }
 }
 
-/// Three bf16 numbers per number, which add up to it. Those of an infinite number add up to NaN.
+/// Sums the inputs of each row of a row tile at one depth tile, from their terms.
+struct SumTerms<'a> {
+    terms: &'a [TileRow],
+    sums: &'a mut [f32],
+}
+
+impl IsaKernel for SumTerms<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let rows = self.sums.len();
+        for (row, to) in self.sums.iter_mut().enumerate() {
+            let mut lanes = [0.0; LANES];
+            // The smallest terms first: the sum of all three is the number again.
+            for half in [0, LANES] {
+                for (lane, sum) in lanes.iter_mut().enumerate() {
+                    let term = |term: usize| {
+                        let bits = self.terms[term * rows + row].0[half + lane];
+                        f32::from_bits(u32::from(bits) << 16)
+                    };
+                    *sum += (term(2) + term(1)) + term(0);
+                }
+            }
+            *to = sum(lanes);
+        }
+    }
+}
+
+/// Three bf16 numbers per number, which add up to it except for terms below [`SMALLEST_TERM`]. Those of an infinite number add up to NaN.
 #[inline(always)]
 fn split(numbers: &[f32; TILE_DEPTH]) -> [TileRow; TERMS] {
     let mut terms = [TileRow([0; TILE_DEPTH]); TERMS];
@@ -143,9 +240,16 @@ fn split(numbers: &[f32; TILE_DEPTH]) -> [TileRow; TERMS] {
         let first = upper(number);
         let second = upper(number - first);
         let third = number - first - second;
-        terms[0].0[index] = (first.to_bits() >> 16) as u16;
-        terms[1].0[index] = (second.to_bits() >> 16) as u16;
-        terms[2].0[index] = (third.to_bits() >> 16) as u16;
+        let bits = |term: f32| {
+            if term.abs() < SMALLEST_TERM {
+                0
+            } else {
+                (term.to_bits() >> 16) as u16
+            }
+        };
+        terms[0].0[index] = bits(first);
+        terms[1].0[index] = bits(second);
+        terms[2].0[index] = bits(third);
     }
     terms
 }
@@ -156,12 +260,12 @@ mod tests {
 
     #[test]
     fn the_terms_add_up_to_the_number() {
-        let numbers =
-            [0., 1., -1. / 3., 1e-30, f32::MAX, -f32::MIN_POSITIVE * 65536.1, 16_777_215.];
+        let numbers = [0., 1., -1. / 3., 1e-25, f32::MAX, 16_777_215.];
         for number in numbers {
             let terms = split(&[number; TILE_DEPTH]).map(|term| value(term.0[5]));
             assert_eq!(terms.iter().sum::<f64>(), f64::from(number));
         }
+        assert_eq!(split(&[f32::MIN_POSITIVE; TILE_DEPTH]).map(|term| value(term.0[5])), [0.; 3]);
         let infinite = split(&[f32::INFINITY; TILE_DEPTH]).map(|term| value(term.0[5]));
         assert!(infinite.iter().sum::<f64>().is_nan());
     }

@@ -6,7 +6,7 @@ use half::f16;
 use super::packed_bits::PackedBits;
 use super::Quantized;
 use crate::cpu::arch::SimdVector;
-use crate::cpu::gemm::{PackedRhs, NR};
+use crate::cpu::gemm::{PackedRhs, TileOperand, NR};
 
 /// Inputs of a quant block. They share one scale.
 const BLOCK: usize = 32;
@@ -32,6 +32,22 @@ impl<const FIFTH: usize, const MIN: usize> Q4Or5<FIFTH, MIN> {
     /// The number that encodes zero in types without a minimum.
     const MIDDLE: f32 = if FIFTH == 0 { 8.0 } else { 16.0 };
 
+    /// The bits of the numbers at `depth`, as f32.
+    ///
+    /// # Safety
+    /// As for [`PackedRhs::load`].
+    #[inline(always)]
+    unsafe fn load_bits<V: SimdVector>(&self, depth: usize, column: usize) -> V {
+        // SAFETY: the caller upholds the contract above.
+        unsafe {
+            let number: V = self.numbers.load(depth, column);
+            match FIFTH {
+                0 => number,
+                _ => number.add_product(self.fifth.load(depth, column), V::splat(16.0)),
+            }
+        }
+    }
+
     fn bits(&self, depth: usize, column: usize) -> u8 {
         let number = self.numbers.get(depth, column);
         match FIFTH {
@@ -49,6 +65,25 @@ impl<const FIFTH: usize, const MIN: usize> PackedRhs for Q4Or5<FIFTH, MIN> {
     const FULL_MR: bool = false;
     /// The scale, and the weight that number 0 encodes.
     type Scales<V: SimdVector> = (V, V);
+    const TILE_OPERAND: TileOperand = TileOperand::Numbers { min: MIN > 0 };
+
+    /// In types without a minimum less [`Self::MIDDLE`].
+    #[inline(always)]
+    unsafe fn load_number<V: SimdVector>(&self, depth: usize, column: usize) -> V {
+        // SAFETY: the caller keeps the depth and the columns within the arrays.
+        unsafe {
+            let number = self.load_bits::<V>(depth, column);
+            match MIN {
+                0 => number.add_product(V::splat(-1.0), V::splat(Self::MIDDLE)),
+                _ => number,
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn scale_and_min<V: SimdVector>((scale, lowest): (V, V)) -> (V, Option<V>) {
+        (scale, (MIN > 0).then_some(lowest))
+    }
 
     #[inline(always)]
     unsafe fn load_scales<V: SimdVector>(&self, _group: usize, column: usize) -> (V, V) {
@@ -71,14 +106,7 @@ impl<const FIFTH: usize, const MIN: usize> PackedRhs for Q4Or5<FIFTH, MIN> {
         (scale, lowest): (V, V),
     ) -> V {
         // SAFETY: the caller keeps the depth and the columns within the arrays.
-        unsafe {
-            let number: V = self.numbers.load(depth, column);
-            let number = match FIFTH {
-                0 => number,
-                _ => number.add_product(self.fifth.load(depth, column), V::splat(16.0)),
-            };
-            lowest.add_product(number, scale)
-        }
+        unsafe { lowest.add_product(self.load_bits(depth, column), scale) }
     }
 
     #[inline(always)]

@@ -6,7 +6,7 @@ use half::f16;
 use super::packed_bits::PackedBits;
 use super::{Quantized, K_QUANT_BLOCK as BLOCK};
 use crate::cpu::arch::SimdVector;
-use crate::cpu::gemm::{PackedRhs, NR};
+use crate::cpu::gemm::{PackedRhs, TileOperand, NR};
 
 /// Inputs that share a group scale and a group minimum.
 const GROUP: usize = 32;
@@ -59,6 +59,25 @@ impl<const FIFTH: usize> PackedRhs for Q4Or5K<FIFTH> {
     const UNROLL: usize = 8;
     const FULL_MR: bool = true;
     type Scales<V: SimdVector> = (V, V);
+    const TILE_OPERAND: TileOperand = TileOperand::Numbers { min: true };
+
+    #[inline(always)]
+    unsafe fn load_number<V: SimdVector>(&self, depth: usize, column: usize) -> V {
+        // SAFETY: the caller keeps the depth and the columns within the arrays.
+        unsafe {
+            let group = self.groups.get_unchecked(depth / GROUP);
+            let number: V = group.numbers.load(depth % GROUP, column);
+            match FIFTH {
+                0 => number,
+                _ => number.add_product(group.fifth.load(depth % GROUP, column), V::splat(16.0)),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn scale_and_min<V: SimdVector>((scale, min): (V, V)) -> (V, Option<V>) {
+        (scale, Some(min))
+    }
 
     #[inline(always)]
     unsafe fn load_scales<V: SimdVector>(&self, group: usize, column: usize) -> (V, V) {
@@ -77,15 +96,7 @@ impl<const FIFTH: usize> PackedRhs for Q4Or5K<FIFTH> {
     #[inline(always)]
     unsafe fn load<V: SimdVector>(&self, depth: usize, column: usize, (scale, min): (V, V)) -> V {
         // SAFETY: the caller keeps the depth and the columns within the arrays.
-        unsafe {
-            let group = self.groups.get_unchecked(depth / GROUP);
-            let number: V = group.numbers.load(depth % GROUP, column);
-            let number = match FIFTH {
-                0 => number,
-                _ => number.add_product(group.fifth.load(depth % GROUP, column), V::splat(16.0)),
-            };
-            min.add_product(number, scale)
-        }
+        unsafe { min.add_product(self.load_number(depth, column), scale) }
     }
 
     #[inline(always)]

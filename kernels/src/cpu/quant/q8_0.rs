@@ -5,7 +5,7 @@ use half::f16;
 
 use super::Quantized;
 use crate::cpu::arch::SimdVector;
-use crate::cpu::gemm::{PackedRhs, NR};
+use crate::cpu::gemm::{PackedRhs, TileOperand, NR};
 
 /// Inputs of a quant block. It starts with the scale they share; one byte per input follows.
 const BLOCK: usize = 32;
@@ -24,7 +24,19 @@ impl PackedRhs for Q8_0 {
     const UNROLL: usize = 1;
     const FULL_MR: bool = true;
     const PREFETCH_DISTANCE: usize = 4096;
+    const TILE_OPERAND: TileOperand = TileOperand::Numbers { min: false };
     type Scales<V: SimdVector> = V;
+
+    #[inline(always)]
+    unsafe fn load_number<V: SimdVector>(&self, depth: usize, column: usize) -> V {
+        // SAFETY: the caller keeps the depth and the columns within the array.
+        unsafe { V::load_i8(self.numbers.as_ptr().add(depth).cast::<i8>().add(column)) }
+    }
+
+    #[inline(always)]
+    fn scale_and_min<V: SimdVector>(scale: V) -> (V, Option<V>) {
+        (scale, None)
+    }
 
     #[inline(always)]
     unsafe fn load_scales<V: SimdVector>(&self, _group: usize, column: usize) -> V {
@@ -35,7 +47,7 @@ impl PackedRhs for Q8_0 {
     #[inline(always)]
     unsafe fn load<V: SimdVector>(&self, depth: usize, column: usize, scales: V) -> V {
         // SAFETY: the caller keeps the depth and the columns within the arrays.
-        unsafe { V::load_i8(self.numbers.as_ptr().add(depth).cast::<i8>().add(column)).mul(scales) }
+        unsafe { self.load_number::<V>(depth, column).mul(scales) }
     }
 
     #[inline(always)]

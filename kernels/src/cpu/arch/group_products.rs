@@ -1,0 +1,167 @@
+//! Products with the integers of quantized weights ([`TileOperand::Numbers`]), as far as they are not AMX's: the conversion
+//! of the integers, the products of few rows, and the scales. On AVX-512, which every processor with AMX has.
+//!
+//! [`TileOperand::Numbers`]: crate::cpu::gemm::TileOperand::Numbers
+
+use std::arch::x86_64::*;
+
+use super::amx::PAIRS;
+use super::SimdVector;
+use crate::cpu::gemm::split_lhs::TERMS;
+use crate::cpu::gemm::{Bf16Pairs, NrVector, PackedRhs, TILE_DEPTH};
+
+/// Converts the numbers of one depth tile of a packed rhs element to bf16, which is exact.
+///
+/// # Safety
+/// The processor must have AVX-512, and the tile must be within the element.
+#[inline(always)]
+pub(crate) unsafe fn widen_numbers<W: PackedRhs>(rhs: &W, tile: usize, to: &mut [Bf16Pairs]) {
+    assert_eq!(to.len(), PAIRS);
+    // SAFETY: the caller upholds the contract above.
+    unsafe {
+        for column in [0, 16] {
+            // Unrolled by hand, so that bit shifts are constants.
+            macro_rules! unrolled {
+                ($($pair:literal)*) => {
+                    $(
+                        let depth = tile * TILE_DEPTH + 2 * $pair;
+                        let first: __m512 = rhs.load_number(depth, column);
+                        let second: __m512 = rhs.load_number(depth + 1, column);
+                        store_pairs(first, second, to.get_unchecked_mut($pair), column);
+                    )*
+                };
+            }
+            unrolled!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+        }
+    }
+}
+
+/// Stores numbers that are exact in bf16 as pairs, from `column` on.
+///
+/// # Safety
+/// The processor must have AVX-512, and there must be 16 columns from `column` on.
+#[inline(always)]
+unsafe fn store_pairs(first: __m512, second: __m512, to: &mut Bf16Pairs, column: usize) {
+    // SAFETY: the caller upholds the contract above.
+    unsafe {
+        let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+        let first = _mm512_srli_epi32::<16>(_mm512_castps_si512(first));
+        let second = _mm512_and_si512(_mm512_castps_si512(second), upper);
+        let to = to.0.as_mut_ptr().add(column);
+        _mm512_storeu_si512(to.cast(), _mm512_or_si512(first, second));
+    }
+}
+
+/// The sums of [`Tiles::product`](super::amx::Tiles::product) by multiply-adds, for one or two rows: those of one depth tile of a packed rhs
+/// element. `lhs` has its terms in f32. The order is that of `tdpbf16ps`: the products at even and at odd depths, their
+/// sum, and that of the three terms.
+///
+/// # Safety
+/// The processor must have AVX-512, and the tile must be within the element.
+#[inline(always)]
+pub(crate) unsafe fn product_of_few_rows<W: PackedRhs>(
+    lhs: &[[f32; TILE_DEPTH]],
+    rhs: &W,
+    tile: usize,
+    to: &mut [NrVector],
+) {
+    assert_eq!(lhs.len(), TERMS * to.len());
+    // SAFETY: the length is checked, and the caller upholds the rest.
+    unsafe {
+        match to.len() {
+            1 => product_of_rows::<W, 1>(lhs, rhs, tile, to),
+            2 => product_of_rows::<W, 2>(lhs, rhs, tile, to),
+            rows => unreachable!("{rows} rows are more than two"),
+        }
+    }
+}
+
+/// # Safety
+/// As for [`product_of_few_rows`], with `R` rows.
+#[inline(always)]
+#[expect(
+    clippy::needless_range_loop,
+    reason = "loops over constants are unrolled, so `sums` is in registers"
+)]
+unsafe fn product_of_rows<W: PackedRhs, const R: usize>(
+    lhs: &[[f32; TILE_DEPTH]],
+    rhs: &W,
+    tile: usize,
+    to: &mut [NrVector],
+) {
+    // SAFETY: the caller upholds the contract above.
+    unsafe {
+        // Per row, term, parity of the depth, and half of the columns.
+        let mut sums = [[[[__m512::splat(0.0); 2]; 2]; TERMS]; R];
+        macro_rules! add_depth {
+            ($depth:expr, $parity:literal) => {
+                let depth = $depth;
+                let numbers = [
+                    rhs.load_number::<__m512>(tile * TILE_DEPTH + depth, 0),
+                    rhs.load_number::<__m512>(tile * TILE_DEPTH + depth, 16),
+                ];
+                for row in 0..R {
+                    for term in 0..TERMS {
+                        let lhs = lhs.get_unchecked(term * R + row).get_unchecked(depth);
+                        let lhs = __m512::splat(*lhs);
+                        let sums = &mut sums[row][term][$parity];
+                        sums[0] = sums[0].add_product(lhs, numbers[0]);
+                        sums[1] = sums[1].add_product(lhs, numbers[1]);
+                    }
+                }
+            };
+        }
+        macro_rules! unrolled {
+            ($($pair:literal)*) => {
+                $(
+                    add_depth!(2 * $pair, 0);
+                    add_depth!(2 * $pair + 1, 1);
+                )*
+            };
+        }
+        unrolled!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+        for row in 0..R {
+            let to = to.get_unchecked_mut(row).as_mut_ptr();
+            for half in 0..2 {
+                let mut total = __m512::splat(0.0);
+                for term in 0..TERMS {
+                    let [even, odd] = sums[row][term];
+                    total = _mm512_add_ps(total, _mm512_add_ps(even[half], odd[half]));
+                }
+                total.store(to.add(16 * half));
+            }
+        }
+    }
+}
+
+/// `acc += scale * products + min * sums`, with the scale and minimum of one depth tile of a packed rhs element. `sums` has
+/// the sum of the inputs of every row.
+///
+/// # Safety
+/// The processor must have AVX-512, the tile must be within the element, and `products`, `acc` and, for weights with
+/// minima, `sums` must be of the same rows.
+#[inline(always)]
+pub(crate) unsafe fn add_scaled<W: PackedRhs>(
+    rhs: &W,
+    tile: usize,
+    products: &[NrVector],
+    sums: &[f32],
+    acc: &mut [NrVector],
+) {
+    // SAFETY: the caller upholds the contract above.
+    unsafe {
+        let lower = W::scale_and_min::<__m512>(rhs.load_scales(tile, 0));
+        let upper = W::scale_and_min::<__m512>(rhs.load_scales(tile, 16));
+        for (row, (products, acc)) in products.iter().zip(acc).enumerate() {
+            for (column, (scale, min)) in [(0, lower), (16, upper)] {
+                let to = acc.as_mut_ptr().add(column);
+                let mut sum = __m512::load_f32(to);
+                if let Some(min) = min {
+                    sum = sum.add_product(__m512::splat(*sums.get_unchecked(row)), min);
+                }
+                let products = __m512::load_f32(products.as_ptr().add(column));
+                sum.add_product(products, scale).store(to);
+            }
+        }
+    }
+}
