@@ -5,10 +5,11 @@ use std::borrow::Cow;
 use std::fmt::Debug;
 
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
-use candle_core::{bail, DType, Device, Result, Tensor};
+use candle_core::{bail, DType, Device, Result, Tensor, WithDType};
 
-use crate::cpu::gemm::rhs::RhsPanels;
-use crate::cpu::gemm::PackedRhs;
+use crate::cpu::arch::multiplies_pairs;
+use crate::cpu::gemm::rhs::{PackedFloats, RhsPanels};
+use crate::cpu::gemm::{Bf16Pairs, PackedRhs, NR};
 use crate::cpu::{for_dtype, for_quantized, Element, Quantized};
 #[cfg(feature = "gpu")]
 use crate::cuda::GpuMatrix;
@@ -30,6 +31,8 @@ pub struct ChainWeights {
 pub(crate) enum WeightFormat {
     /// Floats in packed panels, for the CPU.
     PackedFloats(DType),
+    /// bf16 in packed panels of pairs, for AMX.
+    Bf16Pairs,
     /// ggml's quant blocks in packed panels, for the CPU.
     PackedQuantized(GgmlDType),
     /// Floats in row-major matrices, for the CUDA kernels.
@@ -41,7 +44,7 @@ impl WeightFormat {
     /// The dtype of x and y.
     pub(crate) fn activation_dtype(self) -> DType {
         match self {
-            Self::PackedFloats(_) | Self::PackedQuantized(_) => DType::F32,
+            Self::PackedFloats(_) | Self::Bf16Pairs | Self::PackedQuantized(_) => DType::F32,
             #[cfg(feature = "gpu")]
             Self::RowMajorFloats(dtype) => dtype,
         }
@@ -53,9 +56,13 @@ macro_rules! for_weight_format {
     ($format:expr, $weights:ident => $body:expr) => {
         match $format {
             $crate::weights::WeightFormat::PackedFloats(dtype) => $crate::cpu::for_dtype!(dtype, T => {
-                type $weights = <T as $crate::cpu::Element>::Packed;
+                type $weights = [T; $crate::cpu::gemm::NR];
                 $body
             }),
+            $crate::weights::WeightFormat::Bf16Pairs => {
+                type $weights = $crate::cpu::gemm::Bf16Pairs;
+                $body
+            }
             $crate::weights::WeightFormat::PackedQuantized(dtype) => {
                 $crate::cpu::for_quantized!(dtype, $weights => $body)
             }
@@ -67,6 +74,23 @@ macro_rules! for_weight_format {
     };
 }
 pub(crate) use for_weight_format;
+
+/// [`for_weight_format`] for the formats of floats.
+macro_rules! for_packed_floats {
+    ($format:expr, $weights:ident => $body:expr) => {
+        match $format {
+            WeightFormat::PackedFloats(dtype) => for_dtype!(dtype, T => {
+                type $weights = [T; NR];
+                $body
+            }),
+            WeightFormat::Bf16Pairs => {
+                type $weights = Bf16Pairs;
+                $body
+            }
+            format => bail!("{format:?} has no packed floats"),
+        }
+    };
+}
 
 /// W_i and b_i of one chain.
 #[derive(Debug)]
@@ -98,12 +122,17 @@ impl ChainWeights {
                 matrices: Box::new(matrices),
             });
         }
-        let matrices = for_dtype!(dtype, T => {
+        let format = if dtype == DType::BF16 && multiplies_pairs() {
+            WeightFormat::Bf16Pairs
+        } else {
+            WeightFormat::PackedFloats(dtype)
+        };
+        let matrices = for_packed_floats!(format, W => {
             matrices(chains.iter().map(|(weight, bias)| {
-                Ok((RhsPanels::<<T as Element>::Packed>::pack_floats(weight)?, bias.as_ref()))
+                Ok((RhsPanels::<W>::pack_floats(weight)?, bias.as_ref()))
             }))
         })?;
-        Ok(Self { format: WeightFormat::PackedFloats(dtype), shapes, matrices })
+        Ok(Self { format, shapes, matrices })
     }
 
     /// From W_i `[out_i, in_<=i]` per chain, as quantized by ggml: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4K, Q5K or Q6K, the
@@ -154,8 +183,9 @@ impl ChainWeights {
     /// If the tensors cannot be allocated.
     pub fn unpack(&self) -> Result<Unpacked> {
         match self.format {
-            WeightFormat::PackedFloats(dtype) => {
-                for_dtype!(dtype, T => unpack_floats::<T>(self.matrices()?)).map(Unpacked::Floats)
+            format @ (WeightFormat::PackedFloats(_) | WeightFormat::Bf16Pairs) => {
+                for_packed_floats!(format, W => unpack_floats::<W>(self.matrices()?))
+                    .map(Unpacked::Floats)
             }
             WeightFormat::PackedQuantized(dtype) => {
                 for_quantized!(dtype, W => unpack_quantized(self.matrices::<W>()?))
@@ -202,12 +232,12 @@ impl ChainWeights {
             let weight = self.gpu_matrices()?[chain].weight()?;
             return weight.index_select(&Tensor::new(rows, weight.device())?, 0);
         }
-        let WeightFormat::PackedFloats(dtype) = self.format else {
+        if let WeightFormat::PackedQuantized(_) = self.format {
             bail!("an embedding cannot be quantized")
-        };
+        }
         let mut numbers = vec![0.0; rows.len() * inputs];
-        for_dtype!(dtype, T => {
-            let panels = &self.matrices::<<T as Element>::Packed>()?[chain].panels;
+        for_packed_floats!(self.format, W => {
+            let panels = &self.matrices::<W>()?[chain].panels;
             for (to, &row) in numbers.chunks_exact_mut(inputs).zip(rows) {
                 for (to, from) in to.iter_mut().zip(panels.row(row as usize)) {
                     *to = from.wide();
@@ -293,14 +323,14 @@ fn matrices<'a, W: Send + Sync + 'static>(
     Ok(Box::new(matrices.collect::<Result<Vec<_>>>()?))
 }
 
-fn unpack_floats<T: Element>(
-    matrices: &[PackedMatrix<T::Packed>],
+fn unpack_floats<W: PackedFloats>(
+    matrices: &[PackedMatrix<W>],
 ) -> Result<Vec<(Tensor, Option<Tensor>)>> {
     let unpacked = matrices.iter().map(|PackedMatrix { panels, bias }| {
         let shape = (panels.outputs(), panels.inputs());
-        let rows: Vec<T> = (0..shape.0).flat_map(|output| panels.row(output)).collect();
+        let rows: Vec<W::Number> = (0..shape.0).flat_map(|output| panels.row(output)).collect();
         let weight = Tensor::from_vec(rows, shape, &Device::Cpu)?;
-        Ok((weight, bias_tensor(bias, T::DTYPE)?))
+        Ok((weight, bias_tensor(bias, W::Number::DTYPE)?))
     });
     unpacked.collect()
 }

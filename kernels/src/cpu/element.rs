@@ -6,14 +6,9 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use super::arch::SimdVector;
-use super::gemm::rhs::PackedFloats;
-use super::gemm::{Bf16Pairs, NR};
 
 /// A number in a tensor. Arithmetic is in f32.
 pub(crate) trait Element: WithDType {
-    /// Weights of this type as a packed rhs.
-    type Packed: PackedFloats<Number = Self>;
-
     /// `to[i] = from[i]`, for slices of equal length.
     fn widen(from: &[Self], to: &mut [f32]);
 
@@ -38,8 +33,6 @@ pub(crate) trait Element: WithDType {
 }
 
 impl Element for f32 {
-    type Packed = [f32; NR];
-
     #[inline(always)]
     fn widen(from: &[f32], to: &mut [f32]) {
         to.copy_from_slice(from);
@@ -65,10 +58,8 @@ impl Element for f32 {
 }
 
 macro_rules! half_element {
-    ($half:ty, $packed:ty, $storage:ident, $widen:expr, $load:ident) => {
+    ($half:ty, $storage:ident, $widen:expr, $load:ident) => {
         impl Element for $half {
-            type Packed = $packed;
-
             #[inline(always)]
             fn widen(from: &[$half], to: &mut [f32]) {
                 $widen(from, to);
@@ -99,8 +90,8 @@ macro_rules! half_element {
     };
 }
 
-half_element!(bf16, Bf16Pairs, BF16, widen_bf16, load_bf16);
-half_element!(f16, [f16; NR], F16, <[f16]>::convert_to_f32_slice, load_f16);
+half_element!(bf16, BF16, widen_bf16, load_bf16);
+half_element!(f16, F16, <[f16]>::convert_to_f32_slice, load_f16);
 
 /// bf16 is the upper half of an f32. The conversion of `half` handles NaN separately, which prevents vectorization.
 #[inline(always)]

@@ -138,8 +138,10 @@ unsafe fn product_of_rows<W: PackedRhs, const R: usize>(
 /// the sum of the inputs of every row.
 ///
 /// # Safety
-/// The processor must have AVX-512, the tile must be within the element, and `products`, `acc` and, for weights with
-/// minima, `sums` must be of the same rows.
+/// The processor must have AVX-512, and the tile must be within the element.
+///
+/// # Panics
+/// If weights with minima have not a sum per row.
 #[inline(always)]
 pub(crate) unsafe fn add_scaled<W: PackedRhs>(
     rhs: &W,
@@ -152,6 +154,7 @@ pub(crate) unsafe fn add_scaled<W: PackedRhs>(
     unsafe {
         let lower = W::scale_and_min::<__m512>(rhs.load_scales(tile, 0));
         let upper = W::scale_and_min::<__m512>(rhs.load_scales(tile, 16));
+        assert!(lower.1.is_none() || sums.len() == products.len());
         for (row, (products, acc)) in products.iter().zip(acc).enumerate() {
             for (column, (scale, min)) in [(0, lower), (16, upper)] {
                 let to = acc.as_mut_ptr().add(column);

@@ -113,6 +113,14 @@ pub fn rounding() -> &'static str {
     }
 }
 
+/// Whether bf16 weights are multiplied in pairs of inputs, by AMX.
+pub(crate) fn multiplies_pairs() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return amx::is_available();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// Runs `kernel` with the best instruction set of this processor.
 pub(crate) fn run<K: IsaKernel>(kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]

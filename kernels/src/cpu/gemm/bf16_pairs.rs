@@ -1,4 +1,4 @@
-//! bf16 weights as a packed rhs.
+//! bf16 weights as a packed rhs for AMX.
 
 use half::bf16;
 

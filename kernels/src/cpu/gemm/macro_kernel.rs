@@ -117,8 +117,14 @@ impl<W: PackedRhs> IsaKernel for &Task<'_, W> {
                 Product::Tiles(TileProduct::new::<W>(lhs, self.rows.clone(), 2 * together))
             }
         };
+        // The weights of the panels, in order; of a gated layer the gate and up panels in turn.
+        let mut weights = Vec::with_capacity(2 * together);
         for panels in self.panels.chunks(together) {
-            let weights = matrices(panels);
+            weights.clear();
+            for panel in panels {
+                weights.push(panel.weights);
+                weights.extend(panel.up.map(|(weights, _)| weights));
+            }
             let acc = &mut acc.rows()[..weights.len() * rows];
             acc.fill([0.0; NR]);
             match &mut product {
@@ -146,16 +152,6 @@ enum Product<'a> {
     /// By AMX.
     #[cfg(target_arch = "x86_64")]
     Tiles(TileProduct<'a>),
-}
-
-/// The weights of some panels, in order; of a gated layer the gate and up panels in turn.
-fn matrices<'a, W>(panels: &[OutputPanel<'a, W>]) -> Vec<&'a [W]> {
-    let mut matrices = Vec::with_capacity(2 * panels.len());
-    for panel in panels {
-        matrices.push(panel.weights);
-        matrices.extend(panel.up.map(|(weights, _)| weights));
-    }
-    matrices
 }
 
 impl<W: PackedRhs> Task<'_, W> {

@@ -5,8 +5,8 @@
 use super::{NrVector, PackedRhs, MR, NR, SMALL_MR};
 use crate::cpu::arch::{prefetch_at, SimdVector};
 
-/// With this many rows or fewer, a product waits for memory.
-const FEW_ROWS: usize = 2;
+/// Up to this many rows, a product may wait for memory.
+const PREFETCH_ROWS: usize = 6;
 
 /// Panics unless the lengths satisfy the contract of [`Isa::micro_kernel`](crate::cpu::arch::Isa::micro_kernel).
 #[inline(always)]
@@ -57,36 +57,73 @@ pub(crate) unsafe fn register_tile<
             }
         }
         let mut lhs = lhs.as_ptr().add(row).cast::<f32>();
-        for rhs in rhs {
-            if R <= FEW_ROWS && W::PREFETCH_DISTANCE > 0 {
-                prefetch_at(rhs, W::PREFETCH_DISTANCE);
-            }
-            for group in 0..W::DEPTH / W::GROUP {
-                // Not `std::array::from_fn`: it may stay a function compiled for the baseline.
-                let mut scales = [rhs.load_scales::<V>(group, column); C];
-                for c in 1..C {
-                    scales[c] = rhs.load_scales::<V>(group, column + c * V::LANES);
-                }
-                for step in 0..W::GROUP / W::UNROLL {
-                    let first = group * W::GROUP + step * W::UNROLL;
-                    // Unrolled by hand: the compiler unrolls only small bodies.
-                    macro_rules! unrolled {
-                        ($($i:literal)*) => {
-                            $(if $i < W::UNROLL {
-                                let (depth, lhs) = (first + $i, lhs.add(first + $i));
-                                rank_one_update::<V, R, C, W, DEPTH>(lhs, rhs, depth, column, &scales, &mut tile);
-                            })*
-                        };
-                    }
-                    unrolled!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
-                }
-            }
+        // Unrolled by hand where a product waits for memory: the compiler does so for some types only.
+        let (fours, rest) =
+            if R <= 2 && W::DEPTH <= 2 { rhs.as_chunks::<4>() } else { (&[][..], rhs) };
+        for [first, second, third, fourth] in fours {
+            add_element::<V, R, C, W, DEPTH>(lhs, first, column, &mut tile);
+            add_element::<V, R, C, W, DEPTH>(lhs.add(W::DEPTH), second, column, &mut tile);
+            add_element::<V, R, C, W, DEPTH>(lhs.add(2 * W::DEPTH), third, column, &mut tile);
+            add_element::<V, R, C, W, DEPTH>(lhs.add(3 * W::DEPTH), fourth, column, &mut tile);
+            lhs = lhs.add(4 * W::DEPTH);
+        }
+        for rhs in rest {
+            add_element::<V, R, C, W, DEPTH>(lhs, rhs, column, &mut tile);
             lhs = lhs.add(W::DEPTH);
         }
         for r in 0..R {
             let to = acc.get_unchecked_mut(row + r).as_mut_ptr().add(column);
             for c in 0..C {
                 tile[r][c].store(to.add(c * V::LANES));
+            }
+        }
+    }
+}
+
+/// Adds the products with one rhs element. `lhs` points to the number of the first row at its first depth.
+///
+/// # Safety
+/// As for [`register_tile`].
+#[inline(always)]
+#[expect(
+    clippy::needless_range_loop,
+    reason = "loops over constants are unrolled, so `tile` is in registers"
+)]
+unsafe fn add_element<
+    V: SimdVector,
+    const R: usize,
+    const C: usize,
+    W: PackedRhs,
+    const DEPTH: usize,
+>(
+    lhs: *const f32,
+    rhs: &W,
+    column: usize,
+    tile: &mut [[V; C]; R],
+) {
+    // SAFETY: the caller upholds the contract above.
+    unsafe {
+        if R <= PREFETCH_ROWS && W::PREFETCH_DISTANCE > 0 {
+            prefetch_at(rhs, W::PREFETCH_DISTANCE);
+        }
+        for group in 0..W::DEPTH / W::GROUP {
+            // Not `std::array::from_fn`: it may stay a function compiled for the baseline.
+            let mut scales = [rhs.load_scales::<V>(group, column); C];
+            for c in 1..C {
+                scales[c] = rhs.load_scales::<V>(group, column + c * V::LANES);
+            }
+            for step in 0..W::GROUP / W::UNROLL {
+                let first = group * W::GROUP + step * W::UNROLL;
+                // Unrolled by hand: the compiler unrolls only small bodies.
+                macro_rules! unrolled {
+                    ($($i:literal)*) => {
+                        $(if $i < W::UNROLL {
+                            let (depth, lhs) = (first + $i, lhs.add(first + $i));
+                            rank_one_update::<V, R, C, W, DEPTH>(lhs, rhs, depth, column, &scales, tile);
+                        })*
+                    };
+                }
+                unrolled!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
             }
         }
     }

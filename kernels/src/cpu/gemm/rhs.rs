@@ -53,8 +53,8 @@ pub(crate) trait PackedRhs: Sized {
     /// counts, but much less to compile.
     const FULL_MR: bool;
 
-    /// How many bytes ahead a product of one or two rows requests the weights from memory, beyond what the prefetcher of
-    /// the processor does. 0 for types that are not faster with it (`benches/linear.rs`).
+    /// How many bytes ahead a product of few rows requests the weights from memory, beyond what the prefetcher of the
+    /// processor does. 0 for types that are not faster with it (`benches/linear.rs`).
     const PREFETCH_DISTANCE: usize = 0;
 
     /// What AMX multiplies, if it does.
@@ -104,6 +104,7 @@ impl<T: Element> PackedRhs for [T; NR] {
     const GROUP: usize = 1;
     const UNROLL: usize = 1;
     const IS_F32: bool = matches!(T::DTYPE, DType::F32);
+    const PREFETCH_DISTANCE: usize = if matches!(T::DTYPE, DType::BF16) { 4096 } else { 0 };
     const FULL_MR: bool = true;
     type Scales<V: SimdVector> = ();
 

@@ -231,7 +231,8 @@ impl IsaKernel for SumTerms<'_> {
     }
 }
 
-/// Three bf16 numbers per number, which add up to it except for terms below [`SMALLEST_TERM`]. Those of an infinite number add up to NaN.
+/// Three bf16 numbers per number, which add up to it except for terms below [`SMALLEST_TERM`]. Those of an infinite number
+/// add up to NaN.
 #[inline(always)]
 fn split(numbers: &[f32; TILE_DEPTH]) -> [TileRow; TERMS] {
     let mut terms = [TileRow([0; TILE_DEPTH]); TERMS];
