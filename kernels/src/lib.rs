@@ -55,8 +55,8 @@
 //!
 //! The result of a row depends only on its own position, query, keys and values, bit for bit: not on the other rows or
 //! sequences of the step, on how a prompt was cut into chunks, on which KV blocks hold its cache, or on the number of
-//! threads. It does depend on whether the processor has fused multiply-add and, with weights of bf16
-//! or quantized ones, on whether it has AMX.
+//! threads. It does depend on whether the processor has fused multiply-add and, with bf16 or
+//! quantized weights other than Q6K, on whether it has AMX.
 //!
 //! Work is shared by a pool of threads, one per core unless the environment variable `RAYON_NUM_THREADS` or
 //! [`with_threads`] says otherwise.

@@ -10,8 +10,8 @@ use std::arch::asm;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
-use crate::cpu::gemm::split_lhs::{TileRow, SPLIT_TILE_ROWS, TERMS};
-use crate::cpu::gemm::{Bf16Pairs, NrVector, PackedRhs, TILE_DEPTH, TILE_ROWS};
+use crate::cpu::gemm::split_lhs::{TileRow, SPLIT_TILE_ROWS, TERMS, TILE_ROWS};
+use crate::cpu::gemm::{Bf16Pairs, NrVector, PackedRhs, TILE_DEPTH};
 
 /// Whether the processor has AMX for bf16 and the system lets this process use it.
 pub(crate) fn is_available() -> bool {
@@ -25,7 +25,11 @@ fn has_bf16_tiles() -> bool {
     const AMX_BF16: u32 = 1 << 22;
     const AMX_TILE: u32 = 1 << 24;
     const FEATURES: u32 = AMX_BF16 | AMX_TILE;
-    __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & FEATURES == FEATURES
+    // SAFETY: every x86-64 has CPUID. The functions are safe in newer versions of Rust.
+    #[allow(unused_unsafe)]
+    unsafe {
+        __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & FEATURES == FEATURES
+    }
 }
 
 /// Asks the system for the tile registers, which a process may not use before.
@@ -251,6 +255,7 @@ impl Tiles {
         let depth_tiles = rhs.len() / PAIRS;
         assert!(
             rhs.len().is_multiple_of(PAIRS)
+                && self.rows > 0
                 && acc.len() == self.rows
                 && lhs.len() >= depth_tiles * TERMS * self.rows
         );

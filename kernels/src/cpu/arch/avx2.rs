@@ -100,21 +100,6 @@ impl SimdVector for __m256 {
     }
 
     #[inline(always)]
-    unsafe fn load_first_bf16(from: *const [bf16; 2]) -> Self {
-        // SAFETY: the caller upholds the contract of the trait. The first number is the lower half of the word.
-        unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_loadu_si256(from.cast()))) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_second_bf16(from: *const [bf16; 2]) -> Self {
-        // SAFETY: the caller upholds the contract of the trait. The second number is the upper half of the word.
-        unsafe {
-            let upper = _mm256_set1_epi32(0xffff_0000_u32 as i32);
-            _mm256_castsi256_ps(_mm256_and_si256(_mm256_loadu_si256(from.cast()), upper))
-        }
-    }
-
-    #[inline(always)]
     unsafe fn load_f16(from: *const f16) -> Self {
         // SAFETY: the caller upholds the contract of the trait.
         unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }

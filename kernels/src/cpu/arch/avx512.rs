@@ -93,21 +93,6 @@ impl SimdVector for __m512 {
     }
 
     #[inline(always)]
-    unsafe fn load_first_bf16(from: *const [bf16; 2]) -> Self {
-        // SAFETY: the caller upholds the contract of the trait. The first number is the lower half of the word.
-        unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_loadu_si512(from.cast()))) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_second_bf16(from: *const [bf16; 2]) -> Self {
-        // SAFETY: the caller upholds the contract of the trait. The second number is the upper half of the word.
-        unsafe {
-            let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
-            _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(from.cast()), upper))
-        }
-    }
-
-    #[inline(always)]
     unsafe fn load_f16(from: *const f16) -> Self {
         // SAFETY: the caller upholds the contract of the trait.
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }

@@ -78,21 +78,6 @@ impl SimdVector for float32x4_t {
     }
 
     #[inline(always)]
-    unsafe fn load_first_bf16(from: *const [bf16; 2]) -> Self {
-        // SAFETY: the caller upholds the contract of the trait. The first number is the lower half of the word.
-        unsafe { vreinterpretq_f32_u32(vshlq_n_u32::<16>(vld1q_u32(from.cast()))) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_second_bf16(from: *const [bf16; 2]) -> Self {
-        // SAFETY: the caller upholds the contract of the trait. The second number is the upper half of the word.
-        unsafe {
-            let upper = vdupq_n_u32(0xffff_0000);
-            vreinterpretq_f32_u32(vandq_u32(vld1q_u32(from.cast()), upper))
-        }
-    }
-
-    #[inline(always)]
     unsafe fn load_f16(from: *const f16) -> Self {
         // SAFETY: the caller upholds the contract of the trait. Element by element: the vector conversion is not in
         // stable Rust yet.

@@ -12,10 +12,6 @@ pub(crate) trait SimdVector: Copy {
 
     unsafe fn load_f32(from: *const f32) -> Self;
     unsafe fn load_bf16(from: *const bf16) -> Self;
-    /// The first numbers of the pairs.
-    unsafe fn load_first_bf16(from: *const [bf16; 2]) -> Self;
-    /// The second numbers of the pairs.
-    unsafe fn load_second_bf16(from: *const [bf16; 2]) -> Self;
     unsafe fn load_f16(from: *const f16) -> Self;
     unsafe fn load_i8(from: *const i8) -> Self;
     /// `(word >> shift) & mask` of each 32-bit word, converted to f32.

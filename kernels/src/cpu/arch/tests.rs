@@ -1,8 +1,7 @@
 use half::{bf16, f16};
 
 use super::*;
-use crate::cpu::gemm::rhs::PackedFloats;
-use crate::cpu::gemm::{Bf16Pairs, MR, NR};
+use crate::cpu::gemm::{MR, NR};
 use crate::cpu::quant::{Q4K, Q5K, Q6K, Q8_0};
 use crate::cpu::{Element, Quantized};
 
@@ -61,17 +60,6 @@ fn check_floats<T: Element>() {
     check::<[T; NR]>(&(0..36).map(rhs).collect::<Vec<_>>());
 }
 
-fn check_pairs() {
-    let mut rhs = vec![Bf16Pairs::zero(); 36];
-    for (index, pairs) in rhs.iter_mut().enumerate() {
-        for (depth, column) in (0..2).flat_map(|depth| (0..NR).map(move |column| (depth, column))) {
-            let number = number((2 * index + depth) * 57 + column + 9);
-            pairs.set(depth, column, bf16::from_f32(number));
-        }
-    }
-    check(&rhs);
-}
-
 /// Arbitrary bytes, except that scales stay below 1/4096. Scales are at the start or the end of a quant block.
 fn check_quantized<W: Quantized>() {
     let quant_block = |index: usize, column: usize| {
@@ -96,7 +84,6 @@ fn all_instruction_sets_agree() {
     check_floats::<f32>();
     check_floats::<bf16>();
     check_floats::<f16>();
-    check_pairs();
     check_quantized::<Q8_0>();
     check_quantized::<Q4K>();
     check_quantized::<Q5K>();

@@ -18,29 +18,18 @@ impl PackedRhs for Bf16Pairs {
     const DEPTH_MULTIPLE: usize = TILE_DEPTH;
     const GROUP: usize = 2;
     const UNROLL: usize = 2;
-    const FULL_MR: bool = true;
-    const PREFETCH_DISTANCE: usize = 4096;
-    type Scales<V: SimdVector> = ();
-
+    const FULL_MR: bool = false;
     const TILE_OPERAND: TileOperand = TileOperand::Weights;
+    type Scales<V: SimdVector> = ();
 
     fn pairs(panel: &[Self]) -> &[Bf16Pairs] {
         panel
     }
 
-    #[inline(always)]
     unsafe fn load_scales<V: SimdVector>(&self, _group: usize, _column: usize) {}
 
-    #[inline(always)]
-    unsafe fn load<V: SimdVector>(&self, depth: usize, column: usize, _scales: ()) -> V {
-        // SAFETY: the caller keeps the columns within the array.
-        unsafe {
-            let pairs = self.0.as_ptr().add(column);
-            match depth {
-                0 => V::load_first_bf16(pairs),
-                _ => V::load_second_bf16(pairs),
-            }
-        }
+    unsafe fn load<V: SimdVector>(&self, _depth: usize, _column: usize, _scales: ()) -> V {
+        unreachable!("AMX multiplies pairs, not the micro-kernel")
     }
 
     #[inline(always)]

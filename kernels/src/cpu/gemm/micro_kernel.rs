@@ -59,7 +59,7 @@ pub(crate) unsafe fn register_tile<
         let mut lhs = lhs.as_ptr().add(row).cast::<f32>();
         // Unrolled by hand where a product waits for memory: the compiler does so for some types only.
         let (fours, rest) =
-            if R <= 2 && W::DEPTH <= 2 { rhs.as_chunks::<4>() } else { (&[][..], rhs) };
+            if R <= 2 && W::DEPTH == 1 { rhs.as_chunks::<4>() } else { (&[][..], rhs) };
         for [first, second, third, fourth] in fours {
             add_element::<V, R, C, W, DEPTH>(lhs, first, column, &mut tile);
             add_element::<V, R, C, W, DEPTH>(lhs.add(W::DEPTH), second, column, &mut tile);

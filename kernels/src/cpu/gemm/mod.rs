@@ -50,9 +50,6 @@ pub(crate) const KC: usize = 256;
 /// The most rows of a task. All of them use an rhs panel while it is in the cache.
 pub(crate) const MC: usize = 16 * MR;
 
-/// Rows of a tile register of AMX.
-pub(crate) const TILE_ROWS: usize = 16;
-
 /// Depth of a tile register of AMX that holds bf16 numbers.
 pub(crate) const TILE_DEPTH: usize = 32;
 

@@ -58,9 +58,11 @@ pub(crate) trait PackedRhs: Sized {
     const PREFETCH_DISTANCE: usize = 0;
 
     /// What AMX multiplies, if it does.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     const TILE_OPERAND: TileOperand = TileOperand::None;
 
     /// The panel itself, for [`TileOperand::Weights`].
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     fn pairs(_panel: &[Self]) -> &[Bf16Pairs] {
         &[]
     }
@@ -69,11 +71,13 @@ pub(crate) trait PackedRhs: Sized {
     ///
     /// # Safety
     /// As for [`PackedRhs::load`].
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     unsafe fn load_number<V: SimdVector>(&self, _depth: usize, _column: usize) -> V {
         unreachable!("only for `TileOperand::Numbers`")
     }
 
     /// For [`TileOperand::Numbers`]: the scale, and the minimum of types that have one.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     fn scale_and_min<V: SimdVector>(_scales: Self::Scales<V>) -> (V, Option<V>) {
         unreachable!("only for `TileOperand::Numbers`")
     }

@@ -1,12 +1,12 @@
 //! The lhs operand of AMX: activations as sums of three bf16 numbers.
 //!
-//! An f32 has 24 significant bits and a bf16 has 8, so every f32 is the sum of three bf16 numbers: its upper 8 bits, the
-//! next 8 and the last 8. The products of the three with a bf16 weight are exact in f32. Three products in bf16 thus
+//! An f32 has 24 significant bits and a bf16 has 8, so an f32 is the sum of three bf16 numbers: its upper 8 bits, the
+//! next 8 and the last 8, as long as they are not below [`SMALLEST_TERM`]. The products of the three with a bf16 weight are exact in f32. Three products in bf16 thus
 //! multiply f32 activations, without rounding them first.
 
 use std::mem::MaybeUninit;
 
-use super::{TileOperand, TILE_DEPTH, TILE_ROWS};
+use super::{TileOperand, MC, TILE_DEPTH};
 use crate::cpu::arch::{self, sum, Isa, IsaKernel, LANES};
 use crate::cpu::tensor_rows::fill_rows;
 use crate::cpu::TensorRows;
@@ -15,8 +15,13 @@ use crate::ChainRows;
 /// The terms of a split number.
 pub(crate) const TERMS: usize = 3;
 
+/// Rows of a tile register of AMX.
+pub(crate) const TILE_ROWS: usize = 16;
+
 /// Rows of a row tile: two tile registers.
 pub(crate) const SPLIT_TILE_ROWS: usize = 2 * TILE_ROWS;
+
+const _: () = assert!(MC.is_multiple_of(SPLIT_TILE_ROWS), "tasks start at row tiles");
 
 /// Up to this many rows are multiplied with the numbers of quantized weights by multiply-adds: converting the numbers to
 /// bf16 for AMX would take longer.

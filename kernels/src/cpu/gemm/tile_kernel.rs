@@ -49,7 +49,9 @@ impl<'a> TileProduct<'a> {
     #[inline(always)]
     pub(super) fn add<W: PackedRhs>(&mut self, panels: &[&[W]], acc: &mut [NrVector]) {
         match W::TILE_OPERAND {
-            TileOperand::None => {}
+            TileOperand::None => {
+                unreachable!("an lhs is split only for weights that AMX multiplies")
+            }
             TileOperand::Weights => self.add_weights(panels, acc),
             TileOperand::Numbers { .. } if self.lhs.rows() <= FEW_ROWS => {
                 self.add_numbers_of_few_rows(panels, acc);
@@ -88,6 +90,7 @@ impl<'a> TileProduct<'a> {
     /// [`Self::add`] for up to [`FEW_ROWS`] rows, without AMX but with the same results.
     #[inline(always)]
     fn add_numbers_of_few_rows<W: PackedRhs>(&self, panels: &[&[W]], acc: &mut [NrVector]) {
+        assert_eq!(W::GROUP, TILE_DEPTH);
         let rows = self.rows.len();
         let mut products = [[0.0; NR]; FEW_ROWS];
         let products = &mut products[..rows];
