@@ -37,7 +37,14 @@ fn models() -> [Value; 3] {
     [random_model::air(), tied, biased]
 }
 
-/// They are multiplied in f32, so nothing is rounded.
+/// Nothing is rounded but sums: the same bits, except that AMX adds the products with bf16 weights in another order.
+fn assert_same(found: &[Vec<f32>], expected: &[Vec<f32>], what: &str) {
+    let pairs = found.iter().flatten().zip(expected.iter().flatten());
+    let largest = largest_magnitude(pairs.map(|(found, expected)| found - expected));
+    let most = if colm_kernels::instruction_set().contains("AMX") { 1e-4 } else { 0. };
+    assert!(largest <= most, "{what}: logits differ by {largest}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_byte_weights_give_the_answers_of_their_f32_copies() {
     for config in models() {
@@ -47,7 +54,7 @@ async fn two_byte_weights_give_the_answers_of_their_f32_copies() {
             write_cast(&folder.path().join("model"), &narrow, dtype);
             let stored = logits(options(&narrow)).await;
             let copied = logits(options(&narrow).dtype(Dtype::F32)).await;
-            assert!(stored == copied, "{dtype:?}: logits differ");
+            assert_same(&stored, &copied, &format!("{dtype:?}"));
         }
     }
 }
@@ -62,7 +69,7 @@ async fn chains_may_be_stored_in_different_dtypes() {
         let second = "model-chain-00002-of-00004.safetensors";
         fs::copy(wide.join(second), mixed.join(second)).unwrap();
         let expected = logits(options(&mixed).dtype(Dtype::F32)).await;
-        assert!(logits(options(&mixed)).await == expected, "logits differ");
+        assert_same(&logits(options(&mixed)).await, &expected, "mixed");
     }
 }
 
