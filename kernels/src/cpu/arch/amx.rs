@@ -1,4 +1,4 @@
-//! AMX: products of bf16 tiles, which some processors of Intel have.
+//! AMX: products of bf16 tiles, on some Intel processors.
 //!
 //! A tile register has up to [`TILE_ROWS`] rows of 64 bytes. `tdpbf16ps` adds the product of `[rows, TILE_DEPTH]` and
 //! `[TILE_DEPTH, 16]` numbers of bf16 to `[rows, 16]` numbers of f32. Each of its sums depends on its own row and column
@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use std::sync::OnceLock;
 
 use crate::cpu::gemm::split_lhs::{TileRow, SPLIT_TILE_ROWS, TERMS, TILE_ROWS};
-use crate::cpu::gemm::{Bf16Pairs, NrVector, PackedRhs, TILE_DEPTH};
+use crate::cpu::gemm::{Bf16Pairs, NrVector, TILE_PAIRS};
 
 /// Whether the processor has AMX for bf16 and the system lets this process use it.
 pub(crate) fn is_available() -> bool {
@@ -57,9 +57,6 @@ struct TileConfig {
     rows: [u8; 16],
 }
 
-/// Pairs of a depth tile.
-pub(super) const PAIRS: usize = TILE_DEPTH / Bf16Pairs::DEPTH;
-
 /// Prefetches some of the 32 cache lines of a depth tile of the rhs.
 macro_rules! prefetch {
     ($($line:literal)*) => {
@@ -74,6 +71,13 @@ macro_rules! load {
     };
 }
 
+/// Stores an accumulator.
+macro_rules! store {
+    ($register:literal, $offset:literal) => {
+        concat!("tilestored [{acc} + {two_lines} + ", $offset, "], ", $register)
+    };
+}
+
 /// Zeroes an accumulator.
 macro_rules! zero {
     ($register:literal, $offset:literal) => {
@@ -81,42 +85,31 @@ macro_rules! zero {
     };
 }
 
-/// The product of a row tile of more than [`TILE_ROWS`] rows. The offsets are those of the second half of the rows and of
-/// the columns.
-macro_rules! two_registers {
-    ($tiles:expr, $lhs:expr, $rhs:expr, $next:expr, $acc:expr, $depth_tiles:expr, $begin:ident) => {{
-        macro_rules! term {
-            () => {
-                "tileloadd tmm4, [{lhs} + {line}]
-                 tileloadd tmm5, [{lhs} + {line} + 1024]
-                 tdpbf16ps tmm0, tmm4, tmm6
-                 tdpbf16ps tmm1, tmm4, tmm7
-                 tdpbf16ps tmm2, tmm5, tmm6
-                 tdpbf16ps tmm3, tmm5, tmm7
-                 add {lhs}, {term}"
-            };
-        }
+/// The product of a row tile: `$begin` fills the accumulators, `$term` adds the products of one term of a depth tile, and
+/// `$end` stores the accumulators.
+macro_rules! product {
+    (
+        $rows:expr, $lhs:expr, $rhs:expr, $next:expr, $acc:expr, $depth_tiles:expr,
+        [$($begin:expr),*], $term:expr, [$($end:expr),*]
+    ) => {
         asm!(
-            $begin!("tmm0", 0),
-            $begin!("tmm1", 64),
-            $begin!("tmm2", 2048),
-            $begin!("tmm3", 2112),
+            $($begin,)*
             "2:",
             "tileloadd tmm6, [{rhs} + {two_lines}]",
             "tileloadd tmm7, [{rhs} + {two_lines} + 64]",
             prefetch!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15),
-            term!(),
+            $term,
+            "add {lhs}, {term}",
             prefetch!(16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31),
-            term!(),
-            term!(),
+            $term,
+            "add {lhs}, {term}",
+            $term,
+            "add {lhs}, {term}",
             "add {rhs}, 2048",
             "add {next}, 2048",
             "dec {depth_tiles}",
             "jnz 2b",
-            "tilestored [{acc} + {two_lines}], tmm0",
-            "tilestored [{acc} + {two_lines} + 64], tmm1",
-            "tilestored [{acc} + {two_lines} + 2048], tmm2",
-            "tilestored [{acc} + {two_lines} + 2112], tmm3",
+            $($end,)*
             lhs = inout(reg) $lhs => _,
             rhs = inout(reg) $rhs => _,
             next = inout(reg) $next => _,
@@ -124,54 +117,43 @@ macro_rules! two_registers {
             acc = in(reg) $acc,
             line = in(reg) 64usize,
             two_lines = in(reg) 128usize,
-            term = in(reg) $tiles.rows * 64,
+            term = in(reg) $rows * 64,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
         )
-    }};
+    };
 }
 
-/// The product of a row tile of up to [`TILE_ROWS`] rows.
-macro_rules! one_register {
-    ($tiles:expr, $lhs:expr, $rhs:expr, $next:expr, $acc:expr, $depth_tiles:expr, $begin:ident) => {{
-        macro_rules! term {
-            () => {
-                "tileloadd tmm4, [{lhs} + {line}]
-                 tdpbf16ps tmm0, tmm4, tmm6
-                 tdpbf16ps tmm1, tmm4, tmm7
-                 add {lhs}, {term}"
-            };
-        }
-        asm!(
-            $begin!("tmm0", 0),
-            $begin!("tmm1", 64),
-            "2:",
-            "tileloadd tmm6, [{rhs} + {two_lines}]",
-            "tileloadd tmm7, [{rhs} + {two_lines} + 64]",
-            prefetch!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15),
-            term!(),
-            term!(),
-            term!(),
-            prefetch!(16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31),
-            "add {rhs}, 2048",
-            "add {next}, 2048",
-            "dec {depth_tiles}",
-            "jnz 2b",
-            "tilestored [{acc} + {two_lines}], tmm0",
-            "tilestored [{acc} + {two_lines} + 64], tmm1",
-            lhs = inout(reg) $lhs => _,
-            rhs = inout(reg) $rhs => _,
-            next = inout(reg) $next => _,
-            depth_tiles = inout(reg) $depth_tiles => _,
-            acc = in(reg) $acc,
-            line = in(reg) 64usize,
-            two_lines = in(reg) 128usize,
-            term = in(reg) $tiles.rows * 64,
-            out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
-            options(nostack),
+/// [`product`] of more than [`TILE_ROWS`] rows. The offsets are those of the second half of the rows and of the columns.
+macro_rules! two_registers {
+    ($begin:ident, $($operand:expr),*) => {
+        product!(
+            $($operand,)*
+            [$begin!("tmm0", 0), $begin!("tmm1", 64), $begin!("tmm2", 2048), $begin!("tmm3", 2112)],
+            "tileloadd tmm4, [{lhs} + {line}]
+             tileloadd tmm5, [{lhs} + {line} + 1024]
+             tdpbf16ps tmm0, tmm4, tmm6
+             tdpbf16ps tmm1, tmm4, tmm7
+             tdpbf16ps tmm2, tmm5, tmm6
+             tdpbf16ps tmm3, tmm5, tmm7",
+            [store!("tmm0", 0), store!("tmm1", 64), store!("tmm2", 2048), store!("tmm3", 2112)]
         )
-    }};
+    };
+}
+
+/// [`product`] of up to [`TILE_ROWS`] rows.
+macro_rules! one_register {
+    ($begin:ident, $($operand:expr),*) => {
+        product!(
+            $($operand,)*
+            [$begin!("tmm0", 0), $begin!("tmm1", 64)],
+            "tileloadd tmm4, [{lhs} + {line}]
+             tdpbf16ps tmm0, tmm4, tmm6
+             tdpbf16ps tmm1, tmm4, tmm7",
+            [store!("tmm0", 0), store!("tmm1", 64)]
+        )
+    };
 }
 
 /// The tile registers of this thread, configured for row tiles of some height: accumulators in 0 to 3, the lhs in 4 and
@@ -225,7 +207,7 @@ impl Tiles {
     ///
     /// # Panics
     /// If `acc` has not the rows of the configuration, `lhs` is shorter than `rhs` is deep, or `rhs` is not a multiple of
-    /// [`TILE_DEPTH`] deep.
+    /// `TILE_DEPTH` deep.
     #[inline(always)]
     pub(crate) fn add_product(
         &self,
@@ -240,7 +222,7 @@ impl Tiles {
     /// [`Self::add_product`] to zero.
     #[inline(always)]
     pub(crate) fn product(&self, lhs: &[TileRow], rhs: &[Bf16Pairs], to: &mut [NrVector]) {
-        let next = rhs.as_ptr().wrapping_add(PAIRS);
+        let next = rhs.as_ptr().wrapping_add(TILE_PAIRS);
         self.multiply::<false>(lhs, rhs, next, to);
     }
 
@@ -252,9 +234,9 @@ impl Tiles {
         next: *const Bf16Pairs,
         acc: &mut [NrVector],
     ) {
-        let depth_tiles = rhs.len() / PAIRS;
+        let depth_tiles = rhs.len() / TILE_PAIRS;
         assert!(
-            rhs.len().is_multiple_of(PAIRS)
+            rhs.len().is_multiple_of(TILE_PAIRS)
                 && self.rows > 0
                 && acc.len() == self.rows
                 && lhs.len() >= depth_tiles * TERMS * self.rows
@@ -265,17 +247,17 @@ impl Tiles {
         macro_rules! run {
             ($kernel:ident, $begin:ident) => {
                 $kernel!(
-                    self,
+                    $begin,
+                    self.rows,
                     lhs.as_ptr(),
                     rhs.as_ptr(),
                     next,
                     acc.as_mut_ptr(),
-                    depth_tiles,
-                    $begin
+                    depth_tiles
                 )
             };
         }
-        // SAFETY: `new` requires AMX. The lengths are checked: per depth tile the code reads `PAIRS` pairs and the
+        // SAFETY: `new` requires AMX. The lengths are checked: per depth tile the code reads `TILE_PAIRS` pairs and the
         // rows of all terms, and it reads and writes the rows of `acc`.
         unsafe {
             match (self.rows > TILE_ROWS, ADD) {

@@ -5,10 +5,9 @@
 
 use std::arch::x86_64::*;
 
-use super::amx::PAIRS;
 use super::SimdVector;
 use crate::cpu::gemm::split_lhs::TERMS;
-use crate::cpu::gemm::{Bf16Pairs, NrVector, PackedRhs, TILE_DEPTH};
+use crate::cpu::gemm::{Bf16Pairs, NrVector, PackedRhs, TILE_DEPTH, TILE_PAIRS};
 
 /// Converts the numbers of one depth tile of a packed rhs element to bf16, which is exact.
 ///
@@ -16,7 +15,7 @@ use crate::cpu::gemm::{Bf16Pairs, NrVector, PackedRhs, TILE_DEPTH};
 /// The processor must have AVX-512, and the tile must be within the element.
 #[inline(always)]
 pub(crate) unsafe fn widen_numbers<W: PackedRhs>(rhs: &W, tile: usize, to: &mut [Bf16Pairs]) {
-    assert_eq!(to.len(), PAIRS);
+    assert_eq!(to.len(), TILE_PAIRS);
     // SAFETY: the caller upholds the contract above.
     unsafe {
         for column in [0, 16] {

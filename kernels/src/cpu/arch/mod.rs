@@ -106,10 +106,11 @@ pub fn instruction_set() -> &'static str {
 /// dtypes and the block size. The number counts the changes of the kernels that change results or the order of the
 /// numbers in a KV block.
 pub fn rounding() -> &'static str {
-    match instruction_set() {
-        "none (portable code)" => "cpu 1, multiply-add not fused",
-        "AVX-512 and AMX" => "cpu 1, multiply-add fused, bf16 and quantized weights on AMX",
-        _ => "cpu 1, multiply-add fused",
+    let fused = cfg!(target_arch = "aarch64") || instruction_set().starts_with("AVX");
+    match (fused, multiplies_pairs()) {
+        (false, _) => "cpu 1, multiply-add not fused",
+        (true, false) => "cpu 1, multiply-add fused",
+        (true, true) => "cpu 1, multiply-add fused, bf16 and quantized weights on AMX",
     }
 }
 

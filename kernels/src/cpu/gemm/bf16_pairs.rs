@@ -6,6 +6,10 @@ use super::rhs::{PackedFloats, TileOperand};
 use super::{PackedRhs, NR, TILE_DEPTH};
 use crate::cpu::arch::SimdVector;
 
+/// Pairs of a tile of AMX along the depth.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const TILE_PAIRS: usize = TILE_DEPTH / Bf16Pairs::DEPTH;
+
 /// The weights of [`NR`] columns at two consecutive depths, column by column. One vector of 32-bit words has both depths
 /// of its columns, and it is the operand order of AMX.
 #[derive(Clone, Copy, Debug)]

@@ -30,6 +30,8 @@ pub(crate) mod split_lhs;
 mod tile_kernel;
 
 pub(crate) use bf16_pairs::Bf16Pairs;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use bf16_pairs::TILE_PAIRS;
 pub(crate) use micro_kernel::{check_micro_kernel, register_tile, widen};
 pub(crate) use rhs::{PackedRhs, TileOperand};
 

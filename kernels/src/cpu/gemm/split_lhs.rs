@@ -1,8 +1,8 @@
 //! The lhs operand of AMX: activations as sums of three bf16 numbers.
 //!
 //! An f32 has 24 significant bits and a bf16 has 8, so an f32 is the sum of three bf16 numbers: its upper 8 bits, the
-//! next 8 and the last 8, as long as they are not below [`SMALLEST_TERM`]. The products of the three with a bf16 weight are exact in f32. Three products in bf16 thus
-//! multiply f32 activations, without rounding them first.
+//! next 8 and the last 8, as long as they are not below [`SMALLEST_TERM`]. The products of the three with a bf16 weight
+//! are exact in f32. Three products in bf16 thus multiply f32 activations, without rounding them first.
 
 use std::mem::MaybeUninit;
 
@@ -40,6 +40,7 @@ pub(crate) const SPLIT_KC: usize = 128;
 pub(crate) struct TileRow([u16; TILE_DEPTH]);
 
 impl TileRow {
+    #[inline(always)]
     fn widen(&self) -> [f32; TILE_DEPTH] {
         self.0.map(|bits| f32::from_bits(u32::from(bits) << 16))
     }
@@ -76,10 +77,9 @@ impl SplitLhs {
             let tile_rows = SPLIT_TILE_ROWS.min(row_count - first);
             for row in 0..tile_rows {
                 let chains = x[..=chain].iter().enumerate();
-                let inputs = chains
-                    .map(|(earlier, x)| x.row(rows.row_in(chain, earlier, first + row)))
-                    .collect::<Vec<_>>();
-                arch::run(SplitRow { inputs: &inputs, to: &mut to[row..], stride: tile_rows });
+                let inputs =
+                    chains.map(|(earlier, x)| x.row(rows.row_in(chain, earlier, first + row)));
+                arch::run(SplitRow { inputs, to: &mut to[row..], stride: tile_rows });
             }
         };
         fill_rows(&mut data.spare_capacity_mut()[..len], tile_len, || (), pack_tile);
@@ -154,14 +154,14 @@ impl SplitLhs {
 
 /// Splits a row into its tile rows, one of every `stride` in `to`: [`TERMS`] per [`TILE_DEPTH`] inputs. The last ones are
 /// padded with zeros.
-struct SplitRow<'a> {
+struct SplitRow<'a, X> {
     /// The row of every chain.
-    inputs: &'a [&'a [f32]],
+    inputs: X,
     to: &'a mut [MaybeUninit<TileRow>],
     stride: usize,
 }
 
-impl IsaKernel for SplitRow<'_> {
+impl<'x, X: Iterator<Item = &'x [f32]>> IsaKernel for SplitRow<'_, X> {
     type Output = ();
 
     #[inline(always)]
@@ -170,7 +170,7 @@ impl IsaKernel for SplitRow<'_> {
         let mut next = 0;
         // The inputs of several chains may share a tile row.
         let (mut pending, mut count) = ([0.0; TILE_DEPTH], 0);
-        for &inputs in inputs {
+        for inputs in inputs {
             let missing = (TILE_DEPTH - count) % TILE_DEPTH;
             let (first, rest) = inputs.split_at(missing.min(inputs.len()));
             pending[count..][..first.len()].copy_from_slice(first);
@@ -221,14 +221,14 @@ impl IsaKernel for SumTerms<'_> {
         let rows = self.sums.len();
         for (row, to) in self.sums.iter_mut().enumerate() {
             let mut lanes = [0.0; LANES];
-            // The smallest terms first: the sum of all three is the number again.
+            let first = self.terms[row].widen();
+            let second = self.terms[rows + row].widen();
+            let third = self.terms[2 * rows + row].widen();
             for half in [0, LANES] {
                 for (lane, sum) in lanes.iter_mut().enumerate() {
-                    let term = |term: usize| {
-                        let bits = self.terms[term * rows + row].0[half + lane];
-                        f32::from_bits(u32::from(bits) << 16)
-                    };
-                    *sum += (term(2) + term(1)) + term(0);
+                    let at = half + lane;
+                    // The smallest terms first: the sum of all three is the number again.
+                    *sum += (third[at] + second[at]) + first[at];
                 }
             }
             *to = sum(lanes);

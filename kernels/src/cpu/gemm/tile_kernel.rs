@@ -5,13 +5,10 @@ use std::ops::Range;
 use super::macro_kernel::{depth_block, depth_blocks, AlignedRows};
 use super::rhs::PackedFloats;
 use super::split_lhs::{SplitLhs, FEW_ROWS, SPLIT_KC, SPLIT_TILE_ROWS};
-use super::{Bf16Pairs, NrVector, PackedRhs, TileOperand, NR, TILE_DEPTH};
+use super::{Bf16Pairs, NrVector, PackedRhs, TileOperand, NR, TILE_DEPTH, TILE_PAIRS};
 use crate::cpu::arch::amx::Tiles;
 use crate::cpu::arch::group_products::{add_scaled, product_of_few_rows, widen_numbers};
 use crate::cpu::arch::prefetch_at;
-
-/// Pairs of one depth tile of a panel.
-const TILE_PAIRS: usize = TILE_DEPTH / Bf16Pairs::DEPTH;
 
 /// Depth tiles of a block of [`SPLIT_KC`] inputs, and their pairs.
 const TILES_PER_BLOCK: usize = SPLIT_KC / TILE_DEPTH;
