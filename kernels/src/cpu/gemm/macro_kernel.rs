@@ -130,7 +130,8 @@ impl<W: PackedRhs> IsaKernel for &Task<'_, W> {
             match &mut product {
                 Product::Panels(lhs, wide) => self.multiply::<I>(lhs, &weights, wide, acc),
                 #[cfg(target_arch = "x86_64")]
-                Product::Tiles(tiles) => tiles.add(&weights, acc),
+                // SAFETY: an lhs is split only if AMX is available, and with it AVX-512.
+                Product::Tiles(tiles) => unsafe { tiles.add(&weights, acc) },
             }
             let mut acc = acc.chunks_exact(rows);
             for panel in panels {

@@ -43,8 +43,15 @@ impl<'a> TileProduct<'a> {
     }
 
     /// Adds the products with some panels. `acc` has all rows of the first panel, then those of the next.
-    #[inline(always)]
-    pub(super) fn add<W: PackedRhs>(&mut self, panels: &[&[W]], acc: &mut [NrVector]) {
+    ///
+    /// Not inlined: it would be compiled once more for every instruction set of the task. It has those that come with
+    /// AMX itself, and all that it calls is inlined.
+    ///
+    /// # Safety
+    /// The processor must have the instructions, as it has if it has AMX.
+    #[inline(never)]
+    #[target_feature(enable = "avx512f,avx2,fma,f16c")]
+    pub(super) unsafe fn add<W: PackedRhs>(&mut self, panels: &[&[W]], acc: &mut [NrVector]) {
         match W::TILE_OPERAND {
             TileOperand::None => {
                 unreachable!("an lhs is split only for weights that AMX multiplies")
