@@ -2,7 +2,7 @@
 //! candle's own product.
 //!
 //! `cargo bench -p colm-kernels --bench linear`; `RAYON_NUM_THREADS=1` for one core; `-- Q4K` for the cases whose line
-//! contains that text.
+//! contains that text; `-- --no-candle` without candle, which is slow with many rows.
 
 use std::borrow::Cow;
 use std::time::Instant;
@@ -14,6 +14,7 @@ use colm_kernels::{chain_gated, chain_linear, ChainRows, ChainWeights};
 fn main() -> Result<()> {
     println!("{} threads", rayon::current_num_threads());
     let wanted = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
+    let with_candle = std::env::args().all(|arg| arg != "--no-candle");
     let floats = [DType::F32, DType::BF16, DType::F16].map(Format::Float);
     let quantized = [GgmlDType::Q8_0, GgmlDType::Q4K, GgmlDType::Q5K, GgmlDType::Q6K];
     let quantized = quantized.map(Format::Quantized);
@@ -24,7 +25,7 @@ fn main() -> Result<()> {
             let rows = [1, 4, 32, 512, 2048].into_iter();
             let rows: Vec<_> = rows.filter(|&rows| name(rows).contains(&wanted)).collect();
             if !rows.is_empty() {
-                let layers = Layers::new(outputs, inputs, format)?;
+                let layers = Layers::new(outputs, inputs, format, with_candle)?;
                 for rows in rows {
                     println!("{}: {}", name(rows), layers.report(rows)?);
                 }
@@ -62,7 +63,7 @@ struct Layers {
 }
 
 impl Layers {
-    fn new(outputs: usize, inputs: usize, format: Format) -> Result<Self> {
+    fn new(outputs: usize, inputs: usize, format: Format, with_candle: bool) -> Result<Self> {
         let count = (256 << 20) / format.bytes(outputs * inputs).max(1 << 20);
         let weight = Tensor::randn(0f32, 1f32, (outputs, inputs), &Device::Cpu)?;
         let (mut packed, mut candle) = (Vec::new(), Vec::new());
@@ -80,7 +81,9 @@ impl Layers {
                     let storage = QStorage::from_data(bytes, &Device::Cpu, dtype)?;
                     let weight = QTensor::new(storage, (outputs, inputs))?;
                     packed.push(ChainWeights::pack_quantized(std::slice::from_ref(&weight), &[])?);
-                    candle.push(QMatMul::from_qtensor(weight)?);
+                    if with_candle {
+                        candle.push(QMatMul::from_qtensor(weight)?);
+                    }
                 }
             }
         }

@@ -13,10 +13,14 @@ use std::sync::OnceLock;
 use crate::cpu::gemm::split_lhs::{TileRow, SPLIT_TILE_ROWS, TERMS, TILE_ROWS};
 use crate::cpu::gemm::{Bf16Pairs, NrVector, TILE_PAIRS};
 
-/// Whether the processor has AMX for bf16 and the system lets this process use it.
+/// Whether the processor has AMX for bf16 and the system lets this process use it. AVX-512 with BW, which every such
+/// processor has, is required too.
 pub(crate) fn is_available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
-    *AVAILABLE.get_or_init(|| super::avx512::is_available() && has_bf16_tiles() && permitted())
+    *AVAILABLE.get_or_init(|| {
+        let has_avx512 = super::avx512::is_available() && is_x86_feature_detected!("avx512bw");
+        has_avx512 && has_bf16_tiles() && permitted()
+    })
 }
 
 /// Whether CPUID reports AMX-TILE and AMX-BF16.
@@ -78,13 +82,6 @@ macro_rules! store {
     };
 }
 
-/// Zeroes an accumulator.
-macro_rules! zero {
-    ($register:literal, $offset:literal) => {
-        concat!("tilezero ", $register)
-    };
-}
-
 /// The product of a row tile: `$begin` fills the accumulators, `$term` adds the products of one term of a depth tile, and
 /// `$end` stores the accumulators.
 macro_rules! product {
@@ -127,10 +124,10 @@ macro_rules! product {
 
 /// [`product`] of more than [`TILE_ROWS`] rows. The offsets are those of the second half of the rows and of the columns.
 macro_rules! two_registers {
-    ($begin:ident, $($operand:expr),*) => {
+    ($($operand:expr),*) => {
         product!(
             $($operand,)*
-            [$begin!("tmm0", 0), $begin!("tmm1", 64), $begin!("tmm2", 2048), $begin!("tmm3", 2112)],
+            [load!("tmm0", 0), load!("tmm1", 64), load!("tmm2", 2048), load!("tmm3", 2112)],
             "tileloadd tmm4, [{lhs} + {line}]
              tileloadd tmm5, [{lhs} + {line} + 1024]
              tdpbf16ps tmm0, tmm4, tmm6
@@ -144,16 +141,65 @@ macro_rules! two_registers {
 
 /// [`product`] of up to [`TILE_ROWS`] rows.
 macro_rules! one_register {
-    ($begin:ident, $($operand:expr),*) => {
+    ($($operand:expr),*) => {
         product!(
             $($operand,)*
-            [$begin!("tmm0", 0), $begin!("tmm1", 64)],
+            [load!("tmm0", 0), load!("tmm1", 64)],
             "tileloadd tmm4, [{lhs} + {line}]
              tdpbf16ps tmm0, tmm4, tmm6
              tdpbf16ps tmm1, tmm4, tmm7",
             [store!("tmm0", 0), store!("tmm1", 64)]
         )
     };
+}
+
+/// The product of one depth tile: of the rows of `$lhs_register` with 16 columns, in `$acc`.
+macro_rules! single_product {
+    ($acc:literal, $lhs_register:literal, $rows:expr, $lhs:expr, $rhs:expr) => {
+        asm!(
+            concat!("tilezero ", $acc),
+            "tileloadd tmm6, [{rhs} + {line}]",
+            concat!("tileloadd ", $lhs_register, ", [{lhs} + {line}]"),
+            concat!("tdpbf16ps ", $acc, ", ", $lhs_register, ", tmm6"),
+            "add {lhs}, {term}",
+            concat!("tileloadd ", $lhs_register, ", [{lhs} + {line}]"),
+            concat!("tdpbf16ps ", $acc, ", ", $lhs_register, ", tmm6"),
+            "add {lhs}, {term}",
+            concat!("tileloadd ", $lhs_register, ", [{lhs} + {line}]"),
+            concat!("tdpbf16ps ", $acc, ", ", $lhs_register, ", tmm6"),
+            lhs = inout(reg) $lhs => _,
+            rhs = in(reg) $rhs,
+            line = in(reg) 64usize,
+            term = in(reg) $rows * 64,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack, readonly),
+        )
+    };
+}
+
+/// Stores a register of products.
+macro_rules! store_product {
+    ($acc:literal, $to:expr) => {
+        asm!(
+            concat!("tilestored [{to} + {line}], ", $acc),
+            to = in(reg) $to,
+            line = in(reg) 64usize,
+            options(nostack, preserves_flags),
+        )
+    };
+}
+
+/// A tile of the rhs in a register: 16 columns at [`TILE_PAIRS`] pairs of depths.
+pub(crate) type RhsTile = [TileRow; TILE_PAIRS];
+
+/// A register of products: one row of 16 columns per row.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct ProductTile(pub(crate) [[f32; 16]; TILE_ROWS]);
+
+impl ProductTile {
+    pub(crate) const ZERO: Self = Self([[0.0; 16]; TILE_ROWS]);
 }
 
 /// The tile registers of this thread, configured for row tiles of some height: accumulators in 0 to 3, the lhs in 4 and
@@ -202,6 +248,12 @@ impl Tiles {
         self
     }
 
+    /// Rows of the row tile.
+    #[inline(always)]
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
     /// `acc[row][column] += lhs[row][depth] * rhs[depth][column]` for all rows of a row tile. `lhs` starts with the
     /// tile rows of the first depth of `rhs`. Prefetches as many pairs from `next` on, an address that may be invalid.
     ///
@@ -210,24 +262,6 @@ impl Tiles {
     /// `TILE_DEPTH` deep.
     #[inline(always)]
     pub(crate) fn add_product(
-        &self,
-        lhs: &[TileRow],
-        rhs: &[Bf16Pairs],
-        next: *const Bf16Pairs,
-        acc: &mut [NrVector],
-    ) {
-        self.multiply::<true>(lhs, rhs, next, acc);
-    }
-
-    /// [`Self::add_product`] to zero.
-    #[inline(always)]
-    pub(crate) fn product(&self, lhs: &[TileRow], rhs: &[Bf16Pairs], to: &mut [NrVector]) {
-        let next = rhs.as_ptr().wrapping_add(TILE_PAIRS);
-        self.multiply::<false>(lhs, rhs, next, to);
-    }
-
-    #[inline(always)]
-    fn multiply<const ADD: bool>(
         &self,
         lhs: &[TileRow],
         rhs: &[Bf16Pairs],
@@ -245,26 +279,52 @@ impl Tiles {
             return;
         }
         macro_rules! run {
-            ($kernel:ident, $begin:ident) => {
-                $kernel!(
-                    $begin,
-                    self.rows,
-                    lhs.as_ptr(),
-                    rhs.as_ptr(),
-                    next,
-                    acc.as_mut_ptr(),
-                    depth_tiles
-                )
+            ($kernel:ident) => {
+                $kernel!(self.rows, lhs.as_ptr(), rhs.as_ptr(), next, acc.as_mut_ptr(), depth_tiles)
             };
         }
         // SAFETY: `new` requires AMX. The lengths are checked: per depth tile the code reads `TILE_PAIRS` pairs and the
         // rows of all terms, and it reads and writes the rows of `acc`.
         unsafe {
-            match (self.rows > TILE_ROWS, ADD) {
-                (true, true) => run!(two_registers, load),
-                (true, false) => run!(two_registers, zero),
-                (false, true) => run!(one_register, load),
-                (false, false) => run!(one_register, zero),
+            if self.rows > TILE_ROWS {
+                run!(two_registers)
+            } else {
+                run!(one_register)
+            }
+        }
+    }
+
+    /// Multiplies one depth tile with the rows of one register, the first or the second of a row tile. The product stays in
+    /// a register until [`Self::store_product`], so that the processor can do other work while AMX multiplies.
+    ///
+    /// # Safety
+    /// `lhs` must start with these rows: `TERMS` times the rows of the row tile must follow, except those before `lhs` in
+    /// the row tile. A row tile of up to [`TILE_ROWS`] rows has no second register.
+    #[inline(always)]
+    pub(crate) unsafe fn begin_product<const SECOND: bool>(
+        &self,
+        lhs: *const TileRow,
+        rhs: &RhsTile,
+    ) {
+        // SAFETY: `new` requires AMX. The code reads the rows of all terms, which the caller guarantees, and a tile of `rhs`.
+        unsafe {
+            if SECOND {
+                single_product!("tmm2", "tmm5", self.rows, lhs, rhs.as_ptr());
+            } else {
+                single_product!("tmm0", "tmm4", self.rows, lhs, rhs.as_ptr());
+            }
+        }
+    }
+
+    /// Stores the last product of the first or second register.
+    #[inline(always)]
+    pub(crate) fn store_product<const SECOND: bool>(&self, to: &mut ProductTile) {
+        // SAFETY: `new` requires AMX, and `to` has at least as many rows as the register. Only `Tiles` use these registers.
+        unsafe {
+            if SECOND {
+                store_product!("tmm2", to);
+            } else {
+                store_product!("tmm0", to);
             }
         }
     }

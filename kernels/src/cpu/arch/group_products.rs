@@ -4,21 +4,22 @@
 //! [`TileOperand::Numbers`]: crate::cpu::gemm::TileOperand::Numbers
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
+use super::amx::{ProductTile, RhsTile};
 use super::SimdVector;
-use crate::cpu::gemm::split_lhs::TERMS;
-use crate::cpu::gemm::{Bf16Pairs, NrVector, PackedRhs, TILE_DEPTH, TILE_PAIRS};
+use crate::cpu::gemm::split_lhs::{TileRow, TERMS};
+use crate::cpu::gemm::{NrVector, PackedRhs, TILE_DEPTH};
 
 /// Converts the numbers of one depth tile of a packed rhs element to bf16, which is exact.
 ///
 /// # Safety
 /// The processor must have AVX-512, and the tile must be within the element.
 #[inline(always)]
-pub(crate) unsafe fn widen_numbers<W: PackedRhs>(rhs: &W, tile: usize, to: &mut [Bf16Pairs]) {
-    assert_eq!(to.len(), TILE_PAIRS);
+pub(crate) unsafe fn widen_numbers<W: PackedRhs>(rhs: &W, tile: usize, to: [&mut RhsTile; 2]) {
     // SAFETY: the caller upholds the contract above.
     unsafe {
-        for column in [0, 16] {
+        for (column, to) in [0, 16].into_iter().zip(to) {
             // Unrolled by hand, so that bit shifts are constants.
             macro_rules! unrolled {
                 ($($pair:literal)*) => {
@@ -26,7 +27,7 @@ pub(crate) unsafe fn widen_numbers<W: PackedRhs>(rhs: &W, tile: usize, to: &mut 
                         let depth = tile * TILE_DEPTH + 2 * $pair;
                         let first: __m512 = rhs.load_number(depth, column);
                         let second: __m512 = rhs.load_number(depth + 1, column);
-                        store_pairs(first, second, to.get_unchecked_mut($pair), column);
+                        store_pairs(first, second, &mut to[$pair]);
                     )*
                 };
             }
@@ -35,19 +36,18 @@ pub(crate) unsafe fn widen_numbers<W: PackedRhs>(rhs: &W, tile: usize, to: &mut 
     }
 }
 
-/// Stores numbers that are exact in bf16 as pairs, from `column` on.
+/// Stores numbers that are exact in bf16 as pairs.
 ///
 /// # Safety
-/// The processor must have AVX-512, and there must be 16 columns from `column` on.
+/// The processor must have AVX-512.
 #[inline(always)]
-unsafe fn store_pairs(first: __m512, second: __m512, to: &mut Bf16Pairs, column: usize) {
+unsafe fn store_pairs(first: __m512, second: __m512, to: &mut TileRow) {
     // SAFETY: the caller upholds the contract above.
     unsafe {
         let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
         let first = _mm512_srli_epi32::<16>(_mm512_castps_si512(first));
         let second = _mm512_and_si512(_mm512_castps_si512(second), upper);
-        let to = to.0.as_mut_ptr().add(column);
-        _mm512_storeu_si512(to.cast(), _mm512_or_si512(first, second));
+        _mm512_storeu_si512(to.0.as_mut_ptr().cast(), _mm512_or_si512(first, second));
     }
 }
 
@@ -133,14 +133,14 @@ unsafe fn product_of_rows<W: PackedRhs, const R: usize>(
     }
 }
 
-/// `acc += scale * products + min * sums`, with the scale and minimum of one depth tile of a packed rhs element. `sums` has
-/// the sum of the inputs of every row.
+/// `acc += scale * products + min * sums`, with the scale and minimum of one depth tile of a packed rhs element. `sums`
+/// starts with the sum of the inputs of every row.
 ///
 /// # Safety
 /// The processor must have AVX-512, and the tile must be within the element.
 ///
 /// # Panics
-/// If weights with minima have not a sum per row.
+/// If weights with minima have fewer sums than rows.
 #[inline(always)]
 pub(crate) unsafe fn add_scaled<W: PackedRhs>(
     rhs: &W,
@@ -153,7 +153,7 @@ pub(crate) unsafe fn add_scaled<W: PackedRhs>(
     unsafe {
         let lower = W::scale_and_min::<__m512>(rhs.load_scales(tile, 0));
         let upper = W::scale_and_min::<__m512>(rhs.load_scales(tile, 16));
-        assert!(lower.1.is_none() || sums.len() == products.len());
+        assert!(lower.1.is_none() || sums.len() >= products.len());
         for (row, (products, acc)) in products.iter().zip(acc).enumerate() {
             for (column, (scale, min)) in [(0, lower), (16, upper)] {
                 let to = acc.as_mut_ptr().add(column);
@@ -163,6 +163,89 @@ pub(crate) unsafe fn add_scaled<W: PackedRhs>(
                 }
                 let products = __m512::load_f32(products.as_ptr().add(column));
                 sum.add_product(products, scale).store(to);
+            }
+        }
+    }
+}
+
+/// The scales and minima of one depth tile of a packed rhs element.
+///
+/// # Safety
+/// The processor must have AVX-512, and the tile must be within the element.
+#[inline(always)]
+pub(crate) unsafe fn widen_scales<W: PackedRhs>(
+    rhs: &W,
+    tile: usize,
+    scales: &mut NrVector,
+    mins: &mut NrVector,
+) {
+    // SAFETY: the caller upholds the contract above.
+    unsafe {
+        for column in [0, 16] {
+            let (scale, min) = W::scale_and_min::<__m512>(rhs.load_scales(tile, column));
+            scale.store(scales.as_mut_ptr().add(column));
+            if let Some(min) = min {
+                min.store(mins.as_mut_ptr().add(column));
+            }
+        }
+    }
+}
+
+/// What the products of some depth tiles with 16 columns, from `column` on, are scaled by.
+pub(crate) struct Scaling<'a> {
+    /// Per depth tile.
+    pub scales: &'a [NrVector],
+    /// Per depth tile; not used without minima.
+    pub mins: &'a [NrVector],
+    /// Per depth tile, the sums of the inputs of all rows, `stride` apart; not used without minima.
+    pub sums: &'a [f32],
+    pub stride: usize,
+    pub column: usize,
+    /// Whether the accumulators have no sums yet.
+    pub is_first: bool,
+}
+
+impl Scaling<'_> {
+    /// `acc += scale * products + min * sums`, or `=` for the first, of some rows and `TILES` depth tiles from `first_tile`
+    /// on. `acc` points to the accumulators of the first row of the products.
+    ///
+    /// # Safety
+    /// The processor must have AVX-512. All operands, and `acc`, must have these rows and tiles.
+    #[inline(always)]
+    pub(crate) unsafe fn add_rows<const TILES: usize, const MIN: bool>(
+        &self,
+        products: &[ProductTile],
+        first_tile: usize,
+        rows: Range<usize>,
+        acc: *mut NrVector,
+    ) {
+        // SAFETY: the caller upholds the contract above.
+        unsafe {
+            let load = |of: &[NrVector], tile: usize| {
+                __m512::load_f32(of.get_unchecked(first_tile + tile).as_ptr().add(self.column))
+            };
+            let mut scales = [__m512::splat(0.0); TILES];
+            let mut mins = [__m512::splat(0.0); TILES];
+            for tile in 0..TILES {
+                scales[tile] = load(self.scales, tile);
+                if MIN {
+                    mins[tile] = load(self.mins, tile);
+                }
+            }
+            for row in rows {
+                let to = acc.add(row).cast::<f32>().add(self.column);
+                let is_first = self.is_first && first_tile == 0;
+                let mut sum = if is_first { __m512::splat(0.0) } else { __m512::load_f32(to) };
+                for tile in 0..TILES {
+                    let at = first_tile + tile;
+                    if MIN {
+                        let inputs = *self.sums.get_unchecked(at * self.stride + row);
+                        sum = sum.add_product(__m512::splat(inputs), mins[tile]);
+                    }
+                    let products = products.get_unchecked(at).0.get_unchecked(row);
+                    sum = sum.add_product(__m512::load_f32(products.as_ptr()), scales[tile]);
+                }
+                sum.store(to);
             }
         }
     }

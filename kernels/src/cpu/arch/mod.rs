@@ -11,6 +11,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "x86_64")]
+pub(crate) mod bf16_terms;
+#[cfg(target_arch = "x86_64")]
 pub(crate) mod group_products;
 #[cfg(target_arch = "aarch64")]
 mod neon;

@@ -1,6 +1,9 @@
 //! The lhs operand: activations packed into micro-panels.
 
 #[cfg(target_arch = "x86_64")]
+use std::ops::Range;
+
+#[cfg(target_arch = "x86_64")]
 use super::split_lhs::SplitLhs;
 #[cfg(target_arch = "x86_64")]
 use super::TileOperand;
@@ -11,36 +14,41 @@ use crate::cpu::tensor_rows::fill_rows;
 use crate::cpu::TensorRows;
 use crate::ChainRows;
 
-/// The packed lhs of a product.
-pub(crate) enum Lhs {
-    /// For the micro-kernel.
+/// The lhs of a product.
+pub(crate) enum Lhs<'a> {
+    /// Packed for the micro-kernel.
     Panels(LhsPanels),
-    /// For AMX.
+    /// For AMX. Tasks split the parts that they multiply.
     #[cfg(target_arch = "x86_64")]
-    Split(SplitLhs),
+    Rows(LhsRows<'a>),
+    #[cfg(not(target_arch = "x86_64"))]
+    #[expect(dead_code, reason = "no other variant uses the lifetime")]
+    Rows(std::convert::Infallible, std::marker::PhantomData<&'a f32>),
 }
 
-impl Lhs {
-    /// Packs the rows of `chain` with the inputs of all chains up to it, for weights of type `W`. `x[j]` is chain j's
+impl<'a> Lhs<'a> {
+    /// The rows of `chain` with the inputs of all chains up to it, for weights of type `W`. `x[j]` is chain j's
     /// `[rows, width]`.
     pub(crate) fn pack<W: PackedRhs>(
-        x: &[TensorRows<f32>],
-        rows: &ChainRows,
+        x: &'a [TensorRows<'a, f32>],
+        rows: &'a ChainRows,
         chain: usize,
     ) -> Self {
         #[cfg(target_arch = "x86_64")]
         if W::TILE_OPERAND != TileOperand::None && amx::is_available() {
-            return Self::Split(SplitLhs::pack(x, rows, chain, W::TILE_OPERAND));
+            return Self::Rows(LhsRows { x: &x[..=chain], rows, chain });
         }
         Self::Panels(LhsPanels::pack(x, rows, chain))
     }
 
-    /// Bytes of a row.
+    /// Bytes of a row that is packed or split.
     pub(crate) fn row_bytes(&self) -> usize {
         match self {
             Self::Panels(panels) => panels.depth_panels * KC * size_of::<f32>(),
             #[cfg(target_arch = "x86_64")]
-            Self::Split(lhs) => lhs.row_bytes(),
+            Self::Rows(lhs) => SplitLhs::row_bytes(lhs.inputs()),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Rows(never, _) => match *never {},
         }
     }
 
@@ -48,8 +56,47 @@ impl Lhs {
         match self {
             Self::Panels(panels) => panels.rows,
             #[cfg(target_arch = "x86_64")]
-            Self::Split(lhs) => lhs.rows(),
+            Self::Rows(lhs) => lhs.count(),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Rows(never, _) => match *never {},
         }
+    }
+}
+
+/// The inputs x_<=i of the rows of a chain, as they are in the tensors.
+#[cfg(target_arch = "x86_64")]
+pub(crate) struct LhsRows<'a> {
+    /// Chain by chain.
+    x: &'a [TensorRows<'a, f32>],
+    rows: &'a ChainRows,
+    chain: usize,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl LhsRows<'_> {
+    pub(crate) fn count(&self) -> usize {
+        self.rows.count(self.chain)
+    }
+
+    pub(crate) fn inputs(&self) -> usize {
+        self.x.iter().map(TensorRows::width).sum()
+    }
+
+    /// The inputs in `depth` of a row, chain by chain.
+    pub(crate) fn inputs_of(
+        &self,
+        row: usize,
+        depth: &Range<usize>,
+    ) -> impl Iterator<Item = &[f32]> + use<'_> {
+        let Range { start, end } = *depth;
+        let mut chain_start = 0;
+        self.x.iter().enumerate().map(move |(earlier, x)| {
+            let inputs = x.row(self.rows.row_in(self.chain, earlier, row));
+            let at = |depth: usize| depth.saturating_sub(chain_start).min(inputs.len());
+            let part = &inputs[at(start)..at(end)];
+            chain_start += inputs.len();
+            part
+        })
     }
 }
 

@@ -1,12 +1,13 @@
 //! The macro-kernel: products are split into tasks, and a task runs the micro-kernel over up to [`MC`] rows and some
 //! panels, with the epilogue (bias, SwiGLU, residual) fused.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use super::lhs::{Lhs, LhsPanels};
 use super::output::OutputMatrix;
 #[cfg(target_arch = "x86_64")]
-use super::tile_kernel::TileProduct;
+use super::tile_kernel::{TileProduct, TILE_PANELS};
 use super::{NrVector, PackedRhs, KC, MC, MR, NR, SMALL_MR};
 use crate::cpu::arch::{self, Isa, IsaKernel};
 use crate::cpu::exp::exp;
@@ -18,7 +19,7 @@ const TASKS_PER_THREAD: usize = 4;
 /// The lhs of a task stays in the cache from panel to panel if it takes no more than this.
 const CACHED_LHS_BYTES: usize = 256 << 10;
 
-/// Panels that share the reading of a larger lhs: they are multiplied with one block of its depth in turn.
+/// Panels of outputs that share the reading of a larger lhs: they are multiplied with one block of its depth in turn.
 const PANELS_AT_A_TIME: usize = 8;
 
 /// The fewest weights of a task that is worth another thread, with up to 8 rows. With more rows, correspondingly fewer.
@@ -46,7 +47,7 @@ impl<W: PackedRhs> OutputPanel<'_, W> {
 
 /// A product of one lhs with several panels.
 pub(crate) struct Gemm<'a, W> {
-    pub lhs: Lhs,
+    pub lhs: Lhs<'a>,
     /// No two panels, in this or another product of a call, share a column of an `out`.
     pub panels: Vec<OutputPanel<'a, W>>,
 }
@@ -90,7 +91,7 @@ impl<W: PackedRhs> Gemm<'_, W> {
 
 /// Some rows by some panels.
 struct Task<'a, W> {
-    lhs: &'a Lhs,
+    lhs: &'a Lhs<'a>,
     /// At most [`MC`], from a multiple of it on.
     rows: Range<usize>,
     panels: &'a [OutputPanel<'a, W>],
@@ -103,8 +104,17 @@ impl<W: PackedRhs> IsaKernel for &Task<'_, W> {
     fn run<I: Isa>(self) {
         let rows = self.rows.len();
         let cached = rows * self.lhs.row_bytes() <= CACHED_LHS_BYTES;
-        let together = if cached { 1 } else { PANELS_AT_A_TIME };
-        let mut acc = AlignedRows::new(2 * together * rows);
+        // Packed panels per panel of outputs.
+        let packed = 1 + usize::from(self.panels.iter().any(|panel| panel.up.is_some()));
+        let together = match self.lhs {
+            _ if cached => 1,
+            Lhs::Panels(_) => PANELS_AT_A_TIME,
+            #[cfg(target_arch = "x86_64")]
+            Lhs::Rows(_) => TILE_PANELS / packed,
+            #[cfg(not(target_arch = "x86_64"))]
+            Lhs::Rows(never, _) => match *never {},
+        };
+        let mut acc = Accumulators::new(packed * together * rows);
         let mut product = match self.lhs {
             Lhs::Panels(lhs) => {
                 // Weights that are not f32 are widened once for all row tiles if there are several, or if the rhs type
@@ -113,12 +123,12 @@ impl<W: PackedRhs> IsaKernel for &Task<'_, W> {
                 Product::Panels(lhs, vec![[0.0; NR]; if widened { KC } else { 0 }])
             }
             #[cfg(target_arch = "x86_64")]
-            Lhs::Split(lhs) => {
-                Product::Tiles(TileProduct::new::<W>(lhs, self.rows.clone(), 2 * together))
-            }
+            Lhs::Rows(lhs) => Product::Tiles(TileProduct::new(lhs, self.rows.clone())),
+            #[cfg(not(target_arch = "x86_64"))]
+            Lhs::Rows(never, _) => match *never {},
         };
         // The weights of the panels, in order; of a gated layer the gate and up panels in turn.
-        let mut weights = Vec::with_capacity(2 * together);
+        let mut weights = Vec::with_capacity(packed * together);
         for panels in self.panels.chunks(together) {
             weights.clear();
             for panel in panels {
@@ -126,22 +136,13 @@ impl<W: PackedRhs> IsaKernel for &Task<'_, W> {
                 weights.extend(panel.up.map(|(weights, _)| weights));
             }
             let acc = &mut acc.rows()[..weights.len() * rows];
-            acc.fill([0.0; NR]);
             match &mut product {
                 Product::Panels(lhs, wide) => self.multiply::<I>(lhs, &weights, wide, acc),
                 #[cfg(target_arch = "x86_64")]
-                // SAFETY: an lhs is split only if AMX is available, and with it AVX-512.
-                Product::Tiles(tiles) => unsafe { tiles.add(&weights, acc) },
+                // SAFETY: rows are split only if AMX is available, and with it AVX-512.
+                Product::Tiles(tiles) => unsafe { tiles.multiply(&weights, acc) },
             }
-            let mut acc = acc.chunks_exact(rows);
-            for panel in panels {
-                let values = acc.next().unwrap_or_default();
-                let up = match panel.up {
-                    Some((_, bias)) => acc.next().map(|up| (up, bias)),
-                    None => None,
-                };
-                self.write::<I>(panel, values, up);
-            }
+            self.write::<I>(panels, acc);
         }
     }
 }
@@ -156,32 +157,31 @@ enum Product<'a> {
 }
 
 impl<W: PackedRhs> Task<'_, W> {
-    /// The epilogue of one panel: `values` are its sums, `up` those of the up projection and its bias.
+    /// The epilogue of some panels: `acc` has the sums of all rows of their first weights, then those of the next. Row by
+    /// row, because the outputs of neighbouring panels are neighbours in memory.
     #[inline(always)]
-    fn write<I: Isa>(
-        &self,
-        panel: &OutputPanel<W>,
-        values: &[NrVector],
-        up: Option<(&[NrVector], &[f32])>,
-    ) {
+    fn write<I: Isa>(&self, panels: &[OutputPanel<W>], acc: &[NrVector]) {
         for (index, row) in self.rows.clone().enumerate() {
-            let mut values = values[index];
-            add(&mut values, panel.bias);
-            if let Some((up, bias)) = up {
-                let mut up = up[index];
-                add(&mut up, bias);
-                silu_mul::<I>(&mut values, &up);
+            let mut acc = acc.iter().skip(index).step_by(self.rows.len());
+            for panel in panels {
+                let mut values = *acc.next().expect("sums of every panel");
+                add(&mut values, panel.bias);
+                if let Some((_, bias)) = panel.up {
+                    let mut up = *acc.next().expect("sums of every panel");
+                    add(&mut up, bias);
+                    silu_mul::<I>(&mut values, &up);
+                }
+                if let Some(residual) = panel.residual {
+                    add(&mut values, &residual.row(row)[panel.columns.clone()]);
+                }
+                let live = &values[..panel.columns.len()];
+                // SAFETY: only this task has these rows of this panel, and only this panel has these columns.
+                unsafe { panel.out.write(row, panel.columns.start, live) };
             }
-            if let Some(residual) = panel.residual {
-                add(&mut values, &residual.row(row)[panel.columns.clone()]);
-            }
-            let live = &values[..panel.columns.len()];
-            // SAFETY: only this task has these rows of this panel, and only this panel has these columns.
-            unsafe { panel.out.write(row, panel.columns.start, live) };
         }
     }
 
-    /// Adds the products with some panels by the micro-kernel. `acc` has all rows of the first panel, then those of the
+    /// Sets `acc` to the products with some panels, by the micro-kernel: all rows of the first panel, then those of the
     /// next. Panels are widened first if `wide` is not empty.
     #[inline(always)]
     fn multiply<I: Isa>(
@@ -191,6 +191,7 @@ impl<W: PackedRhs> Task<'_, W> {
         wide: &mut [NrVector],
         acc: &mut [NrVector],
     ) {
+        acc.fill([0.0; NR]);
         for depth_panel in 0..depth_blocks(panels, KC) {
             for (panel, acc) in panels.iter().zip(acc.chunks_exact_mut(self.rows.len())) {
                 let rhs = depth_block(panel, depth_panel, KC);
@@ -234,25 +235,40 @@ pub(super) fn depth_block<W: PackedRhs>(panel: &[W], index: usize, depth: usize)
     &panel[start..panel.len().min(start + len)]
 }
 
-/// Accumulators, aligned to cache lines.
-pub(super) struct AlignedRows {
+thread_local! {
+    /// The memory of the [`Accumulators`] of the last task of this thread. New memory for every task would have to be
+    /// zeroed, which took 3 % of a prompt's time.
+    static ACCUMULATORS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Accumulators of a task, aligned to cache lines. Their values are arbitrary at first.
+struct Accumulators {
     data: Vec<f32>,
     start: usize,
 }
 
-impl AlignedRows {
+impl Accumulators {
     const LINE: usize = 64;
 
-    #[inline(always)]
-    pub(super) fn new(rows: usize) -> Self {
-        let data = vec![0.0; rows * NR + Self::LINE / size_of::<f32>()];
+    fn new(rows: usize) -> Self {
+        let mut data = ACCUMULATORS.take();
+        let len = rows * NR + Self::LINE / size_of::<f32>();
+        if data.len() < len {
+            data = vec![0.0; len];
+        }
         let start = data.as_ptr().align_offset(Self::LINE);
         Self { data, start }
     }
 
     #[inline(always)]
-    pub(super) fn rows(&mut self) -> &mut [NrVector] {
+    fn rows(&mut self) -> &mut [NrVector] {
         self.data[self.start..].as_chunks_mut().0
+    }
+}
+
+impl Drop for Accumulators {
+    fn drop(&mut self) {
+        ACCUMULATORS.set(std::mem::take(&mut self.data));
     }
 }
 

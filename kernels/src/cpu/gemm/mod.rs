@@ -23,6 +23,8 @@ pub(crate) mod lhs;
 pub(crate) mod macro_kernel;
 mod micro_kernel;
 pub(crate) mod output;
+#[cfg(target_arch = "x86_64")]
+mod quantized_tiles;
 pub(crate) mod rhs;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod split_lhs;

@@ -1,48 +1,78 @@
 //! The products of a task on AMX.
 
+use std::cell::Cell;
 use std::ops::Range;
 
-use super::macro_kernel::{depth_block, depth_blocks, AlignedRows};
-use super::rhs::PackedFloats;
-use super::split_lhs::{SplitLhs, FEW_ROWS, SPLIT_KC, SPLIT_TILE_ROWS};
-use super::{Bf16Pairs, NrVector, PackedRhs, TileOperand, NR, TILE_DEPTH, TILE_PAIRS};
-use crate::cpu::arch::amx::Tiles;
-use crate::cpu::arch::group_products::{add_scaled, product_of_few_rows, widen_numbers};
+use super::lhs::LhsRows;
+use super::macro_kernel::{depth_block, depth_blocks};
+use super::quantized_tiles::{NumbersBlock, ProductTiles, Products, TILES_PER_BLOCK};
+use super::split_lhs::{SplitLhs, FEW_ROWS, SPLIT_KC, SPLIT_TILE_ROWS, TILE_ROWS};
+use super::{NrVector, PackedRhs, TileOperand, NR, TILE_DEPTH, TILE_PAIRS};
+use crate::cpu::arch::amx::{ProductTile, Tiles};
+use crate::cpu::arch::group_products::{add_scaled, product_of_few_rows};
 use crate::cpu::arch::prefetch_at;
 
-/// Depth tiles of a block of [`SPLIT_KC`] inputs, and their pairs.
-const TILES_PER_BLOCK: usize = SPLIT_KC / TILE_DEPTH;
-const BLOCK_PAIRS: usize = TILES_PER_BLOCK * TILE_PAIRS;
+/// Packed panels that share a block of the split lhs: they are multiplied with it in turn. A gated layer has two per panel
+/// of outputs.
+pub(super) const TILE_PANELS: usize = 16;
 
-/// Some rows of a split lhs, from a multiple of [`SPLIT_TILE_ROWS`] on.
+/// The lhs of a task is split at once if it takes no more than this, and stays in the L2 cache.
+const WHOLE_LHS_BYTES: usize = 1280 << 10;
+
+/// Of a larger lhs, this many inputs are split at a time.
+const SPLIT_DEPTH: usize = 4 * SPLIT_KC;
+
+thread_local! {
+    /// The [`TileBuffers`] of the last task of this thread. New ones for every task would have to be zeroed, which took 4 %
+    /// of a prompt's time.
+    static BUFFERS: Cell<TileBuffers> = Cell::default();
+}
+
+/// Buffers for products. Their values are arbitrary at first.
+#[derive(Default)]
+struct TileBuffers {
+    lhs: SplitLhs,
+    /// Of each quantized panel.
+    blocks: Vec<NumbersBlock>,
+    /// The products with quantized weights that are multiplied and the previous ones.
+    products: Vec<[ProductTiles; 2]>,
+}
+
+/// Some rows of an lhs, from a multiple of [`SPLIT_TILE_ROWS`] on.
 pub(super) struct TileProduct<'a> {
-    lhs: &'a SplitLhs,
+    lhs: &'a LhsRows<'a>,
     rows: Range<usize>,
-    /// The numbers of quantized panels in a block of [`SPLIT_KC`] inputs.
-    numbers: Vec<Bf16Pairs>,
-    /// The products of one row tile with the numbers of one group.
-    products: AlignedRows,
+    /// How many inputs are split at a time, a multiple of [`SPLIT_KC`].
+    split_depth: usize,
+    /// The first of those that are now in [`TileBuffers::lhs`].
+    split_start: Option<usize>,
+    buffers: TileBuffers,
 }
 
 impl<'a> TileProduct<'a> {
-    /// For up to `max_panels` panels at a time, of type `W`.
-    #[inline(always)]
-    pub(super) fn new<W: PackedRhs>(
-        lhs: &'a SplitLhs,
-        rows: Range<usize>,
-        max_panels: usize,
-    ) -> Self {
-        let is_quantized = matches!(W::TILE_OPERAND, TileOperand::Numbers { .. });
-        let panels = if is_quantized { max_panels } else { 0 };
-        Self {
-            lhs,
-            rows,
-            numbers: vec![Bf16Pairs::zero(); panels * BLOCK_PAIRS],
-            products: AlignedRows::new(if is_quantized { SPLIT_TILE_ROWS } else { 0 }),
-        }
+    pub(super) fn new(lhs: &'a LhsRows<'a>, rows: Range<usize>) -> Self {
+        let all = lhs.inputs().next_multiple_of(SPLIT_KC);
+        let bytes = rows.len() * SplitLhs::row_bytes(all);
+        // Few rows are not multiplied block by block.
+        let at_once = bytes <= WHOLE_LHS_BYTES || rows.len() <= FEW_ROWS;
+        let split_depth = if at_once { all } else { SPLIT_DEPTH };
+        Self { lhs, rows, split_depth, split_start: None, buffers: BUFFERS.take() }
     }
 
-    /// Adds the products with some panels. `acc` has all rows of the first panel, then those of the next.
+    /// Splits the inputs from `depth` on for weights of type `W`, if they are not. Returns their depth in
+    /// [`TileBuffers::lhs`].
+    #[inline(always)]
+    fn split<W: PackedRhs>(&mut self, depth: usize) -> usize {
+        let start = depth - depth % self.split_depth;
+        if self.split_start != Some(start) {
+            let inputs = start..self.lhs.inputs().min(start + self.split_depth);
+            self.buffers.lhs.split(self.lhs, self.rows.clone(), inputs, W::TILE_OPERAND);
+            self.split_start = Some(start);
+        }
+        depth - start
+    }
+
+    /// Sets `acc` to the products with some panels: all rows of the first panel, then those of the next.
     ///
     /// Not inlined: it would be compiled once more for every instruction set of the task. It has those that come with
     /// AMX itself, and all that it calls is inlined.
@@ -51,32 +81,35 @@ impl<'a> TileProduct<'a> {
     /// The processor must have the instructions, as it has if it has AMX.
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx2,fma,f16c")]
-    pub(super) unsafe fn add<W: PackedRhs>(&mut self, panels: &[&[W]], acc: &mut [NrVector]) {
+    pub(super) unsafe fn multiply<W: PackedRhs>(&mut self, panels: &[&[W]], acc: &mut [NrVector]) {
         match W::TILE_OPERAND {
             TileOperand::None => {
                 unreachable!("an lhs is split only for weights that AMX multiplies")
             }
-            TileOperand::Weights => self.add_weights(panels, acc),
-            TileOperand::Numbers { .. } if self.lhs.rows() <= FEW_ROWS => {
-                self.add_numbers_of_few_rows(panels, acc);
+            TileOperand::Weights => self.multiply_weights(panels, acc),
+            TileOperand::Numbers { .. } if self.rows.len() <= FEW_ROWS => {
+                self.multiply_numbers_by_few_rows(panels, acc);
             }
-            TileOperand::Numbers { .. } => self.add_numbers(panels, acc),
+            TileOperand::Numbers { .. } => self.multiply_numbers(panels, acc),
         }
     }
 
     #[inline(always)]
-    fn add_weights<W: PackedRhs>(&self, panels: &[&[W]], acc: &mut [NrVector]) {
+    fn multiply_weights<W: PackedRhs>(&mut self, panels: &[&[W]], acc: &mut [NrVector]) {
+        // Faster than to store the first products without loading sums.
+        acc.fill([0.0; NR]);
         let rows = self.rows.len();
-        let first_tile = self.rows.start / SPLIT_TILE_ROWS;
         // A single panel is multiplied in one go: there is no other for which a part of the lhs could stay in the cache.
-        let depth = if panels.len() > 1 { SPLIT_KC } else { panels[0].len().max(1) * W::DEPTH };
-        // SAFETY: an lhs is split only if AMX is available, and no other `Tiles` live in this thread.
+        let single = panels.len() == 1 && self.split_depth >= self.lhs.inputs();
+        let depth = if single { panels[0].len().max(1) * W::DEPTH } else { SPLIT_KC };
+        // SAFETY: rows are split only if AMX is available, and no other `Tiles` live in this thread.
         let mut registers = unsafe { Tiles::new() };
-        for (tiles, tile_rows) in row_tiles(rows) {
-            let registers = registers.of_rows(tile_rows);
-            for block in 0..depth_blocks(panels, depth) {
-                for tile in tiles.clone() {
-                    let lhs = self.lhs.tile(first_tile + tile, block * depth);
+        for block in 0..depth_blocks(panels, depth) {
+            let lhs_depth = self.split::<W>(block * depth);
+            for (tiles, tile_rows) in row_tiles(rows) {
+                let registers = registers.of_rows(tile_rows);
+                for tile in tiles {
+                    let lhs = self.buffers.lhs.tile(tile, lhs_depth);
                     for (index, acc) in acc.chunks_exact_mut(rows).enumerate() {
                         let rhs = |index: usize| W::pairs(depth_block(panels[index], block, depth));
                         let next = match panels.len() {
@@ -91,10 +124,16 @@ impl<'a> TileProduct<'a> {
         }
     }
 
-    /// [`Self::add`] for up to [`FEW_ROWS`] rows, without AMX but with the same results.
+    /// [`Self::multiply`] for up to [`FEW_ROWS`] rows, without AMX but with the same results.
     #[inline(always)]
-    fn add_numbers_of_few_rows<W: PackedRhs>(&self, panels: &[&[W]], acc: &mut [NrVector]) {
+    fn multiply_numbers_by_few_rows<W: PackedRhs>(
+        &mut self,
+        panels: &[&[W]],
+        acc: &mut [NrVector],
+    ) {
         assert_eq!(W::GROUP, TILE_DEPTH);
+        acc.fill([0.0; NR]);
+        self.split::<W>(0);
         let rows = self.rows.len();
         let mut products = [[0.0; NR]; FEW_ROWS];
         let products = &mut products[..rows];
@@ -105,7 +144,8 @@ impl<'a> TileProduct<'a> {
                 }
                 for tile in 0..W::DEPTH / TILE_DEPTH {
                     let depth = index * W::DEPTH + tile * TILE_DEPTH;
-                    let (lhs, sums) = (self.lhs.wide(depth), self.lhs.sums(0, depth));
+                    let lhs = &self.buffers.lhs;
+                    let (lhs, sums) = (lhs.wide(depth), lhs.sums(0, depth));
                     // SAFETY: AMX is available only with AVX-512; the tile is within the element.
                     unsafe {
                         product_of_few_rows(lhs, rhs, tile, products);
@@ -117,38 +157,86 @@ impl<'a> TileProduct<'a> {
     }
 
     #[inline(always)]
-    fn add_numbers<W: PackedRhs>(&mut self, panels: &[&[W]], acc: &mut [NrVector]) {
+    fn multiply_numbers<W: PackedRhs>(&mut self, panels: &[&[W]], acc: &mut [NrVector]) {
         assert_eq!(W::GROUP, TILE_DEPTH);
-        let rows = self.rows.len();
-        let first_tile = self.rows.start / SPLIT_TILE_ROWS;
-        let numbers = &mut self.numbers[..panels.len() * BLOCK_PAIRS];
-        // SAFETY: an lhs is split only if AMX is available, and no other `Tiles` live in this thread.
+        if self.buffers.blocks.len() < panels.len() {
+            self.buffers.blocks.resize_with(panels.len(), NumbersBlock::new);
+            self.buffers.products = vec![[[ProductTile::ZERO; TILES_PER_BLOCK]; 2]];
+        }
+        // SAFETY: rows are split only if AMX is available, and no other `Tiles` live in this thread.
         let mut registers = unsafe { Tiles::new() };
-        for block in 0..depth_blocks(panels, SPLIT_KC) {
-            for (panel, to) in panels.iter().zip(numbers.chunks_exact_mut(BLOCK_PAIRS)) {
-                widen_block(panel, block, to);
+        for block in 0..depth_blocks(panels, SPLIT_KC).max(1) {
+            let lhs_depth = self.split::<W>(block * SPLIT_KC);
+            let blocks = panels.iter().zip(&mut self.buffers.blocks);
+            for ((panel, to), acc) in blocks.zip(acc.chunks_exact_mut(self.rows.len())) {
+                to.widen(panel, block);
+                if block == 0 && to.depth_tiles() == 0 {
+                    acc.fill([0.0; NR]);
+                }
             }
-            for (tiles, tile_rows) in row_tiles(rows) {
-                let registers = registers.of_rows(tile_rows);
-                let products = &mut self.products.rows()[..tile_rows];
-                for row_tile in tiles {
-                    let lhs_tile = first_tile + row_tile;
-                    let numbers = numbers.chunks_exact(BLOCK_PAIRS);
-                    let panels = panels.iter().zip(numbers).zip(acc.chunks_exact_mut(rows));
-                    for ((panel, numbers), acc) in panels {
-                        let acc = &mut acc[row_tile * SPLIT_TILE_ROWS..][..tile_rows];
-                        let numbers = numbers.chunks_exact(TILE_PAIRS);
-                        for ((tile, rhs, part), numbers) in block_tiles(panel, block).zip(numbers) {
-                            let depth = tile * TILE_DEPTH;
-                            let sums = self.lhs.sums(lhs_tile, depth);
-                            registers.product(self.lhs.tile(lhs_tile, depth), numbers, products);
-                            // SAFETY: AMX is available only with AVX-512; the tile is within the element.
-                            unsafe { add_scaled(rhs, part, products, sums, acc) };
+            // SAFETY: rows are split only if AMX is available, and with it AVX-512.
+            unsafe { self.add_blocks(&mut registers, panels.len(), block == 0, lhs_depth, acc) };
+        }
+    }
+
+    /// Adds the products with the blocks of the first `panels` panels, or sets `acc` to them if these are the first.
+    /// `lhs_depth` is the depth of their inputs in [`TileBuffers::lhs`].
+    ///
+    /// # Safety
+    /// The processor must have AVX-512.
+    #[inline(never)]
+    #[target_feature(enable = "avx512f,avx2,fma")]
+    unsafe fn add_blocks(
+        &mut self,
+        registers: &mut Tiles,
+        panels: usize,
+        is_first: bool,
+        lhs_depth: usize,
+        acc: &mut [NrVector],
+    ) {
+        let rows = self.rows.len();
+        let TileBuffers { lhs, blocks, products } = &mut self.buffers;
+        let [mut to, mut from] = products[0].each_mut();
+        let mut previous: Option<Products> = None;
+        for (tiles, tile_rows) in row_tiles(rows) {
+            let registers = registers.of_rows(tile_rows);
+            for tile in tiles {
+                let (lhs, sums) = (lhs.tile(tile, lhs_depth), lhs.sums(tile, lhs_depth));
+                for (index, block) in blocks[..panels].iter().enumerate() {
+                    if block.depth_tiles() == 0 {
+                        continue;
+                    }
+                    let acc_start = index * rows + tile * SPLIT_TILE_ROWS;
+                    for half in [0, 1] {
+                        for first_row in (0..tile_rows).step_by(TILE_ROWS) {
+                            let next = Products {
+                                block,
+                                half,
+                                lhs,
+                                sums,
+                                first_row,
+                                tile_rows,
+                                acc_start,
+                                is_first,
+                            };
+                            let earlier = previous.as_ref().map(|previous| (previous, &*from));
+                            next.multiply(registers, to, earlier, acc);
+                            (to, from) = (from, to);
+                            previous = Some(next);
                         }
                     }
                 }
             }
         }
+        if let Some(previous) = previous {
+            previous.add(from, acc);
+        }
+    }
+}
+
+impl Drop for TileProduct<'_> {
+    fn drop(&mut self) {
+        BUFFERS.set(std::mem::take(&mut self.buffers));
     }
 }
 
@@ -159,29 +247,4 @@ fn row_tiles(rows: usize) -> impl Iterator<Item = (Range<usize>, usize)> {
     let last = rows - full * SPLIT_TILE_ROWS;
     let both = [(0..full, SPLIT_TILE_ROWS), (full..full + 1, last)];
     both.into_iter().filter(|(tiles, rows)| !tiles.is_empty() && *rows > 0)
-}
-
-/// The depth tiles of a panel in a block of [`SPLIT_KC`] inputs: their index in the panel, their element, and their index in
-/// the element.
-#[inline(always)]
-fn block_tiles<W: PackedRhs>(
-    panel: &[W],
-    block: usize,
-) -> impl Iterator<Item = (usize, &W, usize)> {
-    let per_element = W::DEPTH / TILE_DEPTH;
-    let end = (panel.len() * per_element).min((block + 1) * TILES_PER_BLOCK);
-    (block * TILES_PER_BLOCK..end)
-        .map(move |tile| (tile, &panel[tile / per_element], tile % per_element))
-}
-
-/// Converts the numbers of a panel in a block of [`SPLIT_KC`] inputs.
-#[inline(always)]
-fn widen_block<W: PackedRhs>(panel: &[W], block: usize, to: &mut [Bf16Pairs]) {
-    for ((_, rhs, part), to) in block_tiles(panel, block).zip(to.chunks_exact_mut(TILE_PAIRS)) {
-        if W::PREFETCH_DISTANCE > 0 {
-            prefetch_at(rhs, W::PREFETCH_DISTANCE);
-        }
-        // SAFETY: an lhs is split only if AMX is available, and with it AVX-512; the tile is within the element.
-        unsafe { widen_numbers(rhs, part, to) };
-    }
 }
