@@ -191,13 +191,19 @@ fn activations_are_not_rounded_to_the_dtype_of_the_weights() -> Result<()> {
     Ok(())
 }
 
-/// Large enough that prompts are split into several tasks and micro-panels.
+/// Large enough that prompts are split into several tasks and micro-panels. The larger one has more activations than a task
+/// splits at a time for AMX, and more panels than it multiplies with them.
 #[test]
 fn a_row_does_not_depend_on_the_other_rows() -> Result<()> {
-    for dtype in [DType::F32, DType::BF16, DType::F16] {
+    let shapes = [(300, 600), (1700, 1500)];
+    let dtypes = [DType::F32, DType::BF16, DType::F16];
+    for ((outputs, inputs), dtype) in
+        shapes.into_iter().flat_map(|shape| dtypes.map(|d| (shape, d)))
+    {
         let mut rng = StdRng::seed_from_u64(9);
-        let weights = ChainWeights::pack_floats(&[(random(&mut rng, &[300, 600], dtype)?, None)])?;
-        let x = random(&mut rng, &[500, 600], DType::F32)?;
+        let weight = random(&mut rng, &[outputs, inputs], dtype)?;
+        let weights = ChainWeights::pack_floats(&[(weight, None)])?;
+        let x = random(&mut rng, &[500, inputs], DType::F32)?;
         let all = chain_linear(std::slice::from_ref(&x), &ChainRows::same(1, 500), &[&weights])?;
         let all = all[0][0].to_vec2::<f32>()?;
         for (first, count) in [(0, 1), (499, 1), (7, 2), (190, 13), (100, 400)] {
@@ -212,6 +218,27 @@ fn a_row_does_not_depend_on_the_other_rows() -> Result<()> {
             })?;
             assert_eq!(again[0][0].to_vec2::<f32>()?, all, "{dtype:?}, {threads} threads");
         }
+    }
+    Ok(())
+}
+
+/// The first chain ends within what a task splits at a time for AMX, and within a tile register.
+#[test]
+fn inputs_of_two_chains_are_those_of_one() -> Result<()> {
+    for dtype in [DType::F32, DType::BF16, DType::F16] {
+        let mut rng = StdRng::seed_from_u64(12);
+        let x = [
+            random(&mut rng, &[200, 700], DType::F32)?,
+            random(&mut rng, &[200, 810], DType::F32)?,
+        ];
+        let first = random(&mut rng, &[50, 700], dtype)?;
+        let second = random(&mut rng, &[40, 1510], dtype)?;
+        let weights = ChainWeights::pack_floats(&[(first, None), (second.clone(), None)])?;
+        let two = chain_linear(&x, &ChainRows::same(2, 200), &[&weights])?[0][1].clone();
+        let weights = ChainWeights::pack_floats(&[(second, None)])?;
+        let x = [Tensor::cat(&x, 1)?];
+        let one = chain_linear(&x, &ChainRows::same(1, 200), &[&weights])?[0][0].clone();
+        assert_eq!(numbers(&two)?, numbers(&one)?, "{dtype:?}");
     }
     Ok(())
 }

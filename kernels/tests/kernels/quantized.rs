@@ -166,14 +166,18 @@ fn of_all_sizes(rng: &mut StdRng, rows: usize, width: usize) -> Result<Tensor> {
     Tensor::from_iter((0..rows * width).map(number), &Device::Cpu)?.reshape((rows, width))
 }
 
-/// Large enough that prompts are split into several tasks and micro-panels.
+/// Large enough that prompts are split into several tasks and micro-panels. The larger one has more activations than a task
+/// splits at a time for AMX, and more panels than it multiplies with them.
 #[test]
 fn a_row_does_not_depend_on_the_other_rows() -> Result<()> {
-    for dtype in DTYPES {
+    let shapes = [(300, 768), (1700, 1536)];
+    for ((outputs, inputs), dtype) in
+        shapes.into_iter().flat_map(|shape| DTYPES.map(|d| (shape, d)))
+    {
         let mut rng = StdRng::seed_from_u64(23);
-        let weight = QTensor::quantize(&random(&mut rng, &[300, 768], DType::F32)?, dtype)?;
+        let weight = QTensor::quantize(&random(&mut rng, &[outputs, inputs], DType::F32)?, dtype)?;
         let weights = ChainWeights::pack_quantized(&[weight], &[])?;
-        let x = of_all_sizes(&mut rng, 500, 768)?;
+        let x = of_all_sizes(&mut rng, 500, inputs)?;
         let all = chain_linear(std::slice::from_ref(&x), &ChainRows::same(1, 500), &[&weights])?;
         for (first, count) in
             [(0, 1), (499, 1), (7, 2), (60, 3), (300, 4), (90, 5), (190, 13), (31, 24), (100, 400)]
