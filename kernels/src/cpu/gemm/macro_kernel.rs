@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::lhs::{Lhs, LhsPanels};
 use super::output::OutputMatrix;
 #[cfg(target_arch = "x86_64")]
-use super::tile_kernel::{TileProduct, TILE_PANELS};
+use super::tile_kernel::TileProduct;
 use super::{NrVector, PackedRhs, KC, MC, MR, NR, SMALL_MR};
 use crate::cpu::arch::{self, Isa, IsaKernel};
 use crate::cpu::exp::exp;
@@ -104,17 +104,6 @@ impl<W: PackedRhs> IsaKernel for &Task<'_, W> {
     fn run<I: Isa>(self) {
         let rows = self.rows.len();
         let cached = rows * self.lhs.row_bytes() <= CACHED_LHS_BYTES;
-        // Packed panels per panel of outputs.
-        let packed = 1 + usize::from(self.panels.iter().any(|panel| panel.up.is_some()));
-        let together = match self.lhs {
-            _ if cached => 1,
-            Lhs::Panels(_) => PANELS_AT_A_TIME,
-            #[cfg(target_arch = "x86_64")]
-            Lhs::Rows(_) => TILE_PANELS / packed,
-            #[cfg(not(target_arch = "x86_64"))]
-            Lhs::Rows(never, _) => match *never {},
-        };
-        let mut acc = Accumulators::new(packed * together * rows);
         let mut product = match self.lhs {
             Lhs::Panels(lhs) => {
                 // Weights that are not f32 are widened once for all row tiles if there are several, or if the rhs type
@@ -127,6 +116,16 @@ impl<W: PackedRhs> IsaKernel for &Task<'_, W> {
             #[cfg(not(target_arch = "x86_64"))]
             Lhs::Rows(never, _) => match *never {},
         };
+        // Packed panels per panel of outputs.
+        let packed = 1 + usize::from(self.panels.iter().any(|panel| panel.up.is_some()));
+        let together = match &product {
+            _ if cached => 1,
+            Product::Panels(..) => PANELS_AT_A_TIME,
+            #[cfg(target_arch = "x86_64")]
+            Product::Tiles(product) => product.panels_at_a_time() / packed,
+        };
+        let together = together.min(self.panels.len());
+        let mut acc = Accumulators::new(packed * together * rows);
         // The weights of the panels, in order; of a gated layer the gate and up panels in turn.
         let mut weights = Vec::with_capacity(packed * together);
         for panels in self.panels.chunks(together) {

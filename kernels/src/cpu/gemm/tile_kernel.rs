@@ -12,9 +12,9 @@ use crate::cpu::arch::amx::{ProductTile, Tiles};
 use crate::cpu::arch::group_products::{add_scaled, product_of_few_rows};
 use crate::cpu::arch::prefetch_at;
 
-/// Packed panels that share a block of the split lhs: they are multiplied with it in turn. A gated layer has two per panel
-/// of outputs.
-pub(super) const TILE_PANELS: usize = 16;
+/// Packed panels that share a block of the split lhs: they are multiplied with it in turn, and their accumulators stay in
+/// the L2 cache. A gated layer has two per panel of outputs.
+const TILE_PANELS: usize = 16;
 
 /// The lhs of a task is split at once if it takes no more than this, and stays in the L2 cache.
 const WHOLE_LHS_BYTES: usize = 1280 << 10;
@@ -51,7 +51,7 @@ pub(super) struct TileProduct<'a> {
 
 impl<'a> TileProduct<'a> {
     pub(super) fn new(lhs: &'a LhsRows<'a>, rows: Range<usize>) -> Self {
-        let all = lhs.inputs().next_multiple_of(SPLIT_KC);
+        let all = lhs.inputs().next_multiple_of(SPLIT_KC).max(SPLIT_KC);
         let bytes = rows.len() * SplitLhs::row_bytes(all);
         // Few rows are not multiplied block by block.
         let at_once = bytes <= WHOLE_LHS_BYTES || rows.len() <= FEW_ROWS;
@@ -59,17 +59,24 @@ impl<'a> TileProduct<'a> {
         Self { lhs, rows, split_depth, split_start: None, buffers: BUFFERS.take() }
     }
 
-    /// Splits the inputs from `depth` on for weights of type `W`, if they are not. Returns their depth in
-    /// [`TileBuffers::lhs`].
+    /// How many packed panels are to be multiplied at a time. With a lhs that is split in parts it is many, because every
+    /// time it is split again.
+    pub(super) fn panels_at_a_time(&self) -> usize {
+        if self.split_depth < self.lhs.inputs() {
+            8 * TILE_PANELS
+        } else {
+            TILE_PANELS
+        }
+    }
+
+    /// Splits the inputs from `start` on for weights of type `W`, if they are not.
     #[inline(always)]
-    fn split<W: PackedRhs>(&mut self, depth: usize) -> usize {
-        let start = depth - depth % self.split_depth;
+    fn split<W: PackedRhs>(&mut self, start: usize) {
         if self.split_start != Some(start) {
             let inputs = start..self.lhs.inputs().min(start + self.split_depth);
             self.buffers.lhs.split(self.lhs, self.rows.clone(), inputs, W::TILE_OPERAND);
             self.split_start = Some(start);
         }
-        depth - start
     }
 
     /// Sets `acc` to the products with some panels: all rows of the first panel, then those of the next.
@@ -101,24 +108,48 @@ impl<'a> TileProduct<'a> {
         let rows = self.rows.len();
         // A single panel is multiplied in one go: there is no other for which a part of the lhs could stay in the cache.
         let single = panels.len() == 1 && self.split_depth >= self.lhs.inputs();
-        let depth = if single { panels[0].len().max(1) * W::DEPTH } else { SPLIT_KC };
+        let depth = if single { self.split_depth } else { SPLIT_KC };
+        let blocks = depth_blocks(panels, depth);
+        let blocks_per_split = self.split_depth / depth;
         // SAFETY: rows are split only if AMX is available, and no other `Tiles` live in this thread.
         let mut registers = unsafe { Tiles::new() };
-        for block in 0..depth_blocks(panels, depth) {
-            let lhs_depth = self.split::<W>(block * depth);
-            for (tiles, tile_rows) in row_tiles(rows) {
-                let registers = registers.of_rows(tile_rows);
-                for tile in tiles {
-                    let lhs = self.buffers.lhs.tile(tile, lhs_depth);
-                    for (index, acc) in acc.chunks_exact_mut(rows).enumerate() {
-                        let rhs = |index: usize| W::pairs(depth_block(panels[index], block, depth));
-                        let next = match panels.len() {
-                            1 => rhs(0).as_ptr().wrapping_add(TILE_PAIRS),
-                            count => rhs((index + 1) % count).as_ptr(),
-                        };
-                        let acc = &mut acc[tile * SPLIT_TILE_ROWS..][..tile_rows];
-                        registers.add_product(lhs, rhs(index), next, acc);
-                    }
+        for first in (0..blocks).step_by(blocks_per_split) {
+            self.split::<W>(first * depth);
+            let split_blocks = first..blocks.min(first + blocks_per_split);
+            let groups = panels.chunks(TILE_PANELS).zip(acc.chunks_mut(TILE_PANELS * rows));
+            for (panels, acc) in groups {
+                for block in split_blocks.clone() {
+                    let lhs_depth = (block - first) * depth;
+                    self.add_weights(&mut registers, panels, block, depth, lhs_depth, acc);
+                }
+            }
+        }
+    }
+
+    /// Adds the products with a block of `depth` inputs of some panels. `lhs_depth` is their depth in [`TileBuffers::lhs`].
+    #[inline(always)]
+    fn add_weights<W: PackedRhs>(
+        &self,
+        registers: &mut Tiles,
+        panels: &[&[W]],
+        block: usize,
+        depth: usize,
+        lhs_depth: usize,
+        acc: &mut [NrVector],
+    ) {
+        let rows = self.rows.len();
+        for (tiles, tile_rows) in row_tiles(rows) {
+            let registers = registers.of_rows(tile_rows);
+            for tile in tiles {
+                let lhs = self.buffers.lhs.tile(tile, lhs_depth);
+                for (index, acc) in acc.chunks_exact_mut(rows).enumerate() {
+                    let rhs = |index: usize| W::pairs(depth_block(panels[index], block, depth));
+                    let next = match panels.len() {
+                        1 => rhs(0).as_ptr().wrapping_add(TILE_PAIRS),
+                        count => rhs((index + 1) % count).as_ptr(),
+                    };
+                    let acc = &mut acc[tile * SPLIT_TILE_ROWS..][..tile_rows];
+                    registers.add_product(lhs, rhs(index), next, acc);
                 }
             }
         }
@@ -159,23 +190,34 @@ impl<'a> TileProduct<'a> {
     #[inline(always)]
     fn multiply_numbers<W: PackedRhs>(&mut self, panels: &[&[W]], acc: &mut [NrVector]) {
         assert_eq!(W::GROUP, TILE_DEPTH);
-        if self.buffers.blocks.len() < panels.len() {
-            self.buffers.blocks.resize_with(panels.len(), NumbersBlock::new);
+        let buffers = panels.len().min(TILE_PANELS);
+        if self.buffers.blocks.len() < buffers {
+            self.buffers.blocks.resize_with(buffers, NumbersBlock::new);
             self.buffers.products = vec![[[ProductTile::ZERO; TILES_PER_BLOCK]; 2]];
         }
+        let rows = self.rows.len();
+        let blocks = depth_blocks(panels, SPLIT_KC).max(1);
+        let blocks_per_split = self.split_depth / SPLIT_KC;
         // SAFETY: rows are split only if AMX is available, and no other `Tiles` live in this thread.
         let mut registers = unsafe { Tiles::new() };
-        for block in 0..depth_blocks(panels, SPLIT_KC).max(1) {
-            let lhs_depth = self.split::<W>(block * SPLIT_KC);
-            let blocks = panels.iter().zip(&mut self.buffers.blocks);
-            for ((panel, to), acc) in blocks.zip(acc.chunks_exact_mut(self.rows.len())) {
-                to.widen(panel, block);
-                if block == 0 && to.depth_tiles() == 0 {
-                    acc.fill([0.0; NR]);
+        for first in (0..blocks).step_by(blocks_per_split) {
+            self.split::<W>(first * SPLIT_KC);
+            let split_blocks = first..blocks.min(first + blocks_per_split);
+            let groups = panels.chunks(TILE_PANELS).zip(acc.chunks_mut(TILE_PANELS * rows));
+            for (panels, acc) in groups {
+                for block in split_blocks.clone() {
+                    let buffers = panels.iter().zip(&mut self.buffers.blocks);
+                    for ((panel, to), acc) in buffers.zip(acc.chunks_exact_mut(rows)) {
+                        to.widen(panel, block);
+                        if block == 0 && to.depth_tiles() == 0 {
+                            acc.fill([0.0; NR]);
+                        }
+                    }
+                    let (count, lhs_depth) = (panels.len(), (block - first) * SPLIT_KC);
+                    // SAFETY: rows are split only if AMX is available, and with it AVX-512.
+                    unsafe { self.add_blocks(&mut registers, count, block == 0, lhs_depth, acc) };
                 }
             }
-            // SAFETY: rows are split only if AMX is available, and with it AVX-512.
-            unsafe { self.add_blocks(&mut registers, panels.len(), block == 0, lhs_depth, acc) };
         }
     }
 
