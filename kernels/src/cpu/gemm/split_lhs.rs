@@ -1,8 +1,8 @@
 //! The lhs operand of AMX: activations as sums of three bf16 numbers.
 //!
 //! An f32 has 24 significant bits and a bf16 has 8, so an f32 is the sum of three bf16 numbers: its upper 8 bits, the
-//! next 8 and the last 8, as long as they are not below [`SMALLEST_TERM`]. The products of the three with a bf16 weight
-//! are exact in f32. Three products in bf16 thus multiply f32 activations, without rounding them first.
+//! next 8 and the last 8, as long as they are not below 2^-110 ([`write_terms`]). The products of the three with a bf16
+//! weight are exact in f32. Three products in bf16 thus multiply f32 activations, without rounding them first.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
