@@ -148,7 +148,6 @@ mod tests {
 
     /// The terms of a number in all places.
     fn split_alike(number: f32) -> [TileRow; TERMS] {
-        // SAFETY: AMX is available, and with it AVX-512.
         let mut rows = [TileRow([0; TILE_DEPTH]); TERMS];
         // SAFETY: AMX is available, and with it AVX-512.
         unsafe { write_terms::<false>(&[number; TILE_DEPTH], rows.as_mut_ptr(), 1) };

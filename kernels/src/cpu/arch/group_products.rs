@@ -52,8 +52,8 @@ unsafe fn store_pairs(first: __m512, second: __m512, to: &mut TileRow) {
 }
 
 /// The products of [`Tiles::begin_product`](super::amx::Tiles::begin_product) by multiply-adds, for one or two rows: those
-/// of one depth tile of a packed rhs element. `lhs` has its terms in f32. The order is that of `tdpbf16ps`: the products at even and at odd depths, their
-/// sum, and that of the three terms.
+/// of one depth tile of a packed rhs element. `lhs` has its terms in f32. The order is that of `tdpbf16ps`: the products at
+/// even and at odd depths, their sum, and that of the three terms.
 ///
 /// # Safety
 /// The processor must have AVX-512, and the tile must be within the element.

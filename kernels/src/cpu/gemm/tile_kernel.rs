@@ -38,6 +38,16 @@ struct TileBuffers {
     products: Vec<[ProductTiles; 2]>,
 }
 
+impl TileBuffers {
+    /// Makes room for some quantized panels.
+    fn reserve(&mut self, panels: usize) {
+        if self.blocks.len() < panels {
+            self.blocks.resize_with(panels, NumbersBlock::new);
+            self.products = vec![[[ProductTile::ZERO; TILES_PER_BLOCK]; 2]];
+        }
+    }
+}
+
 /// Some rows of an lhs, from a multiple of [`SPLIT_TILE_ROWS`] on.
 pub(super) struct TileProduct<'a> {
     lhs: &'a LhsRows<'a>,
@@ -93,23 +103,31 @@ impl<'a> TileProduct<'a> {
             TileOperand::None => {
                 unreachable!("an lhs is split only for weights that AMX multiplies")
             }
-            TileOperand::Weights => self.multiply_weights(panels, acc),
             TileOperand::Numbers { .. } if self.rows.len() <= FEW_ROWS => {
                 self.multiply_numbers_by_few_rows(panels, acc);
             }
-            TileOperand::Numbers { .. } => self.multiply_numbers(panels, acc),
+            TileOperand::Weights | TileOperand::Numbers { .. } => {
+                self.multiply_by_tiles(panels, acc);
+            }
         }
     }
 
+    /// [`Self::multiply`] by AMX, block by block.
     #[inline(always)]
-    fn multiply_weights<W: PackedRhs>(&mut self, panels: &[&[W]], acc: &mut [NrVector]) {
-        // Faster than to store the first products without loading sums.
-        acc.fill([0.0; NR]);
+    fn multiply_by_tiles<W: PackedRhs>(&mut self, panels: &[&[W]], acc: &mut [NrVector]) {
         let rows = self.rows.len();
-        // A single panel is multiplied in one go: there is no other for which a part of the lhs could stay in the cache.
+        let is_quantized = matches!(W::TILE_OPERAND, TileOperand::Numbers { .. });
+        // A single panel of floats is multiplied in one go: there is no other for which a part of the lhs could stay in the
+        // cache.
         let single = panels.len() == 1 && self.split_depth >= self.lhs.inputs();
-        let depth = if single { self.split_depth } else { SPLIT_KC };
-        let blocks = depth_blocks(panels, depth);
+        let depth = if single && !is_quantized { self.split_depth } else { SPLIT_KC };
+        if is_quantized {
+            self.buffers.reserve(panels.len().min(TILE_PANELS));
+        } else {
+            // Faster than to store the first products without loading sums.
+            acc.fill([0.0; NR]);
+        }
+        let blocks = depth_blocks(panels, depth).max(1);
         let blocks_per_split = self.split_depth / depth;
         // SAFETY: rows are split only if AMX is available, and no other `Tiles` live in this thread.
         let mut registers = unsafe { Tiles::new() };
@@ -120,7 +138,11 @@ impl<'a> TileProduct<'a> {
             for (panels, acc) in groups {
                 for block in split_blocks.clone() {
                     let lhs_depth = (block - first) * depth;
-                    self.add_weights(&mut registers, panels, block, depth, lhs_depth, acc);
+                    if is_quantized {
+                        self.add_numbers(&mut registers, panels, block, lhs_depth, acc);
+                    } else {
+                        self.add_weights(&mut registers, panels, block, depth, lhs_depth, acc);
+                    }
                 }
             }
         }
@@ -187,38 +209,27 @@ impl<'a> TileProduct<'a> {
         }
     }
 
+    /// Adds the products with a block of some quantized panels, or sets `acc` to them if it is the first. `lhs_depth` is its
+    /// depth in [`TileBuffers::lhs`].
     #[inline(always)]
-    fn multiply_numbers<W: PackedRhs>(&mut self, panels: &[&[W]], acc: &mut [NrVector]) {
+    fn add_numbers<W: PackedRhs>(
+        &mut self,
+        registers: &mut Tiles,
+        panels: &[&[W]],
+        block: usize,
+        lhs_depth: usize,
+        acc: &mut [NrVector],
+    ) {
         assert_eq!(W::GROUP, TILE_DEPTH);
-        let buffers = panels.len().min(TILE_PANELS);
-        if self.buffers.blocks.len() < buffers {
-            self.buffers.blocks.resize_with(buffers, NumbersBlock::new);
-            self.buffers.products = vec![[[ProductTile::ZERO; TILES_PER_BLOCK]; 2]];
-        }
-        let rows = self.rows.len();
-        let blocks = depth_blocks(panels, SPLIT_KC).max(1);
-        let blocks_per_split = self.split_depth / SPLIT_KC;
-        // SAFETY: rows are split only if AMX is available, and no other `Tiles` live in this thread.
-        let mut registers = unsafe { Tiles::new() };
-        for first in (0..blocks).step_by(blocks_per_split) {
-            self.split::<W>(first * SPLIT_KC);
-            let split_blocks = first..blocks.min(first + blocks_per_split);
-            let groups = panels.chunks(TILE_PANELS).zip(acc.chunks_mut(TILE_PANELS * rows));
-            for (panels, acc) in groups {
-                for block in split_blocks.clone() {
-                    let buffers = panels.iter().zip(&mut self.buffers.blocks);
-                    for ((panel, to), acc) in buffers.zip(acc.chunks_exact_mut(rows)) {
-                        to.widen(panel, block);
-                        if block == 0 && to.depth_tiles() == 0 {
-                            acc.fill([0.0; NR]);
-                        }
-                    }
-                    let (count, lhs_depth) = (panels.len(), (block - first) * SPLIT_KC);
-                    // SAFETY: rows are split only if AMX is available, and with it AVX-512.
-                    unsafe { self.add_blocks(&mut registers, count, block == 0, lhs_depth, acc) };
-                }
+        let buffers = panels.iter().zip(&mut self.buffers.blocks);
+        for ((panel, to), acc) in buffers.zip(acc.chunks_exact_mut(self.rows.len())) {
+            to.widen(panel, block);
+            if block == 0 && to.depth_tiles() == 0 {
+                acc.fill([0.0; NR]);
             }
         }
+        // SAFETY: rows are split only if AMX is available, and with it AVX-512.
+        unsafe { self.add_blocks(registers, panels.len(), block == 0, lhs_depth, acc) };
     }
 
     /// Adds the products with the blocks of the first `panels` panels, or sets `acc` to them if these are the first.
