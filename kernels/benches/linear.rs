@@ -2,19 +2,22 @@
 //! candle's own product.
 //!
 //! `cargo bench -p colm-kernels --bench linear`; `RAYON_NUM_THREADS=1` for one core; `-- Q4K` for the cases whose line
-//! contains that text; `-- --no-candle` without candle, which is slow with many rows.
+//! contains that text; `-- --no-candle` without candle, which is slow with many rows; `-- --bf16` with activations rounded
+//! to bf16.
 
 use std::borrow::Cow;
 use std::time::Instant;
 
 use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{DType, Device, Module, Result, Tensor};
-use colm_kernels::{chain_gated, chain_linear, ChainRows, ChainWeights};
+use colm_kernels::{chain_gated, chain_linear, ChainRows, ChainWeights, MatmulPrecision};
 
 fn main() -> Result<()> {
     println!("{} threads", rayon::current_num_threads());
     let wanted = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
     let with_candle = std::env::args().all(|arg| arg != "--no-candle");
+    let bf16 = std::env::args().any(|arg| arg == "--bf16");
+    let precision = if bf16 { MatmulPrecision::Bf16 } else { MatmulPrecision::F32 };
     let floats = [DType::F32, DType::BF16, DType::F16].map(Format::Float);
     let quantized = [GgmlDType::Q8_0, GgmlDType::Q4K, GgmlDType::Q5K, GgmlDType::Q6K];
     let quantized = quantized.map(Format::Quantized);
@@ -26,6 +29,7 @@ fn main() -> Result<()> {
             let rows: Vec<_> = rows.filter(|&rows| name(rows).contains(&wanted)).collect();
             if !rows.is_empty() {
                 let layers = Layers::new(outputs, inputs, format, with_candle)?;
+                let layers = layers.with_precision(precision)?;
                 for rows in rows {
                     println!("{}: {}", name(rows), layers.report(rows)?);
                 }
@@ -88,6 +92,12 @@ impl Layers {
             }
         }
         Ok(Self { outputs, inputs, format, packed, candle })
+    }
+
+    fn with_precision(mut self, precision: MatmulPrecision) -> Result<Self> {
+        let packed = self.packed.into_iter().map(|weights| weights.with_precision(precision));
+        self.packed = packed.collect::<Result<_>>()?;
+        Ok(self)
     }
 
     fn report(&self, rows: usize) -> Result<String> {

@@ -49,7 +49,8 @@
 //! cache is written and read by one backend only.
 //!
 //! **Weights.** [`ChainWeights`] packs the weights into panels once, at load time; for a GPU they stay row-major.
-//! Weights are f32, bf16, f16, or quantized by ggml's types. Sums are f32 throughout.
+//! Weights are f32, bf16, f16, or quantized by ggml's types. On the CPU they are multiplied with f32 activations, or with
+//! activations rounded to bf16 ([`MatmulPrecision`]). Sums are f32 throughout.
 //!
 //! # Guarantees on the CPU
 //!
@@ -88,6 +89,7 @@ mod device;
 mod kv_block_bytes;
 mod kv_blocks;
 mod linear;
+mod matmul_precision;
 mod norm;
 mod rope;
 mod rope_and_write;
@@ -104,6 +106,7 @@ pub use device::{
 };
 pub use kv_blocks::KvBlocks;
 pub use linear::{chain_gated, chain_linear, chain_linear_add};
+pub use matmul_precision::MatmulPrecision;
 pub use norm::chain_rms_norm;
 pub use rope::{Llama3Scaling, Rope};
 pub use rope_and_write::{rope_and_write, NewKeysValues, NewRows};

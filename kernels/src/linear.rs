@@ -14,7 +14,7 @@ use crate::cpu::TensorRows;
 #[cfg(feature = "gpu")]
 use crate::weights::WeightFormat;
 use crate::weights::{for_weight_format, ChainWeights, PackedMatrix};
-use crate::ChainRows;
+use crate::{ChainRows, MatmulPrecision};
 
 /// ChainLinear (`docs/spec.md#layers`) for several linear layers that read the same `x`, as the projections to queries,
 /// keys and values do: `y_i = W_i x_<=i + b_i` for every chain i that both `x` and the weights have.
@@ -134,12 +134,17 @@ fn forward(x: &[Tensor], rows: &ChainRows, linears: &[ChainLinear]) -> Result<Ve
     let widths = widths.collect::<Result<Vec<_>>>()?;
     for linear in linears {
         linear.check(&widths, rows)?;
+        let all = [Some(linear.weights), linear.up];
+        if all.into_iter().flatten().any(|weights| !weights.has_same_format(first.weights)) {
+            bail!("layers that read the same x must have weights of one format and one precision");
+        }
     }
     #[cfg(feature = "gpu")]
     if let WeightFormat::RowMajorFloats(_) = format {
         return crate::cuda::chain_linear(x, rows, linears);
     }
-    for_weight_format!(format, W => forward_packed::<W>(x, rows, linears))
+    let precision = first.weights.precision();
+    for_weight_format!(format, W => forward_packed::<W>(x, rows, linears, precision))
 }
 
 /// [`forward`] with weights packed as `W`.
@@ -147,6 +152,7 @@ fn forward_packed<W: PackedRhs + Sync + 'static>(
     x: &[Tensor],
     rows: &ChainRows,
     linears: &[ChainLinear],
+    precision: MatmulPrecision,
 ) -> Result<Vec<Vec<Tensor>>> {
     let x = all_contiguous_rows(x)?;
     let guards = read_storages(&x);
@@ -183,7 +189,7 @@ fn forward_packed<W: PackedRhs + Sync + 'static>(
                 linear.add_panels::<W>(chain, residual, out, &mut panels)?;
             }
         }
-        products.push(Gemm { lhs: Lhs::pack::<W>(&x, rows, last), panels });
+        products.push(Gemm { lhs: Lhs::pack::<W>(&x, rows, last, precision), panels });
     }
     gemm(&products);
     drop(products);

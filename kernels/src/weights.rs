@@ -13,6 +13,7 @@ use crate::cpu::gemm::{Bf16Pairs, PackedRhs, NR};
 use crate::cpu::{for_dtype, for_quantized, Element, Quantized};
 #[cfg(feature = "gpu")]
 use crate::cuda::GpuMatrix;
+use crate::MatmulPrecision;
 
 /// The weights of a ChainLinear (`docs/spec.md#layers`), in the format that the product reads: W_i
 /// `[out_i, in_1 + .. + in_i]`, and optionally b_i `[out_i]`, for every chain that has an output, chain 1 first. A
@@ -20,6 +21,8 @@ use crate::cuda::GpuMatrix;
 #[derive(Debug)]
 pub struct ChainWeights {
     format: WeightFormat,
+    /// Of the activations. Always the default on a GPU.
+    precision: MatmulPrecision,
     /// `(out_i, in_<=i)`
     shapes: Vec<(usize, usize)>,
     /// A `Vec<PackedMatrix<W>>` with the W of `format`; on a GPU a `Vec<GpuMatrix>`.
@@ -118,6 +121,7 @@ impl ChainWeights {
             let matrices = matrices.collect::<Result<Vec<_>>>()?;
             return Ok(Self {
                 format: WeightFormat::RowMajorFloats(dtype),
+                precision: MatmulPrecision::default(),
                 shapes,
                 matrices: Box::new(matrices),
             });
@@ -132,12 +136,11 @@ impl ChainWeights {
                 Ok((RhsPanels::<W>::pack_floats(weight)?, bias.as_ref()))
             }))
         })?;
-        Ok(Self { format, shapes, matrices })
+        Ok(Self { format, precision: MatmulPrecision::default(), shapes, matrices })
     }
 
     /// From W_i `[out_i, in_<=i]` per chain, as quantized by ggml: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4K, Q5K or Q6K, the
-    /// same for all chains; and b_i `[out_i]` per chain, or no biases. Products are those of the dequantized weights with
-    /// f32 inputs.
+    /// same for all chains; and b_i `[out_i]` per chain, or no biases. Products are those of the dequantized weights.
     ///
     /// # Errors
     /// If shapes or types do not match or the type is not supported.
@@ -154,7 +157,12 @@ impl ChainWeights {
                 Ok((RhsPanels::<W>::pack_quantized(weight)?, biases.get(i)))
             }))
         })?;
-        Ok(Self { format: WeightFormat::PackedQuantized(dtype), shapes, matrices })
+        Ok(Self {
+            format: WeightFormat::PackedQuantized(dtype),
+            precision: MatmulPrecision::default(),
+            shapes,
+            matrices,
+        })
     }
 
     /// As [`Self::pack_floats`], quantized to `dtype`, one of the types of [`Self::pack_quantized`]. The result is the same
@@ -174,7 +182,26 @@ impl ChainWeights {
                 Ok((RhsPanels::<W>::quantize(weight)?, bias.as_ref()))
             }))
         })?;
-        Ok(Self { format: WeightFormat::PackedQuantized(dtype), shapes, matrices })
+        Ok(Self {
+            format: WeightFormat::PackedQuantized(dtype),
+            precision: MatmulPrecision::default(),
+            shapes,
+            matrices,
+        })
+    }
+
+    /// The same weights, multiplied with activations of this precision. Default: [`MatmulPrecision::F32`].
+    ///
+    /// # Errors
+    /// If the weights are for a GPU: there, activations have the dtype of the weights.
+    pub fn with_precision(self, precision: MatmulPrecision) -> Result<Self> {
+        #[cfg(feature = "gpu")]
+        if let WeightFormat::RowMajorFloats(dtype) = self.format {
+            bail!(
+                "on a GPU, activations have the dtype of the weights, {dtype:?}, not {precision}"
+            );
+        }
+        Ok(Self { precision, ..self })
     }
 
     /// The weights, and the biases in their dtype (f32 if the weights are quantized).
@@ -199,10 +226,14 @@ impl ChainWeights {
         }
     }
 
-    /// Whether `other` has the same format and dtype. Only such weights can share a call of
+    /// Whether `other` has the same format, dtype and precision of activations. Only such weights can share a call of
     /// [`chain_linear`](crate::chain_linear).
     pub fn has_same_format(&self, other: &Self) -> bool {
-        self.format == other.format
+        self.format == other.format && self.precision == other.precision
+    }
+
+    pub(crate) fn precision(&self) -> MatmulPrecision {
+        self.precision
     }
 
     pub(crate) fn format(&self) -> WeightFormat {

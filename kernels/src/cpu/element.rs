@@ -101,6 +101,20 @@ fn widen_bf16(from: &[bf16], to: &mut [f32]) {
     }
 }
 
+/// The nearest number that bf16 has, ties to even; NaN stays NaN. As [`bf16::from_f32`], but without branches, so that loops
+/// are vectorized.
+#[inline(always)]
+pub(crate) fn round_to_bf16(number: f32) -> f32 {
+    let bits = number.to_bits();
+    let half = 0x7fff + (bits >> 16 & 1);
+    let rounded = f32::from_bits(bits.wrapping_add(half) & 0xffff_0000);
+    if number.is_nan() {
+        f32::NAN
+    } else {
+        rounded
+    }
+}
+
 /// `for_dtype!(dtype, T => body)` evaluates `body` with `T` as the Rust type of `dtype`. Any dtype other than f32, bf16
 /// and f16 is an error.
 macro_rules! for_dtype {

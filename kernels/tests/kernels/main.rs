@@ -3,6 +3,7 @@
 mod attention;
 mod kv_blocks;
 mod linear;
+mod matmul_precision;
 mod quantized;
 mod reference;
 mod reproducible;

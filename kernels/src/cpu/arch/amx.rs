@@ -10,7 +10,7 @@ use std::arch::asm;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
-use crate::cpu::gemm::split_lhs::{TileRow, SPLIT_TILE_ROWS, TERMS, TILE_ROWS};
+use crate::cpu::gemm::split_lhs::{TileRow, SPLIT_TILE_ROWS, TILE_ROWS};
 use crate::cpu::gemm::{Bf16Pairs, NrVector, TILE_PAIRS};
 
 /// Whether the processor has AMX for bf16 and the system lets this process use it. AVX-512 with BW, which every such
@@ -82,12 +82,12 @@ macro_rules! store {
     };
 }
 
-/// The product of a row tile: `$begin` fills the accumulators, `$term` adds the products of one term of a depth tile, and
-/// `$end` stores the accumulators.
+/// The product of a row tile: `$begin` fills the accumulators, `$first` and `$others` add the products of the terms of a
+/// depth tile, and `$end` stores the accumulators.
 macro_rules! product {
     (
         $rows:expr, $lhs:expr, $rhs:expr, $next:expr, $acc:expr, $depth_tiles:expr,
-        [$($begin:expr),*], $term:expr, [$($end:expr),*]
+        [$($begin:expr),*], [$first:expr $(, $others:expr)*], [$($end:expr),*]
     ) => {
         asm!(
             $($begin,)*
@@ -95,13 +95,13 @@ macro_rules! product {
             "tileloadd tmm6, [{rhs} + {two_lines}]",
             "tileloadd tmm7, [{rhs} + {two_lines} + 64]",
             prefetch!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15),
-            $term,
+            $first,
             "add {lhs}, {term}",
             prefetch!(16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31),
-            $term,
-            "add {lhs}, {term}",
-            $term,
-            "add {lhs}, {term}",
+            $(
+                $others,
+                "add {lhs}, {term}",
+            )*
             "add {rhs}, 2048",
             "add {next}, 2048",
             "dec {depth_tiles}",
@@ -122,51 +122,76 @@ macro_rules! product {
     };
 }
 
-/// [`product`] of more than [`TILE_ROWS`] rows. The offsets are those of the second half of the rows and of the columns.
+/// Adds the products of a term with more than [`TILE_ROWS`] rows.
+macro_rules! two_register_term {
+    ($term:literal) => {
+        "tileloadd tmm4, [{lhs} + {line}]
+         tileloadd tmm5, [{lhs} + {line} + 1024]
+         tdpbf16ps tmm0, tmm4, tmm6
+         tdpbf16ps tmm1, tmm4, tmm7
+         tdpbf16ps tmm2, tmm5, tmm6
+         tdpbf16ps tmm3, tmm5, tmm7"
+    };
+}
+
+/// [`product`] of more than [`TILE_ROWS`] rows, of some terms. The offsets are those of the second half of the rows and of the
+/// columns.
 macro_rules! two_registers {
-    ($($operand:expr),*) => {
+    ([$($term:literal)*] $($operand:expr),*) => {
         product!(
             $($operand,)*
             [load!("tmm0", 0), load!("tmm1", 64), load!("tmm2", 2048), load!("tmm3", 2112)],
-            "tileloadd tmm4, [{lhs} + {line}]
-             tileloadd tmm5, [{lhs} + {line} + 1024]
-             tdpbf16ps tmm0, tmm4, tmm6
-             tdpbf16ps tmm1, tmm4, tmm7
-             tdpbf16ps tmm2, tmm5, tmm6
-             tdpbf16ps tmm3, tmm5, tmm7",
+            [$(two_register_term!($term)),*],
             [store!("tmm0", 0), store!("tmm1", 64), store!("tmm2", 2048), store!("tmm3", 2112)]
         )
     };
 }
 
-/// [`product`] of up to [`TILE_ROWS`] rows.
+/// Adds the products of a term with up to [`TILE_ROWS`] rows.
+macro_rules! one_register_term {
+    ($term:literal) => {
+        "tileloadd tmm4, [{lhs} + {line}]
+         tdpbf16ps tmm0, tmm4, tmm6
+         tdpbf16ps tmm1, tmm4, tmm7"
+    };
+}
+
+/// [`product`] of up to [`TILE_ROWS`] rows, of some terms.
 macro_rules! one_register {
-    ($($operand:expr),*) => {
+    ([$($term:literal)*] $($operand:expr),*) => {
         product!(
             $($operand,)*
             [load!("tmm0", 0), load!("tmm1", 64)],
-            "tileloadd tmm4, [{lhs} + {line}]
-             tdpbf16ps tmm0, tmm4, tmm6
-             tdpbf16ps tmm1, tmm4, tmm7",
+            [$(one_register_term!($term)),*],
             [store!("tmm0", 0), store!("tmm1", 64)]
         )
     };
 }
 
-/// The product of one depth tile: of the rows of `$lhs_register` with 16 columns, in `$acc`.
+/// Adds the product of a term of one depth tile.
+macro_rules! single_product_term {
+    ($acc:literal, $lhs_register:literal, $term:literal) => {
+        concat!(
+            "tileloadd ",
+            $lhs_register,
+            ", [{lhs} + {line}]\n",
+            "tdpbf16ps ",
+            $acc,
+            ", ",
+            $lhs_register,
+            ", tmm6\n",
+            "add {lhs}, {term}",
+        )
+    };
+}
+
+/// The product of one depth tile: of the rows of `$lhs_register` with 16 columns, in `$acc`, of some terms.
 macro_rules! single_product {
-    ($acc:literal, $lhs_register:literal, $rows:expr, $lhs:expr, $rhs:expr) => {
+    ($acc:literal, $lhs_register:literal, [$($term:literal)*] $rows:expr, $lhs:expr, $rhs:expr) => {
         asm!(
             concat!("tilezero ", $acc),
             "tileloadd tmm6, [{rhs} + {line}]",
-            concat!("tileloadd ", $lhs_register, ", [{lhs} + {line}]"),
-            concat!("tdpbf16ps ", $acc, ", ", $lhs_register, ", tmm6"),
-            "add {lhs}, {term}",
-            concat!("tileloadd ", $lhs_register, ", [{lhs} + {line}]"),
-            concat!("tdpbf16ps ", $acc, ", ", $lhs_register, ", tmm6"),
-            "add {lhs}, {term}",
-            concat!("tileloadd ", $lhs_register, ", [{lhs} + {line}]"),
-            concat!("tdpbf16ps ", $acc, ", ", $lhs_register, ", tmm6"),
+            $(single_product_term!($acc, $lhs_register, $term),)*
             lhs = inout(reg) $lhs => _,
             rhs = in(reg) $rhs,
             line = in(reg) 64usize,
@@ -255,13 +280,13 @@ impl Tiles {
     }
 
     /// `acc[row][column] += lhs[row][depth] * rhs[depth][column]` for all rows of a row tile. `lhs` starts with the
-    /// tile rows of the first depth of `rhs`. Prefetches as many pairs from `next` on, an address that may be invalid.
+    /// tile rows of the first depth of `rhs`, of `TERMS` terms. Prefetches as many pairs from `next` on, an address that may be invalid.
     ///
     /// # Panics
     /// If `acc` has not the rows of the configuration, `lhs` is shorter than `rhs` is deep, or `rhs` is not a multiple of
     /// `TILE_DEPTH` deep.
     #[inline(always)]
-    pub(crate) fn add_product(
+    pub(crate) fn add_product<const TERMS: usize>(
         &self,
         lhs: &[TileRow],
         rhs: &[Bf16Pairs],
@@ -279,17 +304,19 @@ impl Tiles {
             return;
         }
         macro_rules! run {
-            ($kernel:ident) => {
-                $kernel!(self.rows, lhs.as_ptr(), rhs.as_ptr(), next, acc.as_mut_ptr(), depth_tiles)
+            ($kernel:ident, $terms:tt) => {
+                $kernel!($terms self.rows, lhs.as_ptr(), rhs.as_ptr(), next, acc.as_mut_ptr(), depth_tiles)
             };
         }
+        const { assert!(TERMS == 1 || TERMS == 3) };
         // SAFETY: `new` requires AMX. The lengths are checked: per depth tile the code reads `TILE_PAIRS` pairs and the
         // rows of all terms, and it reads and writes the rows of `acc`.
         unsafe {
-            if self.rows > TILE_ROWS {
-                run!(two_registers)
-            } else {
-                run!(one_register)
+            match (self.rows > TILE_ROWS, TERMS) {
+                (false, 1) => run!(one_register, [1]),
+                (true, 1) => run!(two_registers, [1]),
+                (false, _) => run!(one_register, [1 2 3]),
+                (true, _) => run!(two_registers, [1 2 3]),
             }
         }
     }
@@ -301,17 +328,20 @@ impl Tiles {
     /// `lhs` must start with these rows: `TERMS` times the rows of the row tile must follow, except those before `lhs` in
     /// the row tile. A row tile of up to [`TILE_ROWS`] rows has no second register.
     #[inline(always)]
-    pub(crate) unsafe fn begin_product<const SECOND: bool>(
+    pub(crate) unsafe fn begin_product<const SECOND: bool, const TERMS: usize>(
         &self,
         lhs: *const TileRow,
         rhs: &RhsTile,
     ) {
+        const { assert!(TERMS == 1 || TERMS == 3) };
+        let rhs = rhs.as_ptr();
         // SAFETY: `new` requires AMX. The code reads the rows of all terms, which the caller guarantees, and a tile of `rhs`.
         unsafe {
-            if SECOND {
-                single_product!("tmm2", "tmm5", self.rows, lhs, rhs.as_ptr());
-            } else {
-                single_product!("tmm0", "tmm4", self.rows, lhs, rhs.as_ptr());
+            match (SECOND, TERMS) {
+                (false, 1) => single_product!("tmm0", "tmm4", [1] self.rows, lhs, rhs),
+                (true, 1) => single_product!("tmm2", "tmm5", [1] self.rows, lhs, rhs),
+                (false, _) => single_product!("tmm0", "tmm4", [1 2 3] self.rows, lhs, rhs),
+                (true, _) => single_product!("tmm2", "tmm5", [1 2 3] self.rows, lhs, rhs),
             }
         }
     }

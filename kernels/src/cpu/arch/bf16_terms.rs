@@ -1,23 +1,23 @@
-//! f32 numbers as sums of three bf16 numbers, the lhs operand of AMX. On AVX-512, which every processor with AMX has.
+//! f32 numbers as sums of bf16 numbers, the lhs operand of AMX. On AVX-512, which every processor with AMX has.
 
 use std::arch::x86_64::*;
 
 use super::{sum, Lanes};
-use crate::cpu::gemm::split_lhs::{TileRow, TERMS};
+use crate::cpu::gemm::split_lhs::TileRow;
 use crate::cpu::gemm::TILE_DEPTH;
 
 /// Terms below this, 2^-110, are zero. Sums of products with integers are then zero or large enough that they are no
 /// subnormal numbers, which AMX replaces by zero and multiply-adds do not.
 const SMALLEST_TERM: f32 = f32::from_bits((127 - 110) << 23);
 
-/// Writes three bf16 numbers per number, a tile row of each term, to `to` and `stride` and `2 * stride` rows after it. They
-/// add up to the number except for terms below [`SMALLEST_TERM`]; those of an infinite number add up to NaN. Returns the sum
-/// of all if `SUM`, else 0.
+/// Writes `TERMS` bf16 numbers per number, a tile row of each term, to `to` and the rows `stride` and `2 * stride` after it.
+/// Three add up to the number except for terms below [`SMALLEST_TERM`]; those of an infinite number add up to NaN. One is the
+/// number rounded to nearest. Returns the sum of all if `SUM`, else 0.
 ///
 /// # Safety
 /// The processor must have AVX-512 with BW, and the rows must be writable.
 #[inline(always)]
-pub(crate) unsafe fn write_terms<const SUM: bool>(
+pub(crate) unsafe fn write_terms<const TERMS: usize, const SUM: bool>(
     numbers: &[f32; TILE_DEPTH],
     to: *mut TileRow,
     stride: usize,
@@ -32,7 +32,11 @@ pub(crate) unsafe fn write_terms<const SUM: bool>(
         // Unrolled by hand: each row is stored from a register, not copied in halves.
         macro_rules! write_term {
             ($term:literal) => {
-                let (mut lower_term, mut upper_term) = (upper_bits(lower), upper_bits(upper));
+                let (mut lower_term, mut upper_term) = if TERMS == 1 {
+                    (round_to_bf16(lower), round_to_bf16(upper))
+                } else {
+                    (upper_bits(lower), upper_bits(upper))
+                };
                 lower = _mm512_sub_ps(lower, lower_term);
                 upper = _mm512_sub_ps(upper, upper_term);
                 if may_be_small {
@@ -47,10 +51,12 @@ pub(crate) unsafe fn write_terms<const SUM: bool>(
                 _mm512_storeu_si512(to.add($term * stride).cast(), row);
             };
         }
-        const { assert!(TERMS == 3) };
+        const { assert!(TERMS == 1 || TERMS == 3) };
         write_term!(0);
-        write_term!(1);
-        write_term!(2);
+        if TERMS == 3 {
+            write_term!(1);
+            write_term!(2);
+        }
         let _ = (lower, upper);
         std::mem::transmute::<__m512, Lanes>(_mm512_add_ps(lower_sum, upper_sum))
     };
@@ -102,6 +108,23 @@ unsafe fn upper_bits(numbers: __m512) -> __m512 {
     }
 }
 
+/// Each number rounded to the nearest with 16 bits, ties to even. NaN stays NaN.
+///
+/// # Safety
+/// As for [`write_terms`].
+#[inline(always)]
+unsafe fn round_to_bf16(numbers: __m512) -> __m512 {
+    // SAFETY: the caller guarantees the instructions.
+    unsafe {
+        let bits = _mm512_castps_si512(numbers);
+        let last = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let half = _mm512_add_epi32(last, _mm512_set1_epi32(0x7fff));
+        let rounded = upper_bits(_mm512_castsi512_ps(_mm512_add_epi32(bits, half)));
+        let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(numbers, numbers);
+        _mm512_mask_mov_ps(rounded, is_nan, _mm512_set1_ps(f32::NAN))
+    }
+}
+
 /// Numbers of 16 bits as bf16, those of `lower` first.
 ///
 /// # Safety
@@ -128,8 +151,11 @@ unsafe fn to_bf16(lower: __m512, upper: __m512) -> __m512i {
 
 #[cfg(test)]
 mod tests {
+    use half::bf16;
+
     use super::*;
     use crate::cpu::arch::amx;
+    use crate::cpu::element::round_to_bf16;
 
     #[test]
     fn the_terms_add_up_to_the_number() {
@@ -138,19 +164,37 @@ mod tests {
         }
         let numbers = [0., 1., -1. / 3., 1e-25, f32::MAX, 16_777_215.];
         for number in numbers {
-            let terms = split_alike(number).map(|term| value(term.0[5]));
+            let terms = split_alike::<3>(number).map(|term| value(term.0[5]));
             assert_eq!(terms.iter().sum::<f64>(), f64::from(number));
         }
-        assert_eq!(split_alike(f32::MIN_POSITIVE).map(|term| value(term.0[5])), [0.; 3]);
-        let infinite = split_alike(f32::INFINITY).map(|term| value(term.0[5]));
+        assert_eq!(split_alike::<3>(f32::MIN_POSITIVE).map(|term| value(term.0[5])), [0.; 3]);
+        let infinite = split_alike::<3>(f32::INFINITY).map(|term| value(term.0[5]));
         assert!(infinite.iter().sum::<f64>().is_nan());
     }
 
+    #[test]
+    fn a_single_term_is_the_nearest_bf16() {
+        let ties = [1. + 1. / 256., 1. + 3. / 256., -1. - 1. / 256. - 1e-6];
+        for number in [0., -0., 1., -1. / 3., f32::MAX, f32::INFINITY].into_iter().chain(ties) {
+            let nearest = bf16::from_f32(number).to_f32();
+            assert_eq!(round_to_bf16(number).to_bits(), nearest.to_bits(), "{number}");
+            if amx::is_available() {
+                assert_eq!(value(split_alike::<1>(number)[0].0[5]), f64::from(nearest), "{number}");
+            }
+        }
+        for nan in [f32::NAN, f32::from_bits(0x7fff_ffff), f32::from_bits(0xff80_0001)] {
+            assert!(round_to_bf16(nan).is_nan());
+            if amx::is_available() {
+                assert!(value(split_alike::<1>(nan)[0].0[5]).is_nan());
+            }
+        }
+    }
+
     /// The terms of a number in all places.
-    fn split_alike(number: f32) -> [TileRow; TERMS] {
+    fn split_alike<const TERMS: usize>(number: f32) -> [TileRow; TERMS] {
         let mut rows = [TileRow([0; TILE_DEPTH]); TERMS];
         // SAFETY: AMX is available, and with it AVX-512.
-        unsafe { write_terms::<false>(&[number; TILE_DEPTH], rows.as_mut_ptr(), 1) };
+        unsafe { write_terms::<TERMS, false>(&[number; TILE_DEPTH], rows.as_mut_ptr(), 1) };
         rows
     }
 

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::amx::{ProductTile, RhsTile};
 use super::SimdVector;
-use crate::cpu::gemm::split_lhs::{TileRow, TERMS};
+use crate::cpu::gemm::split_lhs::TileRow;
 use crate::cpu::gemm::{NrVector, PackedRhs, TILE_DEPTH};
 
 /// Converts the numbers of one depth tile of a packed rhs element to bf16, which is exact.
@@ -52,13 +52,13 @@ unsafe fn store_pairs(first: __m512, second: __m512, to: &mut TileRow) {
 }
 
 /// The products of [`Tiles::begin_product`](super::amx::Tiles::begin_product) by multiply-adds, for one or two rows: those
-/// of one depth tile of a packed rhs element. `lhs` has its terms in f32. The order is that of `tdpbf16ps`: the products at
-/// even and at odd depths, their sum, and that of the three terms.
+/// of one depth tile of a packed rhs element. `lhs` has its `TERMS` terms in f32. The order is that of `tdpbf16ps`: the products at
+/// even and at odd depths, their sum, and that of the terms.
 ///
 /// # Safety
 /// The processor must have AVX-512, and the tile must be within the element.
 #[inline(always)]
-pub(crate) unsafe fn product_of_few_rows<W: PackedRhs>(
+pub(crate) unsafe fn product_of_few_rows<W: PackedRhs, const TERMS: usize>(
     lhs: &[[f32; TILE_DEPTH]],
     rhs: &W,
     tile: usize,
@@ -68,8 +68,8 @@ pub(crate) unsafe fn product_of_few_rows<W: PackedRhs>(
     // SAFETY: the length is checked, and the caller upholds the rest.
     unsafe {
         match to.len() {
-            1 => product_of_rows::<W, 1>(lhs, rhs, tile, to),
-            2 => product_of_rows::<W, 2>(lhs, rhs, tile, to),
+            1 => product_of_rows::<W, TERMS, 1>(lhs, rhs, tile, to),
+            2 => product_of_rows::<W, TERMS, 2>(lhs, rhs, tile, to),
             rows => unreachable!("{rows} rows are more than two"),
         }
     }
@@ -82,7 +82,7 @@ pub(crate) unsafe fn product_of_few_rows<W: PackedRhs>(
     clippy::needless_range_loop,
     reason = "loops over constants are unrolled, so `sums` is in registers"
 )]
-unsafe fn product_of_rows<W: PackedRhs, const R: usize>(
+unsafe fn product_of_rows<W: PackedRhs, const TERMS: usize, const R: usize>(
     lhs: &[[f32; TILE_DEPTH]],
     rhs: &W,
     tile: usize,

@@ -10,9 +10,10 @@ use super::TileOperand;
 use super::{PackedRhs, KC, MR};
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::arch::amx;
+use crate::cpu::element::round_to_bf16;
 use crate::cpu::tensor_rows::fill_rows;
 use crate::cpu::TensorRows;
-use crate::ChainRows;
+use crate::{ChainRows, MatmulPrecision};
 
 /// The lhs of a product.
 pub(crate) enum Lhs<'a> {
@@ -27,18 +28,19 @@ pub(crate) enum Lhs<'a> {
 }
 
 impl<'a> Lhs<'a> {
-    /// The rows of `chain` with the inputs of all chains up to it, for weights of type `W`. `x[j]` is chain j's
-    /// `[rows, width]`.
+    /// The rows of `chain` with the inputs of all chains up to it, at some precision, for weights of type `W`. `x[j]` is
+    /// chain j's `[rows, width]`.
     pub(crate) fn pack<W: PackedRhs>(
         x: &'a [TensorRows<'a, f32>],
         rows: &'a ChainRows,
         chain: usize,
+        precision: MatmulPrecision,
     ) -> Self {
         #[cfg(target_arch = "x86_64")]
         if W::TILE_OPERAND != TileOperand::None && amx::is_available() {
-            return Self::Rows(LhsRows { x: &x[..=chain], rows, chain });
+            return Self::Rows(LhsRows { x: &x[..=chain], rows, chain, precision });
         }
-        Self::Panels(LhsPanels::pack(x, rows, chain))
+        Self::Panels(LhsPanels::pack(x, rows, chain, precision))
     }
 
     /// Bytes of a row that is packed or split.
@@ -46,7 +48,7 @@ impl<'a> Lhs<'a> {
         match self {
             Self::Panels(panels) => panels.depth_panels * KC * size_of::<f32>(),
             #[cfg(target_arch = "x86_64")]
-            Self::Rows(lhs) => SplitLhs::row_bytes(lhs.inputs()),
+            Self::Rows(lhs) => SplitLhs::row_bytes(lhs.inputs(), lhs.precision),
             #[cfg(not(target_arch = "x86_64"))]
             Self::Rows(never, _) => match *never {},
         }
@@ -70,12 +72,18 @@ pub(crate) struct LhsRows<'a> {
     x: &'a [TensorRows<'a, f32>],
     rows: &'a ChainRows,
     chain: usize,
+    /// How they are multiplied.
+    precision: MatmulPrecision,
 }
 
 #[cfg(target_arch = "x86_64")]
 impl LhsRows<'_> {
     pub(crate) fn count(&self) -> usize {
         self.rows.count(self.chain)
+    }
+
+    pub(crate) fn precision(&self) -> MatmulPrecision {
+        self.precision
     }
 
     pub(crate) fn inputs(&self) -> usize {
@@ -111,7 +119,12 @@ pub(crate) struct LhsPanels {
 }
 
 impl LhsPanels {
-    fn pack(x: &[TensorRows<f32>], rows: &ChainRows, chain: usize) -> Self {
+    fn pack(
+        x: &[TensorRows<f32>],
+        rows: &ChainRows,
+        chain: usize,
+        precision: MatmulPrecision,
+    ) -> Self {
         let inputs: usize = x[..=chain].iter().map(TensorRows::width).sum();
         let (row_count, depth_panels) = (rows.count(chain), inputs.div_ceil(KC));
         let mut panels =
@@ -126,6 +139,9 @@ impl LhsPanels {
                     pack_row(from, input, row, tile_rows, data);
                     input += from.len();
                 }
+            }
+            if precision == MatmulPrecision::Bf16 {
+                data.iter_mut().for_each(|number| *number = round_to_bf16(*number));
             }
         };
         fill_rows(&mut panels.data, tile_len, || (), pack_tile);

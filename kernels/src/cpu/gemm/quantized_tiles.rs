@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::split_lhs::{TileRow, SPLIT_KC, TERMS, TILE_ROWS};
+use super::split_lhs::{TileRow, SPLIT_KC, TILE_ROWS};
 use super::{NrVector, PackedRhs, TileOperand, NR, TILE_DEPTH, TILE_PAIRS};
 use crate::cpu::arch::amx::{ProductTile, RhsTile, Tiles};
 use crate::cpu::arch::group_products::{widen_numbers, widen_scales, Scaling};
@@ -35,9 +35,9 @@ pub(super) struct Products<'a> {
 }
 
 impl Products<'_> {
-    /// Multiplies to `to`, and adds earlier products to the accumulators.
+    /// Multiplies an lhs of `TERMS` terms to `to`, and adds earlier products to the accumulators.
     #[inline(always)]
-    pub(super) fn multiply(
+    pub(super) fn multiply<const TERMS: usize>(
         &self,
         registers: &Tiles,
         to: &mut ProductTiles,
@@ -51,16 +51,24 @@ impl Products<'_> {
                 let second = self.first_row > 0;
                 match (second, earlier.block.has_mins) {
                     (false, false) => {
-                        self.multiply_full::<false, false>(registers, to, earlier, products, acc);
+                        self.multiply_full::<TERMS, false, false>(
+                            registers, to, earlier, products, acc,
+                        );
                     }
                     (false, true) => {
-                        self.multiply_full::<false, true>(registers, to, earlier, products, acc);
+                        self.multiply_full::<TERMS, false, true>(
+                            registers, to, earlier, products, acc,
+                        );
                     }
                     (true, false) => {
-                        self.multiply_full::<true, false>(registers, to, earlier, products, acc);
+                        self.multiply_full::<TERMS, true, false>(
+                            registers, to, earlier, products, acc,
+                        );
                     }
                     (true, true) => {
-                        self.multiply_full::<true, true>(registers, to, earlier, products, acc);
+                        self.multiply_full::<TERMS, true, true>(
+                            registers, to, earlier, products, acc,
+                        );
                     }
                 }
                 return;
@@ -71,10 +79,10 @@ impl Products<'_> {
             // SAFETY: the assertions above.
             unsafe {
                 if self.first_row > 0 {
-                    self.begin::<true>(registers, tile);
+                    self.begin::<TERMS, true>(registers, tile);
                     registers.store_product::<true>(to);
                 } else {
-                    self.begin::<false>(registers, tile);
+                    self.begin::<TERMS, false>(registers, tile);
                     registers.store_product::<false>(to);
                 }
             }
@@ -94,7 +102,7 @@ impl Products<'_> {
     /// `MIN` if the earlier ones have minima.
     #[inline(always)]
     #[expect(clippy::needless_range_loop, reason = "5 % faster: a loop over constants is unrolled")]
-    fn multiply_full<const SECOND: bool, const MIN: bool>(
+    fn multiply_full<const TERMS: usize, const SECOND: bool, const MIN: bool>(
         &self,
         registers: &Tiles,
         to: &mut ProductTiles,
@@ -111,7 +119,7 @@ impl Products<'_> {
             // SAFETY: `multiply` has checked the lhs, `scaling` the sums, and `acc` has all rows of a register. AMX is
             // available only with AVX-512.
             unsafe {
-                self.begin::<SECOND>(registers, tile);
+                self.begin::<TERMS, SECOND>(registers, tile);
                 scaling.add_rows::<TILES_PER_BLOCK, MIN>(products, 0, rows, acc);
                 registers.store_product::<SECOND>(&mut to[tile]);
             }
@@ -123,11 +131,11 @@ impl Products<'_> {
     /// # Safety
     /// The assertions of [`Self::multiply`] must hold, and the depth tile must be below [`NumbersBlock::depth_tiles`].
     #[inline(always)]
-    unsafe fn begin<const SECOND: bool>(&self, registers: &Tiles, tile: usize) {
+    unsafe fn begin<const TERMS: usize, const SECOND: bool>(&self, registers: &Tiles, tile: usize) {
         // SAFETY: the caller upholds the contract above.
         unsafe {
             let lhs = self.lhs.as_ptr().add(tile * TERMS * self.tile_rows + self.first_row);
-            registers.begin_product::<SECOND>(lhs, &self.block.numbers[self.half][tile]);
+            registers.begin_product::<SECOND, TERMS>(lhs, &self.block.numbers[self.half][tile]);
         }
     }
 

@@ -1,8 +1,9 @@
-//! The lhs operand of AMX: activations as sums of three bf16 numbers.
+//! The lhs operand of AMX: activations as sums of bf16 numbers.
 //!
 //! An f32 has 24 significant bits and a bf16 has 8, so an f32 is the sum of three bf16 numbers: its upper 8 bits, the
 //! next 8 and the last 8, as long as they are not below 2^-110 ([`write_terms`]). The products of the three with a bf16
-//! weight are exact in f32. Three products in bf16 thus multiply f32 activations, without rounding them first.
+//! weight are exact in f32. Three products in bf16 thus multiply f32 activations, without rounding them first. With
+//! [`MatmulPrecision::Bf16`] there is a single bf16 number, the activation rounded.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -10,9 +11,17 @@ use std::ops::Range;
 use super::lhs::LhsRows;
 use super::{TileOperand, MC, TILE_DEPTH};
 use crate::cpu::arch::bf16_terms::write_terms;
+use crate::MatmulPrecision;
 
-/// The terms of a split number.
-pub(crate) const TERMS: usize = 3;
+impl MatmulPrecision {
+    /// The bf16 numbers that an activation is split into.
+    pub(crate) const fn terms(self) -> usize {
+        match self {
+            Self::F32 => 3,
+            Self::Bf16 => 1,
+        }
+    }
+}
 
 /// Rows of a tile register of AMX.
 pub(crate) const TILE_ROWS: usize = 16;
@@ -47,6 +56,8 @@ impl TileRow {
 pub(crate) struct SplitLhs {
     data: Vec<TileRow>,
     rows: usize,
+    /// The terms of a number.
+    terms: usize,
     /// Tile registers along the inputs.
     depth_tiles: usize,
     /// Per row tile and [`TILE_DEPTH`] inputs, the sum of the inputs of each row; empty if it was not asked for.
@@ -66,7 +77,8 @@ impl SplitLhs {
     ) {
         self.rows = rows.len();
         self.depth_tiles = depth.len().div_ceil(TILE_DEPTH);
-        let len = self.rows * self.depth_tiles * TERMS;
+        self.terms = lhs.precision().terms();
+        let len = self.rows * self.depth_tiles * self.terms;
         self.data.clear();
         self.data.reserve(len);
         let with_sums = operand == TileOperand::Numbers { min: true };
@@ -78,7 +90,7 @@ impl SplitLhs {
             for row in first..first + tile_rows {
                 let start = first * self.depth_tiles + row - first;
                 let target = RowTarget {
-                    to: &mut to[TERMS * first * self.depth_tiles + row - first..],
+                    to: &mut to[self.terms * first * self.depth_tiles + row - first..],
                     sums: self.sums.get_mut(start..).unwrap_or_default(),
                     stride: tile_rows,
                     depth_tiles: self.depth_tiles,
@@ -86,10 +98,11 @@ impl SplitLhs {
                 let inputs = lhs.inputs_of(rows.start + row, &depth);
                 // SAFETY: an lhs is split only if AMX is available, and with it AVX-512 and BW.
                 unsafe {
-                    if with_sums {
-                        split_row::<true>(inputs, target);
-                    } else {
-                        split_row::<false>(inputs, target);
+                    match (self.terms, with_sums) {
+                        (1, false) => split_row::<1, false>(inputs, target),
+                        (1, true) => split_row::<1, true>(inputs, target),
+                        (_, false) => split_row::<3, false>(inputs, target),
+                        (_, true) => split_row::<3, true>(inputs, target),
                     }
                 }
             }
@@ -106,7 +119,7 @@ impl SplitLhs {
     /// [`FEW_ROWS`] rows.
     #[inline(always)]
     pub(crate) fn wide(&self, depth: usize) -> &[[f32; TILE_DEPTH]] {
-        let len = TERMS * self.rows;
+        let len = self.terms * self.rows;
         self.wide.get(depth / TILE_DEPTH * len..).map_or(&[], |wide| &wide[..len])
     }
 
@@ -121,8 +134,8 @@ impl SplitLhs {
     }
 
     /// Bytes of a split row.
-    pub(crate) fn row_bytes(inputs: usize) -> usize {
-        inputs.div_ceil(TILE_DEPTH) * TERMS * size_of::<TileRow>()
+    pub(crate) fn row_bytes(inputs: usize, precision: MatmulPrecision) -> usize {
+        inputs.div_ceil(TILE_DEPTH) * precision.terms() * size_of::<TileRow>()
     }
 
     /// The part of row tile `tile` with the inputs from `depth` on, a multiple of [`TILE_DEPTH`].
@@ -130,9 +143,9 @@ impl SplitLhs {
     pub(crate) fn tile(&self, tile: usize, depth: usize) -> &[TileRow] {
         let first = tile * SPLIT_TILE_ROWS;
         let tile_rows = SPLIT_TILE_ROWS.min(self.rows - first);
-        let start = first * self.depth_tiles * TERMS;
-        let tile = &self.data[start..][..tile_rows * self.depth_tiles * TERMS];
-        &tile[depth / TILE_DEPTH * TERMS * tile_rows..]
+        let start = first * self.depth_tiles * self.terms;
+        let tile = &self.data[start..][..tile_rows * self.depth_tiles * self.terms];
+        &tile[depth / TILE_DEPTH * self.terms * tile_rows..]
     }
 }
 
@@ -146,7 +159,7 @@ struct RowTarget<'a> {
     depth_tiles: usize,
 }
 
-/// Splits a row, the inputs of each chain: [`TERMS`] tile rows per [`TILE_DEPTH`] inputs and, if `SUMS`, one sum. The last
+/// Splits a row, the inputs of each chain: `TERMS` tile rows per [`TILE_DEPTH`] inputs and, if `SUMS`, one sum. The last
 /// ones are padded with zeros.
 ///
 /// # Safety
@@ -155,7 +168,7 @@ struct RowTarget<'a> {
 /// # Panics
 /// If there is no place for all inputs.
 #[target_feature(enable = "avx512f,avx512bw,avx2")]
-unsafe fn split_row<'x, const SUMS: bool>(
+unsafe fn split_row<'x, const TERMS: usize, const SUMS: bool>(
     chains: impl Iterator<Item = &'x [f32]>,
     target: RowTarget,
 ) {
@@ -173,7 +186,7 @@ unsafe fn split_row<'x, const SUMS: bool>(
             let at = tiles.next().expect("a place for all inputs") * stride;
             // SAFETY: the caller guarantees the instructions. The lengths are checked above for all depth tiles.
             unsafe {
-                let sum = write_terms::<SUMS>($numbers, to.add(TERMS * at).cast(), stride);
+                let sum = write_terms::<TERMS, SUMS>($numbers, to.add(TERMS * at).cast(), stride);
                 if SUMS {
                     sums.add(at).write(sum);
                 }

@@ -11,6 +11,7 @@ use super::{NrVector, PackedRhs, TileOperand, NR, TILE_DEPTH, TILE_PAIRS};
 use crate::cpu::arch::amx::{ProductTile, Tiles};
 use crate::cpu::arch::group_products::{add_scaled, product_of_few_rows};
 use crate::cpu::arch::prefetch_at;
+use crate::MatmulPrecision;
 
 /// Packed panels that share a block of the split lhs: they are multiplied with it in turn, and their accumulators stay in
 /// the L2 cache. A gated layer has two per panel of outputs.
@@ -62,7 +63,7 @@ pub(super) struct TileProduct<'a> {
 impl<'a> TileProduct<'a> {
     pub(super) fn new(lhs: &'a LhsRows<'a>, rows: Range<usize>) -> Self {
         let all = lhs.inputs().next_multiple_of(SPLIT_KC).max(SPLIT_KC);
-        let bytes = rows.len() * SplitLhs::row_bytes(all);
+        let bytes = rows.len() * SplitLhs::row_bytes(all, lhs.precision());
         // Few rows are not multiplied block by block.
         let at_once = bytes <= WHOLE_LHS_BYTES || rows.len() <= FEW_ROWS;
         let split_depth = if at_once { all } else { SPLIT_DEPTH };
@@ -99,22 +100,43 @@ impl<'a> TileProduct<'a> {
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx2,fma,f16c")]
     pub(super) unsafe fn multiply<W: PackedRhs>(&mut self, panels: &[&[W]], acc: &mut [NrVector]) {
+        match self.lhs.precision() {
+            MatmulPrecision::F32 => {
+                self.multiply_terms::<W, { MatmulPrecision::F32.terms() }>(panels, acc);
+            }
+            MatmulPrecision::Bf16 => {
+                self.multiply_terms::<W, { MatmulPrecision::Bf16.terms() }>(panels, acc);
+            }
+        }
+    }
+
+    /// [`Self::multiply`] with a lhs of `TERMS` terms.
+    #[inline(always)]
+    fn multiply_terms<W: PackedRhs, const TERMS: usize>(
+        &mut self,
+        panels: &[&[W]],
+        acc: &mut [NrVector],
+    ) {
         match W::TILE_OPERAND {
             TileOperand::None => {
                 unreachable!("an lhs is split only for weights that AMX multiplies")
             }
             TileOperand::Numbers { .. } if self.rows.len() <= FEW_ROWS => {
-                self.multiply_numbers_by_few_rows(panels, acc);
+                self.multiply_numbers_by_few_rows::<W, TERMS>(panels, acc);
             }
             TileOperand::Weights | TileOperand::Numbers { .. } => {
-                self.multiply_by_tiles(panels, acc);
+                self.multiply_by_tiles::<W, TERMS>(panels, acc);
             }
         }
     }
 
     /// [`Self::multiply`] by AMX, block by block.
     #[inline(always)]
-    fn multiply_by_tiles<W: PackedRhs>(&mut self, panels: &[&[W]], acc: &mut [NrVector]) {
+    fn multiply_by_tiles<W: PackedRhs, const TERMS: usize>(
+        &mut self,
+        panels: &[&[W]],
+        acc: &mut [NrVector],
+    ) {
         let rows = self.rows.len();
         let is_quantized = matches!(W::TILE_OPERAND, TileOperand::Numbers { .. });
         // A single panel of floats is multiplied in one go: there is no other for which a part of the lhs could stay in the
@@ -139,9 +161,13 @@ impl<'a> TileProduct<'a> {
                 for block in split_blocks.clone() {
                     let lhs_depth = (block - first) * depth;
                     if is_quantized {
-                        self.add_numbers(&mut registers, panels, block, lhs_depth, acc);
+                        let registers = &mut registers;
+                        self.add_numbers::<W, TERMS>(registers, panels, block, lhs_depth, acc);
                     } else {
-                        self.add_weights(&mut registers, panels, block, depth, lhs_depth, acc);
+                        let registers = &mut registers;
+                        self.add_weights::<W, TERMS>(
+                            registers, panels, block, depth, lhs_depth, acc,
+                        );
                     }
                 }
             }
@@ -150,7 +176,7 @@ impl<'a> TileProduct<'a> {
 
     /// Adds the products with a block of `depth` inputs of some panels. `lhs_depth` is their depth in [`TileBuffers::lhs`].
     #[inline(always)]
-    fn add_weights<W: PackedRhs>(
+    fn add_weights<W: PackedRhs, const TERMS: usize>(
         &self,
         registers: &mut Tiles,
         panels: &[&[W]],
@@ -171,7 +197,7 @@ impl<'a> TileProduct<'a> {
                         count => rhs((index + 1) % count).as_ptr(),
                     };
                     let acc = &mut acc[tile * SPLIT_TILE_ROWS..][..tile_rows];
-                    registers.add_product(lhs, rhs(index), next, acc);
+                    registers.add_product::<TERMS>(lhs, rhs(index), next, acc);
                 }
             }
         }
@@ -179,7 +205,7 @@ impl<'a> TileProduct<'a> {
 
     /// [`Self::multiply`] for up to [`FEW_ROWS`] rows, without AMX but with the same results.
     #[inline(always)]
-    fn multiply_numbers_by_few_rows<W: PackedRhs>(
+    fn multiply_numbers_by_few_rows<W: PackedRhs, const TERMS: usize>(
         &mut self,
         panels: &[&[W]],
         acc: &mut [NrVector],
@@ -201,7 +227,7 @@ impl<'a> TileProduct<'a> {
                     let (lhs, sums) = (lhs.wide(depth), lhs.sums(0, depth));
                     // SAFETY: AMX is available only with AVX-512; the tile is within the element.
                     unsafe {
-                        product_of_few_rows(lhs, rhs, tile, products);
+                        product_of_few_rows::<W, TERMS>(lhs, rhs, tile, products);
                         add_scaled(rhs, tile, products, sums, acc);
                     }
                 }
@@ -212,7 +238,7 @@ impl<'a> TileProduct<'a> {
     /// Adds the products with a block of some quantized panels, or sets `acc` to them if it is the first. `lhs_depth` is its
     /// depth in [`TileBuffers::lhs`].
     #[inline(always)]
-    fn add_numbers<W: PackedRhs>(
+    fn add_numbers<W: PackedRhs, const TERMS: usize>(
         &mut self,
         registers: &mut Tiles,
         panels: &[&[W]],
@@ -229,7 +255,7 @@ impl<'a> TileProduct<'a> {
             }
         }
         // SAFETY: rows are split only if AMX is available, and with it AVX-512.
-        unsafe { self.add_blocks(registers, panels.len(), block == 0, lhs_depth, acc) };
+        unsafe { self.add_blocks::<TERMS>(registers, panels.len(), block == 0, lhs_depth, acc) };
     }
 
     /// Adds the products with the blocks of the first `panels` panels, or sets `acc` to them if these are the first.
@@ -239,7 +265,7 @@ impl<'a> TileProduct<'a> {
     /// The processor must have AVX-512.
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx2,fma")]
-    unsafe fn add_blocks(
+    unsafe fn add_blocks<const TERMS: usize>(
         &mut self,
         registers: &mut Tiles,
         panels: usize,
@@ -273,7 +299,7 @@ impl<'a> TileProduct<'a> {
                                 is_first,
                             };
                             let earlier = previous.as_ref().map(|previous| (previous, &*from));
-                            next.multiply(registers, to, earlier, acc);
+                            next.multiply::<TERMS>(registers, to, earlier, acc);
                             (to, from) = (from, to);
                             previous = Some(next);
                         }

@@ -1,0 +1,118 @@
+//! Products with activations rounded to bf16: bit for bit those of activations that were rounded before.
+
+use candle_core::quantized::GgmlDType;
+use candle_core::{DType, Device, Result, Tensor};
+use colm_kernels::{
+    chain_gated, chain_linear, chain_linear_add, ChainRows, ChainWeights, MatmulPrecision,
+};
+use rand::rngs::StdRng;
+use rand::SeedableRng;
+
+use crate::linear::{ragged, random};
+use crate::reference::numbers;
+
+/// How weights are stored: as floats, and as each quantized type.
+fn packed(weights: &[(Tensor, Option<Tensor>)]) -> Result<Vec<(String, ChainWeights)>> {
+    let mut packed = Vec::new();
+    for dtype in [DType::F32, DType::BF16, DType::F16] {
+        let narrow = weights.iter().map(|(weight, _)| Ok((weight.to_dtype(dtype)?, None)));
+        let narrow = narrow.collect::<Result<Vec<_>>>()?;
+        packed.push((format!("{dtype:?}"), ChainWeights::pack_floats(&narrow)?));
+    }
+    for dtype in [
+        GgmlDType::Q4_0,
+        GgmlDType::Q4_1,
+        GgmlDType::Q5_0,
+        GgmlDType::Q5_1,
+        GgmlDType::Q8_0,
+        GgmlDType::Q4K,
+        GgmlDType::Q5K,
+        GgmlDType::Q6K,
+    ] {
+        packed.push((format!("{dtype:?}"), ChainWeights::quantize(weights, dtype)?));
+    }
+    Ok(packed)
+}
+
+/// Every number rounded to bf16.
+fn rounded(x: &[Tensor]) -> Result<Vec<Tensor>> {
+    x.iter().map(|x| x.to_dtype(DType::BF16)?.to_dtype(DType::F32)).collect()
+}
+
+fn bits(tensors: &[Tensor]) -> Result<Vec<Vec<u32>>> {
+    let bits = |x: &Tensor| Ok(numbers(x)?.into_iter().map(f32::to_bits).collect());
+    tensors.iter().map(bits).collect()
+}
+
+/// W_i `[outputs, in_<=i]` for chains of these widths.
+fn weights(
+    rng: &mut StdRng,
+    widths: &[usize],
+    outputs: usize,
+) -> Result<Vec<(Tensor, Option<Tensor>)>> {
+    let inputs = widths.iter().scan(0, |inputs, width| {
+        *inputs += width;
+        Some(*inputs)
+    });
+    inputs.map(|inputs| Ok((random(rng, &[outputs, inputs], DType::F32)?, None))).collect()
+}
+
+#[test]
+fn activations_are_rounded_to_bf16() -> Result<()> {
+    const WIDTHS: [usize; 3] = [256, 512, 256];
+    let mut rng = StdRng::seed_from_u64(40);
+    let weights = weights(&mut rng, &WIDTHS, 70)?;
+    for ((name, exact), (_, low)) in packed(&weights)?.into_iter().zip(packed(&weights)?) {
+        let low = low.with_precision(MatmulPrecision::Bf16)?;
+        let same = (1..=3).map(|rows| vec![(0..rows).collect(); 3]);
+        for rows in same.chain([ragged(), vec![(0..40).collect(); 3]]) {
+            let x = rows.iter().zip(WIDTHS);
+            let x = x.map(|(rows, width)| random(&mut rng, &[rows.len(), width], DType::F32));
+            let x = x.collect::<Result<Vec<_>>>()?;
+            let rows = ChainRows::new(&rows)?;
+            let found = chain_linear(&x, &rows, &[&low])?.remove(0);
+            let expected = chain_linear(&rounded(&x)?, &rows, &[&exact])?.remove(0);
+            assert_eq!(bits(&found)?, bits(&expected)?, "{name}");
+            let unrounded = chain_linear(&x, &rows, &[&exact])?.remove(0);
+            assert_ne!(bits(&found)?, bits(&unrounded)?, "{name}");
+            let added = chain_linear_add(&x, &rows, &low, &found)?;
+            let expected = chain_linear_add(&rounded(&x)?, &rows, &exact, &found)?;
+            assert_eq!(bits(&added)?, bits(&expected)?, "{name}, residual");
+            let gated = chain_gated(&x, &rows, &low, &low)?;
+            let expected = chain_gated(&rounded(&x)?, &rows, &exact, &exact)?;
+            assert_eq!(bits(&gated)?, bits(&expected)?, "{name}, gated");
+        }
+    }
+    Ok(())
+}
+
+/// Large enough that a prompt is split into several tasks, and activations into several parts.
+#[test]
+fn activations_of_large_products_are_rounded() -> Result<()> {
+    let mut rng = StdRng::seed_from_u64(41);
+    let (rows, inputs) = (500, 4608);
+    let x = [random(&mut rng, &[rows, inputs], DType::F32)?];
+    let weights = weights(&mut rng, &[inputs], 1000)?;
+    for ((name, exact), (_, low)) in packed(&weights)?.into_iter().zip(packed(&weights)?) {
+        let low = low.with_precision(MatmulPrecision::Bf16)?;
+        let chain_rows = ChainRows::same(1, rows);
+        let found = chain_linear(&x, &chain_rows, &[&low])?.remove(0);
+        let expected = chain_linear(&rounded(&x)?, &chain_rows, &[&exact])?.remove(0);
+        assert_eq!(bits(&found)?, bits(&expected)?, "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn layers_of_different_precisions_do_not_share_a_call() -> Result<()> {
+    let one = |precision| {
+        let weight = Tensor::ones((4, 8), DType::F32, &Device::Cpu)?;
+        ChainWeights::pack_floats(&[(weight, None)])?.with_precision(precision)
+    };
+    let (exact, low) = (one(MatmulPrecision::F32)?, one(MatmulPrecision::Bf16)?);
+    assert!(!exact.has_same_format(&low));
+    let x = [Tensor::ones((2, 8), DType::F32, &Device::Cpu)?];
+    let error = chain_linear(&x, &ChainRows::same(1, 2), &[&exact, &low]).unwrap_err();
+    assert!(error.to_string().contains("one precision"), "{error}");
+    Ok(())
+}
