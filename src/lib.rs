@@ -43,6 +43,7 @@ pub mod model;
 pub mod serve;
 
 pub use colm_checkpoint::{ChainCount, ChainCountError, ColmConfig};
+pub use colm_kernels::{MatmulPrecision, ParsePrecisionError};
 pub use colm_prompt::{Conversation, SamplingDefaults};
 
 pub use answer::{Answer, AnswerToken, FinishReason, Logprobs, Piece, Usage};

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use colm::MatmulPrecision;
 
 use super::shape::{Setting, Shape, Weights};
 
@@ -19,6 +20,9 @@ pub struct Args {
     /// Dtypes of the weights in memory [default: f32, q8_0 and q4k for small; bf16, q8_0 and q4k for the others].
     #[arg(long, value_delimiter = ',')]
     weights: Vec<Weights>,
+    /// The precision of activations in colm, which the other engines choose themselves [default: f32].
+    #[arg(long, value_name = "PRECISION")]
+    pub matmul_precision: Option<MatmulPrecision>,
     /// Measure only contenders whose name contains this, such as 'Air [1,1]'; may be given several times.
     #[arg(long, value_name = "NAME")]
     pub only: Vec<String>,

@@ -45,6 +45,7 @@ async fn colm(start: &Start) -> Result<Running> {
         .dtype(dtype)
         .kv_cache_dtype(kv_cache_dtype)
         .quantization(isq.map(|isq| isq.to_string().parse()).transpose()?)
+        .matmul_precision(start.matmul_precision.as_deref().map(str::parse).transpose()?)
         .prefix_cache(false)
         .ignore_eos(true)
         .start()

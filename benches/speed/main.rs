@@ -87,4 +87,7 @@ fn print_notes(args: &Args, all: &[Results]) {
          token. Air and CoLM are other models than the Llamas: the same width, fewer multiply-adds.",
         args.rounds
     );
+    if let Some(precision) = args.matmul_precision {
+        println!("colm multiplies activations in {precision}.");
+    }
 }

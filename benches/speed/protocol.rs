@@ -13,6 +13,8 @@ pub struct Start {
     /// A model folder; for llama.cpp a GGUF file.
     pub model: PathBuf,
     pub weights: Weights,
+    /// The precision of activations in colm, `f32` or `bf16`; its default if `None`.
+    pub matmul_precision: Option<String>,
     /// The number of chains to load; all if `None`.
     pub max_chains: Option<usize>,
     /// The largest number of sequences that run at once.

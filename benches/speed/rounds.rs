@@ -99,7 +99,9 @@ impl<'a> Rounds<'a> {
         let weights = model.weights(&self.results.setting);
         let (engine, path) = (model.engine, self.path(model));
         let log = path.with_extension("log");
-        let start = Start { engine, model: path, weights, max_chains, sequences, tokens };
+        let matmul_precision = self.args.matmul_precision.map(|precision| precision.to_string());
+        let start =
+            Start { engine, model: path, weights, matmul_precision, max_chains, sequences, tokens };
         WorkerProcess::start(&start, self.python, &log)
     }
 

@@ -106,7 +106,7 @@ pub use device::{
 };
 pub use kv_blocks::KvBlocks;
 pub use linear::{chain_gated, chain_linear, chain_linear_add};
-pub use matmul_precision::MatmulPrecision;
+pub use matmul_precision::{MatmulPrecision, ParsePrecisionError};
 pub use norm::chain_rms_norm;
 pub use rope::{Llama3Scaling, Rope};
 pub use rope_and_write::{rope_and_write, NewKeysValues, NewRows};

@@ -1,7 +1,7 @@
 //! Translates names of library options to flags of the command line.
 
 /// The options of the library as quoted in its errors, and the flags that set them.
-const FLAGS: [(&str, &str); 22] = [
+const FLAGS: [(&str, &str); 23] = [
     ("`max_chains`", "--max-chains"),
     ("`max_seqs`", "--max-seqs"),
     ("`kv_cache_mib`", "--kv-cache-mb"),
@@ -9,6 +9,7 @@ const FLAGS: [(&str, &str); 22] = [
     ("`cpu`", "--cpu"),
     ("`dtype`", "--dtype"),
     ("`kv_cache_dtype`", "--kv-cache-dtype"),
+    ("`matmul_precision`", "--matmul-precision"),
     ("`quantization`", "--isq"),
     ("`max_drafts`", "--drafts"),
     ("`prefix_cache`", "--no-prefix-cache"),

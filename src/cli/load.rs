@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use colm::{Dtype, Engine, EngineBuilder, KvStoreOptions, Quantization, Result};
+use colm::{Dtype, Engine, EngineBuilder, KvStoreOptions, MatmulPrecision, Quantization, Result};
 
 use super::output::print_stderr;
 
@@ -39,6 +39,10 @@ pub struct LoadArgs {
     /// GPU.
     #[arg(long, default_value = "auto", value_name = "DTYPE")]
     pub kv_cache_dtype: Dtype,
+    /// Precision of activations in the products of linear layers on the CPU: `f32`, or `bf16`, which rounds them. With
+    /// `bf16` a processor with AMX reads prompts up to twice as fast. See docs/quantization.md [default: f32].
+    #[arg(long, value_name = "PRECISION")]
+    pub matmul_precision: Option<MatmulPrecision>,
     /// Run on the CPU even if this build supports a GPU.
     #[arg(long)]
     pub cpu: bool,
@@ -65,6 +69,7 @@ impl LoadArgs {
             .cpu(self.cpu)
             .dtype(self.dtype)
             .kv_cache_dtype(self.kv_cache_dtype)
+            .matmul_precision(self.matmul_precision)
             .progress_bar(true)
             .quantization(self.isq)
             .prefix_cache(!self.no_prefix_cache)

@@ -1,5 +1,7 @@
 //! The options of an engine. [`EngineBuilder::start`] starts it, in [`start`](super::start).
 
+use colm_kernels::MatmulPrecision;
+
 use super::dtype::{Dtype, Quantization};
 use super::engine::Engine;
 use super::kv_tier::KvStoreOptions;
@@ -18,6 +20,7 @@ pub struct EngineBuilder {
     pub(super) cpu: bool,
     pub(super) dtype: Dtype,
     pub(super) kv_cache_dtype: Dtype,
+    pub(super) matmul_precision: Option<MatmulPrecision>,
     pub(super) progress_bar: bool,
     pub(super) quantization: Option<Quantization>,
     pub(super) max_drafts: usize,
@@ -46,6 +49,7 @@ impl EngineBuilder {
             cpu: false,
             dtype: Dtype::Auto,
             kv_cache_dtype: Dtype::Auto,
+            matmul_precision: None,
             progress_bar: false,
             quantization: None,
             max_drafts: 0,
@@ -105,6 +109,13 @@ impl EngineBuilder {
     /// The dtype of the KV cache. Default: [`Dtype::Auto`], f32 on the CPU and the dtype of the weights on a GPU.
     pub fn kv_cache_dtype(mut self, dtype: Dtype) -> Self {
         self.kv_cache_dtype = dtype;
+        self
+    }
+
+    /// How exactly linear layers multiply activations on the CPU. Default: all 24 bits of f32. With
+    /// [`MatmulPrecision::Bf16`] prompts are read faster on processors with AMX, and answers may differ slightly.
+    pub fn matmul_precision(mut self, precision: impl Into<Option<MatmulPrecision>>) -> Self {
+        self.matmul_precision = precision.into();
         self
     }
 

@@ -51,19 +51,26 @@ impl ColmLoader {
         let weights = held_bytes(config, checkpoint, self.weight_dtype, packing);
         self.check_memory(weights, &Device::Cpu)?;
         let source = CheckpointSource::new(checkpoint, self.weight_dtype);
-        let options = LoadOptions { max_tokens, kv_dtype, packing };
+        let matmul_precision = self.matmul_precision.unwrap_or_default();
+        let options = LoadOptions { max_tokens, kv_dtype, packing, matmul_precision };
         let bar = LoadBar::new(config.file.num_hidden_layers, self.progress_bar);
         let colm = Colm::load(config, k, &source, &options, &|layers| bar.show(layers));
         colm.map_err(|error| self.with_quantization(error))
     }
 
-    /// How the checkpoint is quantized; None if it is not. Fails if it would be quantized twice.
+    /// How the checkpoint is quantized; None if it is not. Fails if an option cannot be combined with it.
     pub(super) fn quantization_of(&self, config: &ColmConfig) -> Result<Option<QuantizedConfig>> {
         let stored = quantization(config)?;
         if let (Some(asked), Some(_)) = (self.quantization, &stored) {
             bail!(
                 "`quantization` {asked}: the weights are quantized already, as `quantization_config` in config.json \
                  says; expected no `quantization`"
+            );
+        }
+        if let (Some(asked), Some(_)) = (self.matmul_precision, &stored) {
+            bail!(
+                "`matmul_precision` {asked}: the engine's own code multiplies weights that are quantized already, as \
+                 `quantization_config` in config.json says; expected no `matmul_precision`"
             );
         }
         Ok(stored)
@@ -121,7 +128,8 @@ impl ColmLoader {
             quantization: &quantization,
         };
         let packing = if loading.loading_isq { Packing::Unpacked } else { Packing::AsLoaded };
-        let options = LoadOptions { max_tokens, kv_dtype, packing };
+        let matmul_precision = self.matmul_precision.unwrap_or_default();
+        let options = LoadOptions { max_tokens, kv_dtype, packing, matmul_precision };
         let colm = Colm::load(config, k, &source, &options, &|_| ());
         colm.map_err(|error| self.with_quantization(error))
     }

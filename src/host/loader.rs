@@ -9,6 +9,7 @@ use anyhow::{bail, Context, Result};
 use candle_core::{DType, Device};
 use colm_checkpoint::panics::catch;
 use colm_checkpoint::{files_for, Architecture, ChainCount, Checkpoint, ColmConfig, Projection};
+use colm_kernels::MatmulPrecision;
 use colm_prompt::{ModelFacts, PromptFolder};
 use mistralrs_core::ext::{
     register_architecture, AttentionImplementation, IsqModelLoader, KvCacheLayout, LoraConfig,
@@ -49,6 +50,8 @@ pub struct ColmLoader {
     pub quantization: Option<Quantization>,
     /// The dtype of weights on the CPU. None: as stored, or, for weights that the host loads, that of the KV cache.
     pub weight_dtype: Option<DType>,
+    /// How exactly activations are multiplied on the CPU. None: in f32, and by weights of the host as the host does.
+    pub matmul_precision: Option<MatmulPrecision>,
     /// Whether a progress bar is shown on stderr, if it is a terminal.
     pub progress_bar: bool,
     /// The maximum number of tokens that the first chain drafts at once. 0 turns speculation off.

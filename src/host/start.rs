@@ -8,6 +8,7 @@ use anyhow::{anyhow, bail, Context};
 use candle_core::{DType, Device, Tensor};
 use colm_checkpoint::panics::catch;
 use colm_checkpoint::{files_for, Checkpoint, ColmConfig};
+use colm_kernels::MatmulPrecision;
 use colm_prompt::SamplingDefaults;
 use mistralrs_core::ext::SharedBlockStore;
 use mistralrs_core::{
@@ -38,6 +39,7 @@ impl EngineBuilder {
         let (name, model_folder) = find_model(&self.model, self.max_chains)?;
         let device = self.device()?;
         gpu::check_block_size(self.block_size, &device)?;
+        self.check_matmul_precision(&device)?;
         let loaded = Arc::new(Loaded::named(&name));
         let load = || self.load(&name, &model_folder, &device, loaded.clone());
         let pipeline = tokio::task::block_in_place(load)?;
@@ -116,8 +118,12 @@ impl EngineBuilder {
 
     /// How weights, keys and values are held and computed, as far as the bits of keys and values depend on it.
     fn held_as(&self, kv_dtype: Option<DType>) -> String {
+        let precision = match self.matmul_precision.unwrap_or_default() {
+            MatmulPrecision::F32 => "",
+            MatmulPrecision::Bf16 => ", activations rounded to bf16",
+        };
         format!(
-            "format {}, {}, quantization {:?}, weights {:?}, KV {:?}, blocks of {}",
+            "format {}, {}, quantization {:?}, weights {:?}, KV {:?}, blocks of {}{precision}",
             colm_kv_store::FORMAT_VERSION,
             colm_kernels::rounding(),
             self.quantization,
@@ -173,6 +179,7 @@ impl EngineBuilder {
             kv_pool: Some(kv_pool),
             quantization: self.quantization,
             weight_dtype: self.weight_dtype(),
+            matmul_precision: self.matmul_precision,
             progress_bar: self.progress_bar,
             max_drafts: self.max_drafts,
             loaded,
@@ -202,6 +209,28 @@ impl EngineBuilder {
             });
         }
         Ok(self.dtype.for_host(device))
+    }
+
+    /// Fails if a precision is asked for that has no effect.
+    fn check_matmul_precision(&self, device: &Device) -> Result<()> {
+        let Some(precision) = self.matmul_precision else { return Ok(()) };
+        let invalid = |problem: String| {
+            Err(Error::InvalidOption {
+                option: "matmul_precision",
+                value: precision.to_string(),
+                problem: format!("{problem}, expected no `matmul_precision`"),
+            })
+        };
+        let weights = self.weight_dtype().unwrap_or(DType::F32);
+        if !device.is_cpu() || colm_kernels::uses_gpu_kernels(device, weights) {
+            return invalid("on a GPU activations have the dtype of the weights".into());
+        }
+        match self.quantization.filter(|quantization| quantization.ggml().is_none()) {
+            Some(quantization) => {
+                invalid(format!("the engine's own code multiplies weights of {quantization}"))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The first GPU in a build with CUDA, else the CPU.

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use candle_core::{bail, DType, Device, Result, Tensor};
 use colm_checkpoint::{ChainCount, ColmConfig, TensorId};
-use colm_kernels::{KvBlocks, Llama3Scaling, Rope};
+use colm_kernels::{KvBlocks, Llama3Scaling, MatmulPrecision, Rope};
 
 use super::active_rows::ActiveRows;
 use super::decoder_layer::DecoderLayer;
 use super::embedding::ChainEmbedding;
-use super::linear::ChainLinear;
 use super::lm_head::LmHead;
 use super::norm::ChainRmsNorm;
 use super::representation::Representation;
@@ -44,12 +43,14 @@ impl Colm {
         on_layer: &dyn Fn(usize),
     ) -> Result<Self> {
         let packing = options.packing;
-        let weights = Weights { config, k: k.get(), source, packing };
+        let precision = options.matmul_precision;
+        let weights = Weights { config, k: k.get(), source, packing, precision };
         let mut embed_tokens = ChainEmbedding::new(weights.tensors(TensorId::Embedding)?);
         let lm_head = if config.file.tie_word_embeddings {
-            LmHead::tied(&mut embed_tokens, config.file.vocab_size, packing)?
+            LmHead::tied(&mut embed_tokens, config.file.vocab_size, packing, precision)?
         } else {
-            LmHead::new(weights.linears(TensorId::Head)?, config.file.vocab_size, packing)?
+            let head = weights.linears(TensorId::Head)?;
+            LmHead::new(head, config.file.vocab_size, packing, precision)?
         };
         let rope = Arc::new(rope(config, options.max_tokens)?);
         let layer = |layer: usize| {
@@ -67,17 +68,17 @@ impl Colm {
         };
         on_layer(config.file.num_hidden_layers);
         if packing != Packing::Unpacked {
-            colm.pack_quantized()?;
+            colm.pack_quantized(precision)?;
         }
         Ok(colm)
     }
 
     /// Packs the weights that the host has quantized. The host quantizes on other threads while it loads, so this
     /// waits until every layer has been handed to it.
-    fn pack_quantized(&mut self) -> Result<()> {
-        self.lm_head.pack_quantized()?;
+    fn pack_quantized(&mut self, precision: MatmulPrecision) -> Result<()> {
+        self.lm_head.pack_quantized(precision)?;
         let mut linears = self.layers.iter_mut().flat_map(DecoderLayer::linears_mut);
-        linears.try_for_each(ChainLinear::pack_quantized)
+        linears.try_for_each(|linear| linear.pack_quantized(precision))
     }
 
     /// The number of chains loaded.

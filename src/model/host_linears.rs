@@ -8,8 +8,10 @@ use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{DType, Device, Error, Result, Tensor};
 use candle_nn::Linear;
 use colm_checkpoint::panics::catch;
-use colm_kernels::{ChainWeights, Unpacked};
+use colm_kernels::{ChainWeights, MatmulPrecision, Unpacked};
 use mistralrs_quant::{GgufMatMul, QuantMethod, QuantMethodConfig, UnquantLinear};
+
+use super::linear::at_precision;
 
 /// The weights of a layer as the host holds them: one [`QuantMethod`] per chain, so that no k needs a slice of a
 /// quantized matrix.
@@ -26,8 +28,18 @@ pub(super) fn unquantized_weight(linear: &Arc<dyn QuantMethod>) -> Result<Option
     Ok(plain.then(|| linear.unquant_weight_bias()).flatten())
 }
 
-/// `linears` packed together; None if their types differ, or if the kernels do not support their type.
-pub(super) fn pack_linears(linears: &[Arc<dyn QuantMethod>]) -> Result<Option<ChainWeights>> {
+/// `linears` packed together, for activations of `precision`; None if their types differ, or if the kernels do not support
+/// their type.
+pub(super) fn pack_linears(
+    linears: &[Arc<dyn QuantMethod>],
+    precision: MatmulPrecision,
+) -> Result<Option<ChainWeights>> {
+    let packed = pack_alike(linears)?;
+    packed.map(|weights| at_precision(weights, precision)).transpose()
+}
+
+/// `linears` packed together; None if they cannot be.
+fn pack_alike(linears: &[Arc<dyn QuantMethod>]) -> Result<Option<ChainWeights>> {
     let devices = linears.iter().map(device_of).collect::<Result<Vec<_>>>()?;
     if devices.iter().all(Device::is_cpu) {
         let quantized = linears.iter().map(quantized_weight).collect::<Result<Option<Vec<_>>>>()?;

@@ -3,7 +3,8 @@
 use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Result, Tensor};
 use colm_kernels::{
-    chain_gated, chain_linear, chain_linear_add, silu_mul, ChainRows, ChainWeights, Unpacked,
+    chain_gated, chain_linear, chain_linear_add, silu_mul, ChainRows, ChainWeights,
+    MatmulPrecision, Unpacked,
 };
 
 use super::active_rows::ActiveRows;
@@ -23,13 +24,19 @@ pub enum ChainLinear {
 }
 
 impl ChainLinear {
-    /// From the weights of every chain that has some, chain 1 first.
+    /// From the weights of every chain that has some, chain 1 first. Packed weights multiply activations at `precision`.
     ///
     /// # Errors
     /// If there are no chains, or if shapes or types do not match.
-    pub fn new(loaded: Vec<LoadedLinear>, packing: Packing) -> Result<Self> {
+    pub fn new(
+        loaded: Vec<LoadedLinear>,
+        packing: Packing,
+        precision: MatmulPrecision,
+    ) -> Result<Self> {
         match floats(loaded) {
-            Ok(weights) if packing != Packing::Unpacked => Self::pack(widened(weights)?, packing),
+            Ok(weights) if packing != Packing::Unpacked => {
+                Self::pack(widened(weights)?, packing, precision)
+            }
             Ok(weights) => Ok(Self::Host(host_linears(Unpacked::Floats(weights))?)),
             Err(loaded) => {
                 let linears = loaded.into_iter().map(|linear| match linear {
@@ -43,27 +50,33 @@ impl ChainLinear {
         }
     }
 
-    fn pack(weights: Vec<WeightAndBias>, packing: Packing) -> Result<Self> {
+    fn pack(
+        weights: Vec<WeightAndBias>,
+        packing: Packing,
+        precision: MatmulPrecision,
+    ) -> Result<Self> {
         let types = weights.iter().map(|(weight, _)| Ok(packing.quantized_type(weight.dim(1)?)));
         let types = types.collect::<Result<Vec<_>>>()?;
         let first = types.first().copied().flatten();
         if types.iter().all(|dtype| *dtype == first) {
-            return pack(&weights, first).map(Self::Packed);
+            return pack(&weights, first, precision).map(Self::Packed);
         }
         let per_chain = weights.iter().zip(types);
-        let per_chain = per_chain.map(|(weight, dtype)| pack(std::slice::from_ref(weight), dtype));
+        let per_chain =
+            per_chain.map(|(weight, dtype)| pack(std::slice::from_ref(weight), dtype, precision));
         per_chain.collect::<Result<_>>().map(Self::PackedPerChain)
     }
 
     /// Packs the weights after the host has quantized them, if the kernels support the result: a supported ggml
     /// type, or unquantized weights where the width of the matrix allows no quantization.
-    pub fn pack_quantized(&mut self) -> Result<()> {
+    pub fn pack_quantized(&mut self, precision: MatmulPrecision) -> Result<()> {
         let Self::Host(linears) = self else { return Ok(()) };
-        if let Some(weights) = pack_linears(linears)? {
+        if let Some(weights) = pack_linears(linears, precision)? {
             *self = Self::Packed(weights);
             return Ok(());
         }
-        let per_chain = linears.iter().map(|linear| pack_linears(std::slice::from_ref(linear)));
+        let per_chain =
+            linears.iter().map(|linear| pack_linears(std::slice::from_ref(linear), precision));
         if let Some(per_chain) = per_chain.collect::<Result<Option<_>>>()? {
             *self = Self::PackedPerChain(per_chain);
         }
@@ -164,10 +177,27 @@ fn widened(weights: Vec<WeightAndBias>) -> Result<Vec<WeightAndBias>> {
 }
 
 /// Packs `weights`, quantized to `dtype` or, if it is None, as they are.
-pub(super) fn pack(weights: &[WeightAndBias], dtype: Option<GgmlDType>) -> Result<ChainWeights> {
-    match dtype {
-        Some(dtype) => ChainWeights::quantize(weights, dtype),
-        None => ChainWeights::pack_floats(weights),
+pub(super) fn pack(
+    weights: &[WeightAndBias],
+    dtype: Option<GgmlDType>,
+    precision: MatmulPrecision,
+) -> Result<ChainWeights> {
+    let weights = match dtype {
+        Some(dtype) => ChainWeights::quantize(weights, dtype)?,
+        None => ChainWeights::pack_floats(weights)?,
+    };
+    at_precision(weights, precision)
+}
+
+/// `weights`, which multiply activations at `precision`.
+pub(super) fn at_precision(
+    weights: ChainWeights,
+    precision: MatmulPrecision,
+) -> Result<ChainWeights> {
+    match precision {
+        // A GPU takes no other.
+        MatmulPrecision::F32 => Ok(weights),
+        MatmulPrecision::Bf16 => weights.with_precision(precision),
     }
 }
 

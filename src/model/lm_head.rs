@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
-use colm_kernels::{chain_linear_add, ChainRows, ChainWeights, Unpacked};
+use colm_kernels::{chain_linear_add, ChainRows, ChainWeights, MatmulPrecision, Unpacked};
 use mistralrs_quant::QuantMethod;
 
 use super::active_rows::ActiveRows;
@@ -26,13 +26,20 @@ enum LmHeadWeights {
 }
 
 impl LmHead {
-    /// From the weights of every chain, chain 1 first.
+    /// From the weights of every chain, chain 1 first. Packed weights multiply activations at `precision`.
     ///
     /// # Errors
     /// If a shape or dtype is not supported.
-    pub fn new(loaded: Vec<LoadedLinear>, vocab_size: usize, packing: Packing) -> Result<Self> {
+    pub fn new(
+        loaded: Vec<LoadedLinear>,
+        vocab_size: usize,
+        packing: Packing,
+        precision: MatmulPrecision,
+    ) -> Result<Self> {
         let chains = loaded.into_iter().map(|linear| match linear {
-            LoadedLinear::Floats(weight, bias) => LmHeadWeights::new((weight, bias), packing),
+            LoadedLinear::Floats(weight, bias) => {
+                LmHeadWeights::new((weight, bias), packing, precision)
+            }
             LoadedLinear::Host(linear) => Ok(LmHeadWeights::Host(linear)),
         });
         chains.collect::<Result<_>>().map(|chains| Self { chains, vocab_size })
@@ -46,10 +53,11 @@ impl LmHead {
         embedding: &mut ChainEmbedding,
         vocab_size: usize,
         packing: Packing,
+        precision: MatmulPrecision,
     ) -> Result<Self> {
         let mut chains = Vec::with_capacity(embedding.tables.len());
         for table in &mut embedding.tables {
-            let head = LmHeadWeights::new((table.unpacked()?, None), packing)?;
+            let head = LmHeadWeights::new((table.unpacked()?, None), packing, precision)?;
             if let (LmHeadWeights::Packed(weights), Packing::AsLoaded) = (&head, packing) {
                 *table = Table::Tied(weights.clone());
             }
@@ -59,10 +67,10 @@ impl LmHead {
     }
 
     /// As [`super::linear::ChainLinear::pack_quantized`].
-    pub fn pack_quantized(&mut self) -> Result<()> {
+    pub fn pack_quantized(&mut self, precision: MatmulPrecision) -> Result<()> {
         for weights in &mut self.chains {
             if let LmHeadWeights::Host(linear) = weights {
-                if let Some(packed) = pack_linears(std::slice::from_ref(linear))? {
+                if let Some(packed) = pack_linears(std::slice::from_ref(linear), precision)? {
                     *weights = LmHeadWeights::Packed(Arc::new(packed));
                 }
             }
@@ -104,12 +112,12 @@ impl LmHead {
 }
 
 impl LmHeadWeights {
-    fn new(weights: WeightAndBias, packing: Packing) -> Result<Self> {
+    fn new(weights: WeightAndBias, packing: Packing, precision: MatmulPrecision) -> Result<Self> {
         if packing == Packing::Unpacked {
             return Ok(Self::Host(host_linears(Unpacked::Floats(vec![weights]))?.remove(0)));
         }
         let dtype = packing.quantized_type(weights.0.dim(1)?);
-        let packed = pack(&[weights], dtype)?;
+        let packed = pack(&[weights], dtype, precision)?;
         Ok(Self::Packed(Arc::new(packed)))
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Result, Tensor};
 use colm_checkpoint::{quantized_type, ChainTensor, ColmConfig, Projection, TensorId};
+use colm_kernels::MatmulPrecision;
 use mistralrs_quant::QuantMethod;
 
 use super::linear::ChainLinear;
@@ -67,6 +68,8 @@ pub struct LoadOptions {
     pub kv_dtype: DType,
     /// How linear layers are held.
     pub packing: Packing,
+    /// How exactly packed ones multiply activations.
+    pub matmul_precision: MatmulPrecision,
 }
 
 /// A source of weights for the first k chains of a model.
@@ -80,6 +83,8 @@ pub struct Weights<'a> {
     pub source: &'a dyn WeightSource,
     /// How linear layers are held.
     pub packing: Packing,
+    /// How exactly packed ones multiply activations.
+    pub precision: MatmulPrecision,
 }
 
 impl Weights<'_> {
@@ -105,7 +110,8 @@ impl Weights<'_> {
 
     /// A projection of a decoder layer.
     pub fn projection(&self, layer: usize, projection: Projection) -> Result<ChainLinear> {
-        ChainLinear::new(self.linears(TensorId::Weight { layer, projection })?, self.packing)
+        let linears = self.linears(TensorId::Weight { layer, projection })?;
+        ChainLinear::new(linears, self.packing, self.precision)
     }
 
     /// A norm.

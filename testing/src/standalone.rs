@@ -6,7 +6,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use colm::model::{Colm, HostSource, LoadOptions, Packing, SequenceInput, SequenceRows, Step};
 use colm_checkpoint::{files_for, ColmConfig};
-use colm_kernels::KvBlocks;
+use colm_kernels::{KvBlocks, MatmulPrecision};
 use mistralrs_quant::ShardedSafeTensors;
 
 use crate::random_model::VOCAB;
@@ -72,7 +72,12 @@ impl StandaloneModel {
         let root = |_: Option<usize>| vb.clone();
         let source = HostSource { linears: &root, full_precision: &root, quantization: &None };
         let max_tokens = config.file.max_position_embeddings;
-        let options = LoadOptions { max_tokens, kv_dtype: *dtype, packing: Packing::AsLoaded };
+        let options = LoadOptions {
+            max_tokens,
+            kv_dtype: *dtype,
+            packing: Packing::AsLoaded,
+            matmul_precision: MatmulPrecision::F32,
+        };
         let colm = Colm::load(&config, k, &source, &options, &|_| ()).unwrap();
         let blocks_per_sequence = longest.div_ceil(*block_size);
         let (heads, dim) = (config.kv_heads.total(), config.head_dim);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use colm::{Engine, EngineBuilder, Request};
+use colm::{Engine, EngineBuilder, MatmulPrecision, Quantization, Request};
 use colm_testing::engine::{chain_count, engine, options};
 use colm_testing::random_model::{self, with, VOCAB};
 use futures::StreamExt;
@@ -148,6 +148,18 @@ async fn with_prompts_in_chunks() {
             let small_pool = |options| chunked(options).kv_cache_mib(kv_cache_mb);
             assert_same_answers_as_alone(&config, small_pool).await;
         }
+    }
+}
+
+/// Activations rounded to bf16, with f32 weights and with quantized ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_rounded_activations() {
+    for quantization in [None, Some("q8_0".parse::<Quantization>().unwrap())] {
+        assert_same_answers_as_alone(&random_model::air(), |options| {
+            let options = options.matmul_precision(MatmulPrecision::Bf16);
+            options.quantization(quantization).block_size(8).prefill_chunk(24).max_drafts(3)
+        })
+        .await;
     }
 }
 

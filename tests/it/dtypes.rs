@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use candle_core::Tensor;
-use colm::{Dtype, EngineBuilder};
+use colm::{Dtype, EngineBuilder, MatmulPrecision, Quantization};
 use colm_checkpoint::convert::cast;
 use colm_checkpoint::Source;
 use colm_testing::comparison::largest_magnitude;
@@ -71,6 +71,33 @@ async fn chains_may_be_stored_in_different_dtypes() {
         fs::copy(wide.join(second), mixed.join(second)).unwrap();
         let expected = logits(options(&mixed).dtype(Dtype::F32)).await;
         assert_same(&logits(options(&mixed)).await, &expected, colm_checkpoint::Dtype::BF16);
+    }
+}
+
+/// The L2 norm of the difference relative to that of `exact`.
+fn relative_error(exact: &[Vec<f32>], rounded: &[Vec<f32>]) -> f32 {
+    let norm = |numbers: &mut dyn Iterator<Item = f32>| numbers.map(|x| x * x).sum::<f32>().sqrt();
+    let exact = || exact.iter().flatten();
+    let mut difference =
+        exact().zip(rounded.iter().flatten()).map(|(exact, rounded)| exact - rounded);
+    norm(&mut difference) / norm(&mut exact().copied())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn activations_are_rounded_only_if_asked() {
+    for config in models() {
+        let folder = random_model::folder(&config);
+        let narrow = folder.path().join("bf16");
+        write_cast(&folder.path().join("model"), &narrow, colm_checkpoint::Dtype::BF16);
+        for quantization in [None, Some("q8_0".parse::<Quantization>().unwrap())] {
+            let base = || options(&narrow).quantization(quantization);
+            let exact = logits(base()).await;
+            assert!(exact == logits(base().matmul_precision(MatmulPrecision::F32)).await);
+            let rounded = logits(base().matmul_precision(MatmulPrecision::Bf16)).await;
+            // docs/quantization.md has the figure.
+            let error = relative_error(&exact, &rounded);
+            assert!((0.002..0.008).contains(&error), "{quantization:?}: {error}");
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use colm::Quantization;
+use colm::{MatmulPrecision, Quantization};
 use colm_checkpoint::safetensors::tensor::TensorView;
 use colm_checkpoint::{Dtype, INDEX_FILE};
 use colm_testing::engine::{options, start_error};
@@ -55,6 +55,21 @@ async fn unquantized_weights_are_not_read_as_quantized() {
     }
 }
 
+/// The host multiplies in its own way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_precision_of_types_that_the_host_multiplies_is_refused() {
+    for (quantization, precision) in
+        [("hqq4", MatmulPrecision::Bf16), ("q3k", MatmulPrecision::F32)]
+    {
+        let options = options(Path::new(&shipped(MODEL)))
+            .quantization(quantization.parse::<Quantization>().unwrap())
+            .matmul_precision(precision);
+        let error = start_error(&options).await.to_lowercase();
+        let expected = format!("`matmul_precision` {precision}");
+        assert!(error.contains(&expected) && error.contains(quantization), "{error}");
+    }
+}
+
 /// The engine would have to quantize twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn quantizing_quantized_weights_is_refused() {
@@ -79,6 +94,9 @@ async fn quantizing_quantized_weights_is_refused() {
             );
         }
     }
+    let options_with_precision = options(&folder.path("")).matmul_precision(MatmulPrecision::Bf16);
+    let error = start_error(&options_with_precision).await;
+    assert!(error.contains("`matmul_precision` bf16") && error.contains("config.json"), "{error}");
     // `colm doctor` does not check the tensors of the host's formats.
     assert!(options(&folder.path("")).memory_plan().unwrap().weights > 0);
 }

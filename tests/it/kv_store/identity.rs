@@ -1,6 +1,6 @@
 //! Which engines share blocks, and which do not.
 
-use colm::Quantization;
+use colm::{MatmulPrecision, Quantization};
 use colm_testing::random_model::{self, with};
 
 use super::*;
@@ -69,6 +69,7 @@ async fn engines_with_other_keys_and_values_do_not() {
         ("another model", with_store(&other, folder.path())),
         ("quantized weights", base().quantization("q8_0".parse::<Quantization>().unwrap())),
         ("other weights", base().dtype("bf16".parse().unwrap())),
+        ("rounded activations", base().matmul_precision(MatmulPrecision::Bf16)),
         ("another cache", base().kv_cache_dtype("bf16".parse().unwrap())),
         ("other blocks", base().block_size(32)),
     ];
