@@ -19,14 +19,14 @@ use crate::cpu::gemm::{NrVector, PackedRhs, TILE_DEPTH};
 pub(crate) unsafe fn widen_numbers<W: PackedRhs>(rhs: &W, tile: usize, to: [&mut RhsTile; 2]) {
     // SAFETY: the caller upholds the contract above.
     unsafe {
+        let first_depth = tile * TILE_DEPTH;
         for (column, to) in [0, 16].into_iter().zip(to) {
             // Unrolled by hand, so that bit shifts are constants.
             macro_rules! unrolled {
                 ($($pair:literal)*) => {
                     $(
-                        let depth = tile * TILE_DEPTH + 2 * $pair;
-                        let first: __m512 = rhs.load_number(depth, column);
-                        let second: __m512 = rhs.load_number(depth + 1, column);
+                        let first: __m512 = rhs.load_number(first_depth + 2 * $pair, column);
+                        let second: __m512 = rhs.load_number(first_depth + 2 * $pair + 1, column);
                         store_pairs(first, second, &mut to[$pair]);
                     )*
                 };
@@ -52,79 +52,89 @@ unsafe fn store_pairs(first: __m512, second: __m512, to: &mut TileRow) {
 }
 
 /// The products of [`Tiles::begin_product`](super::amx::Tiles::begin_product) by multiply-adds, for one or two rows: those
-/// of one depth tile of a packed rhs element. `lhs` has its `TERMS` terms in f32. The order is that of `tdpbf16ps`: the products at
-/// even and at odd depths, their sum, and that of the terms.
+/// of one depth tile of a packed rhs element. `lhs` has the terms of the rows in f32, row after row of each term. The order
+/// is that of `tdpbf16ps`: the products at even and at odd depths, their sum, and that of the terms.
 ///
 /// # Safety
 /// The processor must have AVX-512, and the tile must be within the element.
+///
+/// # Panics
+/// If there are more than two rows, or if there are not one or three terms.
 #[inline(always)]
-pub(crate) unsafe fn product_of_few_rows<W: PackedRhs, const TERMS: usize>(
+pub(crate) unsafe fn product_of_few_rows<W: PackedRhs>(
     lhs: &[[f32; TILE_DEPTH]],
     rhs: &W,
     tile: usize,
     to: &mut [NrVector],
 ) {
-    assert_eq!(lhs.len(), TERMS * to.len());
-    // SAFETY: the length is checked, and the caller upholds the rest.
+    // SAFETY: the caller upholds the contract of `product_of_terms`.
     unsafe {
-        match to.len() {
-            1 => product_of_rows::<W, TERMS, 1>(lhs, rhs, tile, to),
-            2 => product_of_rows::<W, TERMS, 2>(lhs, rhs, tile, to),
-            rows => unreachable!("{rows} rows are more than two"),
+        match (lhs.len(), to.len()) {
+            (1, 1) => product_of_terms::<W, 1, 1>(lhs, rhs, tile, to),
+            (2, 2) => product_of_terms::<W, 2, 2>(lhs, rhs, tile, to),
+            (3, 1) => product_of_terms::<W, 3, 1>(lhs, rhs, tile, to),
+            (6, 2) => product_of_terms::<W, 6, 2>(lhs, rhs, tile, to),
+            (terms, rows) => unreachable!("{terms} terms of {rows} rows"),
         }
     }
 }
 
+/// [`product_of_few_rows`] of `R` rows, which have `N` terms together.
+///
+/// Not inlined, because the caller would take minutes to compile.
+///
 /// # Safety
-/// As for [`product_of_few_rows`], with `R` rows.
-#[inline(always)]
+/// As for [`product_of_few_rows`].
+///
+/// # Panics
+/// If `lhs` does not have `N` terms or `to` does not have `R` rows.
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx2,fma,f16c")]
 #[expect(
     clippy::needless_range_loop,
     reason = "loops over constants are unrolled, so `sums` is in registers"
 )]
-unsafe fn product_of_rows<W: PackedRhs, const TERMS: usize, const R: usize>(
+unsafe fn product_of_terms<W: PackedRhs, const N: usize, const R: usize>(
     lhs: &[[f32; TILE_DEPTH]],
     rhs: &W,
     tile: usize,
     to: &mut [NrVector],
 ) {
-    // SAFETY: the caller upholds the contract above.
+    assert!(lhs.len() == N && to.len() == R);
+    let first_depth = tile * TILE_DEPTH;
+    // SAFETY: the length is checked, and the caller upholds the rest.
     unsafe {
-        // Per row, term, parity of the depth, and half of the columns.
-        let mut sums = [[[[__m512::splat(0.0); 2]; 2]; TERMS]; R];
-        macro_rules! add_depth {
-            ($depth:expr, $parity:literal) => {
-                let depth = $depth;
-                let numbers = [
-                    rhs.load_number::<__m512>(tile * TILE_DEPTH + depth, 0),
-                    rhs.load_number::<__m512>(tile * TILE_DEPTH + depth, 16),
-                ];
-                for row in 0..R {
-                    for term in 0..TERMS {
-                        let lhs = lhs.get_unchecked(term * R + row).get_unchecked(depth);
-                        let lhs = __m512::splat(*lhs);
-                        let sums = &mut sums[row][term][$parity];
+        // Per term of a row, parity of the depth, and half of the columns.
+        let mut sums = [[[__m512::splat(0.0); 2]; 2]; N];
+        // Unrolled by hand, so that bit shifts are constants.
+        macro_rules! add_depths {
+            ($($depth:literal, $parity:literal;)*) => {
+                $(
+                    let numbers = [
+                        rhs.load_number::<__m512>(first_depth + $depth, 0),
+                        rhs.load_number::<__m512>(first_depth + $depth, 16),
+                    ];
+                    for term in 0..N {
+                        let lhs = __m512::splat(lhs.get_unchecked(term)[$depth]);
+                        let sums = &mut sums[term][$parity];
                         sums[0] = sums[0].add_product(lhs, numbers[0]);
                         sums[1] = sums[1].add_product(lhs, numbers[1]);
                     }
-                }
-            };
-        }
-        macro_rules! unrolled {
-            ($($pair:literal)*) => {
-                $(
-                    add_depth!(2 * $pair, 0);
-                    add_depth!(2 * $pair + 1, 1);
                 )*
             };
         }
-        unrolled!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+        add_depths!(
+            0, 0; 1, 1; 2, 0; 3, 1; 4, 0; 5, 1; 6, 0; 7, 1;
+            8, 0; 9, 1; 10, 0; 11, 1; 12, 0; 13, 1; 14, 0; 15, 1;
+            16, 0; 17, 1; 18, 0; 19, 1; 20, 0; 21, 1; 22, 0; 23, 1;
+            24, 0; 25, 1; 26, 0; 27, 1; 28, 0; 29, 1; 30, 0; 31, 1;
+        );
         for row in 0..R {
             let to = to.get_unchecked_mut(row).as_mut_ptr();
             for half in 0..2 {
                 let mut total = __m512::splat(0.0);
-                for term in 0..TERMS {
-                    let [even, odd] = sums[row][term];
+                for term in 0..N / R {
+                    let [even, odd] = sums[term * R + row];
                     total = _mm512_add_ps(total, _mm512_add_ps(even[half], odd[half]));
                 }
                 total.store(to.add(16 * half));

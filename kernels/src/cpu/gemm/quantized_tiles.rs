@@ -210,8 +210,14 @@ impl NumbersBlock {
     }
 
     /// Reads block `block` of a panel.
-    #[inline(always)]
-    pub(super) fn widen<W: PackedRhs>(&mut self, panel: &[W], block: usize) {
+    ///
+    /// Not inlined, because the caller would take minutes to compile.
+    ///
+    /// # Safety
+    /// The processor must have the instructions, as it has if it has AMX.
+    #[inline(never)]
+    #[target_feature(enable = "avx512f,avx2,fma,f16c")]
+    pub(super) unsafe fn widen<W: PackedRhs>(&mut self, panel: &[W], block: usize) {
         self.depth_tiles = 0;
         self.has_mins = W::TILE_OPERAND == TileOperand::Numbers { min: true };
         for (at, (rhs, part)) in block_tiles(panel, block).enumerate() {

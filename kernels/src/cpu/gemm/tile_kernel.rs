@@ -227,7 +227,7 @@ impl<'a> TileProduct<'a> {
                     let (lhs, sums) = (lhs.wide(depth), lhs.sums(0, depth));
                     // SAFETY: AMX is available only with AVX-512; the tile is within the element.
                     unsafe {
-                        product_of_few_rows::<W, TERMS>(lhs, rhs, tile, products);
+                        product_of_few_rows(lhs, rhs, tile, products);
                         add_scaled(rhs, tile, products, sums, acc);
                     }
                 }
@@ -249,7 +249,8 @@ impl<'a> TileProduct<'a> {
         assert_eq!(W::GROUP, TILE_DEPTH);
         let buffers = panels.iter().zip(&mut self.buffers.blocks);
         for ((panel, to), acc) in buffers.zip(acc.chunks_exact_mut(self.rows.len())) {
-            to.widen(panel, block);
+            // SAFETY: rows are split only if AMX is available, and with it AVX-512.
+            unsafe { to.widen(panel, block) };
             if block == 0 && to.depth_tiles() == 0 {
                 acc.fill([0.0; NR]);
             }
