@@ -90,10 +90,6 @@ pub(crate) unsafe fn product_of_few_rows<W: PackedRhs>(
 /// If `lhs` does not have `N` terms or `to` does not have `R` rows.
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx2,fma,f16c")]
-#[expect(
-    clippy::needless_range_loop,
-    reason = "loops over constants are unrolled, so `sums` is in registers"
-)]
 unsafe fn product_of_terms<W: PackedRhs, const N: usize, const R: usize>(
     lhs: &[[f32; TILE_DEPTH]],
     rhs: &W,

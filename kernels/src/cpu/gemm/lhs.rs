@@ -1,9 +1,6 @@
 //! The lhs operand: activations packed into micro-panels.
 
 #[cfg(target_arch = "x86_64")]
-use std::ops::Range;
-
-#[cfg(target_arch = "x86_64")]
 use super::split_lhs::SplitLhs;
 #[cfg(target_arch = "x86_64")]
 use super::TileOperand;
@@ -16,41 +13,36 @@ use crate::cpu::TensorRows;
 use crate::{ChainRows, MatmulPrecision};
 
 /// The lhs of a product.
-pub(crate) enum Lhs<'a> {
+pub(crate) enum Lhs {
     /// Packed for the micro-kernel.
     Panels(LhsPanels),
-    /// For AMX. Tasks split the parts that they multiply.
+    /// Split for AMX.
     #[cfg(target_arch = "x86_64")]
-    Rows(LhsRows<'a>),
-    #[cfg(not(target_arch = "x86_64"))]
-    #[expect(dead_code, reason = "no other variant uses the lifetime")]
-    Rows(std::convert::Infallible, std::marker::PhantomData<&'a f32>),
+    Split(SplitLhs),
 }
 
-impl<'a> Lhs<'a> {
+impl Lhs {
     /// The rows of `chain` with the inputs of all chains up to it, at some precision, for weights of type `W`. `x[j]` is
     /// chain j's `[rows, width]`.
     pub(crate) fn pack<W: PackedRhs>(
-        x: &'a [TensorRows<'a, f32>],
-        rows: &'a ChainRows,
+        x: &[TensorRows<f32>],
+        rows: &ChainRows,
         chain: usize,
         precision: MatmulPrecision,
     ) -> Self {
         #[cfg(target_arch = "x86_64")]
         if W::TILE_OPERAND != TileOperand::None && amx::is_available() {
-            return Self::Rows(LhsRows { x: &x[..=chain], rows, chain, precision });
+            return Self::Split(SplitLhs::split(x, rows, chain, precision, W::TILE_OPERAND));
         }
         Self::Panels(LhsPanels::pack(x, rows, chain, precision))
     }
 
-    /// Bytes of a row that is packed or split.
+    /// Bytes of a row.
     pub(crate) fn row_bytes(&self) -> usize {
         match self {
             Self::Panels(panels) => panels.depth_panels * KC * size_of::<f32>(),
             #[cfg(target_arch = "x86_64")]
-            Self::Rows(lhs) => SplitLhs::row_bytes(lhs.inputs(), lhs.precision),
-            #[cfg(not(target_arch = "x86_64"))]
-            Self::Rows(never, _) => match *never {},
+            Self::Split(lhs) => lhs.row_bytes(),
         }
     }
 
@@ -58,53 +50,8 @@ impl<'a> Lhs<'a> {
         match self {
             Self::Panels(panels) => panels.rows,
             #[cfg(target_arch = "x86_64")]
-            Self::Rows(lhs) => lhs.count(),
-            #[cfg(not(target_arch = "x86_64"))]
-            Self::Rows(never, _) => match *never {},
+            Self::Split(lhs) => lhs.rows(),
         }
-    }
-}
-
-/// The inputs x_<=i of the rows of a chain, as they are in the tensors.
-#[cfg(target_arch = "x86_64")]
-pub(crate) struct LhsRows<'a> {
-    /// Chain by chain.
-    x: &'a [TensorRows<'a, f32>],
-    rows: &'a ChainRows,
-    chain: usize,
-    /// How they are multiplied.
-    precision: MatmulPrecision,
-}
-
-#[cfg(target_arch = "x86_64")]
-impl LhsRows<'_> {
-    pub(crate) fn count(&self) -> usize {
-        self.rows.count(self.chain)
-    }
-
-    pub(crate) fn precision(&self) -> MatmulPrecision {
-        self.precision
-    }
-
-    pub(crate) fn inputs(&self) -> usize {
-        self.x.iter().map(TensorRows::width).sum()
-    }
-
-    /// The inputs in `depth` of a row, chain by chain.
-    pub(crate) fn inputs_of(
-        &self,
-        row: usize,
-        depth: &Range<usize>,
-    ) -> impl Iterator<Item = &[f32]> + use<'_> {
-        let Range { start, end } = *depth;
-        let mut chain_start = 0;
-        self.x.iter().enumerate().map(move |(earlier, x)| {
-            let inputs = x.row(self.rows.row_in(self.chain, earlier, row));
-            let at = |depth: usize| depth.saturating_sub(chain_start).min(inputs.len());
-            let part = &inputs[at(start)..at(end)];
-            chain_start += inputs.len();
-            part
-        })
     }
 }
 

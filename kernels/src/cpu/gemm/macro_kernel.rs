@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::lhs::{Lhs, LhsPanels};
 use super::output::OutputMatrix;
 #[cfg(target_arch = "x86_64")]
-use super::tile_kernel::TileProduct;
+use super::tile_kernel::{TileProduct, TILE_PANELS};
 use super::{NrVector, PackedRhs, KC, MC, MR, NR, SMALL_MR};
 use crate::cpu::arch::{self, Isa, IsaKernel};
 use crate::cpu::exp::exp;
@@ -47,7 +47,7 @@ impl<W: PackedRhs> OutputPanel<'_, W> {
 
 /// A product of one lhs with several panels.
 pub(crate) struct Gemm<'a, W> {
-    pub lhs: Lhs<'a>,
+    pub lhs: Lhs,
     /// No two panels, in this or another product of a call, share a column of an `out`.
     pub panels: Vec<OutputPanel<'a, W>>,
 }
@@ -91,7 +91,7 @@ impl<W: PackedRhs> Gemm<'_, W> {
 
 /// Some rows by some panels.
 struct Task<'a, W> {
-    lhs: &'a Lhs<'a>,
+    lhs: &'a Lhs,
     /// At most [`MC`], from a multiple of it on.
     rows: Range<usize>,
     panels: &'a [OutputPanel<'a, W>],
@@ -112,9 +112,7 @@ impl<W: PackedRhs> IsaKernel for &Task<'_, W> {
                 Product::Panels(lhs, vec![[0.0; NR]; if widened { KC } else { 0 }])
             }
             #[cfg(target_arch = "x86_64")]
-            Lhs::Rows(lhs) => Product::Tiles(TileProduct::new(lhs, self.rows.clone())),
-            #[cfg(not(target_arch = "x86_64"))]
-            Lhs::Rows(never, _) => match *never {},
+            Lhs::Split(lhs) => Product::Tiles(TileProduct::new(lhs, self.rows.clone())),
         };
         // Packed panels per panel of outputs.
         let packed = 1 + usize::from(self.panels.iter().any(|panel| panel.up.is_some()));
@@ -122,7 +120,7 @@ impl<W: PackedRhs> IsaKernel for &Task<'_, W> {
             _ if cached => 1,
             Product::Panels(..) => PANELS_AT_A_TIME,
             #[cfg(target_arch = "x86_64")]
-            Product::Tiles(product) => product.panels_at_a_time() / packed,
+            Product::Tiles(_) => TILE_PANELS / packed,
         };
         let together = together.min(self.panels.len());
         let mut acc = Accumulators::new(packed * together * rows);

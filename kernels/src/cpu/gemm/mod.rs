@@ -12,9 +12,8 @@
 //! Attention uses the same micro-kernel for queries times keys and for weights times values.
 //!
 //! On processors with AMX ([`super::arch::amx`]), bf16 weights and the integers of most quantized types are multiplied in
-//! tiles of bf16 numbers ([`tile_kernel`]). The lhs is then not packed: tasks split the part that they multiply into sums
-//! of three bf16 numbers ([`split_lhs`]), so that activations keep their 24 bits. With [`MatmulPrecision::Bf16`] the lhs is
-//! rounded to bf16, while it is packed or split.
+//! tiles of bf16 numbers ([`tile_kernel`]). Its lhs is split into sums of three bf16 numbers ([`split_lhs`]), so that
+//! activations keep their 24 bits. With [`MatmulPrecision::Bf16`] the lhs is rounded to bf16, while it is packed or split.
 //!
 //! [`MatmulPrecision::Bf16`]: crate::MatmulPrecision::Bf16
 //!

@@ -5,13 +5,13 @@
 //! weight are exact in f32. Three products in bf16 thus multiply f32 activations, without rounding them first. With
 //! [`MatmulPrecision::Bf16`] there is a single bf16 number, the activation rounded.
 
-use std::mem::MaybeUninit;
-use std::ops::Range;
+use std::cell::RefCell;
 
-use super::lhs::LhsRows;
 use super::{TileOperand, MC, TILE_DEPTH};
 use crate::cpu::arch::bf16_terms::write_terms;
-use crate::MatmulPrecision;
+use crate::cpu::thread_pool::for_each;
+use crate::cpu::TensorRows;
+use crate::{ChainRows, MatmulPrecision};
 
 impl MatmulPrecision {
     /// The bf16 numbers that an activation is split into.
@@ -50,77 +50,128 @@ impl TileRow {
     }
 }
 
-/// Some inputs of some rows of an lhs, split, in row tiles of up to [`SPLIT_TILE_ROWS`] rows. A row tile has, for every
-/// [`TILE_DEPTH`] inputs and term, one [`TileRow`] per row.
+/// Tasks that split fewer numbers are not worth another thread.
+const MIN_NUMBERS_PER_TASK: usize = 1 << 12;
+
+thread_local! {
+    /// The memory of lhs that this thread has dropped. New memory for every product would have to be zeroed, which took 4 %
+    /// of a prompt's time.
+    static UNUSED: RefCell<Vec<Memory>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The numbers of a [`SplitLhs`].
 #[derive(Default)]
-pub(crate) struct SplitLhs {
+struct Memory {
     data: Vec<TileRow>,
-    rows: usize,
-    /// The terms of a number.
-    terms: usize,
-    /// Tile registers along the inputs.
-    depth_tiles: usize,
     /// Per row tile and [`TILE_DEPTH`] inputs, the sum of the inputs of each row; empty if it was not asked for.
     sums: Vec<f32>,
     /// `data` in f32, if there are no more than [`FEW_ROWS`] rows and it was asked for.
     wide: Vec<[f32; TILE_DEPTH]>,
 }
 
+/// The inputs x_<=i of some rows, split, in row tiles of up to [`SPLIT_TILE_ROWS`] rows. A row tile has, for every
+/// [`TILE_DEPTH`] inputs and term, one [`TileRow`] per row.
+pub(crate) struct SplitLhs {
+    memory: Memory,
+    rows: usize,
+    precision: MatmulPrecision,
+    /// Tile registers along the inputs.
+    depth_tiles: usize,
+}
+
 impl SplitLhs {
-    /// Splits the inputs in `depth` of some rows, in place of what was here before.
+    /// Splits the rows of `chain` with the inputs of all chains up to it, for weights of which AMX multiplies `operand`.
+    /// `x[j]` is chain j's `[rows, width]`.
     pub(crate) fn split(
-        &mut self,
-        lhs: &LhsRows,
-        rows: Range<usize>,
-        depth: Range<usize>,
+        x: &[TensorRows<f32>],
+        rows: &ChainRows,
+        chain: usize,
+        precision: MatmulPrecision,
         operand: TileOperand,
-    ) {
-        self.rows = rows.len();
-        self.depth_tiles = depth.len().div_ceil(TILE_DEPTH);
-        self.terms = lhs.precision().terms();
-        let len = self.rows * self.depth_tiles * self.terms;
-        self.data.clear();
-        self.data.reserve(len);
+    ) -> Self {
+        let inputs: usize = x[..=chain].iter().map(TensorRows::width).sum();
+        let row_count = rows.count(chain);
+        let mut lhs = Self {
+            memory: UNUSED.with_borrow_mut(Vec::pop).unwrap_or_default(),
+            rows: row_count,
+            precision,
+            depth_tiles: inputs.div_ceil(TILE_DEPTH),
+        };
         let with_sums = operand == TileOperand::Numbers { min: true };
-        self.sums.clear();
-        self.sums.resize(if with_sums { self.rows * self.depth_tiles } else { 0 }, 0.0);
-        let to = &mut self.data.spare_capacity_mut()[..len];
-        for first in (0..self.rows).step_by(SPLIT_TILE_ROWS) {
-            let tile_rows = SPLIT_TILE_ROWS.min(self.rows - first);
-            for row in first..first + tile_rows {
-                let start = first * self.depth_tiles + row - first;
-                let target = RowTarget {
-                    to: &mut to[self.terms * first * self.depth_tiles + row - first..],
-                    sums: self.sums.get_mut(start..).unwrap_or_default(),
-                    stride: tile_rows,
-                    depth_tiles: self.depth_tiles,
-                };
-                let inputs = lhs.inputs_of(rows.start + row, &depth);
-                // SAFETY: an lhs is split only if AMX is available, and with it AVX-512 and BW.
+        let to = lhs.make_room(with_sums);
+        let rows_per_task = MIN_NUMBERS_PER_TASK.div_ceil(inputs.max(1));
+        for_each(row_count.div_ceil(rows_per_task), |task| {
+            let first = task * rows_per_task;
+            for row in first..row_count.min(first + rows_per_task) {
+                let chains = x[..=chain].iter().enumerate();
+                let inputs = chains.map(|(earlier, x)| x.row(rows.row_in(chain, earlier, row)));
+                let to = lhs.row_target(&to, row);
+                // SAFETY: an lhs is split only if AMX is available, and with it AVX-512 and BW. `make_room` has made room for
+                // all rows, and each is written once.
                 unsafe {
-                    match (self.terms, with_sums) {
-                        (1, false) => split_row::<1, false>(inputs, target),
-                        (1, true) => split_row::<1, true>(inputs, target),
-                        (_, false) => split_row::<3, false>(inputs, target),
-                        (_, true) => split_row::<3, true>(inputs, target),
+                    match (precision, with_sums) {
+                        (MatmulPrecision::Bf16, false) => split_row::<1, false>(inputs, to),
+                        (MatmulPrecision::Bf16, true) => split_row::<1, true>(inputs, to),
+                        (MatmulPrecision::F32, false) => split_row::<3, false>(inputs, to),
+                        (MatmulPrecision::F32, true) => split_row::<3, true>(inputs, to),
                     }
                 }
             }
-        }
+        });
+        let tile_rows = lhs.tile_rows();
         // SAFETY: every row of every row tile has written its tile rows of all depth tiles and terms.
-        unsafe { self.data.set_len(len) };
-        self.wide.clear();
-        if operand != TileOperand::Weights && self.rows <= FEW_ROWS {
-            self.wide.extend(self.data.iter().map(TileRow::widen));
+        unsafe { lhs.memory.data.set_len(tile_rows) };
+        if operand != TileOperand::Weights && row_count <= FEW_ROWS {
+            let Memory { data, wide, .. } = &mut lhs.memory;
+            wide.extend(data.iter().map(TileRow::widen));
         }
+        lhs
+    }
+
+    /// Of all rows, depth tiles and terms.
+    fn tile_rows(&self) -> usize {
+        self.rows * self.depth_tiles * self.precision.terms()
+    }
+
+    /// Discards what is in the memory, and makes room for all rows.
+    fn make_room(&mut self, with_sums: bool) -> Targets {
+        let tile_rows = self.tile_rows();
+        let Memory { data, sums, wide } = &mut self.memory;
+        data.clear();
+        wide.clear();
+        sums.clear();
+        data.reserve(tile_rows);
+        sums.resize(if with_sums { self.rows * self.depth_tiles } else { 0 }, 0.0);
+        Targets { tile_rows: data.as_mut_ptr(), sums: sums.as_mut_ptr() }
+    }
+
+    /// Where row `row` goes.
+    fn row_target(&self, to: &Targets, row: usize) -> RowTarget {
+        let (first, within) = (row - row % SPLIT_TILE_ROWS, row % SPLIT_TILE_ROWS);
+        RowTarget {
+            tile_rows: to
+                .tile_rows
+                .wrapping_add(first * self.depth_tiles * self.precision.terms() + within),
+            sums: to.sums.wrapping_add(first * self.depth_tiles + within),
+            stride: SPLIT_TILE_ROWS.min(self.rows - first),
+            depth_tiles: self.depth_tiles,
+        }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn precision(&self) -> MatmulPrecision {
+        self.precision
     }
 
     /// The terms of the [`TILE_DEPTH`] inputs from `depth` on in f32, row after row of each term; none with more than
     /// [`FEW_ROWS`] rows.
     #[inline(always)]
     pub(crate) fn wide(&self, depth: usize) -> &[[f32; TILE_DEPTH]] {
-        let len = self.terms * self.rows;
-        self.wide.get(depth / TILE_DEPTH * len..).map_or(&[], |wide| &wide[..len])
+        let len = self.precision.terms() * self.rows;
+        self.memory.wide.get(depth / TILE_DEPTH * len..).map_or(&[], |wide| &wide[..len])
     }
 
     /// The sums of the inputs from `depth` on, of row tile `tile`: per [`TILE_DEPTH`] inputs, one of each row.
@@ -130,12 +181,11 @@ impl SplitLhs {
         let tile_rows = SPLIT_TILE_ROWS.min(self.rows - first);
         let start = first * self.depth_tiles + depth / TILE_DEPTH * tile_rows;
         let end = (first + tile_rows) * self.depth_tiles;
-        self.sums.get(start..end).unwrap_or_default()
+        self.memory.sums.get(start..end).unwrap_or_default()
     }
 
-    /// Bytes of a split row.
-    pub(crate) fn row_bytes(inputs: usize, precision: MatmulPrecision) -> usize {
-        inputs.div_ceil(TILE_DEPTH) * precision.terms() * size_of::<TileRow>()
+    pub(crate) fn row_bytes(&self) -> usize {
+        self.depth_tiles * self.precision.terms() * size_of::<TileRow>()
     }
 
     /// The part of row tile `tile` with the inputs from `depth` on, a multiple of [`TILE_DEPTH`].
@@ -143,18 +193,32 @@ impl SplitLhs {
     pub(crate) fn tile(&self, tile: usize, depth: usize) -> &[TileRow] {
         let first = tile * SPLIT_TILE_ROWS;
         let tile_rows = SPLIT_TILE_ROWS.min(self.rows - first);
-        let start = first * self.depth_tiles * self.terms;
-        let tile = &self.data[start..][..tile_rows * self.depth_tiles * self.terms];
-        &tile[depth / TILE_DEPTH * self.terms * tile_rows..]
+        let start = first * self.depth_tiles * self.precision.terms();
+        let tile =
+            &self.memory.data[start..][..tile_rows * self.depth_tiles * self.precision.terms()];
+        &tile[depth / TILE_DEPTH * self.precision.terms() * tile_rows..]
     }
 }
 
-/// Where the tile rows of one row go.
-struct RowTarget<'a> {
-    /// From the first tile row of the row on; the next one of the same row is `stride` after it.
-    to: &'a mut [MaybeUninit<TileRow>],
-    /// From the first sum of the row on; likewise.
-    sums: &'a mut [f32],
+impl Drop for SplitLhs {
+    fn drop(&mut self) {
+        UNUSED.with_borrow_mut(|unused| unused.push(std::mem::take(&mut self.memory)));
+    }
+}
+
+/// The start of the memory that rows are split to.
+struct Targets {
+    tile_rows: *mut TileRow,
+    sums: *mut f32,
+}
+
+// SAFETY: the tasks that share it write disjoint parts of the memory.
+unsafe impl Sync for Targets {}
+
+/// Where the tile rows of one row go, and its sums: to these places and those `stride` after them.
+struct RowTarget {
+    tile_rows: *mut TileRow,
+    sums: *mut f32,
     stride: usize,
     depth_tiles: usize,
 }
@@ -163,30 +227,25 @@ struct RowTarget<'a> {
 /// ones are padded with zeros.
 ///
 /// # Safety
-/// The processor must have AVX-512 with BW.
+/// The processor must have AVX-512 with BW. There must be memory for all depth tiles, and no other thread may use it.
 ///
 /// # Panics
-/// If there is no place for all inputs.
+/// If the inputs have more or fewer depth tiles.
 #[target_feature(enable = "avx512f,avx512bw,avx2")]
 unsafe fn split_row<'x, const TERMS: usize, const SUMS: bool>(
     chains: impl Iterator<Item = &'x [f32]>,
     target: RowTarget,
 ) {
-    let RowTarget { to, sums, stride, depth_tiles } = target;
-    let (last_row, last_sum) = match depth_tiles {
-        0 => (0, 0),
-        tiles => ((TERMS * tiles - 1) * stride, (tiles - 1) * stride),
-    };
-    assert!(last_row < to.len() && (!SUMS || last_sum < sums.len()));
-    let (to, sums, mut tiles) = (to.as_mut_ptr(), sums.as_mut_ptr(), 0..depth_tiles);
+    let RowTarget { tile_rows, sums, stride, depth_tiles } = target;
+    let mut tiles = 0..depth_tiles;
     // The inputs of several chains may share a tile row.
     let (mut pending, mut count) = ([0.0; TILE_DEPTH], 0);
     macro_rules! write {
         ($numbers:expr) => {
             let at = tiles.next().expect("a place for all inputs") * stride;
-            // SAFETY: the caller guarantees the instructions. The lengths are checked above for all depth tiles.
+            // SAFETY: the caller guarantees the instructions and the memory of all depth tiles.
             unsafe {
-                let sum = write_terms::<TERMS, SUMS>($numbers, to.add(TERMS * at).cast(), stride);
+                let sum = write_terms::<TERMS, SUMS>($numbers, tile_rows.add(TERMS * at), stride);
                 if SUMS {
                     sums.add(at).write(sum);
                 }

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::ops::Range;
 
-use super::lhs::LhsRows;
 use super::macro_kernel::{depth_block, depth_blocks};
 use super::quantized_tiles::{NumbersBlock, ProductTiles, Products, TILES_PER_BLOCK};
 use super::split_lhs::{SplitLhs, FEW_ROWS, SPLIT_KC, SPLIT_TILE_ROWS, TILE_ROWS};
@@ -15,13 +14,7 @@ use crate::MatmulPrecision;
 
 /// Packed panels that share a block of the split lhs: they are multiplied with it in turn, and their accumulators stay in
 /// the L2 cache. A gated layer has two per panel of outputs.
-const TILE_PANELS: usize = 16;
-
-/// The lhs of a task is split at once if it takes no more than this, and stays in the L2 cache.
-const WHOLE_LHS_BYTES: usize = 1280 << 10;
-
-/// Of a larger lhs, this many inputs are split at a time.
-const SPLIT_DEPTH: usize = 4 * SPLIT_KC;
+pub(super) const TILE_PANELS: usize = 16;
 
 thread_local! {
     /// The [`TileBuffers`] of the last task of this thread. New ones for every task would have to be zeroed, which took 4 %
@@ -32,7 +25,6 @@ thread_local! {
 /// Buffers for products. Their values are arbitrary at first.
 #[derive(Default)]
 struct TileBuffers {
-    lhs: SplitLhs,
     /// Of each quantized panel.
     blocks: Vec<NumbersBlock>,
     /// The products with quantized weights that are multiplied and the previous ones.
@@ -51,43 +43,14 @@ impl TileBuffers {
 
 /// Some rows of an lhs, from a multiple of [`SPLIT_TILE_ROWS`] on.
 pub(super) struct TileProduct<'a> {
-    lhs: &'a LhsRows<'a>,
+    lhs: &'a SplitLhs,
     rows: Range<usize>,
-    /// How many inputs are split at a time, a multiple of [`SPLIT_KC`].
-    split_depth: usize,
-    /// The first of those that are now in [`TileBuffers::lhs`].
-    split_start: Option<usize>,
     buffers: TileBuffers,
 }
 
 impl<'a> TileProduct<'a> {
-    pub(super) fn new(lhs: &'a LhsRows<'a>, rows: Range<usize>) -> Self {
-        let all = lhs.inputs().next_multiple_of(SPLIT_KC).max(SPLIT_KC);
-        let bytes = rows.len() * SplitLhs::row_bytes(all, lhs.precision());
-        // Few rows are not multiplied block by block.
-        let at_once = bytes <= WHOLE_LHS_BYTES || rows.len() <= FEW_ROWS;
-        let split_depth = if at_once { all } else { SPLIT_DEPTH };
-        Self { lhs, rows, split_depth, split_start: None, buffers: BUFFERS.take() }
-    }
-
-    /// How many packed panels are to be multiplied at a time. With a lhs that is split in parts it is many, because every
-    /// time it is split again.
-    pub(super) fn panels_at_a_time(&self) -> usize {
-        if self.split_depth < self.lhs.inputs() {
-            8 * TILE_PANELS
-        } else {
-            TILE_PANELS
-        }
-    }
-
-    /// Splits the inputs from `start` on for weights of type `W`, if they are not.
-    #[inline(always)]
-    fn split<W: PackedRhs>(&mut self, start: usize) {
-        if self.split_start != Some(start) {
-            let inputs = start..self.lhs.inputs().min(start + self.split_depth);
-            self.buffers.lhs.split(self.lhs, self.rows.clone(), inputs, W::TILE_OPERAND);
-            self.split_start = Some(start);
-        }
+    pub(super) fn new(lhs: &'a SplitLhs, rows: Range<usize>) -> Self {
+        Self { lhs, rows, buffers: BUFFERS.take() }
     }
 
     /// Sets `acc` to the products with some panels: all rows of the first panel, then those of the next.
@@ -121,7 +84,7 @@ impl<'a> TileProduct<'a> {
             TileOperand::None => {
                 unreachable!("an lhs is split only for weights that AMX multiplies")
             }
-            TileOperand::Numbers { .. } if self.rows.len() <= FEW_ROWS => {
+            TileOperand::Numbers { .. } if self.lhs.rows() <= FEW_ROWS => {
                 self.multiply_numbers_by_few_rows::<W, TERMS>(panels, acc);
             }
             TileOperand::Weights | TileOperand::Numbers { .. } => {
@@ -141,40 +104,34 @@ impl<'a> TileProduct<'a> {
         let is_quantized = matches!(W::TILE_OPERAND, TileOperand::Numbers { .. });
         // A single panel of floats is multiplied in one go: there is no other for which a part of the lhs could stay in the
         // cache.
-        let single = panels.len() == 1 && self.split_depth >= self.lhs.inputs();
-        let depth = if single && !is_quantized { self.split_depth } else { SPLIT_KC };
+        let single = panels.len() == 1 && !is_quantized;
+        let depth = if single { SPLIT_KC.max(panels[0].len() * W::DEPTH) } else { SPLIT_KC };
         if is_quantized {
             self.buffers.reserve(panels.len().min(TILE_PANELS));
         } else {
             // Faster than to store the first products without loading sums.
             acc.fill([0.0; NR]);
         }
-        let blocks = depth_blocks(panels, depth).max(1);
-        let blocks_per_split = self.split_depth / depth;
         // SAFETY: rows are split only if AMX is available, and no other `Tiles` live in this thread.
         let mut registers = unsafe { Tiles::new() };
-        for first in (0..blocks).step_by(blocks_per_split) {
-            self.split::<W>(first * depth);
-            let split_blocks = first..blocks.min(first + blocks_per_split);
-            let groups = panels.chunks(TILE_PANELS).zip(acc.chunks_mut(TILE_PANELS * rows));
-            for (panels, acc) in groups {
-                for block in split_blocks.clone() {
-                    let lhs_depth = (block - first) * depth;
-                    if is_quantized {
-                        let registers = &mut registers;
-                        self.add_numbers::<W, TERMS>(registers, panels, block, lhs_depth, acc);
-                    } else {
-                        let registers = &mut registers;
-                        self.add_weights::<W, TERMS>(
-                            registers, panels, block, depth, lhs_depth, acc,
-                        );
-                    }
+        for (panels, acc) in panels.chunks(TILE_PANELS).zip(acc.chunks_mut(TILE_PANELS * rows)) {
+            for block in 0..depth_blocks(panels, depth).max(1) {
+                let registers = &mut registers;
+                if is_quantized {
+                    self.add_numbers::<W, TERMS>(registers, panels, block, acc);
+                } else {
+                    self.add_weights::<W, TERMS>(registers, panels, block, depth, acc);
                 }
             }
         }
     }
 
-    /// Adds the products with a block of `depth` inputs of some panels. `lhs_depth` is their depth in [`TileBuffers::lhs`].
+    /// The first row tile of these rows.
+    fn first_tile(&self) -> usize {
+        self.rows.start / SPLIT_TILE_ROWS
+    }
+
+    /// Adds the products with a block of `depth` inputs of some panels.
     #[inline(always)]
     fn add_weights<W: PackedRhs, const TERMS: usize>(
         &self,
@@ -182,14 +139,13 @@ impl<'a> TileProduct<'a> {
         panels: &[&[W]],
         block: usize,
         depth: usize,
-        lhs_depth: usize,
         acc: &mut [NrVector],
     ) {
         let rows = self.rows.len();
         for (tiles, tile_rows) in row_tiles(rows) {
             let registers = registers.of_rows(tile_rows);
             for tile in tiles {
-                let lhs = self.buffers.lhs.tile(tile, lhs_depth);
+                let lhs = self.lhs.tile(self.first_tile() + tile, block * depth);
                 for (index, acc) in acc.chunks_exact_mut(rows).enumerate() {
                     let rhs = |index: usize| W::pairs(depth_block(panels[index], block, depth));
                     let next = match panels.len() {
@@ -212,7 +168,6 @@ impl<'a> TileProduct<'a> {
     ) {
         assert_eq!(W::GROUP, TILE_DEPTH);
         acc.fill([0.0; NR]);
-        self.split::<W>(0);
         let rows = self.rows.len();
         let mut products = [[0.0; NR]; FEW_ROWS];
         let products = &mut products[..rows];
@@ -223,8 +178,7 @@ impl<'a> TileProduct<'a> {
                 }
                 for tile in 0..W::DEPTH / TILE_DEPTH {
                     let depth = index * W::DEPTH + tile * TILE_DEPTH;
-                    let lhs = &self.buffers.lhs;
-                    let (lhs, sums) = (lhs.wide(depth), lhs.sums(0, depth));
+                    let (lhs, sums) = (self.lhs.wide(depth), self.lhs.sums(0, depth));
                     // SAFETY: AMX is available only with AVX-512; the tile is within the element.
                     unsafe {
                         product_of_few_rows(lhs, rhs, tile, products);
@@ -235,15 +189,13 @@ impl<'a> TileProduct<'a> {
         }
     }
 
-    /// Adds the products with a block of some quantized panels, or sets `acc` to them if it is the first. `lhs_depth` is its
-    /// depth in [`TileBuffers::lhs`].
+    /// Adds the products with a block of some quantized panels, or sets `acc` to them if it is the first.
     #[inline(always)]
     fn add_numbers<W: PackedRhs, const TERMS: usize>(
         &mut self,
         registers: &mut Tiles,
         panels: &[&[W]],
         block: usize,
-        lhs_depth: usize,
         acc: &mut [NrVector],
     ) {
         assert_eq!(W::GROUP, TILE_DEPTH);
@@ -256,11 +208,11 @@ impl<'a> TileProduct<'a> {
             }
         }
         // SAFETY: rows are split only if AMX is available, and with it AVX-512.
-        unsafe { self.add_blocks::<TERMS>(registers, panels.len(), block == 0, lhs_depth, acc) };
+        unsafe { self.add_blocks::<TERMS>(registers, panels.len(), block, acc) };
     }
 
-    /// Adds the products with the blocks of the first `panels` panels, or sets `acc` to them if these are the first.
-    /// `lhs_depth` is the depth of their inputs in [`TileBuffers::lhs`].
+    /// Adds the products with block `block` of `panels` panels, which have been widened, or sets `acc` to them if it is the
+    /// first.
     ///
     /// # Safety
     /// The processor must have AVX-512.
@@ -270,18 +222,19 @@ impl<'a> TileProduct<'a> {
         &mut self,
         registers: &mut Tiles,
         panels: usize,
-        is_first: bool,
-        lhs_depth: usize,
+        block: usize,
         acc: &mut [NrVector],
     ) {
         let rows = self.rows.len();
-        let TileBuffers { lhs, blocks, products } = &mut self.buffers;
+        let (is_first, depth, first_tile) = (block == 0, block * SPLIT_KC, self.first_tile());
+        let TileBuffers { blocks, products } = &mut self.buffers;
         let [mut to, mut from] = products[0].each_mut();
         let mut previous: Option<Products> = None;
         for (tiles, tile_rows) in row_tiles(rows) {
             let registers = registers.of_rows(tile_rows);
             for tile in tiles {
-                let (lhs, sums) = (lhs.tile(tile, lhs_depth), lhs.sums(tile, lhs_depth));
+                let lhs = self.lhs.tile(first_tile + tile, depth);
+                let sums = self.lhs.sums(first_tile + tile, depth);
                 for (index, block) in blocks[..panels].iter().enumerate() {
                     if block.depth_tiles() == 0 {
                         continue;
