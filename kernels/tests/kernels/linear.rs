@@ -191,8 +191,8 @@ fn activations_are_not_rounded_to_the_dtype_of_the_weights() -> Result<()> {
     Ok(())
 }
 
-/// Large enough that prompts are split into several tasks and micro-panels. The larger one has more activations than a task
-/// splits at a time for AMX, and more panels than it multiplies with them.
+/// Large enough that prompts are split into several tasks and micro-panels. The larger one has more panels than AMX
+/// multiplies in turn.
 #[test]
 fn a_row_does_not_depend_on_the_other_rows() -> Result<()> {
     let shapes = [(300, 600), (1700, 1500)];
@@ -222,7 +222,7 @@ fn a_row_does_not_depend_on_the_other_rows() -> Result<()> {
     Ok(())
 }
 
-/// The first chain ends within what a task splits at a time for AMX, and within a tile register.
+/// The first chain ends within a tile register of AMX.
 #[test]
 fn inputs_of_two_chains_are_those_of_one() -> Result<()> {
     for dtype in [DType::F32, DType::BF16, DType::F16] {

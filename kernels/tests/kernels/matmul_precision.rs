@@ -86,7 +86,7 @@ fn activations_are_rounded_to_bf16() -> Result<()> {
     Ok(())
 }
 
-/// Large enough that a prompt is split into several tasks, and activations into several parts.
+/// Large enough that a prompt is split into several tasks.
 #[test]
 fn activations_of_large_products_are_rounded() -> Result<()> {
     let mut rng = StdRng::seed_from_u64(41);

@@ -166,8 +166,8 @@ fn of_all_sizes(rng: &mut StdRng, rows: usize, width: usize) -> Result<Tensor> {
     Tensor::from_iter((0..rows * width).map(number), &Device::Cpu)?.reshape((rows, width))
 }
 
-/// Large enough that prompts are split into several tasks and micro-panels. The larger one has more activations than a task
-/// splits at a time for AMX, and more panels than it multiplies with them.
+/// Large enough that prompts are split into several tasks and micro-panels. The larger one has more panels than AMX
+/// multiplies in turn.
 #[test]
 fn a_row_does_not_depend_on_the_other_rows() -> Result<()> {
     let shapes = [(300, 768), (1700, 1536)];
