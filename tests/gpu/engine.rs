@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use colm::{Dtype, Engine, EngineBuilder, Message, Request};
-use colm_testing::engine::{chain_count, engine, options};
+use colm::{Dtype, Engine, EngineBuilder, MatmulPrecision, Message, Request};
+use colm_testing::engine::{chain_count, engine, options, start_error};
 use colm_testing::folders::shipped;
 use colm_testing::random_model::{self, VOCAB};
 use serde_json::Value;
@@ -147,4 +147,13 @@ async fn unsupported_shapes_fail_with_the_field() {
         let error = format!("{:#}", anyhow::Error::new(error));
         assert!(error.contains(reason) && error.contains("`cpu`"), "{error}");
     }
+}
+
+/// Activations have the dtype of the weights.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_precision_of_activations_is_refused() {
+    let folder = random_model::folder(&random_model::air());
+    let options = on_gpu(&folder.path().join("model")).matmul_precision(MatmulPrecision::Bf16);
+    let error = start_error(&options).await;
+    assert!(error.contains("`matmul_precision` bf16") && error.contains("GPU"), "{error}");
 }

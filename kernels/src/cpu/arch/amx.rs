@@ -280,7 +280,8 @@ impl Tiles {
     }
 
     /// `acc[row][column] += lhs[row][depth] * rhs[depth][column]` for all rows of a row tile. `lhs` starts with the
-    /// tile rows of the first depth of `rhs`, of `TERMS` terms. Prefetches as many pairs from `next` on, an address that may be invalid.
+    /// tile rows of the first depth of `rhs`, and has `TERMS` terms. Prefetches as many pairs from `next` on, an address
+    /// that may be invalid.
     ///
     /// # Panics
     /// If `acc` has not the rows of the configuration, `lhs` is shorter than `rhs` is deep, or `rhs` is not a multiple of

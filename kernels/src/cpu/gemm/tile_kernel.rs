@@ -85,7 +85,7 @@ impl<'a> TileProduct<'a> {
                 unreachable!("an lhs is split only for weights that AMX multiplies")
             }
             TileOperand::Numbers { .. } if self.lhs.rows() <= FEW_ROWS => {
-                self.multiply_numbers_by_few_rows::<W, TERMS>(panels, acc);
+                self.multiply_numbers_by_few_rows(panels, acc);
             }
             TileOperand::Weights | TileOperand::Numbers { .. } => {
                 self.multiply_by_tiles::<W, TERMS>(panels, acc);
@@ -127,6 +127,7 @@ impl<'a> TileProduct<'a> {
     }
 
     /// The first row tile of these rows.
+    #[inline(always)]
     fn first_tile(&self) -> usize {
         self.rows.start / SPLIT_TILE_ROWS
     }
@@ -161,7 +162,7 @@ impl<'a> TileProduct<'a> {
 
     /// [`Self::multiply`] for up to [`FEW_ROWS`] rows, without AMX but with the same results.
     #[inline(always)]
-    fn multiply_numbers_by_few_rows<W: PackedRhs, const TERMS: usize>(
+    fn multiply_numbers_by_few_rows<W: PackedRhs>(
         &mut self,
         panels: &[&[W]],
         acc: &mut [NrVector],
