@@ -20,7 +20,7 @@ pub struct Args {
     /// Dtypes of the weights in memory [default: f32, q8_0 and q4k for small; bf16, q8_0 and q4k for the others].
     #[arg(long, value_delimiter = ',')]
     weights: Vec<Weights>,
-    /// The precision of activations in colm, which the other engines choose themselves [default: f32].
+    /// The precision of activations in colm; the other engines choose their own [default: f32].
     #[arg(long, value_name = "PRECISION")]
     pub matmul_precision: Option<MatmulPrecision>,
     /// Measure only contenders whose name contains this, such as 'Air [1,1]'; may be given several times.

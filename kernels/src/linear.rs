@@ -24,7 +24,7 @@ use crate::{ChainRows, MatmulPrecision};
 /// `[rows of the chain, out_i]` of the same dtype.
 ///
 /// # Errors
-/// If a shape or dtype does not fit, or if the weights are stored in different formats
+/// If a shape or dtype does not fit, or if the weights differ in format or in the precision of activations
 /// ([`ChainWeights::has_same_format`]).
 pub fn chain_linear(
     x: &[Tensor],

@@ -9,8 +9,8 @@ pub enum MatmulPrecision {
     /// All 24 bits of an f32.
     #[default]
     F32,
-    /// Activations are rounded to bf16, to nearest, ties to even. It has 8 bits, like weights in bf16. Faster on processors
-    /// that multiply bf16 numbers: with AMX they multiply one bf16 number per activation instead of three.
+    /// Activations are rounded to the nearest bf16 number, ties to even, which leaves 8 significant bits. Faster on
+    /// processors with AMX, where an activation is then one bf16 number instead of three; not faster on others.
     Bf16,
 }
 

@@ -39,8 +39,8 @@ pub struct LoadArgs {
     /// GPU.
     #[arg(long, default_value = "auto", value_name = "DTYPE")]
     pub kv_cache_dtype: Dtype,
-    /// Precision of activations in the products of linear layers on the CPU: `f32`, or `bf16`, which rounds them. With
-    /// `bf16` a processor with AMX reads prompts up to twice as fast. See docs/quantization.md [default: f32].
+    /// Precision of activations in linear layers on the CPU: `f32`, or `bf16`, which rounds them. With `bf16`, prompts
+    /// are faster on a processor with AMX, and answers may differ slightly. See docs/quantization.md [default: f32].
     #[arg(long, value_name = "PRECISION")]
     pub matmul_precision: Option<MatmulPrecision>,
     /// Run on the CPU even if this build supports a GPU.

@@ -69,8 +69,9 @@ impl ColmLoader {
         }
         if let (Some(asked), Some(_)) = (self.matmul_precision, &stored) {
             bail!(
-                "`matmul_precision` {asked}: the engine's own code multiplies weights that are quantized already, as \
-                 `quantization_config` in config.json says; expected no `matmul_precision`"
+                "`matmul_precision` {asked}: the weights are quantized already, as `quantization_config` in \
+                 config.json says, and the host (mistral.rs) multiplies them in its own precision; expected no \
+                 `matmul_precision`"
             );
         }
         Ok(stored)

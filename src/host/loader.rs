@@ -50,7 +50,7 @@ pub struct ColmLoader {
     pub quantization: Option<Quantization>,
     /// The dtype of weights on the CPU. None: as stored, or, for weights that the host loads, that of the KV cache.
     pub weight_dtype: Option<DType>,
-    /// How exactly activations are multiplied on the CPU. None: in f32, and by weights of the host as the host does.
+    /// The precision of activations on the CPU. None: f32 in colm's kernels; the host's own in layers that it multiplies.
     pub matmul_precision: Option<MatmulPrecision>,
     /// Whether a progress bar is shown on stderr, if it is a terminal.
     pub progress_bar: bool,

@@ -57,6 +57,7 @@ impl EngineBuilder {
     }
 
     fn plan(&self) -> anyhow::Result<MemoryPlan> {
+        self.check_matmul_precision(&Device::Cpu)?;
         let (name, folder) = find_model(&self.model, self.max_chains)?;
         let config = ColmConfig::read(&folder.join("config.json"))?;
         let k = chains_to_load(&config, self.max_chains)?;

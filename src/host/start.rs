@@ -36,10 +36,10 @@ use crate::error::{Error, Result};
 impl EngineBuilder {
     pub(super) async fn load_and_start(self) -> anyhow::Result<Engine> {
         let began = Instant::now();
-        let (name, model_folder) = find_model(&self.model, self.max_chains)?;
         let device = self.device()?;
         gpu::check_block_size(self.block_size, &device)?;
         self.check_matmul_precision(&device)?;
+        let (name, model_folder) = find_model(&self.model, self.max_chains)?;
         let loaded = Arc::new(Loaded::named(&name));
         let load = || self.load(&name, &model_folder, &device, loaded.clone());
         let pipeline = tokio::task::block_in_place(load)?;
@@ -212,7 +212,7 @@ impl EngineBuilder {
     }
 
     /// Fails if a precision is asked for that has no effect.
-    fn check_matmul_precision(&self, device: &Device) -> Result<()> {
+    pub(super) fn check_matmul_precision(&self, device: &Device) -> Result<()> {
         let Some(precision) = self.matmul_precision else { return Ok(()) };
         let invalid = |problem: String| {
             Err(Error::InvalidOption {
@@ -226,9 +226,9 @@ impl EngineBuilder {
             return invalid("on a GPU activations have the dtype of the weights".into());
         }
         match self.quantization.filter(|quantization| quantization.ggml().is_none()) {
-            Some(quantization) => {
-                invalid(format!("the engine's own code multiplies weights of {quantization}"))
-            }
+            Some(quantization) => invalid(format!(
+                "the host (mistral.rs) multiplies weights of {quantization} in its own precision"
+            )),
             None => Ok(()),
         }
     }

@@ -195,7 +195,7 @@ pub(super) fn at_precision(
     precision: MatmulPrecision,
 ) -> Result<ChainWeights> {
     match precision {
-        // A GPU takes no other.
+        // The default. Not set again: weights on a GPU refuse every precision, even this one.
         MatmulPrecision::F32 => Ok(weights),
         MatmulPrecision::Bf16 => weights.with_precision(precision),
     }

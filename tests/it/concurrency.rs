@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use colm::{Engine, EngineBuilder, MatmulPrecision, Quantization, Request};
+use colm::{Dtype, Engine, EngineBuilder, MatmulPrecision, Quantization, Request};
 use colm_testing::engine::{chain_count, engine, options};
 use colm_testing::random_model::{self, with, VOCAB};
 use futures::StreamExt;
@@ -151,12 +151,15 @@ async fn with_prompts_in_chunks() {
     }
 }
 
-/// Activations rounded to bf16, with f32 weights and with quantized ones.
+/// Activations rounded to bf16, with weights in f32, bf16 and q8_0.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_rounded_activations() {
-    for quantization in [None, Some("q8_0".parse::<Quantization>().unwrap())] {
+    let q8_0 = "q8_0".parse::<Quantization>().unwrap();
+    for (dtype, quantization) in
+        [(Dtype::Auto, None), (Dtype::BF16, None), (Dtype::Auto, Some(q8_0))]
+    {
         assert_same_answers_as_alone(&random_model::air(), |options| {
-            let options = options.matmul_precision(MatmulPrecision::Bf16);
+            let options = options.dtype(dtype).matmul_precision(MatmulPrecision::Bf16);
             options.quantization(quantization).block_size(8).prefill_chunk(24).max_drafts(3)
         })
         .await;

@@ -188,6 +188,7 @@ fn a_row_does_not_depend_on_the_other_rows() -> Result<()> {
             (90, 5),
             (190, 13),
             (31, 24),
+            (5, 193),
             (3, 194),
             (100, 400),
         ] {

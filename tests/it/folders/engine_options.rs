@@ -64,9 +64,12 @@ async fn a_precision_of_types_that_the_host_multiplies_is_refused() {
         let options = options(Path::new(&shipped(MODEL)))
             .quantization(quantization.parse::<Quantization>().unwrap())
             .matmul_precision(precision);
-        let error = start_error(&options).await.to_lowercase();
-        let expected = format!("`matmul_precision` {precision}");
-        assert!(error.contains(&expected) && error.contains(quantization), "{error}");
+        let planned = options.memory_plan().unwrap_err();
+        for error in [start_error(&options).await, format!("{:#}", anyhow::Error::from(planned))] {
+            let expected = format!("`matmul_precision` {precision}");
+            let names_type = error.to_lowercase().contains(quantization);
+            assert!(error.contains(&expected) && names_type, "{error}");
+        }
     }
 }
 

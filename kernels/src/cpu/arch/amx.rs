@@ -134,8 +134,8 @@ macro_rules! two_register_term {
     };
 }
 
-/// [`product`] of more than [`TILE_ROWS`] rows, of some terms. The offsets are those of the second half of the rows and of the
-/// columns.
+/// [`product`] of more than [`TILE_ROWS`] rows, with a literal per term: their values are not used. The offsets are those of
+/// the second half of the rows and of the columns.
 macro_rules! two_registers {
     ([$($term:literal)*] $($operand:expr),*) => {
         product!(
@@ -156,7 +156,7 @@ macro_rules! one_register_term {
     };
 }
 
-/// [`product`] of up to [`TILE_ROWS`] rows, of some terms.
+/// [`product`] of up to [`TILE_ROWS`] rows, with a literal per term.
 macro_rules! one_register {
     ([$($term:literal)*] $($operand:expr),*) => {
         product!(
@@ -185,7 +185,8 @@ macro_rules! single_product_term {
     };
 }
 
-/// The product of one depth tile: of the rows of `$lhs_register` with 16 columns, in `$acc`, of some terms.
+/// The product of one depth tile: of the rows of `$lhs_register` with 16 columns, in `$acc`, with a literal per
+/// term.
 macro_rules! single_product {
     ($acc:literal, $lhs_register:literal, [$($term:literal)*] $rows:expr, $lhs:expr, $rhs:expr) => {
         asm!(

@@ -214,7 +214,7 @@ impl NumbersBlock {
     /// Not inlined, because the caller would take minutes to compile.
     ///
     /// # Safety
-    /// The processor must have the instructions, as it has if it has AMX.
+    /// `amx::is_available` must be true: the function uses AVX-512, AVX2, FMA and F16C.
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx2,fma,f16c")]
     pub(super) unsafe fn widen<W: PackedRhs>(&mut self, panel: &[W], block: usize) {

@@ -53,9 +53,12 @@ impl TileRow {
 /// Tasks that split fewer numbers are not worth another thread.
 const MIN_NUMBERS_PER_TASK: usize = 1 << 12;
 
+/// A larger lhs is freed when it is dropped: it would be kept as long as its thread.
+const MAX_UNUSED_BYTES: usize = 32 << 20;
+
 thread_local! {
-    /// The memory of lhs that this thread has dropped. New memory for every product would have to be zeroed, which took 4 %
-    /// of a prompt's time.
+    /// The memory of the lhs that this thread has dropped, for the next ones: the system would have to zero the pages of new
+    /// memory.
     static UNUSED: RefCell<Vec<Memory>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -140,7 +143,11 @@ impl SplitLhs {
         data.clear();
         wide.clear();
         sums.clear();
-        data.reserve(tile_rows);
+        if data.capacity() < tile_rows {
+            // Not `reserve` alone, which would copy what was discarded and may take twice the memory.
+            *data = Vec::new();
+            data.reserve_exact(tile_rows);
+        }
         sums.resize(if with_sums { self.rows * self.depth_tiles } else { 0 }, 0.0);
         Targets { tile_rows: data.as_mut_ptr(), sums: sums.as_mut_ptr() }
     }
@@ -171,7 +178,8 @@ impl SplitLhs {
     #[inline(always)]
     pub(crate) fn wide(&self, depth: usize) -> &[[f32; TILE_DEPTH]] {
         let len = self.precision.terms() * self.rows;
-        self.memory.wide.get(depth / TILE_DEPTH * len..).map_or(&[], |wide| &wide[..len])
+        let start = depth / TILE_DEPTH * len;
+        self.memory.wide.get(start..start + len).unwrap_or_default()
     }
 
     /// The sums of the inputs from `depth` on, of row tile `tile`: per [`TILE_DEPTH`] inputs, one of each row.
@@ -202,7 +210,9 @@ impl SplitLhs {
 
 impl Drop for SplitLhs {
     fn drop(&mut self) {
-        UNUSED.with_borrow_mut(|unused| unused.push(std::mem::take(&mut self.memory)));
+        if self.memory.data.capacity() * size_of::<TileRow>() <= MAX_UNUSED_BYTES {
+            UNUSED.with_borrow_mut(|unused| unused.push(std::mem::take(&mut self.memory)));
+        }
     }
 }
 
@@ -227,7 +237,8 @@ struct RowTarget {
 /// ones are padded with zeros.
 ///
 /// # Safety
-/// The processor must have AVX-512 with BW. There must be memory for all depth tiles, and no other thread may use it.
+/// The processor must have AVX-512 with BW. From `target.tile_rows` on, and with `SUMS` from `target.sums` on, there must be
+/// memory for all depth tiles at this stride, which no other thread uses.
 ///
 /// # Panics
 /// If the inputs have more or fewer depth tiles.

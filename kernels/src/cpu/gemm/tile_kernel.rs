@@ -17,8 +17,7 @@ use crate::MatmulPrecision;
 pub(super) const TILE_PANELS: usize = 16;
 
 thread_local! {
-    /// The [`TileBuffers`] of the last task of this thread. New ones for every task would have to be zeroed, which took 4 %
-    /// of a prompt's time.
+    /// The [`TileBuffers`] of this thread's last task, reused because new ones would have to be zeroed.
     static BUFFERS: Cell<TileBuffers> = Cell::default();
 }
 
@@ -27,7 +26,8 @@ thread_local! {
 struct TileBuffers {
     /// Of each quantized panel.
     blocks: Vec<NumbersBlock>,
-    /// The products with quantized weights that are multiplied and the previous ones.
+    /// Two sets of products with quantized weights: those being computed, and the previous ones, which are being added to
+    /// the accumulators.
     products: Vec<[ProductTiles; 2]>,
 }
 
@@ -55,11 +55,11 @@ impl<'a> TileProduct<'a> {
 
     /// Sets `acc` to the products with some panels: all rows of the first panel, then those of the next.
     ///
-    /// Not inlined: it would be compiled once more for every instruction set of the task. It has those that come with
-    /// AMX itself, and all that it calls is inlined.
+    /// Not inlined: it would be compiled once more for every instruction set of the task. The features are those that
+    /// `amx::is_available` checks; what it calls is inlined or enables them itself.
     ///
     /// # Safety
-    /// The processor must have the instructions, as it has if it has AMX.
+    /// `amx::is_available` must be true.
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx2,fma,f16c")]
     pub(super) unsafe fn multiply<W: PackedRhs>(&mut self, panels: &[&[W]], acc: &mut [NrVector]) {
