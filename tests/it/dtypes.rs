@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use colm::{Dtype, EngineBuilder, MatmulPrecision, Quantization};
 use colm_checkpoint::convert::cast;
 use colm_checkpoint::Source;
@@ -11,6 +11,8 @@ use colm_testing::comparison::largest_magnitude;
 use colm_testing::engine::{engine, options};
 use colm_testing::random_model::{self, token_ids, with};
 use serde_json::Value;
+
+use crate::quantized::relative_error;
 
 /// The logits of a prompt at every chain count.
 async fn logits(options: EngineBuilder) -> Vec<Vec<f32>> {
@@ -74,15 +76,6 @@ async fn chains_may_be_stored_in_different_dtypes() {
     }
 }
 
-/// The L2 norm of the difference relative to that of `exact`.
-fn relative_error(exact: &[Vec<f32>], rounded: &[Vec<f32>]) -> f32 {
-    let norm = |numbers: &mut dyn Iterator<Item = f32>| numbers.map(|x| x * x).sum::<f32>().sqrt();
-    let exact = || exact.iter().flatten();
-    let mut difference =
-        exact().zip(rounded.iter().flatten()).map(|(exact, rounded)| exact - rounded);
-    norm(&mut difference) / norm(&mut exact().copied())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn activations_are_rounded_only_if_asked() {
     for config in models() {
@@ -95,6 +88,8 @@ async fn activations_are_rounded_only_if_asked() {
             assert!(exact == logits(base().matmul_precision(MatmulPrecision::F32)).await);
             let rounded = logits(base().matmul_precision(MatmulPrecision::Bf16)).await;
             // docs/quantization.md has the figure.
+            let [exact, rounded] =
+                [exact, rounded].map(|logits| Tensor::new(logits.concat(), &Device::Cpu).unwrap());
             let error = relative_error(&exact, &rounded);
             assert!((0.002..0.008).contains(&error), "{quantization:?}: {error}");
         }

@@ -19,7 +19,7 @@ async fn logits(options: &EngineBuilder) -> Vec<Tensor> {
 }
 
 /// The L2 norm of the difference relative to that of `expected`.
-fn relative_error(expected: &Tensor, found: &Tensor) -> f64 {
+pub fn relative_error(expected: &Tensor, found: &Tensor) -> f64 {
     let norm = |x: &Tensor| {
         x.to_dtype(DType::F64)
             .unwrap()

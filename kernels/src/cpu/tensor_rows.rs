@@ -72,7 +72,7 @@ pub(crate) fn cpu_storage(storage: &Storage) -> Result<&CpuStorage> {
 }
 
 /// Elementwise tasks of fewer numbers are not worth another thread.
-const MIN_NUMBERS_PER_TASK: usize = 1 << 12;
+pub(crate) const MIN_NUMBERS_PER_TASK: usize = 1 << 12;
 
 /// Runs `fill(scratch, row, out)` for every row of `out` on the thread pool. Rows have `width` numbers; the last may be
 /// shorter. `scratch` creates one buffer per task.

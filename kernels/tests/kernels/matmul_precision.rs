@@ -1,6 +1,5 @@
 //! Products with activations rounded to bf16: bit for bit those of activations that were rounded before.
 
-use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Result, Tensor};
 use colm_kernels::{
     chain_gated, chain_linear, chain_linear_add, ChainRows, ChainWeights, MatmulPrecision,
@@ -9,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::SeedableRng;
 
 use crate::linear::{ragged, random};
-use crate::reference::numbers;
+use crate::quantized;
 
 /// How weights are stored: as floats, and as each quantized type.
 fn packed(weights: &[(Tensor, Option<Tensor>)]) -> Result<Vec<(String, ChainWeights)>> {
@@ -19,16 +18,7 @@ fn packed(weights: &[(Tensor, Option<Tensor>)]) -> Result<Vec<(String, ChainWeig
         let narrow = narrow.collect::<Result<Vec<_>>>()?;
         packed.push((format!("{dtype:?}"), ChainWeights::pack_floats(&narrow)?));
     }
-    for dtype in [
-        GgmlDType::Q4_0,
-        GgmlDType::Q4_1,
-        GgmlDType::Q5_0,
-        GgmlDType::Q5_1,
-        GgmlDType::Q8_0,
-        GgmlDType::Q4K,
-        GgmlDType::Q5K,
-        GgmlDType::Q6K,
-    ] {
+    for dtype in quantized::DTYPES {
         packed.push((format!("{dtype:?}"), ChainWeights::quantize(weights, dtype)?));
     }
     Ok(packed)
@@ -40,8 +30,7 @@ fn rounded(x: &[Tensor]) -> Result<Vec<Tensor>> {
 }
 
 fn bits(tensors: &[Tensor]) -> Result<Vec<Vec<u32>>> {
-    let bits = |x: &Tensor| Ok(numbers(x)?.into_iter().map(f32::to_bits).collect());
-    tensors.iter().map(bits).collect()
+    tensors.iter().map(quantized::bits).collect()
 }
 
 /// W_i `[outputs, in_<=i]` for chains of these widths.

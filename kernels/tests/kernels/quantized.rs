@@ -13,7 +13,7 @@ use rand::{Rng, SeedableRng};
 use crate::linear::{assert_close, expected, ragged, random};
 use crate::reference::numbers;
 
-const DTYPES: [GgmlDType; 8] = [
+pub(crate) const DTYPES: [GgmlDType; 8] = [
     GgmlDType::Q4_0,
     GgmlDType::Q4_1,
     GgmlDType::Q5_0,
@@ -68,7 +68,7 @@ fn x(rng: &mut StdRng, rows: &[Vec<usize>]) -> Result<Vec<Tensor>> {
     x.map(|(rows, width)| random(rng, &[rows.len(), width], DType::F32)).collect()
 }
 
-fn bits(x: &Tensor) -> Result<Vec<u32>> {
+pub(crate) fn bits(x: &Tensor) -> Result<Vec<u32>> {
     Ok(numbers(x)?.into_iter().map(f32::to_bits).collect())
 }
 

@@ -9,6 +9,7 @@ use std::cell::RefCell;
 
 use super::{TileOperand, MC, TILE_DEPTH};
 use crate::cpu::arch::bf16_terms::write_terms;
+use crate::cpu::tensor_rows::MIN_NUMBERS_PER_TASK;
 use crate::cpu::thread_pool::for_each;
 use crate::cpu::TensorRows;
 use crate::{ChainRows, MatmulPrecision};
@@ -49,9 +50,6 @@ impl TileRow {
         self.0.map(|bits| f32::from_bits(u32::from(bits) << 16))
     }
 }
-
-/// Tasks that split fewer numbers are not worth another thread.
-const MIN_NUMBERS_PER_TASK: usize = 1 << 12;
 
 /// A larger lhs is freed when it is dropped: it would be kept as long as its thread.
 const MAX_UNUSED_BYTES: usize = 32 << 20;
