@@ -288,6 +288,8 @@ def main() -> None:
     )
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
+    # Otherwise a thread of the process group may still hold tensors while Python exits, and abort the process.
+    trainer.accelerator.end_training()
 
 
 if __name__ == "__main__":

@@ -242,7 +242,8 @@ def test_two_processes_equal_one(recipe: str, train: Train, text: list[str], tmp
     one = train(*flags, "--per_device_train_batch_size", "4", output="one")
     # `timeout` lets torchrun end its workers.
     command = ["timeout", "300", sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
-    command = [*command, str(SCRIPT), *COMMON, "--text", *text, "--output_dir", str(tmp_path / "two"), *flags]
+    command += [str(ROOT / "python" / "tests" / "run_to_end.py"), str(SCRIPT), *COMMON, "--text", *text]
+    command += ["--output_dir", str(tmp_path / "two"), *flags]
     command += ["--per_device_train_batch_size", "2", "--ddp_backend", "gloo"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "python" / "src"), "OMP_NUM_THREADS": "1"}
     run = subprocess.run(command, env=environment, capture_output=True, text=True)
