@@ -41,8 +41,59 @@ impl Isa for Avx2 {
     #[inline(always)]
     fn widen<W: PackedRhs>(rhs: &[W], to: &mut [NrVector]) {
         // SAFETY: `run` is entered only on processors with AVX2, FMA and F16C.
-        unsafe { widen::<__m256, W>(rhs, to) }
+        unsafe { widen_panel(rhs, to) }
     }
+}
+
+/// Not inlined: a function with everything that a task needs takes minutes to compile.
+///
+/// # Safety
+/// The processor must have AVX2, FMA and F16C.
+#[inline(never)]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn widen_panel<W: PackedRhs>(rhs: &[W], to: &mut [NrVector]) {
+    // SAFETY: the caller guarantees the instructions.
+    unsafe { widen::<__m256, W>(rhs, to) }
+}
+
+/// A register tile of `R` rows from `row` on and `C` vectors of columns from `column` on. Only that of f32 is inlined:
+/// products of 32 rows take 8 % longer otherwise.
+///
+/// # Safety
+/// The processor must have AVX2, FMA and F16C. Otherwise as for [`register_tile`].
+#[inline(always)]
+unsafe fn tile<const R: usize, const C: usize, W: PackedRhs, const DEPTH: usize>(
+    lhs: &[[f32; DEPTH]],
+    rhs: &[W],
+    acc: &mut [NrVector],
+    row: usize,
+    column: usize,
+) {
+    // SAFETY: the caller upholds the contract.
+    unsafe {
+        if W::IS_F32 {
+            register_tile::<__m256, R, C, W, DEPTH>(lhs, rhs, acc, row, column);
+        } else {
+            outlined_tile::<R, C, W, DEPTH>(lhs, rhs, acc, row, column);
+        }
+    }
+}
+
+/// Not inlined, as [`widen_panel`].
+///
+/// # Safety
+/// As for [`tile`].
+#[inline(never)]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn outlined_tile<const R: usize, const C: usize, W: PackedRhs, const DEPTH: usize>(
+    lhs: &[[f32; DEPTH]],
+    rhs: &[W],
+    acc: &mut [NrVector],
+    row: usize,
+    column: usize,
+) {
+    // SAFETY: the caller upholds the contract.
+    unsafe { register_tile::<__m256, R, C, W, DEPTH>(lhs, rhs, acc, row, column) }
 }
 
 /// Register tiles of 6 rows and 16 columns: 12 accumulators, 2 registers of the rhs, 1 of the lhs. One or two rows take
@@ -59,7 +110,7 @@ unsafe fn micro_kernel<W: PackedRhs, const DEPTH: usize>(
     for row in (0..lhs.len()).step_by(6) {
         macro_rules! tile {
             ($rows:literal, $vectors:literal, $column:expr) => {
-                register_tile::<__m256, $rows, $vectors, W, DEPTH>(lhs, rhs, acc, row, $column)
+                tile::<$rows, $vectors, W, DEPTH>(lhs, rhs, acc, row, $column)
             };
         }
         let rows = lhs.len() - row;

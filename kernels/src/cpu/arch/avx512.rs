@@ -39,8 +39,54 @@ impl Isa for Avx512 {
     #[inline(always)]
     fn widen<W: PackedRhs>(rhs: &[W], to: &mut [NrVector]) {
         // SAFETY: `run` is entered only on processors with AVX-512.
-        unsafe { widen::<__m512, W>(rhs, to) }
+        unsafe { widen_panel(rhs, to) }
     }
+}
+
+/// Not inlined: a function with everything that a task needs takes minutes to compile.
+///
+/// # Safety
+/// The processor must have AVX-512.
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx2,fma,f16c")]
+unsafe fn widen_panel<W: PackedRhs>(rhs: &[W], to: &mut [NrVector]) {
+    // SAFETY: the caller guarantees the instructions.
+    unsafe { widen::<__m512, W>(rhs, to) }
+}
+
+/// A register tile of `R` rows. Only that of f32 is inlined: products of 32 rows take 8 % longer otherwise.
+///
+/// # Safety
+/// The processor must have AVX-512. `lhs` and `acc` must have `R` rows, and `rhs` must be at most `DEPTH` deep.
+#[inline(always)]
+unsafe fn tile<const R: usize, W: PackedRhs, const DEPTH: usize>(
+    lhs: &[[f32; DEPTH]],
+    rhs: &[W],
+    acc: &mut [NrVector],
+) {
+    // SAFETY: the caller upholds the contract, and the tile has all 32 columns.
+    unsafe {
+        if W::IS_F32 {
+            register_tile::<__m512, R, 2, W, DEPTH>(lhs, rhs, acc, 0, 0);
+        } else {
+            outlined_tile::<R, W, DEPTH>(lhs, rhs, acc);
+        }
+    }
+}
+
+/// Not inlined, as [`widen_panel`].
+///
+/// # Safety
+/// As for [`tile`].
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx2,fma,f16c")]
+unsafe fn outlined_tile<const R: usize, W: PackedRhs, const DEPTH: usize>(
+    lhs: &[[f32; DEPTH]],
+    rhs: &[W],
+    acc: &mut [NrVector],
+) {
+    // SAFETY: the caller upholds the contract.
+    unsafe { register_tile::<__m512, R, 2, W, DEPTH>(lhs, rhs, acc, 0, 0) }
 }
 
 /// All rows in one register tile: 24 accumulators, 2 registers of the rhs, 1 of the lhs.
@@ -56,19 +102,19 @@ unsafe fn micro_kernel<W: PackedRhs, const DEPTH: usize>(
     // SAFETY: the tile has the rows of `lhs` and all 32 columns.
     unsafe {
         match lhs.len() {
-            1 => register_tile::<__m512, 1, 2, W, DEPTH>(lhs, rhs, acc, 0, 0),
-            2 => register_tile::<__m512, 2, 2, W, DEPTH>(lhs, rhs, acc, 0, 0),
-            3 => register_tile::<__m512, 3, 2, W, DEPTH>(lhs, rhs, acc, 0, 0),
-            4 => register_tile::<__m512, 4, 2, W, DEPTH>(lhs, rhs, acc, 0, 0),
+            1 => tile::<1, W, DEPTH>(lhs, rhs, acc),
+            2 => tile::<2, W, DEPTH>(lhs, rhs, acc),
+            3 => tile::<3, W, DEPTH>(lhs, rhs, acc),
+            4 => tile::<4, W, DEPTH>(lhs, rhs, acc),
             _ if !W::FULL_MR => {}
-            5 => register_tile::<__m512, 5, 2, W, DEPTH>(lhs, rhs, acc, 0, 0),
-            6 => register_tile::<__m512, 6, 2, W, DEPTH>(lhs, rhs, acc, 0, 0),
-            7 => register_tile::<__m512, 7, 2, W, DEPTH>(lhs, rhs, acc, 0, 0),
-            8 => register_tile::<__m512, 8, 2, W, DEPTH>(lhs, rhs, acc, 0, 0),
-            9 => register_tile::<__m512, 9, 2, W, DEPTH>(lhs, rhs, acc, 0, 0),
-            10 => register_tile::<__m512, 10, 2, W, DEPTH>(lhs, rhs, acc, 0, 0),
-            11 => register_tile::<__m512, 11, 2, W, DEPTH>(lhs, rhs, acc, 0, 0),
-            12 => register_tile::<__m512, 12, 2, W, DEPTH>(lhs, rhs, acc, 0, 0),
+            5 => tile::<5, W, DEPTH>(lhs, rhs, acc),
+            6 => tile::<6, W, DEPTH>(lhs, rhs, acc),
+            7 => tile::<7, W, DEPTH>(lhs, rhs, acc),
+            8 => tile::<8, W, DEPTH>(lhs, rhs, acc),
+            9 => tile::<9, W, DEPTH>(lhs, rhs, acc),
+            10 => tile::<10, W, DEPTH>(lhs, rhs, acc),
+            11 => tile::<11, W, DEPTH>(lhs, rhs, acc),
+            12 => tile::<12, W, DEPTH>(lhs, rhs, acc),
             _ => {}
         }
     }

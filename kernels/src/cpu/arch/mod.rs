@@ -75,8 +75,8 @@ pub(crate) trait Isa {
     fn widen<W: PackedRhs>(rhs: &[W], to: &mut [NrVector]);
 }
 
-/// A computation that is compiled once per instruction set. `run` and everything it calls must be `#[inline(always)]`;
-/// a function that is not inlined is compiled for the baseline.
+/// A computation that is compiled once per instruction set. `run` and everything it calls must be `#[inline(always)]` or
+/// have the `target_feature`s of the instruction set; another function is compiled for the baseline.
 pub(crate) trait IsaKernel {
     type Output;
 
