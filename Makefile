@@ -11,7 +11,7 @@ environment = $(CACHE)/python-$(shell (python3 --version; cat $(1)) | sha256sum 
 python-test lm-eval-hf-test study-text: ENVIRONMENT = $(call environment,python/requirements-test.txt)
 python-test-4: ENVIRONMENT = $(call environment,python/requirements-test-4.txt)
 
-.PHONY: bench bench-kv-store bench-load bench-long-prompt build client-test colm-convert cuda-check demo deploy-check dist docs gpu-check gpu-day-test gpu-test host install lint lm-eval-hf-test lm-eval-test mutation-test python-test python-test-4 soak store-test study study-text test twin-test wheel wheel-test
+.PHONY: bench bench-kv-store bench-load bench-long-prompt build client-test colm-convert cuda-check demo deploy-check dist docs gpu-check gpu-day-test gpu-test host install isa-test lint lm-eval-hf-test lm-eval-test mutation-test python-test python-test-4 soak store-test study study-text test twin-test wheel wheel-test
 
 host:
 	@host/apply
@@ -33,6 +33,13 @@ demo: build
 
 test: host
 	cargo test --workspace
+
+# The kernels and the engine with each instruction set of this processor. `make test` uses the best one.
+isa-test: host
+	for isa in portable avx2 avx512; do \
+		COLM_MAX_CPU_ISA=$$isa cargo test -p colm-kernels || exit 1; \
+		COLM_MAX_CPU_ISA=$$isa cargo test --test it -- golden dtypes quantized concurrency prefill || exit 1; \
+	done
 
 # With the feature `twin`, so that the code for GPUs is checked too.
 lint: host

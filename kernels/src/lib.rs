@@ -99,7 +99,7 @@ mod weights;
 pub use attention::{chain_attention, ChainQueries, QueryRange};
 pub use block_tables::{BlockTables, Slots};
 pub use chain_rows::ChainRows;
-pub use cpu::arch::{instruction_set, rounding};
+pub use cpu::arch::{check_isa_limit, instruction_set, rounding, IsaLimitError};
 pub use cpu::thread_pool::with_threads;
 pub use device::{
     activation_dtype, check_gpu_limits, gpu_limits, supports_device, uses_gpu_kernels,

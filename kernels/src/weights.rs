@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{bail, DType, Device, Result, Tensor, WithDType};
 
-use crate::cpu::arch::multiplies_pairs;
+use crate::cpu::arch::{check_isa_limit, multiplies_pairs};
 use crate::cpu::gemm::rhs::{PackedFloats, RhsPanels};
 use crate::cpu::gemm::{Bf16Pairs, PackedRhs, NR};
 use crate::cpu::{for_dtype, for_quantized, Element, Quantized};
@@ -342,6 +342,7 @@ fn check_biases<'a>(
 fn matrices<'a, W: Send + Sync + 'static>(
     chains: impl Iterator<Item = Result<(RhsPanels<W>, Option<&'a Tensor>)>>,
 ) -> Result<Box<dyn Any + Send + Sync>> {
+    check_isa_limit().map_err(candle_core::Error::wrap)?;
     let matrices = chains.map(|chain| {
         let (panels, bias) = chain?;
         // f32, because it is added to sums in f32.

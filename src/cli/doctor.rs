@@ -6,7 +6,7 @@ use std::thread::available_parallelism;
 use anyhow::{bail, Result};
 use clap::Args;
 use colm::{Dtype, Engine, MachineMemory, MemoryPlan, Quantization};
-use colm_kernels::instruction_set;
+use colm_kernels::{check_isa_limit, instruction_set};
 
 use super::output::{error_message, Stdout};
 
@@ -70,6 +70,11 @@ pub async fn run(args: DoctorArgs) -> Result<()> {
 fn machine() -> Vec<Finding> {
     let instructions = instruction_set();
     let slow = instructions.starts_with("none");
+    let slow = slow.then(|| {
+        "the kernels use neither AVX2, AVX-512 nor NEON, so colm is slow; the processor has none of them, or \
+         `COLM_MAX_CPU_ISA` forbids it"
+            .into()
+    });
     let cores = available_parallelism().map_or(1, usize::from);
     let MachineMemory { total, available, .. } = MachineMemory::now();
     let files = rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(u64::MAX, |(_, hard)| hard);
@@ -79,9 +84,7 @@ fn machine() -> Vec<Finding> {
         Finding {
             what: "instruction set",
             value: instructions.into(),
-            problem: slow.then(|| {
-                "the processor has neither AVX2, AVX-512 nor NEON, so colm is slow".into()
-            }),
+            problem: check_isa_limit().err().map(|error| error.to_string()).or(slow),
         },
         fine("cores", cores.to_string()),
         fine("memory", format!("{}, {} available", gib(total as u64), gib(available as u64))),

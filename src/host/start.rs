@@ -36,6 +36,7 @@ use crate::error::{Error, Result};
 impl EngineBuilder {
     pub(super) async fn load_and_start(self) -> anyhow::Result<Engine> {
         let began = Instant::now();
+        colm_kernels::check_isa_limit()?;
         let device = self.device()?;
         gpu::check_block_size(self.block_size, &device)?;
         self.check_matmul_precision(&device)?;

@@ -6,6 +6,8 @@ mod address;
 mod connections;
 mod doctor;
 mod https;
+#[cfg(target_arch = "x86_64")]
+mod isa_limit;
 mod kv_store;
 mod run;
 mod server;

@@ -10,6 +10,7 @@ use std::arch::asm;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
+use super::isa_limit::{self, IsaLimit};
 use crate::cpu::gemm::split_lhs::{TileRow, SPLIT_TILE_ROWS, TILE_ROWS};
 use crate::cpu::gemm::{Bf16Pairs, NrVector, TILE_PAIRS};
 
@@ -19,7 +20,7 @@ pub(crate) fn is_available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
     *AVAILABLE.get_or_init(|| {
         let has_avx512 = super::avx512::is_available() && is_x86_feature_detected!("avx512bw");
-        has_avx512 && has_bf16_tiles() && permitted()
+        isa_limit::allows(IsaLimit::Amx) && has_avx512 && has_bf16_tiles() && permitted()
     })
 }
 

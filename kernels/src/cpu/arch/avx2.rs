@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use half::{bf16, f16};
 
+use super::isa_limit::{self, IsaLimit};
 use super::{Isa, IsaKernel, SimdVector};
 use crate::cpu::gemm::{check_micro_kernel, register_tile, widen, NrVector, PackedRhs};
 
@@ -11,7 +12,8 @@ use crate::cpu::gemm::{check_micro_kernel, register_tile, widen, NrVector, Packe
 pub(crate) struct Avx2;
 
 pub(super) fn is_available() -> bool {
-    is_x86_feature_detected!("avx2")
+    isa_limit::allows(IsaLimit::Avx2)
+        && is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("fma")
         && is_x86_feature_detected!("f16c")
 }

@@ -1,4 +1,5 @@
-//! Instruction sets, chosen at run time: a build for any x86-64 uses AVX-512 or AVX2 where the processor has them.
+//! Instruction sets, chosen at run time: a build for any x86-64 uses AVX-512 or AVX2 where the processor has them and
+//! [`isa_limit`] allows them.
 //!
 //! The compiler vectorizes elementwise loops once it may use the instructions. It does not do so reliably for the GEMM
 //! micro-kernel, so that is written with intrinsics behind [`SimdVector`]. Linear layers and attention are both built
@@ -14,6 +15,7 @@ mod avx512;
 pub(crate) mod bf16_terms;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod group_products;
+mod isa_limit;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
@@ -24,6 +26,7 @@ mod tests;
 
 #[cfg(all(test, target_arch = "x86_64"))]
 pub(crate) use avx2::Avx2;
+pub use isa_limit::{check_isa_limit, IsaLimitError};
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::Neon;
 pub(crate) use portable::Portable;
@@ -83,7 +86,7 @@ pub(crate) trait IsaKernel {
     fn run<I: Isa>(self) -> Self::Output;
 }
 
-/// The name of the best instruction set of this processor that the kernels use.
+/// The name of the instruction set that the kernels use: the best of this processor that [`check_isa_limit`] allows.
 pub fn instruction_set() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     {
@@ -124,7 +127,7 @@ pub(crate) fn multiplies_pairs() -> bool {
     false
 }
 
-/// Runs `kernel` with the best instruction set of this processor.
+/// Runs `kernel` with the best instruction set.
 pub(crate) fn run<K: IsaKernel>(kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]
     {

@@ -1,0 +1,89 @@
+//! `COLM_MAX_CPU_ISA`, an environment variable: the best instruction set of x86-64 that the kernels may use.
+
+use std::ffi::OsStr;
+use std::sync::OnceLock;
+use std::{env, error, fmt};
+
+const VARIABLE: &str = "COLM_MAX_CPU_ISA";
+
+/// The instruction sets of x86-64, the slowest first. A processor that has one has all before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum IsaLimit {
+    /// What every x86-64 processor has.
+    Portable,
+    Avx2,
+    Avx512,
+    Amx,
+}
+
+impl IsaLimit {
+    const NAMES: [(&str, Self); 4] = [
+        ("portable", Self::Portable),
+        ("avx2", Self::Avx2),
+        ("avx512", Self::Avx512),
+        ("amx", Self::Amx),
+    ];
+
+    fn parse(text: &OsStr) -> Result<Self, IsaLimitError> {
+        let invalid = |expected: String| {
+            Err(IsaLimitError { value: text.to_string_lossy().into_owned(), expected })
+        };
+        if cfg!(not(target_arch = "x86_64")) {
+            return invalid("no value, because it is for processors of x86-64".into());
+        }
+        match Self::NAMES.iter().find(|(name, _)| text.eq_ignore_ascii_case(name)) {
+            Some((_, limit)) => Ok(*limit),
+            None => invalid(Self::NAMES.map(|(name, _)| name).join(", ")),
+        }
+    }
+}
+
+/// A value of `COLM_MAX_CPU_ISA` that is not the name of an instruction set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IsaLimitError {
+    value: String,
+    expected: String,
+}
+
+impl fmt::Display for IsaLimitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{VARIABLE}` {:?}: expected {}", self.value, self.expected)
+    }
+}
+
+impl error::Error for IsaLimitError {}
+
+/// What the variable says when it is first read. It is read once, so that all results of a process have the same bits.
+fn limit() -> &'static Result<IsaLimit, IsaLimitError> {
+    static LIMIT: OnceLock<Result<IsaLimit, IsaLimitError>> = OnceLock::new();
+    LIMIT.get_or_init(|| match env::var_os(VARIABLE) {
+        Some(text) => IsaLimit::parse(&text),
+        None => Ok(IsaLimit::Amx),
+    })
+}
+
+/// Fails if `COLM_MAX_CPU_ISA` has a value that it cannot have. Weights are not packed then.
+///
+/// The variable names the best instruction set that the kernels may use: `portable`, `avx2`, `avx512` or `amx`, which is
+/// the default. Processors for which [`rounding`](crate::rounding) is then the same compute the same bits.
+pub fn check_isa_limit() -> Result<(), IsaLimitError> {
+    limit().clone().map(|_| ())
+}
+
+/// Whether the kernels may use an instruction set.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn allows(isa: IsaLimit) -> bool {
+    limit().as_ref().is_ok_and(|limit| isa <= *limit)
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_the_name_of_an_instruction_set() {
+        assert_eq!(IsaLimit::parse("AVX2".as_ref()), Ok(IsaLimit::Avx2));
+        let error = IsaLimit::parse("sse2".as_ref()).unwrap_err().to_string();
+        assert_eq!(error, "`COLM_MAX_CPU_ISA` \"sse2\": expected portable, avx2, avx512, amx");
+    }
+}
