@@ -36,7 +36,7 @@ test: host
 
 # The kernels and the engine with each instruction set of this processor. `make test` uses the best one.
 isa-test: host
-	for isa in portable avx2 avx512; do \
+	for isa in portable avx2 avx512 avx512bf16; do \
 		COLM_MAX_CPU_ISA=$$isa cargo test -p colm-kernels || exit 1; \
 		COLM_MAX_CPU_ISA=$$isa cargo test --test it -- golden dtypes quantized concurrency prefill || exit 1; \
 	done

@@ -10,7 +10,9 @@ pub enum MatmulPrecision {
     #[default]
     F32,
     /// Activations are rounded to the nearest bf16 number, ties to even, which leaves 8 significant bits. Faster on
-    /// processors with AMX, where an activation is then one bf16 number instead of three; not faster on others.
+    /// processors with AMX, where an activation is then one bf16 number instead of three. With bf16 weights, also for
+    /// AMD's processors with AVX512-BF16 (Zen 4 and later), which multiply two pairs of bf16 numbers at a time. Not
+    /// faster on others.
     Bf16,
 }
 

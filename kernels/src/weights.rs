@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{bail, DType, Device, Result, Tensor, WithDType};
 
-use crate::cpu::arch::{check_isa_limit, multiplies_pairs};
+use crate::cpu::arch::{check_isa_limit, packs_bf16_pairs};
 use crate::cpu::gemm::rhs::{PackedFloats, RhsPanels};
 use crate::cpu::gemm::{Bf16Pairs, PackedRhs, NR};
 use crate::cpu::{for_dtype, for_quantized, Element, Quantized};
@@ -34,7 +34,7 @@ pub struct ChainWeights {
 pub(crate) enum WeightFormat {
     /// Floats in packed panels, for the CPU.
     PackedFloats(DType),
-    /// bf16 in packed panels of pairs, for AMX.
+    /// bf16 in packed panels of pairs, for AMX and AVX512-BF16.
     Bf16Pairs,
     /// ggml's quant blocks in packed panels, for the CPU.
     PackedQuantized(GgmlDType),
@@ -126,7 +126,7 @@ impl ChainWeights {
                 matrices: Box::new(matrices),
             });
         }
-        let format = if dtype == DType::BF16 && multiplies_pairs() {
+        let format = if dtype == DType::BF16 && packs_bf16_pairs() {
             WeightFormat::Bf16Pairs
         } else {
             WeightFormat::PackedFloats(dtype)

@@ -8,7 +8,6 @@ use anyhow::{anyhow, bail, Context};
 use candle_core::{DType, Device, Tensor};
 use colm_checkpoint::panics::catch;
 use colm_checkpoint::{files_for, Checkpoint, ColmConfig};
-use colm_kernels::MatmulPrecision;
 use colm_prompt::SamplingDefaults;
 use mistralrs_core::ext::SharedBlockStore;
 use mistralrs_core::{
@@ -119,14 +118,10 @@ impl EngineBuilder {
 
     /// How weights, keys and values are held and computed, as far as the bits of keys and values depend on it.
     fn held_as(&self, kv_dtype: Option<DType>) -> String {
-        let precision = match self.matmul_precision.unwrap_or_default() {
-            MatmulPrecision::F32 => "",
-            MatmulPrecision::Bf16 => ", activations rounded to bf16",
-        };
         format!(
-            "format {}, {}, quantization {:?}, weights {:?}, KV {:?}, blocks of {}{precision}",
+            "format {}, {}, quantization {:?}, weights {:?}, KV {:?}, blocks of {}",
             colm_kv_store::FORMAT_VERSION,
-            colm_kernels::rounding(),
+            colm_kernels::rounding(self.matmul_precision.unwrap_or_default()),
             self.quantization,
             self.weight_dtype(),
             kv_dtype,

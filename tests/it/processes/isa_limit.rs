@@ -8,7 +8,7 @@ fn limited(isa: &str) -> String {
 
 #[test]
 fn an_unknown_instruction_set_is_refused_by_every_command_that_computes() {
-    let expected = "`COLM_MAX_CPU_ISA` \"sse2\": expected portable, avx2, avx512, amx";
+    let expected = "`COLM_MAX_CPU_ISA` \"sse2\": expected portable, avx2, avx512, avx512bf16, amx";
     let sse2 = limited("sse2");
     colm(&sse2, &["run", "-m", MODEL, "-i", "2"]).refused_with(expected);
     colm(&sse2, &["serve", "-m", MODEL, "--port", "0"]).refused_with(expected);

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 use super::isa_limit::{self, IsaLimit};
 use crate::cpu::gemm::split_lhs::{TileRow, SPLIT_TILE_ROWS, TILE_ROWS};
-use crate::cpu::gemm::{Bf16Pairs, NrVector, TILE_PAIRS};
+use crate::cpu::gemm::{Bf16Pairs, NrVector, RowTileKernel, TILE_PAIRS};
 
 /// Whether the processor has AMX for bf16 and the system lets this process use it. AVX-512 with BW, which every such
 /// processor has, is required too.
@@ -281,49 +281,6 @@ impl Tiles {
         self.rows
     }
 
-    /// `acc[row][column] += lhs[row][depth] * rhs[depth][column]` for all rows of a row tile. `lhs` starts with the
-    /// tile rows of the first depth of `rhs`, and has `TERMS` terms. Prefetches as many pairs from `next` on, an address
-    /// that may be invalid.
-    ///
-    /// # Panics
-    /// If `acc` has not the rows of the configuration, `lhs` is shorter than `rhs` is deep, or `rhs` is not a multiple of
-    /// `TILE_DEPTH` deep.
-    #[inline(always)]
-    pub(crate) fn add_product<const TERMS: usize>(
-        &self,
-        lhs: &[TileRow],
-        rhs: &[Bf16Pairs],
-        next: *const Bf16Pairs,
-        acc: &mut [NrVector],
-    ) {
-        let depth_tiles = rhs.len() / TILE_PAIRS;
-        assert!(
-            rhs.len().is_multiple_of(TILE_PAIRS)
-                && self.rows > 0
-                && acc.len() == self.rows
-                && lhs.len() >= depth_tiles * TERMS * self.rows
-        );
-        if depth_tiles == 0 {
-            return;
-        }
-        macro_rules! run {
-            ($kernel:ident, $terms:tt) => {
-                $kernel!($terms self.rows, lhs.as_ptr(), rhs.as_ptr(), next, acc.as_mut_ptr(), depth_tiles)
-            };
-        }
-        const { assert!(TERMS == 1 || TERMS == 3) };
-        // SAFETY: `new` requires AMX. The lengths are checked: per depth tile the code reads `TILE_PAIRS` pairs and the
-        // rows of all terms, and it reads and writes the rows of `acc`.
-        unsafe {
-            match (self.rows > TILE_ROWS, TERMS) {
-                (false, 1) => run!(one_register, [1]),
-                (true, 1) => run!(two_registers, [1]),
-                (false, _) => run!(one_register, [1 2 3]),
-                (true, _) => run!(two_registers, [1 2 3]),
-            }
-        }
-    }
-
     /// Multiplies one depth tile with the rows of one register, the first or the second of a row tile. The product stays in
     /// a register until [`Self::store_product`], so that the processor can do other work while AMX multiplies.
     ///
@@ -358,6 +315,44 @@ impl Tiles {
                 store_product!("tmm2", to);
             } else {
                 store_product!("tmm0", to);
+            }
+        }
+    }
+}
+
+impl RowTileKernel for Tiles {
+    #[inline(always)]
+    fn add_product<const TERMS: usize>(
+        &mut self,
+        lhs: &[TileRow],
+        rhs: &[Bf16Pairs],
+        next: *const Bf16Pairs,
+        acc: &mut [NrVector],
+    ) {
+        let rows = self.of_rows(acc.len()).rows();
+        let depth_tiles = rhs.len() / TILE_PAIRS;
+        assert!(
+            rhs.len().is_multiple_of(TILE_PAIRS)
+                && acc.len() == rows
+                && lhs.len() >= depth_tiles * TERMS * rows
+        );
+        if depth_tiles == 0 {
+            return;
+        }
+        macro_rules! run {
+            ($kernel:ident, $terms:tt) => {
+                $kernel!($terms rows, lhs.as_ptr(), rhs.as_ptr(), next, acc.as_mut_ptr(), depth_tiles)
+            };
+        }
+        const { assert!(TERMS == 1 || TERMS == 3) };
+        // SAFETY: `new` requires AMX. The lengths are checked: per depth tile the code reads `TILE_PAIRS` pairs and the
+        // rows of all terms, and it reads and writes the rows of `acc`.
+        unsafe {
+            match (rows > TILE_ROWS, TERMS) {
+                (false, 1) => run!(one_register, [1]),
+                (true, 1) => run!(two_registers, [1]),
+                (false, _) => run!(one_register, [1 2 3]),
+                (true, _) => run!(two_registers, [1 2 3]),
             }
         }
     }

@@ -6,21 +6,23 @@ use std::{env, error, fmt};
 
 const VARIABLE: &str = "COLM_MAX_CPU_ISA";
 
-/// The instruction sets of x86-64, the slowest first. A processor that has one has all before it.
+/// The instruction sets of x86-64, the slowest first. A processor that has one has all before it (AMD has no AMX).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum IsaLimit {
     /// What every x86-64 processor has.
     Portable,
     Avx2,
     Avx512,
+    Avx512Bf16,
     Amx,
 }
 
 impl IsaLimit {
-    const NAMES: [(&str, Self); 4] = [
+    const NAMES: [(&str, Self); 5] = [
         ("portable", Self::Portable),
         ("avx2", Self::Avx2),
         ("avx512", Self::Avx512),
+        ("avx512bf16", Self::Avx512Bf16),
         ("amx", Self::Amx),
     ];
 
@@ -64,8 +66,8 @@ fn limit() -> &'static Result<IsaLimit, IsaLimitError> {
 
 /// Fails if `COLM_MAX_CPU_ISA` has a value that it cannot have. Weights are not packed then.
 ///
-/// The variable names the best instruction set that the kernels may use: `portable`, `avx2`, `avx512` or `amx`, which is
-/// the default. Processors for which [`rounding`](crate::rounding) is then the same compute the same bits.
+/// The variable names the best instruction set that the kernels may use: `portable`, `avx2`, `avx512`,
+/// `avx512bf16` or `amx`, which is the default. Processors for which [`rounding`](crate::rounding) is then the same compute the same bits.
 pub fn check_isa_limit() -> Result<(), IsaLimitError> {
     limit().clone().map(|_| ())
 }
@@ -76,6 +78,12 @@ pub(super) fn allows(isa: IsaLimit) -> bool {
     limit().as_ref().is_ok_and(|limit| isa <= *limit)
 }
 
+/// Whether the variable names just this instruction set.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn is_named(isa: IsaLimit) -> bool {
+    *limit() == Ok(isa)
+}
+
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
     use super::*;
@@ -84,6 +92,9 @@ mod tests {
     fn a_limit_is_the_name_of_an_instruction_set() {
         assert_eq!(IsaLimit::parse("AVX2".as_ref()), Ok(IsaLimit::Avx2));
         let error = IsaLimit::parse("sse2".as_ref()).unwrap_err().to_string();
-        assert_eq!(error, "`COLM_MAX_CPU_ISA` \"sse2\": expected portable, avx2, avx512, amx");
+        assert_eq!(
+            error,
+            "`COLM_MAX_CPU_ISA` \"sse2\": expected portable, avx2, avx512, avx512bf16, amx"
+        );
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! The compiler vectorizes elementwise loops once it may use the instructions. It does not do so reliably for the GEMM
 //! micro-kernel, so that is written with intrinsics behind [`SimdVector`]. Linear layers and attention are both built
-//! on [`Isa::micro_kernel`]. [`amx`] multiplies bf16 and quantized weights in its place on the processors that have it.
+//! on [`Isa::micro_kernel`]. [`amx`] multiplies bf16 and quantized weights in its place on the processors that have it, and
+//! [`avx512_bf16`] bf16 weights with activations rounded to bf16.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
@@ -11,6 +12,8 @@ pub(crate) mod amx;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512_bf16;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod bf16_terms;
 #[cfg(target_arch = "x86_64")]
@@ -33,7 +36,10 @@ pub(crate) use portable::Portable;
 pub(crate) use prefetch::{prefetch, prefetch_at};
 pub(crate) use simd::SimdVector;
 
+#[cfg(target_arch = "x86_64")]
+use super::gemm::TileOperand;
 use super::gemm::{NrVector, PackedRhs};
+use crate::MatmulPrecision;
 
 /// Width of the accumulators in elementwise reductions.
 pub(crate) const LANES: usize = 16;
@@ -93,6 +99,9 @@ pub fn instruction_set() -> &'static str {
         if amx::is_available() {
             return "AVX-512 and AMX";
         }
+        if avx512_bf16::is_available() {
+            return "AVX-512 with BF16";
+        }
         if avx512::is_available() {
             return "AVX-512";
         }
@@ -110,21 +119,44 @@ pub fn instruction_set() -> &'static str {
 /// Two processes compute the same keys and values, bit for bit, if their roundings are equal, and with it the weights, the
 /// dtypes and the block size. The number counts the changes of the kernels that change results or the order of the
 /// numbers in a KV block.
-pub fn rounding() -> &'static str {
+pub fn rounding(precision: MatmulPrecision) -> String {
     let fused = cfg!(target_arch = "aarch64") || instruction_set().starts_with("AVX");
-    match (fused, multiplies_pairs()) {
-        (false, _) => "cpu 1, multiply-add not fused",
-        (true, false) => "cpu 1, multiply-add fused",
-        (true, true) => "cpu 1, multiply-add fused, bf16 and quantized weights on AMX",
+    let mut rounding = format!("cpu 1, multiply-add {}fused", if fused { "" } else { "not " });
+    #[cfg(target_arch = "x86_64")]
+    match (precision, amx::is_available(), avx512_bf16::is_available()) {
+        (_, true, _) => rounding += ", bf16 and quantized weights on AMX",
+        // The vendors may round differently.
+        (MatmulPrecision::Bf16, _, true) if avx512_bf16::is_amd() => {
+            rounding += ", bf16 weights by vdpbf16ps of AMD"
+        }
+        (MatmulPrecision::Bf16, _, true) => rounding += ", bf16 weights by vdpbf16ps of Intel",
+        _ => {}
     }
+    if precision == MatmulPrecision::Bf16 {
+        rounding += ", activations rounded to bf16";
+    }
+    rounding
 }
 
-/// Whether bf16 weights are multiplied in pairs of inputs, by AMX.
-pub(crate) fn multiplies_pairs() -> bool {
+/// Whether bf16 weights are packed in pairs of depths, for [`multiplies_bf16`].
+pub(crate) fn packs_bf16_pairs() -> bool {
     #[cfg(target_arch = "x86_64")]
-    return amx::is_available();
+    return amx::is_available() || avx512_bf16::is_available();
     #[cfg(not(target_arch = "x86_64"))]
     false
+}
+
+/// Whether this operand is multiplied as bf16 numbers, with activations of this precision.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn multiplies_bf16(operand: TileOperand, precision: MatmulPrecision) -> bool {
+    match operand {
+        TileOperand::None => false,
+        TileOperand::Numbers { .. } => amx::is_available(),
+        TileOperand::Weights => {
+            let rounded = precision == MatmulPrecision::Bf16;
+            amx::is_available() || rounded && avx512_bf16::is_available()
+        }
+    }
 }
 
 /// Runs `kernel` with the best instruction set.

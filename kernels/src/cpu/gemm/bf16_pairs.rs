@@ -1,4 +1,4 @@
-//! bf16 weights as a packed rhs for AMX.
+//! bf16 weights as a packed rhs for AMX and AVX512-BF16.
 
 use half::bf16;
 
@@ -11,7 +11,7 @@ use crate::cpu::arch::SimdVector;
 pub(crate) const TILE_PAIRS: usize = TILE_DEPTH / Bf16Pairs::DEPTH;
 
 /// The weights of [`NR`] columns at two consecutive depths, column by column. One vector of 32-bit words has both depths
-/// of its columns, and it is the operand order of AMX.
+/// of its columns, and it is the operand order of both.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Bf16Pairs(pub(crate) [[bf16; 2]; NR]);
@@ -22,7 +22,8 @@ impl PackedRhs for Bf16Pairs {
     const DEPTH_MULTIPLE: usize = TILE_DEPTH;
     const GROUP: usize = 2;
     const UNROLL: usize = 2;
-    const FULL_MR: bool = false;
+    const FULL_MR: bool = true;
+    const PREFETCH_DISTANCE: usize = 4096;
     const TILE_OPERAND: TileOperand = TileOperand::Weights;
     type Scales<V: SimdVector> = ();
 
@@ -30,10 +31,20 @@ impl PackedRhs for Bf16Pairs {
         panel
     }
 
+    #[inline(always)]
     unsafe fn load_scales<V: SimdVector>(&self, _group: usize, _column: usize) {}
 
-    unsafe fn load<V: SimdVector>(&self, _depth: usize, _column: usize, _scales: ()) -> V {
-        unreachable!("AMX multiplies pairs, not the micro-kernel")
+    #[inline(always)]
+    unsafe fn load<V: SimdVector>(&self, depth: usize, column: usize, _scales: ()) -> V {
+        // SAFETY: the caller upholds the contract of the trait.
+        unsafe {
+            let pairs = self.0.as_ptr().add(column);
+            if depth == 0 {
+                V::load_bf16_of_pairs::<false>(pairs)
+            } else {
+                V::load_bf16_of_pairs::<true>(pairs)
+            }
+        }
     }
 
     #[inline(always)]

@@ -2,11 +2,9 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::split_lhs::SplitLhs;
-#[cfg(target_arch = "x86_64")]
-use super::TileOperand;
 use super::{PackedRhs, KC, MR};
 #[cfg(target_arch = "x86_64")]
-use crate::cpu::arch::amx;
+use crate::cpu::arch::multiplies_bf16;
 use crate::cpu::element::round_to_bf16;
 use crate::cpu::tensor_rows::fill_rows;
 use crate::cpu::TensorRows;
@@ -16,7 +14,7 @@ use crate::{ChainRows, MatmulPrecision};
 pub(crate) enum Lhs {
     /// Packed for the micro-kernel.
     Panels(LhsPanels),
-    /// Split for AMX.
+    /// Split into bf16 numbers.
     #[cfg(target_arch = "x86_64")]
     Split(SplitLhs),
 }
@@ -31,7 +29,7 @@ impl Lhs {
         precision: MatmulPrecision,
     ) -> Self {
         #[cfg(target_arch = "x86_64")]
-        if W::TILE_OPERAND != TileOperand::None && amx::is_available() {
+        if multiplies_bf16(W::TILE_OPERAND, precision) {
             return Self::Split(SplitLhs::split(x, rows, chain, precision, W::TILE_OPERAND));
         }
         Self::Panels(LhsPanels::pack(x, rows, chain, precision))

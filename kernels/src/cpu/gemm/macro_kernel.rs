@@ -136,7 +136,7 @@ impl<W: PackedRhs> IsaKernel for &Task<'_, W> {
             match &mut product {
                 Product::Panels(lhs, wide) => self.multiply::<I>(lhs, &weights, wide, acc),
                 #[cfg(target_arch = "x86_64")]
-                // SAFETY: rows are split only if AMX is available, and with it AVX-512.
+                // SAFETY: rows are split only if `multiplies_bf16`, which checks what `multiply` requires.
                 Product::Tiles(tiles) => unsafe { tiles.multiply(&weights, acc) },
             }
             self.write::<I>(panels, acc);
@@ -148,7 +148,7 @@ impl<W: PackedRhs> IsaKernel for &Task<'_, W> {
 enum Product<'a> {
     /// By the micro-kernel. The buffer is for a widened part of a panel; empty if weights are used as they are.
     Panels(&'a LhsPanels, Vec<NrVector>),
-    /// By AMX.
+    /// As bf16 numbers, by AMX or AVX512-BF16.
     #[cfg(target_arch = "x86_64")]
     Tiles(TileProduct<'a>),
 }

@@ -6,7 +6,7 @@ use super::{NrVector, PackedRhs, MR, NR, SMALL_MR};
 use crate::cpu::arch::{prefetch_at, SimdVector};
 
 /// Up to this many rows, a product may wait for memory.
-const PREFETCH_ROWS: usize = 6;
+pub(crate) const PREFETCH_ROWS: usize = 6;
 
 /// Panics unless the lengths satisfy the contract of [`Isa::micro_kernel`](crate::cpu::arch::Isa::micro_kernel).
 #[inline(always)]

@@ -13,7 +13,8 @@
 //!
 //! On processors with AMX ([`super::arch::amx`]), bf16 weights and the integers of most quantized types are multiplied in
 //! tiles of bf16 numbers ([`tile_kernel`]). Its lhs is split into sums of three bf16 numbers ([`split_lhs`]), so that
-//! activations keep their 24 bits. With [`MatmulPrecision::Bf16`] the lhs is rounded to bf16, while it is packed or split.
+//! activations keep their 24 bits. With [`MatmulPrecision::Bf16`] the lhs is rounded to bf16, while it is packed or split;
+//! AVX512-BF16 ([`super::arch::avx512_bf16`]) multiplies it with bf16 weights.
 //!
 //! [`MatmulPrecision::Bf16`]: crate::MatmulPrecision::Bf16
 //!
@@ -36,8 +37,12 @@ mod tile_kernel;
 pub(crate) use bf16_pairs::Bf16Pairs;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use bf16_pairs::TILE_PAIRS;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use micro_kernel::PREFETCH_ROWS;
 pub(crate) use micro_kernel::{check_micro_kernel, register_tile, widen};
 pub(crate) use rhs::{PackedRhs, TileOperand};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use tile_kernel::RowTileKernel;
 
 /// Rows of a register tile. With [`NR`] columns it fills the 32 registers of AVX-512: 24 accumulators, 2 of the rhs, 1
 /// of the lhs.

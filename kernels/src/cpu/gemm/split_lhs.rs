@@ -1,4 +1,4 @@
-//! The lhs operand of AMX: activations as sums of bf16 numbers.
+//! The lhs operand of AMX and AVX512-BF16: activations as sums of bf16 numbers.
 //!
 //! An f32 has 24 significant bits and a bf16 has 8, so an f32 is the sum of three bf16 numbers: its upper 8 bits, the
 //! next 8 and the last 8, as long as they are not below 2^-110 ([`write_terms`]). The products of the three with a bf16
@@ -81,7 +81,7 @@ pub(crate) struct SplitLhs {
 }
 
 impl SplitLhs {
-    /// Splits the rows of `chain` with the inputs of all chains up to it, for weights of which AMX multiplies `operand`.
+    /// Splits the rows of `chain` with the inputs of all chains up to it, for weights of which `operand` is multiplied.
     /// `x[j]` is chain j's `[rows, width]`.
     pub(crate) fn split(
         x: &[TensorRows<f32>],
@@ -107,7 +107,7 @@ impl SplitLhs {
                 let chains = x[..=chain].iter().enumerate();
                 let inputs = chains.map(|(earlier, x)| x.row(rows.row_in(chain, earlier, row)));
                 let to = lhs.row_target(&to, row);
-                // SAFETY: an lhs is split only if AMX is available, and with it AVX-512 and BW. `make_room` has made room for
+                // SAFETY: an lhs is split only for AMX or AVX512-BF16, which `is_available` only with AVX-512 and BW. `make_room` has made room for
                 // all rows, and each is written once.
                 unsafe {
                     match (precision, with_sums) {

@@ -1,13 +1,14 @@
-//! The products of a task on AMX.
+//! The products of a task with an lhs of bf16 numbers, on AMX or AVX512-BF16.
 
 use std::cell::Cell;
 use std::ops::Range;
 
 use super::macro_kernel::{depth_block, depth_blocks};
 use super::quantized_tiles::{NumbersBlock, ProductTiles, Products, TILES_PER_BLOCK};
-use super::split_lhs::{SplitLhs, FEW_ROWS, SPLIT_KC, SPLIT_TILE_ROWS, TILE_ROWS};
-use super::{NrVector, PackedRhs, TileOperand, NR, TILE_DEPTH, TILE_PAIRS};
-use crate::cpu::arch::amx::{ProductTile, Tiles};
+use super::split_lhs::{SplitLhs, TileRow, FEW_ROWS, SPLIT_KC, SPLIT_TILE_ROWS, TILE_ROWS};
+use super::{Bf16Pairs, NrVector, PackedRhs, TileOperand, NR, TILE_DEPTH, TILE_PAIRS};
+use crate::cpu::arch::amx::{self, ProductTile, Tiles};
+use crate::cpu::arch::avx512_bf16::PairProducts;
 use crate::cpu::arch::group_products::{add_scaled, product_of_few_rows};
 use crate::cpu::arch::prefetch_at;
 use crate::MatmulPrecision;
@@ -41,6 +42,24 @@ impl TileBuffers {
     }
 }
 
+/// What multiplies the bf16 numbers of a row tile with bf16 weights.
+pub(crate) trait RowTileKernel {
+    /// `acc[row][column] += lhs[row][depth] * rhs[depth][column]` for the rows of a row tile. `lhs` starts with the tile
+    /// rows of the first depth of `rhs`, and has `TERMS` terms. May prefetch as many pairs from `next` on, an address that
+    /// may be invalid.
+    ///
+    /// # Panics
+    /// If `acc` has no rows or more than [`SPLIT_TILE_ROWS`], `lhs` is shorter than `rhs` is deep, or `rhs` is not a
+    /// multiple of [`TILE_DEPTH`] deep.
+    fn add_product<const TERMS: usize>(
+        &mut self,
+        lhs: &[TileRow],
+        rhs: &[Bf16Pairs],
+        next: *const Bf16Pairs,
+        acc: &mut [NrVector],
+    );
+}
+
 /// Some rows of an lhs, from a multiple of [`SPLIT_TILE_ROWS`] on.
 pub(super) struct TileProduct<'a> {
     lhs: &'a SplitLhs,
@@ -56,72 +75,92 @@ impl<'a> TileProduct<'a> {
     /// Sets `acc` to the products with some panels: all rows of the first panel, then those of the next.
     ///
     /// Not inlined: it would be compiled once more for every instruction set of the task. The features are those that
-    /// `amx::is_available` checks; what it calls is inlined or enables them itself.
+    /// `amx::is_available` and `avx512_bf16::is_available` check; what it calls is inlined or enables them itself.
     ///
     /// # Safety
-    /// `amx::is_available` must be true.
+    /// `amx::is_available` or, for bf16 weights and a lhs of one term, `avx512_bf16::is_available` must be true.
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx2,fma,f16c")]
     pub(super) unsafe fn multiply<W: PackedRhs>(&mut self, panels: &[&[W]], acc: &mut [NrVector]) {
-        match self.lhs.precision() {
-            MatmulPrecision::F32 => {
-                self.multiply_terms::<W, { MatmulPrecision::F32.terms() }>(panels, acc);
-            }
-            MatmulPrecision::Bf16 => {
-                self.multiply_terms::<W, { MatmulPrecision::Bf16.terms() }>(panels, acc);
+        // SAFETY: the caller guarantees the instructions. No other `Tiles` live in this thread.
+        unsafe {
+            match self.lhs.precision() {
+                MatmulPrecision::F32 => {
+                    const TERMS: usize = MatmulPrecision::F32.terms();
+                    self.multiply_by_amx::<W, TERMS>(&mut Tiles::new(), panels, acc);
+                }
+                MatmulPrecision::Bf16 => {
+                    const TERMS: usize = MatmulPrecision::Bf16.terms();
+                    if amx::is_available() {
+                        self.multiply_by_amx::<W, TERMS>(&mut Tiles::new(), panels, acc);
+                    } else {
+                        let kernel = &mut PairProducts::new();
+                        self.multiply_weights::<W, TERMS>(kernel, panels, acc);
+                    }
+                }
             }
         }
     }
 
-    /// [`Self::multiply`] with a lhs of `TERMS` terms.
+    /// [`Self::multiply`] by AMX, with a lhs of `TERMS` terms.
     #[inline(always)]
-    fn multiply_terms<W: PackedRhs, const TERMS: usize>(
+    fn multiply_by_amx<W: PackedRhs, const TERMS: usize>(
         &mut self,
+        registers: &mut Tiles,
         panels: &[&[W]],
         acc: &mut [NrVector],
     ) {
         match W::TILE_OPERAND {
             TileOperand::None => {
-                unreachable!("an lhs is split only for weights that AMX multiplies")
+                unreachable!("an lhs is split only for weights that are multiplied as bf16")
             }
+            TileOperand::Weights => self.multiply_weights::<W, TERMS>(registers, panels, acc),
             TileOperand::Numbers { .. } if self.lhs.rows() <= FEW_ROWS => {
                 self.multiply_numbers_by_few_rows(panels, acc);
             }
-            TileOperand::Weights | TileOperand::Numbers { .. } => {
-                self.multiply_by_tiles::<W, TERMS>(panels, acc);
+            TileOperand::Numbers { .. } => {
+                self.multiply_numbers::<W, TERMS>(registers, panels, acc);
             }
         }
     }
 
-    /// [`Self::multiply`] by AMX, block by block.
+    /// [`Self::multiply`] for bf16 weights, block by block.
     #[inline(always)]
-    fn multiply_by_tiles<W: PackedRhs, const TERMS: usize>(
+    fn multiply_weights<W: PackedRhs, const TERMS: usize>(
         &mut self,
+        kernel: &mut impl RowTileKernel,
+        panels: &[&[W]],
+        acc: &mut [NrVector],
+    ) {
+        assert!(W::TILE_OPERAND == TileOperand::Weights);
+        let rows = self.rows.len();
+        // A single panel is multiplied in one go: there is no other for which a part of the lhs could stay in the cache.
+        let depth = match panels {
+            [panel] => SPLIT_KC.max(panel.len() * W::DEPTH),
+            _ => SPLIT_KC,
+        };
+        // Faster than to store the first products without loading sums.
+        acc.fill([0.0; NR]);
+        for (panels, acc) in panels.chunks(TILE_PANELS).zip(acc.chunks_mut(TILE_PANELS * rows)) {
+            for block in 0..depth_blocks(panels, depth).max(1) {
+                self.add_weights::<W, TERMS>(kernel, panels, block, depth, acc);
+            }
+        }
+    }
+
+    /// [`Self::multiply`] for quantized weights, block by block.
+    #[inline(always)]
+    fn multiply_numbers<W: PackedRhs, const TERMS: usize>(
+        &mut self,
+        registers: &mut Tiles,
         panels: &[&[W]],
         acc: &mut [NrVector],
     ) {
         let rows = self.rows.len();
-        let is_quantized = matches!(W::TILE_OPERAND, TileOperand::Numbers { .. });
-        // A single panel of floats is multiplied in one go: there is no other for which a part of the lhs could stay in the
-        // cache.
-        let single = panels.len() == 1 && !is_quantized;
-        let depth = if single { SPLIT_KC.max(panels[0].len() * W::DEPTH) } else { SPLIT_KC };
-        if is_quantized {
-            self.buffers.reserve(panels.len().min(TILE_PANELS));
-        } else {
-            // Faster than to store the first products without loading sums.
-            acc.fill([0.0; NR]);
-        }
-        // SAFETY: rows are split only if AMX is available, and no other `Tiles` live in this thread.
-        let mut registers = unsafe { Tiles::new() };
+        self.buffers.reserve(panels.len().min(TILE_PANELS));
         for (panels, acc) in panels.chunks(TILE_PANELS).zip(acc.chunks_mut(TILE_PANELS * rows)) {
-            for block in 0..depth_blocks(panels, depth).max(1) {
-                let registers = &mut registers;
-                if is_quantized {
-                    self.add_numbers::<W, TERMS>(registers, panels, block, acc);
-                } else {
-                    self.add_weights::<W, TERMS>(registers, panels, block, depth, acc);
-                }
+            for block in 0..depth_blocks(panels, SPLIT_KC).max(1) {
+                self.add_numbers::<W, TERMS>(registers, panels, block, acc);
             }
         }
     }
@@ -136,7 +175,7 @@ impl<'a> TileProduct<'a> {
     #[inline(always)]
     fn add_weights<W: PackedRhs, const TERMS: usize>(
         &self,
-        registers: &mut Tiles,
+        kernel: &mut impl RowTileKernel,
         panels: &[&[W]],
         block: usize,
         depth: usize,
@@ -144,7 +183,6 @@ impl<'a> TileProduct<'a> {
     ) {
         let rows = self.rows.len();
         for (tiles, tile_rows) in row_tiles(rows) {
-            let registers = registers.of_rows(tile_rows);
             for tile in tiles {
                 let lhs = self.lhs.tile(self.first_tile() + tile, block * depth);
                 for (index, acc) in acc.chunks_exact_mut(rows).enumerate() {
@@ -154,7 +192,7 @@ impl<'a> TileProduct<'a> {
                         count => rhs((index + 1) % count).as_ptr(),
                     };
                     let acc = &mut acc[tile * SPLIT_TILE_ROWS..][..tile_rows];
-                    registers.add_product::<TERMS>(lhs, rhs(index), next, acc);
+                    kernel.add_product::<TERMS>(lhs, rhs(index), next, acc);
                 }
             }
         }
