@@ -28,8 +28,7 @@ fn main() -> Result<()> {
             let rows = [1, 4, 32, 512, 2048].into_iter();
             let rows: Vec<_> = rows.filter(|&rows| name(rows).contains(&wanted)).collect();
             if !rows.is_empty() {
-                let layers = Layers::new(outputs, inputs, format, with_candle)?;
-                let layers = layers.with_precision(precision)?;
+                let layers = Layers::new(outputs, inputs, format, precision, with_candle)?;
                 for rows in rows {
                     println!("{}: {}", name(rows), layers.report(rows)?);
                 }
@@ -67,7 +66,13 @@ struct Layers {
 }
 
 impl Layers {
-    fn new(outputs: usize, inputs: usize, format: Format, with_candle: bool) -> Result<Self> {
+    fn new(
+        outputs: usize,
+        inputs: usize,
+        format: Format,
+        precision: MatmulPrecision,
+        with_candle: bool,
+    ) -> Result<Self> {
         let count = (256 << 20) / format.bytes(outputs * inputs).max(1 << 20);
         let weight = Tensor::randn(0f32, 1f32, (outputs, inputs), &Device::Cpu)?;
         let (mut packed, mut candle) = (Vec::new(), Vec::new());
@@ -75,7 +80,7 @@ impl Layers {
             Format::Float(dtype) => {
                 let weight = weight.to_dtype(dtype)?;
                 for _ in 0..count.min(64) {
-                    packed.push(ChainWeights::pack_floats(&[(weight.clone(), None)])?);
+                    packed.push(ChainWeights::pack_floats(&[(weight.clone(), None)], precision)?);
                 }
             }
             Format::Quantized(dtype) => {
@@ -84,7 +89,8 @@ impl Layers {
                     let bytes = Cow::Borrowed(&bytes[..]);
                     let storage = QStorage::from_data(bytes, &Device::Cpu, dtype)?;
                     let weight = QTensor::new(storage, (outputs, inputs))?;
-                    packed.push(ChainWeights::pack_quantized(std::slice::from_ref(&weight), &[])?);
+                    let weights = std::slice::from_ref(&weight);
+                    packed.push(ChainWeights::pack_quantized(weights, &[], precision)?);
                     if with_candle {
                         candle.push(QMatMul::from_qtensor(weight)?);
                     }
@@ -92,12 +98,6 @@ impl Layers {
             }
         }
         Ok(Self { outputs, inputs, format, packed, candle })
-    }
-
-    fn with_precision(mut self, precision: MatmulPrecision) -> Result<Self> {
-        let packed = self.packed.into_iter().map(|weights| weights.with_precision(precision));
-        self.packed = packed.collect::<Result<_>>()?;
-        Ok(self)
     }
 
     fn report(&self, rows: usize) -> Result<String> {

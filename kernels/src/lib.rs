@@ -8,14 +8,14 @@
 //!
 //! ```
 //! use candle_core::{Device, Result, Tensor};
-//! use colm_kernels::{chain_linear, ChainRows, ChainWeights};
+//! use colm_kernels::{chain_linear, ChainRows, ChainWeights, MatmulPrecision};
 //!
 //! # fn main() -> Result<()> {
 //! let cpu = &Device::Cpu;
 //! // W_1 [1, 2] reads the 2 inputs of chain 1; W_2 [1, 3] also reads the input of chain 2.
 //! let w1 = Tensor::new(&[[1f32, 10.]], cpu)?;
 //! let w2 = Tensor::new(&[[1f32, 1., 100.]], cpu)?;
-//! let weights = ChainWeights::pack_floats(&[(w1, None), (w2, None)])?;
+//! let weights = ChainWeights::pack_floats(&[(w1, None), (w2, None)], MatmulPrecision::F32)?;
 //!
 //! // Chain 1 is active on rows 0 and 1, chain 2 on row 1 only.
 //! let rows = ChainRows::new(&[vec![0, 1], vec![1]])?;

@@ -7,9 +7,9 @@ use std::fmt::Debug;
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{bail, DType, Device, Result, Tensor, WithDType};
 
-use crate::cpu::arch::{check_isa_limit, packs_bf16_pairs};
+use crate::cpu::arch::{check_isa_limit, multiplies_bf16};
 use crate::cpu::gemm::rhs::{PackedFloats, RhsPanels};
-use crate::cpu::gemm::{Bf16Pairs, PackedRhs, NR};
+use crate::cpu::gemm::{Bf16Pairs, PackedRhs, TileOperand, NR};
 use crate::cpu::{for_dtype, for_quantized, Element, Quantized};
 #[cfg(feature = "gpu")]
 use crate::cuda::GpuMatrix;
@@ -104,12 +104,17 @@ pub(crate) struct PackedMatrix<W> {
 }
 
 impl ChainWeights {
-    /// From W_i `[out_i, in_<=i]` and, optionally, b_i `[out_i]` per chain. The weights keep their dtype: f32, bf16 or
-    /// f16, the same for all chains. On the CPU they are packed into panels; for the CUDA kernels they stay row-major.
+    /// From W_i `[out_i, in_<=i]` and, optionally, b_i `[out_i]` per chain, for activations at `precision`. The weights
+    /// keep their dtype: f32, bf16 or f16, the same for all chains. On the CPU they are packed into panels; for the CUDA
+    /// kernels they stay row-major.
     ///
     /// # Errors
-    /// If shapes or dtypes do not match or the device is not supported.
-    pub fn pack_floats(chains: &[(Tensor, Option<Tensor>)]) -> Result<Self> {
+    /// If shapes or dtypes do not match, the device is not supported, or the weights are on a GPU and the precision is not
+    /// the default: there, activations have the dtype of the weights.
+    pub fn pack_floats(
+        chains: &[(Tensor, Option<Tensor>)],
+        precision: MatmulPrecision,
+    ) -> Result<Self> {
         let dtype = common_dtype(chains.iter().map(|(weight, _)| weight.dtype()))?;
         let shapes = chains.iter().map(|(weight, _)| weight.dims2());
         let shapes = checked_shapes(shapes.collect::<Result<_>>()?)?;
@@ -117,16 +122,21 @@ impl ChainWeights {
         check_biases(&shapes, biases)?;
         #[cfg(feature = "gpu")]
         if chains.first().is_some_and(|(weight, _)| crate::cuda::accepts(weight)) {
+            if precision != MatmulPrecision::default() {
+                bail!(
+                    "on a GPU, activations have the dtype of the weights, {dtype:?}, not {precision}"
+                );
+            }
             let matrices = chains.iter().map(|(w, bias)| GpuMatrix::new(w, bias.as_ref()));
-            let matrices = matrices.collect::<Result<Vec<_>>>()?;
+            let matrices = Box::new(matrices.collect::<Result<Vec<_>>>()?);
             return Ok(Self {
                 format: WeightFormat::RowMajorFloats(dtype),
-                precision: MatmulPrecision::default(),
+                precision,
                 shapes,
-                matrices: Box::new(matrices),
+                matrices,
             });
         }
-        let format = if dtype == DType::BF16 && packs_bf16_pairs() {
+        let format = if dtype == DType::BF16 && multiplies_bf16(TileOperand::Weights, precision) {
             WeightFormat::Bf16Pairs
         } else {
             WeightFormat::PackedFloats(dtype)
@@ -136,15 +146,20 @@ impl ChainWeights {
                 Ok((RhsPanels::<W>::pack_floats(weight)?, bias.as_ref()))
             }))
         })?;
-        Ok(Self { format, precision: MatmulPrecision::default(), shapes, matrices })
+        Ok(Self { format, precision, shapes, matrices })
     }
 
     /// From W_i `[out_i, in_<=i]` per chain, as quantized by ggml: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4K, Q5K or Q6K, the
-    /// same for all chains; and b_i `[out_i]` per chain, or no biases. Products are those of the dequantized weights.
+    /// same for all chains; and b_i `[out_i]` per chain, or no biases. Products are those of the dequantized weights with
+    /// activations at `precision`.
     ///
     /// # Errors
     /// If shapes or types do not match or the type is not supported.
-    pub fn pack_quantized(chains: &[QTensor], biases: &[Tensor]) -> Result<Self> {
+    pub fn pack_quantized(
+        chains: &[QTensor],
+        biases: &[Tensor],
+        precision: MatmulPrecision,
+    ) -> Result<Self> {
         let dtype = common_dtype(chains.iter().map(QTensor::dtype))?;
         let shapes = chains.iter().map(|weight| weight.shape().dims2());
         let shapes = checked_shapes(shapes.collect::<Result<_>>()?)?;
@@ -157,12 +172,7 @@ impl ChainWeights {
                 Ok((RhsPanels::<W>::pack_quantized(weight)?, biases.get(i)))
             }))
         })?;
-        Ok(Self {
-            format: WeightFormat::PackedQuantized(dtype),
-            precision: MatmulPrecision::default(),
-            shapes,
-            matrices,
-        })
+        Ok(Self { format: WeightFormat::PackedQuantized(dtype), precision, shapes, matrices })
     }
 
     /// As [`Self::pack_floats`], quantized to `dtype`, one of the types of [`Self::pack_quantized`]. The result is the same
@@ -172,7 +182,11 @@ impl ChainWeights {
     /// # Errors
     /// If shapes do not match, the inputs of a chain are not a multiple of the type's quant block, or the type is not
     /// supported.
-    pub fn quantize(chains: &[(Tensor, Option<Tensor>)], dtype: GgmlDType) -> Result<Self> {
+    pub fn quantize(
+        chains: &[(Tensor, Option<Tensor>)],
+        dtype: GgmlDType,
+        precision: MatmulPrecision,
+    ) -> Result<Self> {
         common_dtype(chains.iter().map(|(weight, _)| weight.dtype()))?;
         let shapes = chains.iter().map(|(weight, _)| weight.dims2());
         let shapes = checked_shapes(shapes.collect::<Result<_>>()?)?;
@@ -182,26 +196,7 @@ impl ChainWeights {
                 Ok((RhsPanels::<W>::quantize(weight)?, bias.as_ref()))
             }))
         })?;
-        Ok(Self {
-            format: WeightFormat::PackedQuantized(dtype),
-            precision: MatmulPrecision::default(),
-            shapes,
-            matrices,
-        })
-    }
-
-    /// The same weights, multiplied with activations of this precision. Default: [`MatmulPrecision::F32`].
-    ///
-    /// # Errors
-    /// If the weights are for a GPU: there, activations have the dtype of the weights.
-    pub fn with_precision(self, precision: MatmulPrecision) -> Result<Self> {
-        #[cfg(feature = "gpu")]
-        if let WeightFormat::RowMajorFloats(dtype) = self.format {
-            bail!(
-                "on a GPU, activations have the dtype of the weights, {dtype:?}, not {precision}"
-            );
-        }
-        Ok(Self { precision, ..self })
+        Ok(Self { format: WeightFormat::PackedQuantized(dtype), precision, shapes, matrices })
     }
 
     /// The weights, and the biases in their dtype (f32 if the weights are quantized).

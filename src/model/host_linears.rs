@@ -11,8 +11,6 @@ use colm_checkpoint::panics::catch;
 use colm_kernels::{ChainWeights, MatmulPrecision, Unpacked};
 use mistralrs_quant::{GgufMatMul, QuantMethod, QuantMethodConfig, UnquantLinear};
 
-use super::linear::at_precision;
-
 /// The weights of a layer as the host holds them: one [`QuantMethod`] per chain, so that no k needs a slice of a
 /// quantized matrix.
 pub type HostLinears = Vec<Arc<dyn QuantMethod>>;
@@ -28,18 +26,12 @@ pub(super) fn unquantized_weight(linear: &Arc<dyn QuantMethod>) -> Result<Option
     Ok(plain.then(|| linear.unquant_weight_bias()).flatten())
 }
 
-/// `linears` packed together, for activations of `precision`; None if their types differ, or if the kernels do not support
+/// `linears` packed together, for activations at `precision`; None if their types differ, or if the kernels do not support
 /// their type.
 pub(super) fn pack_linears(
     linears: &[Arc<dyn QuantMethod>],
     precision: MatmulPrecision,
 ) -> Result<Option<ChainWeights>> {
-    let packed = pack_alike(linears)?;
-    packed.map(|weights| at_precision(weights, precision)).transpose()
-}
-
-/// `linears` packed together; None if they cannot be.
-fn pack_alike(linears: &[Arc<dyn QuantMethod>]) -> Result<Option<ChainWeights>> {
     let devices = linears.iter().map(device_of).collect::<Result<Vec<_>>>()?;
     if devices.iter().all(Device::is_cpu) {
         let quantized = linears.iter().map(quantized_weight).collect::<Result<Option<Vec<_>>>>()?;
@@ -48,13 +40,14 @@ fn pack_alike(linears: &[Arc<dyn QuantMethod>]) -> Result<Option<ChainWeights>> 
                 quantized.into_iter().unzip();
             let alike = weights.iter().all(|weight| weight.dtype() == weights[0].dtype());
             let biases: Vec<Tensor> = biases.into_iter().flatten().collect();
-            return alike.then(|| ChainWeights::pack_quantized(&weights, &biases)).transpose();
+            let pack = || ChainWeights::pack_quantized(&weights, &biases, precision);
+            return alike.then(pack).transpose();
         }
     }
     let plain = linears.iter().map(|linear| linear.unquant_weight_bias());
     let plain = plain.collect::<Option<Vec<_>>>();
     let plain = plain.filter(|_| devices.iter().all(colm_kernels::supports_device));
-    plain.map(|plain| ChainWeights::pack_floats(&plain)).transpose()
+    plain.map(|plain| ChainWeights::pack_floats(&plain, precision)).transpose()
 }
 
 /// The device of the weights.

@@ -182,22 +182,9 @@ pub(super) fn pack(
     dtype: Option<GgmlDType>,
     precision: MatmulPrecision,
 ) -> Result<ChainWeights> {
-    let weights = match dtype {
-        Some(dtype) => ChainWeights::quantize(weights, dtype)?,
-        None => ChainWeights::pack_floats(weights)?,
-    };
-    at_precision(weights, precision)
-}
-
-/// `weights`, which multiply activations at `precision`.
-pub(super) fn at_precision(
-    weights: ChainWeights,
-    precision: MatmulPrecision,
-) -> Result<ChainWeights> {
-    match precision {
-        // The default. Not set again: weights on a GPU refuse every precision, even this one.
-        MatmulPrecision::F32 => Ok(weights),
-        MatmulPrecision::Bf16 => weights.with_precision(precision),
+    match dtype {
+        Some(dtype) => ChainWeights::quantize(weights, dtype, precision),
+        None => ChainWeights::pack_floats(weights, precision),
     }
 }
 

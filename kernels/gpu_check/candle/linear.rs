@@ -1,7 +1,9 @@
 //! Linear layers of several chains.
 
 use candle_core::{DType, Result, Tensor};
-use colm_kernels::{chain_gated, chain_linear, chain_linear_add, ChainRows, ChainWeights};
+use colm_kernels::{
+    chain_gated, chain_linear, chain_linear_add, ChainRows, ChainWeights, MatmulPrecision,
+};
 
 use super::{assert_close, in_f32, on_device, random, DTYPES};
 
@@ -70,5 +72,5 @@ fn pack(
         let bias = placed.pop();
         Ok((placed.remove(0), bias))
     });
-    ChainWeights::pack_floats(&chains.collect::<Result<Vec<_>>>()?)
+    ChainWeights::pack_floats(&chains.collect::<Result<Vec<_>>>()?, MatmulPrecision::F32)
 }

@@ -2,7 +2,8 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 use colm_kernels::{
-    chain_gated, chain_linear, chain_linear_add, with_threads, ChainRows, ChainWeights, Unpacked,
+    chain_gated, chain_linear, chain_linear_add, with_threads, ChainRows, ChainWeights,
+    MatmulPrecision, Unpacked,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -91,7 +92,10 @@ fn every_chain_reads_the_earlier_chains_at_its_own_rows() -> Result<()> {
                 let all = matrices(&mut rng, &OUTPUTS, dtype, bias)?;
                 // Like the keys of CoLM-Air: only one chain has an output.
                 let first = matrices(&mut rng, &[100], dtype, bias)?;
-                let layers = [ChainWeights::pack_floats(&all)?, ChainWeights::pack_floats(&first)?];
+                let layers = [
+                    ChainWeights::pack_floats(&all, MatmulPrecision::F32)?,
+                    ChainWeights::pack_floats(&first, MatmulPrecision::F32)?,
+                ];
                 let found =
                     chain_linear(&x, &ChainRows::new(&rows)?, &layers.each_ref().map(|w| w))?;
                 assert_eq!((found[0].len(), found[1].len()), (3, 1));
@@ -112,7 +116,7 @@ fn a_model_of_fewer_chains_reads_the_first_weights() -> Result<()> {
     let rows = vec![vec![0, 1, 2]; 2];
     let x = x(&mut rng, &rows)?;
     let matrices = matrices(&mut rng, &OUTPUTS, DType::F32, false)?;
-    let weights = ChainWeights::pack_floats(&matrices)?;
+    let weights = ChainWeights::pack_floats(&matrices, MatmulPrecision::F32)?;
     let found = chain_linear(&x, &ChainRows::same(2, 3), &[&weights])?.remove(0);
     assert_eq!(found.len(), 2);
     assert_close(&found[1], &expected(&x, &rows, &matrices[1], 1)?, "chain 2")
@@ -127,7 +131,7 @@ fn the_residual_is_added() -> Result<()> {
     let residual = rows.iter().zip(OUTPUTS);
     let residual = residual.map(|(rows, width)| random(&mut rng, &[rows.len(), width], DType::F32));
     let residual = residual.collect::<Result<Vec<_>>>()?;
-    let weights = ChainWeights::pack_floats(&matrices)?;
+    let weights = ChainWeights::pack_floats(&matrices, MatmulPrecision::F32)?;
     let found = chain_linear_add(&x, &ChainRows::new(&rows)?, &weights, &residual)?;
     for (chain, matrix) in matrices.iter().enumerate() {
         let mut expected = expected(&x, &rows, matrix, chain)?;
@@ -146,7 +150,10 @@ fn gated_layers() -> Result<()> {
     let x = x(&mut rng, &rows)?;
     let gate = matrices(&mut rng, &OUTPUTS, DType::F16, true)?;
     let up = matrices(&mut rng, &OUTPUTS, DType::F16, true)?;
-    let packed = [ChainWeights::pack_floats(&gate)?, ChainWeights::pack_floats(&up)?];
+    let packed = [
+        ChainWeights::pack_floats(&gate, MatmulPrecision::F32)?,
+        ChainWeights::pack_floats(&up, MatmulPrecision::F32)?,
+    ];
     let found = chain_gated(&x, &ChainRows::new(&rows)?, &packed[0], &packed[1])?;
     for chain in 0..3 {
         let gates = expected(&x, &rows, &gate[chain], chain)?;
@@ -169,7 +176,10 @@ fn a_chain_does_not_read_later_chains() -> Result<()> {
         let mut rng = StdRng::seed_from_u64(11);
         let rows = vec![(0..20).collect(), (0..20).collect()];
         let mut x = x(&mut rng, &rows)?;
-        let weights = ChainWeights::pack_floats(&matrices(&mut rng, &OUTPUTS[..2], dtype, false)?)?;
+        let weights = ChainWeights::pack_floats(
+            &matrices(&mut rng, &OUTPUTS[..2], dtype, false)?,
+            MatmulPrecision::F32,
+        )?;
         let alone = chain_linear(&x[..1], &ChainRows::same(1, 20), &[&weights])?[0][0].clone();
         x[1] = (x[1].ones_like()? * f64::INFINITY)?;
         let both = chain_linear(&x, &ChainRows::new(&rows)?, &[&weights])?;
@@ -182,7 +192,7 @@ fn a_chain_does_not_read_later_chains() -> Result<()> {
 #[test]
 fn activations_are_not_rounded_to_the_dtype_of_the_weights() -> Result<()> {
     let one = Tensor::ones((1, 64), DType::BF16, &Device::Cpu)?;
-    let weights = ChainWeights::pack_floats(&[(one, None)])?;
+    let weights = ChainWeights::pack_floats(&[(one, None)], MatmulPrecision::F32)?;
     let mut x = vec![0f32; 64];
     (x[3], x[40]) = (16_777_215., -16_777_214.);
     let x = [Tensor::from_vec(x, (1, 64), &Device::Cpu)?];
@@ -202,7 +212,7 @@ fn a_row_does_not_depend_on_the_other_rows() -> Result<()> {
     {
         let mut rng = StdRng::seed_from_u64(9);
         let weight = random(&mut rng, &[outputs, inputs], dtype)?;
-        let weights = ChainWeights::pack_floats(&[(weight, None)])?;
+        let weights = ChainWeights::pack_floats(&[(weight, None)], MatmulPrecision::F32)?;
         let x = random(&mut rng, &[500, inputs], DType::F32)?;
         let all = chain_linear(std::slice::from_ref(&x), &ChainRows::same(1, 500), &[&weights])?;
         let all = all[0][0].to_vec2::<f32>()?;
@@ -234,9 +244,12 @@ fn inputs_of_two_chains_are_those_of_one() -> Result<()> {
         ];
         let first = random(&mut rng, &[50, 700], dtype)?;
         let second = random(&mut rng, &[40, 1510], dtype)?;
-        let weights = ChainWeights::pack_floats(&[(first, None), (second.clone(), None)])?;
+        let weights = ChainWeights::pack_floats(
+            &[(first, None), (second.clone(), None)],
+            MatmulPrecision::F32,
+        )?;
         let two = chain_linear(&x, &ChainRows::same(2, 200), &[&weights])?[0][1].clone();
-        let weights = ChainWeights::pack_floats(&[(second, None)])?;
+        let weights = ChainWeights::pack_floats(&[(second, None)], MatmulPrecision::F32)?;
         let x = [Tensor::cat(&x, 1)?];
         let one = chain_linear(&x, &ChainRows::same(1, 200), &[&weights])?[0][0].clone();
         assert_eq!(numbers(&two)?, numbers(&one)?, "{dtype:?}");
@@ -249,7 +262,7 @@ fn unpacking_inverts_packing() -> Result<()> {
     for dtype in [DType::F32, DType::BF16, DType::F16] {
         let mut rng = StdRng::seed_from_u64(10);
         let matrices = matrices(&mut rng, &OUTPUTS, dtype, true)?;
-        let weights = ChainWeights::pack_floats(&matrices)?;
+        let weights = ChainWeights::pack_floats(&matrices, MatmulPrecision::F32)?;
         assert_eq!(weights.shapes(), [(33, 70), (64, 270), (5, 310)]);
         let Unpacked::Floats(unpacked) = weights.unpack()? else { panic!("not floats") };
         for ((weight, bias), (packed, packed_bias)) in unpacked.iter().zip(&matrices) {
@@ -270,19 +283,32 @@ fn unpacking_inverts_packing() -> Result<()> {
 fn errors_name_the_reason() -> Result<()> {
     let new = |dims: &[usize], dtype| Tensor::zeros(dims, dtype, &Device::Cpu);
     let f32 = DType::F32;
-    let packed = |dims: &[usize]| ChainWeights::pack_floats(&[(new(dims, f32)?, None)]);
+    let packed = |dims: &[usize]| {
+        ChainWeights::pack_floats(&[(new(dims, f32)?, None)], MatmulPrecision::F32)
+    };
     let weights = packed(&[4, 8])?;
     let rows = ChainRows::same(1, 2);
     let cases = [
-        (ChainWeights::pack_floats(&[]).err(), "no chains"),
-        (ChainWeights::pack_floats(&[(new(&[4, 8], DType::U8)?, None)]).err(), "U8"),
+        (ChainWeights::pack_floats(&[], MatmulPrecision::F32).err(), "no chains"),
         (
-            ChainWeights::pack_floats(&[(new(&[4, 8], f32)?, None), (new(&[4, 6], f32)?, None)])
+            ChainWeights::pack_floats(&[(new(&[4, 8], DType::U8)?, None)], MatmulPrecision::F32)
                 .err(),
+            "U8",
+        ),
+        (
+            ChainWeights::pack_floats(
+                &[(new(&[4, 8], f32)?, None), (new(&[4, 6], f32)?, None)],
+                MatmulPrecision::F32,
+            )
+            .err(),
             "at least the inputs of the chain before it",
         ),
         (
-            ChainWeights::pack_floats(&[(new(&[4, 8], f32)?, Some(new(&[3], f32)?))]).err(),
+            ChainWeights::pack_floats(
+                &[(new(&[4, 8], f32)?, Some(new(&[3], f32)?))],
+                MatmulPrecision::F32,
+            )
+            .err(),
             "chain 1 has 4 outputs and a bias of another shape",
         ),
         (chain_linear(&[new(&[2, 7], f32)?], &rows, &[&weights]).err(), "chain 1 reads 8 inputs"),

@@ -14,15 +14,18 @@ use crate::quantized;
 use crate::reference::numbers;
 
 /// How weights are stored: as floats, and as each quantized type.
-fn packed(weights: &[(Tensor, Option<Tensor>)]) -> Result<Vec<(String, ChainWeights)>> {
+fn packed(
+    weights: &[(Tensor, Option<Tensor>)],
+    precision: MatmulPrecision,
+) -> Result<Vec<(String, ChainWeights)>> {
     let mut packed = Vec::new();
     for dtype in [DType::F32, DType::BF16, DType::F16] {
         let narrow = weights.iter().map(|(weight, _)| Ok((weight.to_dtype(dtype)?, None)));
         let narrow = narrow.collect::<Result<Vec<_>>>()?;
-        packed.push((format!("{dtype:?}"), ChainWeights::pack_floats(&narrow)?));
+        packed.push((format!("{dtype:?}"), ChainWeights::pack_floats(&narrow, precision)?));
     }
     for dtype in quantized::DTYPES {
-        packed.push((format!("{dtype:?}"), ChainWeights::quantize(weights, dtype)?));
+        packed.push((format!("{dtype:?}"), ChainWeights::quantize(weights, dtype, precision)?));
     }
     Ok(packed)
 }
@@ -70,8 +73,9 @@ fn activations_are_rounded_to_bf16() -> Result<()> {
     const WIDTHS: [usize; 3] = [256, 512, 256];
     let mut rng = StdRng::seed_from_u64(40);
     let weights = weights(&mut rng, &WIDTHS, 70)?;
-    for ((name, exact), (_, low)) in packed(&weights)?.into_iter().zip(packed(&weights)?) {
-        let low = low.with_precision(MatmulPrecision::Bf16)?;
+    let exact = packed(&weights, MatmulPrecision::F32)?;
+    for ((name, exact), (_, low)) in exact.into_iter().zip(packed(&weights, MatmulPrecision::Bf16)?)
+    {
         let same = (1..=3).map(|rows| vec![(0..rows).collect(); 3]);
         for rows in same.chain([ragged(), vec![(0..40).collect(); 3]]) {
             let x = rows.iter().zip(WIDTHS);
@@ -100,8 +104,9 @@ fn activations_of_large_products_are_rounded() -> Result<()> {
     let mut rng = StdRng::seed_from_u64(41);
     let inputs = 2560;
     let weights = weights(&mut rng, &[inputs], 1000)?;
-    for ((name, exact), (_, low)) in packed(&weights)?.into_iter().zip(packed(&weights)?) {
-        let low = low.with_precision(MatmulPrecision::Bf16)?;
+    let exact = packed(&weights, MatmulPrecision::F32)?;
+    for ((name, exact), (_, low)) in exact.into_iter().zip(packed(&weights, MatmulPrecision::Bf16)?)
+    {
         // The last task of 193 and 194 rows has one and two rows.
         for rows in [500, 193, 194] {
             let x = [random(&mut rng, &[rows, inputs], DType::F32)?];
@@ -119,8 +124,7 @@ fn rounded_products_do_not_depend_on_other_rows() -> Result<()> {
     const ROWS: usize = 70;
     let mut rng = StdRng::seed_from_u64(42);
     let weights = weights(&mut rng, &[768], 100)?;
-    for (name, weights) in packed(&weights)? {
-        let weights = weights.with_precision(MatmulPrecision::Bf16)?;
+    for (name, weights) in packed(&weights, MatmulPrecision::Bf16)? {
         let x = random(&mut rng, &[ROWS, 768], DType::F32)?;
         let product = |first, rows| -> Result<Vec<u32>> {
             let x = [x.narrow(0, first, rows)?];
@@ -140,7 +144,7 @@ fn rounded_products_do_not_depend_on_other_rows() -> Result<()> {
 fn layers_of_different_precisions_do_not_share_a_call() -> Result<()> {
     let one = |precision| {
         let weight = Tensor::ones((4, 8), DType::F32, &Device::Cpu)?;
-        ChainWeights::pack_floats(&[(weight, None)])?.with_precision(precision)
+        ChainWeights::pack_floats(&[(weight, None)], precision)
     };
     let (exact, low) = (one(MatmulPrecision::F32)?, one(MatmulPrecision::Bf16)?);
     assert!(!exact.has_same_format(&low));

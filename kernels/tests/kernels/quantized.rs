@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{DType, Device, Result, Tensor};
 use colm_kernels::{
-    chain_gated, chain_linear, chain_linear_add, instruction_set, ChainRows, ChainWeights, Unpacked,
+    chain_gated, chain_linear, chain_linear_add, instruction_set, ChainRows, ChainWeights,
+    MatmulPrecision, Unpacked,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -85,9 +86,9 @@ fn products_are_those_of_the_dequantized_weights() -> Result<()> {
     for dtype in DTYPES {
         let mut rng = StdRng::seed_from_u64(20);
         let blocks = blocks(&mut rng, dtype)?;
-        let weights = ChainWeights::pack_quantized(&blocks, &[])?;
+        let weights = ChainWeights::pack_quantized(&blocks, &[], MatmulPrecision::F32)?;
         let floats = dequantized(&blocks)?;
-        let packed_floats = ChainWeights::pack_floats(&floats)?;
+        let packed_floats = ChainWeights::pack_floats(&floats, MatmulPrecision::F32)?;
         for rows in rows() {
             let x = x(&mut rng, &rows)?;
             let chain_rows = ChainRows::new(&rows)?;
@@ -112,7 +113,7 @@ fn random_bytes_are_dequantized_as_ggml_does() -> Result<()> {
         let mut rng = StdRng::seed_from_u64(21);
         let block = random_bytes(&mut rng, (40, 512), dtype)?;
         let expected = numbers(&block.dequantize(&Device::Cpu)?.t()?)?;
-        let weights = ChainWeights::pack_quantized(&[block], &[])?;
+        let weights = ChainWeights::pack_quantized(&[block], &[], MatmulPrecision::F32)?;
         let x = Tensor::eye(512, DType::F32, &Device::Cpu)?;
         let all = chain_linear(std::slice::from_ref(&x), &ChainRows::same(1, 512), &[&weights])?;
         assert_eq!(numbers(&all[0][0])?, expected, "{dtype:?}");
@@ -130,7 +131,8 @@ fn gated_layers_and_residuals() -> Result<()> {
     for dtype in DTYPES {
         let mut rng = StdRng::seed_from_u64(22);
         let [gate, up] = [blocks(&mut rng, dtype)?, blocks(&mut rng, dtype)?];
-        let packed = [&gate, &up].map(|blocks| ChainWeights::pack_quantized(blocks, &[]));
+        let packed = [&gate, &up]
+            .map(|blocks| ChainWeights::pack_quantized(blocks, &[], MatmulPrecision::F32));
         let [packed_gate, packed_up] = packed;
         let (packed_gate, packed_up) = (packed_gate?, packed_up?);
         let [gate, up] = [dequantized(&gate)?, dequantized(&up)?];
@@ -176,7 +178,7 @@ fn a_row_does_not_depend_on_the_other_rows() -> Result<()> {
     {
         let mut rng = StdRng::seed_from_u64(23);
         let weight = QTensor::quantize(&random(&mut rng, &[outputs, inputs], DType::F32)?, dtype)?;
-        let weights = ChainWeights::pack_quantized(&[weight], &[])?;
+        let weights = ChainWeights::pack_quantized(&[weight], &[], MatmulPrecision::F32)?;
         let x = of_all_sizes(&mut rng, 500, inputs)?;
         let all = chain_linear(std::slice::from_ref(&x), &ChainRows::same(1, 500), &[&weights])?;
         for (first, count) in [
@@ -207,7 +209,7 @@ fn unpacking_inverts_packing() -> Result<()> {
         let mut rng = StdRng::seed_from_u64(24);
         let blocks = [(70, 256), (32, 512), (1, 1024)];
         let blocks = blocks.map(|shape| random_bytes(&mut rng, shape, dtype).unwrap());
-        let weights = ChainWeights::pack_quantized(&blocks, &[])?;
+        let weights = ChainWeights::pack_quantized(&blocks, &[], MatmulPrecision::F32)?;
         assert_eq!(weights.shapes(), [(70, 256), (32, 512), (1, 1024)]);
         let Unpacked::Quantized(unpacked) = weights.unpack()? else { panic!("not quantized") };
         assert_eq!(unpacked.len(), blocks.len());
@@ -235,7 +237,7 @@ fn quantizing_gives_what_candle_quantizes() -> Result<()> {
             biases.push(bias.clone());
             floats.push((weight, Some(bias)));
         }
-        let found = ChainWeights::quantize(&floats, dtype)?;
+        let found = ChainWeights::quantize(&floats, dtype, MatmulPrecision::F32)?;
         let Unpacked::Quantized(unpacked) = found.unpack()? else { panic!("not quantized") };
         for ((weight, bias), (block, expected)) in unpacked.iter().zip(blocks.iter().zip(&biases)) {
             assert_eq!(weight.data()?, block.data()?, "{dtype:?}");
@@ -244,8 +246,8 @@ fn quantizing_gives_what_candle_quantizes() -> Result<()> {
         }
         // Products add the biases.
         let x = [random(&mut rng, &[3, 1024], DType::F32)?];
-        let last = ChainWeights::quantize(&floats[2..], dtype)?;
-        let without = ChainWeights::pack_quantized(&blocks[2..], &[])?;
+        let last = ChainWeights::quantize(&floats[2..], dtype, MatmulPrecision::F32)?;
+        let without = ChainWeights::pack_quantized(&blocks[2..], &[], MatmulPrecision::F32)?;
         let product = |weights: &ChainWeights| -> Result<_> {
             numbers(&chain_linear(&x, &ChainRows::same(1, 3), &[weights])?[0][0])
         };
@@ -263,10 +265,13 @@ fn errors_name_the_reason() -> Result<()> {
         QTensor::quantize(&Tensor::zeros(shape, DType::F32, &Device::Cpu)?, dtype)
     };
     let x = [Tensor::zeros((2, 256), DType::F32, &Device::Cpu)?];
-    let packed =
-        |dtype| -> Result<_> { ChainWeights::pack_quantized(&[zeros((4, 256), dtype)?], &[]) };
-    let floats =
-        ChainWeights::pack_floats(&[(Tensor::zeros((4, 256), DType::F32, &Device::Cpu)?, None)])?;
+    let packed = |dtype| -> Result<_> {
+        ChainWeights::pack_quantized(&[zeros((4, 256), dtype)?], &[], MatmulPrecision::F32)
+    };
+    let floats = ChainWeights::pack_floats(
+        &[(Tensor::zeros((4, 256), DType::F32, &Device::Cpu)?, None)],
+        MatmulPrecision::F32,
+    )?;
     let (q4k, q8_0) = (packed(GgmlDType::Q4K)?, packed(GgmlDType::Q8_0)?);
     let together =
         |other: &ChainWeights| chain_linear(&x, &ChainRows::same(1, 2), &[&q4k, other]).err();
@@ -276,21 +281,25 @@ fn errors_name_the_reason() -> Result<()> {
     let storage = QStorage::from_data(Cow::Borrowed(&bytes), &Device::Cpu, GgmlDType::Q4K)?;
     let short = QTensor::new(storage, (4, 256))?;
     let cases = [
-        (ChainWeights::pack_quantized(&[], &[]).err(), "no chains"),
+        (ChainWeights::pack_quantized(&[], &[], MatmulPrecision::F32).err(), "no chains"),
         (packed(GgmlDType::Q2K).err(), "Q2K are not supported: Q4_0"),
         (
-            ChainWeights::pack_quantized(&mixed, &[]).err(),
+            ChainWeights::pack_quantized(&mixed, &[], MatmulPrecision::F32).err(),
             "weights of Q4K and of Q8_0 in one layer",
         ),
         (
-            ChainWeights::pack_quantized(&narrower, &[]).err(),
+            ChainWeights::pack_quantized(&narrower, &[], MatmulPrecision::F32).err(),
             "at least the inputs of the chain before it",
         ),
-        (ChainWeights::pack_quantized(&[short], &[]).err(), "of 432 bytes is not a matrix of Q4K"),
+        (
+            ChainWeights::pack_quantized(&[short], &[], MatmulPrecision::F32).err(),
+            "of 432 bytes is not a matrix of Q4K",
+        ),
         (
             ChainWeights::quantize(
                 &[(Tensor::zeros((4, 100), DType::F32, &Device::Cpu)?, None)],
                 GgmlDType::Q8_0,
+                MatmulPrecision::F32,
             )
             .err(),
             "100 inputs are not a multiple of the 32",
@@ -299,6 +308,7 @@ fn errors_name_the_reason() -> Result<()> {
             ChainWeights::pack_quantized(
                 &mixed[..1],
                 &[Tensor::zeros(3, DType::F32, &Device::Cpu)?],
+                MatmulPrecision::F32,
             )
             .err(),
             "chain 1 has 4 outputs and a bias of another shape, [3]",

@@ -142,19 +142,6 @@ impl SimdVector for __m512 {
     }
 
     #[inline(always)]
-    unsafe fn load_bf16_of_pairs<const SECOND: bool>(from: *const [bf16; 2]) -> Self {
-        // SAFETY: the caller upholds the contract of the trait. bf16 is the upper half of an f32.
-        unsafe {
-            let pairs = _mm512_loadu_si512(from.cast());
-            _mm512_castsi512_ps(if SECOND {
-                _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32 as i32))
-            } else {
-                _mm512_slli_epi32::<16>(pairs)
-            })
-        }
-    }
-
-    #[inline(always)]
     unsafe fn load_f16(from: *const f16) -> Self {
         // SAFETY: the caller upholds the contract of the trait.
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }

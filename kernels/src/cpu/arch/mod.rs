@@ -36,9 +36,7 @@ pub(crate) use portable::Portable;
 pub(crate) use prefetch::{prefetch, prefetch_at};
 pub(crate) use simd::SimdVector;
 
-#[cfg(target_arch = "x86_64")]
-use super::gemm::TileOperand;
-use super::gemm::{NrVector, PackedRhs};
+use super::gemm::{NrVector, PackedRhs, TileOperand};
 use crate::MatmulPrecision;
 
 /// Width of the accumulators in elementwise reductions.
@@ -138,24 +136,20 @@ pub fn rounding(precision: MatmulPrecision) -> String {
     rounding
 }
 
-/// Whether bf16 weights are packed in pairs of depths, for [`multiplies_bf16`].
-pub(crate) fn packs_bf16_pairs() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return amx::is_available() || avx512_bf16::is_available();
-    #[cfg(not(target_arch = "x86_64"))]
-    false
-}
-
-/// Whether this operand is multiplied as bf16 numbers, with activations of this precision.
-#[cfg(target_arch = "x86_64")]
+/// Whether this operand is multiplied as bf16 numbers, with activations at this precision.
 pub(crate) fn multiplies_bf16(operand: TileOperand, precision: MatmulPrecision) -> bool {
-    match operand {
-        TileOperand::None => false,
-        TileOperand::Numbers { .. } => amx::is_available(),
-        TileOperand::Weights => {
-            let rounded = precision == MatmulPrecision::Bf16;
-            amx::is_available() || rounded && avx512_bf16::is_available()
+    #[cfg(target_arch = "x86_64")]
+    return match (operand, precision) {
+        (TileOperand::None, _) => false,
+        (TileOperand::Weights, MatmulPrecision::Bf16) => {
+            amx::is_available() || avx512_bf16::is_available()
         }
+        (TileOperand::Weights | TileOperand::Numbers { .. }, _) => amx::is_available(),
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (operand, precision);
+        false
     }
 }
 

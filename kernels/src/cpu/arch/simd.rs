@@ -12,17 +12,6 @@ pub(crate) trait SimdVector: Copy {
 
     unsafe fn load_f32(from: *const f32) -> Self;
     unsafe fn load_bf16(from: *const bf16) -> Self;
-    /// The first or the second number of each pair.
-    #[inline(always)]
-    unsafe fn load_bf16_of_pairs<const SECOND: bool>(from: *const [bf16; 2]) -> Self {
-        let mut numbers = [0.0; 16];
-        for (lane, number) in numbers[..Self::LANES].iter_mut().enumerate() {
-            // SAFETY: the caller guarantees the pairs.
-            *number = unsafe { (*from.add(lane))[usize::from(SECOND)] }.to_f32();
-        }
-        // SAFETY: the caller guarantees the instructions, and there are at least `LANES` numbers.
-        unsafe { Self::load_f32(numbers.as_ptr()) }
-    }
     unsafe fn load_f16(from: *const f16) -> Self;
     unsafe fn load_i8(from: *const i8) -> Self;
     /// `(word >> shift) & mask` of each 32-bit word, converted to f32.

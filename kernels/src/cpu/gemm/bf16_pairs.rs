@@ -22,7 +22,7 @@ impl PackedRhs for Bf16Pairs {
     const DEPTH_MULTIPLE: usize = TILE_DEPTH;
     const GROUP: usize = 2;
     const UNROLL: usize = 2;
-    const FULL_MR: bool = true;
+    const FULL_MR: bool = false;
     const PREFETCH_DISTANCE: usize = 4096;
     const TILE_OPERAND: TileOperand = TileOperand::Weights;
     type Scales<V: SimdVector> = ();
@@ -34,17 +34,8 @@ impl PackedRhs for Bf16Pairs {
     #[inline(always)]
     unsafe fn load_scales<V: SimdVector>(&self, _group: usize, _column: usize) {}
 
-    #[inline(always)]
-    unsafe fn load<V: SimdVector>(&self, depth: usize, column: usize, _scales: ()) -> V {
-        // SAFETY: the caller upholds the contract of the trait.
-        unsafe {
-            let pairs = self.0.as_ptr().add(column);
-            if depth == 0 {
-                V::load_bf16_of_pairs::<false>(pairs)
-            } else {
-                V::load_bf16_of_pairs::<true>(pairs)
-            }
-        }
+    unsafe fn load<V: SimdVector>(&self, _depth: usize, _column: usize, _scales: ()) -> V {
+        unreachable!("AMX and AVX512-BF16 multiply pairs, not the micro-kernel")
     }
 
     #[inline(always)]

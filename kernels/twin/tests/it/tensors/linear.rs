@@ -1,6 +1,6 @@
 use candle_core::{DType, Result, Tensor};
 use colm_cuda::{LinearInput, LinearProduct};
-use colm_kernels::{ChainRows, ChainWeights};
+use colm_kernels::{ChainRows, ChainWeights, MatmulPrecision};
 
 use super::{assert_close, random, CPU};
 
@@ -95,7 +95,8 @@ impl Layers {
         let wide =
             |x: &[Tensor]| x.iter().map(|x| x.to_dtype(DType::F32)).collect::<Result<Vec<_>>>();
         let (x, residual) = (wide(&self.x)?, wide(&self.residual)?);
-        let [gate, up] = [&self.gate, &self.up].map(|matrices| ChainWeights::pack_floats(matrices));
+        let [gate, up] = [&self.gate, &self.up]
+            .map(|matrices| ChainWeights::pack_floats(matrices, MatmulPrecision::F32));
         let (gate, up) = (gate?, up?);
         Ok([
             colm_kernels::chain_linear(&x, &rows, &[&gate])?.remove(0),
