@@ -34,7 +34,8 @@ demo: build
 test: host
 	cargo test --workspace
 
-# The kernels and the engine with each instruction set of this processor. `make test` uses the best one.
+# The kernels and parts of the engine with each limit below `amx`, on x86-64. A limit above what the processor has
+# changes nothing.
 isa-test: host
 	for isa in portable avx2 avx512 avx512bf16; do \
 		COLM_MAX_CPU_ISA=$$isa cargo test -p colm-kernels || exit 1; \

@@ -110,7 +110,8 @@ impl ChainWeights {
     ///
     /// # Errors
     /// If shapes or dtypes do not match, the device is not supported, or the weights are on a GPU and the precision is not
-    /// the default: there, activations have the dtype of the weights.
+    /// the default: there, activations have the dtype of the weights. For weights on the CPU, also if `COLM_MAX_CPU_ISA`
+    /// is invalid ([`check_isa_limit`](crate::check_isa_limit)).
     pub fn pack_floats(
         chains: &[(Tensor, Option<Tensor>)],
         precision: MatmulPrecision,
@@ -154,7 +155,8 @@ impl ChainWeights {
     /// activations at `precision`.
     ///
     /// # Errors
-    /// If shapes or types do not match or the type is not supported.
+    /// If shapes or types do not match, the type is not supported, or `COLM_MAX_CPU_ISA` is invalid
+    /// ([`check_isa_limit`](crate::check_isa_limit)).
     pub fn pack_quantized(
         chains: &[QTensor],
         biases: &[Tensor],
@@ -180,8 +182,8 @@ impl ChainWeights {
     /// used than the result takes. Weights are on the CPU.
     ///
     /// # Errors
-    /// If shapes do not match, the inputs of a chain are not a multiple of the type's quant block, or the type is not
-    /// supported.
+    /// If shapes do not match, the inputs of a chain are not a multiple of the type's quant block, the type is not
+    /// supported, or `COLM_MAX_CPU_ISA` is invalid ([`check_isa_limit`](crate::check_isa_limit)).
     pub fn quantize(
         chains: &[(Tensor, Option<Tensor>)],
         dtype: GgmlDType,

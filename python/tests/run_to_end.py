@@ -1,6 +1,6 @@
 """A program for `torchrun`: runs the script in its first argument and checks that it ends its process group.
 
-A group that is left open aborts the process at its exit, but only sometimes.
+A process that leaves its group open sometimes aborts at exit, so the exit code alone is not a reliable check.
 """
 
 import runpy

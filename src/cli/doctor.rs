@@ -68,11 +68,12 @@ pub async fn run(args: DoctorArgs) -> Result<()> {
 }
 
 fn machine() -> Vec<Finding> {
-    let instructions = instruction_set();
+    let limit_error = check_isa_limit().err().map(|error| error.to_string());
+    let instructions = if limit_error.is_some() { "unknown" } else { instruction_set() };
     let slow = instructions.starts_with("none");
     let slow = slow.then(|| {
-        "the kernels use neither AVX2, AVX-512 nor NEON, so colm is slow; the processor has none of them, or \
-         `COLM_MAX_CPU_ISA` forbids it"
+        "colm is slow, because it uses no AVX2, AVX-512 or NEON: the processor has none of them, or \
+         `COLM_MAX_CPU_ISA` rules them out"
             .into()
     });
     let cores = available_parallelism().map_or(1, usize::from);
@@ -84,7 +85,7 @@ fn machine() -> Vec<Finding> {
         Finding {
             what: "instruction set",
             value: instructions.into(),
-            problem: check_isa_limit().err().map(|error| error.to_string()).or(slow),
+            problem: limit_error.or(slow),
         },
         fine("cores", cores.to_string()),
         fine("memory", format!("{}, {} available", gib(total as u64), gib(available as u64))),

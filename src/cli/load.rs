@@ -40,7 +40,7 @@ pub struct LoadArgs {
     #[arg(long, default_value = "auto", value_name = "DTYPE")]
     pub kv_cache_dtype: Dtype,
     /// Precision of activations in linear layers on the CPU: `f32`, or `bf16`, which rounds them. With `bf16`, prompts
-    /// are faster on a processor with AMX, and answers may differ slightly. See docs/quantization.md [default: f32].
+    /// are faster on some processors, and answers may differ slightly. See docs/quantization.md [default: f32].
     #[arg(long, value_name = "PRECISION")]
     pub matmul_precision: Option<MatmulPrecision>,
     /// Run on the CPU even if this build supports a GPU.

@@ -113,7 +113,7 @@ impl EngineBuilder {
     }
 
     /// How exactly linear layers multiply activations on the CPU. Default: all 24 bits of f32. With
-    /// [`MatmulPrecision::Bf16`] prompts are read faster on processors with AMX, and answers may differ slightly.
+    /// [`MatmulPrecision::Bf16`] prompts are read faster on some processors, and answers may differ slightly.
     pub fn matmul_precision(mut self, precision: impl Into<Option<MatmulPrecision>>) -> Self {
         self.matmul_precision = precision.into();
         self

@@ -57,7 +57,6 @@ impl EngineBuilder {
     }
 
     fn plan(&self) -> anyhow::Result<MemoryPlan> {
-        colm_kernels::check_isa_limit()?;
         self.check_matmul_precision(&Device::Cpu)?;
         let (name, folder) = find_model(&self.model, self.max_chains)?;
         let config = ColmConfig::read(&folder.join("config.json"))?;

@@ -10,7 +10,7 @@ use std::arch::asm;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
-use super::isa_limit::{self, IsaLimit};
+use super::isa_limit::{self, X86Isa};
 use crate::cpu::gemm::split_lhs::{TileRow, SPLIT_TILE_ROWS, TILE_ROWS};
 use crate::cpu::gemm::{Bf16Pairs, NrVector, RowTileKernel, TILE_PAIRS};
 
@@ -20,7 +20,7 @@ pub(crate) fn is_available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
     *AVAILABLE.get_or_init(|| {
         let has_avx512 = super::avx512::is_available() && is_x86_feature_detected!("avx512bw");
-        isa_limit::allows(IsaLimit::Amx) && has_avx512 && has_bf16_tiles() && permitted()
+        isa_limit::allows(X86Isa::Amx) && has_avx512 && has_bf16_tiles() && permitted()
     })
 }
 
@@ -250,8 +250,8 @@ impl Tiles {
     /// If `rows` is 0 or more than [`SPLIT_TILE_ROWS`].
     #[inline(always)]
     pub(crate) fn of_rows(&mut self, rows: usize) -> &Self {
+        assert!((1..=SPLIT_TILE_ROWS).contains(&rows), "a row tile of {rows} rows");
         if self.rows != rows {
-            assert!((1..=SPLIT_TILE_ROWS).contains(&rows), "a row tile of {rows} rows");
             let first = rows.min(TILE_ROWS) as u8;
             // A register must have a row, even if it is not used.
             let second = rows.saturating_sub(TILE_ROWS).max(1) as u8;
@@ -329,13 +329,10 @@ impl RowTileKernel for Tiles {
         next: *const Bf16Pairs,
         acc: &mut [NrVector],
     ) {
-        let rows = self.of_rows(acc.len()).rows();
+        let rows = acc.len();
+        self.of_rows(rows);
         let depth_tiles = rhs.len() / TILE_PAIRS;
-        assert!(
-            rhs.len().is_multiple_of(TILE_PAIRS)
-                && acc.len() == rows
-                && lhs.len() >= depth_tiles * TERMS * rows
-        );
+        assert!(rhs.len().is_multiple_of(TILE_PAIRS) && lhs.len() >= depth_tiles * TERMS * rows);
         if depth_tiles == 0 {
             return;
         }
@@ -360,7 +357,9 @@ impl RowTileKernel for Tiles {
 
 impl Drop for Tiles {
     fn drop(&mut self) {
-        // SAFETY: `new` requires AMX. Afterwards the system need not save the registers.
-        unsafe { asm!("tilerelease", options(nomem, nostack, preserves_flags)) };
+        if self.rows > 0 {
+            // SAFETY: `new` requires AMX. Afterwards the system need not save the registers.
+            unsafe { asm!("tilerelease", options(nomem, nostack, preserves_flags)) };
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::isa_limit::{self, IsaLimit};
+use super::isa_limit::{self, X86Isa};
 use super::{Isa, IsaKernel, SimdVector};
 use crate::cpu::gemm::{check_micro_kernel, register_tile, widen, NrVector, PackedRhs};
 
@@ -12,7 +12,7 @@ use crate::cpu::gemm::{check_micro_kernel, register_tile, widen, NrVector, Packe
 pub(crate) struct Avx2;
 
 pub(super) fn is_available() -> bool {
-    isa_limit::allows(IsaLimit::Avx2)
+    isa_limit::allows(X86Isa::Avx2)
         && is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("fma")
         && is_x86_feature_detected!("f16c")
@@ -102,7 +102,7 @@ unsafe fn outlined_tile<const R: usize, const C: usize, W: PackedRhs, const DEPT
 /// all 32 columns at once. Their product waits for memory, and so it reads each panel once, in order.
 ///
 /// # Safety
-/// The processor must have AVX2 and FMA, and [`check_micro_kernel`] must pass.
+/// The processor must have AVX2, FMA and F16C, and [`check_micro_kernel`] must pass.
 #[inline(always)]
 unsafe fn micro_kernel<W: PackedRhs, const DEPTH: usize>(
     lhs: &[[f32; DEPTH]],

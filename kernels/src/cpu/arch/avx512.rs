@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::isa_limit::{self, IsaLimit};
+use super::isa_limit::{self, X86Isa};
 use super::{avx2, Isa, IsaKernel, SimdVector};
 use crate::cpu::gemm::{check_micro_kernel, register_tile, widen, NrVector, PackedRhs};
 
@@ -12,9 +12,7 @@ use crate::cpu::gemm::{check_micro_kernel, register_tile, widen, NrVector, Packe
 pub(crate) struct Avx512;
 
 pub(super) fn is_available() -> bool {
-    isa_limit::allows(IsaLimit::Avx512)
-        && is_x86_feature_detected!("avx512f")
-        && avx2::is_available()
+    isa_limit::allows(X86Isa::Avx512) && is_x86_feature_detected!("avx512f") && avx2::is_available()
 }
 
 #[target_feature(enable = "avx512f,avx2,fma,f16c")]

@@ -1,5 +1,5 @@
-//! f32 numbers as sums of bf16 numbers, the lhs operand of AMX and AVX512-BF16. On AVX-512, which every processor with
-//! either has.
+//! f32 numbers as sums of bf16 numbers, the lhs operand of AMX and AVX512-BF16. On AVX-512 with BW, which every
+//! processor with either has.
 
 use std::arch::x86_64::*;
 

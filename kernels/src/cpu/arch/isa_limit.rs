@@ -6,9 +6,9 @@ use std::{env, error, fmt};
 
 const VARIABLE: &str = "COLM_MAX_CPU_ISA";
 
-/// The instruction sets of x86-64, the slowest first. A processor that has one has all before it (AMD has no AMX).
+/// Instruction sets of x86-64, in ascending order: a processor that has one has all before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum IsaLimit {
+pub(super) enum X86Isa {
     /// What every x86-64 processor has.
     Portable,
     Avx2,
@@ -17,7 +17,7 @@ pub(super) enum IsaLimit {
     Amx,
 }
 
-impl IsaLimit {
+impl X86Isa {
     const NAMES: [(&str, Self); 5] = [
         ("portable", Self::Portable),
         ("avx2", Self::Avx2),
@@ -56,31 +56,33 @@ impl fmt::Display for IsaLimitError {
 impl error::Error for IsaLimitError {}
 
 /// What the variable says when it is first read. It is read once, so that all results of a process have the same bits.
-fn limit() -> &'static Result<IsaLimit, IsaLimitError> {
-    static LIMIT: OnceLock<Result<IsaLimit, IsaLimitError>> = OnceLock::new();
+fn limit() -> &'static Result<X86Isa, IsaLimitError> {
+    static LIMIT: OnceLock<Result<X86Isa, IsaLimitError>> = OnceLock::new();
     LIMIT.get_or_init(|| match env::var_os(VARIABLE) {
-        Some(text) => IsaLimit::parse(&text),
-        None => Ok(IsaLimit::Amx),
+        Some(text) => X86Isa::parse(&text),
+        None => Ok(X86Isa::Amx),
     })
 }
 
-/// Fails if `COLM_MAX_CPU_ISA` has a value that it cannot have. Weights are not packed then.
+/// Checks the environment variable `COLM_MAX_CPU_ISA`: the best instruction set of x86-64 that the kernels may use,
+/// `portable`, `avx2`, `avx512`, `avx512bf16` or `amx` (the default). `avx512bf16` also turns AVX512-BF16 on where it
+/// is slow. Processes with the same [`rounding`](crate::rounding) compute the same bits.
 ///
-/// The variable names the best instruction set that the kernels may use: `portable`, `avx2`, `avx512`,
-/// `avx512bf16` or `amx`, which is the default. Processors for which [`rounding`](crate::rounding) is then the same compute the same bits.
+/// # Errors
+/// If it has another value, or is set on another architecture. Weights cannot be packed then.
 pub fn check_isa_limit() -> Result<(), IsaLimitError> {
     limit().clone().map(|_| ())
 }
 
 /// Whether the kernels may use an instruction set.
 #[cfg(target_arch = "x86_64")]
-pub(super) fn allows(isa: IsaLimit) -> bool {
+pub(super) fn allows(isa: X86Isa) -> bool {
     limit().as_ref().is_ok_and(|limit| isa <= *limit)
 }
 
 /// Whether the variable names just this instruction set.
 #[cfg(target_arch = "x86_64")]
-pub(super) fn is_named(isa: IsaLimit) -> bool {
+pub(super) fn is_named(isa: X86Isa) -> bool {
     *limit() == Ok(isa)
 }
 
@@ -90,8 +92,8 @@ mod tests {
 
     #[test]
     fn a_limit_is_the_name_of_an_instruction_set() {
-        assert_eq!(IsaLimit::parse("AVX2".as_ref()), Ok(IsaLimit::Avx2));
-        let error = IsaLimit::parse("sse2".as_ref()).unwrap_err().to_string();
+        assert_eq!(X86Isa::parse("AVX2".as_ref()), Ok(X86Isa::Avx2));
+        let error = X86Isa::parse("sse2".as_ref()).unwrap_err().to_string();
         assert_eq!(
             error,
             "`COLM_MAX_CPU_ISA` \"sse2\": expected portable, avx2, avx512, avx512bf16, amx"

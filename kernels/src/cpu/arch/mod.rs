@@ -90,7 +90,7 @@ pub(crate) trait IsaKernel {
     fn run<I: Isa>(self) -> Self::Output;
 }
 
-/// The name of the instruction set that the kernels use: the best of this processor that [`check_isa_limit`] allows.
+/// The name of the instruction set that the kernels use, within the limit of `COLM_MAX_CPU_ISA`.
 pub fn instruction_set() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     {
@@ -98,7 +98,7 @@ pub fn instruction_set() -> &'static str {
             return "AVX-512 and AMX";
         }
         if avx512_bf16::is_available() {
-            return "AVX-512 with BF16";
+            return "AVX-512 and AVX512-BF16";
         }
         if avx512::is_available() {
             return "AVX-512";

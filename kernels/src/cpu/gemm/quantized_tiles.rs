@@ -225,7 +225,7 @@ impl NumbersBlock {
                 prefetch_at(rhs, W::PREFETCH_DISTANCE);
             }
             let [lower, upper] = &mut self.numbers;
-            // SAFETY: an lhs is split only if AMX is available, and with it AVX-512; the tile is within the element.
+            // SAFETY: the caller guarantees AMX, and with it AVX-512; the tile is within the element.
             unsafe {
                 widen_numbers(rhs, part, [&mut lower[at], &mut upper[at]]);
                 widen_scales(rhs, part, &mut self.scales[at], &mut self.mins[at]);

@@ -14,7 +14,7 @@ use crate::cpu::tensor_rows::contiguous_rows;
 use crate::cpu::thread_pool::for_each_chunk;
 use crate::cpu::{Element, TensorRows};
 
-/// What AMX multiplies as bf16 numbers.
+/// What is multiplied as bf16 numbers, by AMX or, for [`TileOperand::Weights`], also by AVX512-BF16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TileOperand {
     /// Nothing: the micro-kernel multiplies the weights in f32.
@@ -57,7 +57,7 @@ pub(crate) trait PackedRhs: Sized {
     /// processor does. 0 for types that are not faster with it (`benches/linear.rs`).
     const PREFETCH_DISTANCE: usize = 0;
 
-    /// What AMX multiplies, if it does.
+    /// What AMX or AVX512-BF16 multiplies, where they are available.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     const TILE_OPERAND: TileOperand = TileOperand::None;
 

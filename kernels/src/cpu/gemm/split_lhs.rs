@@ -107,8 +107,8 @@ impl SplitLhs {
                 let chains = x[..=chain].iter().enumerate();
                 let inputs = chains.map(|(earlier, x)| x.row(rows.row_in(chain, earlier, row)));
                 let to = lhs.row_target(&to, row);
-                // SAFETY: an lhs is split only for AMX or AVX512-BF16, which `is_available` only with AVX-512 and BW. `make_room` has made room for
-                // all rows, and each is written once.
+                // SAFETY: an lhs is split only if AMX or AVX512-BF16 is available. Both require AVX-512 with BW.
+                // `make_room` has made room for all rows, and each is written once.
                 unsafe {
                     match (precision, with_sums) {
                         (MatmulPrecision::Bf16, false) => split_row::<1, false>(inputs, to),

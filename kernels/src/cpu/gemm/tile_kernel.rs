@@ -74,11 +74,11 @@ impl<'a> TileProduct<'a> {
 
     /// Sets `acc` to the products with some panels: all rows of the first panel, then those of the next.
     ///
-    /// Not inlined: it would be compiled once more for every instruction set of the task. The features are those that
-    /// `amx::is_available` and `avx512_bf16::is_available` check; what it calls is inlined or enables them itself.
+    /// Not inlined: it would be compiled once more for every instruction set of the task. The features are among those
+    /// that `amx::is_available` and `avx512_bf16::is_available` check; what it calls is inlined or enables them itself.
     ///
     /// # Safety
-    /// `amx::is_available` or, for bf16 weights and a lhs of one term, `avx512_bf16::is_available` must be true.
+    /// `amx::is_available` or, for bf16 weights and an lhs of one term, `avx512_bf16::is_available` must be true.
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx2,fma,f16c")]
     pub(super) unsafe fn multiply<W: PackedRhs>(&mut self, panels: &[&[W]], acc: &mut [NrVector]) {
@@ -102,7 +102,7 @@ impl<'a> TileProduct<'a> {
         }
     }
 
-    /// [`Self::multiply`] by AMX, with a lhs of `TERMS` terms.
+    /// [`Self::multiply`] by AMX, with an lhs of `TERMS` terms.
     #[inline(always)]
     fn multiply_by_amx<W: PackedRhs, const TERMS: usize>(
         &mut self,
@@ -218,7 +218,8 @@ impl<'a> TileProduct<'a> {
                 for tile in 0..W::DEPTH / TILE_DEPTH {
                     let depth = index * W::DEPTH + tile * TILE_DEPTH;
                     let (lhs, sums) = (self.lhs.wide(depth), self.lhs.sums(0, depth));
-                    // SAFETY: AMX is available only with AVX-512; the tile is within the element.
+                    // SAFETY: quantized weights come here only if AMX is available, and with it AVX-512; the tile is
+                    // within the element.
                     unsafe {
                         product_of_few_rows(lhs, rhs, tile, products);
                         add_scaled(rhs, tile, products, sums, acc);
@@ -240,13 +241,13 @@ impl<'a> TileProduct<'a> {
         assert_eq!(W::GROUP, TILE_DEPTH);
         let buffers = panels.iter().zip(&mut self.buffers.blocks);
         for ((panel, to), acc) in buffers.zip(acc.chunks_exact_mut(self.rows.len())) {
-            // SAFETY: rows are split only if AMX is available, and with it AVX-512.
+            // SAFETY: `registers` exist only if AMX is available, and with it AVX-512.
             unsafe { to.widen(panel, block) };
             if block == 0 && to.depth_tiles() == 0 {
                 acc.fill([0.0; NR]);
             }
         }
-        // SAFETY: rows are split only if AMX is available, and with it AVX-512.
+        // SAFETY: `registers` exist only if AMX is available, and with it AVX-512.
         unsafe { self.add_blocks::<TERMS>(registers, panels.len(), block, acc) };
     }
 
