@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use super::kv_store::run_with_store;
 use super::{colm, MODEL};
 
 fn limited(isa: &str) -> String {
@@ -49,13 +50,8 @@ fn the_limit_is_the_instruction_set_and_answers_stay() {
 fn processes_with_the_same_rounding_share_a_kv_store() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("file://{}", folder.path().display());
-    let prompt = "What is 27 + 58? ".repeat(16);
-    let nothing_reused = |isa: &str| {
-        let store = ["--kv-store", &url, "--kv-store-always-read", "-i", &prompt];
-        let ended = colm(&limited(isa), &[&["run", "-m", MODEL], &store[..]].concat());
-        assert_eq!(ended.code, Some(0), "{ended:?}");
-        ended.stderr.contains("(0 reused")
-    };
+    let nothing_reused =
+        |isa: &str| run_with_store(&limited(isa), &url).stderr.contains("(0 reused");
     assert!(nothing_reused("avx2"));
     assert!(!nothing_reused("avx512"));
     assert!(nothing_reused("portable"));

@@ -15,17 +15,20 @@ fn a_block(folder: &Path) -> PathBuf {
     fs::read_dir(inner).unwrap().next().unwrap().unwrap().path()
 }
 
+/// `colm run` with a store, by a shell script.
+pub(super) fn run_with_store(script: &str, url: &str) -> Ended {
+    let prompt = "What is 27 + 58? ".repeat(16);
+    let store = ["--kv-store", url, "--kv-store-always-read", "-i", &prompt];
+    let ended = colm(script, &[&["run", "-m", MODEL], &store[..]].concat());
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    ended
+}
+
 #[test]
 fn the_blocks_of_a_run_are_found_counted_checked_and_deleted() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("file://{}", folder.path().display());
-    let prompt = "What is 27 + 58? ".repeat(16);
-    let run = || {
-        let store = ["--kv-store", &url, "--kv-store-always-read", "-i", &prompt];
-        colm(PLAIN, &[&["run", "-m", MODEL], &store[..]].concat())
-    };
-    let (first, second) = (run(), run());
-    assert_eq!(first.code, Some(0), "{first:?}");
+    let (first, second) = (run_with_store(PLAIN, &url), run_with_store(PLAIN, &url));
     assert_eq!(first.stdout, second.stdout);
     assert!(first.stderr.contains("(0 reused"), "{first:?}");
     assert!(!second.stderr.contains("(0 reused"), "{second:?}");

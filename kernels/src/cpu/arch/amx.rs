@@ -19,7 +19,7 @@ use crate::cpu::gemm::{Bf16Pairs, NrVector, RowTileKernel, TILE_PAIRS};
 pub(crate) fn is_available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
     *AVAILABLE.get_or_init(|| {
-        let has_avx512 = super::avx512::is_available() && is_x86_feature_detected!("avx512bw");
+        let has_avx512 = super::avx512::is_available_with_bw();
         isa_limit::allows(X86Isa::Amx) && has_avx512 && has_bf16_tiles() && permitted()
     })
 }

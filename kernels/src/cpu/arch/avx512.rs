@@ -15,6 +15,11 @@ pub(super) fn is_available() -> bool {
     isa_limit::allows(X86Isa::Avx512) && is_x86_feature_detected!("avx512f") && avx2::is_available()
 }
 
+/// With the instructions for words of 16 bits, too.
+pub(super) fn is_available_with_bw() -> bool {
+    is_available() && is_x86_feature_detected!("avx512bw")
+}
+
 #[target_feature(enable = "avx512f,avx2,fma,f16c")]
 pub(super) fn run<K: IsaKernel>(kernel: K) -> K::Output {
     kernel.run::<Avx512>()

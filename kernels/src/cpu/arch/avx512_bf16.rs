@@ -14,14 +14,12 @@ use crate::cpu::gemm::{
     Bf16Pairs, NrVector, PackedRhs, RowTileKernel, MR, PREFETCH_ROWS, TILE_PAIRS,
 };
 
-/// Whether the kernels use it: the processor has it and AVX-512 with BW, AMX is not available, and the processor is one of
-/// AMD or `COLM_MAX_CPU_ISA` names this instruction set.
+/// Whether the kernels use it: the processor has it and AVX-512 with BW, AMX is not available, and the vendor is AMD or
+/// `COLM_MAX_CPU_ISA` names this instruction set.
 pub(crate) fn is_available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
     *AVAILABLE.get_or_init(|| {
-        let exists = is_x86_feature_detected!("avx512bf16")
-            && is_x86_feature_detected!("avx512bw")
-            && avx512::is_available();
+        let exists = is_x86_feature_detected!("avx512bf16") && avx512::is_available_with_bw();
         let is_wanted = is_amd() || isa_limit::is_named(X86Isa::Avx512Bf16);
         exists && is_wanted && isa_limit::allows(X86Isa::Avx512Bf16) && !amx::is_available()
     })
@@ -148,21 +146,17 @@ mod tests {
     use half::bf16;
 
     use super::*;
+    use crate::cpu::arch::tests::number;
     use crate::cpu::gemm::{NR, TILE_DEPTH};
 
     const DEPTH_TILES: usize = 5;
 
-    /// A number between -1 and 1.
-    fn number(index: usize) -> bf16 {
-        bf16::from_f32(((index * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0)
-    }
-
     fn lhs_number(row: usize, depth: usize) -> bf16 {
-        number(row * 331 + depth)
+        bf16::from_f32(number(row * 331 + depth))
     }
 
     fn rhs_number(depth: usize, column: usize) -> bf16 {
-        number(depth * 57 + column + 9)
+        bf16::from_f32(number(depth * 57 + column + 9))
     }
 
     fn products(rows: std::ops::Range<usize>) -> Vec<NrVector> {

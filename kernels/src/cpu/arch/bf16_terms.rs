@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn the_terms_add_up_to_the_number() {
-        if !can_write_terms() {
+        if !avx512::is_available_with_bw() {
             return;
         }
         let numbers = [0., 1., -1. / 3., 1e-25, f32::MAX, 16_777_215.];
@@ -179,26 +179,22 @@ mod tests {
         for number in [0., -0., 1., -1. / 3., f32::MAX, f32::INFINITY].into_iter().chain(ties) {
             let nearest = bf16::from_f32(number).to_f32();
             assert_eq!(round_to_bf16(number).to_bits(), nearest.to_bits(), "{number}");
-            if can_write_terms() {
+            if avx512::is_available_with_bw() {
                 assert_eq!(value(split_alike::<1>(number)[0].0[5]), f64::from(nearest), "{number}");
             }
         }
         for nan in [f32::NAN, f32::from_bits(0x7fff_ffff), f32::from_bits(0xff80_0001)] {
             assert!(round_to_bf16(nan).is_nan());
-            if can_write_terms() {
+            if avx512::is_available_with_bw() {
                 assert!(value(split_alike::<1>(nan)[0].0[5]).is_nan());
             }
         }
     }
 
-    fn can_write_terms() -> bool {
-        avx512::is_available() && is_x86_feature_detected!("avx512bw")
-    }
-
     /// The terms of a number in all places.
     fn split_alike<const TERMS: usize>(number: f32) -> [TileRow; TERMS] {
         let mut rows = [TileRow([0; TILE_DEPTH]); TERMS];
-        // SAFETY: the tests check `can_write_terms` first.
+        // SAFETY: the tests check for AVX-512 with BW first.
         unsafe { write_terms::<TERMS, false>(&[number; TILE_DEPTH], rows.as_mut_ptr(), 1) };
         rows
     }

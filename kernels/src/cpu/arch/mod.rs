@@ -121,14 +121,12 @@ pub fn rounding(precision: MatmulPrecision) -> String {
     let fused = cfg!(target_arch = "aarch64") || instruction_set().starts_with("AVX");
     let mut rounding = format!("cpu 1, multiply-add {}fused", if fused { "" } else { "not " });
     #[cfg(target_arch = "x86_64")]
-    match (precision, amx::is_available(), avx512_bf16::is_available()) {
-        (_, true, _) => rounding += ", bf16 and quantized weights on AMX",
+    if amx::is_available() {
+        rounding += ", bf16 and quantized weights on AMX";
+    } else if multiplies_bf16(TileOperand::Weights, precision) {
         // The vendors may round differently.
-        (MatmulPrecision::Bf16, _, true) if avx512_bf16::is_amd() => {
-            rounding += ", bf16 weights by vdpbf16ps of AMD"
-        }
-        (MatmulPrecision::Bf16, _, true) => rounding += ", bf16 weights by vdpbf16ps of Intel",
-        _ => {}
+        let vendor = if avx512_bf16::is_amd() { "AMD" } else { "Intel" };
+        rounding += &format!(", bf16 weights by vdpbf16ps of {vendor}");
     }
     if precision == MatmulPrecision::Bf16 {
         rounding += ", activations rounded to bf16";

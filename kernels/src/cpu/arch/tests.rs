@@ -8,7 +8,7 @@ use crate::cpu::{Element, Quantized};
 const DEPTH: usize = 600;
 
 /// Between -1 and 1.
-fn number(index: usize) -> f32 {
+pub(super) fn number(index: usize) -> f32 {
     ((index * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0
 }
 
