@@ -22,8 +22,10 @@ fn main() -> Result<()> {
     let quantized = [GgmlDType::Q8_0, GgmlDType::Q4K, GgmlDType::Q5K, GgmlDType::Q6K];
     let quantized = quantized.map(Format::Quantized);
     for format in floats.into_iter().chain(quantized) {
-        for (outputs, inputs) in [(1024, 1024), (4096, 1024), (1024, 4096), (256, 256), (1024, 256)]
-        {
+        let shapes = [(1024, 1024), (4096, 1024), (1024, 4096), (256, 256), (1024, 256)];
+        // Those of Qwen2.5-0.5B.
+        let qwen = [(896, 896), (4864, 896), (896, 4864)];
+        for (outputs, inputs) in shapes.into_iter().chain(qwen) {
             let name = |rows| format!("{format:?} [{outputs:4}, {inputs:4}] x {rows:4} rows");
             let rows = [1, 4, 32, 512, 2048].into_iter();
             let rows: Vec<_> = rows.filter(|&rows| name(rows).contains(&wanted)).collect();

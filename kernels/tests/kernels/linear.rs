@@ -214,7 +214,9 @@ fn a_row_does_not_depend_on_the_other_rows() -> Result<()> {
         let weight = random(&mut rng, &[outputs, inputs], dtype)?;
         let weights = ChainWeights::pack_floats(&[(weight, None)], MatmulPrecision::F32)?;
         let x = random(&mut rng, &[500, inputs], DType::F32)?;
-        let all = chain_linear(std::slice::from_ref(&x), &ChainRows::same(1, 500), &[&weights])?;
+        let all = with_threads(1, || {
+            chain_linear(std::slice::from_ref(&x), &ChainRows::same(1, 500), &[&weights])
+        })?;
         let all = all[0][0].to_vec2::<f32>()?;
         for (first, count) in [(0, 1), (499, 1), (7, 2), (190, 13), (5, 193), (3, 194), (100, 400)]
         {
@@ -223,7 +225,7 @@ fn a_row_does_not_depend_on_the_other_rows() -> Result<()> {
             let part = part[0][0].to_vec2::<f32>()?;
             assert_eq!(part, all[first..first + count], "{dtype:?}, {count} rows from {first}");
         }
-        for threads in [1, 3] {
+        for threads in [2, 3] {
             let again = with_threads(threads, || {
                 chain_linear(std::slice::from_ref(&x), &ChainRows::same(1, 500), &[&weights])
             })?;

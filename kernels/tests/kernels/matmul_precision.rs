@@ -107,7 +107,7 @@ fn activations_of_large_products_are_rounded() -> Result<()> {
     let exact = packed(&weights, MatmulPrecision::F32)?;
     for ((name, exact), (_, low)) in exact.into_iter().zip(packed(&weights, MatmulPrecision::Bf16)?)
     {
-        // The last task of 193 and 194 rows has one and two rows.
+        // The last row tile of 193 and 194 rows has one and two rows.
         for rows in [500, 193, 194] {
             let x = [random(&mut rng, &[rows, inputs], DType::F32)?];
             let chain_rows = ChainRows::same(1, rows);

@@ -7,9 +7,9 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::amx::{ProductTile, RhsTile};
-use super::SimdVector;
+use super::{Lanes, SimdVector, LANES};
 use crate::cpu::gemm::split_lhs::TileRow;
-use crate::cpu::gemm::{NrVector, PackedRhs, TILE_DEPTH};
+use crate::cpu::gemm::{NrVector, PackedRhs, NR, TILE_DEPTH};
 
 /// Converts the numbers of one depth tile of a packed rhs element to bf16, which is exact.
 ///
@@ -197,62 +197,86 @@ pub(crate) unsafe fn widen_scales<W: PackedRhs>(
     }
 }
 
-/// What the products of some depth tiles with 16 columns, from `column` on, are scaled by.
-pub(crate) struct Scaling<'a> {
-    /// Per depth tile.
-    pub scales: &'a [NrVector],
-    /// Per depth tile; not used without minima.
-    pub mins: &'a [NrVector],
-    /// Per depth tile, the sums of the inputs of all rows, `stride` apart; not used without minima.
-    pub sums: &'a [f32],
-    pub stride: usize,
-    pub column: usize,
-    /// Whether the accumulators have no sums yet.
-    pub is_first: bool,
+/// What the products of `TILES` consecutive depth tiles with 16 columns are scaled by.
+pub(crate) struct Scaling<const TILES: usize> {
+    scales: [__m512; TILES],
+    mins: [__m512; TILES],
 }
 
-impl Scaling<'_> {
-    /// `acc += scale * products + min * sums`, or `=` for the first, of some rows and `TILES` depth tiles from `first_tile`
-    /// on. `acc` points to the accumulators of the first row of the products.
+impl<const TILES: usize> Scaling<TILES> {
+    /// The scales and, if `MIN`, minima of the first depth tiles, for the columns from `column` on.
     ///
     /// # Safety
-    /// The processor must have AVX-512. All operands, and `acc`, must have these rows and tiles.
+    /// The processor must have AVX-512, and the operands must have these tiles and columns.
     #[inline(always)]
-    pub(crate) unsafe fn add_rows<const TILES: usize, const MIN: bool>(
+    pub(crate) unsafe fn load<const MIN: bool>(
+        scales: *const NrVector,
+        mins: *const NrVector,
+        column: usize,
+    ) -> Self {
+        // SAFETY: the caller upholds the contract above.
+        unsafe {
+            let zeros = [__m512::splat(0.0); TILES];
+            let mut scaling = Self { scales: zeros, mins: zeros };
+            for tile in 0..TILES {
+                scaling.scales[tile] = __m512::load_f32(scales.add(tile).cast::<f32>().add(column));
+                if MIN {
+                    scaling.mins[tile] = __m512::load_f32(mins.add(tile).cast::<f32>().add(column));
+                }
+            }
+            scaling
+        }
+    }
+
+    /// `acc += scale * products + min * sums` of some rows. `products` points to the first depth tile, `sums` to the
+    /// sums of its inputs: one of each row, those of the next depth tile `stride` after them.
+    ///
+    /// # Safety
+    /// The processor must have AVX-512, and the operands must have these rows and depth tiles.
+    #[inline(always)]
+    pub(crate) unsafe fn add_rows<const MIN: bool>(
         &self,
-        products: &[ProductTile],
-        first_tile: usize,
+        products: *const ProductTile,
+        sums: *const f32,
+        stride: usize,
         rows: Range<usize>,
-        acc: *mut NrVector,
+        Accumulators { from, from_stride, to }: Accumulators,
     ) {
         // SAFETY: the caller upholds the contract above.
         unsafe {
-            let load = |of: &[NrVector], tile: usize| {
-                __m512::load_f32(of.get_unchecked(first_tile + tile).as_ptr().add(self.column))
-            };
-            let mut scales = [__m512::splat(0.0); TILES];
-            let mut mins = [__m512::splat(0.0); TILES];
-            for tile in 0..TILES {
-                scales[tile] = load(self.scales, tile);
-                if MIN {
-                    mins[tile] = load(self.mins, tile);
-                }
-            }
             for row in rows {
-                let to = acc.add(row).cast::<f32>().add(self.column);
-                let is_first = self.is_first && first_tile == 0;
-                let mut sum = if is_first { __m512::splat(0.0) } else { __m512::load_f32(to) };
+                let mut sum = __m512::load_f32(from.add(row * from_stride));
                 for tile in 0..TILES {
-                    let at = first_tile + tile;
                     if MIN {
-                        let inputs = *self.sums.get_unchecked(at * self.stride + row);
-                        sum = sum.add_product(__m512::splat(inputs), mins[tile]);
+                        let inputs = __m512::splat(*sums.add(tile * stride + row));
+                        sum = sum.add_product(inputs, self.mins[tile]);
                     }
-                    let products = products.get_unchecked(at).0.get_unchecked(row);
-                    sum = sum.add_product(__m512::load_f32(products.as_ptr()), scales[tile]);
+                    let products = products.add(tile).cast::<f32>().add(16 * row);
+                    sum = sum.add_product(__m512::load_f32(products), self.scales[tile]);
                 }
-                sum.store(to);
+                sum.store(to.add(row * NR));
             }
+        }
+    }
+}
+
+/// The accumulators that products are added to: of 16 columns, from the first row of the products on.
+#[derive(Clone, Copy)]
+pub(crate) struct Accumulators {
+    from: *const f32,
+    from_stride: usize,
+    to: *mut f32,
+}
+
+impl Accumulators {
+    /// Those from `to` on, with [`NR`] numbers per row. If `is_first`, they have no sums yet and count as zero.
+    #[inline(always)]
+    pub(crate) fn new(to: *mut f32, is_first: bool) -> Self {
+        static ZEROS: Lanes = [0.0; LANES];
+        if is_first {
+            Self { from: ZEROS.as_ptr(), from_stride: 0, to }
+        } else {
+            Self { from: to, from_stride: NR, to }
         }
     }
 }

@@ -33,7 +33,7 @@ pub use isa_limit::{check_isa_limit, IsaLimitError};
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::Neon;
 pub(crate) use portable::Portable;
-pub(crate) use prefetch::{prefetch, prefetch_at};
+pub(crate) use prefetch::{prefetch, prefetch_at, prefetch_for_write, prefetch_l1};
 pub(crate) use simd::SimdVector;
 
 use super::gemm::{NrVector, PackedRhs, TileOperand};

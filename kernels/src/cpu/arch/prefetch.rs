@@ -7,39 +7,80 @@ const LINE: usize = 64;
 /// changes no result.
 #[inline(always)]
 pub(crate) fn prefetch<T>(data: &[T]) {
-    prefetch_bytes(data.as_ptr().cast(), size_of_val(data));
+    for_each_line(data.as_ptr().cast(), size_of_val(data), prefetch_line::<L2>);
 }
 
-/// Requests as many bytes as `data` has, from `distance` bytes after its start on. The addresses may be invalid.
+/// Requests `data` into the L1 cache.
+#[inline(always)]
+pub(crate) fn prefetch_l1<T>(data: &[T]) {
+    for_each_line(data.as_ptr().cast(), size_of_val(data), prefetch_line::<L1>);
+}
+
+/// Requests `len` numbers from `start` on into the L1 cache, to be written. The addresses may be invalid.
+#[inline(always)]
+pub(crate) fn prefetch_for_write<T>(start: *const T, len: usize) {
+    for_each_line(start.cast(), len * size_of::<T>(), prefetch_line::<L1_WRITE>);
+}
+
+/// Requests as many bytes as `data` has into the L2 cache, from `distance` bytes after its start on. The addresses may be
+/// invalid.
 #[inline(always)]
 pub(crate) fn prefetch_at<T>(data: &T, distance: usize) {
-    prefetch_bytes((&raw const *data).cast::<u8>().wrapping_add(distance), size_of::<T>());
+    let start = (&raw const *data).cast::<u8>().wrapping_add(distance);
+    for_each_line(start, size_of::<T>(), prefetch_line::<L2>);
 }
 
 #[inline(always)]
-fn prefetch_bytes(start: *const u8, len: usize) {
+fn for_each_line(start: *const u8, len: usize, prefetch_line: impl Fn(*const u8)) {
     for offset in (0..len).step_by(LINE) {
         prefetch_line(start.wrapping_add(offset));
     }
 }
 
+/// Where a line is wanted: in the L1 cache for reading or writing, or in the L2 cache.
+const L1: u8 = 0;
+const L1_WRITE: u8 = 1;
+const L2: u8 = 2;
+
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn prefetch_line(address: *const u8) {
-    use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T1};
-    // SAFETY: every x86-64 has the instruction, and it accepts any address.
-    unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
+fn prefetch_line<const TO: u8>(address: *const u8) {
+    use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0, _MM_HINT_T1};
+    let address: *const i8 = address.cast();
+    // SAFETY: every x86-64 has the instructions or ignores them, and they accept any address.
+    unsafe {
+        match TO {
+            L1 => _mm_prefetch::<_MM_HINT_T0>(address),
+            L1_WRITE => {
+                std::arch::asm!("prefetchw [{0}]", in(reg) address, options(nostack, preserves_flags, readonly))
+            }
+            _ => _mm_prefetch::<_MM_HINT_T1>(address),
+        }
+    }
 }
 
 #[cfg(target_arch = "aarch64")]
 #[inline(always)]
-fn prefetch_line(address: *const u8) {
+fn prefetch_line<const TO: u8>(address: *const u8) {
+    macro_rules! prefetch {
+        ($operation:literal) => {
+            std::arch::asm!(
+                concat!("prfm ", $operation, ", [{0}]"),
+                in(reg) address,
+                options(nostack, preserves_flags, readonly),
+            )
+        };
+    }
     // SAFETY: every aarch64 has the instruction, and it accepts any address.
     unsafe {
-        std::arch::asm!("prfm pldl2keep, [{0}]", in(reg) address, options(nostack, preserves_flags, readonly))
+        match TO {
+            L1 => prefetch!("pldl1keep"),
+            L1_WRITE => prefetch!("pstl1keep"),
+            _ => prefetch!("pldl2keep"),
+        }
     }
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[inline(always)]
-fn prefetch_line(_address: *const u8) {}
+fn prefetch_line<const TO: u8>(_address: *const u8) {}

@@ -1,14 +1,17 @@
 //! The lhs operand: activations packed into micro-panels.
 
 #[cfg(target_arch = "x86_64")]
-use super::split_lhs::SplitLhs;
-use super::{PackedRhs, KC, MR};
+use super::split_lhs::{SplitLhs, SPLIT_MC, SPLIT_TILE_ROWS};
+use super::{PackedRhs, KC, MC, MR};
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::arch::multiplies_bf16;
 use crate::cpu::element::round_to_bf16;
 use crate::cpu::tensor_rows::fill_rows;
 use crate::cpu::TensorRows;
 use crate::{ChainRows, MatmulPrecision};
+
+/// The lhs of a task stays in the cache from panel to panel if it takes no more than this.
+pub(crate) const CACHED_BYTES: usize = 256 << 10;
 
 /// The lhs of a product.
 pub(crate) enum Lhs {
@@ -35,12 +38,32 @@ impl Lhs {
         Self::Panels(LhsPanels::pack(x, rows, chain, precision))
     }
 
-    /// Bytes of a row.
-    pub(crate) fn row_bytes(&self) -> usize {
+    /// Whether this many rows stay in the cache from panel to panel.
+    pub(crate) fn stays_in_cache(&self, rows: usize) -> bool {
         match self {
-            Self::Panels(panels) => panels.depth_panels * KC * size_of::<f32>(),
+            Self::Panels(panels) => {
+                rows * panels.depth_panels * KC * size_of::<f32>() <= CACHED_BYTES
+            }
             #[cfg(target_arch = "x86_64")]
-            Self::Split(lhs) => lhs.row_bytes(),
+            Self::Split(lhs) => lhs.stays_in_cache(rows),
+        }
+    }
+
+    /// Rows of a row tile. Each but the last has as many.
+    pub(crate) fn tile_rows(&self) -> usize {
+        match self {
+            Self::Panels(_) => MR,
+            #[cfg(target_arch = "x86_64")]
+            Self::Split(_) => SPLIT_TILE_ROWS,
+        }
+    }
+
+    /// The most rows of a task.
+    pub(crate) fn max_task_rows(&self) -> usize {
+        match self {
+            Self::Panels(_) => MC,
+            #[cfg(target_arch = "x86_64")]
+            Self::Split(_) => SPLIT_MC,
         }
     }
 

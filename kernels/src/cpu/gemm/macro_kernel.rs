@@ -1,29 +1,24 @@
-//! The macro-kernel: products are split into tasks, and a task runs the micro-kernel over up to [`MC`] rows and some
-//! panels, with the epilogue (bias, SwiGLU, residual) fused.
+//! The macro-kernel: a task runs the micro-kernel over some rows and panels, with the epilogue (bias, SwiGLU, residual)
+//! fused.
 
 use std::cell::Cell;
 use std::ops::Range;
 
 use super::lhs::{Lhs, LhsPanels};
 use super::output::OutputMatrix;
+use super::tasks::{split, Task};
 #[cfg(target_arch = "x86_64")]
-use super::tile_kernel::{TileProduct, TILE_PANELS};
-use super::{NrVector, PackedRhs, KC, MC, MR, NR, SMALL_MR};
-use crate::cpu::arch::{self, Isa, IsaKernel};
+use super::tile_kernel::TileProduct;
+use super::{NrVector, PackedRhs, KC, MR, NR, SMALL_MR};
+use crate::cpu::arch::{self, prefetch_l1, Isa, IsaKernel};
 use crate::cpu::exp::exp;
 use crate::cpu::{thread_pool, TensorRows};
-
-/// Tasks per thread. With several, a thread that is slower than the others takes fewer of them.
-const TASKS_PER_THREAD: usize = 4;
-
-/// The lhs of a task stays in the cache from panel to panel if it takes no more than this.
-const CACHED_LHS_BYTES: usize = 256 << 10;
 
 /// Panels of outputs that share the reading of a larger lhs: they are multiplied with one block of its depth in turn.
 const PANELS_AT_A_TIME: usize = 8;
 
-/// The fewest weights of a task that is worth another thread, with up to 8 rows. With more rows, correspondingly fewer.
-const MIN_WEIGHTS_PER_TASK: usize = 1 << 15;
+/// Rows of which the outputs are written at a time, while the sums of the next ones are prefetched.
+const ROWS_AT_A_TIME: usize = 4;
 
 /// One rhs panel and the epilogue of its outputs.
 pub(crate) struct OutputPanel<'a, W> {
@@ -40,7 +35,7 @@ pub(crate) struct OutputPanel<'a, W> {
 }
 
 impl<W: PackedRhs> OutputPanel<'_, W> {
-    fn weight_count(&self) -> usize {
+    pub(super) fn weight_count(&self) -> usize {
         self.weights.len() * W::DEPTH * NR * (1 + usize::from(self.up.is_some()))
     }
 }
@@ -56,45 +51,9 @@ pub(crate) struct Gemm<'a, W> {
 pub(crate) fn gemm<W: PackedRhs + Sync>(products: &[Gemm<W>]) {
     let mut tasks = Vec::new();
     for product in products {
-        product.split(&mut tasks);
+        split(product, &mut tasks);
     }
     thread_pool::for_each(tasks.len(), |index| arch::run(&tasks[index]));
-}
-
-impl<W: PackedRhs> Gemm<'_, W> {
-    /// Splits the product into tasks of up to [`MC`] rows and about equal numbers of weights.
-    fn split<'a>(&'a self, tasks: &mut Vec<Task<'a, W>>) {
-        let weights: usize = self.panels.iter().map(OutputPanel::weight_count).sum();
-        let row_blocks = self.lhs.rows().div_ceil(MC);
-        let wanted = (TASKS_PER_THREAD * thread_pool::thread_count()).div_ceil(row_blocks.max(1));
-        let rows = self.lhs.rows().min(MC);
-        let worthwhile = weights * rows.div_ceil(8) / MIN_WEIGHTS_PER_TASK;
-        let weights_per_task = weights.div_ceil(wanted.min(worthwhile).max(1));
-        for row_block in 0..row_blocks {
-            let first = row_block * MC;
-            let rows = first..self.lhs.rows().min(first + MC);
-            let mut panels = self.panels.as_slice();
-            while !panels.is_empty() {
-                let mut taken = 0;
-                let count = panels.iter().take_while(|panel| {
-                    let more = taken < weights_per_task;
-                    taken += panel.weight_count();
-                    more
-                });
-                let (task_panels, rest) = panels.split_at(count.count().max(1));
-                tasks.push(Task { lhs: &self.lhs, rows: rows.clone(), panels: task_panels });
-                panels = rest;
-            }
-        }
-    }
-}
-
-/// Some rows by some panels.
-struct Task<'a, W> {
-    lhs: &'a Lhs,
-    /// At most [`MC`], from a multiple of it on.
-    rows: Range<usize>,
-    panels: &'a [OutputPanel<'a, W>],
 }
 
 impl<W: PackedRhs> IsaKernel for &Task<'_, W> {
@@ -103,7 +62,6 @@ impl<W: PackedRhs> IsaKernel for &Task<'_, W> {
     #[inline(always)]
     fn run<I: Isa>(self) {
         let rows = self.rows.len();
-        let cached = rows * self.lhs.row_bytes() <= CACHED_LHS_BYTES;
         let mut product = match self.lhs {
             Lhs::Panels(lhs) => {
                 // Weights that are not f32 are widened once for all row tiles if there are several, or if the rhs type
@@ -117,10 +75,10 @@ impl<W: PackedRhs> IsaKernel for &Task<'_, W> {
         // Packed panels per panel of outputs.
         let packed = 1 + usize::from(self.panels.iter().any(|panel| panel.up.is_some()));
         let together = match &product {
-            _ if cached => 1,
+            Product::Panels(..) if self.lhs.stays_in_cache(rows) => 1,
             Product::Panels(..) => PANELS_AT_A_TIME,
             #[cfg(target_arch = "x86_64")]
-            Product::Tiles(_) => TILE_PANELS / packed,
+            Product::Tiles(tiles) => (tiles.panels_at_a_time::<W>() / packed).max(1),
         };
         let together = together.min(self.panels.len());
         let mut acc = Accumulators::new(packed * together * rows);
@@ -154,26 +112,44 @@ enum Product<'a> {
 }
 
 impl<W: PackedRhs> Task<'_, W> {
-    /// The epilogue of some panels: `acc` has the sums of all rows of their first weights, then those of the next. Row by
-    /// row, because the outputs of neighbouring panels are neighbours in memory.
+    /// The epilogue of some panels: `acc` has the sums of all rows of their first weights, then those of the next. A few
+    /// rows at a time, because the outputs of neighbouring panels are neighbours in memory.
     #[inline(always)]
     fn write<I: Isa>(&self, panels: &[OutputPanel<W>], acc: &[NrVector]) {
-        for (index, row) in self.rows.clone().enumerate() {
-            let mut acc = acc.iter().skip(index).step_by(self.rows.len());
+        let rows = self.rows.len();
+        for first in (0..rows).step_by(ROWS_AT_A_TIME) {
+            let now = first..rows.min(first + ROWS_AT_A_TIME);
+            let next = now.end..rows.min(now.end + ROWS_AT_A_TIME);
+            let mut acc = acc.chunks_exact(rows);
             for panel in panels {
-                let mut values = *acc.next().expect("sums of every panel");
-                add(&mut values, panel.bias);
-                if let Some((_, bias)) = panel.up {
-                    let mut up = *acc.next().expect("sums of every panel");
-                    add(&mut up, bias);
-                    silu_mul::<I>(&mut values, &up);
+                let sums = acc.next().expect("sums of every panel");
+                let up = panel.up.map(|(_, bias)| (acc.next().expect("sums of every panel"), bias));
+                prefetch_l1(&sums[next.clone()]);
+                if let Some((sums, _)) = up {
+                    prefetch_l1(&sums[next.clone()]);
                 }
-                if let Some(residual) = panel.residual {
-                    add(&mut values, &residual.row(row)[panel.columns.clone()]);
+                for row in next.clone().map(|row| self.rows.start + row) {
+                    if let Some(residual) = panel.residual {
+                        prefetch_l1(&residual.row(row)[panel.columns.clone()]);
+                    }
+                    panel.out.prefetch(row, panel.columns.clone());
                 }
-                let live = &values[..panel.columns.len()];
-                // SAFETY: only this task has these rows of this panel, and only this panel has these columns.
-                unsafe { panel.out.write(row, panel.columns.start, live) };
+                for index in now.clone() {
+                    let row = self.rows.start + index;
+                    let mut values = sums[index];
+                    add(&mut values, panel.bias);
+                    if let Some((sums, bias)) = up {
+                        let mut up = sums[index];
+                        add(&mut up, bias);
+                        silu_mul::<I>(&mut values, &up);
+                    }
+                    if let Some(residual) = panel.residual {
+                        add(&mut values, &residual.row(row)[panel.columns.clone()]);
+                    }
+                    let live = &values[..panel.columns.len()];
+                    // SAFETY: only this task has these rows of this panel, and only this panel has these columns.
+                    unsafe { panel.out.write(row, panel.columns.start, live) };
+                }
             }
         }
     }

@@ -7,7 +7,8 @@
 //!   or quantized; it is converted to f32 as it is loaded.
 //! - The micro-kernel computes one register tile, [`MR`] x [`NR`] accumulators ([`micro_kernel`], instantiated per
 //!   instruction set in [`super::arch`]).
-//! - The macro-kernel runs a task: up to [`MC`] rows by some panels ([`macro_kernel`]).
+//! - A product is split into tasks for the threads, each of up to [`MC`] rows by some panels ([`tasks`]). The macro-kernel
+//!   runs a task ([`macro_kernel`]).
 //!
 //! Attention uses the same micro-kernel for queries times keys and for weights times values.
 //!
@@ -31,6 +32,7 @@ mod quantized_tiles;
 pub(crate) mod rhs;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod split_lhs;
+mod tasks;
 #[cfg(target_arch = "x86_64")]
 mod tile_kernel;
 
@@ -58,7 +60,7 @@ pub(crate) const NR: usize = 32;
 /// micro-panels of all row tiles of a task are multiplied with it. Results do not depend on it.
 pub(crate) const KC: usize = 256;
 
-/// The most rows of a task. All of them use an rhs panel while it is in the cache.
+/// The most rows of a task of the micro-kernel. All of them use an rhs panel while it is in the cache.
 pub(crate) const MC: usize = 16 * MR;
 
 /// Depth of a tile register of AMX that holds bf16 numbers.

@@ -1,31 +1,22 @@
 //! Products of AMX with quantized weights: the integers of a group are multiplied by themselves, and then scaled.
 
-use std::ops::Range;
-
-use super::split_lhs::{TileRow, SPLIT_KC, TILE_ROWS};
+use super::split_lhs::{TileRow, SPLIT_TILE_ROWS, TILES_PER_BLOCK, TILE_ROWS};
 use super::{NrVector, PackedRhs, TileOperand, NR, TILE_DEPTH, TILE_PAIRS};
 use crate::cpu::arch::amx::{ProductTile, RhsTile, Tiles};
-use crate::cpu::arch::group_products::{widen_numbers, widen_scales, Scaling};
+use crate::cpu::arch::group_products::{widen_numbers, widen_scales, Accumulators, Scaling};
 use crate::cpu::arch::prefetch_at;
-
-/// Depth tiles of a block of [`SPLIT_KC`] inputs.
-pub(super) const TILES_PER_BLOCK: usize = SPLIT_KC / TILE_DEPTH;
 
 /// The products of each depth tile of a block.
 pub(super) type ProductTiles = [ProductTile; TILES_PER_BLOCK];
 
-/// The products of a block of a quantized panel with the rows of one tile register and half of the columns. They are
-/// added to the accumulators while the next ones are multiplied: neither AMX nor the other units wait.
-pub(super) struct Products<'a> {
+/// A block of a quantized panel and a row tile of the lhs.
+#[derive(Clone, Copy)]
+pub(super) struct BlockProduct<'a> {
     pub block: &'a NumbersBlock,
-    /// The half of the columns, 0 or 1.
-    pub half: usize,
     /// The row tile, from the first input of the block on.
     pub lhs: &'a [TileRow],
     /// Sums of the inputs of the row tile per depth tile; empty without minima.
     pub sums: &'a [f32],
-    /// The first row in the row tile.
-    pub first_row: usize,
     /// Rows of the row tile.
     pub tile_rows: usize,
     /// Index of the accumulators of the row tile.
@@ -34,154 +25,276 @@ pub(super) struct Products<'a> {
     pub is_first: bool,
 }
 
-impl Products<'_> {
-    /// Multiplies an lhs of `TERMS` terms to `to`, and adds earlier products to the accumulators.
+/// The part of a [`BlockProduct`] that fits in the accumulators of AMX: one register of rows, and half of the columns.
+#[derive(Clone, Copy)]
+struct Part {
+    /// The half of the columns, 0 or 1.
+    half: usize,
+    /// The first row in the row tile.
+    first_row: usize,
+}
+
+/// Multiplies blocks one after the other. The products of a part are scaled and added to the accumulators while AMX
+/// multiplies the next part: neither waits for the other.
+pub(super) struct ProductPipeline<'a> {
+    /// Of even and of odd parts of a block. Blocks have an even number of them.
+    products: &'a mut [ProductTiles; 2],
+    /// The last block, of which the last part is not yet added.
+    previous: Option<BlockProduct<'a>>,
+}
+
+impl<'a> ProductPipeline<'a> {
+    pub(super) fn new(products: &'a mut [ProductTiles; 2]) -> Self {
+        Self { products, previous: None }
+    }
+
+    /// Multiplies a block with a row tile of `TERMS` terms, and adds all but its last part to the accumulators.
+    ///
+    /// # Panics
+    /// If the operands do not have the rows of the row tile, or `registers` are not configured for them.
     #[inline(always)]
     pub(super) fn multiply<const TERMS: usize>(
-        &self,
+        &mut self,
         registers: &Tiles,
-        to: &mut ProductTiles,
-        earlier: Option<(&Self, &ProductTiles)>,
+        product: BlockProduct<'a>,
         acc: &mut [NrVector],
     ) {
-        assert!(self.first_row < self.tile_rows && registers.rows() == self.tile_rows);
-        assert!(self.lhs.len() >= self.block.depth_tiles * TERMS * self.tile_rows);
-        let earlier = match earlier {
-            Some((earlier, products)) if self.is_full() && earlier.is_full() => {
-                let second = self.first_row > 0;
-                match (second, earlier.block.has_mins) {
-                    (false, false) => {
-                        self.multiply_full::<TERMS, false, false>(
-                            registers, to, earlier, products, acc,
-                        );
-                    }
-                    (false, true) => {
-                        self.multiply_full::<TERMS, false, true>(
-                            registers, to, earlier, products, acc,
-                        );
-                    }
-                    (true, false) => {
-                        self.multiply_full::<TERMS, true, false>(
-                            registers, to, earlier, products, acc,
-                        );
-                    }
-                    (true, true) => {
-                        self.multiply_full::<TERMS, true, true>(
-                            registers, to, earlier, products, acc,
-                        );
-                    }
-                }
-                return;
-            }
-            earlier => earlier,
-        };
-        for (tile, to) in to[..self.block.depth_tiles].iter_mut().enumerate() {
-            // SAFETY: the assertions above.
+        product.check::<TERMS>(registers, acc);
+        let previous = self.previous.as_ref();
+        if product.is_full() && previous.is_none_or(BlockProduct::is_full) {
+            let (products, acc) = (&mut *self.products, acc.as_mut_ptr());
+            // SAFETY: both have been checked, and have all rows and depth tiles. AMX is available only with AVX-512.
             unsafe {
-                if self.first_row > 0 {
-                    self.begin::<TERMS, true>(registers, tile);
-                    registers.store_product::<true>(to);
+                if product.block.has_mins {
+                    product.multiply_full::<TERMS, true>(registers, products, previous, acc);
                 } else {
-                    self.begin::<TERMS, false>(registers, tile);
-                    registers.store_product::<false>(to);
+                    product.multiply_full::<TERMS, false>(registers, products, previous, acc);
                 }
             }
+        } else {
+            let mut earlier = previous.map(|previous| (previous, previous.last_part()));
+            for (index, part) in product.parts().enumerate() {
+                let [to, from] = self.products.each_mut();
+                let (to, from) = if index % 2 == 0 { (to, from) } else { (from, to) };
+                product.multiply_part::<TERMS>(part, registers, to);
+                if let Some((earlier, part)) = earlier {
+                    earlier.add(part, from, acc);
+                }
+                earlier = Some((&product, part));
+            }
         }
-        if let Some((earlier, products)) = earlier {
-            earlier.add(products, acc);
+        self.previous = Some(product);
+    }
+
+    /// Adds the last part of the last block.
+    #[inline(always)]
+    pub(super) fn finish(self, acc: &mut [NrVector]) {
+        if let Some(previous) = self.previous {
+            previous.add(previous.last_part(), &self.products[1], acc);
         }
+    }
+}
+
+impl BlockProduct<'_> {
+    /// # Panics
+    /// If the operands are too short, or the block has no depth tiles.
+    #[inline(always)]
+    fn check<const TERMS: usize>(&self, registers: &Tiles, acc: &[NrVector]) {
+        let all = self.block.depth_tiles * self.tile_rows;
+        assert!(
+            registers.rows() == self.tile_rows && (1..=SPLIT_TILE_ROWS).contains(&self.tile_rows)
+        );
+        assert!(self.lhs.len() >= TERMS * all);
+        assert!(!self.block.has_mins || self.sums.len() >= all);
+        assert!(acc.len() >= self.tile_rows && self.acc_start <= acc.len() - self.tile_rows);
     }
 
     /// Whether all depth tiles and rows are in use.
     #[inline(always)]
     fn is_full(&self) -> bool {
-        self.block.depth_tiles == TILES_PER_BLOCK && self.acc().len() == TILE_ROWS
+        self.block.depth_tiles == TILES_PER_BLOCK && self.tile_rows == SPLIT_TILE_ROWS
     }
 
-    /// [`Self::multiply`], with full products before full ones. `SECOND` if the rows are those of the second register,
-    /// `MIN` if the earlier ones have minima.
+    /// The parts in the order in which they are multiplied.
     #[inline(always)]
-    #[expect(clippy::needless_range_loop, reason = "5 % faster: a loop over constants is unrolled")]
-    fn multiply_full<const TERMS: usize, const SECOND: bool, const MIN: bool>(
+    fn parts(&self) -> impl Iterator<Item = Part> {
+        let first_rows = (0..self.tile_rows).step_by(TILE_ROWS);
+        [0, 1]
+            .into_iter()
+            .flat_map(move |half| first_rows.clone().map(move |first_row| Part { half, first_row }))
+    }
+
+    #[inline(always)]
+    fn last_part(&self) -> Part {
+        Part { half: 1, first_row: (self.tile_rows - 1) / TILE_ROWS * TILE_ROWS }
+    }
+
+    /// Multiplies all parts, and adds the last part of `previous`, if any, and the first ones of this block.
+    ///
+    /// # Safety
+    /// Both must be full and have passed [`Self::check`] with these accumulators, and both must have minima if `MIN`.
+    /// `products` must be those of a [`ProductPipeline`], and the processor must have AVX-512.
+    #[inline(never)]
+    #[target_feature(enable = "avx512f,avx2,fma")]
+    unsafe fn multiply_full<const TERMS: usize, const MIN: bool>(
         &self,
         registers: &Tiles,
+        products: &mut [ProductTiles; 2],
+        previous: Option<&BlockProduct>,
+        acc: *mut NrVector,
+    ) {
+        let [even, odd] = products;
+        macro_rules! multiply {
+            ($half:literal, $second:literal, $to:ident, $earlier:ident, $earlier_part:expr, $products:ident) => {
+                // SAFETY: the caller upholds the contract above.
+                unsafe {
+                    self.multiply_and_add::<TERMS, $second, MIN>(
+                        $half,
+                        registers,
+                        $to,
+                        $earlier,
+                        $earlier_part,
+                        $products,
+                        acc,
+                    );
+                }
+            };
+        }
+        let part = |half, first_row| Part { half, first_row };
+        match previous {
+            Some(previous) => multiply!(0, false, even, previous, part(1, TILE_ROWS), odd),
+            None => self.multiply_part::<TERMS>(part(0, 0), registers, even),
+        }
+        multiply!(0, true, odd, self, part(0, 0), even);
+        multiply!(1, false, even, self, part(0, TILE_ROWS), odd);
+        multiply!(1, true, odd, self, part(1, 0), even);
+    }
+
+    /// Multiplies a part, of the second register of rows if `SECOND`, while `products` are added: those of a part of
+    /// `earlier`, with minima if `MIN`.
+    ///
+    /// # Safety
+    /// As for [`Self::multiply_full`].
+    #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "5 % faster: a loop over constants is unrolled")]
+    #[expect(clippy::too_many_arguments, reason = "two parts, and what they are multiplied with")]
+    unsafe fn multiply_and_add<const TERMS: usize, const SECOND: bool, const MIN: bool>(
+        &self,
+        half: usize,
+        registers: &Tiles,
         to: &mut ProductTiles,
-        earlier: &Self,
+        earlier: &BlockProduct,
+        earlier_part: Part,
         products: &ProductTiles,
-        acc: &mut [NrVector],
+        acc: *mut NrVector,
     ) {
         /// Rows that are added while a depth tile is multiplied.
         const ROWS: usize = TILE_ROWS / TILES_PER_BLOCK;
-        let scaling = earlier.scaling();
-        let acc = acc[earlier.acc()].as_mut_ptr();
-        for tile in 0..TILES_PER_BLOCK {
-            let rows = tile * ROWS..(tile + 1) * ROWS;
-            // SAFETY: `multiply` has checked the lhs, `scaling` the sums, and `acc` has all rows of a register. AMX is
-            // available only with AVX-512.
-            unsafe {
-                self.begin::<TERMS, SECOND>(registers, tile);
-                scaling.add_rows::<TILES_PER_BLOCK, MIN>(products, 0, rows, acc);
+        // SAFETY: the caller upholds the contract above.
+        unsafe {
+            let scaling = earlier.scaling::<TILES_PER_BLOCK, MIN>(earlier_part, 0);
+            let acc = earlier.accumulators(earlier_part, 0, acc);
+            let sums = earlier.sums.as_ptr().wrapping_add(earlier_part.first_row);
+            for tile in 0..TILES_PER_BLOCK {
+                let rows = tile * ROWS..(tile + 1) * ROWS;
+                self.begin::<TERMS, SECOND>(half, tile, registers);
+                scaling.add_rows::<MIN>(products.as_ptr(), sums, SPLIT_TILE_ROWS, rows, acc);
                 registers.store_product::<SECOND>(&mut to[tile]);
             }
         }
     }
 
-    /// Begins the product of a depth tile.
+    /// Multiplies a part of any number of rows and depth tiles. [`Self::check`] must have passed.
+    #[inline(always)]
+    fn multiply_part<const TERMS: usize>(
+        &self,
+        part: Part,
+        registers: &Tiles,
+        to: &mut ProductTiles,
+    ) {
+        for (tile, to) in to[..self.block.depth_tiles].iter_mut().enumerate() {
+            // SAFETY: `check` has passed, and the depth tile is in use.
+            unsafe {
+                if part.first_row > 0 {
+                    self.begin::<TERMS, true>(part.half, tile, registers);
+                    registers.store_product::<true>(to);
+                } else {
+                    self.begin::<TERMS, false>(part.half, tile, registers);
+                    registers.store_product::<false>(to);
+                }
+            }
+        }
+    }
+
+    /// Begins the product of a depth tile, of the second register of rows if `SECOND`.
     ///
     /// # Safety
-    /// The assertions of [`Self::multiply`] must hold, and the depth tile must be below [`NumbersBlock::depth_tiles`].
+    /// [`Self::check`] must have passed, the row tile must have these rows, and the depth tile must be in use.
     #[inline(always)]
-    unsafe fn begin<const TERMS: usize, const SECOND: bool>(&self, registers: &Tiles, tile: usize) {
+    unsafe fn begin<const TERMS: usize, const SECOND: bool>(
+        &self,
+        half: usize,
+        tile: usize,
+        registers: &Tiles,
+    ) {
+        let first_row = if SECOND { TILE_ROWS } else { 0 };
         // SAFETY: the caller upholds the contract above.
         unsafe {
-            let lhs = self.lhs.as_ptr().add(tile * TERMS * self.tile_rows + self.first_row);
-            registers.begin_product::<SECOND, TERMS>(lhs, &self.block.numbers[self.half][tile]);
+            let lhs = self.lhs.as_ptr().add(tile * TERMS * self.tile_rows + first_row);
+            registers.begin_product::<SECOND, TERMS>(lhs, &self.block.numbers[half][tile]);
         }
     }
 
-    /// Indices of the accumulators.
+    /// The scaling of a part, of `TILES` depth tiles from `first_tile` on.
+    ///
+    /// # Safety
+    /// The block must have these depth tiles, and the processor AVX-512.
     #[inline(always)]
-    fn acc(&self) -> Range<usize> {
-        let end = self.tile_rows.min(self.first_row + TILE_ROWS);
-        self.acc_start + self.first_row..self.acc_start + end
-    }
-
-    /// # Panics
-    /// If there are minima and not the sums of all rows and depth tiles.
-    #[inline(always)]
-    fn scaling(&self) -> Scaling<'_> {
-        let all = self.block.depth_tiles * self.tile_rows;
-        assert!(!self.block.has_mins || self.sums.len() >= all);
-        Scaling {
-            scales: &self.block.scales,
-            mins: &self.block.mins,
-            sums: self.sums.get(self.first_row..).unwrap_or_default(),
-            stride: self.tile_rows,
-            column: self.half * NR / 2,
-            is_first: self.is_first,
+    unsafe fn scaling<const TILES: usize, const MIN: bool>(
+        &self,
+        part: Part,
+        first_tile: usize,
+    ) -> Scaling<TILES> {
+        let NumbersBlock { scales, mins, .. } = self.block;
+        // SAFETY: the caller upholds the contract above.
+        unsafe {
+            Scaling::load::<MIN>(
+                scales.as_ptr().add(first_tile),
+                mins.as_ptr().add(first_tile),
+                part.half * NR / 2,
+            )
         }
     }
 
-    /// Adds the products to the accumulators.
+    /// The accumulators of a part, which have no sums yet if these are the first inputs and `tile` is 0.
     #[inline(always)]
-    pub(super) fn add(&self, products: &ProductTiles, acc: &mut [NrVector]) {
-        let scaling = self.scaling();
-        let acc = &mut acc[self.acc()];
-        let (rows, acc) = (0..acc.len(), acc.as_mut_ptr());
-        for tile in 0..self.block.depth_tiles {
-            // SAFETY: `scaling` has checked the sums, and `acc` has these rows. AMX is available only with AVX-512.
+    fn accumulators(&self, part: Part, tile: usize, acc: *mut NrVector) -> Accumulators {
+        let acc = acc.wrapping_add(self.acc_start + part.first_row).cast::<f32>();
+        Accumulators::new(acc.wrapping_add(part.half * NR / 2), self.is_first && tile == 0)
+    }
+
+    /// Adds the products of a part. [`Self::check`] must have passed with these accumulators.
+    #[inline(always)]
+    fn add(&self, part: Part, products: &ProductTiles, acc: &mut [NrVector]) {
+        let rows = TILE_ROWS.min(self.tile_rows - part.first_row);
+        for (tile, product) in products[..self.block.depth_tiles].iter().enumerate() {
+            let acc = self.accumulators(part, tile, acc.as_mut_ptr());
+            let sums = self.sums.as_ptr().wrapping_add(tile * self.tile_rows + part.first_row);
+            // SAFETY: `check` has passed, and the depth tile is in use. AMX is available only with AVX-512.
             unsafe {
                 if self.block.has_mins {
-                    scaling.add_rows::<1, true>(products, tile, rows.clone(), acc);
+                    let scaling = self.scaling::<1, true>(part, tile);
+                    scaling.add_rows::<true>(product, sums, self.tile_rows, 0..rows, acc);
                 } else {
-                    scaling.add_rows::<1, false>(products, tile, rows.clone(), acc);
+                    let scaling = self.scaling::<1, false>(part, tile);
+                    scaling.add_rows::<false>(product, sums, self.tile_rows, 0..rows, acc);
                 }
             }
         }
     }
 }
 
-/// A block of [`SPLIT_KC`] inputs of a quantized panel, with its numbers in bf16.
+/// A block of [`SPLIT_KC`](super::split_lhs::SPLIT_KC) inputs of a quantized panel, with its numbers in bf16.
 #[repr(C, align(64))]
 pub(super) struct NumbersBlock {
     /// Per half of the columns.
@@ -235,7 +348,7 @@ impl NumbersBlock {
     }
 }
 
-/// The depth tiles of a panel in a block of [`SPLIT_KC`] inputs: their element, and their index in the element.
+/// The depth tiles of a panel in a block of [`SPLIT_KC`](super::split_lhs::SPLIT_KC) inputs: their element, and their index in the element.
 #[inline(always)]
 fn block_tiles<W: PackedRhs>(panel: &[W], block: usize) -> impl Iterator<Item = (&W, usize)> {
     let per_element = W::DEPTH / TILE_DEPTH;

@@ -6,9 +6,12 @@
 //! [`MatmulPrecision::Bf16`] there is a single bf16 number, the activation rounded.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
-use super::{TileOperand, MC, TILE_DEPTH};
+use super::lhs::CACHED_BYTES;
+use super::{TileOperand, TILE_DEPTH};
 use crate::cpu::arch::bf16_terms::write_terms;
+use crate::cpu::arch::{prefetch_for_write, prefetch_l1};
 use crate::cpu::tensor_rows::MIN_NUMBERS_PER_TASK;
 use crate::cpu::thread_pool::for_each;
 use crate::cpu::TensorRows;
@@ -30,7 +33,9 @@ pub(crate) const TILE_ROWS: usize = 16;
 /// Rows of a row tile: two tile registers.
 pub(crate) const SPLIT_TILE_ROWS: usize = 2 * TILE_ROWS;
 
-const _: () = assert!(MC.is_multiple_of(SPLIT_TILE_ROWS), "tasks start at row tiles");
+/// The most rows of a task, as [`MC`](super::MC) for the micro-kernel: quantized weights are widened once for all of them,
+/// and the accumulators of [`TILE_PANELS`](super::tile_kernel::TILE_PANELS) panels stay in the L2 cache.
+pub(crate) const SPLIT_MC: usize = 9 * SPLIT_TILE_ROWS;
 
 /// Up to this many rows are multiplied with the numbers of quantized weights by multiply-adds: converting the numbers to
 /// bf16 for AMX would take longer.
@@ -38,6 +43,12 @@ pub(crate) const FEW_ROWS: usize = 2;
 
 /// Inputs that are multiplied at a time. This much of a row tile, 24 KiB, stays in the L1 cache for several panels.
 pub(crate) const SPLIT_KC: usize = 128;
+
+/// Depth tiles of [`SPLIT_KC`] inputs.
+pub(crate) const TILES_PER_BLOCK: usize = SPLIT_KC / TILE_DEPTH;
+
+/// How many rows ahead inputs and their places in the lhs are prefetched while rows are split.
+const PREFETCHED_ROWS: usize = 2;
 
 /// One row of a tile register: a cache line.
 #[derive(Clone, Copy)]
@@ -99,22 +110,32 @@ impl SplitLhs {
             depth_tiles: inputs.div_ceil(TILE_DEPTH),
         };
         let with_sums = operand == TileOperand::Numbers { min: true };
+        let source = Source { x, rows, chain };
         let to = lhs.make_room(with_sums);
-        let rows_per_task = MIN_NUMBERS_PER_TASK.div_ceil(inputs.max(1));
-        for_each(row_count.div_ceil(rows_per_task), |task| {
-            let first = task * rows_per_task;
-            for row in first..row_count.min(first + rows_per_task) {
-                let chains = x[..=chain].iter().enumerate();
-                let inputs = chains.map(|(earlier, x)| x.row(rows.row_in(chain, earlier, row)));
-                let to = lhs.row_target(&to, row);
+        // A task has some blocks of a row tile, each of which is contiguous.
+        let block_numbers = SPLIT_KC * row_count.clamp(1, SPLIT_TILE_ROWS);
+        let blocks_per_task = MIN_NUMBERS_PER_TASK.div_ceil(block_numbers);
+        let blocks = lhs.depth_tiles.div_ceil(TILES_PER_BLOCK);
+        let tasks_per_tile = blocks.div_ceil(blocks_per_task);
+        for_each(row_count.div_ceil(SPLIT_TILE_ROWS) * tasks_per_tile, |task| {
+            let (tile, first) = (task / tasks_per_tile, task % tasks_per_tile * blocks_per_task);
+            for block in first..blocks.min(first + blocks_per_task) {
                 // SAFETY: an lhs is split only if AMX or AVX512-BF16 is available. Both require AVX-512 with BW.
-                // `make_room` has made room for all rows, and each is written once.
+                // `make_room` has made room for all rows, and each block of a row tile is split once.
                 unsafe {
                     match (precision, with_sums) {
-                        (MatmulPrecision::Bf16, false) => split_row::<1, false>(inputs, to),
-                        (MatmulPrecision::Bf16, true) => split_row::<1, true>(inputs, to),
-                        (MatmulPrecision::F32, false) => split_row::<3, false>(inputs, to),
-                        (MatmulPrecision::F32, true) => split_row::<3, true>(inputs, to),
+                        (MatmulPrecision::Bf16, false) => {
+                            lhs.split_block::<1, false>(&source, tile, block, &to);
+                        }
+                        (MatmulPrecision::Bf16, true) => {
+                            lhs.split_block::<1, true>(&source, tile, block, &to);
+                        }
+                        (MatmulPrecision::F32, false) => {
+                            lhs.split_block::<3, false>(&source, tile, block, &to);
+                        }
+                        (MatmulPrecision::F32, true) => {
+                            lhs.split_block::<3, true>(&source, tile, block, &to);
+                        }
                     }
                 }
             }
@@ -150,16 +171,45 @@ impl SplitLhs {
         Targets { tile_rows: data.as_mut_ptr(), sums: sums.as_mut_ptr() }
     }
 
-    /// Where row `row` goes.
-    fn row_target(&self, to: &Targets, row: usize) -> RowTarget {
+    /// Splits block `block` of row tile `tile`: up to [`SPLIT_KC`] inputs of its rows.
+    ///
+    /// # Safety
+    /// The processor must have AVX-512 with BW. `to` must be of [`Self::make_room`], with room for sums if `SUMS`, and no
+    /// other thread may use this block of it.
+    unsafe fn split_block<const TERMS: usize, const SUMS: bool>(
+        &self,
+        source: &Source,
+        tile: usize,
+        block: usize,
+        to: &Targets,
+    ) {
+        let first = block * TILES_PER_BLOCK;
+        let depth_tiles = first..self.depth_tiles.min(first + TILES_PER_BLOCK);
+        let depths = depth_tiles.start * TILE_DEPTH..depth_tiles.end * TILE_DEPTH;
+        let first_row = tile * SPLIT_TILE_ROWS;
+        let end_row = self.rows.min(first_row + SPLIT_TILE_ROWS);
+        for row in first_row..end_row {
+            let ahead = row + PREFETCHED_ROWS;
+            if ahead < end_row {
+                source.inputs(ahead, depths.clone()).for_each(prefetch_l1);
+                self.row_target(to, ahead, depth_tiles.clone()).prefetch::<TERMS>();
+            }
+            let target = self.row_target(to, row, depth_tiles.clone());
+            // SAFETY: the caller guarantees AVX-512 with BW, and that no other thread uses the block.
+            unsafe { split_row::<TERMS, SUMS>(source.inputs(row, depths.clone()), target) };
+        }
+    }
+
+    /// Where some depth tiles of row `row` go.
+    fn row_target(&self, to: &Targets, row: usize, depth_tiles: Range<usize>) -> RowTarget {
         let (first, within) = (row - row % SPLIT_TILE_ROWS, row % SPLIT_TILE_ROWS);
+        let stride = SPLIT_TILE_ROWS.min(self.rows - first);
+        let start = first * self.depth_tiles + depth_tiles.start * stride;
         RowTarget {
-            tile_rows: to
-                .tile_rows
-                .wrapping_add(first * self.depth_tiles * self.precision.terms() + within),
-            sums: to.sums.wrapping_add(first * self.depth_tiles + within),
-            stride: SPLIT_TILE_ROWS.min(self.rows - first),
-            depth_tiles: self.depth_tiles,
+            tile_rows: to.tile_rows.wrapping_add(start * self.precision.terms() + within),
+            sums: to.sums.wrapping_add(start + within),
+            stride,
+            depth_tiles: depth_tiles.len(),
         }
     }
 
@@ -190,8 +240,10 @@ impl SplitLhs {
         self.memory.sums.get(start..end).unwrap_or_default()
     }
 
-    pub(crate) fn row_bytes(&self) -> usize {
-        self.depth_tiles * self.precision.terms() * size_of::<TileRow>()
+    /// Whether this many rows stay in the cache from panel to panel.
+    pub(crate) fn stays_in_cache(&self, rows: usize) -> bool {
+        let row_bytes = self.depth_tiles * self.precision.terms() * size_of::<TileRow>();
+        rows * row_bytes <= CACHED_BYTES
     }
 
     /// The part of row tile `tile` with the inputs from `depth` on, a multiple of [`TILE_DEPTH`].
@@ -223,7 +275,30 @@ struct Targets {
 // SAFETY: the tasks that share it write disjoint parts of the memory.
 unsafe impl Sync for Targets {}
 
-/// Where the tile rows of one row go, and its sums: to these places and those `stride` after them.
+/// The inputs x_<=i of the rows of a chain i.
+struct Source<'a> {
+    x: &'a [TensorRows<'a, f32>],
+    rows: &'a ChainRows,
+    chain: usize,
+}
+
+impl Source<'_> {
+    /// The inputs of row `row` at `depths`, chain by chain. There may be fewer: the last depth tile of a row is not full.
+    #[inline(always)]
+    fn inputs(&self, row: usize, depths: Range<usize>) -> impl Iterator<Item = &[f32]> {
+        let mut start = 0;
+        self.x[..=self.chain].iter().enumerate().filter_map(move |(earlier, x)| {
+            let inputs = x.row(self.rows.row_in(self.chain, earlier, row));
+            let end = start + inputs.len();
+            let within =
+                depths.start.clamp(start, end) - start..depths.end.clamp(start, end) - start;
+            start = end;
+            Some(&inputs[within]).filter(|inputs| !inputs.is_empty())
+        })
+    }
+}
+
+/// Where depth tiles of one row go, and their sums: to these places and those `stride` after them.
 struct RowTarget {
     tile_rows: *mut TileRow,
     sums: *mut f32,
@@ -231,7 +306,16 @@ struct RowTarget {
     depth_tiles: usize,
 }
 
-/// Splits a row, the inputs of each chain: `TERMS` tile rows per [`TILE_DEPTH`] inputs and, if `SUMS`, one sum. The last
+impl RowTarget {
+    #[inline(always)]
+    fn prefetch<const TERMS: usize>(&self) {
+        for tile_row in 0..TERMS * self.depth_tiles {
+            prefetch_for_write(self.tile_rows.wrapping_add(tile_row * self.stride), 1);
+        }
+    }
+}
+
+/// Splits inputs of a row, those of each chain: `TERMS` tile rows per [`TILE_DEPTH`] inputs and, if `SUMS`, one sum. The last
 /// ones are padded with zeros.
 ///
 /// # Safety
@@ -252,7 +336,7 @@ unsafe fn split_row<'x, const TERMS: usize, const SUMS: bool>(
     macro_rules! write {
         ($numbers:expr) => {
             let at = tiles.next().expect("a place for all inputs") * stride;
-            // SAFETY: the caller guarantees the instructions and the memory of all depth tiles.
+            // SAFETY: the caller guarantees the instructions and the memory of the depth tiles.
             unsafe {
                 let sum = write_terms::<TERMS, SUMS>($numbers, tile_rows.add(TERMS * at), stride);
                 if SUMS {

@@ -4,8 +4,10 @@ use std::cell::Cell;
 use std::ops::Range;
 
 use super::macro_kernel::{depth_block, depth_blocks};
-use super::quantized_tiles::{NumbersBlock, ProductTiles, Products, TILES_PER_BLOCK};
-use super::split_lhs::{SplitLhs, TileRow, FEW_ROWS, SPLIT_KC, SPLIT_TILE_ROWS, TILE_ROWS};
+use super::quantized_tiles::{BlockProduct, NumbersBlock, ProductPipeline, ProductTiles};
+use super::split_lhs::{
+    SplitLhs, TileRow, FEW_ROWS, SPLIT_KC, SPLIT_TILE_ROWS, TILES_PER_BLOCK, TILE_ROWS,
+};
 use super::{Bf16Pairs, NrVector, PackedRhs, TileOperand, NR, TILE_DEPTH, TILE_PAIRS};
 use crate::cpu::arch::amx::{self, ProductTile, Tiles};
 use crate::cpu::arch::avx512_bf16::PairProducts;
@@ -15,7 +17,7 @@ use crate::MatmulPrecision;
 
 /// Packed panels that share a block of the split lhs: they are multiplied with it in turn, and their accumulators stay in
 /// the L2 cache. A gated layer has two per panel of outputs.
-pub(super) const TILE_PANELS: usize = 16;
+pub(super) const TILE_PANELS: usize = 28;
 
 thread_local! {
     /// The [`TileBuffers`] of this thread's last task, reused because new ones would have to be zeroed.
@@ -70,6 +72,17 @@ pub(super) struct TileProduct<'a> {
 impl<'a> TileProduct<'a> {
     pub(super) fn new(lhs: &'a SplitLhs, rows: Range<usize>) -> Self {
         Self { lhs, rows, buffers: BUFFERS.take() }
+    }
+
+    /// How many packed panels [`Self::multiply`] is best called with.
+    pub(super) fn panels_at_a_time<W: PackedRhs>(&self) -> usize {
+        let rows = self.rows.len();
+        match W::TILE_OPERAND {
+            // With few rows the next panel finds the lhs in the cache anyway.
+            TileOperand::Weights if self.lhs.stays_in_cache(rows) => 1,
+            _ if self.lhs.stays_in_cache(rows) && rows <= TILE_ROWS => 1,
+            _ => TILE_PANELS,
+        }
     }
 
     /// Sets `acc` to the products with some panels: all rows of the first panel, then those of the next.
@@ -134,10 +147,12 @@ impl<'a> TileProduct<'a> {
     ) {
         assert!(W::TILE_OPERAND == TileOperand::Weights);
         let rows = self.rows.len();
-        // A single panel is multiplied in one go: there is no other for which a part of the lhs could stay in the cache.
-        let depth = match panels {
-            [panel] => SPLIT_KC.max(panel.len() * W::DEPTH),
-            _ => SPLIT_KC,
+        // In blocks, so that a part of the lhs stays in the L1 cache for the next panel; unless all of it is in the L2 cache,
+        // or there is no other panel.
+        let depth = if panels.len() == 1 || self.lhs.stays_in_cache(rows) {
+            panels.iter().map(|panel| panel.len() * W::DEPTH).max().unwrap_or(0).max(SPLIT_KC)
+        } else {
+            SPLIT_KC
         };
         // Faster than to store the first products without loading sums.
         acc.fill([0.0; NR]);
@@ -187,9 +202,10 @@ impl<'a> TileProduct<'a> {
                 let lhs = self.lhs.tile(self.first_tile() + tile, block * depth);
                 for (index, acc) in acc.chunks_exact_mut(rows).enumerate() {
                     let rhs = |index: usize| W::pairs(depth_block(panels[index], block, depth));
-                    let next = match panels.len() {
-                        1 => rhs(0).as_ptr().wrapping_add(TILE_PAIRS),
-                        count => rhs((index + 1) % count).as_ptr(),
+                    let next = if depth > SPLIT_KC {
+                        rhs(index).as_ptr().wrapping_add(TILE_PAIRS)
+                    } else {
+                        rhs((index + 1) % panels.len()).as_ptr()
                     };
                     let acc = &mut acc[tile * SPLIT_TILE_ROWS..][..tile_rows];
                     kernel.add_product::<TERMS>(lhs, rhs(index), next, acc);
@@ -268,42 +284,23 @@ impl<'a> TileProduct<'a> {
         let rows = self.rows.len();
         let (is_first, depth, first_tile) = (block == 0, block * SPLIT_KC, self.first_tile());
         let TileBuffers { blocks, products } = &mut self.buffers;
-        let [mut to, mut from] = products[0].each_mut();
-        let mut previous: Option<Products> = None;
+        let mut pipeline = ProductPipeline::new(&mut products[0]);
         for (tiles, tile_rows) in row_tiles(rows) {
             let registers = registers.of_rows(tile_rows);
             for tile in tiles {
                 let lhs = self.lhs.tile(first_tile + tile, depth);
                 let sums = self.lhs.sums(first_tile + tile, depth);
                 for (index, block) in blocks[..panels].iter().enumerate() {
-                    if block.depth_tiles() == 0 {
-                        continue;
-                    }
-                    let acc_start = index * rows + tile * SPLIT_TILE_ROWS;
-                    for half in [0, 1] {
-                        for first_row in (0..tile_rows).step_by(TILE_ROWS) {
-                            let next = Products {
-                                block,
-                                half,
-                                lhs,
-                                sums,
-                                first_row,
-                                tile_rows,
-                                acc_start,
-                                is_first,
-                            };
-                            let earlier = previous.as_ref().map(|previous| (previous, &*from));
-                            next.multiply::<TERMS>(registers, to, earlier, acc);
-                            (to, from) = (from, to);
-                            previous = Some(next);
-                        }
+                    if block.depth_tiles() > 0 {
+                        let acc_start = index * rows + tile * SPLIT_TILE_ROWS;
+                        let product =
+                            BlockProduct { block, lhs, sums, tile_rows, acc_start, is_first };
+                        pipeline.multiply::<TERMS>(registers, product, acc);
                     }
                 }
             }
         }
-        if let Some(previous) = previous {
-            previous.add(from, acc);
-        }
+        pipeline.finish(acc);
     }
 }
 
