@@ -240,7 +240,7 @@ impl<const TILES: usize> Scaling<TILES> {
         sums: *const f32,
         stride: usize,
         rows: Range<usize>,
-        Accumulators { from, from_stride, to }: Accumulators,
+        AccumulatorRows { from, from_stride, to }: AccumulatorRows,
     ) {
         // SAFETY: the caller upholds the contract above.
         unsafe {
@@ -251,7 +251,7 @@ impl<const TILES: usize> Scaling<TILES> {
                         let inputs = __m512::splat(*sums.add(tile * stride + row));
                         sum = sum.add_product(inputs, self.mins[tile]);
                     }
-                    let products = products.add(tile).cast::<f32>().add(16 * row);
+                    let products = products.add(tile).cast::<f32>().add(LANES * row);
                     sum = sum.add_product(__m512::load_f32(products), self.scales[tile]);
                 }
                 sum.store(to.add(row * NR));
@@ -262,13 +262,13 @@ impl<const TILES: usize> Scaling<TILES> {
 
 /// The accumulators that products are added to: of 16 columns, from the first row of the products on.
 #[derive(Clone, Copy)]
-pub(crate) struct Accumulators {
+pub(crate) struct AccumulatorRows {
     from: *const f32,
     from_stride: usize,
     to: *mut f32,
 }
 
-impl Accumulators {
+impl AccumulatorRows {
     /// Those from `to` on, with [`NR`] numbers per row. If `is_first`, they have no sums yet and count as zero.
     #[inline(always)]
     pub(crate) fn new(to: *mut f32, is_first: bool) -> Self {

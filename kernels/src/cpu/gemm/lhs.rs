@@ -10,8 +10,10 @@ use crate::cpu::tensor_rows::fill_rows;
 use crate::cpu::TensorRows;
 use crate::{ChainRows, MatmulPrecision};
 
-/// The lhs of a task stays in the cache from panel to panel if it takes no more than this.
-pub(crate) const CACHED_BYTES: usize = 256 << 10;
+/// Whether an lhs of this many bytes stays in the L2 cache from panel to panel.
+pub(crate) fn fits_cache(bytes: usize) -> bool {
+    bytes <= 256 << 10
+}
 
 /// The lhs of a product.
 pub(crate) enum Lhs {
@@ -41,9 +43,7 @@ impl Lhs {
     /// Whether this many rows stay in the cache from panel to panel.
     pub(crate) fn stays_in_cache(&self, rows: usize) -> bool {
         match self {
-            Self::Panels(panels) => {
-                rows * panels.depth_panels * KC * size_of::<f32>() <= CACHED_BYTES
-            }
+            Self::Panels(panels) => fits_cache(rows * panels.depth_panels * KC * size_of::<f32>()),
             #[cfg(target_arch = "x86_64")]
             Self::Split(lhs) => lhs.stays_in_cache(rows),
         }

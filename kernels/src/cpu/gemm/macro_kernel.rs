@@ -1,5 +1,5 @@
-//! The macro-kernel: a task runs the micro-kernel over some rows and panels, with the epilogue (bias, SwiGLU, residual)
-//! fused.
+//! The macro-kernel: a task runs the micro-kernel or the tile kernel over some rows and panels, with the epilogue (bias,
+//! SwiGLU, residual) fused.
 
 use std::cell::Cell;
 use std::ops::Range;

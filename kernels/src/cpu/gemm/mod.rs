@@ -7,8 +7,8 @@
 //!   or quantized; it is converted to f32 as it is loaded.
 //! - The micro-kernel computes one register tile, [`MR`] x [`NR`] accumulators ([`micro_kernel`], instantiated per
 //!   instruction set in [`super::arch`]).
-//! - A product is split into tasks for the threads, each of up to [`MC`] rows by some panels ([`tasks`]). The macro-kernel
-//!   runs a task ([`macro_kernel`]).
+//! - A product is split into tasks for the threads, each of some rows, for the micro-kernel up to [`MC`], by some panels
+//!   ([`tasks`]). The macro-kernel runs a task ([`macro_kernel`]).
 //!
 //! Attention uses the same micro-kernel for queries times keys and for weights times values.
 //!

@@ -3,7 +3,7 @@
 use super::split_lhs::{TileRow, SPLIT_TILE_ROWS, TILES_PER_BLOCK, TILE_ROWS};
 use super::{NrVector, PackedRhs, TileOperand, NR, TILE_DEPTH, TILE_PAIRS};
 use crate::cpu::arch::amx::{ProductTile, RhsTile, Tiles};
-use crate::cpu::arch::group_products::{widen_numbers, widen_scales, Accumulators, Scaling};
+use crate::cpu::arch::group_products::{widen_numbers, widen_scales, AccumulatorRows, Scaling};
 use crate::cpu::arch::prefetch_at;
 
 /// The products of each depth tile of a block.
@@ -25,7 +25,8 @@ pub(super) struct BlockProduct<'a> {
     pub is_first: bool,
 }
 
-/// The part of a [`BlockProduct`] that fits in the accumulators of AMX: one register of rows, and half of the columns.
+/// A part of a [`BlockProduct`] whose product with a depth tile fits in one register: the rows of a register, and half of
+/// the columns.
 #[derive(Clone, Copy)]
 struct Part {
     /// The half of the columns, 0 or 1.
@@ -35,37 +36,42 @@ struct Part {
 }
 
 /// Multiplies blocks one after the other. The products of a part are scaled and added to the accumulators while AMX
-/// multiplies the next part: neither waits for the other.
+/// multiplies the next part: neither waits for the other. [`Self::finish`] adds the last part.
 pub(super) struct ProductPipeline<'a> {
     /// Of even and of odd parts of a block. Blocks have an even number of them.
     products: &'a mut [ProductTiles; 2],
     /// The last block, of which the last part is not yet added.
     previous: Option<BlockProduct<'a>>,
+    acc: &'a mut [NrVector],
 }
 
 impl<'a> ProductPipeline<'a> {
-    pub(super) fn new(products: &'a mut [ProductTiles; 2]) -> Self {
-        Self { products, previous: None }
+    pub(super) fn new(products: &'a mut [ProductTiles; 2], acc: &'a mut [NrVector]) -> Self {
+        Self { products, previous: None, acc }
     }
 
     /// Multiplies a block with a row tile of `TERMS` terms, and adds all but its last part to the accumulators.
     ///
     /// # Panics
-    /// If the operands do not have the rows of the row tile, or `registers` are not configured for them.
+    /// If the operands do not have the rows of the row tile, `registers` are not configured for them, or the block has no
+    /// depth tiles.
     #[inline(always)]
     pub(super) fn multiply<const TERMS: usize>(
         &mut self,
         registers: &Tiles,
         product: BlockProduct<'a>,
-        acc: &mut [NrVector],
     ) {
-        product.check::<TERMS>(registers, acc);
+        product.check::<TERMS>(registers, self.acc);
         let previous = self.previous.as_ref();
-        if product.is_full() && previous.is_none_or(BlockProduct::is_full) {
-            let (products, acc) = (&mut *self.products, acc.as_mut_ptr());
-            // SAFETY: both have been checked, and have all rows and depth tiles. AMX is available only with AVX-512.
+        let has_mins = product.block.has_mins;
+        let is_alike =
+            |previous: &BlockProduct| previous.is_full() && previous.block.has_mins == has_mins;
+        if product.is_full() && previous.is_none_or(is_alike) {
+            let (products, acc) = (&mut *self.products, self.acc.as_mut_ptr());
+            // SAFETY: both have been checked, have all rows and depth tiles, and minima or not. AMX is available only with
+            // AVX-512.
             unsafe {
-                if product.block.has_mins {
+                if has_mins {
                     product.multiply_full::<TERMS, true>(registers, products, previous, acc);
                 } else {
                     product.multiply_full::<TERMS, false>(registers, products, previous, acc);
@@ -76,9 +82,12 @@ impl<'a> ProductPipeline<'a> {
             for (index, part) in product.parts().enumerate() {
                 let [to, from] = self.products.each_mut();
                 let (to, from) = if index % 2 == 0 { (to, from) } else { (from, to) };
-                product.multiply_part::<TERMS>(part, registers, to);
-                if let Some((earlier, part)) = earlier {
-                    earlier.add(part, from, acc);
+                // SAFETY: both have been checked.
+                unsafe {
+                    product.multiply_part::<TERMS>(part, registers, to);
+                    if let Some((earlier, part)) = earlier {
+                        earlier.add(part, from, self.acc);
+                    }
                 }
                 earlier = Some((&product, part));
             }
@@ -88,9 +97,10 @@ impl<'a> ProductPipeline<'a> {
 
     /// Adds the last part of the last block.
     #[inline(always)]
-    pub(super) fn finish(self, acc: &mut [NrVector]) {
+    pub(super) fn finish(self) {
         if let Some(previous) = self.previous {
-            previous.add(previous.last_part(), &self.products[1], acc);
+            // SAFETY: it has been checked.
+            unsafe { previous.add(previous.last_part(), &self.products[1], self.acc) };
         }
     }
 }
@@ -101,6 +111,7 @@ impl BlockProduct<'_> {
     #[inline(always)]
     fn check<const TERMS: usize>(&self, registers: &Tiles, acc: &[NrVector]) {
         let all = self.block.depth_tiles * self.tile_rows;
+        assert!(all > 0);
         assert!(
             registers.rows() == self.tile_rows && (1..=SPLIT_TILE_ROWS).contains(&self.tile_rows)
         );
@@ -130,6 +141,8 @@ impl BlockProduct<'_> {
     }
 
     /// Multiplies all parts, and adds the last part of `previous`, if any, and the first ones of this block.
+    ///
+    /// Not inlined, so that the compiler keeps all of it in registers.
     ///
     /// # Safety
     /// Both must be full and have passed [`Self::check`] with these accumulators, and both must have minima if `MIN`.
@@ -163,7 +176,8 @@ impl BlockProduct<'_> {
         let part = |half, first_row| Part { half, first_row };
         match previous {
             Some(previous) => multiply!(0, false, even, previous, part(1, TILE_ROWS), odd),
-            None => self.multiply_part::<TERMS>(part(0, 0), registers, even),
+            // SAFETY: the caller upholds the contract above.
+            None => unsafe { self.multiply_part::<TERMS>(part(0, 0), registers, even) },
         }
         multiply!(0, true, odd, self, part(0, 0), even);
         multiply!(1, false, even, self, part(0, TILE_ROWS), odd);
@@ -204,16 +218,19 @@ impl BlockProduct<'_> {
         }
     }
 
-    /// Multiplies a part of any number of rows and depth tiles. [`Self::check`] must have passed.
+    /// Multiplies a part of any number of rows and depth tiles.
+    ///
+    /// # Safety
+    /// [`Self::check`] must have passed.
     #[inline(always)]
-    fn multiply_part<const TERMS: usize>(
+    unsafe fn multiply_part<const TERMS: usize>(
         &self,
         part: Part,
         registers: &Tiles,
         to: &mut ProductTiles,
     ) {
         for (tile, to) in to[..self.block.depth_tiles].iter_mut().enumerate() {
-            // SAFETY: `check` has passed, and the depth tile is in use.
+            // SAFETY: the caller upholds the contract above, and the depth tile is in use.
             unsafe {
                 if part.first_row > 0 {
                     self.begin::<TERMS, true>(part.half, tile, registers);
@@ -268,19 +285,22 @@ impl BlockProduct<'_> {
 
     /// The accumulators of a part, which have no sums yet if these are the first inputs and `tile` is 0.
     #[inline(always)]
-    fn accumulators(&self, part: Part, tile: usize, acc: *mut NrVector) -> Accumulators {
+    fn accumulators(&self, part: Part, tile: usize, acc: *mut NrVector) -> AccumulatorRows {
         let acc = acc.wrapping_add(self.acc_start + part.first_row).cast::<f32>();
-        Accumulators::new(acc.wrapping_add(part.half * NR / 2), self.is_first && tile == 0)
+        AccumulatorRows::new(acc.wrapping_add(part.half * NR / 2), self.is_first && tile == 0)
     }
 
-    /// Adds the products of a part. [`Self::check`] must have passed with these accumulators.
+    /// Adds the products of a part.
+    ///
+    /// # Safety
+    /// [`Self::check`] must have passed with these accumulators.
     #[inline(always)]
-    fn add(&self, part: Part, products: &ProductTiles, acc: &mut [NrVector]) {
+    unsafe fn add(&self, part: Part, products: &ProductTiles, acc: &mut [NrVector]) {
         let rows = TILE_ROWS.min(self.tile_rows - part.first_row);
         for (tile, product) in products[..self.block.depth_tiles].iter().enumerate() {
             let acc = self.accumulators(part, tile, acc.as_mut_ptr());
             let sums = self.sums.as_ptr().wrapping_add(tile * self.tile_rows + part.first_row);
-            // SAFETY: `check` has passed, and the depth tile is in use. AMX is available only with AVX-512.
+            // SAFETY: the caller upholds the contract above, and the depth tile is in use. AMX is available only with AVX-512.
             unsafe {
                 if self.block.has_mins {
                     let scaling = self.scaling::<1, true>(part, tile);
@@ -294,7 +314,7 @@ impl BlockProduct<'_> {
     }
 }
 
-/// A block of [`SPLIT_KC`](super::split_lhs::SPLIT_KC) inputs of a quantized panel, with its numbers in bf16.
+/// A block of a quantized panel, with its numbers in bf16.
 #[repr(C, align(64))]
 pub(super) struct NumbersBlock {
     /// Per half of the columns.

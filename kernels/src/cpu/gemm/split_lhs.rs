@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::lhs::CACHED_BYTES;
+use super::lhs::fits_cache;
 use super::{TileOperand, TILE_DEPTH};
 use crate::cpu::arch::bf16_terms::write_terms;
 use crate::cpu::arch::{prefetch_for_write, prefetch_l1};
@@ -140,7 +140,7 @@ impl SplitLhs {
                 }
             }
         });
-        let tile_rows = lhs.tile_rows();
+        let tile_rows = lhs.tile_row_count();
         // SAFETY: every row of every row tile has written its tile rows of all depth tiles and terms.
         unsafe { lhs.memory.data.set_len(tile_rows) };
         if operand != TileOperand::Weights && row_count <= FEW_ROWS {
@@ -150,14 +150,14 @@ impl SplitLhs {
         lhs
     }
 
-    /// Of all rows, depth tiles and terms.
-    fn tile_rows(&self) -> usize {
+    /// Tile rows of all rows, depth tiles and terms.
+    fn tile_row_count(&self) -> usize {
         self.rows * self.depth_tiles * self.precision.terms()
     }
 
     /// Discards what is in the memory, and makes room for all rows.
     fn make_room(&mut self, with_sums: bool) -> Targets {
-        let tile_rows = self.tile_rows();
+        let tile_rows = self.tile_row_count();
         let Memory { data, sums, wide } = &mut self.memory;
         data.clear();
         wide.clear();
@@ -174,8 +174,8 @@ impl SplitLhs {
     /// Splits block `block` of row tile `tile`: up to [`SPLIT_KC`] inputs of its rows.
     ///
     /// # Safety
-    /// The processor must have AVX-512 with BW. `to` must be of [`Self::make_room`], with room for sums if `SUMS`, and no
-    /// other thread may use this block of it.
+    /// The processor must have AVX-512 with BW, and `TERMS` must be the terms of the precision. `to` must be of
+    /// [`Self::make_room`], with room for sums if `SUMS`, and no other thread may use this block of it.
     unsafe fn split_block<const TERMS: usize, const SUMS: bool>(
         &self,
         source: &Source,
@@ -242,8 +242,7 @@ impl SplitLhs {
 
     /// Whether this many rows stay in the cache from panel to panel.
     pub(crate) fn stays_in_cache(&self, rows: usize) -> bool {
-        let row_bytes = self.depth_tiles * self.precision.terms() * size_of::<TileRow>();
-        rows * row_bytes <= CACHED_BYTES
+        fits_cache(rows * self.depth_tiles * self.precision.terms() * size_of::<TileRow>())
     }
 
     /// The part of row tile `tile` with the inputs from `depth` on, a multiple of [`TILE_DEPTH`].

@@ -33,7 +33,7 @@ pub(super) fn split<'a, W: PackedRhs>(product: &'a Gemm<W>, tasks: &mut Vec<Task
     let Gemm { lhs, panels } = product;
     let weights: usize = panels.iter().map(OutputPanel::weight_count).sum();
     let blocks = row_blocks(lhs.rows(), lhs.max_task_rows(), lhs.tile_rows());
-    let rows = blocks.first().map_or(0, Range::len);
+    let rows = blocks.last().map_or(0, Range::len);
     let worthwhile = weights * rows.div_ceil(8) / MIN_WEIGHTS_PER_TASK;
     let tasks_per_thread =
         if lhs.stays_in_cache(rows) { TASKS_PER_THREAD } else { TASKS_PER_THREAD_OF_LARGE_LHS };
@@ -45,10 +45,12 @@ pub(super) fn split<'a, W: PackedRhs>(product: &'a Gemm<W>, tasks: &mut Vec<Task
     }
 }
 
-/// Splits rows into as few blocks as possible of at most `most` rows, all with about as many row tiles.
+/// Splits rows into as few blocks as possible of at most `most` rows, a multiple of `tile_rows`. All have about as many row
+/// tiles.
 fn row_blocks(rows: usize, most: usize, tile_rows: usize) -> Vec<Range<usize>> {
-    let block = rows.div_ceil(rows.div_ceil(most).max(1)).next_multiple_of(tile_rows);
-    (0..rows).step_by(block.max(1)).map(|first| first..rows.min(first + block)).collect()
+    let (blocks, tiles) = (rows.div_ceil(most), rows.div_ceil(tile_rows));
+    let start = |block: usize| rows.min(block * tiles / blocks * tile_rows);
+    (0..blocks).map(|block| start(block)..start(block + 1)).collect()
 }
 
 /// The number of groups that the panels are split into, for each block of rows.
@@ -106,7 +108,9 @@ mod tests {
     #[test]
     fn row_blocks_are_equal_up_to_a_row_tile() {
         assert_eq!(row_blocks(512, 288, 32), [0..256, 256..512]);
-        assert_eq!(row_blocks(600, 288, 32), [0..224, 224..448, 448..600]);
+        assert_eq!(row_blocks(600, 288, 32), [0..192, 192..384, 384..600]);
+        let lengths = row_blocks(2305, 288, 32).into_iter().map(|rows| rows.len());
+        assert_eq!(lengths.collect::<Vec<_>>(), [256, 256, 256, 256, 256, 256, 256, 256, 257]);
         assert_eq!(row_blocks(5, 288, 32), vec![0..5]);
         assert!(row_blocks(0, 288, 32).is_empty());
     }

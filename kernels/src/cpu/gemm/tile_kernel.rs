@@ -77,11 +77,13 @@ impl<'a> TileProduct<'a> {
     /// How many packed panels [`Self::multiply`] is best called with.
     pub(super) fn panels_at_a_time<W: PackedRhs>(&self) -> usize {
         let rows = self.rows.len();
-        match W::TILE_OPERAND {
-            // With few rows the next panel finds the lhs in the cache anyway.
-            TileOperand::Weights if self.lhs.stays_in_cache(rows) => 1,
-            _ if self.lhs.stays_in_cache(rows) && rows <= TILE_ROWS => 1,
-            _ => TILE_PANELS,
+        // The next panel finds a small lhs in the L2 cache anyway. Quantized panels are faster together as soon as row tiles
+        // are full, because each is multiplied while the products of the previous one are scaled.
+        let is_alone = W::TILE_OPERAND == TileOperand::Weights || rows <= TILE_ROWS;
+        if self.lhs.stays_in_cache(rows) && is_alone {
+            1
+        } else {
+            TILE_PANELS
         }
     }
 
@@ -147,8 +149,8 @@ impl<'a> TileProduct<'a> {
     ) {
         assert!(W::TILE_OPERAND == TileOperand::Weights);
         let rows = self.rows.len();
-        // In blocks, so that a part of the lhs stays in the L1 cache for the next panel; unless all of it is in the L2 cache,
-        // or there is no other panel.
+        // A block of the lhs stays in the L1 cache for the next panel. A single panel needs no blocks, nor does an lhs that
+        // stays in the L2 cache.
         let depth = if panels.len() == 1 || self.lhs.stays_in_cache(rows) {
             panels.iter().map(|panel| panel.len() * W::DEPTH).max().unwrap_or(0).max(SPLIT_KC)
         } else {
@@ -284,7 +286,7 @@ impl<'a> TileProduct<'a> {
         let rows = self.rows.len();
         let (is_first, depth, first_tile) = (block == 0, block * SPLIT_KC, self.first_tile());
         let TileBuffers { blocks, products } = &mut self.buffers;
-        let mut pipeline = ProductPipeline::new(&mut products[0]);
+        let mut pipeline = ProductPipeline::new(&mut products[0], acc);
         for (tiles, tile_rows) in row_tiles(rows) {
             let registers = registers.of_rows(tile_rows);
             for tile in tiles {
@@ -295,12 +297,12 @@ impl<'a> TileProduct<'a> {
                         let acc_start = index * rows + tile * SPLIT_TILE_ROWS;
                         let product =
                             BlockProduct { block, lhs, sums, tile_rows, acc_start, is_first };
-                        pipeline.multiply::<TERMS>(registers, product, acc);
+                        pipeline.multiply::<TERMS>(registers, product);
                     }
                 }
             }
         }
-        pipeline.finish(acc);
+        pipeline.finish();
     }
 }
 
