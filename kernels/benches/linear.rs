@@ -25,7 +25,8 @@ fn main() -> Result<()> {
         let shapes = [(1024, 1024), (4096, 1024), (1024, 4096), (256, 256), (1024, 256)];
         // Those of Qwen2.5-0.5B.
         let qwen = [(896, 896), (4864, 896), (896, 4864)];
-        for (outputs, inputs) in shapes.into_iter().chain(qwen) {
+        let shapes = shapes.into_iter().chain(qwen);
+        for (outputs, inputs) in shapes.filter(|&(_, inputs)| format.divides(inputs)) {
             let name = |rows| format!("{format:?} [{outputs:4}, {inputs:4}] x {rows:4} rows");
             let rows = [1, 4, 32, 512, 2048].into_iter();
             let rows: Vec<_> = rows.filter(|&rows| name(rows).contains(&wanted)).collect();
@@ -48,6 +49,14 @@ enum Format {
 }
 
 impl Format {
+    /// Whether rows of `inputs` weights have whole blocks.
+    fn divides(self, inputs: usize) -> bool {
+        match self {
+            Self::Float(_) => true,
+            Self::Quantized(dtype) => inputs.is_multiple_of(dtype.block_size()),
+        }
+    }
+
     /// Bytes of `weights` weights.
     fn bytes(self, weights: usize) -> usize {
         match self {
