@@ -10,7 +10,6 @@ use crate::cpu::arch::prefetch_at;
 pub(super) type ProductTiles = [ProductTile; TILES_PER_BLOCK];
 
 /// A block of a quantized panel and a row tile of the lhs.
-#[derive(Clone, Copy)]
 pub(super) struct BlockProduct<'a> {
     pub block: &'a NumbersBlock,
     /// The row tile, from the first input of the block on.
@@ -68,7 +67,7 @@ impl<'a> ProductPipeline<'a> {
             |previous: &BlockProduct| previous.is_full() && previous.block.has_mins == has_mins;
         if product.is_full() && previous.is_none_or(is_alike) {
             let (products, acc) = (&mut *self.products, self.acc.as_mut_ptr());
-            // SAFETY: both have been checked, have all rows and depth tiles, and minima or not. AMX is available only with
+            // SAFETY: both have been checked, both are full, and both have minima or neither has. AMX is available only with
             // AVX-512.
             unsafe {
                 if has_mins {
@@ -142,7 +141,7 @@ impl BlockProduct<'_> {
 
     /// Multiplies all parts, and adds the last part of `previous`, if any, and the first ones of this block.
     ///
-    /// Not inlined, so that the compiler keeps all of it in registers.
+    /// Not inlined, to keep its caller small.
     ///
     /// # Safety
     /// Both must be full and have passed [`Self::check`] with these accumulators, and both must have minima if `MIN`.

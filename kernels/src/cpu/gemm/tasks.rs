@@ -45,8 +45,8 @@ pub(super) fn split<'a, W: PackedRhs>(product: &'a Gemm<W>, tasks: &mut Vec<Task
     }
 }
 
-/// Splits rows into as few blocks as possible of at most `most` rows, a multiple of `tile_rows`. All have about as many row
-/// tiles.
+/// Splits rows into as few blocks as possible. A block has at most `most` rows, which is a multiple of `tile_rows`, and all
+/// blocks have about as many row tiles.
 fn row_blocks(rows: usize, most: usize, tile_rows: usize) -> Vec<Range<usize>> {
     let (blocks, tiles) = (rows.div_ceil(most), rows.div_ceil(tile_rows));
     let start = |block: usize| rows.min(block * tiles / blocks * tile_rows);

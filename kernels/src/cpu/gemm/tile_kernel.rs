@@ -77,8 +77,8 @@ impl<'a> TileProduct<'a> {
     /// How many packed panels [`Self::multiply`] is best called with.
     pub(super) fn panels_at_a_time<W: PackedRhs>(&self) -> usize {
         let rows = self.rows.len();
-        // The next panel finds a small lhs in the L2 cache anyway. Quantized panels are faster together as soon as row tiles
-        // are full, because each is multiplied while the products of the previous one are scaled.
+        // A small lhs stays in the L2 cache for the next panel anyway. Quantized panels with more rows than one register holds
+        // are faster together, because each is multiplied while the products of the previous one are scaled.
         let is_alone = W::TILE_OPERAND == TileOperand::Weights || rows <= TILE_ROWS;
         if self.lhs.stays_in_cache(rows) && is_alone {
             1
