@@ -56,9 +56,9 @@
 //!
 //! The result of a row depends only on its own position, query, keys and values, bit for bit: not on the other rows or
 //! sequences of the step, on how a prompt was cut into chunks, on which KV blocks hold its cache, or on the number of
-//! threads. It does depend on whether multiply-add is fused, on whether AMX multiplies bf16 weights and quantized ones
-//! other than Q6K, and, with rounded activations, on whether AVX512-BF16 multiplies bf16 weights. `COLM_MAX_CPU_ISA`
-//! ([`check_isa_limit`]) limits the instruction sets.
+//! threads. It does depend on whether multiply-add is fused, and on whether AMX or, with rounded activations, AVX512-BF16
+//! multiplies bf16 weights and quantized ones other than Q6K. `COLM_MAX_CPU_ISA` ([`check_isa_limit`]) limits the
+//! instruction sets.
 //!
 //! Work is shared by a pool of threads, one per core unless the environment variable `RAYON_NUM_THREADS` or
 //! [`with_threads`] says otherwise.

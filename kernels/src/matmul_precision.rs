@@ -11,7 +11,7 @@ pub enum MatmulPrecision {
     F32,
     /// Activations are rounded to the nearest bf16 number, ties to even, which leaves 8 significant bits. Faster on
     /// processors with AMX, with bf16 weights and quantized ones other than Q6K: an activation is then one bf16 number
-    /// instead of three. With bf16 weights, AMD's processors with AVX512-BF16 (Zen 4 and later) add two products per
+    /// instead of three. With the same weights, AMD's processors with AVX512-BF16 (Zen 4 and later) add two products per
     /// instruction and number, which has not been measured. Not faster otherwise.
     Bf16,
 }

@@ -275,12 +275,6 @@ impl Tiles {
         self
     }
 
-    /// Rows of the row tile.
-    #[inline(always)]
-    pub(crate) fn rows(&self) -> usize {
-        self.rows
-    }
-
     /// Multiplies one depth tile with the rows of one register, the first or the second of a row tile. The product stays in
     /// a register until [`Self::store_product`], so that the processor can do other work while AMX multiplies.
     ///

@@ -1,5 +1,6 @@
-//! Products with the integers of quantized weights ([`TileOperand::Numbers`]), as far as they are not AMX's: the conversion
-//! of the integers, the products of few rows, and the scales. On AVX-512, which every processor with AMX has.
+//! Products with the integers of quantized weights ([`TileOperand::Numbers`]), as far as neither AMX nor AVX512-BF16 computes
+//! them: the conversion of the integers, the products of few rows beside AMX, and the scales. On AVX-512, which every
+//! processor with either has.
 //!
 //! [`TileOperand::Numbers`]: crate::cpu::gemm::TileOperand::Numbers
 
@@ -8,7 +9,6 @@ use std::ops::Range;
 
 use super::amx::{ProductTile, RhsTile};
 use super::{Lanes, SimdVector, LANES};
-use crate::cpu::gemm::split_lhs::TileRow;
 use crate::cpu::gemm::{NrVector, PackedRhs, NR, TILE_DEPTH};
 
 /// Converts the numbers of one depth tile of a packed rhs element to bf16, which is exact.
@@ -27,7 +27,7 @@ pub(crate) unsafe fn widen_numbers<W: PackedRhs>(rhs: &W, tile: usize, to: [&mut
                     $(
                         let first: __m512 = rhs.load_number(first_depth + 2 * $pair, column);
                         let second: __m512 = rhs.load_number(first_depth + 2 * $pair + 1, column);
-                        store_pairs(first, second, &mut to[$pair]);
+                        _mm512_storeu_si512(to[$pair].0.as_mut_ptr().cast(), pair_numbers(first, second));
                     )*
                 };
             }
@@ -36,72 +36,75 @@ pub(crate) unsafe fn widen_numbers<W: PackedRhs>(rhs: &W, tile: usize, to: [&mut
     }
 }
 
-/// Stores numbers that are exact in bf16 as pairs.
+/// Numbers that are exact in bf16 as pairs, one per column.
 ///
 /// # Safety
 /// The processor must have AVX-512.
 #[inline(always)]
-unsafe fn store_pairs(first: __m512, second: __m512, to: &mut TileRow) {
+pub(crate) unsafe fn pair_numbers(first: __m512, second: __m512) -> __m512i {
     // SAFETY: the caller upholds the contract above.
     unsafe {
         let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
         let first = _mm512_srli_epi32::<16>(_mm512_castps_si512(first));
         let second = _mm512_and_si512(_mm512_castps_si512(second), upper);
-        _mm512_storeu_si512(to.0.as_mut_ptr().cast(), _mm512_or_si512(first, second));
+        _mm512_or_si512(first, second)
     }
 }
 
-/// The products of [`Tiles::begin_product`](super::amx::Tiles::begin_product) by multiply-adds, for one or two rows: those
-/// of one depth tile of a packed rhs element. `lhs` has the terms of the rows in f32, row after row of each term. The order
-/// is that of `tdpbf16ps`: the products at even and at odd depths, their sum, and that of the terms.
+/// `acc += scale * products + min * sums` for one or two rows and one depth tile of a packed rhs element. `lhs` has the terms
+/// of the rows in f32, row after row of each term, and `sums` starts with the sum of the inputs of every row. The products
+/// are those of [`Tiles::begin_product`](super::amx::Tiles::begin_product) by multiply-adds, in the order of `tdpbf16ps`: the
+/// products at even and at odd depths, their sum, and that of the terms.
 ///
 /// # Safety
 /// The processor must have AVX-512, and the tile must be within the element.
 ///
 /// # Panics
-/// If there are more than two rows, or if there are not one or three terms.
+/// If there are more than two rows, if there are not one or three terms, or if weights with minima have fewer sums than rows.
 #[inline(always)]
-pub(crate) unsafe fn product_of_few_rows<W: PackedRhs>(
+pub(crate) unsafe fn add_few_rows<W: PackedRhs>(
     lhs: &[[f32; TILE_DEPTH]],
     rhs: &W,
     tile: usize,
-    to: &mut [NrVector],
+    sums: &[f32],
+    acc: &mut [NrVector],
 ) {
-    // SAFETY: the caller upholds the contract of `product_of_terms`.
+    // SAFETY: the caller upholds the contract of `add_terms`.
     unsafe {
-        match (lhs.len(), to.len()) {
-            (1, 1) => product_of_terms::<W, 1, 1>(lhs, rhs, tile, to),
-            (2, 2) => product_of_terms::<W, 2, 2>(lhs, rhs, tile, to),
-            (3, 1) => product_of_terms::<W, 3, 1>(lhs, rhs, tile, to),
-            (6, 2) => product_of_terms::<W, 6, 2>(lhs, rhs, tile, to),
+        match (lhs.len(), acc.len()) {
+            (1, 1) => add_terms::<W, 1, 1>(lhs, rhs, tile, sums, acc),
+            (2, 2) => add_terms::<W, 2, 2>(lhs, rhs, tile, sums, acc),
+            (3, 1) => add_terms::<W, 3, 1>(lhs, rhs, tile, sums, acc),
+            (6, 2) => add_terms::<W, 6, 2>(lhs, rhs, tile, sums, acc),
             (terms, rows) => unreachable!("{terms} terms of {rows} rows"),
         }
     }
 }
 
-/// [`product_of_few_rows`] of `R` rows, which have `N` terms together.
+/// [`add_few_rows`] of `R` rows, which have `N` terms together.
 ///
 /// Not inlined, because the caller would take minutes to compile.
 ///
 /// # Safety
-/// As for [`product_of_few_rows`].
+/// As for [`add_few_rows`].
 ///
 /// # Panics
-/// If `lhs` does not have `N` terms or `to` does not have `R` rows.
+/// If `lhs` does not have `N` terms or `acc` does not have `R` rows.
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx2,fma,f16c")]
-unsafe fn product_of_terms<W: PackedRhs, const N: usize, const R: usize>(
+unsafe fn add_terms<W: PackedRhs, const N: usize, const R: usize>(
     lhs: &[[f32; TILE_DEPTH]],
     rhs: &W,
     tile: usize,
-    to: &mut [NrVector],
+    sums: &[f32],
+    acc: &mut [NrVector],
 ) {
-    assert!(lhs.len() == N && to.len() == R);
+    assert!(lhs.len() == N && acc.len() == R);
     let first_depth = tile * TILE_DEPTH;
     // SAFETY: the length is checked, and the caller upholds the rest.
     unsafe {
         // Per term of a row, parity of the depth, and half of the columns.
-        let mut sums = [[[__m512::splat(0.0); 2]; 2]; N];
+        let mut by_parity = [[[__m512::splat(0.0); 2]; 2]; N];
         // Unrolled by hand, so that bit shifts are constants.
         macro_rules! add_depths {
             ($($depth:literal, $parity:literal;)*) => {
@@ -112,9 +115,9 @@ unsafe fn product_of_terms<W: PackedRhs, const N: usize, const R: usize>(
                     ];
                     for term in 0..N {
                         let lhs = __m512::splat(lhs.get_unchecked(term)[$depth]);
-                        let sums = &mut sums[term][$parity];
-                        sums[0] = sums[0].add_product(lhs, numbers[0]);
-                        sums[1] = sums[1].add_product(lhs, numbers[1]);
+                        let to = &mut by_parity[term][$parity];
+                        to[0] = to[0].add_product(lhs, numbers[0]);
+                        to[1] = to[1].add_product(lhs, numbers[1]);
                     }
                 )*
             };
@@ -125,58 +128,61 @@ unsafe fn product_of_terms<W: PackedRhs, const N: usize, const R: usize>(
             16, 0; 17, 1; 18, 0; 19, 1; 20, 0; 21, 1; 22, 0; 23, 1;
             24, 0; 25, 1; 26, 0; 27, 1; 28, 0; 29, 1; 30, 0; 31, 1;
         );
+        let mut products = [[__m512::splat(0.0); 2]; R];
         for row in 0..R {
-            let to = to.get_unchecked_mut(row).as_mut_ptr();
             for half in 0..2 {
-                let mut total = __m512::splat(0.0);
                 for term in 0..N / R {
-                    let [even, odd] = sums[term * R + row];
-                    total = _mm512_add_ps(total, _mm512_add_ps(even[half], odd[half]));
+                    let [even, odd] = by_parity[term * R + row];
+                    let product = _mm512_add_ps(even[half], odd[half]);
+                    products[row][half] = _mm512_add_ps(products[row][half], product);
                 }
-                total.store(to.add(16 * half));
             }
         }
+        let scales = [
+            W::scale_and_min(rhs.load_scales(tile, 0)),
+            W::scale_and_min(rhs.load_scales(tile, 16)),
+        ];
+        add_scaled(&products, scales, sums, acc);
     }
 }
 
-/// `acc += scale * products + min * sums`, with the scale and minimum of one depth tile of a packed rhs element. `sums`
-/// starts with the sum of the inputs of every row.
+/// `acc += scale * products + min * sums` for `R` rows and one depth tile. `scales` has the scale and, of types that have one,
+/// the minimum of both halves of the columns, and `sums` starts with the sum of the inputs of every row.
 ///
 /// # Safety
-/// The processor must have AVX-512, and the tile must be within the element.
+/// The processor must have AVX-512, and `acc` must have `R` rows.
 ///
 /// # Panics
 /// If weights with minima have fewer sums than rows.
 #[inline(always)]
-pub(crate) unsafe fn add_scaled<W: PackedRhs>(
-    rhs: &W,
-    tile: usize,
-    products: &[NrVector],
+#[expect(
+    clippy::needless_range_loop,
+    reason = "loops over constants are unrolled, so `products` is in registers"
+)]
+pub(crate) unsafe fn add_scaled<const R: usize>(
+    products: &[[__m512; 2]; R],
+    scales: [(__m512, Option<__m512>); 2],
     sums: &[f32],
     acc: &mut [NrVector],
 ) {
-    // SAFETY: the caller upholds the contract above.
+    debug_assert_eq!(acc.len(), R);
+    // SAFETY: the caller upholds the contract above, and the number of sums is checked.
     unsafe {
-        let lower = W::scale_and_min::<__m512>(rhs.load_scales(tile, 0));
-        let upper = W::scale_and_min::<__m512>(rhs.load_scales(tile, 16));
-        assert!(lower.1.is_none() || sums.len() >= products.len());
-        for (row, (products, acc)) in products.iter().zip(acc).enumerate() {
-            for (column, (scale, min)) in [(0, lower), (16, upper)] {
-                let to = acc.as_mut_ptr().add(column);
+        for half in 0..2 {
+            let (scale, min) = scales[half];
+            assert!(min.is_none() || sums.len() >= R);
+            for row in 0..R {
+                let to = acc.get_unchecked_mut(row).as_mut_ptr().add(16 * half);
                 let mut sum = __m512::load_f32(to);
                 if let Some(min) = min {
                     sum = sum.add_product(__m512::splat(*sums.get_unchecked(row)), min);
                 }
-                let products = __m512::load_f32(products.as_ptr().add(column));
-                sum.add_product(products, scale).store(to);
+                sum.add_product(products[row][half], scale).store(to);
             }
         }
     }
 }
 
-/// The scales and minima of one depth tile of a packed rhs element.
-///
-/// # Safety
 /// The processor must have AVX-512, and the tile must be within the element.
 #[inline(always)]
 pub(crate) unsafe fn widen_scales<W: PackedRhs>(

@@ -4,7 +4,7 @@
 //! The compiler vectorizes elementwise loops once it may use the instructions. It does not do so reliably for the GEMM
 //! micro-kernel, so that is written with intrinsics behind [`SimdVector`]. Linear layers and attention are both built
 //! on [`Isa::micro_kernel`]. [`amx`] multiplies bf16 and quantized weights in its place on the processors that have it, and
-//! [`avx512_bf16`] bf16 weights with activations rounded to bf16.
+//! [`avx512_bf16`] the same weights with activations rounded to bf16.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
@@ -126,7 +126,7 @@ pub fn rounding(precision: MatmulPrecision) -> String {
     } else if multiplies_bf16(TileOperand::Weights, precision) {
         // The vendors may round differently.
         let vendor = if avx512_bf16::is_amd() { "AMD" } else { "Intel" };
-        rounding += &format!(", bf16 weights by vdpbf16ps of {vendor}");
+        rounding += &format!(", bf16 and quantized weights by vdpbf16ps of {vendor}");
     }
     if precision == MatmulPrecision::Bf16 {
         rounding += ", activations rounded to bf16";
@@ -139,10 +139,8 @@ pub(crate) fn multiplies_bf16(operand: TileOperand, precision: MatmulPrecision) 
     #[cfg(target_arch = "x86_64")]
     return match (operand, precision) {
         (TileOperand::None, _) => false,
-        (TileOperand::Weights, MatmulPrecision::Bf16) => {
-            amx::is_available() || avx512_bf16::is_available()
-        }
-        (TileOperand::Weights | TileOperand::Numbers { .. }, _) => amx::is_available(),
+        (_, MatmulPrecision::F32) => amx::is_available(),
+        (_, MatmulPrecision::Bf16) => amx::is_available() || avx512_bf16::is_available(),
     };
     #[cfg(not(target_arch = "x86_64"))]
     {

@@ -15,7 +15,7 @@
 //! On processors with AMX ([`super::arch::amx`]), bf16 weights and the integers of most quantized types are multiplied in
 //! tiles of bf16 numbers ([`tile_kernel`]). Its lhs is split into sums of three bf16 numbers ([`split_lhs`]), so that
 //! activations keep their 24 bits. With [`MatmulPrecision::Bf16`] the lhs is rounded to bf16, while it is packed or split;
-//! AVX512-BF16 ([`super::arch::avx512_bf16`]) multiplies it with bf16 weights.
+//! AVX512-BF16 ([`super::arch::avx512_bf16`]) then multiplies the same weights as AMX.
 //!
 //! [`MatmulPrecision::Bf16`]: crate::MatmulPrecision::Bf16
 //!
@@ -26,7 +26,11 @@ mod bf16_pairs;
 pub(crate) mod lhs;
 pub(crate) mod macro_kernel;
 mod micro_kernel;
+#[cfg(target_arch = "x86_64")]
+mod numbers_block;
 pub(crate) mod output;
+#[cfg(target_arch = "x86_64")]
+mod quantized_pairs;
 #[cfg(target_arch = "x86_64")]
 mod quantized_tiles;
 pub(crate) mod rhs;

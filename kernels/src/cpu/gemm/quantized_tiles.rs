@@ -1,28 +1,10 @@
 //! Products of AMX with quantized weights: the integers of a group are multiplied by themselves, and then scaled.
 
-use super::split_lhs::{TileRow, SPLIT_TILE_ROWS, TILES_PER_BLOCK, TILE_ROWS};
-use super::{NrVector, PackedRhs, TileOperand, NR, TILE_DEPTH, TILE_PAIRS};
-use crate::cpu::arch::amx::{ProductTile, RhsTile, Tiles};
-use crate::cpu::arch::group_products::{widen_numbers, widen_scales, AccumulatorRows, Scaling};
-use crate::cpu::arch::prefetch_at;
-
-/// The products of each depth tile of a block.
-pub(super) type ProductTiles = [ProductTile; TILES_PER_BLOCK];
-
-/// A block of a quantized panel and a row tile of the lhs.
-pub(super) struct BlockProduct<'a> {
-    pub block: &'a NumbersBlock,
-    /// The row tile, from the first input of the block on.
-    pub lhs: &'a [TileRow],
-    /// Sums of the inputs of the row tile per depth tile; empty without minima.
-    pub sums: &'a [f32],
-    /// Rows of the row tile.
-    pub tile_rows: usize,
-    /// Index of the accumulators of the row tile.
-    pub acc_start: usize,
-    /// Whether these are the first inputs: the accumulators have no sums yet.
-    pub is_first: bool,
-}
+use super::numbers_block::{BlockKernel, BlockProduct, NumbersBlock, NumbersKernel, ProductTiles};
+use super::split_lhs::{SplitLhs, FEW_ROWS, SPLIT_TILE_ROWS, TILES_PER_BLOCK, TILE_ROWS};
+use super::{NrVector, PackedRhs, NR};
+use crate::cpu::arch::amx::Tiles;
+use crate::cpu::arch::group_products::{add_few_rows, AccumulatorRows, Scaling};
 
 /// A part of a [`BlockProduct`] whose product with a depth tile fits in one register: the rows of a register, and half of
 /// the columns.
@@ -34,9 +16,37 @@ struct Part {
     first_row: usize,
 }
 
+impl NumbersKernel for Tiles {
+    const FEW_ROWS: usize = FEW_ROWS;
+
+    /// Without AMX, but with the same results.
+    #[inline(always)]
+    unsafe fn add_few_rows<W: PackedRhs>(
+        &mut self,
+        lhs: &SplitLhs,
+        depth: usize,
+        rhs: &W,
+        tile: usize,
+        acc: &mut [NrVector],
+    ) {
+        // SAFETY: the caller upholds the contract above.
+        unsafe { add_few_rows(lhs.wide(depth), rhs, tile, lhs.sums(0, depth), acc) };
+    }
+
+    #[inline(always)]
+    fn begin_blocks<'a>(
+        &'a mut self,
+        products: &'a mut [ProductTiles; 2],
+        acc: &'a mut [NrVector],
+    ) -> impl BlockKernel<'a> {
+        ProductPipeline { registers: self, products, previous: None, acc }
+    }
+}
+
 /// Multiplies blocks one after the other. The products of a part are scaled and added to the accumulators while AMX
-/// multiplies the next part: neither waits for the other. [`Self::finish`] adds the last part.
-pub(super) struct ProductPipeline<'a> {
+/// multiplies the next part: neither waits for the other. [`finish`](BlockKernel::finish) adds the last part.
+struct ProductPipeline<'a> {
+    registers: &'a mut Tiles,
     /// Of even and of odd parts of a block. Blocks have an even number of them.
     products: &'a mut [ProductTiles; 2],
     /// The last block, of which the last part is not yet added.
@@ -44,23 +54,12 @@ pub(super) struct ProductPipeline<'a> {
     acc: &'a mut [NrVector],
 }
 
-impl<'a> ProductPipeline<'a> {
-    pub(super) fn new(products: &'a mut [ProductTiles; 2], acc: &'a mut [NrVector]) -> Self {
-        Self { products, previous: None, acc }
-    }
-
-    /// Multiplies a block with a row tile of `TERMS` terms, and adds all but its last part to the accumulators.
-    ///
-    /// # Panics
-    /// If the operands do not have the rows of the row tile, `registers` are not configured for them, or the block has no
-    /// depth tiles.
+impl<'a> BlockKernel<'a> for ProductPipeline<'a> {
+    /// Adds all but the last part of the block to the accumulators.
     #[inline(always)]
-    pub(super) fn multiply<const TERMS: usize>(
-        &mut self,
-        registers: &Tiles,
-        product: BlockProduct<'a>,
-    ) {
-        product.check::<TERMS>(registers, self.acc);
+    fn multiply<const TERMS: usize>(&mut self, product: BlockProduct<'a>) {
+        product.check::<TERMS>(self.acc);
+        let registers = self.registers.of_rows(product.tile_rows);
         let previous = self.previous.as_ref();
         let has_mins = product.block.has_mins;
         let is_alike =
@@ -96,7 +95,7 @@ impl<'a> ProductPipeline<'a> {
 
     /// Adds the last part of the last block.
     #[inline(always)]
-    pub(super) fn finish(self) {
+    fn finish(self) {
         if let Some(previous) = self.previous {
             // SAFETY: it has been checked.
             unsafe { previous.add(previous.last_part(), &self.products[1], self.acc) };
@@ -105,20 +104,6 @@ impl<'a> ProductPipeline<'a> {
 }
 
 impl BlockProduct<'_> {
-    /// # Panics
-    /// If the operands are too short, or the block has no depth tiles.
-    #[inline(always)]
-    fn check<const TERMS: usize>(&self, registers: &Tiles, acc: &[NrVector]) {
-        let all = self.block.depth_tiles * self.tile_rows;
-        assert!(all > 0);
-        assert!(
-            registers.rows() == self.tile_rows && (1..=SPLIT_TILE_ROWS).contains(&self.tile_rows)
-        );
-        assert!(self.lhs.len() >= TERMS * all);
-        assert!(!self.block.has_mins || self.sums.len() >= all);
-        assert!(acc.len() >= self.tile_rows && self.acc_start <= acc.len() - self.tile_rows);
-    }
-
     /// Whether all depth tiles and rows are in use.
     #[inline(always)]
     fn is_full(&self) -> bool {
@@ -311,66 +296,4 @@ impl BlockProduct<'_> {
             }
         }
     }
-}
-
-/// A block of a quantized panel, with its numbers in bf16.
-#[repr(C, align(64))]
-pub(super) struct NumbersBlock {
-    /// Per half of the columns.
-    numbers: [[RhsTile; TILES_PER_BLOCK]; 2],
-    scales: [NrVector; TILES_PER_BLOCK],
-    mins: [NrVector; TILES_PER_BLOCK],
-    /// Depth tiles in use.
-    depth_tiles: usize,
-    has_mins: bool,
-}
-
-impl NumbersBlock {
-    pub(super) fn new() -> Self {
-        Self {
-            numbers: [[[TileRow([0; TILE_DEPTH]); TILE_PAIRS]; TILES_PER_BLOCK]; 2],
-            scales: [[0.0; NR]; TILES_PER_BLOCK],
-            mins: [[0.0; NR]; TILES_PER_BLOCK],
-            depth_tiles: 0,
-            has_mins: false,
-        }
-    }
-
-    /// Depth tiles in use: fewer at the end of the panel, 0 beyond it.
-    pub(super) fn depth_tiles(&self) -> usize {
-        self.depth_tiles
-    }
-
-    /// Reads block `block` of a panel.
-    ///
-    /// Not inlined, because the caller would take minutes to compile.
-    ///
-    /// # Safety
-    /// `amx::is_available` must be true: the function uses AVX-512, AVX2, FMA and F16C.
-    #[inline(never)]
-    #[target_feature(enable = "avx512f,avx2,fma,f16c")]
-    pub(super) unsafe fn widen<W: PackedRhs>(&mut self, panel: &[W], block: usize) {
-        self.depth_tiles = 0;
-        self.has_mins = W::TILE_OPERAND == TileOperand::Numbers { min: true };
-        for (at, (rhs, part)) in block_tiles(panel, block).enumerate() {
-            if W::PREFETCH_DISTANCE > 0 {
-                prefetch_at(rhs, W::PREFETCH_DISTANCE);
-            }
-            let [lower, upper] = &mut self.numbers;
-            // SAFETY: the caller guarantees AMX, and with it AVX-512; the tile is within the element.
-            unsafe {
-                widen_numbers(rhs, part, [&mut lower[at], &mut upper[at]]);
-                widen_scales(rhs, part, &mut self.scales[at], &mut self.mins[at]);
-            }
-            self.depth_tiles += 1;
-        }
-    }
-}
-
-/// The depth tiles of a panel in a block of [`SPLIT_KC`](super::split_lhs::SPLIT_KC) inputs: their element, and their index in the element.
-#[inline(always)]
-fn block_tiles<W: PackedRhs>(panel: &[W], block: usize) -> impl Iterator<Item = (&W, usize)> {
-    let per_element = W::DEPTH / TILE_DEPTH;
-    let end = (panel.len() * per_element).min((block + 1) * TILES_PER_BLOCK);
-    (block * TILES_PER_BLOCK..end).map(move |tile| (&panel[tile / per_element], tile % per_element))
 }

@@ -34,11 +34,11 @@ pub(crate) const TILE_ROWS: usize = 16;
 pub(crate) const SPLIT_TILE_ROWS: usize = 2 * TILE_ROWS;
 
 /// The most rows of a task, as [`MC`](super::MC) for the micro-kernel: quantized weights are widened once for all of them,
-/// and the accumulators of [`TILE_PANELS`](super::tile_kernel::TILE_PANELS) panels stay in the L2 cache.
+/// and the accumulators of several panels stay in the L2 cache.
 pub(crate) const SPLIT_MC: usize = 9 * SPLIT_TILE_ROWS;
 
-/// Up to this many rows are multiplied with the numbers of quantized weights by multiply-adds: converting the numbers to
-/// bf16 for AMX would take longer.
+/// Up to this many rows are multiplied with the numbers of quantized weights by multiply-adds instead of AMX: converting the
+/// numbers to bf16 would take longer.
 pub(crate) const FEW_ROWS: usize = 2;
 
 /// Inputs that are multiplied at a time. This much of a row tile, 24 KiB, stays in the L1 cache for several panels.

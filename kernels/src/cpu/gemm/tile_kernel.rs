@@ -4,20 +4,24 @@ use std::cell::Cell;
 use std::ops::Range;
 
 use super::macro_kernel::{depth_block, depth_blocks};
-use super::quantized_tiles::{BlockProduct, NumbersBlock, ProductPipeline, ProductTiles};
-use super::split_lhs::{
-    SplitLhs, TileRow, FEW_ROWS, SPLIT_KC, SPLIT_TILE_ROWS, TILES_PER_BLOCK, TILE_ROWS,
-};
+use super::numbers_block::{BlockKernel, BlockProduct, NumbersBlock, NumbersKernel, ProductTiles};
+use super::split_lhs::{SplitLhs, TileRow, SPLIT_KC, SPLIT_TILE_ROWS, TILES_PER_BLOCK, TILE_ROWS};
 use super::{Bf16Pairs, NrVector, PackedRhs, TileOperand, NR, TILE_DEPTH, TILE_PAIRS};
 use crate::cpu::arch::amx::{self, ProductTile, Tiles};
 use crate::cpu::arch::avx512_bf16::PairProducts;
-use crate::cpu::arch::group_products::{add_scaled, product_of_few_rows};
 use crate::cpu::arch::prefetch_at;
 use crate::MatmulPrecision;
 
-/// Packed panels that share a block of the split lhs: they are multiplied with it in turn, and their accumulators stay in
-/// the L2 cache. A gated layer has two per panel of outputs.
-pub(super) const TILE_PANELS: usize = 28;
+/// The most packed panels that share a block of the split lhs: they are multiplied with it in turn, and their accumulators
+/// take half of the L2 cache, which is 2 MiB on processors with AMX and 1 MiB on most others. A gated layer has two per panel
+/// of outputs.
+fn max_panels() -> usize {
+    if amx::is_available() {
+        28
+    } else {
+        14
+    }
+}
 
 thread_local! {
     /// The [`TileBuffers`] of this thread's last task, reused because new ones would have to be zeroed.
@@ -77,13 +81,13 @@ impl<'a> TileProduct<'a> {
     /// How many packed panels [`Self::multiply`] is best called with.
     pub(super) fn panels_at_a_time<W: PackedRhs>(&self) -> usize {
         let rows = self.rows.len();
-        // A small lhs stays in the L2 cache for the next panel anyway. Quantized panels with more rows than one register holds
-        // are faster together, because each is multiplied while the products of the previous one are scaled.
+        // A small lhs stays in the L2 cache for the next panel anyway. Quantized panels with more rows than one register of AMX
+        // holds are faster together, because each is multiplied while the products of the previous one are scaled.
         let is_alone = W::TILE_OPERAND == TileOperand::Weights || rows <= TILE_ROWS;
         if self.lhs.stays_in_cache(rows) && is_alone {
             1
         } else {
-            TILE_PANELS
+            max_panels()
         }
     }
 
@@ -93,7 +97,7 @@ impl<'a> TileProduct<'a> {
     /// that `amx::is_available` and `avx512_bf16::is_available` check; what it calls is inlined or enables them itself.
     ///
     /// # Safety
-    /// `amx::is_available` or, for bf16 weights and an lhs of one term, `avx512_bf16::is_available` must be true.
+    /// `amx::is_available` or, for an lhs of one term, `avx512_bf16::is_available` must be true.
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx2,fma,f16c")]
     pub(super) unsafe fn multiply<W: PackedRhs>(&mut self, panels: &[&[W]], acc: &mut [NrVector]) {
@@ -102,26 +106,25 @@ impl<'a> TileProduct<'a> {
             match self.lhs.precision() {
                 MatmulPrecision::F32 => {
                     const TERMS: usize = MatmulPrecision::F32.terms();
-                    self.multiply_by_amx::<W, TERMS>(&mut Tiles::new(), panels, acc);
+                    self.multiply_by::<_, W, TERMS>(&mut Tiles::new(), panels, acc);
                 }
                 MatmulPrecision::Bf16 => {
                     const TERMS: usize = MatmulPrecision::Bf16.terms();
                     if amx::is_available() {
-                        self.multiply_by_amx::<W, TERMS>(&mut Tiles::new(), panels, acc);
+                        self.multiply_by::<_, W, TERMS>(&mut Tiles::new(), panels, acc);
                     } else {
-                        let kernel = &mut PairProducts::new();
-                        self.multiply_weights::<W, TERMS>(kernel, panels, acc);
+                        self.multiply_by::<_, W, TERMS>(&mut PairProducts::new(), panels, acc);
                     }
                 }
             }
         }
     }
 
-    /// [`Self::multiply`] by AMX, with an lhs of `TERMS` terms.
+    /// [`Self::multiply`] by one of the kernels, with an lhs of `TERMS` terms.
     #[inline(always)]
-    fn multiply_by_amx<W: PackedRhs, const TERMS: usize>(
+    fn multiply_by<K: RowTileKernel + NumbersKernel, W: PackedRhs, const TERMS: usize>(
         &mut self,
-        registers: &mut Tiles,
+        kernel: &mut K,
         panels: &[&[W]],
         acc: &mut [NrVector],
     ) {
@@ -129,12 +132,12 @@ impl<'a> TileProduct<'a> {
             TileOperand::None => {
                 unreachable!("an lhs is split only for weights that are multiplied as bf16")
             }
-            TileOperand::Weights => self.multiply_weights::<W, TERMS>(registers, panels, acc),
-            TileOperand::Numbers { .. } if self.lhs.rows() <= FEW_ROWS => {
-                self.multiply_numbers_by_few_rows(panels, acc);
+            TileOperand::Weights => self.multiply_weights::<W, TERMS>(kernel, panels, acc),
+            TileOperand::Numbers { .. } if self.lhs.rows() <= K::FEW_ROWS => {
+                self.multiply_numbers_by_few_rows(kernel, panels, acc);
             }
             TileOperand::Numbers { .. } => {
-                self.multiply_numbers::<W, TERMS>(registers, panels, acc);
+                self.multiply_numbers::<W, TERMS>(kernel, panels, acc);
             }
         }
     }
@@ -158,7 +161,8 @@ impl<'a> TileProduct<'a> {
         };
         // Faster than to store the first products without loading sums.
         acc.fill([0.0; NR]);
-        for (panels, acc) in panels.chunks(TILE_PANELS).zip(acc.chunks_mut(TILE_PANELS * rows)) {
+        let together = max_panels();
+        for (panels, acc) in panels.chunks(together).zip(acc.chunks_mut(together * rows)) {
             for block in 0..depth_blocks(panels, depth).max(1) {
                 self.add_weights::<W, TERMS>(kernel, panels, block, depth, acc);
             }
@@ -169,15 +173,15 @@ impl<'a> TileProduct<'a> {
     #[inline(always)]
     fn multiply_numbers<W: PackedRhs, const TERMS: usize>(
         &mut self,
-        registers: &mut Tiles,
+        kernel: &mut impl NumbersKernel,
         panels: &[&[W]],
         acc: &mut [NrVector],
     ) {
-        let rows = self.rows.len();
-        self.buffers.reserve(panels.len().min(TILE_PANELS));
-        for (panels, acc) in panels.chunks(TILE_PANELS).zip(acc.chunks_mut(TILE_PANELS * rows)) {
+        let (rows, together) = (self.rows.len(), max_panels());
+        self.buffers.reserve(panels.len().min(together));
+        for (panels, acc) in panels.chunks(together).zip(acc.chunks_mut(together * rows)) {
             for block in 0..depth_blocks(panels, SPLIT_KC).max(1) {
-                self.add_numbers::<W, TERMS>(registers, panels, block, acc);
+                self.add_numbers::<W, TERMS>(kernel, panels, block, acc);
             }
         }
     }
@@ -216,18 +220,17 @@ impl<'a> TileProduct<'a> {
         }
     }
 
-    /// [`Self::multiply`] for up to [`FEW_ROWS`] rows, without AMX but with the same results.
+    /// [`Self::multiply`] for quantized weights with an lhs of few rows.
     #[inline(always)]
     fn multiply_numbers_by_few_rows<W: PackedRhs>(
         &mut self,
+        kernel: &mut impl NumbersKernel,
         panels: &[&[W]],
         acc: &mut [NrVector],
     ) {
         assert_eq!(W::GROUP, TILE_DEPTH);
         acc.fill([0.0; NR]);
         let rows = self.rows.len();
-        let mut products = [[0.0; NR]; FEW_ROWS];
-        let products = &mut products[..rows];
         for (panel, acc) in panels.iter().zip(acc.chunks_exact_mut(rows)) {
             for (index, rhs) in panel.iter().enumerate() {
                 if W::PREFETCH_DISTANCE > 0 {
@@ -235,13 +238,8 @@ impl<'a> TileProduct<'a> {
                 }
                 for tile in 0..W::DEPTH / TILE_DEPTH {
                     let depth = index * W::DEPTH + tile * TILE_DEPTH;
-                    let (lhs, sums) = (self.lhs.wide(depth), self.lhs.sums(0, depth));
-                    // SAFETY: quantized weights come here only if AMX is available, and with it AVX-512; the tile is
-                    // within the element.
-                    unsafe {
-                        product_of_few_rows(lhs, rhs, tile, products);
-                        add_scaled(rhs, tile, products, sums, acc);
-                    }
+                    // SAFETY: every kernel requires AVX-512, and the tile is within the element.
+                    unsafe { kernel.add_few_rows(self.lhs, depth, rhs, tile, acc) };
                 }
             }
         }
@@ -251,7 +249,7 @@ impl<'a> TileProduct<'a> {
     #[inline(always)]
     fn add_numbers<W: PackedRhs, const TERMS: usize>(
         &mut self,
-        registers: &mut Tiles,
+        kernel: &mut impl NumbersKernel,
         panels: &[&[W]],
         block: usize,
         acc: &mut [NrVector],
@@ -259,14 +257,14 @@ impl<'a> TileProduct<'a> {
         assert_eq!(W::GROUP, TILE_DEPTH);
         let buffers = panels.iter().zip(&mut self.buffers.blocks);
         for ((panel, to), acc) in buffers.zip(acc.chunks_exact_mut(self.rows.len())) {
-            // SAFETY: `registers` exist only if AMX is available, and with it AVX-512.
+            // SAFETY: every kernel requires AVX-512, AVX2, FMA and F16C.
             unsafe { to.widen(panel, block) };
-            if block == 0 && to.depth_tiles() == 0 {
+            if block == 0 && to.depth_tiles == 0 {
                 acc.fill([0.0; NR]);
             }
         }
-        // SAFETY: `registers` exist only if AMX is available, and with it AVX-512.
-        unsafe { self.add_blocks::<TERMS>(registers, panels.len(), block, acc) };
+        // SAFETY: as above.
+        unsafe { self.add_blocks::<TERMS>(kernel, panels.len(), block, acc) };
     }
 
     /// Adds the products with block `block` of `panels` panels, which have been widened, or sets `acc` to them if it is the
@@ -278,7 +276,7 @@ impl<'a> TileProduct<'a> {
     #[target_feature(enable = "avx512f,avx2,fma")]
     unsafe fn add_blocks<const TERMS: usize>(
         &mut self,
-        registers: &mut Tiles,
+        kernel: &mut impl NumbersKernel,
         panels: usize,
         block: usize,
         acc: &mut [NrVector],
@@ -286,23 +284,22 @@ impl<'a> TileProduct<'a> {
         let rows = self.rows.len();
         let (is_first, depth, first_tile) = (block == 0, block * SPLIT_KC, self.first_tile());
         let TileBuffers { blocks, products } = &mut self.buffers;
-        let mut pipeline = ProductPipeline::new(&mut products[0], acc);
+        let mut kernel = kernel.begin_blocks(&mut products[0], acc);
         for (tiles, tile_rows) in row_tiles(rows) {
-            let registers = registers.of_rows(tile_rows);
             for tile in tiles {
                 let lhs = self.lhs.tile(first_tile + tile, depth);
                 let sums = self.lhs.sums(first_tile + tile, depth);
                 for (index, block) in blocks[..panels].iter().enumerate() {
-                    if block.depth_tiles() > 0 {
+                    if block.depth_tiles > 0 {
                         let acc_start = index * rows + tile * SPLIT_TILE_ROWS;
                         let product =
                             BlockProduct { block, lhs, sums, tile_rows, acc_start, is_first };
-                        pipeline.multiply::<TERMS>(registers, product);
+                        kernel.multiply::<TERMS>(product);
                     }
                 }
             }
         }
-        pipeline.finish();
+        kernel.finish();
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A *quant block* is ggml's unit: consecutive inputs of one output that share a scale. A packed rhs element
 //! interleaves the quant blocks of [`NR`](super::gemm::NR) outputs. A product is that of the dequantized weights with
-//! f32 inputs, and the dequantized weights equal ggml's bit for bit. On AMX, which multiplies all types but
-//! Q6_K, the scales of a group come last, which only rounds differently.
+//! f32 inputs, and the dequantized weights equal ggml's bit for bit. On AMX and AVX512-BF16, which multiply all
+//! types but Q6_K, the scales of a group come last, which only rounds differently.
 
 mod packed_bits;
 mod q4_q5;
