@@ -47,7 +47,7 @@ pub enum Error {
     #[error("the prompt is empty: expected at least one token")]
     EmptyPrompt,
     /// The prompt has more tokens than the model's context or the KV cache can hold.
-    #[error("the prompt has {tokens} tokens; the longest sequence is {longest} tokens")]
+    #[error("the prompt has {tokens} tokens: expected at most {longest}, what the context and the KV cache can hold")]
     ContextLength {
         /// Tokens of the prompt.
         tokens: usize,
@@ -56,17 +56,15 @@ pub enum Error {
     },
     /// The prompt has so much text that it must be longer than the model's context. It was not tokenized.
     #[error(
-        "the prompt has {bytes} bytes; the longest sequence of {longest} tokens holds no more than {most} bytes"
+        "the prompt has more than {most} bytes, which is more text than {longest} tokens can have"
     )]
     TextLength {
-        /// Bytes of the prompt.
-        bytes: usize,
         /// The most bytes that `longest` tokens can have.
         most: usize,
         /// The longest sequence, in tokens.
         longest: usize,
     },
-    /// A token id that the model does not have.
+    /// A token id of the prompt that the model does not have.
     #[error("token {token} is not in the vocabulary: expected 0 to {}", vocab_size - 1)]
     UnknownToken {
         /// The token.
@@ -74,10 +72,26 @@ pub enum Error {
         /// The size of the vocabulary.
         vocab_size: usize,
     },
+    /// A logit bias for a token id that the model does not have.
+    #[error("`logit_bias`: token {token} is not in the vocabulary: expected 0 to {}", vocab_size - 1)]
+    UnknownBias {
+        /// The token.
+        token: u32,
+        /// The size of the vocabulary.
+        vocab_size: usize,
+    },
+    /// A parameter of the DRY sampler that cannot work.
+    #[error("`{field}`: {problem}")]
+    InvalidDry {
+        /// `dry_allowed_length` or `dry_sequence_breakers`.
+        field: &'static str,
+        /// Its value, what is wrong with it, and what is expected.
+        problem: String,
+    },
     /// A conversation for a model without a chat template.
     #[error(
-        "the model has no chat template (chat_template.jinja, or `chat_template` in tokenizer_config.json): send a \
-         text or tokens"
+        "the model has no chat template (chat_template.jinja, or `chat_template` in tokenizer_config.json): expected a \
+         prompt of plain text or tokens, as for /v1/completions and `colm run --raw`"
     )]
     NoChatTemplate,
     /// The chat template raised an error.

@@ -19,7 +19,7 @@ pub enum Grammar {
     Regex(String),
     /// A grammar in llguidance's variant of Lark.
     Lark(String),
-    /// An llguidance grammar: a list whose first grammar is the start. `max_tokens` is ignored.
+    /// An llguidance grammar: a list whose first grammar is the start. `max_tokens` and temperatures of rules are refused.
     Llguidance(Box<LlguidanceGrammar>),
 }
 

@@ -33,9 +33,9 @@ pub struct Dry {
     pub multiplier: f32,
     /// At least 1.
     pub base: f32,
-    /// The longest repetition without a penalty, in tokens.
+    /// The shortest repetition with a penalty, in tokens: at most [`Self::MAX_ALLOWED_LENGTH`].
     pub allowed_length: usize,
-    /// Texts that end a repetition.
+    /// Texts that end a repetition: each a single token of the model.
     pub sequence_breakers: Vec<String>,
 }
 

@@ -117,4 +117,4 @@ pub use maintenance::{check, prune, stat, CheckReport, MaintenanceError, PruneRe
 pub use options::StoreOptions;
 pub use prompt::{NewBlock, Prefix, PrefixEnd, WantedBlock};
 pub use store::{KvStore, OpenError};
-pub use store_url::{StoreUrl, UrlError};
+pub use store_url::{without_password, StoreUrl, UrlError};

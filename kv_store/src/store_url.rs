@@ -160,7 +160,7 @@ fn s3(_: &Url) -> Result<Location, String> {
 }
 
 /// `text` without what may be a password, even if it is not a valid URL.
-fn without_password(text: &str) -> String {
+pub fn without_password(text: &str) -> String {
     // The path of a folder is not secret, and may contain anything.
     if text.to_ascii_lowercase().starts_with("file:///") {
         return text.into();

@@ -75,12 +75,26 @@ fn templates_that_exceed_a_limit_are_errors() {
         "{{ range(99999)|map('tojson')|join('-' * 100000) }}",
     ] {
         match render(source) {
-            Err(RenderError::LimitExceeded(_)) => {}
+            Err(RenderError::TooLong(_) | RenderError::LimitExceeded(_)) => {}
             Err(error) => wrong.push(format!("{source}: {error:?}")),
             Ok(text) => wrong.push(format!("{source}: {} bytes", text.len())),
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Not an error of the template: a client that shortens the conversation can try again.
+#[test]
+fn a_conversation_longer_than_a_prompt_has_an_error_of_its_own() {
+    let content = "a".repeat(70_000);
+    let message = serde_json::json!({"role": "user", "content": content});
+    let messages = vec![message.as_object().unwrap().clone()];
+    let conversation = Conversation { messages, ..Conversation::default() };
+    for source in ["{{ messages[0].content }}", "{{ '>' + messages[0].content|trim }}"] {
+        let template = ChatTemplate::new(source, Default::default(), 1).unwrap();
+        let error = template.render(&conversation).unwrap_err();
+        assert!(matches!(error, RenderError::TooLong(_)), "{source}: {error:?}");
+    }
 }
 
 #[test]

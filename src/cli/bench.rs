@@ -13,8 +13,9 @@ use rand::{Rng, SeedableRng};
 use serde::Serialize;
 
 use super::chain_list::parse_chain_list;
-use super::load::{at_least_1, DraftArgs, LoadArgs};
+use super::load::{DraftArgs, LoadArgs};
 use super::output::Stdout;
+use super::parsers::{at_least_1, count};
 use super::progress::progress;
 use super::speed::per_second;
 
@@ -31,8 +32,8 @@ pub struct BenchArgs {
         value_parser = at_least_1)]
     prompts: Vec<usize>,
     /// Number of tokens to decode after each prompt; 0 measures prefill only.
-    #[arg(short = 'n', long = "decode", value_name = "TOKENS", default_value_t = 128)]
-    decode: u32,
+    #[arg(short = 'n', long = "decode", value_name = "TOKENS", default_value_t = 128, value_parser = count)]
+    decode: usize,
     /// Number of concurrent requests.
     #[arg(short, long, value_name = "N", default_value = "1", value_parser = at_least_1)]
     concurrency: usize,
@@ -123,7 +124,7 @@ pub async fn run(args: BenchArgs) -> Result<()> {
 impl BenchArgs {
     /// The workloads to measure. Fails if one does not fit the KV cache or the context of the model.
     fn workloads(&self, engine: &Engine) -> Result<Vec<Workload>> {
-        let (decode, concurrency) = (self.decode as usize, self.concurrency);
+        let (decode, concurrency) = (self.decode, self.concurrency);
         let mut workloads = Vec::new();
         for chains in parse_chain_list(&self.chains, engine).context("--chains")? {
             for &prompt in &self.prompts {
@@ -131,11 +132,15 @@ impl BenchArgs {
                 let workload = Workload { chains, prompt, decode, concurrency, prefill_chunk };
                 let (tokens, limit) = (workload.tokens(), engine.max_tokens());
                 if tokens > limit {
-                    let early = workload.decode_tokens(0) - decode;
+                    let early = match workload.decode_tokens(0) - decode {
+                        0 => String::new(),
+                        early => {
+                            format!(", {early} of them decoded while other prompts are processed")
+                        }
+                    };
                     bail!(
-                        "-p {prompt} -n {decode} -c {concurrency}: a sequence has {tokens} tokens, {early} of them \
-                         decoded while other prompts are processed: expected at most {limit}, the limit of the \
-                         model's context or the KV cache"
+                        "-p {prompt} -n {decode} -c {concurrency}: a sequence has {tokens} tokens{early}: expected at \
+                         most {limit}, the limit of the model's context or the KV cache"
                     );
                 }
                 workloads.push(workload);

@@ -17,6 +17,8 @@ pub struct Conversation<'a> {
     /// The maximum number of tokens of an answer.
     pub max_tokens: Option<usize>,
     pub sampling: Sampling,
+    /// Whether the next prompt is plain text: the model continues it.
+    pub raw: bool,
     pub messages: Vec<Message>,
 }
 
@@ -49,7 +51,11 @@ impl Conversation<'_> {
         out: &mut impl Write,
         stop: impl Future<Output = ()>,
     ) -> Result<(String, Speed)> {
-        let mut request = Request::chat(self.messages.clone()).chains(self.chains);
+        let mut request = match self.messages.last() {
+            Some(prompt) if self.raw => Request::text(&prompt.content),
+            _ => Request::chat(self.messages.clone()),
+        };
+        request = request.chains(self.chains);
         request.sampling = self.sampling.clone();
         request.max_tokens = self.max_tokens;
         let before = self.engine.counts();

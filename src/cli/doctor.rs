@@ -1,6 +1,7 @@
 //! `colm doctor`: the machine, and whether a model fits.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::thread::available_parallelism;
 
 use anyhow::{bail, Result};
@@ -9,21 +10,22 @@ use colm::{Dtype, Engine, MachineMemory, MemoryPlan, Quantization};
 use colm_kernels::{check_isa_limit, instruction_set};
 
 use super::output::{error_message, Stdout};
+use super::parsers::count;
 
 /// Check this machine: device, instruction sets, memory, limits, and with -m whether a model fits.
 ///
-/// Reads the config and the headers of the model, but not its weights. A model of the hub is downloaded first, weights
-/// included. The exit code is 1 if something is wrong.
+/// Reads the config, the tokenizer, the chat template and the headers of the weights, but not the weights. A model of the
+/// hub is downloaded first, weights included. The exit code is 1 if something is wrong.
 #[derive(Args)]
 pub struct DoctorArgs {
     /// Model folder, or Hugging Face model id such as `owner/name` or `owner/name@revision`.
     #[arg(short, long, value_name = "DIR")]
     model: Option<String>,
     /// Load only the first K chains [default: all].
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", value_parser = count)]
     max_chains: Option<usize>,
     /// Size of the KV cache in MiB.
-    #[arg(long, value_name = "MIB", default_value_t = 512)]
+    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = count)]
     kv_cache_mb: usize,
     /// Quantize the linear layers and the LM head while loading.
     #[arg(long, value_name = "TYPE")]
@@ -34,6 +36,10 @@ pub struct DoctorArgs {
     /// Dtype of the KV cache: `f32`, `bf16`, `f16` or `auto`.
     #[arg(long, default_value = "auto", value_name = "DTYPE")]
     kv_cache_dtype: Dtype,
+    /// Read flags from this TOML file, as `colm serve` does.
+    #[arg(long, value_name = "FILE")]
+    #[allow(dead_code, reason = "read before the arguments are parsed")]
+    config: Option<PathBuf>,
 }
 
 /// Open files below which a server runs out of connections.
@@ -148,6 +154,10 @@ fn plan_findings(plan: &MemoryPlan) -> Vec<Finding> {
                 )
             }),
         },
+        fine(
+            "chat template",
+            if plan.has_chat_template { "yes".into() } else { "none: the model continues plain text (--raw)".into() },
+        ),
         fine(
             "KV cache",
             format!(

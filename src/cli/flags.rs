@@ -1,7 +1,7 @@
 //! Translates names of library options to flags of the command line.
 
 /// The options of the library as quoted in its errors, and the flags that set them.
-const FLAGS: [(&str, &str); 23] = [
+const FLAGS: [(&str, &str); 24] = [
     ("`max_chains`", "--max-chains"),
     ("`max_seqs`", "--max-seqs"),
     ("`kv_cache_mib`", "--kv-cache-mb"),
@@ -25,6 +25,7 @@ const FLAGS: [(&str, &str); 23] = [
     ("`tls_cert`", "--tls-cert"),
     ("`tls_key`", "--tls-key"),
     ("`port`", "--port"),
+    ("`metrics_port`", "--metrics-port"),
 ];
 
 /// Replaces the options in an error message of the library by flags. Fields of config.json, whose values follow after an

@@ -7,11 +7,11 @@ use anyhow::{bail, Result};
 use clap::{Args, Subcommand};
 use colm_kv_store::{check, prune, stat, StoreUrl};
 
-use super::load::gigabytes;
 use super::output::Stdout;
+use super::parsers::gigabytes;
 use super::progress::progress;
 
-/// Look after a KV store (--kv-store of `colm serve`), also while servers use it.
+/// Inspect and maintain a KV store (--kv-store of `colm serve`), also while servers use it.
 #[derive(Args)]
 pub struct KvStoreCommand {
     #[command(subcommand)]

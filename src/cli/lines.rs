@@ -1,7 +1,7 @@
 //! Reads lines from stdin: with editing and history in a terminal, plain lines otherwise.
 
 use std::fs;
-use std::io::{stdin, stdout, BufRead, IsTerminal, Read, StdinLock};
+use std::io::{stdin, stdout, BufRead, ErrorKind, IsTerminal, Read, StdinLock};
 use std::path::PathBuf;
 
 use anyhow::{bail, Context, Result};
@@ -14,8 +14,8 @@ use super::output::print_stderr;
 pub enum Lines {
     /// A terminal with line editing, and a history file unless it cannot be used.
     Terminal { editor: Box<DefaultEditor>, history: Option<PathBuf> },
-    /// A pipe or a file, or a terminal if stdout is not one.
-    Piped(StdinLock<'static>),
+    /// A pipe or a file, or a terminal if stdout is not one; and the lines read so far.
+    Piped { stdin: StdinLock<'static>, count: usize },
 }
 
 /// The longest line of a pipe or a file, in bytes. It exceeds the context of any model.
@@ -29,7 +29,7 @@ impl Lines {
     pub fn from_stdin() -> Result<Self> {
         // The line editor writes its prompt to stdout.
         if !stdin().is_terminal() || !stdout().is_terminal() {
-            return Ok(Self::Piped(stdin().lock()));
+            return Ok(Self::Piped { stdin: stdin().lock(), count: 0 });
         }
         let mut editor = DefaultEditor::new().context("cannot edit lines in this terminal")?;
         let history = history_file().and_then(|file| read_history(&mut editor, file));
@@ -45,10 +45,21 @@ impl Lines {
         matches!(self, Self::Terminal { .. })
     }
 
+    /// What errors call the line that was read last; None in a terminal, which shows it.
+    pub fn name_of_last(&self) -> Option<String> {
+        match self {
+            Self::Terminal { .. } => None,
+            Self::Piped { count, .. } => Some(format!("line {count} of stdin")),
+        }
+    }
+
     /// Reads the next line; a terminal shows `prompt`. None at the end of the input, or if ctrl-c is pressed twice.
     pub fn next(&mut self, prompt: &str) -> Result<Option<String>> {
         let (editor, history) = match self {
-            Self::Piped(stdin) => return piped_line(stdin).context("stdin"),
+            Self::Piped { stdin, count } => {
+                *count += 1;
+                return piped_line(stdin).with_context(|| format!("line {count} of stdin"));
+            }
             Self::Terminal { editor, history } => (editor, history),
         };
         let mut interrupted = false;
@@ -74,6 +85,9 @@ impl Lines {
                 Err(ReadlineError::Interrupted) => {
                     interrupted = true;
                     print_stderr("(press ctrl-c again to exit)");
+                }
+                Err(ReadlineError::Io(error)) if error.kind() == ErrorKind::InvalidData => {
+                    print_stderr("the line is not valid UTF-8: expected text");
                 }
                 Err(error) => bail!("cannot read from the terminal: {error}"),
             }

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use colm::{Dtype, Engine, EngineBuilder, KvStoreOptions, MatmulPrecision, Quantization, Result};
 
 use super::output::print_stderr;
+use super::parsers::{count, gigabytes, positive_seconds};
 
 /// The model and the options of the engine.
 #[derive(Args)]
@@ -16,17 +17,17 @@ pub struct LoadArgs {
     #[arg(short, long, value_name = "DIR")]
     pub model: String,
     /// Load only the first K chains [default: all].
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", value_parser = count)]
     pub max_chains: Option<usize>,
     /// Maximum number of sequences that run at once.
-    #[arg(long, value_name = "N", default_value_t = 32)]
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = count)]
     pub max_seqs: usize,
     /// Size of the KV cache in MiB.
-    #[arg(long, value_name = "MIB", default_value_t = 512)]
+    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = count)]
     pub kv_cache_mb: usize,
     /// Compute at most N prompt tokens in a step, a multiple of 32. A longer prompt takes several steps, and every step
     /// also decodes a token of each running answer.
-    #[arg(long, value_name = "N", default_value_t = EngineBuilder::DEFAULT_PREFILL_CHUNK)]
+    #[arg(long, value_name = "N", default_value_t = EngineBuilder::DEFAULT_PREFILL_CHUNK, value_parser = count)]
     pub prefill_chunk: usize,
     /// Quantize the linear layers and the LM head while loading, to a type such as `q8_0`, `q6k` or `q4k`.
     #[arg(long, value_name = "TYPE")]
@@ -93,12 +94,12 @@ pub struct KvStoreArgs {
     #[arg(long, value_name = "GB", value_parser = gigabytes, requires = "kv_store")]
     kv_store_gb: Option<u64>,
     /// Longest time that a request waits for the store.
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "2")]
+    #[arg(long, value_name = "SECONDS", value_parser = positive_seconds, default_value = "2")]
     kv_store_timeout: Duration,
     /// MiB of memory for blocks that wait to be written, and the same again for blocks that have been read.
-    #[arg(long, value_name = "MIB", default_value_t = KvStoreOptions::DEFAULT_BUFFER_MIB)]
+    #[arg(long, value_name = "MIB", default_value_t = KvStoreOptions::DEFAULT_BUFFER_MIB, value_parser = count)]
     kv_store_buffer_mb: usize,
-    /// Read blocks even if computing them is faster, by the rates measured so far.
+    /// Read blocks even where the rates measured so far say that computing them is faster.
     #[arg(long, requires = "kv_store")]
     kv_store_always_read: bool,
 }
@@ -130,7 +131,7 @@ pub async fn flush_kv_store(engine: &Engine) {
 pub struct DraftArgs {
     /// Self-speculation: draft up to N tokens with the first chain, and verify them in one step at the request's chains.
     /// Answers do not change. They are faster if most drafts are accepted.
-    #[arg(long = "drafts", value_name = "N", default_value_t = 0)]
+    #[arg(long = "drafts", value_name = "N", default_value_t = 0, value_parser = count)]
     pub max_drafts: usize,
 }
 
@@ -153,29 +154,5 @@ impl GenerationConfigArgs {
     /// Whether the defaults are used.
     pub fn is_used(&self) -> bool {
         self.generation_config == GenerationConfig::Auto
-    }
-}
-
-/// Parses a number of seconds, such as `30` or `0.5`.
-pub fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds >= 0.0);
-    let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    duration.ok_or_else(|| "expected a number of seconds, such as 30 or 0.5".into())
-}
-
-/// Parses a number of gigabytes, such as `100` or `0.5`, as bytes.
-pub fn gigabytes(text: &str) -> Result<u64, String> {
-    let bytes = text.parse::<f64>().ok().map(|gigabytes| gigabytes * 1e9);
-    let bytes = bytes.filter(|bytes| (1.0..=1e18).contains(bytes));
-    bytes
-        .map(|bytes| bytes as u64)
-        .ok_or_else(|| "expected a number of GB, such as 100 or 0.5".into())
-}
-
-/// Parses a count of at least 1.
-pub fn at_least_1(value: &str) -> Result<usize, String> {
-    match value.parse::<u32>() {
-        Ok(count) if count > 0 => Ok(count as usize),
-        _ => Err(format!("expected a whole number from 1 to {}", u32::MAX)),
     }
 }

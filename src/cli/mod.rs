@@ -12,6 +12,7 @@ mod load;
 mod model_card;
 mod nll;
 pub mod output;
+mod parsers;
 mod perplexity;
 mod process;
 mod progress;
@@ -48,12 +49,12 @@ struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   colm run -m models/tiny-colm-air                        chat; /chains 2 switches to 2 chains
-  colm run -m models/tiny-colm-air --chains 1 -i 'Once'   one answer
+  colm run -m models/tiny-colm-air --chains 1 -i 'Hi'     one answer
   colm serve -m models/tiny-colm-air -p 1234              serve the OpenAI API, models NAME and NAME@k
   colm perplexity -m models/tiny-colm-air -f text.txt     measure the perplexity at each chain count
   colm bench -m models/tiny-colm-air -p 512 -n 128        measure the speed of each chain count
   colm doctor -m models/tiny-colm-air                     check the machine, and whether a model fits
-  colm kv-store stat file:///var/cache/colm/kv            look after a KV store";
+  colm kv-store stat file:///var/cache/colm/kv            inspect and maintain a KV store";
 
 /// The commands. Their help texts are the doc comments of their arguments.
 #[derive(Subcommand)]
@@ -83,16 +84,18 @@ pub fn run() -> Result<()> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let file = settings::config_file(&arguments);
     let cli = settings::with_variables(Cli::command());
-    let given = arguments.len();
+    let given = arguments.clone();
     let arguments = match &file {
         Some(file) => settings::with_settings(&cli, file, arguments)?,
         None => arguments,
     };
-    let file = file.filter(|_| arguments.len() > given);
+    let file = file.filter(|_| arguments.len() > given.len());
     let parsed = cli.try_get_matches_from(arguments);
     let command = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(Cli { command }) => command,
-        Err(error) if error.use_stderr() => exit_with(&error, file.as_deref()),
+        Err(error) if error.use_stderr() => {
+            exit_with(&error, settings::refused_variable(&error, &given), file.as_deref())
+        }
         Err(help) => return print_help(&help),
     };
     log_to_stderr(&command);
@@ -112,10 +115,13 @@ pub fn run() -> Result<()> {
     result
 }
 
-/// Ends the process because its flags are wrong. Some of them may be those of `file`.
-fn exit_with(error: &clap::Error, file: Option<&Path>) -> ! {
+/// Ends the process because its flags are wrong. The value may be that of the environment variable `variable`, and some
+/// flags those of `file`.
+fn exit_with(error: &clap::Error, variable: Option<String>, file: Option<&Path>) -> ! {
     let _ = error.print();
-    if let Some(file) = file {
+    if let Some(variable) = variable {
+        print_stderr(format!("\nThe value is that of the environment variable {variable}."));
+    } else if let Some(file) = file {
         print_stderr(format!("\nThe flags include those of --config {}.", file.display()));
     }
     std::process::exit(error.exit_code())
@@ -130,8 +136,12 @@ fn print_help(help: &clap::Error) -> Result<()> {
 /// Shows the lines of `--log-requests`.
 const REQUEST_LINES: &str = "colm::requests=info";
 
+/// Shows that the server starts and stops, in a log of JSON.
+const STATUS_LINES: &str = "colm::server=info";
+
 /// Sets up logging to stderr. Must run before the host sets up its own logging, which writes to stdout.
 fn log_to_stderr(command: &Command) {
+    let is_json = matches!(command, Command::Serve(args) if args.log_format == LogFormat::Json);
     let level = if command.verbose() { LevelFilter::INFO } else { LevelFilter::WARN };
     let filter = EnvFilter::builder().with_default_directive(level.into());
     let filter = filter.from_env().unwrap_or_else(|error| {
@@ -139,8 +149,12 @@ fn log_to_stderr(command: &Command) {
         EnvFilter::default().add_directive(level.into())
     });
     let filter = match command {
-        Command::Serve(args) if args.log_requests => {
-            filter.add_directive(REQUEST_LINES.parse().expect("a directive"))
+        Command::Serve(args) => {
+            let lines = [(args.log_requests, REQUEST_LINES), (is_json, STATUS_LINES)];
+            let shown = lines.into_iter().filter(|(is_shown, _)| *is_shown);
+            shown.fold(filter, |filter, (_, lines)| {
+                filter.add_directive(lines.parse().expect("a directive"))
+            })
         }
         _ => filter,
     };
@@ -152,9 +166,7 @@ fn log_to_stderr(command: &Command) {
         .log_internal_errors(false)
         .with_ansi(colors);
     match command {
-        Command::Serve(args) if args.log_format == LogFormat::Json => {
-            log.json().with_span_list(false).init()
-        }
+        Command::Serve(_) if is_json => log.json().with_span_list(false).init(),
         _ => log.init(),
     }
 }

@@ -12,6 +12,7 @@ use super::chain_list::parse_chain_list;
 use super::load::LoadArgs;
 use super::nll::Nll;
 use super::output::{print_stderr, Stdout};
+use super::parsers::at_least_1;
 use super::progress::progress;
 use super::windows::{windows, Window};
 
@@ -30,7 +31,7 @@ pub struct PerplexityArgs {
     chains: String,
     /// Score the whole file with a sliding window: each window is as long as the model's context, starts TOKENS later
     /// than the one before it, and scores only its new tokens. By default, only the first window is scored.
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", value_parser = at_least_1)]
     stride: Option<usize>,
     /// Print JSON: an array of objects with the keys `chains`, `tokens`, `nll` and `ppl`.
     #[arg(long)]

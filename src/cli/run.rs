@@ -10,10 +10,9 @@ use console::style;
 use super::conversation::Conversation;
 use super::greeting::greeting;
 use super::lines::Lines;
-use super::load::{
-    at_least_1, flush_kv_store, DraftArgs, GenerationConfigArgs, KvStoreArgs, LoadArgs,
-};
+use super::load::{flush_kv_store, DraftArgs, GenerationConfigArgs, KvStoreArgs, LoadArgs};
 use super::output::{error_message, print_stderr, Stdout, StdoutError};
+use super::parsers::{at_least_1, temperature};
 use super::slash::{parse_slash, Slash, HELP};
 use super::speed::Speed;
 
@@ -21,7 +20,7 @@ use super::speed::Speed;
 ///
 /// Without -i, every line of stdin is a message or a command; /help lists the commands. In a terminal, all lines are
 /// one conversation, and ctrl-c stops an answer. Each line of a pipe or a file is answered independently, unless
-/// --conversation is given. Answers are written to stdout, token counts and speeds to stderr.
+/// --conversation is given; a line that cannot be answered ends the program. Answers are written to stdout, token counts and speeds to stderr.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RunArgs {
@@ -34,6 +33,9 @@ pub struct RunArgs {
     /// Treat the lines of a pipe or a file as one conversation, as in a terminal.
     #[arg(long, conflicts_with = "prompt")]
     conversation: bool,
+    /// Continue each prompt as plain text, without the chat template. For models that are not trained to chat.
+    #[arg(long, conflicts_with = "conversation")]
+    raw: bool,
     /// Sampling temperature; 0 is greedy [default: from generation_config.json, else 0].
     #[arg(long, value_parser = temperature, allow_negative_numbers = true)]
     temperature: Option<f64>,
@@ -53,7 +55,8 @@ pub struct RunArgs {
 const EXAMPLES: &str = "\
 Examples:
   colm run -m models/tiny-colm-air
-  colm run -m models/tiny-colm-air --chains 1 --max-tokens 64 -i 'Tell me a story.'
+  colm run -m models/tiny-colm-air --chains 1 -i 'What is 27 + 58?'
+  colm run -m models/tiny-colm-air --raw --max-tokens 64 -i 'Once upon a time'
   colm run -m models/tiny-colm-air --temperature 0.8 < questions.txt > answers.txt";
 
 /// Answers the prompt, or the lines of stdin until they end.
@@ -67,7 +70,9 @@ pub async fn run(args: RunArgs) -> Result<()> {
     };
     let sampling = sampling(args.temperature, engine.sampling_defaults());
     let (max_tokens, messages) = (args.max_tokens, Vec::new());
-    let conversation = Conversation { engine: &engine, chains, max_tokens, sampling, messages };
+    let raw = args.raw;
+    let conversation =
+        Conversation { engine: &engine, chains, max_tokens, sampling, raw, messages };
     let answered = match args.prompt {
         Some(prompt) => one_answer(conversation, prompt).await,
         None => chat(conversation, args.conversation, &args.load.model).await,
@@ -92,7 +97,7 @@ async fn chat(
 ) -> Result<()> {
     let mut lines = Lines::from_stdin()?;
     let mut total = Speed::default();
-    let one_conversation = one_conversation || lines.is_interactive();
+    let one_conversation = one_conversation || lines.is_interactive() && !conversation.raw;
     if lines.is_interactive() {
         let Conversation { engine, chains, .. } = conversation;
         let of_model = engine.config().chains.count();
@@ -124,7 +129,13 @@ async fn chat(
             Err(error) if lines.is_interactive() && StdoutError::find(&error).is_none() => {
                 print_stderr(error_message(&error))
             }
-            result => result?,
+            Err(error) => {
+                return Err(match lines.name_of_last() {
+                    Some(line) if StdoutError::find(&error).is_none() => error.context(line),
+                    _ => error,
+                });
+            }
+            Ok(()) => (),
         }
         if !one_conversation {
             conversation.messages.clear();
@@ -200,13 +211,6 @@ fn sampling(temperature: Option<f64>, defaults: &SamplingDefaults) -> Sampling {
     sampling
 }
 
-fn temperature(value: &str) -> Result<f64, String> {
-    match value.parse() {
-        Ok(temperature) if (0. ..f64::INFINITY).contains(&temperature) => Ok(temperature),
-        _ => Err("expected a number of at least 0".into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,13 +237,5 @@ mod tests {
         assert_eq!((omitted.top_k, omitted.repetition_penalty), (None, Some(1.1)));
         assert_eq!(sampling(Some(0.7), &defaults).temperature, 0.7);
         assert_eq!(sampling(Some(0.), &defaults).temperature, 0.);
-    }
-
-    #[test]
-    fn a_temperature_is_a_number_of_at_least_0() {
-        assert_eq!(temperature("0.5"), Ok(0.5));
-        for refused in ["-1", "NaN", "inf", "warm", ""] {
-            assert!(temperature(refused).is_err(), "{refused}");
-        }
     }
 }

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use anyhow::{bail, Context, Result};
 use clap::{Args, ValueEnum};
-use colm::serve::{ApiKeys, Elastic, Role, ServeLimits, ServeOptions, TlsFiles};
+use colm::serve::{ApiKeys, Elastic, Role, ServeLimits, ServeOptions, StatusLines, TlsFiles};
 use colm::{KvStoreOptions, PrefillServerOptions};
 
-use super::load::{
-    flush_kv_store, seconds, DraftArgs, GenerationConfigArgs, KvStoreArgs, LoadArgs,
-};
+use super::load::{flush_kv_store, DraftArgs, GenerationConfigArgs, KvStoreArgs, LoadArgs};
+use super::parsers::{at_least_1, count, port, positive_seconds, seconds};
 
 /// Serve the OpenAI API over HTTP, with Swagger UI at /docs.
 ///
@@ -24,7 +23,7 @@ use super::load::{
 #[command(after_help = EXAMPLES)]
 pub struct ServeArgs {
     /// Port to listen on; 0 selects a free port.
-    #[arg(short, long, default_value_t = 1234)]
+    #[arg(short, long, default_value_t = 1234, value_parser = port)]
     port: u16,
     /// Host name or address to listen on, such as `localhost`, `::1` or `0.0.0.0`. The default accepts connections from
     /// this machine only; others need a key (--api-key).
@@ -42,12 +41,12 @@ pub struct ServeArgs {
     #[command(flatten)]
     limits: LimitArgs,
     /// Serve /metrics on this port as well, without a key.
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = port)]
     metrics_port: Option<u16>,
     /// Log a line per request: its id, route, status and duration, but nothing of its content.
     #[arg(long)]
     pub log_requests: bool,
-    /// Format of the log on stderr.
+    /// Format of what the server writes to stderr.
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
     #[command(flatten)]
@@ -77,10 +76,10 @@ struct RoleArgs {
     #[arg(long, value_name = "KEY", hide_env_values = true, requires = "prefill")]
     prefill_key: Option<String>,
     /// Ask that server if at least this many tokens of a prompt are neither in the prefix cache nor in the store.
-    #[arg(long, value_name = "TOKENS", default_value_t = PrefillServerOptions::DEFAULT_THRESHOLD)]
+    #[arg(long, value_name = "TOKENS", default_value_t = PrefillServerOptions::DEFAULT_THRESHOLD, value_parser = count)]
     prefill_threshold: usize,
     /// Longest time that server may take; after that the prompt is computed here.
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "60")]
+    #[arg(long, value_name = "SECONDS", value_parser = positive_seconds, default_value = "60")]
     prefill_timeout: Duration,
 }
 
@@ -154,34 +153,34 @@ struct AccessArgs {
 #[command(next_help_heading = "Limits")]
 struct LimitArgs {
     /// How many answers may wait for one of the --max-seqs that run. Further requests get status 429.
-    #[arg(long, value_name = "N", default_value_t = ServeLimits::default().max_queue)]
+    #[arg(long, value_name = "N", default_value_t = ServeLimits::default().max_queue, value_parser = count)]
     max_queue: usize,
-    /// Open connections.
-    #[arg(long, value_name = "N", default_value_t = ServeLimits::default().max_connections)]
+    /// Most open connections. More wait until one is closed.
+    #[arg(long, value_name = "N", default_value_t = ServeLimits::default().max_connections, value_parser = at_least_1)]
     max_connections: usize,
     /// Largest body of a request in KiB [default: 2048 and 64 bytes per token of the context].
-    #[arg(long, value_name = "KIB")]
+    #[arg(long, value_name = "KIB", value_parser = at_least_1)]
     max_body_kb: Option<usize>,
     /// Longest prompt in tokens [default: the context].
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", value_parser = at_least_1)]
     max_prompt_tokens: Option<usize>,
     /// Longest answer in tokens [default: the context].
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", value_parser = at_least_1)]
     max_output_tokens: Option<usize>,
     /// Longest time from a request to the end of its answer [default: no limit].
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = positive_seconds)]
     request_timeout: Option<Duration>,
     /// Longest time for the head of a request, and for a TLS handshake.
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "10")]
+    #[arg(long, value_name = "SECONDS", value_parser = positive_seconds, default_value = "10")]
     header_timeout: Duration,
     /// Longest time between two pieces of a body.
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "8")]
+    #[arg(long, value_name = "SECONDS", value_parser = positive_seconds, default_value = "8")]
     body_timeout: Duration,
     /// Longest time between two requests on a connection.
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "75")]
+    #[arg(long, value_name = "SECONDS", value_parser = positive_seconds, default_value = "75")]
     keep_alive_timeout: Duration,
     /// Longest time in which a client receives nothing of its response.
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "60")]
+    #[arg(long, value_name = "SECONDS", value_parser = positive_seconds, default_value = "60")]
     send_timeout: Duration,
     /// How long requests in progress may take after a signal to stop.
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "30")]
@@ -215,20 +214,27 @@ pub async fn run(args: ServeArgs) -> Result<()> {
     options.tls = tls.map(|(cert, key)| TlsFiles { cert, key });
     options.drain_timeout = args.limits.drain_timeout;
     options.metrics_port = args.metrics_port;
+    options.status_lines = match args.log_format {
+        LogFormat::Text => StatusLines::Stderr,
+        LogFormat::Json => StatusLines::Log,
+    };
     let served = colm::serve::serve(engine.clone(), &args.host, args.port, options).await;
     flush_kv_store(&engine).await;
     Ok(served?)
 }
 
 impl AccessArgs {
-    /// The keys of the flag and of the file.
+    /// The keys of the flag and of the file. Messages do not show a key.
     fn keys(&self) -> Result<ApiKeys> {
         let mut keys = self.api_key.clone();
+        ApiKeys::new(keys.clone()).context("--api-key")?;
         if let Some(file) = &self.api_key_file {
-            keys.extend(keys_of(file)?);
+            let of_file = keys_of(file)?;
+            let named = || format!("--api-key-file {}", file.display());
+            ApiKeys::new(of_file.clone()).with_context(named)?;
+            keys.extend(of_file);
         }
-        // The message does not show the key.
-        ApiKeys::new(keys).map_err(|error| anyhow::anyhow!("--api-key: {error}"))
+        Ok(ApiKeys::new(keys)?)
     }
 }
 
@@ -236,6 +242,7 @@ impl AccessArgs {
 fn keys_of(file: &Path) -> Result<Vec<String>> {
     let name = || format!("--api-key-file {}", file.display());
     let text = std::fs::read_to_string(file).with_context(name)?;
+    let text = text.trim_start_matches('\u{feff}');
     let lines =
         text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let keys: Vec<String> = lines.map(String::from).collect();

@@ -6,8 +6,8 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, Context, Result};
-use clap::error::ErrorKind;
+use anyhow::{anyhow, bail, Context, Result};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use toml::{Table, Value};
@@ -35,9 +35,43 @@ pub fn with_variables(mut cli: Command) -> Command {
     let names: Vec<String> =
         cli.get_subcommands().map(|command| command.get_name().into()).collect();
     for name in names {
-        cli = cli.mut_subcommand(&name, |command| command.mut_args(with_variable));
+        let of_command = |arg| with_variable(&name, arg);
+        cli = cli.mut_subcommand(&name, |command| command.mut_args(of_command));
     }
     cli
+}
+
+/// Flags that mean something else than the same flags of `colm run` and `colm serve`. Their variables begin with the name
+/// of the command: `COLM_BENCH_CHAINS`.
+const OWN_MEANING: [(&str, &str); 3] =
+    [("bench", "prompt"), ("bench", "chains"), ("perplexity", "chains")];
+
+/// The environment variable of the flag `long` of a command.
+fn variable(command: &str, long: &str) -> String {
+    let name = long.to_uppercase().replace('-', "_");
+    match OWN_MEANING.contains(&(command, long)) {
+        true => format!("COLM_{}_{name}", command.to_uppercase()),
+        false => format!("COLM_{name}"),
+    }
+}
+
+/// The variable that the value of a refused flag comes from, if it does. `error` is of a command line of `arguments`.
+pub fn refused_variable(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
+    let Some(ContextValue::String(refused)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    // Such as `--max-queue <N>`.
+    let flag = refused.split_whitespace().next()?;
+    let is_flag = |argument: &OsString| {
+        let argument = argument.to_string_lossy();
+        argument.split('=').next() == Some(flag)
+    };
+    if arguments.iter().any(is_flag) {
+        return None;
+    }
+    let command = arguments.iter().skip(1).find_map(|argument| argument.to_str())?;
+    let variable = variable(command, flag.strip_prefix("--")?);
+    std::env::var_os(&variable).map(|_| variable)
 }
 
 /// `arguments`, with the flags of `file` that neither they nor the environment have. They follow the name of the command
@@ -51,16 +85,20 @@ pub fn with_settings(
     arguments: Vec<OsString>,
 ) -> Result<Vec<OsString>> {
     let context = || format!("--config {}", file.display());
-    let table = read(file)?;
-    check_keys(cli, &table).with_context(context)?;
     let given = match cli.clone().try_get_matches_from(&arguments) {
+        Ok(given) if given.subcommand_name().is_some_and(|name| !has_flags(cli, name)) => {
+            return Ok(arguments);
+        }
         Ok(given) => given,
+        Err(error) if !error.use_stderr() => return Ok(arguments),
         // The file may have what is missing.
         Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => {
             cli.clone().ignore_errors(true).try_get_matches_from(&arguments)?
         }
         Err(_) => return Ok(arguments),
     };
+    let table = read(file)?;
+    check_keys(cli, &table).with_context(context)?;
     let Some((name, given)) = given.subcommand() else { return Ok(arguments) };
     let command = cli.find_subcommand(name).context("an unknown command")?;
     let settings = of_command(&table, name);
@@ -76,6 +114,11 @@ pub fn with_settings(
     }
     let at = position(&arguments, name);
     Ok([&arguments[..at], &flags, &arguments[at..]].concat())
+}
+
+/// Whether a command has flags: `colm kv-store` has commands of its own.
+fn has_flags(cli: &Command, name: &str) -> bool {
+    cli.find_subcommand(name).is_some_and(|command| !command.has_subcommands())
 }
 
 /// The index after the name of the command.
@@ -112,7 +155,16 @@ fn flag<'a>(command: &'a Command, key: &str) -> Option<&'a Arg> {
 fn read(file: &Path) -> Result<Table> {
     let context = || format!("--config {}", file.display());
     let text = std::fs::read_to_string(file).with_context(context)?;
-    text.parse().with_context(context)
+    text.parse().map_err(|error| syntax_error(&text, &error)).with_context(context)
+}
+
+/// `error` on one line, with its place.
+fn syntax_error(text: &str, error: &toml::de::Error) -> anyhow::Error {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|&character| character != '\n').count() + 1;
+    let message: Vec<&str> = error.message().lines().collect();
+    anyhow!("line {line}, column {column}: {}", message.join(": "))
 }
 
 /// Fails if `table` has a key that is neither a command nor a flag of a command.
@@ -127,8 +179,11 @@ fn check_keys(cli: &Command, table: &Table) -> Result<()> {
             (None, Value::Table(_)) => bail!("[{key}]: no command has this name"),
             _ => (all.clone(), vec![key]),
         };
-        if let Some(unknown) = section.into_iter().find(|key| !known.contains(&flag_of(key))) {
-            bail!("`{unknown}` is no flag: expected the name of a flag without its dashes, or a table [COMMAND]");
+        if let Some(unknown) = section.iter().find(|key| !known.contains(&flag_of(key))) {
+            bail!("`{unknown}` is not a flag: expected the name of a flag without its dashes, or a table [COMMAND]");
+        }
+        if section.iter().any(|key| *key == "config") {
+            bail!("`config`: the file cannot name another file, expected no such key");
         }
     }
     Ok(())
@@ -158,9 +213,18 @@ fn on_command_line(arg: &Arg, value: &Value) -> Result<Vec<OsString>> {
         (ArgAction::SetTrue, Value::Boolean(false)) => Ok(Vec::new()),
         (ArgAction::SetTrue, _) => bail!("expected true or false"),
         (ArgAction::Append, Value::Array(values)) => values.iter().map(with_value).collect(),
-        (_, Value::Array(_)) => bail!("expected one value, not a list"),
+        (_, Value::Array(values)) => match list_text(values) {
+            Some(text) => bail!("expected one value, not a list, such as {text:?}"),
+            None => bail!("expected one value, not a list"),
+        },
         _ => Ok(vec![with_value(value)?]),
     }
+}
+
+/// Values as one text, with commas between them.
+fn list_text(values: &[Value]) -> Option<String> {
+    let texts: Result<Vec<String>> = values.iter().map(text).collect();
+    texts.ok().filter(|texts| !texts.is_empty()).map(|texts| texts.join(","))
 }
 
 fn text(value: &Value) -> Result<String> {
@@ -175,15 +239,17 @@ fn text(value: &Value) -> Result<String> {
     }
 }
 
-/// `arg`, which may come from the environment variable that has its name.
-fn with_variable(arg: Arg) -> Arg {
+/// `arg` of a command, which may come from the environment variable that has its name. A negative number is a value, which
+/// its parser may refuse, and no unknown flag.
+fn with_variable(command: &str, arg: Arg) -> Arg {
     let Some(long) = arg.get_long() else { return arg };
     if matches!(arg.get_action(), ArgAction::Help | ArgAction::Version) {
         return arg;
     }
-    let variable = format!("COLM_{}", long.to_uppercase().replace('-', "_"));
+    let variable = variable(command, long);
     let is_list = matches!(arg.get_action(), ArgAction::Append);
-    let arg = arg.env(variable).hide_env(true);
+    let takes_value = is_list || matches!(arg.get_action(), ArgAction::Set);
+    let arg = arg.env(variable).hide_env(true).allow_negative_numbers(takes_value);
     if is_list {
         arg.value_delimiter(',')
     } else {
@@ -193,6 +259,8 @@ fn with_variable(arg: Arg) -> Arg {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     fn cli() -> Command {
@@ -247,12 +315,15 @@ mod tests {
     #[test]
     fn keys_that_are_no_flags_are_refused() {
         for (file, named) in [
-            ("max_que = 7", "`max_que` is no flag"),
-            ("[serve]\nmodle = \"a\"", "`modle` is no flag"),
+            ("max_que = 7", "`max_que` is not a flag"),
+            ("[serve]\nmodle = \"a\"", "`modle` is not a flag"),
             ("[sevre]\nmodel = \"a\"", "[sevre]: no command has this name"),
-            ("[run]\nmax_queue = 1", "`max_queue` is no flag"),
+            ("[run]\nmax_queue = 1", "`max_queue` is not a flag"),
             ("model = 1979-05-27", "`model`"),
-            ("model = ", "--config"),
+            ("max_queue = 1\nmodel = ", "--config"),
+            ("max_queue = 1\nmodel = ", "line 2, column 9: "),
+            ("config = \"b.toml\"", "`config`: the file cannot name another"),
+            ("model = [\"8:2\", \"16:1\"]", "not a list, such as \"8:2,16:1\""),
             ("[max_queue]\nmodel = 1", "[max_queue]: no command has this name"),
             ("model = [\"a\", \"b\"]", "`model`: expected one value, not a list"),
             ("no-auth = \"maybe\"", "`no-auth`: expected true or false"),
@@ -260,6 +331,30 @@ mod tests {
         ] {
             let error = format!("{:#}", serve(file, &[]).unwrap_err());
             assert!(error.contains(named) && error.contains("colm.toml"), "{file}: {error}");
+            assert!(!error.contains('\n'), "{file}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_file_is_not_read_for_help() {
+        for arguments in [["colm", "--help"], ["colm", "--version"]] {
+            let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+            let unchanged = with_settings(&cli(), Path::new("missing.toml"), arguments.clone());
+            assert_eq!(unchanged.unwrap(), arguments);
+        }
+    }
+
+    /// Otherwise an exported variable would break the other commands.
+    #[test]
+    fn a_variable_has_one_meaning() {
+        let mut meanings = std::collections::BTreeMap::new();
+        for command in crate::cli::Cli::command().get_subcommands() {
+            for arg in command.get_arguments().filter(|arg| arg.get_long().is_some()) {
+                let variable = variable(command.get_name(), arg.get_long().unwrap());
+                let names = arg.get_value_names().map(<[_]>::to_vec);
+                let first = meanings.entry(variable.clone()).or_insert_with(|| names.clone());
+                assert_eq!(*first, names, "{variable} of colm {}", command.get_name());
+            }
         }
     }
 

@@ -27,11 +27,17 @@ pub const HELP: &str = "\
 
 /// The line is not a valid command.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("{0:?} is not a command: expected one of\n{HELP}")]
-pub struct UnknownSlash(String);
+pub enum InvalidSlash {
+    /// There is no such command.
+    #[error("{0:?} is not a command: expected /chains k, /stats, /reset, /help or /exit")]
+    Unknown(String),
+    /// `/chains` without one number.
+    #[error("{0:?}: expected one chain count, as in /chains 1")]
+    Chains(String),
+}
 
 /// Parses a command. None if the line is a message to the model.
-pub fn parse_slash(line: &str) -> Option<Result<Slash, UnknownSlash>> {
+pub fn parse_slash(line: &str) -> Option<Result<Slash, InvalidSlash>> {
     let line = line.trim();
     if !line.starts_with('/') {
         return None;
@@ -43,7 +49,8 @@ pub fn parse_slash(line: &str) -> Option<Result<Slash, UnknownSlash>> {
         ["/reset"] => Ok(Slash::Reset),
         ["/help"] => Ok(Slash::Help),
         ["/exit"] => Ok(Slash::Exit),
-        _ => Err(UnknownSlash(line.into())),
+        ["/chains", ..] => Err(InvalidSlash::Chains(line.into())),
+        _ => Err(InvalidSlash::Unknown(line.into())),
     })
 }
 
@@ -62,10 +69,15 @@ mod tests {
     }
 
     #[test]
-    fn the_error_lists_the_commands() {
-        for line in ["/chain 2", "/chains", "/chains 1 2", "/", "/exit now"] {
+    fn errors_say_what_is_expected_on_one_line() {
+        for line in ["/chain 2", "/", "/exit now"] {
             let refused = parse_slash(line).unwrap().unwrap_err().to_string();
             assert!(refused.contains(line) && refused.contains("/reset"), "{refused}");
+            assert!(!refused.contains('\n'), "{refused}");
+        }
+        for line in ["/chains", "/chains 1 2"] {
+            let refused = parse_slash(line).unwrap().unwrap_err().to_string();
+            assert_eq!(refused, format!("{line:?}: expected one chain count, as in /chains 1"));
         }
     }
 }

@@ -63,6 +63,8 @@ pub struct AnswerStream {
 pub trait AnswerObserver: Send + Sync {
     /// The first token was sampled.
     fn first_token(&self, usage: &Usage);
+    /// A token was sampled. Of an answer that ended early, the engine may have sampled some that are not part of it.
+    fn token(&self);
     /// The answer has ended.
     fn ended(&self, end: AnswerEnd, usage: &Usage);
 }
@@ -174,8 +176,11 @@ impl AnswerStream {
 
     /// Log-probabilities of the prompt's tokens except the first, if the request asks for them. Call it when the
     /// first piece has been read.
-    pub fn prompt_logprobs(&self) -> Vec<Logprobs> {
-        self.probe.as_ref().map(|probe| probe.logprobs()).unwrap_or_default()
+    ///
+    /// # Errors
+    /// If the model's logits are not finite numbers.
+    pub fn prompt_logprobs(&self) -> Result<Vec<Logprobs>> {
+        self.probe.as_ref().map_or_else(|| Ok(Vec::new()), |probe| probe.logprobs())
     }
 
     /// Waits for the end and returns the whole answer.
@@ -242,6 +247,9 @@ impl AnswerStream {
         if let Some(started) = token.prompt_started {
             self.usage.prompt_time = first - started;
         }
+        if let Some(observer) = self.observer.as_ref().filter(|_| !self.prompt_only) {
+            observer.token();
+        }
         if self.usage.completion_tokens == 1 {
             self.usage.cached_tokens = self.cached_tokens.get().copied().unwrap_or(0);
             if let Some(observer) = &self.observer {
@@ -265,6 +273,9 @@ impl AnswerStream {
         self.state = State::Ended;
         self.tokens.close();
         if let Some(observer) = self.observer.take() {
+            while self.tokens.try_recv().is_ok() {
+                observer.token();
+            }
             observer.ended(end, &self.usage);
         }
     }

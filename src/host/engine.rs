@@ -145,7 +145,7 @@ impl Engine {
         let request = Request::tokens(tokens).chains(k).max_tokens(0).prompt_logprobs(0);
         let mut stream = self.stream(request).await?;
         stream.answer().await?;
-        Ok(stream.prompt_logprobs().into_iter().map(|one| one.logprob).collect())
+        Ok(stream.prompt_logprobs()?.into_iter().map(|one| one.logprob).collect())
     }
 
     /// The logits after each of `tokens` at `k` chains, `[tokens, vocab_size]` f32. Much larger than the result of

@@ -6,6 +6,7 @@
 
 mod bounds;
 mod expansion;
+mod ignored;
 mod intersections;
 mod size;
 mod special;
@@ -80,6 +81,7 @@ impl Grammar {
 
     /// Fails if the compiler would take too long for the grammar, or would get it wrong.
     fn check_content(&self) -> Result<(), GrammarError> {
+        ignored::refuse(self)?;
         let (schemas, texts) = self.parts();
         let check = |schema: &Value| bounds::check(schema).and_then(|()| expansion::check(schema));
         schemas.into_iter().try_for_each(check)?;
@@ -262,6 +264,9 @@ fn invalid(error: impl Display) -> GrammarError {
     let message = match message.strip_prefix("panic: ") {
         Some(panic) => format!("the grammar is not supported ({panic})"),
         None if message == "NoExtensionBias" => "nothing can match the grammar".into(),
+        None if message.contains("coerce_one_of") => {
+            "oneOf is not supported: expected anyOf, or schemas of which no two match the same value".into()
+        }
         None => message.lines().take(6).collect::<Vec<_>>().join("\n"),
     };
     GrammarError::Invalid(message.chars().take(500).collect())

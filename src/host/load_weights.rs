@@ -9,6 +9,7 @@ use mistralrs_quant::{QuantizedConfig, ShardedVarBuilder};
 
 use super::dense::as_chain_layout;
 use super::dtype::Quantization;
+use super::host_types;
 use super::load_bar::LoadBar;
 use super::loader::ColmLoader;
 use super::memory;
@@ -106,6 +107,9 @@ impl ColmLoader {
     ) -> Result<Colm> {
         let quantization = self.quantization_of(config)?;
         let (device, kv_dtype) = (&loading.real_device, vb.dtype());
+        if let Some(quantization) = self.quantization {
+            host_types::check(config, k, quantization)?;
+        }
         let vb = match self.weight_dtype.filter(|_| device.is_cpu()) {
             Some(dtype) => vb.set_dtype(dtype),
             None => vb,

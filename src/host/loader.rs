@@ -136,6 +136,16 @@ pub(super) fn plain_checkpoint(
     }
 }
 
+/// Reads the tokenizer, the chat template and the sampling defaults in `folder`.
+pub(super) fn prompt_folder(config: &ColmConfig, folder: &Path) -> Result<PromptFolder> {
+    let facts = ModelFacts {
+        vocab_size: config.file.vocab_size,
+        longest: config.file.max_position_embeddings,
+        config: &config.file.other,
+    };
+    Ok(PromptFolder::read(folder, &facts)?)
+}
+
 /// Fails if the engine cannot run the model with its quantization.
 fn try_a_step(colm: &Colm, config: &ColmConfig, quantization: Option<Quantization>) -> Result<()> {
     let result = catch(|| colm.try_a_step(config));
@@ -176,12 +186,7 @@ impl NormalModelLoader for ColmLoader {
         let (config, k) = self.config(json)?;
         // Check the shapes of the tensors first: `vocab_size` is the length of the token tables.
         plain_checkpoint(folder, &config, k)?;
-        let facts = ModelFacts {
-            vocab_size: config.file.vocab_size,
-            longest: config.file.max_position_embeddings,
-            config: &config.file.other,
-        };
-        let prompt_folder = Arc::new(PromptFolder::read(folder, &facts)?);
+        let prompt_folder = Arc::new(prompt_folder(&config, folder)?);
         let files = prompt_files(&prompt_folder)?;
         // Set once per loader: an engine that is rebooted keeps its model.
         let _ = self.loaded.prompt_folder.set(prompt_folder);

@@ -9,9 +9,10 @@ use mistralrs_core::ModelDType;
 
 use super::engine_builder::EngineBuilder;
 use super::find::find_model;
+use super::host_types;
 use super::kv_pool::{kv_bytes_per_token, KvPool};
 use super::loaded::Loaded;
-use super::loader::{chains_to_load, plain_checkpoint};
+use super::loader::{chains_to_load, plain_checkpoint, prompt_folder};
 use super::memory::MachineMemory;
 use super::weight_sizes::held_bytes;
 use crate::error::{Error, Result};
@@ -38,6 +39,8 @@ pub struct MemoryPlan {
     pub kv_bytes_per_token: usize,
     /// The context of the model in tokens.
     pub context: usize,
+    /// Whether the model has a chat template. One without continues plain text only.
+    pub has_chat_template: bool,
 }
 
 impl MemoryPlan {
@@ -48,10 +51,10 @@ impl MemoryPlan {
 }
 
 impl EngineBuilder {
-    /// What these options take on the CPU. Reads the config and the headers of the weight files.
+    /// What these options take on the CPU. Reads all files of the model except the weights: of those only the headers.
     ///
     /// # Errors
-    /// As [`Self::start`], as far as the config and the headers tell.
+    /// As [`Self::start`], as far as these files tell.
     pub fn memory_plan(&self) -> Result<MemoryPlan> {
         self.plan().map_err(|error| Error::load(&self.model, error))
     }
@@ -70,11 +73,16 @@ impl EngineBuilder {
         };
         let pool = KvPool { mib: self.kv_cache_mib, block_size: self.block_size };
         pool.check(&config, k, kv_dtype).context("the KV cache")?;
+        let by_host = self.quantization.filter(|quantization| quantization.ggml().is_none());
+        if let Some(quantization) = by_host {
+            host_types::check(&config, k, quantization)?;
+        }
+        let has_chat_template = prompt_folder(&config, &folder)?.chat_template.is_some();
         let weights = match &checkpoint {
-            Some(checkpoint) => {
+            Some(checkpoint) if by_host.is_none() => {
                 held_bytes(&config, checkpoint, loader.weight_dtype, loader.packing())
             }
-            None => {
+            _ => {
                 files_for(&folder, &config, k)?;
                 let quantization = loader.quantization_of(&config)?;
                 let dtype = loader.weight_dtype.unwrap_or(kv_dtype);
@@ -91,6 +99,7 @@ impl EngineBuilder {
             kv_tokens: pool.tokens(&config, k, kv_dtype),
             kv_bytes_per_token: kv_bytes_per_token(&config, k, kv_dtype),
             context: config.file.max_position_embeddings,
+            has_chat_template,
         })
     }
 }

@@ -56,7 +56,10 @@ impl Engine {
             Some(grammar) => Some(self.grammars().compile(grammar).await?),
             None => None,
         };
-        self.vocabulary().check(request.logit_bias.iter().map(|(token, _)| *token))?;
+        self.check_logit_bias(&request)?;
+        if let Some(dry) = &mut request.sampling.dry {
+            dry.check(self.vocabulary())?;
+        }
         let mut logits_processors: Vec<Arc<dyn CustomLogitsProcessor>> = Vec::new();
         if !request.logit_bias.is_empty() {
             logits_processors.push(Arc::new(LogitBias(std::mem::take(&mut request.logit_bias))));
@@ -65,6 +68,14 @@ impl Engine {
             logits_processors.push(Arc::new(HostProcessor(processor)));
         }
         Ok(Prepared { request, prompt, grammar, logits_processors, k })
+    }
+
+    fn check_logit_bias(&self, request: &Request) -> Result<()> {
+        let checked = self.vocabulary().check(request.logit_bias.iter().map(|(token, _)| *token));
+        checked.map_err(|error| match error {
+            Error::UnknownToken { token, vocab_size } => Error::UnknownBias { token, vocab_size },
+            error => error,
+        })
     }
 
     /// Starts an answer with random numbers from `seed`, or from a random seed.

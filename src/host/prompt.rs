@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use colm_checkpoint::panics::catch;
-use colm_prompt::{Conversation, PromptFolder};
+use colm_prompt::{Conversation, PromptFolder, RenderError};
 use tokio::sync::Semaphore;
 
 use super::vocabulary::Vocabulary;
@@ -78,16 +78,22 @@ impl Prompts {
         let rendered = blocking(&self.short_texts, move || folder.render(conversation)).await;
         let rendered = rendered.map_err(Error::ChatTemplate)?;
         let rendered = rendered.ok_or(Error::NoChatTemplate)?;
-        let text = rendered.map_err(|error| Error::ChatTemplate(error.to_string()))?;
+        let text = rendered.map_err(|error| match error {
+            RenderError::TooLong(_) => self.too_long(),
+            error => Error::ChatTemplate(error.to_string()),
+        })?;
         self.encode(text, false).await
     }
 
     async fn encode(&self, text: String, add_special: bool) -> Result<Vec<u32>> {
-        let (bytes, most) = (text.len(), self.most_bytes());
-        if bytes > most {
-            return Err(Error::TextLength { bytes, most, longest: self.longest });
+        if text.len() > self.most_bytes() {
+            return Err(self.too_long());
         }
         self.encode_any(text, add_special).await
+    }
+
+    fn too_long(&self) -> Error {
+        Error::TextLength { most: self.most_bytes(), longest: self.longest }
     }
 
     async fn encode_any(&self, text: String, add_special: bool) -> Result<Vec<u32>> {

@@ -11,6 +11,7 @@ use mistralrs_core::ext::TokenLogprobs;
 use rayon::prelude::*;
 
 use crate::answer::Logprobs;
+use crate::error::Error;
 
 /// Rows of logits that exist at once.
 pub const ROWS_AT_ONCE: usize = 32;
@@ -37,6 +38,24 @@ struct Found {
     rows: usize,
     logprobs: Vec<Logprobs>,
     logits: Vec<Tensor>,
+    /// Whether a row has no probabilities.
+    not_finite: bool,
+}
+
+/// As the host says of the logits that a token is sampled from.
+const NOT_FINITE: &str =
+    "the model's logits are not finite numbers; its weights may hold NaN or infinite values";
+
+/// Whether logits have a softmax: none is NaN, and the largest is finite.
+fn is_finite(logits: &[f32]) -> bool {
+    let largest = logits.iter().fold(f32::NEG_INFINITY, |largest: f32, &logit| {
+        if largest.is_nan() || logit.is_nan() {
+            f32::NAN
+        } else {
+            largest.max(logit)
+        }
+    });
+    largest.is_finite()
 }
 
 impl PromptProbe {
@@ -75,6 +94,7 @@ impl PromptProbe {
             Wanted::Logits => found.logits.push(logits.narrow(0, 0, rows)?),
             Wanted::Logprobs { top } => {
                 let rows = logits.to_vec2::<f32>()?;
+                found.not_finite |= rows.iter().take(next.len()).any(|row| !is_finite(row));
                 let of_row = |(row, &token): (&Vec<f32>, &u32)| {
                     Logprobs::from(TokenLogprobs::of(row, token, top))
                 };
@@ -90,12 +110,43 @@ impl PromptProbe {
     }
 
     /// Takes the log-probabilities found so far.
-    pub(super) fn logprobs(&self) -> Vec<Logprobs> {
-        std::mem::take(&mut self.found().logprobs)
+    ///
+    /// # Errors
+    /// If logits are not finite numbers. The step that computes them does not fail, because it computes others too.
+    pub(super) fn logprobs(&self) -> Result<Vec<Logprobs>, Error> {
+        let mut found = self.found();
+        match found.not_finite {
+            true => Err(Error::Failed(NOT_FINITE.into())),
+            false => Ok(std::mem::take(&mut found.logprobs)),
+        }
     }
 
     fn found(&self) -> MutexGuard<'_, Found> {
         // A poisoned lock is safe to reuse: the request of a step that failed has failed as well.
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    /// Infinite logits would make every token impossible, the most likely one included.
+    #[test]
+    fn rows_without_probabilities_are_an_error() {
+        let found = |middle: [f32; 2]| {
+            let rows = [[0.0, f32::NEG_INFINITY], middle, [1.0, 2.0]];
+            let probe = PromptProbe::logprobs_with(0).of(3);
+            let logits = Tensor::new(&rows, &Device::Cpu).unwrap();
+            probe.add(&logits, &[0, 1]).unwrap();
+            probe.logprobs().map(|logprobs| logprobs.len())
+        };
+        assert_eq!(found([1.0, 2.0]).unwrap(), 2);
+        for middle in [[f32::INFINITY, 0.0], [0.0, f32::NAN], [f32::NEG_INFINITY; 2]] {
+            let error = found(middle).unwrap_err().to_string();
+            assert!(error.contains("not finite"), "{middle:?}: {error}");
+        }
     }
 }

@@ -24,8 +24,24 @@ struct Shared {
     answers: AtomicUsize,
     /// Whether the server stops and takes no more requests.
     draining: AtomicBool,
-    /// The mean duration of a request, over the last few.
-    mean: Mutex<Option<Duration>>,
+    run_times: RunTimes,
+}
+
+/// How long answers have run lately, without the time that they have waited.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RunTimes(Arc<Mutex<Option<Duration>>>);
+
+impl RunTimes {
+    /// Adds the time of an answer.
+    pub(super) fn add(&self, time: Duration) {
+        let mut mean = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *mean = Some(mean.map_or(time, |mean| (7 * mean + time) / 8));
+    }
+
+    /// The mean over the last few answers; 0 if there are none.
+    fn mean(&self) -> Duration {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or_default()
+    }
 }
 
 impl Admission {
@@ -37,7 +53,7 @@ impl Admission {
             requests: AtomicUsize::new(0),
             answers: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
-            mean: Mutex::new(None),
+            run_times: RunTimes::default(),
         }))
     }
 
@@ -101,14 +117,8 @@ impl Shared {
 
     /// How long it takes until one of `answers` has ended and all that wait have started, as far as is known.
     fn wait(&self, answers: usize) -> Duration {
-        let mean = self.mean.lock().unwrap_or_else(PoisonError::into_inner);
         let rounds = answers.div_ceil(self.max_seqs.max(1)) as u32;
-        mean.unwrap_or_default().saturating_mul(rounds).clamp(MIN_WAIT, MAX_WAIT)
-    }
-
-    fn add_duration(&self, duration: Duration) {
-        let mut mean = self.mean.lock().unwrap_or_else(PoisonError::into_inner);
-        *mean = Some(mean.map_or(duration, |mean| (7 * mean + duration) / 8));
+        self.run_times.mean().saturating_mul(rounds).clamp(MIN_WAIT, MAX_WAIT)
     }
 }
 
@@ -127,6 +137,11 @@ pub(super) struct ActiveRequest {
 }
 
 impl ActiveRequest {
+    /// Where the times of its answers go.
+    pub(super) fn run_times(&self) -> RunTimes {
+        self.shared.run_times.clone()
+    }
+
     /// When it was admitted.
     pub(super) fn began(&self) -> Instant {
         self.began
@@ -156,7 +171,6 @@ impl Drop for ActiveRequest {
     fn drop(&mut self) {
         self.shared.requests.fetch_sub(1, Ordering::Relaxed);
         self.shared.answers.fetch_sub(self.answers.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.shared.add_duration(self.began.elapsed());
     }
 }
 
@@ -210,7 +224,10 @@ mod tests {
     fn the_time_to_wait_grows_with_the_queue() {
         let admission = Admission::new(Elastic::default(), 2, 100);
         assert_eq!(admission.0.wait(2), MIN_WAIT);
-        admission.0.add_duration(Duration::from_secs(3));
+        // A request that is refused takes no time of the engine.
+        drop(admission.enter().unwrap());
+        assert_eq!(admission.0.wait(2), MIN_WAIT);
+        admission.enter().unwrap().run_times().add(Duration::from_secs(3));
         assert_eq!(admission.0.wait(2), Duration::from_secs(3));
         assert_eq!(admission.0.wait(20), Duration::from_secs(30));
         assert_eq!(admission.0.wait(90), MAX_WAIT);

@@ -5,38 +5,67 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 
 use super::error::ApiError;
+use super::fields::Fields;
 use super::model_choice::ModelChoice;
 use super::AppState;
 use crate::host::prepared::Prepared;
-use crate::{AnswerStream, Error, Request};
+use crate::{AnswerStream, Error, GrammarError, Request};
 
 /// Prompts of at least this many tokens are computed once and shared through the prefix cache. Computing a shorter one
 /// again takes no longer.
 const MIN_SHARED_PROMPT: usize = 64;
 
+/// The fields of a body that the parts of a request come from.
+#[derive(Clone, Copy)]
+pub struct SourceFields {
+    /// That of the prompt.
+    pub prompt: &'static str,
+    /// That of the grammar, if there is one.
+    pub grammar: &'static str,
+}
+
+impl SourceFields {
+    /// Those of `fields`, with the prompt in `prompt`.
+    pub fn of(fields: &Fields, prompt: &'static str) -> Self {
+        let grammar = fields.first_of(&["response_format", "grammar", "text"]);
+        Self { prompt, grammar: grammar.unwrap_or("tools") }
+    }
+
+    /// The error of preparing a request, with the field at fault.
+    fn name_in(self, error: Error) -> ApiError {
+        let field = match error {
+            Error::EmptyPrompt
+            | Error::ContextLength { .. }
+            | Error::TextLength { .. }
+            | Error::UnknownToken { .. }
+            | Error::NoChatTemplate
+            | Error::ChatTemplate(_)
+            | Error::Tokenizer(_) => self.prompt,
+            Error::UnknownBias { .. } => "logit_bias",
+            Error::InvalidDry { field, .. } => field,
+            Error::Grammar(GrammarError::Busy) => return error.into(),
+            Error::Grammar(error) => {
+                let message = format!("{}: {error}", self.grammar);
+                return ApiError::new(message)
+                    .with_param(self.grammar)
+                    .with_code("invalid_grammar");
+            }
+            error => return error.into(),
+        };
+        ApiError::from(error).with_param(field)
+    }
+}
+
 impl AppState {
-    /// Checks `request` against the limits of the server, and prepares it. `field` has the prompt.
+    /// Checks `request` against the limits of the server, and prepares it. Errors name one of `fields`.
     pub async fn prepare(
         &self,
         mut request: Request,
-        field: &'static str,
+        fields: SourceFields,
     ) -> Result<Prepared, ApiError> {
         self.limits.bound_output(&mut request)?;
-        let prepared = self.engine.prepare(request).await.map_err(|error| {
-            let is_prompts = matches!(
-                error,
-                Error::EmptyPrompt
-                    | Error::ContextLength { .. }
-                    | Error::TextLength { .. }
-                    | Error::ChatTemplate(_)
-            );
-            let error = ApiError::from(error);
-            if is_prompts {
-                error.with_param(field)
-            } else {
-                error
-            }
-        })?;
+        let prepared = self.engine.prepare(request).await;
+        let prepared = prepared.map_err(|error| fields.name_in(error))?;
         self.limits.check_prompt(prepared.prompt().len())?;
         Ok(prepared)
     }
@@ -54,7 +83,7 @@ impl AppState {
         let mut answers = Vec::with_capacity(choices);
         for index in 0..choices {
             let mut answer = self.engine.start_answer(prepared, seed(index)).await?;
-            answer.observe(self.metrics.observer(chosen.chains, chosen.active.began()));
+            answer.observe(self.metrics.observer(chosen.chains, &chosen.active));
             if index == 0 && choices > 1 && prepared.prompt().len() >= MIN_SHARED_PROMPT {
                 answer.first_token_ready().await;
             }

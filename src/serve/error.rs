@@ -167,6 +167,8 @@ impl From<Error> for ApiError {
             }
             Error::EmptyPrompt
             | Error::UnknownToken { .. }
+            | Error::UnknownBias { .. }
+            | Error::InvalidDry { .. }
             | Error::NoChatTemplate
             | Error::ChatTemplate(_)
             | Error::Tokenizer(_)

@@ -65,6 +65,11 @@ impl Fields {
         self.fields.get(field).and_then(|value| serde_json::from_str(value.get()).ok())
     }
 
+    /// The first of some fields that the body has.
+    pub fn first_of(&self, names: &[&'static str]) -> Option<&'static str> {
+        names.iter().copied().find(|&name| self.fields.contains_key(name))
+    }
+
     /// Fails if a field is left that no type has taken.
     pub fn finish(self) -> Result<(), ApiError> {
         match self.fields.keys().find(|field| !self.taken.contains(&field.as_str())) {
@@ -86,6 +91,12 @@ impl FromRequest<AppState> for Fields {
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         if !is_json(request.headers()) {
             let message = "expected the header Content-Type: application/json";
+            return Err(ApiError::new(message).with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+        }
+        let encoding = request.headers().get(header::CONTENT_ENCODING);
+        if let Some(encoding) = encoding.filter(|encoding| *encoding != "identity") {
+            let message =
+                format!("Content-Encoding {encoding:?}: expected a body that is not compressed");
             return Err(ApiError::new(message).with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
         }
         Self::parse(&read(request, &state.limits).await?)
@@ -139,9 +150,29 @@ fn field_error(path: &str, error: &serde_json::Error) -> ApiError {
     };
     // serde_json gives the position within the field, which means nothing to the client.
     let message = error.split(" at line ").next().unwrap_or(&error);
-    ApiError::new(format!("{param}: {}", abbreviate(message)))
+    let message = in_terms_of_json(message);
+    ApiError::new(format!("{param}: {}", abbreviate(&message)))
         .with_param(param)
         .with_code("invalid_type")
+}
+
+/// What serde calls the types of Rust, and what clients know them as.
+const EXPECTED: [(&str, &str); 7] = [
+    (", expected u8", ", expected a whole number from 0 to 255"),
+    (", expected u32", ", expected a whole number from 0 to 4294967295"),
+    (", expected u64", ", expected a whole number from 0 to 18446744073709551615"),
+    (", expected usize", ", expected a whole number of at least 0"),
+    (", expected i64", ", expected a whole number"),
+    (", expected f32", ", expected a number"),
+    (", expected f64", ", expected a number"),
+];
+
+/// A message of serde, without names of Rust's types.
+fn in_terms_of_json(message: &str) -> String {
+    let named = EXPECTED
+        .iter()
+        .find_map(|(rust, json)| message.strip_suffix(rust).map(|found| format!("{found}{json}")));
+    named.unwrap_or_else(|| message.into())
 }
 
 /// Deserializes a struct from the fields that it has, and records them as taken.
@@ -220,7 +251,11 @@ mod tests {
         let (param, message) = refused::<First>(r#"{"b": [{"c": true}, {"c": 5}]}"#);
         assert_eq!(param, "b[1].c");
         assert!(message.contains("expected a boolean"), "{message}");
-        assert_eq!(refused::<First>(r#"{"a": "x", "b": []}"#).0, "a");
+        for wrong in [r#""x""#, "-1", "1.5"] {
+            let (param, message) = refused::<First>(&format!(r#"{{"a": {wrong}, "b": []}}"#));
+            assert_eq!(param, "a");
+            assert!(message.ends_with("expected a whole number from 0 to 4294967295"), "{message}");
+        }
         assert_eq!(refused::<First>(r#"{"a": 1}"#).0, "b");
         assert_eq!(refused::<First>(r#"{"b": [{}]}"#).0, "b[0].c");
         assert_eq!(refused::<First>(r#"{"a": 1e99, "b": []}"#).0, "a");

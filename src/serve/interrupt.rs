@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{header, StatusCode};
+use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::Response;
 use futures::{stream, StreamExt};
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::error::ApiError;
-use super::sse::error_bytes;
+use super::sse::CutOff;
 use crate::Error;
 
 /// What ends requests early.
@@ -74,25 +74,25 @@ pub(super) async fn interrupt(
         error = &mut ends => return Err(error),
         response = next.run(request) => response,
     };
-    let kind = response.headers().get(header::CONTENT_TYPE);
-    if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream")) {
-        return Ok(response.map(|body| interruptible(body, ends)));
+    match response.extensions().get::<CutOff>().cloned() {
+        Some(cut_off) => Ok(response.map(|body| interruptible(body, cut_off, ends))),
+        None => Ok(response),
     }
-    Ok(response)
 }
 
 /// The server-sent events of `body`. If `ends` comes first, its error is the last event.
 fn interruptible(
     body: Body,
+    cut_off: CutOff,
     ends: std::pin::Pin<Box<impl Future<Output = ApiError> + Send + 'static>>,
 ) -> Body {
-    let state = (body.into_data_stream(), ends);
+    let state = (body.into_data_stream(), cut_off, ends);
     Body::from_stream(stream::unfold(Some(state), |state| async {
-        let (mut events, mut ends) = state?;
+        let (mut events, cut_off, mut ends) = state?;
         tokio::select! {
             biased;
-            error = &mut ends => Some((Ok(error_bytes(error)), None)),
-            event = events.next() => Some((event?, Some((events, ends)))),
+            error = &mut ends => Some((Ok(cut_off.last_event(error)), None)),
+            event = events.next() => Some((event?, Some((events, cut_off, ends)))),
         }
     }))
 }

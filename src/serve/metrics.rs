@@ -6,7 +6,7 @@ mod kv_store;
 mod names;
 
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -15,6 +15,7 @@ use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
+use super::admission::ActiveRequest;
 use crate::host::answer_stream::AnswerObserver;
 use crate::{ChainCount, Engine, Error, FinishReason, Result};
 use answer::AnswerMetrics;
@@ -86,9 +87,13 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Observes an answer at `k` chains to a request that arrived at `arrived`.
-    pub(super) fn observer(&self, k: ChainCount, arrived: Instant) -> Arc<dyn AnswerObserver> {
-        Arc::new(AnswerMetrics::new(self.0.by_k[k.get() - 1].clone(), arrived))
+    /// Observes an answer at `k` chains to a request.
+    pub(super) fn observer(
+        &self,
+        k: ChainCount,
+        request: &ActiveRequest,
+    ) -> Arc<dyn AnswerObserver> {
+        Arc::new(AnswerMetrics::new(self.0.by_k[k.get() - 1].clone(), request))
     }
 
     /// Counts a response of `route` with `status`.

@@ -46,7 +46,7 @@ use crate::{ChainCount, Engine};
 pub use api_keys::{ApiKeyError, ApiKeys};
 pub use elastic::{Elastic, ElasticError};
 pub use guard::Guard;
-pub use options::{Role, ServeLimits, ServeOptions, TlsFiles};
+pub use options::{Role, ServeLimits, ServeOptions, StatusLines, TlsFiles};
 pub use routes::router;
 pub use server::serve;
 

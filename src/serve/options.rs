@@ -1,10 +1,12 @@
 //! Options of the server.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::api_keys::ApiKeys;
 use super::{Elastic, Guard};
+use crate::error::{Error, Result};
 
 /// Options of the server. The defaults are those of `colm serve`.
 #[derive(Clone, Debug)]
@@ -26,8 +28,33 @@ pub struct ServeOptions {
     pub tls: Option<TlsFiles>,
     /// How long the answers in progress may take after a signal. Default: 30 s.
     pub drain_timeout: Duration,
+    /// Where the server reports that it starts and stops. Default: stderr.
+    pub status_lines: StatusLines,
     /// A second port, for `/metrics` without a key. Default: none; the main port serves `/metrics` behind the key.
     pub metrics_port: Option<u16>,
+}
+
+/// Where the lines about the start and the stop of a server go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StatusLines {
+    /// To stderr, as they are.
+    #[default]
+    Stderr,
+    /// To the log: events of `tracing` with the target `colm::server` and the level INFO.
+    Log,
+}
+
+impl StatusLines {
+    pub(super) fn write(self, text: &str) {
+        for line in text.lines() {
+            match self {
+                // Stderr may be closed.
+                Self::Stderr => drop(writeln!(io::stderr(), "{line}")),
+                Self::Log => tracing::info!(target: "colm::server", "{line}"),
+            }
+        }
+    }
 }
 
 /// What a server is for.
@@ -67,6 +94,34 @@ pub struct ServeLimits {
     pub send_timeout: Duration,
 }
 
+impl ServeLimits {
+    /// # Errors
+    /// If a limit lets no request through.
+    pub(super) fn check(&self) -> Result<()> {
+        let counts = [
+            ("max_connections", Some(self.max_connections)),
+            ("max_body_bytes", self.max_body_bytes),
+            ("max_prompt_tokens", self.max_prompt_tokens),
+            ("max_output_tokens", self.max_output_tokens),
+        ];
+        let times = [
+            ("request_timeout", self.request_timeout),
+            ("header_timeout", Some(self.header_timeout)),
+            ("body_timeout", Some(self.body_timeout)),
+            ("keep_alive_timeout", Some(self.keep_alive_timeout)),
+            ("send_timeout", Some(self.send_timeout)),
+        ];
+        let zero_count = counts.into_iter().find(|(_, count)| *count == Some(0));
+        let zero_time = times.into_iter().find(|(_, time)| *time == Some(Duration::ZERO));
+        let (option, problem) = match (zero_count, zero_time) {
+            (Some((option, _)), _) => (option, "expected at least 1"),
+            (None, Some((option, _))) => (option, "expected a time above 0"),
+            (None, None) => return Ok(()),
+        };
+        Err(Error::InvalidOption { option, value: "0".into(), problem: problem.into() })
+    }
+}
+
 /// The files of a TLS certificate, as PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -87,6 +142,7 @@ impl Default for ServeOptions {
             no_auth: false,
             tls: None,
             drain_timeout: Duration::from_secs(30),
+            status_lines: StatusLines::default(),
             metrics_port: None,
         }
     }

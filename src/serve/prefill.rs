@@ -6,7 +6,7 @@ use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::answers::unix_time;
+use super::answers::{unix_time, SourceFields};
 use super::chat::{Chat, ChatCompletionRequest};
 use super::completions::{CompletionRequest, Completions};
 use super::error::{ApiError, ErrorResponses};
@@ -56,6 +56,7 @@ pub async fn create(
         let parsed = Completions::from_fields(&mut fields, chosen.chains, most, defaults)?;
         (parsed.requests, "prompt")
     };
+    let source_fields = SourceFields::of(&fields, field);
     fields.finish()?;
     chosen.active.admit(requests.len())?;
     let prefill = |(index, request): (usize, Request)| {
@@ -63,7 +64,7 @@ pub async fn create(
         let state = &state;
         async move {
             let request = Request { logprobs: None, prompt_logprobs: None, ..request };
-            let prepared = state.prepare(request.max_tokens(0), field).await?;
+            let prepared = state.prepare(request.max_tokens(0), source_fields).await?;
             state.engine.refresh_stored(prepared.prompt(), chosen.chains).await;
             let answers = state.start_answers(chosen, &prepared, 1).await?;
             let mut usages = Vec::new();

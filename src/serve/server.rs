@@ -1,6 +1,6 @@
 //! Listening and graceful shutdown.
 
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::connections::Connections;
-use super::options::{Role, ServeOptions};
+use super::options::{Role, ServeOptions, StatusLines};
 use super::routes::{metrics_router, App};
 use super::tls;
 use crate::{Engine, Error, Result};
@@ -32,17 +32,19 @@ const CLIENT_GRACE: Duration = Duration::from_secs(3);
 /// If the server cannot listen, if it would be open to other machines without a key, or if `options` do not fit the
 /// model.
 pub async fn serve(engine: Engine, host: &str, port: u16, mut options: ServeOptions) -> Result<()> {
-    let listener = listen(host, port).await?;
+    options.limits.check()?;
+    let listener = listen(host, ("port", port)).await?;
     let address = listener.local_addr().map_err(serve_error)?;
     options.guard.loopback = address.ip().is_loopback();
     check_keys(host, &options)?;
     let tls = options.tls.as_ref().map(tls::acceptor).transpose()?;
     let (scheme, limits) = (if tls.is_some() { "https" } else { "http" }, options.limits.clone());
     let metrics = match options.metrics_port {
-        Some(port) => Some(listen(host, port).await?),
+        Some(port) => Some(listen(host, ("metrics_port", port)).await?),
         None => None,
     };
     let (role, drain_timeout) = (options.role, options.drain_timeout);
+    let status_lines = options.status_lines;
     let app = App::new(&engine, options)?;
     let mut signals = Signals::new()?;
     let (close, closing) = watch::channel(false);
@@ -52,25 +54,25 @@ pub async fn serve(engine: Engine, host: &str, port: u16, mut options: ServeOpti
         Role::Prefill => "POST /v1/prefill for other servers",
     };
     let models = match chains.get() {
-        1 => format!("Model: {name}, of one chain"),
+        1 => format!("Model: {name} (1 chain)"),
         _ => format!(
             "Models: {name} (all {chains} chains), {name}@1 to {name}@{chains}; or use the field \"chains\": k"
         ),
     };
-    print_stderr(&format!(
+    status_lines.write(&format!(
         "Serving {served} at {scheme}://{address}/v1, documentation at {scheme}://{address}/docs\n{models}"
     ));
     let open = |router: Router, tls| Connections::new(router, limits.clone(), tls, closing.clone());
     if let Some(listener) = metrics {
         let address = listener.local_addr().map_err(serve_error)?;
-        print_stderr(&format!("Metrics at http://{address}/metrics"));
+        status_lines.write(&format!("Metrics at http://{address}/metrics"));
         tokio::spawn(open(metrics_router(&app), None).accept(listener));
     }
     let connections = open(app.router.clone(), tls);
     tokio::spawn(connections.clone().accept(listener));
     signals.next().await;
     tokio::select! {
-        () = stop(&engine, &app, &connections, &close, drain_timeout) => {}
+        () = stop(&engine, &app, &connections, &close, (drain_timeout, status_lines)) => {}
         () = signals.next() => {}
     }
     Ok(())
@@ -96,12 +98,12 @@ async fn stop(
     app: &App,
     connections: &Connections,
     close: &watch::Sender<bool>,
-    drain_timeout: Duration,
+    (drain_timeout, status_lines): (Duration, StatusLines),
 ) {
     app.admission.drain();
     match app.admission.requests() {
-        0 => print_stderr("Stopping"),
-        requests => print_stderr(&format!(
+        0 => status_lines.write("Stopping"),
+        requests => status_lines.write(&format!(
             "Stopping: {requests} requests in progress may take {} s, a second signal stops at once",
             drain_timeout.as_secs()
         )),
@@ -113,7 +115,7 @@ async fn stop(
     app.interrupt.abort();
     close.send_replace(true);
     if timeout(CLIENT_GRACE, connections.ended()).await.is_err() {
-        print_stderr("Closing connections that are still open");
+        status_lines.write("Closing connections that are still open");
     }
 }
 
@@ -126,8 +128,8 @@ async fn end_in_engine(engine: &Engine, app: &App) {
     }
 }
 
-/// Listens on the first address of `host` that works.
-async fn listen(host: &str, port: u16) -> Result<TcpListener> {
+/// Listens on the first address of `host` that works, on the port that `option` has.
+async fn listen(host: &str, (option, port): (&'static str, u16)) -> Result<TcpListener> {
     let invalid = |option, value, problem: String| Error::InvalidOption { option, value, problem };
     let invalid_host = |problem: String| invalid("host", host.to_string(), problem);
     let addresses = lookup_host((host, port)).await;
@@ -142,7 +144,7 @@ async fn listen(host: &str, port: u16) -> Result<TcpListener> {
             Ok(listener) => return Ok(listener),
             Err(error) if error.kind() == ErrorKind::AddrInUse => {
                 let problem = format!("{address} is in use: expected another port");
-                return Err(invalid("port", port.to_string(), problem));
+                return Err(invalid(option, port.to_string(), problem));
             }
             Err(error) => invalid_host(format!("cannot listen on {address}: {error}")),
         };
@@ -152,11 +154,6 @@ async fn listen(host: &str, port: u16) -> Result<TcpListener> {
 
 fn serve_error(error: std::io::Error) -> Error {
     Error::Serve { source: error.into() }
-}
-
-/// Writes a line to stderr and ignores errors: stderr may be closed.
-fn print_stderr(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Ctrl-C and SIGTERM.

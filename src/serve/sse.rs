@@ -1,11 +1,14 @@
 //! Server-sent events.
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use axum::Extension;
 use futures::future::ready;
 use futures::{stream, Stream, StreamExt};
 use serde::Serialize;
@@ -42,22 +45,49 @@ impl ServerEvent {
     }
 }
 
+/// The event of an error, after some other events.
+pub type ErrorEvent = fn(ApiError, usize) -> ServerEvent;
+
+/// How a stream ends that is cut off: an extension of its response.
+#[derive(Clone)]
+pub struct CutOff {
+    /// The events sent so far.
+    sent: Arc<AtomicUsize>,
+    error_event: ErrorEvent,
+}
+
+impl CutOff {
+    /// The last event.
+    pub fn last_event(&self, error: ApiError) -> Bytes {
+        let ServerEvent { name, data } =
+            (self.error_event)(error, self.sent.load(Ordering::Relaxed));
+        let name = name.map(|name| format!("event: {name}\n")).unwrap_or_default();
+        format!("{name}data: {data}\n\n").into()
+    }
+}
+
 /// Streams `events`. The stream ends after the first error, which is sent as an event, so that clients can tell an
 /// interrupted answer from a complete one.
 pub fn respond(
     events: impl Stream<Item = Result<ServerEvent, ApiError>> + Send + 'static,
+    error_event: ErrorEvent,
 ) -> Response {
-    let ended = stream::unfold((Box::pin(events), false), |(mut events, failed)| async move {
-        if failed {
-            return None;
+    let cut_off = CutOff { sent: Arc::default(), error_event };
+    let sent = cut_off.sent.clone();
+    let events = stream::unfold(Some(Box::pin(events)), move |events| {
+        let sent = sent.clone();
+        async move {
+            let mut events = events?;
+            let (event, rest) = match events.next().await? {
+                Ok(event) => (event, Some(events)),
+                Err(error) => (error_event(error, sent.load(Ordering::Relaxed)), None),
+            };
+            sent.fetch_add(1, Ordering::Relaxed);
+            Some((Ok::<_, Infallible>(event.into()), rest))
         }
-        let (event, failed) = match events.next().await? {
-            Ok(event) => (event, false),
-            Err(error) => (error_event(error), true),
-        };
-        Some((Ok::<_, Infallible>(event.into()), (events, failed)))
     });
-    Sse::new(ended).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+    let response = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    (Extension(cut_off), response).into_response()
 }
 
 /// Turns `pieces` into events, each a chunk made by `chunk`. A chunk with the usage follows if `include_usage`, then
@@ -94,16 +124,11 @@ enum End {
     Done,
 }
 
-/// The last event of a stream that fails.
-fn error_event(error: ApiError) -> ServerEvent {
+/// The event of an error in the chat and completions endpoints.
+pub fn error_event(error: ApiError, _sent: usize) -> ServerEvent {
     let data = serde_json::to_string(&error.body());
     let data = data.unwrap_or_else(|_| r#"{"error": {"message": "internal error"}}"#.into());
     ServerEvent { name: None, data }
-}
-
-/// The same as bytes, for a stream that is cut off.
-pub fn error_bytes(error: ApiError) -> Bytes {
-    format!("data: {}\n\n", error_event(error).data).into()
 }
 
 impl From<ServerEvent> for Event {

@@ -39,7 +39,7 @@ fn a_damaged_model_runs_or_fails_with_the_file_name() {
                 // If two files contradict each other, the error may name either.
                 let named = said.contains(".json") || said.contains(".safetensors");
                 // The damaged context length may be shorter than the prompt.
-                let named = named || said.contains("the longest sequence is");
+                let named = named || said.contains("what the context and the KV cache can hold");
                 assert!(named, "{what}: the error names no file: {said}");
                 refused += 1;
             }

@@ -48,7 +48,7 @@ impl TextLimit {
             let most = self.0;
             let message =
                 format!("the template makes a text of {bytes} bytes; a prompt has at most {most}");
-            return Err(limit_error(message));
+            return Err(Error::new(ErrorKind::InvalidOperation, message).with_source(TooLong));
         }
         Ok(())
     }
@@ -142,6 +142,11 @@ pub fn limit_error(message: String) -> Error {
 #[derive(Debug, thiserror::Error)]
 #[error("the template exceeds a limit")]
 pub struct TooMuch;
+
+/// The source of errors of templates that make a text longer than a prompt.
+#[derive(Debug, thiserror::Error)]
+#[error("the text is longer than a prompt")]
+pub struct TooLong;
 
 /// What a rendering has used so far.
 #[derive(Debug)]

@@ -42,6 +42,9 @@ pub enum RenderError {
     /// The template fails on this conversation, for example with a type error.
     #[error("{0}")]
     Failed(String),
+    /// The prompt, or a text that the template makes on the way, is longer than the longest prompt.
+    #[error("{0}")]
+    TooLong(String),
     /// The rendering exceeds a limit of time or memory.
     #[error("{0}")]
     LimitExceeded(String),

@@ -10,7 +10,7 @@ use colm_checkpoint::panics::catch;
 use minijinja::{Environment, Error, ErrorKind, Value};
 use serde_json::{Map, Value as Json};
 
-use super::budget::{Output, TextLimit, TooMuch, MAX_SOURCE};
+use super::budget::{Output, TextLimit, TooLong, TooMuch, MAX_SOURCE};
 use super::conversation::Conversation;
 use super::environment::{environment, Raised};
 use super::errors::{RenderError, TemplateError, DEFAULT};
@@ -70,8 +70,8 @@ impl ChatTemplate {
     /// The prompt of `conversation`.
     ///
     /// # Errors
-    /// If the conversation has no messages, if the template raises an error or fails, or if rendering
-    /// exceeds a limit of time or memory.
+    /// If the conversation has no messages, if the template raises an error or fails, if the prompt is too long, or if
+    /// rendering exceeds a limit of time or memory.
     pub fn render(&self, conversation: &Conversation) -> Result<String, RenderError> {
         self.render_at(conversation, Local::now())
     }
@@ -196,6 +196,9 @@ fn render_error(error: Error) -> RenderError {
     while let Some(cause) = source {
         if let Some(Raised(message)) = cause.downcast_ref() {
             return RenderError::Raised(message.clone());
+        }
+        if cause.is::<TooLong>() {
+            return RenderError::TooLong(message(&error));
         }
         if cause.is::<TooMuch>() {
             return RenderError::LimitExceeded(message(&error));

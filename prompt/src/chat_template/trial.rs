@@ -40,7 +40,7 @@ fn try_conversations(template: &ChatTemplate, tools: Option<Vec<Value>>) -> Resu
                 return Err("the template writes nothing: expected a prompt for a message".into());
             }
             Ok(_) | Err(RenderError::Raised(_)) => return Ok(()),
-            Err(RenderError::LimitExceeded(what)) => return Err(what),
+            Err(RenderError::TooLong(what) | RenderError::LimitExceeded(what)) => return Err(what),
             Err(RenderError::Failed(what)) => first = first.or(Some(what)),
         }
     }

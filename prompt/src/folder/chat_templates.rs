@@ -7,7 +7,7 @@ use std::{fs, io};
 use colm_checkpoint::json;
 use serde_json::{Map, Value};
 
-use crate::chat_template::{try_render, ChatTemplate};
+use crate::chat_template::{try_render, ChatTemplate, TemplateError};
 use crate::error::{exists, FolderError};
 
 const CHAT_TEMPLATE: &str = "chat_template.jinja";
@@ -15,7 +15,10 @@ const OLD_CHAT_TEMPLATE: &str = "chat_template.json";
 const ADDITIONAL_CHAT_TEMPLATES: &str = "additional_chat_templates";
 
 /// The names of the templates that conversations are rendered with. Others are not compiled.
-const USED_TEMPLATES: [&str; 2] = ["default", "tool_use"];
+const USED_TEMPLATES: [&str; 2] = [DEFAULT, "tool_use"];
+
+/// The name of the template for conversations.
+const DEFAULT: &str = "default";
 
 /// The sources of templates by name, each with its file.
 pub(super) type Templates = BTreeMap<String, (PathBuf, String)>;
@@ -37,6 +40,10 @@ pub(super) fn compile(
             FolderError::file(path, what)
         }
     };
+    if !templates.contains_key(DEFAULT) {
+        let names = templates.keys().cloned().collect();
+        return Err(error(DEFAULT, TemplateError::NoDefault(names).to_string()));
+    }
     let used = templates.iter().filter(|(name, _)| USED_TEMPLATES.contains(&name.as_str()));
     let sources = used.map(|(name, (_, source))| (name.clone(), source.clone()));
     let template = ChatTemplate::named(sources.collect(), special_tokens, longest_prompt)

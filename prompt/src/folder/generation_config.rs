@@ -12,7 +12,7 @@ use crate::error::{exists, FolderError};
 pub(super) const GENERATION_CONFIG: &str = "generation_config.json";
 
 /// Defaults of generation_config.json for sampling parameters that a request omits. None means the
-/// default of the engine.
+/// default of the engine. `"do_sample": false` is a temperature of 0, as in transformers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SamplingDefaults {
     /// The temperature, at least 0; 0 is greedy decoding.
@@ -43,10 +43,19 @@ impl SamplingDefaults {
         let at_least_0 = |value: f64| value.is_finite() && value >= 0.;
         let probability = |value: f64| (0. ..=1.).contains(&value);
         let factor = |value: f32| value.is_finite() && value > 0.;
+        let temperature =
+            number(fields, path, "temperature", "a number of at least 0", at_least_0)?;
+        let is_greedy = flag(fields, path, "do_sample")? == Some(false);
         Ok(Self {
-            temperature: number(fields, path, "temperature", "a number of at least 0", at_least_0)?,
+            temperature: if is_greedy { Some(0.) } else { temperature },
             top_p: number(fields, path, "top_p", "a number from 0 to 1", probability)?,
-            top_k: number(fields, path, "top_k", "a whole number of at least 0", |_: u32| true)?,
+            top_k: number(
+                fields,
+                path,
+                "top_k",
+                "a whole number from 0 to 4294967295",
+                |_: u32| true,
+            )?,
             min_p: number(fields, path, "min_p", "a number from 0 to 1", probability)?,
             repetition_penalty: number(
                 fields,
@@ -56,6 +65,21 @@ impl SamplingDefaults {
                 factor,
             )?,
         })
+    }
+}
+
+/// Whether `field` is true; None if it is absent or null.
+fn flag(
+    fields: &Map<String, Value>,
+    path: &Path,
+    field: &str,
+) -> Result<Option<bool>, FolderError> {
+    match fields.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Bool(flag)) => Ok(Some(*flag)),
+        Some(value) => {
+            Err(FolderError::field(path, field, format!("{value}: expected true or false")))
+        }
     }
 }
 

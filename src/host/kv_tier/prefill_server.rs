@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use colm_kv_store::{CircuitBreaker, Permit};
+use colm_kv_store::{without_password, CircuitBreaker, Permit};
 use serde_json::{json, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::warn;
@@ -56,8 +56,10 @@ impl PrefillServer {
         if host.is_none_or(|host| host.is_empty() || host.contains(['/', '?', '#', '@', ' '])) {
             return Err(Error::InvalidOption {
                 option: "prefill",
-                value: options.url.clone(),
-                problem: "expected the address of a server, such as http://host:1234".into(),
+                value: without_password(&options.url),
+                problem:
+                    "expected the address of a server, such as http://host:1234, without a user"
+                        .into(),
             });
         }
         let agent = ureq::AgentBuilder::new()

@@ -13,7 +13,7 @@ use axum::Json;
 use futures::future::try_join_all;
 use futures::{stream, StreamExt};
 
-use super::answers::{new_id, system_fingerprint, unix_time};
+use super::answers::{new_id, system_fingerprint, unix_time, SourceFields};
 use super::error::{ApiError, ErrorResponses};
 use super::fields::Fields;
 use super::model_choice::ModelChoice;
@@ -46,10 +46,11 @@ pub async fn create(
     let engine = &state.engine;
     let defaults = engine.sampling_defaults();
     let chat = Chat::from_fields(&mut fields, chosen.chains, engine.max_tokens(), defaults)?;
+    let source_fields = SourceFields::of(&fields, "messages");
     fields.finish()?;
     let with_logprobs = chat.request.logprobs.is_some();
     chosen.active.admit(chat.choices)?;
-    let prepared = state.prepare(chat.request, "messages").await?;
+    let prepared = state.prepare(chat.request, source_fields).await?;
     let answers = state.start_answers(&chosen, &prepared, chat.choices).await?;
     let answers = answers.into_iter().enumerate();
     let choices: Vec<ChoiceStream> = answers
@@ -114,8 +115,9 @@ fn streaming_response(
         ..chunk.clone()
     };
     let chunks = sse::chunks(stream::select_all(pieces), include_usage, chunk);
-    sse::respond(chunks.inspect(move |_| {
+    let events = chunks.inspect(move |_| {
         // The request is active until its stream is dropped.
         let _ = &chosen;
-    }))
+    });
+    sse::respond(events, sse::error_event)
 }

@@ -101,7 +101,7 @@ impl ChoiceStream {
     async fn next(&mut self, vocabulary: &Vocabulary) -> Result<Option<CompletionChoice>, Error> {
         let Some(piece) = self.answer.try_next().await? else { return Ok(None) };
         let mut choice = match self.echo.take() {
-            Some(echo) => self.prompt(&echo, vocabulary),
+            Some(echo) => self.prompt(&echo, vocabulary)?,
             None => CompletionChoice::default(),
         };
         choice.index = self.index;
@@ -118,10 +118,10 @@ impl ChoiceStream {
         Ok(Some(choice))
     }
 
-    fn prompt(&self, echo: &Echo, vocabulary: &Vocabulary) -> CompletionChoice {
+    fn prompt(&self, echo: &Echo, vocabulary: &Vocabulary) -> Result<CompletionChoice, Error> {
         let mut choice = CompletionChoice { text: echo.text.clone(), ..Default::default() };
         if self.with_logprobs {
-            let found = self.answer.prompt_logprobs();
+            let found = self.answer.prompt_logprobs()?;
             let logprobs = choice.logprobs.get_or_insert_default();
             // The first token is not predicted.
             let found = std::iter::once(None).chain(found.iter().map(Some));
@@ -129,7 +129,7 @@ impl ChoiceStream {
                 logprobs.push(token, offset, found, vocabulary);
             }
         }
-        choice
+        Ok(choice)
     }
 
     /// Waits for the complete answer. Also returns the mean log-probability of its tokens.

@@ -12,7 +12,7 @@ use axum::Json;
 use futures::future::try_join_all;
 use futures::{stream, StreamExt};
 
-use super::answers::{new_id, system_fingerprint, unix_time};
+use super::answers::{new_id, system_fingerprint, unix_time, SourceFields};
 use super::error::{ApiError, ErrorResponses};
 use super::fields::Fields;
 use super::limits::check_echo;
@@ -49,6 +49,7 @@ pub async fn create(
     let defaults = engine.sampling_defaults();
     let completions =
         Completions::from_fields(&mut fields, chosen.chains, engine.max_tokens(), defaults)?;
+    let source_fields = SourceFields::of(&fields, "prompt");
     fields.finish()?;
     let completion = Completion {
         id: new_id("cmpl"),
@@ -60,7 +61,7 @@ pub async fn create(
         usage: None,
     };
     let (stream, include_usage) = (completions.stream, completions.include_usage);
-    let started = start(&state, &chosen, completions).await?;
+    let started = start(&state, &chosen, completions, source_fields).await?;
     let vocabulary = state.engine.vocabulary();
     if !stream {
         let (choices, usage) = complete_answers(started, vocabulary).await?;
@@ -84,10 +85,11 @@ pub async fn create(
         ..completion.clone()
     };
     let chunks = sse::chunks(stream::select_all(pieces), include_usage, chunk);
-    Ok(sse::respond(chunks.inspect(move |_| {
+    let events = chunks.inspect(move |_| {
         // The request is active until its stream is dropped.
         let _ = &chosen;
-    })))
+    });
+    Ok(sse::respond(events, sse::error_event))
 }
 
 /// The answers to one prompt.
@@ -102,6 +104,7 @@ async fn start(
     state: &AppState,
     chosen: &ModelChoice,
     completions: Completions,
+    source_fields: SourceFields,
 ) -> Result<Vec<Started>, ApiError> {
     let Completions { requests, n, best_of, echo, logprobs, .. } = completions;
     chosen.active.admit(requests.len() * best_of)?;
@@ -112,7 +115,7 @@ async fn start(
             Prompt::Text(text) if echo => Some(text.clone()),
             _ => None,
         };
-        Ok::<_, ApiError>((state.prepare(request, "prompt").await?, text))
+        Ok::<_, ApiError>((state.prepare(request, source_fields).await?, text))
     };
     let prepared = try_join_all(requests.into_iter().map(prepare)).await?;
     if echo {

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use super::answer::{OutputItem, OutputText, ResponseBody};
 use crate::serve::error::ApiError;
 use crate::serve::logprobs::TokenLogprob;
+use crate::serve::sse::{self, ServerEvent};
 
 /// An event of a stream. The name of the event is its type.
 #[derive(Debug, Serialize, ToSchema)]
@@ -64,9 +65,39 @@ pub struct PartPlace {
     pub content_index: usize,
 }
 
+impl ResponseEvent {
+    /// As it is sent.
+    pub fn server_event(&self) -> Result<ServerEvent, ApiError> {
+        Ok(ServerEvent::json(self)?.named(self.kind))
+    }
+}
+
+/// The last event of an answer that fails after `sequence_number` events.
+pub fn error_event(error: ApiError, sequence_number: usize) -> ServerEvent {
+    let event = ResponseEvent { kind: "error", sequence_number, data: error.into() };
+    event.server_event().unwrap_or_else(|error| sse::error_event(error, sequence_number))
+}
+
 impl From<ApiError> for EventData {
     fn from(error: ApiError) -> Self {
         let ApiError { code, message, param, .. } = error;
         Self::Error { code, message, param }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::response::sse::Event;
+
+    use super::*;
+
+    #[test]
+    fn a_failure_is_an_event_with_the_next_number() {
+        let event = error_event(ApiError::invalid_value("input", "no"), 2);
+        assert_eq!(event.name, Some("error"));
+        let event = format!("{:?}", Event::from(event));
+        for expected in ["error", "sequence_number", "2", "invalid_value", "no", "input"] {
+            assert!(event.contains(expected), "{event}");
+        }
     }
 }

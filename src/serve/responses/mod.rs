@@ -13,19 +13,20 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::Json;
-use futures::{stream, Stream, StreamExt};
+use futures::{stream, Stream, StreamExt, TryStreamExt};
 
+use super::answers::SourceFields;
 use super::chat::parts::PartStream;
 use super::error::{ApiError, ErrorResponses};
 use super::fields::Fields;
 use super::logprobs::TokenLogprob;
-use super::sse::{self, ServerEvent};
+use super::sse;
 use super::AppState;
 use crate::host::vocabulary::Vocabulary;
 use crate::Error;
 use answer::ResponseBody;
 use body::ResponseRequest;
-use events::ResponseEvent;
+use events::{error_event, ResponseEvent};
 use progress::Progress;
 use request::ResponsesRequest;
 
@@ -53,8 +54,9 @@ pub async fn create(
         chosen.chains,
         state.engine.sampling_defaults(),
     )?;
+    let source_fields = SourceFields::of(&fields, "input");
     fields.finish()?;
-    let prepared = state.prepare(parsed.request, "input").await?;
+    let prepared = state.prepare(parsed.request, source_fields).await?;
     let mut answers = state.start_answers(&chosen, &prepared, 1).await?;
     let answer = answers.remove(0);
     let body = ResponseBody::begin(chosen.id.clone(), parsed.echoed, parsed.echoed_tools);
@@ -66,11 +68,12 @@ pub async fn create(
     if !parsed.stream {
         return Ok(Json(running.complete().await?).into_response());
     }
-    let events = running.events().map(|event| Ok(ServerEvent::json(&event)?.named(event.kind)));
-    Ok(sse::respond(events.inspect(move |_| {
+    let events = running.events().map(|event| event?.server_event());
+    let events = events.inspect(move |_| {
         // The request is active until its stream is dropped.
         let _ = &chosen;
-    })))
+    });
+    Ok(sse::respond(events, error_event))
 }
 
 /// An answer in progress.
@@ -99,19 +102,14 @@ impl RunningAnswer {
         Ok(self.progress.into_body())
     }
 
-    /// The events of the answer. If the answer fails, an error is the last event.
-    fn events(mut self) -> impl Stream<Item = ResponseEvent> + Send {
+    /// The events of the answer, or an error after which there are none.
+    fn events(mut self) -> impl Stream<Item = Result<ResponseEvent, Error>> + Send {
         let first = self.progress.events();
-        let later = stream::unfold(Some(self), |running| async move {
-            let mut running = running?;
-            match running.next().await {
-                Ok(events) => Some((events?, Some(running))),
-                Err(error) => {
-                    running.progress.fail(error.into());
-                    Some((running.progress.events(), None))
-                }
-            }
+        let later = stream::unfold(self, |mut running| async move {
+            let events = running.next().await.transpose()?;
+            Some((events, running))
         });
-        stream::iter([first]).chain(later).flat_map(stream::iter)
+        let events = stream::iter([Ok(first)]).chain(later);
+        events.map_ok(|events| stream::iter(events).map(Ok)).try_flatten()
     }
 }

@@ -6,7 +6,6 @@ use super::answer::{
     IncompleteDetails, OutputCall, OutputItem, OutputMessage, OutputText, ResponseBody, Status,
 };
 use super::events::{EventData, PartPlace, ResponseEvent};
-use crate::serve::error::ApiError;
 use crate::serve::logprobs::TokenLogprob;
 use crate::text::{Part, ToolCall};
 use crate::{FinishReason, Usage};
@@ -40,6 +39,10 @@ impl Progress {
         for part in parts {
             match part {
                 Part::Text(text) if text.is_empty() => {}
+                // A message of its own needs no space before it.
+                Part::Text(text) if self.open.is_none() && !self.body.output.is_empty() => {
+                    self.write(text.trim_start().into());
+                }
                 Part::Text(text) => self.write(text),
                 Part::Call(call) => self.call(call),
             }
@@ -62,11 +65,6 @@ impl Progress {
             .then_some(IncompleteDetails { reason: "max_output_tokens" });
         self.body.usage = Some(usage.into());
         self.emit_response(kind);
-    }
-
-    /// Ends the answer with an error.
-    pub fn fail(&mut self, error: ApiError) {
-        self.emit("error", error.into());
     }
 
     /// The events since the last call.
@@ -252,17 +250,5 @@ mod tests {
         let (_, answer) = run(vec![vec![call("{}"), call("{\"a")]], FinishReason::Length);
         let statuses = [0, 1].map(|index| &answer["output"][index]["status"]);
         assert_eq!(statuses, ["completed", "incomplete"]);
-    }
-
-    #[test]
-    fn a_failure_is_an_event() {
-        let mut progress = begun();
-        progress.fail(ApiError::invalid_value("input", "no"));
-        let event = json!(progress.events().pop());
-        let expected = json!({
-            "type": "error", "sequence_number": 2,
-            "code": "invalid_value", "message": "no", "param": "input",
-        });
-        assert_eq!(event, expected);
     }
 }

@@ -38,7 +38,9 @@ fn hermes_calls_are_found() {
     check(&[
         ("<tool_call>F</tool_call>", "FOUND"),
         ("\n<tool_call>\nF\n</tool_call>\n<tool_call>F</tool_call>\n", "FOUNDFOUND"),
-        (" a \n<tool_call>F</tool_call>\nb <tool_call>F</tool_call> c ", " aFOUNDbFOUNDc "),
+        (" a \n<tool_call>F</tool_call>\nb <tool_call>F</tool_call> c ", " aFOUND \nbFOUND c "),
+        ("a<tool_call>F</tool_call>\n <tool_call>F</tool_call> b", "aFOUNDFOUND\n b"),
+        ("a<tool_call>F</tool_call>b", "aFOUNDb"),
         ("<tool_call>[F, F]</tool_call>", "FOUNDFOUND"),
         ("a <tool_call>F", "aFOUND"),
         ("a <tool_call>F\n</tool_", "aFOUND"),
@@ -51,7 +53,7 @@ fn hermes_calls_are_found() {
 #[test]
 fn mistral_calls_are_found() {
     check(&[
-        ("a [TOOL_CALLS] [F, F] b", "aFOUNDFOUNDb"),
+        ("a [TOOL_CALLS] [F, F] b", "aFOUNDFOUND b"),
         ("[TOOL_CALLS]f{\"a\": [1]}", "«f {\"a\": [1]}»"),
         ("[TOOL_CALLS]fo[ARGS]{}[TOOL_CALLS]get-x{}", "«fo {}»«get-x {}»"),
         ("[TOOL_CALLS][TOOL_CALLS] f{}", "[TOOL_CALLS]«f {}»"),
@@ -62,7 +64,7 @@ fn mistral_calls_are_found() {
 #[test]
 fn llama_calls_are_found() {
     check(&[
-        ("a <|python_tag|>F ; F\nb", "aFOUNDFOUNDb"),
+        ("a <|python_tag|>F ; F\nb", "aFOUNDFOUND b"),
         ("<|python_tag|>F; {}", "FOUND; {}"),
         (" F\n", "FOUND"),
         ("F; F", "FOUNDFOUND"),
@@ -86,7 +88,7 @@ fn text_that_is_not_a_call_is_unchanged() {
 #[test]
 fn later_calls_are_dropped() {
     let answer = "a <tool_call>F</tool_call> <tool_call>F</tool_call> b".replace('F', F);
-    assert_eq!(parsed(1, &[&answer]), format!("a{FOUND}b"));
+    assert_eq!(parsed(1, &[&answer]), format!("a{FOUND} b"));
     assert_eq!(parsed(1, &[&format!("[{F},{F}]")]), FOUND);
     assert_eq!(parsed(0, &[F]), "");
 }

@@ -144,6 +144,7 @@ async fn a_first_token_from_the_template_is_not_added_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn generation_config_sets_the_sampling_unless_disabled() {
     let folder = Folder::new().with(GENERATION_CONFIG, |json| {
+        json["do_sample"] = json!(true);
         json["temperature"] = json!(0.6);
         json["top_k"] = json!(20);
     });
@@ -152,4 +153,10 @@ async fn generation_config_sets_the_sampling_unless_disabled() {
     assert_eq!((defaults.temperature, defaults.top_k), (Some(0.6), Some(20)));
     let none = auto.clone().generation_config(false);
     assert_eq!(*engine(&none).await.sampling_defaults(), colm::SamplingDefaults::default());
+    let greedy = Folder::new().with(GENERATION_CONFIG, |json| {
+        json["do_sample"] = json!(false);
+        json["temperature"] = json!(0.6);
+    });
+    let defaults = engine(&options(greedy.0.path())).await.sampling_defaults().clone();
+    assert_eq!(defaults.temperature, Some(0.0));
 }

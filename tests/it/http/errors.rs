@@ -13,6 +13,10 @@ async fn all_errors_have_the_same_shape() {
     let long = json!({"messages": [{"role": "user", "content": long}]});
     let streamed = with(long.clone(), |request| request["stream"] = json!(true));
     let no_content = json!({"messages": [{"role": "user", "content": null}]});
+    let format = |schema: Value| {
+        let schema = json!({"name": "a", "schema": schema});
+        json!({"response_format": {"type": "json_schema", "json_schema": schema}})
+    };
     let refused = [
         (CHAT, question(long), json!("messages")),
         (CHAT, question(streamed), json!("messages")),
@@ -24,7 +28,36 @@ async fn all_errors_have_the_same_shape() {
         (CHAT, question(json!({"messages": 5})), json!("messages")),
         (CHAT, question(json!({"max_tokens": -1})), json!("max_tokens")),
         (CHAT, question(json!({"temperature": "hot"})), json!("temperature")),
-        (CHAT, question(json!({"grammar": {"type": "regex", "value": "("}})), Value::Null),
+        (CHAT, question(json!({"grammar": {"type": "regex", "value": "("}})), json!("grammar")),
+        (
+            CHAT,
+            question(
+                json!({"grammar": {"type": "lark", "value": "start: a\na[temperature=0]: /x/"}}),
+            ),
+            json!("grammar"),
+        ),
+        (
+            CHAT,
+            question(json!({"grammar": {
+                "type": "llguidance",
+                "value": {"grammars": [{"lark_grammar": "start: /x/"}], "max_tokens": 2},
+            }})),
+            json!("grammar"),
+        ),
+        (CHAT, question(format(json!({"type": "foo"}))), json!("response_format")),
+        (CHAT, question(format(json!({"oneOf": [{}, {}]}))), json!("response_format")),
+        (CHAT, question(json!({"logit_bias": {"99999": 1}})), json!("logit_bias")),
+        (
+            CHAT,
+            question(json!({"dry_multiplier": 1, "dry_allowed_length": 51})),
+            json!("dry_allowed_length"),
+        ),
+        (
+            CHAT,
+            question(json!({"dry_multiplier": 1, "dry_sequence_breakers": ["and so on"]})),
+            json!("dry_sequence_breakers"),
+        ),
+        ("/v1/completions", json!({"prompt": [99999]}), json!("prompt")),
         (CHAT, json!({}), json!("messages")),
         (CHAT, json!([]), Value::Null),
         ("/v1/completions", json!({"prompt": ""}), json!("prompt")),

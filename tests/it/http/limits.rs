@@ -99,6 +99,24 @@ async fn requests_end_at_their_timeout() {
     let streams = join_all(streams).await;
     let cut = streams.iter().filter(|(_, text)| text.contains("took longer than 0.3 s")).count();
     assert!(cut > 0, "{streams:?}");
+    // In the form of the other events of a response.
+    let streamed = json!({
+        "input": "which is it, a or b?", "stream": true, "max_output_tokens": 480,
+        "logit_bias": {"0": -100}, "repetition_penalty": 1.1,
+    });
+    let path = "/v1/responses";
+    let streams =
+        (0..16).map(|_| server.send(axum::http::Method::POST, path, streamed.to_string()));
+    let streams = join_all(streams).await;
+    let last = |text: &str| text.trim_end().rsplit("\n\n").next().unwrap().to_string();
+    let cut: Vec<String> = streams.iter().map(|(_, text)| last(text)).collect();
+    let cut: Vec<&String> = cut.iter().filter(|event| event.contains("took longer")).collect();
+    assert!(!cut.is_empty(), "{streams:?}");
+    for event in cut {
+        let data = event.strip_prefix("event: error\ndata: ").unwrap_or_else(|| panic!("{event}"));
+        let data: serde_json::Value = serde_json::from_str(data).unwrap();
+        assert!(data["type"] == "error" && data["sequence_number"].is_u64(), "{event}");
+    }
     // The server is free again.
     let (status, body) = server.post(CHAT, &question(json!({"max_tokens": 1}))).await;
     assert_eq!(status, StatusCode::OK, "{body}");

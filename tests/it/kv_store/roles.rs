@@ -82,6 +82,10 @@ async fn without_a_prefill_server_prompts_are_computed_where_they_are() {
     let no_url = store(elsewhere.path()).prefill_server(PrefillServerOptions::new("prefill:1234"));
     let error = start_error(&options(&model).kv_store(no_url)).await;
     assert!(error.contains("`prefill` prefill:1234") && error.contains("http://"), "{error}");
+    let login = PrefillServerOptions::new("http://user:secret@host:1234");
+    let error =
+        start_error(&options(&model).kv_store(store(elsewhere.path()).prefill_server(login))).await;
+    assert!(error.contains("@host:1234") && !error.contains("secret"), "{error}");
 }
 
 /// Its answer would have to be read from the store.

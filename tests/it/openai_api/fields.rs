@@ -119,8 +119,9 @@ async fn unsupported_fields_fail_with_their_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prompt_beyond_the_context_has_an_error_code() {
     let router = server().await;
-    let long = "a dog and 1 cat. ".repeat(1000);
-    for stream in [false, true] {
+    // The second has more bytes than any prompt, and is not tokenized.
+    let lengths = [1000, 5000].map(|times| "a dog and 1 cat. ".repeat(times));
+    for (long, stream) in lengths.iter().flat_map(|long| [(long, false), (long, true)]) {
         let messages = json!([{"role": "user", "content": long}]);
         let chat = question(json!({"messages": messages, "stream": stream}));
         let completion = json!({"prompt": long, "stream": stream});

@@ -29,6 +29,8 @@ fn the_error_names_the_address_that_cannot_be_bound() {
             "--port {port}: 127.0.0.1:{port} is in use: expected another port"
         ));
     }
+    let ended = colm(PLAIN, &["serve", "-m", MODEL, "-p", "0", "--metrics-port", &port]);
+    ended.refused_with(&format!("--metrics-port {port}: 127.0.0.1:{port} is in use"));
     for host in ["no-such-host.invalid", "", "1.2.3.4.5"] {
         let ended = colm(PLAIN, &["serve", "-m", MODEL, "--host", host, "-p", "0"]);
         ended.refused_with(&format!("--host {host}: no such host"));

@@ -30,7 +30,7 @@ fn a_mistake_in_the_file_is_named() {
         fs::write(file, text).unwrap();
         colm(PLAIN, &["run", "-i", "a", "--config", file]).refused_with(reason);
     };
-    refused("modle = \"a\"", "`modle` is no flag");
+    refused("modle = \"a\"", "`modle` is not a flag");
     refused("model = ", "colm.toml");
     colm(PLAIN, &["run", "--config", "/no/such/file"]).refused_with("--config /no/such/file");
 }

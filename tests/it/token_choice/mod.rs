@@ -7,10 +7,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use candle_core::{Device, Tensor};
-use colm::{Dry, Engine, Grammar, Request, Sampling};
+use colm::{Dry, Engine, FinishReason, Grammar, Request, Sampling};
 use colm_testing::engine::{engine, options};
 use colm_testing::folders::shipped;
 use futures::future::join_all;
+use serde_json::json;
+
+use crate::folders::model_folder::Folder;
 
 const VOCAB_SIZE: usize = 768;
 
@@ -184,6 +187,76 @@ async fn dry_penalizes_the_token_that_continues_a_repetition() {
         // Four tokens before it have occurred before the first 15 too.
         let penalty = if token == 15 { 0.8f32 * 1.5f32.powf(2.) } else { 0. };
         assert_eq!(penalized[token], plain[token] - penalty, "token {token}");
+    }
+}
+
+/// The tokenizer ends texts with a special token, which is no part of the breaker.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sequence_breaker_is_its_own_token() {
+    let folder = Folder::new().with("tokenizer.json", |json| {
+        json["post_processor"] = json!({
+            "type": "TemplateProcessing",
+            "single": [
+                {"Sequence": {"id": "A", "type_id": 0}},
+                {"SpecialToken": {"id": "<|system|>", "type_id": 0}},
+            ],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {
+                "<|system|>": {"id": "<|system|>", "ids": [3], "tokens": ["<|system|>"]},
+            },
+        });
+    });
+    let engine = engine(&options(folder.0.path())).await;
+    let colon = engine.answer(Request::text(":").max_tokens(1)).await.unwrap();
+    assert_eq!(colon.usage.prompt_tokens, 2);
+    let colon = engine.tokenize(":").await.unwrap()[0];
+    let mut prompt = vec![11, colon, 13, 14, 15, 40, 11, colon, 13, 14];
+    let penalty = async |prompt: &[u32], breakers: &[&str]| {
+        let mut sampling = Sampling::default();
+        let mut dry = Dry::new(1.);
+        (dry.base, dry.allowed_length) = (1., 3);
+        dry.sequence_breakers = breakers.iter().map(|text| text.to_string()).collect();
+        sampling.dry = Some(dry);
+        let (context, penalized) = steps(&engine, prompt, &sampling).await.remove(0);
+        raw_logits(&engine, &context).await[15] - penalized[15]
+    };
+    // Two tokens are repeated after the breaker, four without it.
+    assert_eq!(penalty(&prompt, &[]).await, 1.);
+    assert_eq!(penalty(&prompt, &[":"]).await, 0.);
+    prompt.retain(|&token| token != colon);
+    assert_eq!(penalty(&prompt, &[":"]).await, 1.);
+}
+
+/// The host compares single tokens, and no more than 50.
+#[tokio::test(flavor = "multi_thread")]
+async fn dry_parameters_that_would_be_ignored_are_refused() {
+    let engine = started().await;
+    let answer = async |dry: Dry| {
+        let mut sampling = Sampling::default();
+        sampling.dry = Some(dry);
+        engine.answer(Request::tokens([5, 6]).sampling(sampling).max_tokens(1)).await
+    };
+    answer(Dry::new(1.)).await.unwrap();
+    let mut long = Dry::new(1.);
+    long.allowed_length = Dry::MAX_ALLOWED_LENGTH + 1;
+    let error = answer(long).await.unwrap_err().to_string();
+    assert_eq!(error, "`dry_allowed_length`: 51: expected at most 50");
+    let mut two = Dry::new(1.);
+    two.sequence_breakers = vec!["\n".into(), "; and so on".into()];
+    let error = answer(two).await.unwrap_err().to_string();
+    assert!(error.starts_with("`dry_sequence_breakers`: \"; and so on\" is not"), "{error}");
+}
+
+/// Not because of the limit that it has also reached.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_completes_its_grammar_ends_by_itself() {
+    let engine = started().await;
+    let request = || Request::tokens([5, 6]).grammar(Grammar::Regex("ab; and so on".into()));
+    let whole = engine.answer(request()).await.unwrap();
+    let tokens = whole.usage.completion_tokens;
+    for (max_tokens, reason) in [(tokens, FinishReason::Stop), (tokens - 1, FinishReason::Length)] {
+        let answer = engine.answer(request().max_tokens(max_tokens)).await.unwrap();
+        assert_eq!(answer.finish_reason, reason, "{max_tokens} of {tokens} tokens");
     }
 }
 
