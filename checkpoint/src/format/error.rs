@@ -61,7 +61,16 @@ pub enum CheckpointError {
          expected a folder outside the source, so that the source does not change"
     )]
     Overlap { source_dir: PathBuf, dir: PathBuf },
-    /// The path of the folder to write is a symbolic link without a target.
+    /// Writing would replace what a link in the source leads to.
+    #[error(
+        "{entry} of the source leads into {dir}, which would be replaced; expected a folder to which the source has no \
+         links, so that the source does not change"
+    )]
+    LinkedOverlap { entry: PathBuf, dir: PathBuf },
+    /// The path of the folder to write leads to the parent of a folder that does not exist.
+    #[error("{path}: {missing} does not exist; expected a path without `..` after it")]
+    ParentOfMissing { path: PathBuf, missing: PathBuf },
+    /// A symbolic link without a target is on the path of the folder to write.
     #[error("{path} is a dangling symbolic link; expected the name of a new folder")]
     DanglingLink { path: PathBuf },
     /// The file system does not have enough space. Sizes are in bytes.

@@ -15,6 +15,7 @@ pub(super) struct AtomicFolder {
     partial: PathBuf,
     dir: PathBuf,
     replace: bool,
+    _parents: NewParents,
     /// Tells [`remove_stale_folders`](super::remove_stale_folders) that the folder is being written.
     /// None where folders cannot be locked.
     _lock: Option<File>,
@@ -25,11 +26,12 @@ impl AtomicFolder {
     /// stays until the new one is complete.
     pub fn create(dir: &Path, replace: bool) -> Result<Self, CheckpointError> {
         let dir = final_path(dir, replace)?;
-        let created = fs::create_dir_all(parent(&dir)).and_then(|()| create_beside(&dir));
+        let mut parents = NewParents::default();
+        let created = parents.create(&dir).and_then(|()| create_beside(&dir));
         let partial =
             created.map_err(|source| CheckpointError::Write { path: dir.clone(), source })?;
         let lock = File::open(&partial).ok().filter(|folder| folder.try_lock().is_ok());
-        Ok(Self { partial, dir, replace, _lock: lock })
+        Ok(Self { partial, dir, replace, _parents: parents, _lock: lock })
     }
 
     /// The path of file `name` until [`Self::finish`].
@@ -109,6 +111,28 @@ impl Drop for AtomicFolder {
         // After `finish` there is nothing to remove. Otherwise an error is reported already, and it
         // matters more than one of this clean-up.
         let _ = fs::remove_dir_all(&self.partial);
+    }
+}
+
+/// The folders above a new one that did not exist before. Those that are still empty are removed when dropped: after
+/// an error nothing is left behind.
+#[derive(Default)]
+struct NewParents(Vec<PathBuf>);
+
+impl NewParents {
+    /// Creates the folders above `dir`.
+    fn create(&mut self, dir: &Path) -> io::Result<()> {
+        let parent = parent(dir);
+        let missing = parent.ancestors().take_while(|folder| !folder.exists());
+        self.0 = missing.map(Path::to_path_buf).collect();
+        fs::create_dir_all(parent)
+    }
+}
+
+impl Drop for NewParents {
+    fn drop(&mut self) {
+        // The deepest first. A folder with the new one in it is not empty and stays.
+        let _ = self.0.iter().try_for_each(fs::remove_dir);
     }
 }
 

@@ -1,27 +1,22 @@
 //! The path of a folder to write.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::{Component, Path, PathBuf};
 
+use super::links::entry_through;
 use crate::format::CheckpointError;
 
-/// The final path of folder `dir`. A symbolic link is followed, so that its target is replaced and
-/// the link remains. An existing path is an error, unless it is a folder and `replace` is true.
+/// The final path of folder `dir`, canonical. A symbolic link is followed, so that its target is replaced and the link
+/// remains. An existing path is an error, unless it is a folder and `replace` is true.
 pub(super) fn final_path(dir: &Path, replace: bool) -> Result<PathBuf, CheckpointError> {
-    let exists = || CheckpointError::AlreadyExists { path: dir.into() };
-    if dir.file_name().is_none() {
-        return Err(exists());
-    }
-    // `components` drops a slash at the end, with which `is_symlink` would look at the target.
-    let path: PathBuf = dir.components().collect();
-    match (path.is_symlink(), fs::metadata(&path)) {
-        (false, Err(_)) => Ok(path),
-        (true, Err(_)) => Err(CheckpointError::DanglingLink { path: dir.into() }),
-        (_, Ok(metadata)) if !(replace && metadata.is_dir()) => Err(exists()),
-        (false, Ok(_)) => Ok(path),
-        (true, Ok(_)) => {
-            path.canonicalize().map_err(|source| CheckpointError::Read { path: dir.into(), source })
-        }
+    let path = canonical(dir)?;
+    // `..` and `/` are no names that a new folder could take.
+    let is_named = dir.file_name().is_some() && path.file_name().is_some();
+    match fs::metadata(&path) {
+        Err(_) => Ok(path),
+        Ok(metadata) if replace && is_named && metadata.is_dir() => Ok(path),
+        Ok(_) => Err(CheckpointError::AlreadyExists { path: dir.into() }),
     }
 }
 
@@ -33,20 +28,50 @@ pub(super) fn parent(dir: &Path) -> &Path {
     }
 }
 
-/// Checks that neither folder contains the other, so that the source is neither changed nor replaced.
+/// The canonical path of `dir`, whose last folders need not exist. It stays right when they are created: `..` after a
+/// folder that does not exist is refused, because it would lead elsewhere afterwards.
+pub(super) fn canonical(dir: &Path) -> Result<PathBuf, CheckpointError> {
+    let unwritable = |source| CheckpointError::Write { path: dir.into(), source };
+    let mut existing = PathBuf::new();
+    if dir.is_relative() {
+        existing = Path::new(".").canonicalize().map_err(unwritable)?;
+    }
+    let components: Vec<Component> = dir.components().collect();
+    for end in 1..=components.len() {
+        let ancestor: PathBuf = components[..end].iter().collect();
+        match ancestor.canonicalize() {
+            Ok(canonical) => existing = canonical,
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(unwritable(error)),
+            Err(_) if ancestor.is_symlink() => {
+                return Err(CheckpointError::DanglingLink { path: ancestor })
+            }
+            Err(_) => {
+                let new = &components[end - 1..];
+                if new.contains(&Component::ParentDir) {
+                    let (path, missing) = (dir.into(), ancestor);
+                    return Err(CheckpointError::ParentOfMissing { path, missing });
+                }
+                return Ok(new.iter().fold(existing, |path, name| path.join(name)));
+            }
+        }
+    }
+    Ok(existing)
+}
+
+/// Checks that neither folder contains the other, and that no link in the source leads through `dir`, so that the source
+/// is neither changed nor replaced.
 pub(super) fn check_no_overlap(source: &Path, dir: &Path) -> Result<(), CheckpointError> {
-    let overlap = || CheckpointError::Overlap { source_dir: source.into(), dir: dir.into() };
-    let Ok(source) = source.canonicalize() else {
+    let path = canonical(dir)?;
+    let Ok(canonical_source) = source.canonicalize() else {
         return Ok(()); // It was removed since it was opened.
     };
-    // A path that does not exist yet cannot be canonicalized, but its nearest existing ancestor can.
-    let existing = std::iter::successors(Some(dir), |dir| Some(parent(dir)))
-        .find_map(|ancestor| Some((ancestor, ancestor.canonicalize().ok()?)));
-    match existing {
-        Some((_, ancestor)) if ancestor.starts_with(&source) => Err(overlap()),
-        Some((ancestor, canonical)) if ancestor == dir && source.starts_with(&canonical) => {
-            Err(overlap())
-        }
-        _ => Ok(()),
+    if path.starts_with(&canonical_source) || canonical_source.starts_with(&path) {
+        return Err(CheckpointError::Overlap { source_dir: source.into(), dir: dir.into() });
+    }
+    // Nothing leads through a folder that does not exist.
+    let entry = if path.exists() { entry_through(&canonical_source, &path) } else { None };
+    match entry {
+        Some(entry) => Err(CheckpointError::LinkedOverlap { entry, dir: dir.into() }),
+        None => Ok(()),
     }
 }

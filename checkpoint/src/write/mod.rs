@@ -8,6 +8,7 @@ mod atomic_folder;
 mod destination;
 mod disk_space;
 mod layouts;
+mod links;
 mod row_band;
 mod safetensors_file;
 mod stale_folders;

@@ -4,7 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::destination::parent;
+use super::destination::{canonical, parent};
 use super::temporary_name::{Purpose, TemporaryName};
 
 /// A folder with a temporary name, left behind or still being written.
@@ -34,11 +34,9 @@ pub enum Removal {
 /// A folder is kept if a process with the id in its name runs. That process may be another one that got the same id
 /// later; the two cannot be distinguished. A folder that was about to be replaced is removed only if `dir` exists.
 pub fn remove_stale_folders(dir: &Path) -> Vec<StaleFolder> {
-    // Links are followed, as they are for writing.
-    let dir = if dir.is_symlink() {
-        dir.canonicalize().unwrap_or_else(|_| dir.into())
-    } else {
-        dir.components().collect()
+    // Links are followed, as they are for writing. Where nothing can be written, nothing was left.
+    let Ok(dir) = canonical(dir) else {
+        return Vec::new();
     };
     let entries = fs::read_dir(parent(&dir)).into_iter().flatten().flatten();
     let mut folders: Vec<_> = entries

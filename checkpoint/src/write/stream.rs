@@ -31,8 +31,8 @@ impl ConversionPlan {
     /// Checks, before any weights are read, that [`Self::write`] can write folder `dir`.
     ///
     /// # Errors
-    /// If `dir` exists and `replace` is false, if it contains the source or lies in it, if its file
-    /// system has too little space, or if the side files of the source cannot be read.
+    /// If `dir` exists and `replace` is false, if it contains the source or lies in it, if a link in the source leads
+    /// into it, if its file system has too little space, or if the side files of the source cannot be read.
     pub fn check_destination(
         &self,
         source: &Source,

@@ -157,3 +157,78 @@ fn a_locked_folder_is_kept() {
     assert!(notes(dir, true).contains(&format!("{name} is removed")));
     assert!(!dir.join(&name).exists());
 }
+
+/// All files of folder `dir`, by name.
+fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    names(dir).into_iter().map(|name| (name.clone(), fs::read(dir.join(name)).unwrap())).collect()
+}
+
+/// `nope/..` would lead into the source once `nope` exists.
+#[test]
+fn a_parent_of_a_missing_folder_is_refused() {
+    let folder = dense();
+    let dir = folder.path();
+    let before = contents(&dir.join("dense"));
+    for destination in ["nope/../dense", "nope/../dense/sub", "dense/nope/../../new", "nope/.."] {
+        for arguments in [
+            &["extract", "dense", destination, "--chains", "1", "--force"][..],
+            &["cast", "dense", destination, "--dtype", "bf16"],
+        ] {
+            assert_error(dir, arguments, &[destination, "nope does not exist", "without `..`"]);
+        }
+    }
+    assert_eq!(contents(&dir.join("dense")), before);
+    assert_eq!(names(dir), ["dense"]);
+    // After an existing folder it leads somewhere.
+    fs::create_dir(dir.join("there")).unwrap();
+    let same = ["extract", "dense", "there/../dense", "--chains", "1", "--force"];
+    assert_error(dir, &same, &["same folder"]);
+    converted(dir, &["pack", "dense", "there/../packed"]);
+    assert_eq!(names(dir), ["dense", "packed", "there"]);
+}
+
+/// A folder of links, as `ln -s full/* source/` makes it.
+#[cfg(unix)]
+#[test]
+fn links_of_the_source_into_the_destination_are_refused() {
+    use std::os::unix::fs::symlink;
+    let folder = dense();
+    let dir = folder.path();
+    converted(dir, &["pack", "dense", "full"]);
+    fs::create_dir(dir.join("source")).unwrap();
+    for name in names(&dir.join("full")) {
+        symlink(Path::new("../full").join(&name), dir.join("source").join(name)).unwrap();
+    }
+    let before = contents(&dir.join("full"));
+    let extract = ["extract", "source", "full", "--chains", "1", "--force"];
+    assert_error(dir, &extract, &["source/", "of the source leads into full", "replaced"]);
+    // A file that is not read, of a later chain.
+    let source = dir.join("source");
+    let later = "model-chain-00003-of-00003.safetensors";
+    for name in names(&source).iter().filter(|name| *name != later) {
+        fs::remove_file(source.join(name)).unwrap();
+        fs::copy(dir.join("full").join(name), source.join(name)).unwrap();
+    }
+    assert_error(dir, &extract, &[later, "of the source leads into full"]);
+    assert_eq!(contents(&dir.join("full")), before);
+    converted(dir, &["extract", "source", "small", "--chains", "1"]);
+    assert_eq!(names(dir), ["dense", "full", "small", "source"]);
+}
+
+#[test]
+fn a_failed_conversion_leaves_no_folders_behind() {
+    let folder = dense();
+    let dir = folder.path();
+    // The last value is too large for f16, which is found while writing.
+    let path = dir.join("dense/model.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes.truncate(bytes.len() - 4);
+    bytes.extend(1e6f32.to_le_bytes());
+    fs::write(&path, bytes).unwrap();
+    fs::create_dir(dir.join("a")).unwrap();
+    let words = ["finite values are too large"];
+    assert_error(dir, &["cast", "dense", "a/b/c/d", "--dtype", "f16"], &words);
+    assert!(names(&dir.join("a")).is_empty());
+    converted(dir, &["cast", "dense", "a/b/c/d", "--dtype", "bf16"]);
+    assert_eq!(names(&dir.join("a/b/c")), ["d"]);
+}
