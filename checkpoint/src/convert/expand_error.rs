@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use super::new_chain::NewChain;
-use super::ratios::Indivisible;
+use super::ratios::{Indivisible, NearestRatios};
 use crate::config::{Architecture, ConfigError};
 use crate::format::CheckpointError;
 
@@ -28,12 +28,12 @@ pub enum ExpandError {
         base: Vec<usize>,
     },
     /// A new chain would not get a whole share of a width.
-    #[error("{why}{}", parameters.map_or(String::new(), |parameters| format!(", with {parameters} parameters")))]
+    #[error("{why}; {}", suggestion(.nearest.as_ref()))]
     Indivisible {
-        /// The chain, and the nearest relative sizes that are possible.
+        /// The chain and the width.
         why: Box<Indivisible>,
-        /// The number of parameters of the model with these sizes; None if it is not possible for another reason.
-        parameters: Option<u128>,
+        /// The nearest relative sizes that are possible; None if there are none near those that were asked for.
+        nearest: Option<NearestRatios>,
     },
     /// The base has several chains and another architecture.
     #[error(
@@ -63,6 +63,14 @@ pub enum ExpandError {
         chains: Vec<usize>,
         /// The number of parameters of the new model.
         parameters: u128,
+    },
+    /// A width of a new chain is out of range.
+    #[error("a new chain of {chain}: expected {width} from 1 to {}", NewChain::MAX_WIDTH)]
+    Width {
+        /// The chain.
+        chain: NewChain,
+        /// The name of the width, as [`NewChain`] is displayed.
+        width: &'static str,
     },
     /// Key/value heads for a new chain of an Air.
     #[error("a new chain of {chain}: in CoLM-Air chain 1 owns all key/value heads; expected none for the new one")]
@@ -102,4 +110,13 @@ pub enum ExpandError {
     /// The plan of the conversion cannot be made.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+}
+
+fn suggestion(nearest: Option<&NearestRatios>) -> String {
+    match nearest {
+        Some(NearestRatios { chains, parameters }) => {
+            format!("the nearest possible ratios are {chains:?}, with {parameters} parameters")
+        }
+        None => "no ratios near these are possible".into(),
+    }
 }

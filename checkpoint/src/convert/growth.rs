@@ -2,7 +2,7 @@
 
 use super::expand_error::{ExpandError, MAX_PARAMETERS};
 use super::new_chain::{Growth, NewChain};
-use super::ratios::{check_shares, gcd, starts_with};
+use super::ratios::{check_shares, gcd, nearest, starts_with, NearestRatios};
 use crate::config::{Architecture, ChainWidths, Chains, ColmConfig, ConfigFile, Split};
 
 /// The shares of every width, chain after chain.
@@ -36,18 +36,42 @@ impl Shares {
 ///
 /// # Errors
 /// If the ratios of `growth` do not begin with those of `base`, or a new chain would not get a whole share of every
-/// width (the error suggests the nearest ratios); if a new chain has key/value heads in an Air, or query heads that cannot
-/// share key/value heads as in `base`; if the new widths break a rule of `docs/spec.md`; if a model of several chains would change its architecture; or if the model exceeds 10^14 parameters.
+/// width (the error suggests the nearest ratios that are possible); if a new chain has key/value heads in an Air, or query
+/// heads that cannot share key/value heads as in `base`; if the new widths break a rule of `docs/spec.md`; if `base` cannot
+/// be of that architecture; or if the model exceeds 10^14 parameters.
 pub fn expanded_config(
     base: &ColmConfig,
     growth: &Growth,
     architecture: Architecture,
 ) -> Result<ColmConfig, ExpandError> {
-    let count = base.chains.count();
-    if count > 1 && architecture != base.architecture {
-        let (base, asked) = (base.architecture, architecture);
-        return Err(ExpandError::OtherArchitecture { base, asked, chains: count });
+    match grown_config(base, growth, architecture) {
+        Err(ExpandError::Indivisible { why, .. }) => {
+            let nearest = nearest_ratios(base, &why.asked, architecture);
+            Err(ExpandError::Indivisible { why, nearest })
+        }
+        grown => grown,
     }
+}
+
+/// The ratios nearest to `asked` that are possible, if there are any near them.
+fn nearest_ratios(
+    base: &ColmConfig,
+    asked: &[usize],
+    architecture: Architecture,
+) -> Option<NearestRatios> {
+    let growth = Growth::Ratios(nearest(base, asked, architecture)?);
+    let grown = grown_config(base, &growth, architecture).ok()?;
+    let parameters = grown.parameters(grown.all_chains());
+    Some(NearestRatios { chains: grown.file.chains, parameters })
+}
+
+/// As [`expanded_config`], without a suggestion.
+fn grown_config(
+    base: &ColmConfig,
+    growth: &Growth,
+    architecture: Architecture,
+) -> Result<ColmConfig, ExpandError> {
+    check_architecture(base, architecture)?;
     let config = ColmConfig::new(grown_file(base, growth, architecture)?)?;
     match config.parameters(config.all_chains()) {
         parameters if parameters > MAX_PARAMETERS => {
@@ -55,6 +79,25 @@ pub fn expanded_config(
         }
         _ => Ok(config),
     }
+}
+
+/// Checks that `base` itself can be of `architecture`.
+fn check_architecture(base: &ColmConfig, architecture: Architecture) -> Result<(), ExpandError> {
+    let (chains, asked) = (base.chains.count(), architecture);
+    match base.architecture {
+        same if same == asked => Ok(()),
+        base if chains > 1 => Err(ExpandError::OtherArchitecture { base, asked, chains }),
+        _ => {
+            let mut file = base.file.clone();
+            set_architecture(&mut file, architecture);
+            Ok(ColmConfig::new(file).map(drop)?)
+        }
+    }
+}
+
+fn set_architecture(file: &mut ConfigFile, architecture: Architecture) {
+    file.architectures = vec![architecture.name().into()];
+    file.model_type = architecture.model_type().into();
 }
 
 /// The fields of `base` with the chains of `growth`. They are not checked yet, except that the chains of a ratio get
@@ -75,16 +118,15 @@ fn grown_file(
         }
         Growth::Widths(new) => {
             for &chain in new {
+                check_widths(chain, architecture)?;
                 shares.push(chain, kv_heads(base, chain, architecture)?);
             }
             let common = shares.hidden.iter().fold(0, |common, &width| gcd(common, width as u128));
-            let common = common.max(1) as usize;
-            Chains::new(shares.hidden.iter().map(|width| width / common).collect())?
+            Chains::new(shares.hidden.iter().map(|width| width / common as usize).collect())?
         }
     };
     let mut file = base.file.clone();
-    file.architectures = vec![architecture.name().into()];
-    file.model_type = architecture.model_type().into();
+    set_architecture(&mut file, architecture);
     file.chains = chains.ratios().to_vec();
     file.hidden_size = shares.hidden.iter().sum();
     file.intermediate_size = shares.intermediate.iter().sum();
@@ -106,13 +148,8 @@ fn proportional(
         let (asked, base) = (ratios.to_vec(), base.chains.ratios().to_vec());
         return Err(ExpandError::OtherBase { asked, count, base });
     }
-    check_shares(base, ratios, architecture).map_err(|why| {
-        let nearest = Chains::new(why.nearest.clone()).map(Growth::Ratios);
-        let grown = nearest.map(|nearest| expanded_config(base, &nearest, architecture));
-        let grown = grown.ok().and_then(Result::ok);
-        let parameters = grown.map(|grown| grown.parameters(grown.all_chains()));
-        ExpandError::Indivisible { why, parameters }
-    })?;
+    check_shares(base, ratios, architecture)
+        .map_err(|why| ExpandError::Indivisible { why, nearest: None })?;
     // The divisions are exact, because every chain's share is whole.
     let old: usize = ratios[..count].iter().sum();
     let share = |split: &Split, ratio: usize| {
@@ -128,6 +165,21 @@ fn proportional(
         intermediate: share(&base.intermediate, ratio),
     });
     Ok(new.collect())
+}
+
+/// Checks each width of a new chain by itself. Air's chains have no key/value heads.
+fn check_widths(chain: NewChain, architecture: Architecture) -> Result<(), ExpandError> {
+    let kv_heads = chain.kv_heads.filter(|_| architecture == Architecture::Colm).unwrap_or(1);
+    let widths = [
+        ("hidden", chain.hidden),
+        ("heads", chain.heads),
+        ("kv-heads", kv_heads),
+        ("intermediate", chain.intermediate),
+    ];
+    match widths.into_iter().find(|(_, size)| !(1..=NewChain::MAX_WIDTH).contains(size)) {
+        Some((width, _)) => Err(ExpandError::Width { chain, width }),
+        None => Ok(()),
+    }
 }
 
 /// The key/value heads of a new chain.

@@ -31,4 +31,4 @@ pub use layouts::{dropped_values, to_chain_layout, to_dense_layout, DroppedValue
 pub use nearest_chain::nearest_chain;
 pub use new_chain::{Growth, NewChain};
 pub use plan::{ConversionPlan, Fill, PlannedFile, PlannedTensor, Rectangle};
-pub use ratios::Indivisible;
+pub use ratios::{Indivisible, NearestRatios};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::config::Chains;
+use crate::config::{Chains, MAX_SIZE};
 
 /// Which chains a model gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,11 @@ pub struct NewChain {
     pub kv_heads: Option<usize>,
     /// Its share of `intermediate_size`.
     pub intermediate: usize,
+}
+
+impl NewChain {
+    /// The most that a width of a chain can be, which is the most that a width of a model can be.
+    pub const MAX_WIDTH: usize = MAX_SIZE;
 }
 
 impl fmt::Display for NewChain {

@@ -2,13 +2,12 @@
 
 use thiserror::Error;
 
-use crate::config::{Architecture, ColmConfig};
+use crate::config::{Architecture, Chains, ColmConfig};
 
 /// Relative sizes by which a new chain would not get a whole share of a width.
 #[derive(Clone, Debug, Error, PartialEq)]
 #[error(
-    "`{field}`: chains {asked:?} would give chain {chain} a size of {}, but it needs {needed}; \
-     the nearest possible ratios are {nearest:?}",
+    "`{field}`: chains {asked:?} would give chain {chain} a size of {}, but it needs {needed}",
     Quotient(*.share)
 )]
 #[non_exhaustive]
@@ -23,8 +22,15 @@ pub struct Indivisible {
     pub share: (u128, u128),
     /// What the share must be.
     pub needed: String,
-    /// The nearest relative sizes that are possible.
-    pub nearest: Vec<usize>,
+}
+
+/// The relative sizes nearest to others that are not possible.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NearestRatios {
+    /// The relative sizes. Those of the base are first, in their own proportions.
+    pub chains: Vec<usize>,
+    /// The number of parameters of the model with these sizes.
+    pub parameters: u128,
 }
 
 /// A fraction, displayed as a whole number if it is one.
@@ -48,6 +54,33 @@ pub(super) fn starts_with(ratios: &[usize], base: &[usize]) -> bool {
     ratios.len() >= base.len() && ratios.iter().zip(base).all(same)
 }
 
+/// A width of the base that every new chain gets a share of.
+struct Width {
+    field: &'static str,
+    total: usize,
+    /// What the share must be a multiple of.
+    unit: usize,
+}
+
+fn widths(base: &ColmConfig, architecture: Architecture) -> Vec<Width> {
+    let width = |field, total, unit| Width { field, total, unit };
+    let kv_heads = base.kv_heads.total();
+    let mut widths = vec![
+        width("hidden_size", base.hidden.total(), 1),
+        width("intermediate_size", base.intermediate.total(), 1),
+    ];
+    match architecture {
+        Architecture::Colm => widths.extend([
+            width("num_attention_heads", base.heads.total(), 1),
+            width("num_key_value_heads", kv_heads, 1),
+        ]),
+        Architecture::ColmAir => {
+            widths.push(width("num_attention_heads", base.heads.total(), kv_heads));
+        }
+    }
+    widths
+}
+
 /// Checks that every new chain gets a whole share of every width of `base`.
 pub(super) fn check_shares(
     base: &ColmConfig,
@@ -56,25 +89,10 @@ pub(super) fn check_shares(
 ) -> Result<(), Box<Indivisible>> {
     let count = base.chains.count();
     let old = ratios[..count].iter().sum::<usize>() as u128;
-    // A chain of ratio c gets width * c / old, which must be a multiple of the unit.
-    let (hidden, intermediate) = (base.hidden.total(), base.intermediate.total());
-    let (heads, kv) = (base.heads.total(), base.kv_heads.total());
-    let widths = match architecture {
-        Architecture::Colm => vec![
-            ("hidden_size", hidden, 1),
-            ("intermediate_size", intermediate, 1),
-            ("num_attention_heads", heads, 1),
-            ("num_key_value_heads", kv, 1),
-        ],
-        Architecture::ColmAir => vec![
-            ("hidden_size", hidden, 1),
-            ("intermediate_size", intermediate, 1),
-            ("num_attention_heads", heads, kv),
-        ],
-    };
+    let widths = widths(base, architecture);
     for (chain, &ratio) in ratios.iter().enumerate().skip(count) {
-        for &(field, width, unit) in &widths {
-            let (numerator, denominator) = reduced(width as u128 * ratio as u128, old);
+        for &Width { field, total, unit } in &widths {
+            let (numerator, denominator) = reduced(total as u128 * ratio as u128, old);
             if denominator == 1 && numerator % unit as u128 == 0 {
                 continue;
             }
@@ -88,23 +106,32 @@ pub(super) fn check_shares(
                 chain: chain + 1,
                 share: (numerator, denominator),
                 needed,
-                nearest: nearest(ratios, count, widths.iter().map(|(_, w, unit)| w / unit)),
             }));
         }
     }
     Ok(())
 }
 
-/// The ratios nearest to `ratios` with which every chain after the first `count` gets a whole share
-/// of each of `widths`.
-fn nearest(ratios: &[usize], count: usize, widths: impl Iterator<Item = usize>) -> Vec<usize> {
+/// The ratios nearest to `ratios` with which every new chain gets a whole share of every width of `base`, whose own
+/// proportions stay. None if they cannot be written as ratios.
+pub(super) fn nearest(
+    base: &ColmConfig,
+    ratios: &[usize],
+    architecture: Architecture,
+) -> Option<Chains> {
     // The base consists of `steps` equal parts, and a new chain can have any number of them.
-    let steps = widths.fold(0, |steps, width| gcd(steps, width as u128));
-    let old = ratios[..count].iter().sum::<usize>() as u128;
+    let widths = widths(base, architecture);
+    let units = widths.iter().map(|width| (width.total / width.unit) as u128);
+    let steps = units.fold(0, gcd);
+    let (own, new) = ratios.split_at(base.chains.count());
+    let old = own.iter().sum::<usize>() as u128;
     let rounded = |ratio: usize| ((2 * ratio as u128 * steps + old) / (2 * old)).max(1);
-    let in_steps: Vec<u128> = ratios.iter().map(|&ratio| rounded(ratio)).collect();
-    let common = in_steps.iter().fold(0, |common, &steps| gcd(common, steps));
-    in_steps.iter().map(|&steps| (steps / common) as usize).collect()
+    // A part is `old` in the unit in which the base is `steps * old`.
+    let own = own.iter().map(|&ratio| ratio as u128 * steps);
+    let in_parts: Vec<u128> = own.chain(new.iter().map(|&ratio| rounded(ratio) * old)).collect();
+    let common = in_parts.iter().copied().fold(0, gcd);
+    let whole = in_parts.iter().map(|&size| usize::try_from(size / common).ok());
+    Chains::new(whole.collect::<Option<_>>()?).ok()
 }
 
 fn reduced(numerator: u128, denominator: u128) -> (u128, u128) {

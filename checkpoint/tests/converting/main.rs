@@ -8,6 +8,7 @@ mod extract;
 mod interrupted;
 mod model;
 mod python_code;
+mod ratios;
 mod replacing;
 mod round_trips;
 #[cfg(target_os = "linux")]
