@@ -1,5 +1,4 @@
-//! A summary of a checkpoint folder and the cost of every number of chains. Headers are read, weights
-//! are not.
+//! A summary of a checkpoint folder and the cost of every chain count. Headers are read, weights are not.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -133,7 +132,7 @@ pub fn planned_costs(config: &ColmConfig) -> Vec<Cost> {
     costs(Path::new(""), config, deviations, None, dtype)
 }
 
-/// The number of chains whose files are present; None if there are no weights at all.
+/// The chain count whose files are present; None if there are no weights at all.
 fn chains_present(
     dir: &Path,
     config: &ColmConfig,

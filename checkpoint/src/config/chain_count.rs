@@ -1,10 +1,10 @@
-//! k, the number of chains that a model is computed, loaded or stored at.
+//! The chain count k that a model is computed, loaded or stored at.
 
 use std::fmt;
 
 use thiserror::Error;
 
-/// A number of chains k that was checked against the n chains of a model: `1 <= k <= n`.
+/// A chain count k that was checked against the n chains of a model: `1 <= k <= n`.
 ///
 /// The model at k chains is defined in `docs/spec.md#chains`.
 ///
@@ -19,11 +19,11 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChainCount(usize);
 
-/// A number of chains that the model does not have.
+/// A chain count that the model does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("chains {k}: expected 1 to {n}")]
 pub struct ChainCountError {
-    /// The number of chains that was asked for.
+    /// The chain count that was asked for.
     pub k: usize,
     /// The number of chains of the model.
     pub n: usize,

@@ -11,6 +11,9 @@ use super::limits::{MAX_CHAINS, MAX_SIZE};
 pub struct Chains(Vec<usize>);
 
 impl Chains {
+    /// The most chains of a model.
+    pub const MAX_COUNT: usize = MAX_CHAINS;
+
     /// Chains of relative sizes `ratios`.
     ///
     /// # Errors
@@ -42,7 +45,7 @@ impl Chains {
         ChainCount::new(self.count(), self.count()).expect("`Chains` is never empty")
     }
 
-    /// 1, 2, .. n: every number of chains the model can be computed at.
+    /// 1, 2, .. n: every chain count that the model can be computed at.
     pub fn counts(&self) -> impl Iterator<Item = ChainCount> {
         let n = self.count();
         (1..=n).filter_map(move |k| ChainCount::new(k, n).ok())

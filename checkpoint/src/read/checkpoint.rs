@@ -39,7 +39,7 @@ impl Checkpoint {
         self.naming
     }
 
-    /// k, the number of chains opened.
+    /// The chain count that is opened.
     pub fn chain_count(&self) -> ChainCount {
         self.k
     }

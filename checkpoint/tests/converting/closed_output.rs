@@ -55,7 +55,7 @@ fn a_closed_stdout_is_not_an_error() {
     for written in ["dense", "half", "small"] {
         converted(dir, &["verify", written]);
     }
-    // The exit status still says whether there are problems.
+    // The exit code still says whether there are problems.
     std::fs::write(dir.join("model/tokenizer.json"), "{").unwrap();
     let output = unread(dir, &["verify", "model"]);
     assert_eq!(output.status.code(), Some(1));

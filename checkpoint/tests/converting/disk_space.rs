@@ -16,8 +16,7 @@ fn expansions_beyond_the_limit_are_errors() {
     for (chains, words) in [
         ("2,1,1,40000000", &["parameters", "bytes", "at most 100000000000000"][..]),
         ("2,1,1,1000000000", &["`hidden_size` = 4000000016", "2147483647"]),
-        ("2,1,1,3000000000", &["`chains`", "2147483647"]),
-        ("2,1,1,18446744073709551615", &["`chains`"]),
+        ("2,1,1,2147483647", &["`chains`", "sum to more than 2147483647"]),
     ] {
         for dry in [&["--dry-run"][..], &[]] {
             let arguments = [&["expand", "base", "big", "--chains", chains][..], dry].concat();

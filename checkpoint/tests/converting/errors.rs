@@ -1,6 +1,7 @@
 //! Errors of conversions, and wrong usage.
 
 use std::fs;
+use std::path::Path;
 
 use colm_checkpoint::Dtype;
 
@@ -48,7 +49,7 @@ fn values_too_large_for_f16_are_errors() {
 }
 
 #[test]
-fn wrong_usage_has_its_own_exit_status() {
+fn wrong_usage_has_its_own_exit_code() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     write_chains(&dir.join("model"), &parse(config_json()), Dtype::F32);
@@ -60,5 +61,44 @@ fn wrong_usage_has_its_own_exit_status() {
         &["expand", "model", "x"],
     ] {
         assert_eq!(convert(dir, arguments).status.code(), Some(2), "{arguments:?}");
+    }
+}
+
+/// Also for values that begin with a hyphen, which clap would take for flags.
+#[test]
+fn values_of_options_are_errors_that_say_what_is_expected() {
+    let seed = "expected a whole number from 0 to 18446744073709551615";
+    let (count, sizes) = ("expected a chain count from 1 to 256", "such as 32,8");
+    let percent = "expected a positive number before the %";
+    let possible = "[possible values: ";
+    for (arguments, value, expected) in [
+        (&["expand", "a", "b", "--seed", "-1"][..], "-1", seed),
+        (&["expand", "a", "b", "--seed", "1.5"], "1.5", seed),
+        (&["expand", "a", "b", "--chains", "-1,2"], "-1", sizes),
+        (&["expand", "a", "b", "--chains", "1,0.5"], "0.5", sizes),
+        (&["expand", "a", "b", "--chains", "1,0"], "0", sizes),
+        (&["expand", "a", "b", "--chains", "1,,2"], "", sizes),
+        (&["expand", "a", "b", "--chains", "1,3000000000"], "3000000000", "from 1 to 2147483647"),
+        (&["expand", "a", "b", "--add", "-5%"], "-5%", percent),
+        (&["expand", "a", "b", "--add", "10%%"], "10%%", percent),
+        (&["expand", "a", "b", "--add", "hidden=0"], "hidden=0", "from 1 to 2147483647"),
+        (&["expand", "a", "b", "--init", "-1"], "-1", possible),
+        (&["expand", "a", "b", "--layout", "-1"], "-1", possible),
+        (&["extract", "a", "b", "--chains", "-1"], "-1", count),
+        (&["extract", "a", "b", "--chains", "257"], "257", count),
+        (&["extract", "a", "b", "--chains", "1,2"], "1,2", count),
+        (&["extract", "a", "b", "--as", "-1"], "-1", possible),
+        (&["extract", "a", "b", "--layout", "-1"], "-1", possible),
+        (&["verify", "a", "--chains", "-1"], "-1", count),
+        (&["verify", "a", "--chains", "x"], "x", count),
+        (&["pack", "a", "b", "--drop-above-diagonal", "-1"], "-1", "at least 0, such as 1e-8"),
+        (&["pack", "a", "b", "--drop-above-diagonal", "-1e-8"], "-1e-8", "at least 0"),
+        (&["cast", "a", "b", "--dtype", "-1"], "-1", possible),
+    ] {
+        let output = convert(Path::new("."), arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        let words = [format!("invalid value '{value}' for '"), expected.into()];
+        assert!(words.iter().all(|word| said.contains(word)), "{arguments:?}: {said}");
     }
 }

@@ -1,5 +1,6 @@
 //! Progressive scaling: which weights are kept, which are new, and errors.
 
+use colm_checkpoint::convert::{expanded_config, Growth, NewChain};
 use colm_checkpoint::{Architecture, Dtype};
 use serde_json::json;
 
@@ -190,11 +191,7 @@ fn widths_that_cannot_be_are_errors_that_name_what_would_do() {
             "hidden=4,heads=3,intermediate=4",
             &["2 query heads share 1 key/value head;", "expected 2 or 4 query heads"][..],
         ),
-        (
-            "colm",
-            "hidden=0,heads=2,intermediate=4",
-            &["a new chain of hidden=0", "expected hidden from 1 to 2147483647"],
-        ),
+        ("colm", "hidden=4,heads=2,kv-heads=0,intermediate=4", &["expected kv-heads from 1 to"]),
         ("air", "hidden=4,heads=3,intermediate=4", &["chain 4 has 3 heads", "multiple of the 2"]),
         (
             "air",
@@ -211,6 +208,25 @@ fn widths_that_cannot_be_are_errors_that_name_what_would_do() {
         assert_eq!(convert(dir, arguments).status.code(), Some(2), "{arguments:?}");
     }
     assert!(!dir.join("big").exists());
+}
+
+/// The widths of several such chains could overflow when added up.
+#[test]
+fn widths_out_of_range_are_errors() {
+    let chain = NewChain { hidden: 3, heads: 2, kv_heads: None, intermediate: 5 };
+    let base = parse(config_json());
+    for (width, chain) in [
+        ("hidden", NewChain { hidden: 0, ..chain }),
+        ("hidden", NewChain { hidden: usize::MAX, ..chain }),
+        ("heads", NewChain { heads: 0, ..chain }),
+        ("kv-heads", NewChain { kv_heads: Some(0), ..chain }),
+        ("intermediate", NewChain { intermediate: 1 << 31, ..chain }),
+    ] {
+        let growth = Growth::Widths(vec![chain]);
+        let error = expanded_config(&base, &growth, Architecture::Colm).unwrap_err().to_string();
+        let words = format!("a new chain of {chain}: expected {width} from 1 to 2147483647");
+        assert_eq!(error, words);
+    }
 }
 
 /// A range that is not a number must not be treated as absent.

@@ -44,7 +44,7 @@ fn inspect_prints_json() {
 }
 
 #[test]
-fn the_exit_status_of_verify_says_whether_there_are_problems() {
+fn the_exit_code_of_verify_says_whether_there_are_problems() {
     let output = run(&Folder::dense(), &["verify"]);
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stdout).contains("no problems"));

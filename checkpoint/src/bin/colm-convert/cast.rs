@@ -11,7 +11,7 @@ use crate::with_python::WithPython;
 const EXAMPLES: &str = "\
 Example: colm-convert cast colm-1b colm-1b-bf16 --dtype bf16";
 
-/// Converts to another dtype, rounding to nearest, ties to even. A finite value that is too large for
+/// Convert to another dtype, rounding to nearest, ties to even. A finite value that is too large for
 /// the dtype is an error.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -19,7 +19,7 @@ pub struct Cast {
     #[command(flatten)]
     destination: Destination,
     /// The dtype of every tensor of DST.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     dtype: DtypeName,
     #[command(flatten)]
     python: WithPython,

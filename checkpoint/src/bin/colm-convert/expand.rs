@@ -8,6 +8,7 @@ use colm_checkpoint::{inspect, Architecture, ColmConfig, Layout, Source};
 use crate::destination::Destination;
 use crate::extract::LayoutName;
 use crate::growth::{with_flag, GrowthArgs};
+use crate::numbers::seed;
 use crate::output::print_line;
 use crate::table;
 use crate::with_python::WithPython;
@@ -19,7 +20,7 @@ Examples:
   colm-convert expand TinyLlama-1.1B colm-1.4b --chains 32,8 --air
   colm-convert expand colm-1.4b colm-1.7b --chains 32,8,8";
 
-/// Makes SRC the first chains of a larger CoLM, bit for bit (progressive scaling).
+/// Make SRC the first chains of a larger CoLM, bit for bit (progressive scaling).
 ///
 /// --add gives one more chain, by its widths or by its size: --add 10% adds a chain of about a tenth of
 /// SRC's parameters, in about the proportions of SRC, with widths that suit the kernels and the quantized
@@ -42,15 +43,21 @@ pub struct Expand {
     #[arg(long)]
     air: bool,
     /// How the new chains are initialized.
-    #[arg(long, value_enum, default_value_t = InitName::Zero)]
+    #[arg(long, value_enum, default_value_t = InitName::Zero, allow_negative_numbers = true)]
     init: InitName,
     /// The seed of the new chains' random weights.
-    #[arg(long, default_value_t = 0)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        value_parser = seed,
+        allow_hyphen_values = true
+    )]
     seed: u64,
     /// The layout to write.
-    #[arg(long, value_enum, default_value_t = LayoutName::Chains)]
+    #[arg(long, value_enum, default_value_t = LayoutName::Chains, allow_negative_numbers = true)]
     layout: LayoutName,
-    /// Print the config of the larger model and what every number of chains costs, and write nothing; SRC
+    /// Print the config of the larger model and what every chain count costs, and write nothing; SRC
     /// needs no weights.
     #[arg(long, conflicts_with = "with_python")]
     dry_run: bool,

@@ -5,6 +5,7 @@ use clap::{Args, ValueEnum};
 use colm_checkpoint::{convert, Layout};
 
 use crate::destination::Destination;
+use crate::numbers::chain_count;
 use crate::with_python::WithPython;
 
 const EXAMPLES: &str = "\
@@ -12,20 +13,25 @@ Examples:
   colm-convert extract colm-1b colm-small --chains 2
   colm-convert extract colm-1b llama --chains 1 --as llama";
 
-/// Writes the model at k chains as a checkpoint of its own.
+/// Write the model at k chains as a checkpoint of its own.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Extract {
     #[command(flatten)]
     destination: Destination,
-    /// The number of chains to keep.
-    #[arg(long, value_name = "K")]
+    /// The chain count of DST: its chains are the first K of SRC.
+    #[arg(long, value_name = "K", value_parser = chain_count, allow_hyphen_values = true)]
     chains: usize,
     /// The layout to write; that of SRC by default.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     layout: Option<LayoutName>,
     /// With --chains 1: write a plain LlamaForCausalLM, which other programs can load.
-    #[arg(long = "as", value_name = "KIND", conflicts_with_all = ["layout", "with_python"])]
+    #[arg(
+        long = "as",
+        value_name = "KIND",
+        conflicts_with_all = ["layout", "with_python"],
+        allow_negative_numbers = true
+    )]
     kind: Option<Kind>,
     #[command(flatten)]
     python: WithPython,

@@ -15,7 +15,7 @@ Examples:
   colm-convert inspect colm-1b
   colm-convert inspect colm-1b --json";
 
-/// Shows what a checkpoint is and what every number of chains costs. Only headers are read. A folder
+/// Show what a checkpoint is and what every chain count costs. Only headers are read. A folder
 /// may also hold config.json alone.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]

@@ -1,5 +1,5 @@
 //! `colm-convert`: checks checkpoints and converts them between layouts, between Llama and CoLM,
-//! between dtypes and between numbers of chains.
+//! between dtypes and between chain counts.
 
 mod cast;
 mod destination;
@@ -8,6 +8,7 @@ mod expand;
 mod extract;
 mod growth;
 mod inspect;
+mod numbers;
 mod output;
 mod pack;
 mod progress;
@@ -23,14 +24,14 @@ use clap::{Parser, Subcommand};
 
 use output::{eprint_line, print_help};
 
-/// Converts checkpoints of Chain-of-Language-Models (CoLM and CoLM-Air).
+/// Convert checkpoints of Chain-of-Language-Models (CoLM and CoLM-Air).
 ///
 /// SRC and DST are folders with config.json and weights. SRC may be a CoLM in either layout; a CoLM in the
 /// paper's own conventions, with params.json and the tensor names of TorchTitan and Meta; or a Llama,
 /// Mistral, Qwen2 or Qwen3 model, which is a CoLM of one chain. Its weights may be safetensors or PyTorch files.
 /// SRC is never changed. DST appears when it is complete, with copies of the tokenizer files of SRC. Until
 /// then it is called DST.partial-PID-N; if a run is killed, the next run with the same DST removes that
-/// folder. Exit status: 0 success, 1 failure, 2 wrong usage.
+/// folder. Exit code: 0 success, 1 failure, 2 wrong usage.
 #[derive(Parser)]
 #[command(name = "colm-convert", version)]
 struct Cli {

@@ -5,6 +5,7 @@ use clap::Args;
 use colm_checkpoint::convert;
 
 use crate::destination::Destination;
+use crate::numbers::tolerance;
 use crate::output::print_line;
 use crate::with_python::WithPython;
 
@@ -13,7 +14,7 @@ Examples:
   colm-convert pack trained-dense colm-1b
   colm-convert pack torchtitan-checkpoint colm-1b";
 
-/// Converts the dense layout to the chain layout: one file per chain, and an index. Also converts the
+/// Convert the dense layout to the chain layout: one file per chain, and an index. Also convert the
 /// paper's own conventions: a folder with params.json and the tensor names of TorchTitan and Meta.
 ///
 /// Every submatrix above the diagonal, by which a chain would read a later one, must be zero. The error
@@ -25,7 +26,7 @@ pub struct Pack {
     #[command(flatten)]
     destination: Destination,
     /// Drop values above the diagonal up to this magnitude, and report them.
-    #[arg(long, value_name = "TOL", value_parser = tolerance)]
+    #[arg(long, value_name = "TOL", value_parser = tolerance, allow_hyphen_values = true)]
     drop_above_diagonal: Option<f64>,
     #[command(flatten)]
     python: WithPython,
@@ -43,12 +44,5 @@ impl Pack {
             ))?;
         }
         self.destination.write(&source, &plan)
-    }
-}
-
-fn tolerance(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(tolerance) if tolerance >= 0. => Ok(tolerance),
-        _ => Err("expected a number of at least 0, such as 1e-8".into()),
     }
 }

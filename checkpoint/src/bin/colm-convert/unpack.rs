@@ -9,7 +9,7 @@ use crate::destination::Destination;
 const EXAMPLES: &str = "\
 Example: colm-convert unpack colm-1b to-train-on";
 
-/// Converts the chain layout to the dense layout: Llama's names and full matrices in one file, with
+/// Convert the chain layout to the dense layout: Llama's names and full matrices in one file, with
 /// zeros above the diagonal.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]

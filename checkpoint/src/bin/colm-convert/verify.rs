@@ -7,6 +7,7 @@ use clap::Args;
 use colm_checkpoint::escape_control;
 use colm_checkpoint::verify::{verify, Problem};
 
+use crate::numbers::chain_count;
 use crate::output::print_line;
 use crate::progress::Bar;
 
@@ -16,17 +17,17 @@ const MAX_LISTED: usize = 100;
 const EXAMPLES: &str = "\
 Example: colm-convert verify colm-1b";
 
-/// Reads a checkpoint completely and lists everything that is wrong with it: missing or unknown tensors,
+/// Read a checkpoint completely and list everything that is wrong with it: missing or unknown tensors,
 /// wrong shapes and dtypes, a wrong index, values that are NaN or infinite, nonzero values above the
 /// diagonal, and side files that cannot be read or are not valid JSON. The first 100 problems are
-/// printed. The exit status is 1 if there are any.
+/// printed. The exit code is 1 if there are any.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Verify {
     /// The folder to read.
     dir: PathBuf,
     /// Verify the first K chains alone; the files of the others may be missing [default: all].
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", value_parser = chain_count, allow_hyphen_values = true)]
     chains: Option<usize>,
 }
 
