@@ -50,6 +50,18 @@ pub enum PickleError {
         /// What is expected in its place.
         what: &'static str,
     },
+    /// The values of a tensor differ from those in the file.
+    #[error(
+        "tensor `{}` has \"{}\" in its metadata, by which PyTorch changes the values of the file; expected no metadata, as \
+         PyTorch writes after `.clone()` or `.resolve_neg()`",
+        abbreviate(.name), abbreviate(.key)
+    )]
+    Metadata {
+        /// The name of the tensor.
+        name: String,
+        /// The key of the metadata, such as `neg`.
+        key: String,
+    },
     /// A tensor has an unsupported dtype.
     #[error(
         "tensor `{}` is in a {}; expected a FloatStorage, HalfStorage or BFloat16Storage",

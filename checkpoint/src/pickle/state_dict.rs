@@ -90,10 +90,10 @@ fn call(value: Object) -> Option<(String, Vec<Object>)> {
     Some((format!("{module}.{name}"), args.tuple().ok()?))
 }
 
-/// `arguments` are (storage, offset, shape, stride, requires_grad, hooks, ..).
+/// `arguments` are (storage, offset, shape, stride, requires_grad, hooks, metadata). Older versions write no metadata.
 fn rebuild_tensor(name: &str, arguments: &[Object]) -> Result<PickledTensor, PickleError> {
     let error = |what| PickleError::NotATensor { name: name.to_owned(), what };
-    let [storage, offset, shape, stride, ..] = arguments else {
+    let [storage, offset, shape, stride, others @ ..] = arguments else {
         return Err(error("expected storage, offset, shape and stride"));
     };
     let (class, storage) = storage_of(storage).ok_or_else(|| error("expected a storage"))?;
@@ -110,7 +110,28 @@ fn rebuild_tensor(name: &str, arguments: &[Object]) -> Result<PickledTensor, Pic
         _ => return Err(error("expected as many sizes as strides, of 0 or more")),
     };
     let offset = size(offset).ok_or_else(|| error("expected an offset of 0 or more"))?;
+    check_metadata(name, others)?;
     Ok(PickledTensor { dtype, storage: storage.to_owned(), offset, shape, stride })
+}
+
+/// Checks that the values are as in the file. PyTorch negates or conjugates them as its metadata say. `others` are
+/// (requires_grad, hooks, metadata).
+fn check_metadata(name: &str, others: &[Object]) -> Result<(), PickleError> {
+    let entries = match others {
+        [] | [_] | [_, _] | [_, _, Object::None] => return Ok(()),
+        [_, _, Object::Dict(entries)] => entries,
+        _ => {
+            let what = "expected requires_grad, hooks and a map of metadata after the stride";
+            return Err(PickleError::NotATensor { name: name.to_owned(), what });
+        }
+    };
+    match entries.iter().find(|(_, value)| *value != Object::Bool(false)) {
+        None => Ok(()),
+        Some((key, _)) => {
+            let key = key.clone().unicode().unwrap_or_else(|key| format!("{key:?}"));
+            Err(PickleError::Metadata { name: name.to_owned(), key })
+        }
+    }
 }
 
 /// Class and key of ("storage", class, key, device, elements).

@@ -12,6 +12,8 @@ use crate::folder::Tensors;
 /// An entry of a state dict.
 pub enum Entry<'a> {
     Tensor(&'a Tensor),
+    /// A tensor with a map of metadata, as a pickle.
+    WithMetadata(&'a Tensor, &'static [u8]),
     /// A tensor of complex numbers, with a storage of 16 bytes.
     Complex,
     Map(Vec<(String, Entry<'a>)>),
@@ -52,15 +54,9 @@ impl Writer {
         for (name, entry) in entries {
             self.text(&name);
             match entry {
-                Entry::Tensor(tensor) => {
-                    let class = match tensor.dtype {
-                        Dtype::F16 => "HalfStorage",
-                        Dtype::BF16 => "BFloat16Storage",
-                        _ => "FloatStorage",
-                    };
-                    self.tensor(class, &tensor.shape, tensor.bytes.clone());
-                }
-                Entry::Complex => self.tensor("ComplexFloatStorage", &[2], vec![0; 16]),
+                Entry::Tensor(tensor) => self.real(tensor, b""),
+                Entry::WithMetadata(tensor, metadata) => self.real(tensor, metadata),
+                Entry::Complex => self.tensor("ComplexFloatStorage", &[2], vec![0; 16], b""),
                 Entry::Map(entries) => self.map(entries),
                 Entry::Number(number) => self.pickle.extend([b'K', number]),
             }
@@ -68,7 +64,16 @@ impl Writer {
         self.pickle.push(b'u');
     }
 
-    fn tensor(&mut self, class: &str, shape: &[usize], bytes: Vec<u8>) {
+    fn real(&mut self, tensor: &Tensor, metadata: &[u8]) {
+        let class = match tensor.dtype {
+            Dtype::F16 => "HalfStorage",
+            Dtype::BF16 => "BFloat16Storage",
+            _ => "FloatStorage",
+        };
+        self.tensor(class, &tensor.shape, tensor.bytes.clone(), metadata);
+    }
+
+    fn tensor(&mut self, class: &str, shape: &[usize], bytes: Vec<u8>, metadata: &[u8]) {
         let elements: usize = shape.iter().product();
         self.pickle.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
         self.text("storage");
@@ -80,7 +85,9 @@ impl Writer {
         self.numbers(shape);
         let strides: Vec<_> = (0..shape.len()).map(|at| shape[at + 1..].iter().product()).collect();
         self.numbers(&strides);
-        self.pickle.extend(b"\x89)tR");
+        self.pickle.extend(b"\x89)");
+        self.pickle.extend(metadata);
+        self.pickle.extend(b"tR");
         self.storages.push(bytes);
     }
 

@@ -148,6 +148,37 @@ fn entries_that_are_not_tensors_are_refused() {
     folder.assert_error(&["a.pt", "`layers.0.freqs`", "ComplexFloatStorage"]);
 }
 
+/// PyTorch reads such tensors with other values than the file has, for example negated.
+#[test]
+fn metadata_that_change_values_are_refused() {
+    let folder = Folder::golden(COLM);
+    let tensors = folder.tensors();
+    folder.remove(FILE);
+    let write = |metadata| {
+        let mut changed = entries(&tensors);
+        changed.retain(|(name, _)| name != "norm.weight");
+        let norm = Entry::WithMetadata(&tensors["norm.weight"], metadata);
+        changed.push(("norm.weight".into(), norm));
+        folder.write("a.pt", state_dict(changed));
+    };
+    for without_effect in [&b"N"[..], b"}", b"}X\x03\0\0\0neg\x89s"] {
+        write(without_effect);
+        assert_eq!(folder.problems(), [""; 0]);
+    }
+    for (metadata, why) in [
+        (&b"}X\x03\0\0\0neg\x88s"[..], "has \"neg\" in its metadata"),
+        (b"}(X\x04\0\0\0conj\x89X\x03\0\0\0neg\x88u", "has \"neg\" in its metadata"),
+        (b"}X\x04\0\0\0conj\x88s", "has \"conj\" in its metadata"),
+        (b"}X\x05\0\0\0scaleK\x02s", "has \"scale\" in its metadata"),
+        (b"}K\x01\x88s", "has \"Int(1)\" in its metadata"),
+        (b"K\x01", "a map of metadata after the stride"),
+        (b"}}", "a map of metadata after the stride"),
+    ] {
+        write(metadata);
+        folder.assert_error(&["a.pt", "`norm.weight`", why]);
+    }
+}
+
 #[test]
 fn values_must_be_finite_and_of_a_supported_dtype() {
     let folder = Folder::golden(COLM);

@@ -84,6 +84,7 @@ fn unreadable_files_give_a_reason() {
         ("before_1_6.bin", "not a zip archive as torch.save writes since PyTorch 1.6"),
         ("float64.bin", "`model.norm.weight` is in a DoubleStorage"),
         ("nested.bin", "`model` is not a tensor"),
+        ("negative.bin", "tensor `model.norm.weight` has \"neg\" in its metadata"),
     ];
     for (file, why) in cases {
         let folder = Folder::copied("state_dicts/strided");

@@ -1,6 +1,7 @@
 """Writes PyTorch files to the folder of this script, for tests/reading/state_dicts.rs.
 
-Every value encodes its position: 1 + 32 * row + column. Run with any PyTorch since 2.1; written with 2.5.1.
+Every value encodes its position: 1 + 32 * row + column. Run with any PyTorch since 2.1; written with 2.5.1, and
+negative.bin with 2.15.0.
 """
 
 import json
@@ -105,6 +106,8 @@ def main():
     torch.save(contiguous(), HERE / "before_1_6.bin", _use_new_zipfile_serialization=False)
     torch.save({"model.norm.weight": places(8).double()}, HERE / "float64.bin")
     torch.save({"model": contiguous()}, HERE / "nested.bin")
+    # A view whose values are those of the file times -1.
+    torch.save({"model.norm.weight": torch._neg_view(places(8))}, HERE / "negative.bin")
 
 
 if __name__ == "__main__":
