@@ -198,6 +198,32 @@ fn a_field_that_occurs_twice_is_named() {
         let error = ColmConfig::parse(&twice).unwrap_err().to_string();
         assert!(error.contains(&format!("`{field}` occurs twice")), "{error}");
     }
+    // Also within a map, at any depth.
+    for (field, within, value) in [
+        ("rope_scaling", "rope_scaling", r#"{"rope_type": "default", "a": 1, "a": 1}"#),
+        ("rope_parameters", "rope_parameters", r#"{"rope_theta": 1.0, "a": 1, "a": 1}"#),
+        ("chain_widths", "chain_widths", r#"{"a": [16], "a": [16]}"#),
+        ("quantization_config", "quantization_config", r#"{"a": 1, "a": 1}"#),
+        ("quantization_config", "quantization_config.c[0]", r#"{"c": [{"a": 1, "a": 2}]}"#),
+    ] {
+        let twice =
+            config_json().to_string().replacen('{', &format!("{{\"{field}\": {value}, "), 1);
+        let error = ColmConfig::parse(&twice).unwrap_err().to_string();
+        assert!(error.contains(&format!("`{within}`: `a` occurs twice")), "{error}");
+    }
+}
+
+/// Fields without an effect stay as they are, in their order.
+#[test]
+fn other_fields_keep_their_values() {
+    let other =
+        r#"{"z": [-1, 18446744073709551615, 1.5, "x", true, null], "a": {"c": {}, "b": []}}"#;
+    let rewritten = r#"{"rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}, "#;
+    let text =
+        config_json().to_string().replacen('{', &format!("{rewritten}\"other\": {other}, "), 1);
+    let config = ColmConfig::parse(&text).unwrap();
+    let expected: Value = serde_json::from_str(other).unwrap();
+    assert_eq!(config.file.other["other"].to_string(), expected.to_string());
 }
 
 /// Python writes these, and transformers accepts them.

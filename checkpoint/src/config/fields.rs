@@ -6,14 +6,15 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::error::{invalid, ConfigError};
-use crate::json::unique_keys;
+use crate::json::{unique_keys, UniqueValue};
 
-/// The fields of a config.json. A field that occurs twice is an error.
+/// The fields of a config.json. A field that occurs twice is an error, also within the value of another.
 pub(crate) struct Fields(BTreeMap<String, Value>);
 
 impl<'de> Deserialize<'de> for Fields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        unique_keys(deserializer).map(Self)
+        let fields = unique_keys::<D, UniqueValue>(deserializer)?;
+        Ok(Self(fields.into_iter().map(|(field, UniqueValue(value))| (field, value)).collect()))
     }
 }
 

@@ -9,9 +9,11 @@ mod file;
 mod non_finite;
 mod object;
 mod unique_keys;
+mod unique_value;
 
 pub(crate) use any_value::AnyValue;
 pub use file::{parse, parse_text, read, read_text, JsonError, JsonFileError};
 pub(crate) use file::{parse_bytes, parse_object, read_bytes, read_text_up_to, MAX_FILE};
 pub(crate) use object::Object;
 pub(crate) use unique_keys::{unique_keys, unique_keys_except};
+pub(crate) use unique_value::UniqueValue;

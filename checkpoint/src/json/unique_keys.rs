@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
 use crate::text::abbreviate;
 
@@ -36,7 +36,6 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for UniqueKeys<V> {
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-        let repeated = |key: &str| M::Error::custom(format!("`{}` occurs twice", abbreviate(key)));
         let (mut entries, mut has_metadata) = (BTreeMap::new(), false);
         while let Some(key) = map.next_key::<String>()? {
             if Some(key.as_str()) == self.metadata {
@@ -54,4 +53,9 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for UniqueKeys<V> {
         }
         Ok(entries)
     }
+}
+
+/// The error for a repeated key.
+pub(super) fn repeated<E: Error>(key: &str) -> E {
+    E::custom(format!("`{}` occurs twice", abbreviate(key)))
 }

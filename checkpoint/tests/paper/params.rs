@@ -181,6 +181,7 @@ fn text_that_is_not_a_map_of_fields() {
         ("[]", "map"),
         ("null", "map"),
         ("{\"dim\": 8, \"dim\": 8}", "`dim` occurs twice"),
+        (r#"{"rope_scaling_args": {"a": 8, "a": 8}}"#, "`rope_scaling_args`: `a` occurs twice"),
     ] {
         folder.write("params.json", text);
         folder.assert_error(&["params.json", words]);

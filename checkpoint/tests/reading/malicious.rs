@@ -91,6 +91,8 @@ fn a_name_that_occurs_twice() {
     let folder = Folder::empty();
     folder.write("config.json", r#"{"model_type": "llama", "model_type": "mistral"}"#);
     folder.one_problem(&["config.json", "`model_type` occurs twice"]);
+    folder.write("config.json", r#"{"model_type": "llama", "rope_scaling": {"a": 1, "a": 1}}"#);
+    folder.one_problem(&["config.json", "`rope_scaling`: `a` occurs twice"]);
 }
 
 #[test]
