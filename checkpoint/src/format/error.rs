@@ -135,8 +135,8 @@ pub enum CheckpointError {
     #[error("{path}: `weight_map` names no tensors; expected the name of a file for every tensor")]
     EmptyIndex { path: PathBuf },
     /// A file of weights is missing.
-    #[error("{path} is missing: {needed_for}")]
-    MissingFile { path: PathBuf, needed_for: String },
+    #[error("{path} is missing{}", after_colon(.why))]
+    MissingFile { path: PathBuf, why: String },
     /// The index places a tensor outside its folder.
     #[error(
         "{index} places tensor `{}` in \"{}\"; expected the plain name of a file in the folder of the index",
@@ -234,6 +234,14 @@ pub enum CheckpointError {
     /// Values do not fit the dtype they are cast to.
     #[error("tensor `{name}`: {count} finite values are too large for {dtype}")]
     Overflow { name: String, dtype: Dtype, count: usize },
+}
+
+/// The end of a message that has a reason, if there is one.
+fn after_colon(why: &str) -> String {
+    if why.is_empty() {
+        return String::new();
+    }
+    format!(": {why}")
 }
 
 /// A further clause of the message, if there are others.

@@ -197,7 +197,7 @@ pub(super) fn is_of_any_name(name: &str) -> bool {
     name.ends_with(".safetensors") && !name.starts_with("adapter")
 }
 
-/// The full paths of `files`, pairs of name and reason. A missing file is an error that quotes the reason.
+/// The full paths of `files`, pairs of name and reason. A missing file is an error that quotes the reason, if there is one.
 fn existing(
     dir: &Path,
     files: impl IntoIterator<Item = (String, String)>,
@@ -209,8 +209,13 @@ fn existing(
             match regular_file::length(&path) {
                 Ok(_) => Ok(path),
                 // Download tools leave dangling links in place of files that are still to come.
-                Err(FileError::Missing | FileError::DanglingLink) => {
-                    Err(CheckpointError::MissingFile { path, needed_for })
+                Err(error @ FileError::DanglingLink) => {
+                    let mut why = vec![error.to_string(), needed_for];
+                    why.retain(|why| !why.is_empty());
+                    Err(CheckpointError::MissingFile { path, why: why.join("; ") })
+                }
+                Err(FileError::Missing) => {
+                    Err(CheckpointError::MissingFile { path, why: needed_for })
                 }
                 Err(source) => Err(CheckpointError::File { path, source }),
             }

@@ -89,12 +89,28 @@ fn a_dangling_link_is_not_a_file() {
         let folder = Folder::chains();
         let _ = fs::remove_file(folder.path(file));
         symlink("nowhere", folder.path(file)).unwrap();
-        let is_weights = file == SECOND;
-        let words = if is_weights { "is missing" } else { "it is a dangling symbolic link" };
-        folder.one_problem(&[file, words]);
+        let missing = if file == SECOND { "is missing: " } else { "" };
+        folder.one_problem(&[file, missing, "it is a dangling symbolic link"]);
         fs::remove_file(folder.path(file)).unwrap();
         symlink(file, folder.path(file)).unwrap();
         folder.one_problem(&[file, "it cannot be read: Too many levels of symbolic links"]);
+    }
+}
+
+/// Links that a download has not completed yet, or whose target was moved.
+#[test]
+fn dangling_links_to_weights_are_called_so() {
+    for (folder, file, reason) in [
+        (Folder::dense(), "model.safetensors", "link"),
+        (Folder::copied("state_dicts/strided"), "pytorch_model.bin", "link"),
+        (Folder::chains(), SECOND, "link; "),
+    ] {
+        fs::remove_file(folder.path(file)).unwrap();
+        symlink("nowhere", folder.path(file)).unwrap();
+        let words = format!("is missing: it is a dangling symbolic {reason}");
+        folder.one_problem(&[file, &words]);
+        let error = Source::open(&folder.dir).unwrap_err().to_string();
+        assert!(error.contains(&words) && !error.ends_with(' '), "{error}");
     }
 }
 
