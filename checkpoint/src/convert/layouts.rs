@@ -1,19 +1,19 @@
 //! Conversion between the two layouts.
 
-use super::plan::{unchanged, ConversionPlan};
+use super::plan::ConversionPlan;
 use crate::format::{CheckpointError, Layout, NonzeroSubmatrix, TensorId};
 use crate::read::Source;
 
 /// `source` in the chain layout: one file per chain.
 ///
-/// Values of a dense source by which a chain would read a later one are left out; [`dropped_values`]
-/// says whether they are zero. Which of Air's dense k and v have the columns of chain 1 only is
-/// recorded in config.json, so that [`to_dense_layout`] restores the same tensors.
+/// Values of a dense source by which a chain would read a later one are left out; [`dropped_values`] says whether they
+/// are zero, and if they are not, the plan needs [`ConversionPlan::with_other_weights`]. Which of Air's dense k and v have
+/// the columns of chain 1 only is recorded in config.json, so that [`to_dense_layout`] restores the same tensors.
 ///
 /// # Errors
 /// If the config cannot be written as JSON.
 pub fn to_chain_layout(source: &Source) -> Result<ConversionPlan, CheckpointError> {
-    ConversionPlan::new(source.config(), Layout::Chains, &source.dense_kv(), unchanged(source))
+    ConversionPlan::of_layout(source, Layout::Chains)
 }
 
 /// The nonzero values that [`to_chain_layout`] leaves out of one dense tensor.
@@ -63,5 +63,5 @@ pub fn dropped_values(
 /// # Errors
 /// If the chains of a tensor have different dtypes.
 pub fn to_dense_layout(source: &Source) -> Result<ConversionPlan, CheckpointError> {
-    ConversionPlan::new(source.config(), Layout::Dense, &source.dense_kv(), unchanged(source))
+    ConversionPlan::of_layout(source, Layout::Dense)
 }

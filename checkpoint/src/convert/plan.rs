@@ -20,6 +20,8 @@ pub struct ConversionPlan {
     pub(crate) has_index: bool,
     /// Names and texts.
     pub(crate) python_files: &'static [(&'static str, &'static str)],
+    /// Whether the README of the source describes this checkpoint too.
+    pub(crate) keeps_readme: bool,
 }
 
 /// A safetensors file to be written.
@@ -104,7 +106,21 @@ impl ConversionPlan {
         let mut fields = config.file.clone();
         dense_kv.record(layout, &mut fields);
         let config = serde_json::to_string_pretty(&fields).map_err(CheckpointError::Json)?;
-        Ok(Self { config, files, has_index: layout == Layout::Chains, python_files: &[] })
+        let has_index = layout == Layout::Chains;
+        Ok(Self { config, files, has_index, python_files: &[], keeps_readme: false })
+    }
+
+    /// All of `source` in `layout`. The model stays the same, and so does its README; that of a Llama describes no CoLM.
+    pub(super) fn of_layout(source: &Source, layout: Layout) -> Result<Self, CheckpointError> {
+        let (config, dense_kv) = (source.config(), source.dense_kv());
+        let plan = Self::new(config, layout, &dense_kv, unchanged(source))?;
+        Ok(Self { keeps_readme: !source.is_llama(), ..plan })
+    }
+
+    /// The same checkpoint, whose weights the README of the source does not describe: it becomes `SOURCE_README.md`.
+    #[must_use]
+    pub fn with_other_weights(self) -> Self {
+        Self { keeps_readme: false, ..self }
     }
 
     /// The weight files.

@@ -1,5 +1,5 @@
-//! The files beside the weights: tokenizer, chat template, generation config, documents. Conversions
-//! copy them unchanged.
+//! The files beside the weights: tokenizer, chat template, generation config, documents. Conversions copy them
+//! unchanged. Beside other weights, the README has another name.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -20,8 +20,12 @@ const NAMES: [&str; 9] = [
     "chat_template.json",
 ];
 const CHAT_TEMPLATE: &str = "chat_template.";
+/// The beginning of the name of the model card.
+const README: &str = "README";
 /// The beginnings of the names of documents. Folders with such names, for example of pictures, are left out.
-const DOCUMENTS: [&str; 2] = ["README", "LICENSE"];
+const DOCUMENTS: [&str; 3] = [README, "LICENSE", "NOTICE"];
+/// Before the name of a README of another model, from which the weights were made.
+const OF_SOURCE: &str = "SOURCE_";
 const CHAT_TEMPLATES: &str = "additional_chat_templates";
 
 /// The path of a side file. It may lead to something other than a file.
@@ -52,22 +56,40 @@ impl SideFile {
 
     /// Checks that the file can be read, and that a `.json` file is JSON and a `.jinja` file text.
     pub fn check(&self) -> Result<(), JsonFileError> {
-        let is_document = DOCUMENTS.iter().any(|begin| self.name.starts_with(begin));
+        let is_document = is_document(&self.name);
         match self.path.extension().and_then(|extension| extension.to_str()) {
             Some("json") if !is_document => json::read::<AnyValue>(&self.path).map(drop),
             Some("jinja") if !is_document => json::read_text(&self.path).map(drop),
             _ => self.length().map(drop),
         }
     }
+
+    /// The name beside weights that differ from those that the README describes: `SOURCE_README.md` in place of
+    /// `README.md`, so that its authors are still named. A file that has that name already gets the prefix once more.
+    pub fn name_beside_other_weights(&self) -> String {
+        let plain = without_prefix(&self.name);
+        if plain.starts_with(README) && self.path.with_file_name(plain).is_file() {
+            format!("{OF_SOURCE}{}", self.name)
+        } else {
+            self.name.clone()
+        }
+    }
+}
+
+fn is_document(name: &str) -> bool {
+    DOCUMENTS.iter().any(|begin| without_prefix(name).starts_with(begin))
+}
+
+fn without_prefix(name: &str) -> &str {
+    name.trim_start_matches(OF_SOURCE)
 }
 
 /// The side files of folder `dir`, sorted. An error stands for a folder that cannot be listed.
 pub(crate) fn side_files(dir: &Path) -> Vec<Result<SideFile, CheckpointError>> {
     let is_folder = |name: &str| dir.join(name).is_dir();
     let is_side_file = |name: &str| {
-        let is_document = DOCUMENTS.iter().any(|begin| name.starts_with(begin));
         let is_known = NAMES.contains(&name) || name.starts_with(CHAT_TEMPLATE);
-        is_known || is_document && !is_folder(name)
+        is_known || is_document(name) && !is_folder(name)
     };
     let mut files: Vec<_> = match names_in(dir) {
         Ok(names) => names.into_iter().filter(|name| is_side_file(name)).map(Ok).collect(),

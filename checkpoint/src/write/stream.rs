@@ -63,7 +63,8 @@ impl ConversionPlan {
     }
 
     /// Writes the checkpoint to folder `dir`, with the weights and the side files (tokenizer, chat
-    /// template, documents) of `source`. `progress` is called every few MB.
+    /// template, documents) of `source`. The README of another model is written as `SOURCE_README.md`. `progress` is
+    /// called every few MB.
     ///
     /// The folder appears when it is complete and synced to disk. With `replace`, an existing folder
     /// stays until then. After an error everything is as before.
@@ -86,7 +87,12 @@ impl ConversionPlan {
         }
         for file in side_files(source.dir()) {
             let file = file?;
-            folder.write_bytes(&file.name, &file.read()?)?;
+            let bytes = file.read()?;
+            if self.keeps_readme {
+                folder.write_bytes(&file.name, &bytes)?;
+            } else {
+                folder.write_bytes(&file.name_beside_other_weights(), &bytes)?;
+            }
         }
         let mut state = Progress { done: 0, total: self.byte_len() };
         for file in &self.files {

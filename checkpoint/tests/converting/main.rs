@@ -7,6 +7,7 @@ mod expand;
 mod extract;
 mod interrupted;
 mod model;
+mod model_card;
 mod python_code;
 mod ratios;
 mod replacing;

@@ -69,10 +69,13 @@ fn values_above_the_diagonal_are_dropped_only_on_request() {
     std::fs::write(&file, bytes).unwrap();
 
     let words = ["model.layers.1.mlp.up_proj.weight", "chain 1 would read chain 3", "9.765625e-4"];
+    std::fs::write(dir.join("dense/README.md"), "# My model").unwrap();
     assert_error(dir, &["pack", "dense", "packed"], &words);
     assert_error(dir, &["pack", "dense", "packed", "--drop-above-diagonal", "1e-4"], &words);
     let said = converted(dir, &["pack", "dense", "packed", "--drop-above-diagonal", "1e-2"]);
     assert!(said.contains("`model.layers.1.mlp.up_proj.weight`: dropped 1 values"), "{said}");
+    // It is not quite the model of the card.
+    assert!(dir.join("packed/SOURCE_README.md").exists() && !dir.join("packed/README.md").exists());
     assert_eq!(tensors(&dir.join("chains")), tensors(&dir.join("packed")));
 }
 

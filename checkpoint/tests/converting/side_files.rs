@@ -11,7 +11,7 @@ use rustix::fs::{mknodat, FileType, Mode, CWD};
 use crate::model::{assert_error, converted, names};
 use colm_testing::small_checkpoint::{config_json, parse, write_chains};
 
-const FILES: [&str; 13] = [
+const FILES: [&str; 15] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "tokenizer.model",
@@ -25,7 +25,10 @@ const FILES: [&str; 13] = [
     "additional_chat_templates/tool_use.jinja",
     "README.md",
     "LICENSE",
+    "NOTICE.txt",
+    "SOURCE_README.md",
 ];
+const DOCUMENTS: [&str; 4] = ["README.md", "LICENSE", "NOTICE.txt", "SOURCE_README.md"];
 
 /// Replaces the file with something else and returns how messages describe that.
 type Fault = fn(&Path) -> &'static str;
@@ -96,8 +99,7 @@ fn unreadable_side_files_are_named() {
         for fault in faults {
             let path = model.join(file);
             let why = fault(&path);
-            let is_document = ["README.md", "LICENSE"].contains(&file);
-            if !(why.contains("folder") && is_document) {
+            if !(why.contains("folder") && DOCUMENTS.contains(&file)) {
                 assert_side_file_error(dir, file, why);
             }
             fs::remove_file(&path).or_else(|_| fs::remove_dir(&path)).unwrap();

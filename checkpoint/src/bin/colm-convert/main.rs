@@ -29,9 +29,10 @@ use output::{eprint_line, print_help};
 /// SRC and DST are folders with config.json and weights. SRC may be a CoLM in either layout; a CoLM in the
 /// paper's own conventions, with params.json and the tensor names of TorchTitan and Meta; or a Llama,
 /// Mistral, Qwen2 or Qwen3 model, which is a CoLM of one chain. Its weights may be safetensors or PyTorch files.
-/// SRC is never changed. DST appears when it is complete, with copies of the tokenizer files of SRC. Until
-/// then it is called DST.partial-PID-N; if a run is killed, the next run with the same DST removes that
-/// folder. Exit code: 0 success, 1 failure, 2 wrong usage.
+/// SRC is never changed. DST appears when it is complete, with copies of the tokenizer files, LICENSE and NOTICE of
+/// SRC. pack and unpack also copy the model card of a CoLM, README.md. All other conversions make another model, and
+/// write the card of SRC as SOURCE_README.md. Until DST is complete it is called DST.partial-PID-N; if a run is killed,
+/// the next run with the same DST removes that folder. Exit code: 0 success, 1 failure, 2 wrong usage.
 #[derive(Parser)]
 #[command(name = "colm-convert", version)]
 struct Cli {

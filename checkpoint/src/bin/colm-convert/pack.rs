@@ -35,9 +35,10 @@ pub struct Pack {
 impl Pack {
     pub fn run(self) -> Result<()> {
         let source = self.destination.open_source()?;
-        let plan = self.python.added_to(convert::to_chain_layout(&source)?)?;
+        let mut plan = self.python.added_to(convert::to_chain_layout(&source)?)?;
         self.destination.prepare(&source, &plan)?;
         for dropped in convert::dropped_values(&source, self.drop_above_diagonal.unwrap_or(0.))? {
+            plan = plan.with_other_weights();
             print_line(format!(
                 "`{}`: dropped {} values above the diagonal, the largest {:e}",
                 dropped.id, dropped.count, dropped.largest
