@@ -37,9 +37,9 @@ fn main() {
         text(&mut svg, left - 30, TOP + width.range(i).start + 35, &format!("y{}", i + 1), false);
     }
     let notes = [
-        "k chains use the k x k submatrices in the upper left:",
-        "one file per chain, one checkpoint, four models.",
-        "With 1, 2, 3, 4 of 4 chains: 1, 3, 6, 10 of 16 submatrices.",
+        "k chains use the colored submatrices in rows 1 to k:",
+        "1, 3, 6, 10 of 16 for k = 1, 2, 3, 4.",
+        "One file per chain, one checkpoint, four models.",
     ];
     for (line, note) in notes.iter().enumerate() {
         text(&mut svg, 40, TOP + SIDE + 28 + 20 * line, note, false);
@@ -72,9 +72,9 @@ fn main() {
     text(&mut svg, left, TOP - 8, "prompt tokens", false);
     text(&mut svg, left + (ROWS - 1) * cell + 2, TOP - 8, "last", false);
     let notes = [
-        "Keys and values come from chain 1 only, so the later",
-        "chains run only where logits are asked for: exact, and",
-        "a sixteenth of the work. Every k shares one KV cache.",
+        "Keys and values come from chain 1 only, so later chains",
+        "run only where logits are needed: the same logits for",
+        "about 1/10 of the multiply-adds. All k share a KV cache.",
     ];
     for (line, note) in notes.iter().enumerate() {
         text(&mut svg, 450, TOP + SIDE + 28 + 20 * line, note, false);

@@ -96,7 +96,7 @@ pub use format::{
 };
 pub use pickle::{BoundsError, PickleError};
 pub use read::{
-    check_model_folder, files_for, select_files, Checkpoint, Progress, Source, TensorSlice,
+    check_model_folder, files_for, Checkpoint, ModelConfig, Progress, Source, TensorSlice,
 };
 pub use regular_file::FileError;
 pub use safetensors::{self, Dtype, View};

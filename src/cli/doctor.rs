@@ -140,8 +140,12 @@ fn plan_findings(plan: &MemoryPlan) -> Vec<Finding> {
     let MemoryPlan { name, chains, parameters, context, kv_tokens, .. } = plan;
     let needed = plan.weights as u64 + plan.kv_cache as u64;
     let longest = kv_tokens.min(context);
+    let chains = match chains.get() {
+        1 => "1 chain".into(),
+        chains => format!("{chains} chains"),
+    };
     vec![
-        fine("model", format!("{name}, {chains} chains, {parameters} parameters, context of {context} tokens")),
+        fine("model", format!("{name}, {chains}, {parameters} parameters, context of {context} tokens")),
         Finding {
             what: "fits",
             value: format!("weights {}, KV cache {}", gib(plan.weights as u64), gib(plan.kv_cache as u64)),

@@ -6,22 +6,36 @@ use std::sync::{Mutex, PoisonError};
 use candle_core::{bail, DType, Device, Result, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::Init;
-use colm_checkpoint::{ChainTensor, ColmConfig};
+use colm_checkpoint::{ChainTensor, ModelConfig};
 use mistralrs_quant::{ShardedSafeTensors, ShardedVarBuilder};
 
 /// A var builder that returns submatrices of the dense tensors in `vb` for the names of the chain layout. The caller must
 /// have checked that the submatrices above the diagonal are zero ([`colm_checkpoint::Checkpoint::check_zero_submatrices`]).
-pub fn as_chain_layout(config: &ColmConfig, vb: ShardedVarBuilder) -> ShardedVarBuilder {
-    let tensors = config.tensors(config.all_chains());
-    let blocks = tensors.map(|tensor| (tensor.name(), tensor)).collect();
-    let (dtype, device) = (vb.dtype(), vb.device().clone());
+pub fn as_chain_layout(model: &ModelConfig, vb: ShardedVarBuilder) -> ShardedVarBuilder {
+    let config = model.colm();
+    let blocks = config.tensors(config.all_chains()).map(|tensor| {
+        let source = match model.is_implied_zero(&tensor) {
+            true => Block::Zeros(tensor.shape()),
+            false => Block::Dense(tensor.clone()),
+        };
+        (tensor.name(), source)
+    });
+    let (blocks, dtype, device) = (blocks.collect(), vb.dtype(), vb.device().clone());
     let backend = DenseSubmatrices { vb, blocks, last: Mutex::default() };
     ShardedSafeTensors::wrap(Box::new(backend), dtype, device)
 }
 
+/// Where a tensor of the chain layout comes from.
+enum Block {
+    /// A submatrix of a dense tensor.
+    Dense(ChainTensor),
+    /// It is in no file, and has this shape.
+    Zeros(Vec<usize>),
+}
+
 struct DenseSubmatrices {
     vb: ShardedVarBuilder,
-    blocks: HashMap<String, ChainTensor>,
+    blocks: HashMap<String, Block>,
     /// The dense tensor read last. The submatrices of its other chains are read next.
     last: Mutex<Option<(String, Tensor)>>,
 }
@@ -58,8 +72,10 @@ impl SimpleBackend for DenseSubmatrices {
     }
 
     fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
-        let Some(block) = self.blocks.get(name) else {
-            bail!("the model has no tensor `{name}`");
+        let block = match self.blocks.get(name) {
+            Some(Block::Dense(block)) => block,
+            Some(Block::Zeros(shape)) => return Tensor::zeros(shape.as_slice(), dtype, device),
+            None => bail!("the model has no tensor `{name}`"),
         };
         let dense = self.dense(block.id.dense_name(), dtype, device)?;
         let rows = dense.narrow(0, block.rows.start, block.rows.len())?;
@@ -72,7 +88,10 @@ impl SimpleBackend for DenseSubmatrices {
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
-        let block = self.blocks.get(name);
-        block.is_some_and(|block| self.vb.contains_tensor(&block.id.dense_name()))
+        match self.blocks.get(name) {
+            Some(Block::Dense(block)) => self.vb.contains_tensor(&block.id.dense_name()),
+            Some(Block::Zeros(_)) => true,
+            None => false,
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fmt};
 
 use anyhow::{bail, ensure, Context, Result};
-use colm_checkpoint::{select_files, ColmConfig, INDEX_FILE};
+use colm_checkpoint::{ModelConfig, INDEX_FILE};
 use hf_hub::api::sync::{ApiBuilder, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 
@@ -112,14 +112,17 @@ impl RemoteModel {
     }
 
     fn fetch(&self, max_chains: Option<usize>) -> Result<PathBuf> {
-        ensure!(self.has(CONFIG), "it has no {CONFIG}: expected a CoLM checkpoint");
+        ensure!(
+            self.has(CONFIG),
+            "it has no {CONFIG}: expected a CoLM checkpoint, or a Llama, Mistral or Qwen model"
+        );
         let config = self.repo.get(CONFIG)?;
         let folder = parent(&config)?;
-        let config = ColmConfig::read(&config)?;
+        let model = ModelConfig::read(&config)?;
         if self.has(INDEX_FILE) {
             self.get(INDEX_FILE, &folder)?;
         }
-        let k = chains_to_load(&config, max_chains)?;
+        let k = chains_to_load(model.colm(), max_chains)?;
         for name in OPTIONAL_FILES.into_iter().filter(|name| self.has(name)) {
             self.get(name, &folder)?;
         }
@@ -128,7 +131,7 @@ impl RemoteModel {
         for name in self.names.iter().filter(is_template) {
             self.get(name, &folder)?;
         }
-        for name in select_files(&folder, &self.names, &config, k)? {
+        for name in model.select_files(&folder, &self.names, k)? {
             self.get(&name, &folder)?;
         }
         Ok(folder)

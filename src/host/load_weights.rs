@@ -3,7 +3,7 @@
 use anyhow::{bail, Context, Result};
 use candle_core::{DType, Device};
 use colm_checkpoint::panics::catch;
-use colm_checkpoint::{ChainCount, Checkpoint, ColmConfig, TensorId};
+use colm_checkpoint::{ChainCount, Checkpoint, ColmConfig, ModelConfig, TensorId};
 use mistralrs_core::ext::NormalLoadingMetadata;
 use mistralrs_quant::{QuantizedConfig, ShardedVarBuilder};
 
@@ -100,11 +100,12 @@ impl ColmLoader {
     /// Loads through the host's var builder: onto a GPU, in the host's quantized formats, or to be quantized by it.
     pub(super) fn load_through_host(
         &self,
-        (config, k): (&ColmConfig, ChainCount),
+        (model, k): (&ModelConfig, ChainCount),
         vb: ShardedVarBuilder,
         loading: &NormalLoadingMetadata,
         max_tokens: usize,
     ) -> Result<Colm> {
+        let config = model.colm();
         let quantization = self.quantization_of(config)?;
         let (device, kv_dtype) = (&loading.real_device, vb.dtype());
         if let Some(quantization) = self.quantization {
@@ -121,7 +122,7 @@ impl ColmLoader {
         } else if quantization.is_some() {
             bail!("`quantization_config`: a quantized checkpoint must be in the chain layout")
         } else {
-            as_chain_layout(config, vb)
+            as_chain_layout(model, vb)
         };
         let placed = |layer: Option<usize>, loading_isq| match layer {
             Some(layer) => loading.mapper.set_device(layer, vb.clone(), loading_isq),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{bail, Context, Result};
 use candle_core::{DType, Device};
 use colm_checkpoint::panics::catch;
-use colm_checkpoint::{files_for, Architecture, ChainCount, Checkpoint, ColmConfig, Projection};
+use colm_checkpoint::{Architecture, ChainCount, Checkpoint, ColmConfig, ModelConfig, Projection};
 use colm_kernels::MatmulPrecision;
 use colm_prompt::{ModelFacts, PromptFolder};
 use mistralrs_core::ext::{
@@ -64,9 +64,14 @@ pub struct ColmLoader {
 
 impl ColmLoader {
     pub(super) fn config(&self, json: &str) -> Result<(ColmConfig, ChainCount)> {
-        let config = ColmConfig::parse(json).context("config.json")?;
-        let k = chains_to_load(&config, self.max_chains)?;
-        Ok((config, k))
+        let (model, k) = self.model_config(json)?;
+        Ok((model.colm().clone(), k))
+    }
+
+    fn model_config(&self, json: &str) -> Result<(ModelConfig, ChainCount)> {
+        let model = ModelConfig::parse(json).context("config.json")?;
+        let k = chains_to_load(model.colm(), self.max_chains)?;
+        Ok((model, k))
     }
 
     /// The longest sequence, in tokens: limited by the model's context, and by the KV cache or, on the CPU, the memory.
@@ -98,7 +103,10 @@ pub(super) fn chains_to_load(
     config.chain_count(k).map_err(|_| Error::InvalidOption {
         option: "max_chains",
         value: k.to_string(),
-        problem: format!("the model has {n} chains, expected 1 to {n}"),
+        problem: match n {
+            1 => "the model has 1 chain, expected 1".into(),
+            n => format!("the model has {n} chains, expected 1 to {n}"),
+        },
     })
 }
 
@@ -121,11 +129,11 @@ pub(super) fn metadata(config: &ColmConfig, k: ChainCount) -> ModelConfigMetadat
 /// Opens the checkpoint in `folder` and checks every header. None if its weights are quantized, in the host's formats.
 pub(super) fn plain_checkpoint(
     folder: &Path,
-    config: &ColmConfig,
+    model: &ModelConfig,
     k: ChainCount,
 ) -> Result<Option<Checkpoint>> {
-    let opened = Checkpoint::open(folder, config, k);
-    if quantization(config)?.is_none() {
+    let opened = model.open(folder, k);
+    if quantization(model.colm())?.is_none() {
         return Ok(Some(opened?));
     }
     match opened {
@@ -173,20 +181,20 @@ fn folder_of(files: &[PathBuf]) -> Result<&Path> {
 impl NormalModelLoader for ColmLoader {
     /// The files of the first chains. Checks every header and, in the dense layout, the blocks that must be zero.
     fn weight_files(&self, json: &str, found: &[PathBuf]) -> Result<Vec<PathBuf>> {
-        let (config, k) = self.config(json)?;
+        let (model, k) = self.model_config(json)?;
         let folder = folder_of(found)?;
-        if let Some(checkpoint) = plain_checkpoint(folder, &config, k)? {
+        if let Some(checkpoint) = plain_checkpoint(folder, &model, k)? {
             checkpoint.check_zero_submatrices()?;
             *self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner) = Some(checkpoint);
         }
-        Ok(files_for(folder, &config, k)?)
+        Ok(model.files(folder, k)?)
     }
 
     fn prompt_files(&self, json: &str, folder: &Path) -> Result<Option<PromptFiles>> {
-        let (config, k) = self.config(json)?;
+        let (model, k) = self.model_config(json)?;
         // Check the shapes of the tensors first: `vocab_size` is the length of the token tables.
-        plain_checkpoint(folder, &config, k)?;
-        let prompt_folder = Arc::new(prompt_folder(&config, folder)?);
+        plain_checkpoint(folder, &model, k)?;
+        let prompt_folder = Arc::new(prompt_folder(model.colm(), folder)?);
         let files = prompt_files(&prompt_folder)?;
         // Set once per loader: an engine that is rebooted keeps its model.
         let _ = self.loaded.prompt_folder.set(prompt_folder);
@@ -203,31 +211,39 @@ impl NormalModelLoader for ColmLoader {
         if attention != AttentionImplementation::PagedAttention {
             bail!("CoLM supports only the paged KV cache: do not disable PagedAttention");
         }
-        let (config, k) = self.config(json)?;
+        let (model, k) = self.model_config(json)?;
+        let config = model.colm();
         if let Some(pool) = &self.kv_pool {
-            pool.check(&config, k, vb.dtype())?;
+            pool.check(config, k, vb.dtype())?;
         }
-        gpu::check(&config, k, &loading.real_device, self.weight_dtype.unwrap_or(vb.dtype()))?;
-        let max_tokens = self.max_tokens(&config, k, &loading.real_device, vb.dtype());
+        gpu::check(config, k, &loading.real_device, self.weight_dtype.unwrap_or(vb.dtype()))?;
+        let max_tokens = self.max_tokens(config, k, &loading.real_device, vb.dtype());
         // A poisoned lock is safe to reuse: the value is only ever replaced as a whole.
         let checkpoint = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner).take();
         let by_host = loading.loading_isq || mistralrs_quant::get_immediate_isq().is_some();
         let on_cpu = loading.real_device.is_cpu() && !by_host;
         let colm = match checkpoint.filter(|_| on_cpu) {
             Some(checkpoint) => {
-                self.load_checkpoint((&config, k), &checkpoint, (max_tokens, vb.dtype()))?
+                self.load_checkpoint((config, k), &checkpoint, (max_tokens, vb.dtype()))?
             }
-            None => self.load_through_host((&config, k), vb, &loading, max_tokens)?,
+            None => self.load_through_host((&model, k), vb, &loading, max_tokens)?,
         };
-        if self.quantization.is_some() || quantization(&config)?.is_some() {
-            try_a_step(&colm, &config, self.quantization)?;
+        if self.quantization.is_some() || quantization(config)?.is_some() {
+            try_a_step(&colm, config, self.quantization)?;
         }
-        let metadata = metadata(&config, k);
+        let metadata = metadata(config, k);
         // Set once per loader: an engine that is rebooted keeps its model.
         let _ = self.loaded.config.set((config.clone(), k));
         let loaded = self.loaded.clone();
         let mapper = loading.mapper;
-        Ok(Box::new(HostedColm::new(config, colm, metadata, mapper, loaded, self.max_drafts)))
+        Ok(Box::new(HostedColm::new(
+            config.clone(),
+            colm,
+            metadata,
+            mapper,
+            loaded,
+            self.max_drafts,
+        )))
     }
 
     fn load_xlora(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use candle_core::{DType, Device};
-use colm_checkpoint::{files_for, ChainCount, ColmConfig};
+use colm_checkpoint::{ChainCount, ModelConfig};
 use mistralrs_core::ModelDType;
 
 use super::engine_builder::EngineBuilder;
@@ -62,9 +62,10 @@ impl EngineBuilder {
     fn plan(&self) -> anyhow::Result<MemoryPlan> {
         self.check_matmul_precision(&Device::Cpu)?;
         let (name, folder) = find_model(&self.model, self.max_chains)?;
-        let config = ColmConfig::read(&folder.join("config.json"))?;
-        let k = chains_to_load(&config, self.max_chains)?;
-        let checkpoint = plain_checkpoint(&folder, &config, k)?;
+        let model = ModelConfig::read(&folder.join("config.json"))?;
+        let config = model.colm();
+        let k = chains_to_load(config, self.max_chains)?;
+        let checkpoint = plain_checkpoint(&folder, &model, k)?;
         let loader = self.loader(Arc::new(Loaded::default()));
         let kv_dtype = match self.host_dtype(&Device::Cpu)? {
             ModelDType::BF16 => DType::BF16,
@@ -72,21 +73,21 @@ impl EngineBuilder {
             _ => DType::F32,
         };
         let pool = KvPool { mib: self.kv_cache_mib, block_size: self.block_size };
-        pool.check(&config, k, kv_dtype).context("the KV cache")?;
+        pool.check(config, k, kv_dtype).context("the KV cache")?;
         let by_host = self.quantization.filter(|quantization| quantization.ggml().is_none());
         if let Some(quantization) = by_host {
-            host_types::check(&config, k, quantization)?;
+            host_types::check(config, k, quantization)?;
         }
-        let has_chat_template = prompt_folder(&config, &folder)?.chat_template.is_some();
+        let has_chat_template = prompt_folder(config, &folder)?.chat_template.is_some();
         let weights = match &checkpoint {
             Some(checkpoint) if by_host.is_none() => {
-                held_bytes(&config, checkpoint, loader.weight_dtype, loader.packing())
+                held_bytes(config, checkpoint, loader.weight_dtype, loader.packing())
             }
             _ => {
-                files_for(&folder, &config, k)?;
-                let quantization = loader.quantization_of(&config)?;
+                model.files(&folder, k)?;
+                let quantization = loader.quantization_of(config)?;
                 let dtype = loader.weight_dtype.unwrap_or(kv_dtype);
-                loader.bytes_of_host(&config, k, dtype, quantization.as_ref())
+                loader.bytes_of_host(config, k, dtype, quantization.as_ref())
             }
         };
         Ok(MemoryPlan {
@@ -96,8 +97,8 @@ impl EngineBuilder {
             weights,
             kv_cache: pool.bytes(),
             available: MachineMemory::now().available,
-            kv_tokens: pool.tokens(&config, k, kv_dtype),
-            kv_bytes_per_token: kv_bytes_per_token(&config, k, kv_dtype),
+            kv_tokens: pool.tokens(config, k, kv_dtype),
+            kv_bytes_per_token: kv_bytes_per_token(config, k, kv_dtype),
             context: config.file.max_position_embeddings,
             has_chat_template,
         })

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{anyhow, bail, Context};
 use candle_core::{DType, Device, Tensor};
 use colm_checkpoint::panics::catch;
-use colm_checkpoint::{files_for, Checkpoint, ColmConfig};
+use colm_checkpoint::ModelConfig;
 use colm_prompt::SamplingDefaults;
 use mistralrs_core::ext::SharedBlockStore;
 use mistralrs_core::{
@@ -108,7 +108,7 @@ impl EngineBuilder {
             bail!("`kv_store`: the KV cache is in the memory of a GPU, from which blocks are not stored; expected `cpu` true");
         }
         let (config, k) = loaded.model().context("the loader has read no config")?;
-        let checkpoint = Checkpoint::open(folder, config, k)?;
+        let checkpoint = ModelConfig::read(&folder.join("config.json"))?.open(folder, k)?;
         let kv_dtype = pool.first().map(|(keys, _)| keys.dtype());
         let identity = KvIdentity::of(config, &checkpoint, &self.held_as(kv_dtype))?;
         loaded.kv_identity.set(identity).map_err(|_| anyhow!("the model is loaded twice"))?;
@@ -262,13 +262,13 @@ impl Engine {
 /// The files of the model in `folder`. The host reads config.json; the loader reads the others.
 fn paths(folder: &Path, max_chains: Option<usize>) -> anyhow::Result<Box<dyn ModelPaths>> {
     let config_file = folder.join("config.json");
-    let config = ColmConfig::read(&config_file)?;
-    let k = chains_to_load(&config, max_chains)?;
+    let model = ModelConfig::read(&config_file)?;
+    let k = chains_to_load(model.colm(), max_chains)?;
     Ok(Box::new(LocalModelPaths::new(
         folder.join("tokenizer.json"),
         config_file,
         folder.join("tokenizer_config.json"),
-        files_for(folder, &config, k)?,
+        model.files(folder, k)?,
         AdapterPaths::None,
         None,
         None,

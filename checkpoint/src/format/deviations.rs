@@ -1,7 +1,9 @@
 //! Deviations from the format.
 
+use super::{Projection, TensorId};
+
 /// In what ways a folder may deviate from `docs/spec.md#tensors` and still be read. The default
-/// allows none, and the engine uses the default.
+/// allows none; it is that of a CoLM in the engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AllowedDeviations {
     /// Weights may be in PyTorch state dicts.
@@ -15,6 +17,11 @@ pub(crate) struct AllowedDeviations {
 }
 
 impl AllowedDeviations {
+    /// Whether tensor `id` is in no file and consists of zeros.
+    pub fn implies_zero(self, id: TensorId) -> bool {
+        self.no_o_bias && matches!(id, TensorId::Bias { projection: Projection::O, .. })
+    }
+
     /// The deviations that [`Source`](crate::Source), [`verify`](crate::verify) and [`inspect`](crate::inspect) accept
     /// in a folder with a CoLM config.
     pub const FOR_COLM: Self = Self {

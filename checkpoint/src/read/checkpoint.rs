@@ -12,7 +12,7 @@ use super::weight_file::WeightFile;
 use crate::config::{ChainCount, ColmConfig};
 use crate::format::{
     find_nonzero, is_supported, AllowedDeviations, ChainTensor, CheckpointError, DenseKv, Layout,
-    NonzeroSubmatrix, Projection, TensorId,
+    NonzeroSubmatrix, TensorId,
 };
 use crate::paper::Order;
 
@@ -196,7 +196,7 @@ impl Checkpoint {
 
     /// Whether tensor `id` is in no file and consists of zeros.
     pub(super) fn is_implied_zero(&self, id: TensorId) -> bool {
-        self.deviations.no_o_bias && matches!(id, TensorId::Bias { projection: Projection::O, .. })
+        self.deviations.implies_zero(id)
     }
 
     /// The name of the tensor that holds `tensor`.

@@ -28,18 +28,15 @@ pub fn files_for(
     Ok(WeightFiles::find(dir, config, k, AllowedDeviations::default())?.paths)
 }
 
-/// As [`files_for`], for a checkpoint that is not downloaded yet. `names` are the names of all its files, and the
-/// result is the names of those needed. If the index is among `names`, it is already in `dir`.
-///
-/// # Errors
-/// As [`files_for`].
-pub fn select_files(
+/// The names of the weight files of a checkpoint whose files are `names`; see
+/// [`ModelConfig::select_files`](super::ModelConfig::select_files).
+pub(super) fn select_files(
     dir: &Path,
     names: &[String],
     config: &ColmConfig,
     k: ChainCount,
+    deviations: AllowedDeviations,
 ) -> Result<Vec<String>, CheckpointError> {
-    let deviations = AllowedDeviations::default();
     let NeededFiles { files, .. } = NeededFiles::select(names, dir, config, k, deviations)?;
     Ok(files.into_iter().map(|(name, _)| name).collect())
 }
