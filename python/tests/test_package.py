@@ -52,7 +52,7 @@ def test_without_the_extra_the_import_says_what_to_install(missing: str) -> None
     command = [sys.executable, "-c", program]
     run = subprocess.run(command, cwd=ROOT / "python" / "src", capture_output=True, text=True)
     assert run.returncode == 1
-    expected = f"ModuleNotFoundError: the Python package colm needs {missing}; `pip install 'colm[train]'` installs it"
+    expected = f"ModuleNotFoundError: the Python package colm needs {missing}; `pip install {missing}` installs it"
     assert run.stderr.splitlines()[-1] == expected
 
 

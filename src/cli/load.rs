@@ -138,8 +138,8 @@ pub struct DraftArgs {
 /// Whether to use the model's sampling defaults.
 #[derive(Args)]
 pub struct GenerationConfigArgs {
-    /// Defaults of the sampling parameters: `auto` takes temperature, top_p, top_k, min_p and repetition_penalty from
-    /// the model's generation_config.json, `none` ignores these five fields.
+    /// Defaults of the sampling parameters: `auto` takes do_sample, temperature, top_p, top_k, min_p and
+    /// repetition_penalty from the model's generation_config.json, `none` ignores these six fields.
     #[arg(long, value_enum, value_name = "WHICH", default_value_t = GenerationConfig::Auto)]
     generation_config: GenerationConfig,
 }

@@ -21,6 +21,7 @@ mod serve;
 mod settings;
 mod slash;
 mod speed;
+mod variables;
 mod windows;
 
 use std::ffi::OsString;
@@ -83,7 +84,7 @@ impl Command {
 pub fn run() -> Result<()> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let file = settings::config_file(&arguments);
-    let cli = settings::with_variables(Cli::command());
+    let cli = variables::with_variables(Cli::command());
     let given = arguments.clone();
     let arguments = match &file {
         Some(file) => settings::with_settings(&cli, file, arguments)?,
@@ -94,7 +95,7 @@ pub fn run() -> Result<()> {
     let command = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(Cli { command }) => command,
         Err(error) if error.use_stderr() => {
-            exit_with(&error, settings::refused_variable(&error, &given), file.as_deref())
+            exit_with(&error, variables::refused_variable(&error, &given), file.as_deref())
         }
         Err(help) => return print_help(&help),
     };
@@ -112,7 +113,12 @@ pub fn run() -> Result<()> {
     });
     // Do not wait for computations that are still running.
     runtime.shutdown_background();
-    result
+    result.map_err(|error| {
+        match variables::blamed_variable(&output::error_message(&error), &given) {
+            Some(variable) => error.context(format!("{variable} in the environment")),
+            None => error,
+        }
+    })
 }
 
 /// Ends the process because its flags are wrong. The value may be that of the environment variable `variable`, and some

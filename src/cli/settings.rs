@@ -1,4 +1,4 @@
-//! Flags that come from the environment or from a file.
+//! Flags that come from a file.
 //!
 //! The value of a flag is, in this order: that on the command line, that of the environment variable `COLM_FLAG`, that
 //! in the file of `--config`, the default.
@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail, Context, Result};
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use toml::{Table, Value};
@@ -28,50 +28,6 @@ pub fn config_file(arguments: &[OsString]) -> Option<PathBuf> {
         }
     }
     found.or_else(|| std::env::var_os(CONFIG_VARIABLE).map(PathBuf::from))
-}
-
-/// `cli`, in which each flag of each command may come from the environment.
-pub fn with_variables(mut cli: Command) -> Command {
-    let names: Vec<String> =
-        cli.get_subcommands().map(|command| command.get_name().into()).collect();
-    for name in names {
-        let of_command = |arg| with_variable(&name, arg);
-        cli = cli.mut_subcommand(&name, |command| command.mut_args(of_command));
-    }
-    cli
-}
-
-/// Flags that mean something else than the same flags of `colm run` and `colm serve`. Their variables begin with the name
-/// of the command: `COLM_BENCH_CHAINS`.
-const OWN_MEANING: [(&str, &str); 3] =
-    [("bench", "prompt"), ("bench", "chains"), ("perplexity", "chains")];
-
-/// The environment variable of the flag `long` of a command.
-fn variable(command: &str, long: &str) -> String {
-    let name = long.to_uppercase().replace('-', "_");
-    match OWN_MEANING.contains(&(command, long)) {
-        true => format!("COLM_{}_{name}", command.to_uppercase()),
-        false => format!("COLM_{name}"),
-    }
-}
-
-/// The variable that the value of a refused flag comes from, if it does. `error` is of a command line of `arguments`.
-pub fn refused_variable(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
-    let Some(ContextValue::String(refused)) = error.get(ContextKind::InvalidArg) else {
-        return None;
-    };
-    // Such as `--max-queue <N>`.
-    let flag = refused.split_whitespace().next()?;
-    let is_flag = |argument: &OsString| {
-        let argument = argument.to_string_lossy();
-        argument.split('=').next() == Some(flag)
-    };
-    if arguments.iter().any(is_flag) {
-        return None;
-    }
-    let command = arguments.iter().skip(1).find_map(|argument| argument.to_str())?;
-    let variable = variable(command, flag.strip_prefix("--")?);
-    std::env::var_os(&variable).map(|_| variable)
 }
 
 /// `arguments`, with the flags of `file` that neither they nor the environment have. They follow the name of the command
@@ -179,11 +135,11 @@ fn check_keys(cli: &Command, table: &Table) -> Result<()> {
             (None, Value::Table(_)) => bail!("[{key}]: no command has this name"),
             _ => (all.clone(), vec![key]),
         };
-        if let Some(unknown) = section.iter().find(|key| !known.contains(&flag_of(key))) {
-            bail!("`{unknown}` is not a flag: expected the name of a flag without its dashes, or a table [COMMAND]");
-        }
         if section.iter().any(|key| *key == "config") {
             bail!("`config`: the file cannot name another file, expected no such key");
+        }
+        if let Some(unknown) = section.iter().find(|key| !known.contains(&flag_of(key))) {
+            bail!("`{unknown}` is not a flag: expected the name of a flag without its dashes, or a table [COMMAND]");
         }
     }
     Ok(())
@@ -239,29 +195,10 @@ fn text(value: &Value) -> Result<String> {
     }
 }
 
-/// `arg` of a command, which may come from the environment variable that has its name. A negative number is a value, which
-/// its parser may refuse, and no unknown flag.
-fn with_variable(command: &str, arg: Arg) -> Arg {
-    let Some(long) = arg.get_long() else { return arg };
-    if matches!(arg.get_action(), ArgAction::Help | ArgAction::Version) {
-        return arg;
-    }
-    let variable = variable(command, long);
-    let is_list = matches!(arg.get_action(), ArgAction::Append);
-    let takes_value = is_list || matches!(arg.get_action(), ArgAction::Set);
-    let arg = arg.env(variable).hide_env(true).allow_negative_numbers(takes_value);
-    if is_list {
-        arg.value_delimiter(',')
-    } else {
-        arg
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
+    use crate::cli::variables::with_variables;
 
     fn cli() -> Command {
         let serve = Command::new("serve").args([
@@ -341,20 +278,6 @@ mod tests {
             let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
             let unchanged = with_settings(&cli(), Path::new("missing.toml"), arguments.clone());
             assert_eq!(unchanged.unwrap(), arguments);
-        }
-    }
-
-    /// Otherwise an exported variable would break the other commands.
-    #[test]
-    fn a_variable_has_one_meaning() {
-        let mut meanings = std::collections::BTreeMap::new();
-        for command in crate::cli::Cli::command().get_subcommands() {
-            for arg in command.get_arguments().filter(|arg| arg.get_long().is_some()) {
-                let variable = variable(command.get_name(), arg.get_long().unwrap());
-                let names = arg.get_value_names().map(<[_]>::to_vec);
-                let first = meanings.entry(variable.clone()).or_insert_with(|| names.clone());
-                assert_eq!(*first, names, "{variable} of colm {}", command.get_name());
-            }
         }
     }
 

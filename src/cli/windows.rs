@@ -20,7 +20,8 @@ pub struct Window {
 /// the Hugging Face documentation of perplexity.
 pub fn windows(count: usize, context: usize, stride: Option<usize>) -> Result<Vec<Window>> {
     if count < 2 {
-        bail!("the text has {count} tokens: expected at least 2");
+        let tokens = if count == 1 { "token" } else { "tokens" };
+        bail!("the text has {count} {tokens}: expected at least 2");
     }
     if context < 2 {
         bail!("the model's context is {context} tokens: expected at least 2");
@@ -77,7 +78,7 @@ mod tests {
     #[test]
     fn texts_and_strides_that_do_not_fit_are_refused() {
         for (count, context, stride, reason) in [
-            (1, 8, None, "1 tokens"),
+            (1, 8, None, "1 token"),
             (9, 1, None, "context is 1"),
             (9, 8, Some(0), "--stride 0"),
             (9, 8, Some(8), "1 to 7"),

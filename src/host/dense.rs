@@ -14,9 +14,10 @@ use mistralrs_quant::{ShardedSafeTensors, ShardedVarBuilder};
 pub fn as_chain_layout(model: &ModelConfig, vb: ShardedVarBuilder) -> ShardedVarBuilder {
     let config = model.colm();
     let blocks = config.tensors(config.all_chains()).map(|tensor| {
-        let source = match model.is_implied_zero(&tensor) {
-            true => Block::Zeros(tensor.shape()),
-            false => Block::Dense(tensor.clone()),
+        let source = if model.is_implied_zero(&tensor) {
+            Block::Zeros(tensor.shape())
+        } else {
+            Block::Dense(tensor.clone())
         };
         (tensor.name(), source)
     });

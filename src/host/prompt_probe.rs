@@ -115,10 +115,10 @@ impl PromptProbe {
     /// If logits are not finite numbers. The step that computes them does not fail, because it computes others too.
     pub(super) fn logprobs(&self) -> Result<Vec<Logprobs>, Error> {
         let mut found = self.found();
-        match found.not_finite {
-            true => Err(Error::Failed(NOT_FINITE.into())),
-            false => Ok(std::mem::take(&mut found.logprobs)),
+        if found.not_finite {
+            return Err(Error::Failed(NOT_FINITE.into()));
         }
+        Ok(std::mem::take(&mut found.logprobs))
     }
 
     fn found(&self) -> MutexGuard<'_, Found> {

@@ -239,14 +239,14 @@ fn errors_name_the_cause() {
     refused(&["run", "-m", &folder, "--chains", "9", "-i", "x"], &["9", "from 1 to 4"]);
     refused(&["run", "-m", &folder, "--max-chains", "0", "-i", "x"], &["--max-chains 0", "1 to 4"]);
     refused(
-        &["run", "-m", &folder, "--kv-cache-mb", "999999999999", "-i", "x"],
+        &["run", "-m", &folder, "--kv-cache-mb", "999999999", "-i", "x"],
         &["--kv-cache-mb"],
     );
     refused(&["run", "-m", &folder, "-i", &"long ".repeat(200)], &["512"]);
     refused(&["serve", "-m", &folder, "-p", "0", "--elastic", "8:5"], &["--elastic", "at most 4"]);
     refused(
         &["run", "-m", &folder, "--isq", "afq4", "-i", "x"],
-        &["cannot quantize", "group size"],
+        &["--isq afq4", "not a multiple of 64"],
     );
     refused(&["perplexity", "-m", &folder, "-f", &missing], &[&missing]);
     refused(&["perplexity", "-m", &folder, "-f", &empty], &[&empty]);

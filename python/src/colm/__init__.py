@@ -11,7 +11,7 @@ except ModuleNotFoundError as _error:
     # The wheel also brings the programs, which need neither.
     if _error.name not in ("torch", "transformers"):
         raise
-    _message = f"the Python package colm needs {_error.name}; `pip install 'colm[train]'` installs it"
+    _message = f"the Python package colm needs {_error.name}; `pip install {_error.name}` installs it"
     raise ModuleNotFoundError(_message, name=_error.name) from None
 
 from .backbone import ColmAirModel, ColmModel, ColmModelOutput

@@ -69,9 +69,9 @@ metrics! {
     counter STEPS = "colm:steps_total",
         "Forward passes of the model.";
     counter PROMPT_TOKENS = "colm:prompt_tokens_total",
-        "Prompt tokens of answers, by number of chains.";
+        "Prompt tokens of answers, by chain count.";
     counter GENERATION_TOKENS = "colm:generation_tokens_total",
-        "Tokens of answers, by number of chains.";
+        "Tokens of answers, by chain count.";
     histogram(SECONDS) TIME_TO_FIRST_TOKEN = "colm:time_to_first_token_seconds",
         "From the arrival of a request to its first token.";
     histogram(TOKEN_SECONDS) TIME_PER_OUTPUT_TOKEN = "colm:time_per_output_token_seconds",

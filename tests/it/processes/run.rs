@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::{fs, io};
 
 use super::{colm, ended, Running, COLM, MODEL, PLAIN};
+use crate::folders::model_folder::Folder;
 
 /// Arguments for a chat with short answers; with a prompt, for one answer.
 const CHAT: [&str; 7] = ["run", "-m", MODEL, "--kv-cache-mb", "16", "--max-tokens", "4"];
@@ -99,12 +100,27 @@ fn run_works_without_home_directory_and_locale() {
 }
 
 #[test]
+fn a_model_without_a_chat_template_continues_text() {
+    let folder = Folder::new().with("tokenizer_config.json", |json| {
+        json.as_object_mut().unwrap().remove("chat_template");
+    });
+    let path = folder.0.path().to_str().unwrap();
+    let run = ["run", "-m", path, "--kv-cache-mb", "16", "--max-tokens", "4", "-i", "What is"];
+    colm(PLAIN, &run).refused_with("--raw");
+    let raw = colm(PLAIN, &[&run[..], &["--raw"]].concat());
+    assert!(raw.code == Some(0) && raw.stdout.len() > 1, "{raw:?}");
+    let with_template = [&ANSWER[..], &["--raw"]].concat();
+    assert_ne!(colm(PLAIN, &with_template).stdout, colm(PLAIN, &ANSWER).stdout);
+}
+
+#[test]
 fn input_that_is_not_utf8_ends_a_chat() {
     let garbage = tempfile::NamedTempFile::new().unwrap();
     fs::write(&garbage, b"hello\n\xff\xfe\x00\nhello\n").unwrap();
     let path = garbage.path().to_str().unwrap();
     let ended = colm(&format!("{PLAIN} <'{path}'"), &CHAT);
     ended.refused_with("UTF-8");
+    ended.refused_with("line 2 of stdin");
     assert_eq!(ended.stdout, colm(PLAIN, &ANSWER).stdout, "earlier lines are answered");
     colm(&format!("{PLAIN} </"), &CHAT).refused_with("stdin");
     for empty in ["<&-", "</dev/null"] {

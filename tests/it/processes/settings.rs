@@ -22,6 +22,23 @@ fn flags_come_from_the_environment_and_from_a_file() {
 }
 
 #[test]
+fn the_variable_that_is_wrong_is_named() {
+    let wrong = r#"COLM_CHAINS=9 exec "$0" "$@""#;
+    colm(wrong, &["run", "-m", MODEL, "-i", "a"])
+        .refused_with("COLM_CHAINS in the environment: --chains: ");
+    // It is not a flag of another meaning.
+    let bench = ["bench", "-m", MODEL, "--kv-cache-mb", "16", "-p", "4", "-n", "1", "--runs", "1"];
+    let ended = colm(wrong, &bench);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    colm(r#"COLM_BENCH_CHAINS=9 exec "$0" "$@""#, &bench).refused_with("COLM_BENCH_CHAINS");
+    // The file is not read for help, nor for a command without flags.
+    for arguments in [&["--help"][..], &["kv-store", "stat", "memory:a"]] {
+        let ended = colm(r#"COLM_CONFIG=/no/such/file exec "$0" "$@""#, arguments);
+        assert!(!ended.stderr.contains("/no/such/file"), "{ended:?}");
+    }
+}
+
+#[test]
 fn a_mistake_in_the_file_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("colm.toml");
