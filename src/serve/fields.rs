@@ -157,7 +157,9 @@ fn field_error(path: &str, error: &serde_json::Error) -> ApiError {
 }
 
 /// What serde calls the types of Rust, and what clients know them as.
-const EXPECTED: [(&str, &str); 7] = [
+const EXPECTED: [(&str, &str); 9] = [
+    (", expected a sequence", ", expected a list"),
+    (", expected a map", ", expected an object"),
     (", expected u8", ", expected a whole number from 0 to 255"),
     (", expected u32", ", expected a whole number from 0 to 4294967295"),
     (", expected u64", ", expected a whole number from 0 to 18446744073709551615"),
@@ -172,7 +174,13 @@ fn in_terms_of_json(message: &str) -> String {
     let named = EXPECTED
         .iter()
         .find_map(|(rust, json)| message.strip_suffix(rust).map(|found| format!("{found}{json}")));
-    named.unwrap_or_else(|| message.into())
+    let is_object = |(_, expected): &(&str, &str)| {
+        expected.starts_with("struct ") || expected.contains("tagged enum ")
+    };
+    match message.rsplit_once(", expected ").filter(is_object) {
+        Some((found, _)) => format!("{found}, expected an object"),
+        None => named.unwrap_or_else(|| message.into()),
+    }
 }
 
 /// Deserializes a struct from the fields that it has, and records them as taken.
@@ -259,6 +267,8 @@ mod tests {
         assert_eq!(refused::<First>(r#"{"a": 1}"#).0, "b");
         assert_eq!(refused::<First>(r#"{"b": [{}]}"#).0, "b[0].c");
         assert_eq!(refused::<First>(r#"{"a": 1e99, "b": []}"#).0, "a");
+        assert!(refused::<First>(r#"{"b": 1}"#).1.ends_with("expected a list"));
+        assert!(refused::<First>(r#"{"b": [1]}"#).1.ends_with("expected an object"));
         let (_, message) = refused::<First>(r#"{"b": [{"c": true, "c": false}]}"#);
         assert!(message.contains("duplicate field `c`"), "{message}");
     }
