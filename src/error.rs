@@ -91,7 +91,7 @@ pub enum Error {
     /// A conversation for a model without a chat template.
     #[error(
         "the model has no chat template (chat_template.jinja, or `chat_template` in tokenizer_config.json): expected a \
-         prompt of plain text or tokens, as for /v1/completions and `colm run --raw`"
+         prompt of plain text or tokens"
     )]
     NoChatTemplate,
     /// The chat template raised an error.

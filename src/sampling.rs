@@ -35,15 +35,14 @@ pub struct Dry {
     pub base: f32,
     /// The shortest repetition with a penalty, in tokens: at most [`Self::MAX_ALLOWED_LENGTH`].
     pub allowed_length: usize,
-    /// Texts that end a repetition: each a single token of the model.
-    pub sequence_breakers: Vec<String>,
+    /// Texts that end a repetition: each a single token of the model. None: a newline, a colon, a quotation mark and an
+    /// asterisk, as far as they are such tokens.
+    pub sequence_breakers: Option<Vec<String>>,
 }
 
 impl Dry {
-    /// With base 1.75, an allowed length of 2 tokens, and a newline, a colon, a quotation mark and an asterisk as
-    /// sequence breakers.
+    /// With base 1.75, an allowed length of 2 tokens, and the default sequence breakers.
     pub fn new(multiplier: f32) -> Self {
-        let sequence_breakers = ["\n", ":", "\"", "*"].map(String::from).to_vec();
-        Self { multiplier, base: 1.75, allowed_length: 2, sequence_breakers }
+        Self { multiplier, base: 1.75, allowed_length: 2, sequence_breakers: None }
     }
 }

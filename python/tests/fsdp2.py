@@ -17,7 +17,7 @@ from cases import random_tokens, small_model
 
 
 def prepared(air: bool) -> colm.ColmForCausalLM:
-    """A model with a frozen first chain and the multi-chain loss."""
+    """A model with a frozen first chain and the joint loss."""
     model = small_model(air).train()
     colm.freeze_chains(model, range(1))
     model.set_loss_weights([1, 1, 1])

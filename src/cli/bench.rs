@@ -38,7 +38,7 @@ pub struct BenchArgs {
     #[arg(short, long, value_name = "N", default_value = "1", value_parser = at_least_1)]
     concurrency: usize,
     /// Chain counts to measure, such as `1,2,4`, or `all`.
-    #[arg(long, value_name = "LIST", default_value = "all", allow_negative_numbers = true)]
+    #[arg(long, value_name = "LIST", default_value = "all")]
     chains: String,
     /// Number of runs to take the median of.
     #[arg(long, value_name = "N", default_value = "5", value_parser = at_least_1)]

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io::Write;
 
 use anyhow::Result;
-use colm::{ChainCount, Engine, Message, Request, Sampling};
+use colm::{ChainCount, Engine, Error, Message, Request, Sampling};
 use futures::TryStreamExt;
 
 use super::speed::Speed;
@@ -41,7 +41,10 @@ impl Conversation<'_> {
             }
             Err(error) => {
                 self.messages.pop();
-                Err(error)
+                Err(match error.downcast_ref() {
+                    Some(Error::NoChatTemplate) => error.context("--raw sends plain text"),
+                    _ => error,
+                })
             }
         }
     }

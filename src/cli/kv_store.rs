@@ -1,4 +1,4 @@
-//! `colm kv-store`: looks after a KV store.
+//! `colm kv-store`: inspects and maintains a KV store.
 
 use std::io::Write;
 use std::time::SystemTime;

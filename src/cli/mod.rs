@@ -91,11 +91,11 @@ pub fn run() -> Result<()> {
         None => arguments,
     };
     let file = file.filter(|_| arguments.len() > given.len());
-    let parsed = cli.try_get_matches_from(arguments);
+    let parsed = cli.clone().try_get_matches_from(arguments);
     let command = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(Cli { command }) => command,
         Err(error) if error.use_stderr() => {
-            exit_with(&error, variables::refused_variable(&error, &given), file.as_deref())
+            exit_with(&error, variables::refused_variable(&cli, &error, &given), file.as_deref())
         }
         Err(help) => return print_help(&help),
     };
@@ -114,7 +114,7 @@ pub fn run() -> Result<()> {
     // Do not wait for computations that are still running.
     runtime.shutdown_background();
     result.map_err(|error| {
-        match variables::blamed_variable(&output::error_message(&error), &given) {
+        match variables::blamed_variable(&cli, &output::error_message(&error), &given) {
             Some(variable) => error.context(format!("{variable} in the environment")),
             None => error,
         }

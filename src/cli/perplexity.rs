@@ -27,7 +27,7 @@ pub struct PerplexityArgs {
     #[arg(short, long)]
     file: PathBuf,
     /// Chain counts to measure, such as `1,2,4`, or `all`.
-    #[arg(long, value_name = "LIST", default_value = "all", allow_negative_numbers = true)]
+    #[arg(long, value_name = "LIST", default_value = "all")]
     chains: String,
     /// Score the whole file with a sliding window: each window is as long as the model's context, starts TOKENS later
     /// than the one before it, and scores only its new tokens. By default, only the first window is scored.

@@ -20,12 +20,13 @@ use super::speed::Speed;
 ///
 /// Without -i, every line of stdin is a message or a command; /help lists the commands. In a terminal, all lines are
 /// one conversation, and ctrl-c stops an answer. Each line of a pipe or a file is answered independently, unless
-/// --conversation is given; a line that cannot be answered ends the program. Answers are written to stdout, token counts and speeds to stderr.
+/// --conversation is given; a line that cannot be answered ends the program. Answers are written to stdout, token counts
+/// and speeds to stderr.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RunArgs {
     /// Answer with the first K chains [default: all loaded chains].
-    #[arg(long, value_name = "K", allow_negative_numbers = true)]
+    #[arg(long, value_name = "K")]
     chains: Option<String>,
     /// Answer PROMPT once and exit.
     #[arg(short = 'i', long = "prompt", value_name = "PROMPT")]
@@ -37,7 +38,7 @@ pub struct RunArgs {
     #[arg(long, conflicts_with = "conversation")]
     raw: bool,
     /// Sampling temperature; 0 is greedy [default: from generation_config.json, else 0].
-    #[arg(long, value_parser = temperature, allow_negative_numbers = true)]
+    #[arg(long, value_parser = temperature)]
     temperature: Option<f64>,
     /// Maximum number of tokens of an answer [default: as many as fit the context].
     #[arg(long, value_name = "N", value_parser = at_least_1)]

@@ -46,7 +46,7 @@ pub struct ServeArgs {
     /// Log a line per request: its id, route, status and duration, but nothing of its content.
     #[arg(long)]
     pub log_requests: bool,
-    /// Format of what the server writes to stderr.
+    /// Format of the log on stderr, and of the lines about the start and stop of the server.
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
     #[command(flatten)]

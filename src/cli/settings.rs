@@ -34,7 +34,7 @@ pub fn config_file(arguments: &[OsString]) -> Option<PathBuf> {
 /// as if they had been given there, so that clap checks them like all others.
 ///
 /// # Errors
-/// If the file cannot be read, or if it has a key that is no flag or a value that its flag does not take.
+/// If the file cannot be read, or if it has a key that is not a flag or a value that its flag does not take.
 pub fn with_settings(
     cli: &Command,
     file: &Path,
@@ -169,18 +169,11 @@ fn on_command_line(arg: &Arg, value: &Value) -> Result<Vec<OsString>> {
         (ArgAction::SetTrue, Value::Boolean(false)) => Ok(Vec::new()),
         (ArgAction::SetTrue, _) => bail!("expected true or false"),
         (ArgAction::Append, Value::Array(values)) => values.iter().map(with_value).collect(),
-        (_, Value::Array(values)) => match list_text(values) {
-            Some(text) => bail!("expected one value, not a list, such as {text:?}"),
-            None => bail!("expected one value, not a list"),
-        },
+        (_, Value::Array(_)) => bail!(
+            "expected one value, not a list; a flag such as --elastic takes one text with commas"
+        ),
         _ => Ok(vec![with_value(value)?]),
     }
-}
-
-/// Values as one text, with commas between them.
-fn list_text(values: &[Value]) -> Option<String> {
-    let texts: Result<Vec<String>> = values.iter().map(text).collect();
-    texts.ok().filter(|texts| !texts.is_empty()).map(|texts| texts.join(","))
 }
 
 fn text(value: &Value) -> Result<String> {
@@ -260,7 +253,7 @@ mod tests {
             ("max_queue = 1\nmodel = ", "--config"),
             ("max_queue = 1\nmodel = ", "line 2, column 9: "),
             ("config = \"b.toml\"", "`config`: the file cannot name another"),
-            ("model = [\"8:2\", \"16:1\"]", "not a list, such as \"8:2,16:1\""),
+            ("model = [\"8:2\", \"16:1\"]", "takes one text with commas"),
             ("[max_queue]\nmodel = 1", "[max_queue]: no command has this name"),
             ("model = [\"a\", \"b\"]", "`model`: expected one value, not a list"),
             ("no-auth = \"maybe\"", "`no-auth`: expected true or false"),

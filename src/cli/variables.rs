@@ -16,7 +16,7 @@ pub fn with_variables(mut cli: Command) -> Command {
     cli
 }
 
-/// Flags that mean something else than the same flags of `colm run` and `colm serve`. Their variables begin with the name
+/// Flags whose meaning differs from that of the same flags of `colm run` and `colm serve`. Their variables begin with the name
 /// of the command: `COLM_BENCH_CHAINS`.
 const OWN_MEANING: [(&str, &str); 3] =
     [("bench", "prompt"), ("bench", "chains"), ("perplexity", "chains")];
@@ -32,36 +32,44 @@ fn variable(command: &str, long: &str) -> String {
 }
 
 /// The variable that the value of a refused flag comes from, if it does. `error` is of a command line of `arguments`.
-pub fn refused_variable(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
+pub fn refused_variable(
+    cli: &Command,
+    error: &clap::Error,
+    arguments: &[OsString],
+) -> Option<String> {
     let Some(ContextValue::String(refused)) = error.get(ContextKind::InvalidArg) else {
         return None;
     };
     // Such as `--max-queue <N>`.
-    variable_of(refused.split_whitespace().next()?, arguments)
+    variable_of(cli, refused.split_whitespace().next()?, arguments)
 }
 
 /// The variable that the value of a flag comes from, if it does and if `message` begins with the flag.
-pub fn blamed_variable(message: &str, arguments: &[OsString]) -> Option<String> {
+pub fn blamed_variable(cli: &Command, message: &str, arguments: &[OsString]) -> Option<String> {
     let end = message.find([' ', ':']).unwrap_or(message.len());
-    variable_of(&message[..end], arguments)
+    variable_of(cli, &message[..end], arguments)
 }
 
 /// The variable that the value of `flag` comes from, if it is set and `arguments` do not have the flag.
-fn variable_of(flag: &str, arguments: &[OsString]) -> Option<String> {
-    let is_flag = |argument: &OsString| {
-        let argument = argument.to_string_lossy();
-        argument.split('=').next() == Some(flag)
+fn variable_of(cli: &Command, flag: &str, arguments: &[OsString]) -> Option<String> {
+    let long = flag.strip_prefix("--")?;
+    let mut words = arguments.iter().skip(1).filter_map(|argument| argument.to_str());
+    let command = words.find_map(|word| cli.find_subcommand(word))?;
+    let arg = command.get_arguments().find(|arg| arg.get_long() == Some(long))?;
+    let short = arg.get_short().map(|short| format!("-{short}"));
+    let is_flag = |word: &str| {
+        let is_short = short.as_ref().is_some_and(|short| word.starts_with(short.as_str()));
+        word.split('=').next() == Some(flag) || is_short
     };
-    if arguments.iter().any(is_flag) {
+    if words.any(is_flag) {
         return None;
     }
-    let command = arguments.iter().skip(1).find_map(|argument| argument.to_str())?;
-    let variable = variable(command, flag.strip_prefix("--")?);
+    let variable = variable(command.get_name(), long);
     std::env::var_os(&variable).map(|_| variable)
 }
 
 /// `arg` of a command, which may come from the environment variable that has its name. A negative number is a value, which
-/// its parser may refuse, and no unknown flag.
+/// its parser may refuse, not an unknown flag.
 fn with_variable(command: &str, arg: Arg) -> Arg {
     let Some(long) = arg.get_long() else { return arg };
     if matches!(arg.get_action(), ArgAction::Help | ArgAction::Version) {

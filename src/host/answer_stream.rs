@@ -40,7 +40,7 @@ use crate::text::{AnswerText, TextPiece};
 /// ```
 pub struct AnswerStream {
     tokens: UnboundedReceiver<Token>,
-    /// The first token, if [`Self::begun`] has received it and the stream has not yet returned it.
+    /// The first token, if [`Self::first_token_ready`] has received it and the stream has not yet returned it.
     first_token: Option<Token>,
     failures: Receiver<Response>,
     state: State,
@@ -273,8 +273,10 @@ impl AnswerStream {
         self.state = State::Ended;
         self.tokens.close();
         if let Some(observer) = self.observer.take() {
-            while self.tokens.try_recv().is_ok() {
-                observer.token();
+            if !self.prompt_only {
+                let first = self.first_token.take();
+                let others = std::iter::from_fn(|| self.tokens.try_recv().ok());
+                first.into_iter().chain(others).for_each(|_| observer.token());
             }
             observer.ended(end, &self.usage);
         }

@@ -27,7 +27,7 @@ pub fn parse_chain_count(
     loaded: ChainCount,
 ) -> Result<ChainCount, ParseChainCountError> {
     let k = text.parse().ok().and_then(|k| ChainCount::new(k, loaded.get()).ok());
-    // `02` and `+2` are no model ids.
+    // `02` and `+2` are not model ids.
     let k = k.filter(|k| k.to_string() == text);
     k.ok_or_else(|| ParseChainCountError { text: text.into(), loaded })
 }

@@ -8,41 +8,44 @@ impl Dry {
     /// The longest [`allowed_length`](Self::allowed_length). The host compares no more tokens than this.
     pub const MAX_ALLOWED_LENGTH: usize = 50;
 
-    /// Checks the length and the sequence breakers. A default breaker that is not a token of the model is left out.
+    /// Checks the length and the sequence breakers, and chooses these if none are given.
     ///
     /// # Errors
     /// If the length is too large, or if a breaker is not a single token: the host compares tokens.
     pub(super) fn check(&mut self, vocabulary: &Vocabulary) -> Result<()> {
-        if self.allowed_length > Self::MAX_ALLOWED_LENGTH {
-            return Err(Error::InvalidDry {
-                field: "dry_allowed_length",
-                problem: format!(
-                    "{}: expected at most {}",
-                    self.allowed_length,
-                    Self::MAX_ALLOWED_LENGTH
-                ),
-            });
+        let (length, most) = (self.allowed_length, Self::MAX_ALLOWED_LENGTH);
+        if length > most {
+            let problem = format!("{length}: expected at most {most}");
+            return Err(Error::InvalidDry { field: "dry_allowed_length", problem });
         }
-        let is_token = |breaker: &String| is_single_token(breaker, vocabulary);
-        if self.sequence_breakers == Self::new(0.).sequence_breakers {
-            self.sequence_breakers.retain(is_token);
-        }
-        match self.sequence_breakers.iter().find(|breaker| !is_token(breaker)) {
+        let before = tokens_of(BEFORE, vocabulary);
+        let is_token = |text: &str| {
+            let both = tokens_of(&format!("{BEFORE}{text}"), vocabulary);
+            both.strip_prefix(before.as_slice()).is_some_and(|tokens| tokens.len() == 1)
+        };
+        let Some(given) = &self.sequence_breakers else {
+            let default = DEFAULT_BREAKERS.into_iter().filter(|text| is_token(text));
+            self.sequence_breakers = Some(default.map(String::from).collect());
+            return Ok(());
+        };
+        match given.iter().find(|text| !is_token(text)) {
             None => Ok(()),
-            Some(breaker) => Err(Error::InvalidDry {
+            Some(text) => Err(Error::InvalidDry {
                 field: "dry_sequence_breakers",
                 problem: format!(
-                    "{breaker:?} is not a single token of this model: expected a text that is one"
+                    "{text:?} is not a single token after a letter: expected a text that is one"
                 ),
             }),
         }
     }
 }
 
-/// Whether `text` is one token where it follows a letter.
-fn is_single_token(text: &str, vocabulary: &Vocabulary) -> bool {
-    const BEFORE: &str = "a";
-    let encode = |text: &str| vocabulary.encode(text, false).unwrap_or_default();
-    let (before, both) = (encode(BEFORE), encode(&format!("{BEFORE}{text}")));
-    both.strip_prefix(before.as_slice()).is_some_and(|tokens| tokens.len() == 1)
+/// The sequence breakers, as far as they are tokens of the model.
+const DEFAULT_BREAKERS: [&str; 4] = ["\n", ":", "\"", "*"];
+
+/// What is before a breaker when the host encodes it.
+const BEFORE: &str = "a";
+
+fn tokens_of(text: &str, vocabulary: &Vocabulary) -> Vec<u32> {
+    vocabulary.encode(text, false).unwrap_or_default()
 }

@@ -100,7 +100,8 @@ impl EngineBuilder {
     }
 
     /// The dtype of the weights. Default: [`Dtype::Auto`], which on the CPU is the dtype they are stored in. There all
-    /// dtypes are multiplied in f32, so bf16 weights give the same answers as their f32 copies.
+    /// dtypes are multiplied with activations in f32, so bf16 weights give the same answers as their f32 copies, up to
+    /// rounding on a processor with AMX.
     pub fn dtype(mut self, dtype: Dtype) -> Self {
         self.dtype = dtype;
         self

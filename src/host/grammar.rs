@@ -8,6 +8,7 @@ mod bounds;
 mod expansion;
 mod ignored;
 mod intersections;
+mod lark;
 mod size;
 mod special;
 mod tool_call;

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::{env, fmt};
 
-use anyhow::{bail, ensure, Context, Result};
-use colm_checkpoint::{ModelConfig, INDEX_FILE};
+use anyhow::{anyhow, bail, ensure, Context, Result};
+use colm_checkpoint::{CheckpointError, ModelConfig, INDEX_FILE};
 use hf_hub::api::sync::{ApiBuilder, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 
@@ -131,7 +131,17 @@ impl RemoteModel {
         for name in self.names.iter().filter(is_template) {
             self.get(name, &folder)?;
         }
-        for name in model.select_files(&folder, &self.names, k)? {
+        let files = model.select_files(&folder, &self.names, k);
+        let files = files.map_err(|error| match error {
+            // The advice of this error is for a folder that has the weights.
+            CheckpointError::StateDict { path, .. } => anyhow!(
+                "its weights are in PyTorch files only ({}): expected safetensors files; download it and convert it with \
+                 `colm-convert pack`",
+                path.file_name().unwrap_or_default().display()
+            ),
+            error => error.into(),
+        });
+        for name in files? {
             self.get(&name, &folder)?;
         }
         Ok(folder)

@@ -1,7 +1,8 @@
 //! Loads the weights: on the CPU from the files of the checkpoint, else through the host.
 
-use anyhow::{bail, Context, Result};
+use anyhow::{anyhow, bail, Context, Result};
 use candle_core::{DType, Device};
+use colm_checkpoint::json::in_words;
 use colm_checkpoint::panics::catch;
 use colm_checkpoint::{ChainCount, Checkpoint, ColmConfig, ModelConfig, TensorId};
 use mistralrs_core::ext::NormalLoadingMetadata;
@@ -145,5 +146,6 @@ impl ColmLoader {
 pub(super) fn quantization(config: &ColmConfig) -> Result<Option<QuantizedConfig>> {
     let field = config.file.other.get("quantization_config").filter(|value| !value.is_null());
     let parsed = field.map(|value| serde_json::from_value(value.clone()));
-    parsed.transpose().context("config.json: `quantization_config`")
+    let parsed = parsed.transpose().map_err(|error| anyhow!(in_words(&error.to_string())));
+    parsed.context("config.json: `quantization_config`")
 }

@@ -179,12 +179,14 @@ fn folder_of(files: &[PathBuf]) -> Result<&Path> {
 }
 
 impl NormalModelLoader for ColmLoader {
-    /// The files of the first chains. Checks every header and, in the dense layout, the blocks that must be zero.
+    /// The files of the first chains. Checks every header and, in the dense layout, the blocks that must be zero and a
+    /// tied head.
     fn weight_files(&self, json: &str, found: &[PathBuf]) -> Result<Vec<PathBuf>> {
         let (model, k) = self.model_config(json)?;
         let folder = folder_of(found)?;
         if let Some(checkpoint) = plain_checkpoint(folder, &model, k)? {
             checkpoint.check_zero_submatrices()?;
+            checkpoint.check_tied_head()?;
             *self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner) = Some(checkpoint);
         }
         Ok(model.files(folder, k)?)

@@ -48,14 +48,8 @@ const NOT_FINITE: &str =
 
 /// Whether logits have a softmax: none is NaN, and the largest is finite.
 fn is_finite(logits: &[f32]) -> bool {
-    let largest = logits.iter().fold(f32::NEG_INFINITY, |largest: f32, &logit| {
-        if largest.is_nan() || logit.is_nan() {
-            f32::NAN
-        } else {
-            largest.max(logit)
-        }
-    });
-    largest.is_finite()
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    largest.is_finite() && !logits.iter().any(|logit| logit.is_nan())
 }
 
 impl PromptProbe {

@@ -16,7 +16,8 @@ pub fn sampling_params(
         multiplier: dry.multiplier,
         base: dry.base,
         allowed_length: dry.allowed_length,
-        sequence_breakers: dry.sequence_breakers,
+        // `Dry::check` has chosen them.
+        sequence_breakers: dry.sequence_breakers.unwrap_or_default(),
     });
     SamplingParams {
         temperature: Some(if greedy { 0. } else { sampling.temperature }),

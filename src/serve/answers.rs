@@ -5,7 +5,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 
 use super::error::ApiError;
-use super::fields::Fields;
 use super::model_choice::ModelChoice;
 use super::AppState;
 use crate::host::prepared::Prepared;
@@ -21,16 +20,10 @@ pub struct SourceFields {
     /// That of the prompt.
     pub prompt: &'static str,
     /// That of the grammar, if there is one.
-    pub grammar: &'static str,
+    pub grammar: Option<&'static str>,
 }
 
 impl SourceFields {
-    /// Those of `fields`, with the prompt in `prompt`.
-    pub fn of(fields: &Fields, prompt: &'static str) -> Self {
-        let grammar = fields.first_of(&["response_format", "grammar", "text"]);
-        Self { prompt, grammar: grammar.unwrap_or("tools") }
-    }
-
     /// The error of preparing a request, with the field at fault.
     fn name_in(self, error: Error) -> ApiError {
         let field = match error {
@@ -44,11 +37,11 @@ impl SourceFields {
             Error::UnknownBias { .. } => "logit_bias",
             Error::InvalidDry { field, .. } => field,
             Error::Grammar(GrammarError::Busy) => return error.into(),
-            Error::Grammar(error) => {
-                let message = format!("{}: {error}", self.grammar);
-                return ApiError::new(message)
-                    .with_param(self.grammar)
-                    .with_code("invalid_grammar");
+            Error::Grammar(_) => {
+                let Some(field) = self.grammar else { return error.into() };
+                let mut error = ApiError::from(error).with_param(field);
+                error.message = format!("{field}: {}", error.message);
+                return error;
             }
             error => return error.into(),
         };

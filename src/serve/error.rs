@@ -169,10 +169,12 @@ impl From<Error> for ApiError {
             | Error::UnknownToken { .. }
             | Error::UnknownBias { .. }
             | Error::InvalidDry { .. }
-            | Error::NoChatTemplate
             | Error::ChatTemplate(_)
             | Error::Tokenizer(_)
             | Error::Refused(_) => Self::new(message).with_code("invalid_value"),
+            Error::NoChatTemplate => {
+                Self::new(format!("{message}, as in /v1/completions")).with_code("invalid_value")
+            }
             Error::Grammar(GrammarError::Busy) | Error::Stopped => {
                 Self::new(message).with_status(StatusCode::SERVICE_UNAVAILABLE)
             }

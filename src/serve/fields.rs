@@ -4,6 +4,7 @@
 use axum::extract::{FromRequest, Request};
 use axum::http::{header, HeaderMap, StatusCode};
 use colm_checkpoint::abbreviate;
+use colm_checkpoint::json::in_words;
 use futures::StreamExt;
 use indexmap::IndexMap;
 use serde::de::value::MapDeserializer;
@@ -63,11 +64,6 @@ impl Fields {
     /// The JSON value of a field, with its keys in the order of the body.
     pub fn json(&self, field: &str) -> Option<Value> {
         self.fields.get(field).and_then(|value| serde_json::from_str(value.get()).ok())
-    }
-
-    /// The first of some fields that the body has.
-    pub fn first_of(&self, names: &[&'static str]) -> Option<&'static str> {
-        names.iter().copied().find(|&name| self.fields.contains_key(name))
     }
 
     /// Fails if a field is left that no type has taken.
@@ -150,37 +146,10 @@ fn field_error(path: &str, error: &serde_json::Error) -> ApiError {
     };
     // serde_json gives the position within the field, which means nothing to the client.
     let message = error.split(" at line ").next().unwrap_or(&error);
-    let message = in_terms_of_json(message);
+    let message = in_words(message);
     ApiError::new(format!("{param}: {}", abbreviate(&message)))
         .with_param(param)
         .with_code("invalid_type")
-}
-
-/// What serde calls the types of Rust, and what clients know them as.
-const EXPECTED: [(&str, &str); 9] = [
-    (", expected a sequence", ", expected a list"),
-    (", expected a map", ", expected an object"),
-    (", expected u8", ", expected a whole number from 0 to 255"),
-    (", expected u32", ", expected a whole number from 0 to 4294967295"),
-    (", expected u64", ", expected a whole number from 0 to 18446744073709551615"),
-    (", expected usize", ", expected a whole number of at least 0"),
-    (", expected i64", ", expected a whole number"),
-    (", expected f32", ", expected a number"),
-    (", expected f64", ", expected a number"),
-];
-
-/// A message of serde, without names of Rust's types.
-fn in_terms_of_json(message: &str) -> String {
-    let named = EXPECTED
-        .iter()
-        .find_map(|(rust, json)| message.strip_suffix(rust).map(|found| format!("{found}{json}")));
-    let is_object = |(_, expected): &(&str, &str)| {
-        expected.starts_with("struct ") || expected.contains("tagged enum ")
-    };
-    match message.rsplit_once(", expected ").filter(is_object) {
-        Some((found, _)) => format!("{found}, expected an object"),
-        None => named.unwrap_or_else(|| message.into()),
-    }
 }
 
 /// Deserializes a struct from the fields that it has, and records them as taken.
@@ -268,7 +237,7 @@ mod tests {
         assert_eq!(refused::<First>(r#"{"b": [{}]}"#).0, "b[0].c");
         assert_eq!(refused::<First>(r#"{"a": 1e99, "b": []}"#).0, "a");
         assert!(refused::<First>(r#"{"b": 1}"#).1.ends_with("expected a list"));
-        assert!(refused::<First>(r#"{"b": [1]}"#).1.ends_with("expected an object"));
+        assert!(refused::<First>(r#"{"b": [1]}"#).1.ends_with("expected a map"));
         let (_, message) = refused::<First>(r#"{"b": [{"c": true, "c": false}]}"#);
         assert!(message.contains("duplicate field `c`"), "{message}");
     }

@@ -50,11 +50,14 @@ pub enum GrammarField {
     Llguidance(Box<LlguidanceGrammar>),
 }
 
+/// A grammar, and the field that it comes from.
+pub type GrammarOfField = (&'static str, Grammar);
+
 /// The grammar of the answer, from either field. Fails if both are given.
 pub fn grammar(
     format: Option<ResponseFormat>,
     grammar: Option<GrammarField>,
-) -> Result<Option<Grammar>, ApiError> {
+) -> Result<Option<GrammarOfField>, ApiError> {
     let from_format = match format {
         None | Some(ResponseFormat::Text {}) => None,
         Some(ResponseFormat::JsonObject {}) => Some(Grammar::JsonObject),
@@ -72,5 +75,6 @@ pub fn grammar(
         let message = "grammar and response_format are mutually exclusive: expected one of them";
         return Err(ApiError::invalid_value("grammar", message));
     }
-    Ok(from_format.or(from_grammar))
+    let from_format = from_format.map(|grammar| ("response_format", grammar));
+    Ok(from_format.or(from_grammar.map(|grammar| ("grammar", grammar))))
 }

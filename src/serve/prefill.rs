@@ -6,7 +6,7 @@ use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::answers::{unix_time, SourceFields};
+use super::answers::unix_time;
 use super::chat::{Chat, ChatCompletionRequest};
 use super::completions::{CompletionRequest, Completions};
 use super::error::{ApiError, ErrorResponses};
@@ -50,13 +50,13 @@ pub async fn create(
     let chosen = state.choose(&mut fields)?;
     let engine = &state.engine;
     let (most, defaults) = (engine.max_tokens(), engine.sampling_defaults());
-    let (requests, field) = if fields.json("messages").is_some() {
-        (vec![Chat::from_fields(&mut fields, chosen.chains, most, defaults)?.request], "messages")
+    let (requests, source_fields) = if fields.json("messages").is_some() {
+        let parsed = Chat::from_fields(&mut fields, chosen.chains, most, defaults)?;
+        (vec![parsed.request], parsed.source_fields)
     } else {
         let parsed = Completions::from_fields(&mut fields, chosen.chains, most, defaults)?;
-        (parsed.requests, "prompt")
+        (parsed.requests, parsed.source_fields)
     };
-    let source_fields = SourceFields::of(&fields, field);
     fields.finish()?;
     chosen.active.admit(requests.len())?;
     let prefill = |(index, request): (usize, Request)| {

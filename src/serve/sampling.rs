@@ -120,7 +120,7 @@ impl SamplingFields {
         Ok(Some(Dry {
             base: self.dry_base.unwrap_or(dry.base),
             allowed_length: allowed.unwrap_or(dry.allowed_length),
-            sequence_breakers: breakers.unwrap_or(dry.sequence_breakers),
+            sequence_breakers: breakers,
             ..dry
         }))
     }

@@ -33,14 +33,14 @@ const CLIENT_GRACE: Duration = Duration::from_secs(3);
 /// model.
 pub async fn serve(engine: Engine, host: &str, port: u16, mut options: ServeOptions) -> Result<()> {
     options.limits.check()?;
-    let listener = listen(host, ("port", port)).await?;
+    let listener = listen(host, "port", port).await?;
     let address = listener.local_addr().map_err(serve_error)?;
     options.guard.loopback = address.ip().is_loopback();
     check_keys(host, &options)?;
     let tls = options.tls.as_ref().map(tls::acceptor).transpose()?;
     let (scheme, limits) = (if tls.is_some() { "https" } else { "http" }, options.limits.clone());
     let metrics = match options.metrics_port {
-        Some(port) => Some(listen(host, ("metrics_port", port)).await?),
+        Some(port) => Some(listen(host, "metrics_port", port).await?),
         None => None,
     };
     let (role, drain_timeout) = (options.role, options.drain_timeout);
@@ -72,7 +72,7 @@ pub async fn serve(engine: Engine, host: &str, port: u16, mut options: ServeOpti
     tokio::spawn(connections.clone().accept(listener));
     signals.next().await;
     tokio::select! {
-        () = stop(&engine, &app, &connections, &close, (drain_timeout, status_lines)) => {}
+        () = stop(&engine, &app, &connections, &close, drain_timeout, status_lines) => {}
         () = signals.next() => {}
     }
     Ok(())
@@ -98,7 +98,8 @@ async fn stop(
     app: &App,
     connections: &Connections,
     close: &watch::Sender<bool>,
-    (drain_timeout, status_lines): (Duration, StatusLines),
+    drain_timeout: Duration,
+    status_lines: StatusLines,
 ) {
     app.admission.drain();
     match app.admission.requests() {
@@ -129,7 +130,7 @@ async fn end_in_engine(engine: &Engine, app: &App) {
 }
 
 /// Listens on the first address of `host` that works, on the port that `option` has.
-async fn listen(host: &str, (option, port): (&'static str, u16)) -> Result<TcpListener> {
+async fn listen(host: &str, option: &'static str, port: u16) -> Result<TcpListener> {
     let invalid = |option, value, problem: String| Error::InvalidOption { option, value, problem };
     let invalid_host = |problem: String| invalid("host", host.to_string(), problem);
     let addresses = lookup_host((host, port)).await;

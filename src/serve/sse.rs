@@ -24,7 +24,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 pub struct ServerEvent {
     /// Its name, in streams whose events have names.
     pub name: Option<&'static str>,
-    data: String,
+    pub data: String,
 }
 
 impl ServerEvent {

@@ -238,10 +238,7 @@ fn errors_name_the_cause() {
     refused(&["run", "-m", "no-such-folder", "-i", "x"], &["no-such-folder", "folder"]);
     refused(&["run", "-m", &folder, "--chains", "9", "-i", "x"], &["9", "from 1 to 4"]);
     refused(&["run", "-m", &folder, "--max-chains", "0", "-i", "x"], &["--max-chains 0", "1 to 4"]);
-    refused(
-        &["run", "-m", &folder, "--kv-cache-mb", "999999999", "-i", "x"],
-        &["--kv-cache-mb"],
-    );
+    refused(&["run", "-m", &folder, "--kv-cache-mb", "999999999", "-i", "x"], &["--kv-cache-mb"]);
     refused(&["run", "-m", &folder, "-i", &"long ".repeat(200)], &["512"]);
     refused(&["serve", "-m", &folder, "-p", "0", "--elastic", "8:5"], &["--elastic", "at most 4"]);
     refused(

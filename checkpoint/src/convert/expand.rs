@@ -1,4 +1,4 @@
-//! Progressive scaling: a trained model becomes the first chains of a larger one.
+//! Chain expansion: a trained model becomes the first chains of a larger one.
 
 use std::hash::Hasher;
 

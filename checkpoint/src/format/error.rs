@@ -28,7 +28,7 @@ pub enum CheckpointError {
     /// A JSON file cannot be read.
     #[error(transparent)]
     JsonFile(#[from] JsonFileError),
-    /// The model does not have so many chains.
+    /// The model does not have that many chains.
     #[error(transparent)]
     ChainCount(#[from] ChainCountError),
     /// The path of a model does not lead to a folder.

@@ -1,7 +1,7 @@
 //! serde's messages without Rust type names.
 
 /// A message of serde with types in words: `a number` instead of `f64`.
-pub(super) fn in_words(message: &str) -> String {
+pub fn in_words(message: &str) -> String {
     let Some((begin, end)) = message.rsplit_once(EXPECTED) else {
         return message.to_owned();
     };
@@ -33,7 +33,7 @@ fn words_for(expected: &str) -> Option<String> {
         "unit" => "null".into(),
         "a sequence" => "a list".into(),
         // `struct NAME`, or `struct NAME with N elements` where a list was read.
-        _ if expected.starts_with("struct ") => "a map".into(),
+        _ if expected.starts_with("struct ") || expected.contains("tagged enum ") => "a map".into(),
         _ => return None,
     })
 }
@@ -63,6 +63,7 @@ mod tests {
                 "a map at line 1 column 4",
             ),
             ("invalid length 0, expected struct Read with 2 elements", "a map"),
+            ("invalid type: integer `1`, expected internally tagged enum Format", "a map"),
             ("invalid type: map, expected a sequence", "a list"),
             ("invalid type: sequence, expected i64", "a whole number"),
         ];

@@ -12,6 +12,7 @@ mod unique_keys;
 mod unique_value;
 
 pub(crate) use any_value::AnyValue;
+pub use error_message::in_words;
 pub use file::{parse, parse_text, read, read_text, JsonError, JsonFileError};
 pub(crate) use file::{parse_bytes, parse_object, read_bytes, read_text_up_to, MAX_FILE};
 pub(crate) use object::Object;

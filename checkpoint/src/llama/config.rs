@@ -88,7 +88,7 @@ impl LlamaConfig {
         RopeFields::normalize(&mut self.0)?;
         self.0.rename_dtype()?;
         let deviations = AllowedDeviations {
-            state_dicts: true,
+            state_dicts: false,
             no_o_bias: family == Family::Qwen2,
             tied_head_copy: true,
             paper_conventions: false,

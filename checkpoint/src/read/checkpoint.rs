@@ -162,8 +162,11 @@ impl Checkpoint {
         found.into_iter().map(|submatrix| (file.path.as_path(), submatrix)).collect()
     }
 
-    /// Checks that a tied head, if the files have one, equals the embedding.
-    pub(crate) fn check_tied_head(&self) -> Result<(), CheckpointError> {
+    /// Checks that a tied head, if the files have one, equals the embedding. This reads both.
+    ///
+    /// # Errors
+    /// If they differ, or if the pages cannot be released.
+    pub fn check_tied_head(&self) -> Result<(), CheckpointError> {
         if self.naming == Naming::Chains {
             return Ok(());
         }

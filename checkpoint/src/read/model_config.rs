@@ -12,8 +12,9 @@ use crate::llama::LlamaConfig;
 /// (`docs/spec.md#llamas-mistrals-and-qwens`). The weights are in safetensors files; those of a CoLM may be quantized.
 #[derive(Clone, Debug)]
 pub struct ModelConfig {
-    config: ColmConfig,
-    deviations: AllowedDeviations,
+    pub(super) config: ColmConfig,
+    pub(super) deviations: AllowedDeviations,
+    pub(super) is_llama: bool,
 }
 
 impl ModelConfig {
@@ -32,10 +33,10 @@ impl ModelConfig {
     pub fn parse(json: &str) -> Result<Self, ConfigError> {
         if let Some(llama) = LlamaConfig::parse(json)? {
             let (config, deviations) = llama.into_colm()?;
-            let deviations = AllowedDeviations { state_dicts: false, ..deviations };
-            return Ok(Self { config, deviations });
+            return Ok(Self { config, deviations, is_llama: true });
         }
-        Ok(Self { config: ColmConfig::parse(json)?, deviations: AllowedDeviations::default() })
+        let (config, deviations) = (ColmConfig::parse(json)?, AllowedDeviations::default());
+        Ok(Self { config, deviations, is_llama: false })
     }
 
     /// The config as that of a CoLM.
@@ -46,11 +47,9 @@ impl ModelConfig {
     /// As [`Checkpoint::open`].
     ///
     /// # Errors
-    /// As [`Checkpoint::open`]; also if a tied head differs from the embedding.
+    /// As [`Checkpoint::open`].
     pub fn open(&self, dir: &Path, k: ChainCount) -> Result<Checkpoint, CheckpointError> {
-        let checkpoint = Checkpoint::open_with(dir, &self.config, k, self.deviations)?;
-        checkpoint.check_tied_head()?;
-        Ok(checkpoint)
+        Checkpoint::open_with(dir, &self.config, k, self.deviations)
     }
 
     /// As [`files_for`](super::files_for).

@@ -6,12 +6,12 @@ use safetensors::Dtype;
 
 use super::checkpoint::Checkpoint;
 use super::folder::{check_model_folder, is_paper_folder};
+use super::model_config::ModelConfig;
 use super::tensor_slice::TensorSlice;
 use crate::config::{check_not_quantized, read_text, ColmConfig, ConfigError};
 use crate::format::{
     torch_name, AllowedDeviations, ChainTensor, CheckpointError, DenseKv, Layout, NonzeroSubmatrix,
 };
-use crate::llama::LlamaConfig;
 use crate::paper::{parse_params, PARAMS_FILE};
 
 /// The chains of a checkpoint folder: a CoLM in either layout or in the paper's own conventions
@@ -49,23 +49,17 @@ pub(crate) fn read_config(dir: &Path) -> Result<FoundConfig, CheckpointError> {
 }
 
 fn llama_or_colm(json: &str) -> Result<FoundConfig, ConfigError> {
-    if let Some(llama) = LlamaConfig::parse(json)? {
-        let (config, deviations) = llama.into_colm()?;
-        return Ok(FoundConfig { config, deviations, is_llama: true });
-    }
-    let mut config = ColmConfig::parse(json).and_then(not_quantized)?;
+    let ModelConfig { mut config, deviations, is_llama } = ModelConfig::parse(json)?;
+    check_not_quantized(config.file.other.get("quantization_config"))?;
     // It leads to Python files, which conversions do not copy. Unlike `remove`, `retain` keeps the order.
     config.file.other.retain(|field, _| field != "auto_map");
-    Ok(FoundConfig { config, deviations: AllowedDeviations::FOR_COLM, is_llama: false })
+    let deviations = AllowedDeviations { state_dicts: true, ..deviations };
+    Ok(FoundConfig { config, deviations, is_llama })
 }
 
 fn paper(json: &str) -> Result<FoundConfig, ConfigError> {
     let config = parse_params(json)?;
     Ok(FoundConfig { config, deviations: AllowedDeviations::FOR_PAPER, is_llama: false })
-}
-
-fn not_quantized(config: ColmConfig) -> Result<ColmConfig, ConfigError> {
-    check_not_quantized(config.file.other.get("quantization_config")).map(|()| config)
 }
 
 impl Source {

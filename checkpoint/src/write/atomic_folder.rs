@@ -131,8 +131,10 @@ impl NewParents {
 
 impl Drop for NewParents {
     fn drop(&mut self) {
-        // The deepest first. A folder with the new one in it is not empty and stays.
-        let _ = self.0.iter().try_for_each(fs::remove_dir);
+        // The deepest first, which may not exist. A folder with the new one in it is not empty and stays.
+        for folder in &self.0 {
+            let _ = fs::remove_dir(folder);
+        }
     }
 }
 
@@ -204,5 +206,17 @@ mod tests {
         fs::remove_dir_all(old).unwrap();
         drop(new);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    /// Some of them were never created.
+    #[test]
+    fn new_parents_are_removed_after_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let new = folder.path().join("new");
+        let mut parents = NewParents::default();
+        assert!(parents.create(&new.join("x".repeat(300)).join("folder")).is_err());
+        assert!(new.exists());
+        drop(parents);
+        assert!(!new.exists());
     }
 }

@@ -1,4 +1,4 @@
-//! Progressive scaling: which weights are kept, which are new, and errors.
+//! Chain expansion: which weights are kept, which are new, and errors.
 
 use colm_checkpoint::convert::{expanded_config, Growth, NewChain};
 use colm_checkpoint::{Architecture, Dtype};

@@ -60,7 +60,7 @@ fn dense(runs: &RunFolder, seed: u64) -> Result<()> {
     Ok(())
 }
 
-/// The Llama of the size of the CoLM at `k`. Progressive scaling starts from that of k = 1.
+/// The Llama of the size of the CoLM at `k`. Chain expansion starts from that of k = 1.
 fn dense_at(runs: &RunFolder, seed: u64, k: usize) -> Result<()> {
     let recipe = runs.setting.recipe(seed, 1);
     train_dense(runs, &name(&format!("dense{k}"), seed), k, recipe)
@@ -75,7 +75,7 @@ fn train_dense(runs: &RunFolder, name: &str, k: usize, recipe: Recipe) -> Result
     Ok(())
 }
 
-/// Progressive scaling: a Llama, then two more chains in turn, each trained with the chains before it frozen. For
+/// Chain expansion: a Llama, then two more chains in turn, each trained with the chains before it frozen. For
 /// comparison, the final shape from random weights with the same total of multiply-adds.
 fn grow(runs: &RunFolder, seed: u64) -> Result<()> {
     dense_at(runs, seed, 1)?;

@@ -1,4 +1,4 @@
-//! Progressive scaling and elastic quality, measured on small trained models:
+//! Chain expansion and elastic quality, measured on small trained models:
 //! `cargo run --release -p colm-train --example study`.
 //!
 //! Finished runs have a result in the state folder and are not repeated; interrupted runs continue from their last

@@ -72,7 +72,7 @@ def test_greedy_answers_at_every_k(colm_bin: Path, folder: Path) -> None:
 def test_a_trained_checkpoint_has_the_same_losses_in_the_engine(
     colm_bin: Path, folder: Path, shard_size: str, tmp_path: Path
 ) -> None:
-    """After one step with the multi-chain loss, saved by save_pretrained, at every k."""
+    """After one step with the joint loss, saved by save_pretrained, at every k."""
     model, tokenizer = load(folder, torch.float32).train(), AutoTokenizer.from_pretrained(folder)
     text = (ROOT / "examples" / "held_out.tsv").read_text()[:600]
     tokens = tokenizer(text, return_tensors="pt")["input_ids"]

@@ -1,5 +1,6 @@
 //! Rejects what llguidance accepts and a matcher ignores.
 
+use super::lark::{tokens, Token};
 use super::GrammarError;
 use crate::grammar::Grammar;
 
@@ -19,18 +20,11 @@ pub(super) fn refuse(grammar: &Grammar) -> Result<(), GrammarError> {
     Err(GrammarError::Invalid(problem.into()))
 }
 
-/// Whether a rule of a Lark grammar has the attribute `temperature`, as in `word[temperature=0.5]: /[a-z]+/`.
+/// Whether a rule of a Lark grammar has the attribute `temperature`, as in `word[temperature=0.5]: /[a-z]+/`. An equals sign
+/// has no other meaning there.
 fn has_temperature(lark: &str) -> bool {
-    lark.lines().any(|line| {
-        let name = line.trim_start().trim_start_matches(['?', '!']);
-        let attributes = name.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_');
-        let Some(attributes) = attributes.trim_start().strip_prefix('[') else { return false };
-        let before_rule = attributes.split("]:").next().unwrap_or_default();
-        before_rule.split(',').any(|attribute| {
-            let key = attribute.split('=').next().unwrap_or_default();
-            key.trim() == "temperature"
-        })
-    })
+    let attribute = [Token::Word("temperature"), Token::Sign('=')];
+    tokens(lark).windows(2).any(|pair| pair == attribute)
 }
 
 #[cfg(test)]
@@ -39,9 +33,13 @@ mod tests {
 
     #[test]
     fn attributes_of_rules_are_found() {
-        for lark in
-            ["a[temperature=0.0]: /x/", "start: a\n  a [max_tokens=5, temperature = 1]: /x/"]
-        {
+        for lark in [
+            "a[temperature=0.0]: /x/",
+            "start: a\n  a [max_tokens=5, temperature = 1]: /x/",
+            "my-word[temperature=0.5]: /x+/",
+            "start: x\nx: %lark { start[temperature=0.5]: /a/ }",
+            "a[stop=\"]:\", temperature=0.5]: /x/",
+        ] {
             assert!(has_temperature(lark), "{lark}");
         }
         for lark in [
@@ -49,6 +47,7 @@ mod tests {
             "start: \"temperature\"",
             "start: /a[temperature=0]/",
             "temperature: /[a-z]/",
+            "a: /x/ // temperature=0",
         ] {
             assert!(!has_temperature(lark), "{lark}");
         }

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use super::lark::{is_in_names, tokens, Token};
 use super::GrammarError;
 
 /// The most combinations. Each may take a hundred bytes, for each of thousands of states.
@@ -39,16 +40,17 @@ pub(super) fn check_lark(text: &str) -> Result<(), GrammarError> {
     }
     let mut definitions = Definitions { all: HashMap::new(), found: HashMap::new() };
     for (name, body) in split(text) {
-        // A name that is defined twice is an error of the compiler.
-        definitions.all.insert(name, body);
+        // Grammars within the grammar may define a name again.
+        definitions.all.entry(name).or_default().push(body);
     }
     let names: Vec<&str> = definitions.all.keys().copied().collect();
     names.into_iter().try_for_each(|name| check(definitions.of(name).combinations()))
 }
 
-/// The definitions of a Lark grammar: names, and all lines up to the next definition.
+/// The definitions of a Lark grammar: names, and all lines up to the next definition. What is before the first one has no
+/// name.
 fn split(text: &str) -> Vec<(&str, &str)> {
-    let mut definitions: Vec<(&str, &str)> = Vec::new();
+    let mut definitions: Vec<(&str, &str)> = vec![("", &text[..0])];
     let mut begin = 0;
     for line in text.split_inclusive('\n') {
         let end = begin + line.len();
@@ -71,13 +73,12 @@ fn split(text: &str) -> Vec<(&str, &str)> {
 /// The name that is defined, in what comes before the colon: it may have attributes, a priority and a `?` or `!`.
 fn name_of(head: &str) -> Option<&str> {
     let name = head.split(['[', '.']).next()?.trim().trim_start_matches(['?', '!']);
-    let is_name =
-        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let is_name = !name.is_empty() && name.chars().all(is_in_names);
     is_name.then_some(name)
 }
 
 struct Definitions<'a> {
-    all: HashMap<&'a str, &'a str>,
+    all: HashMap<&'a str, Vec<&'a str>>,
     found: HashMap<&'a str, Intersection>,
 }
 
@@ -108,59 +109,31 @@ impl<'a> Definitions<'a> {
         }
         // Terminals cannot be recursive; rules can, and intersect nothing.
         self.found.insert(name, Intersection::NONE);
-        let Some(body) = self.all.get(name).copied() else {
-            return Intersection::NONE;
-        };
-        let (names, signs) = outside_of_literals(body);
-        let mut sum = Intersection { operators: signs as f64, branches: branches(body) };
-        for name in names {
-            let inner = self.of(name);
-            sum.operators += inner.operators;
-            sum.branches += inner.branches - 1.0;
+        let mut sum = Intersection::NONE;
+        for body in self.all.get(name).cloned().unwrap_or_default() {
+            let (names, signs) = names_and_signs(body);
+            sum.operators += signs as f64;
+            sum.branches += operators(body) as f64;
+            for name in names {
+                let inner = self.of(name);
+                sum.operators += inner.operators;
+                sum.branches += inner.branches - 1.0;
+            }
         }
         self.found.insert(name, sum);
         sum
     }
 }
 
-/// The names in the body of a definition, and the number of `&` and `~`, that are in no string, regular expression or
-/// comment.
-fn outside_of_literals(body: &str) -> (Vec<&str>, usize) {
-    let (mut names, mut signs, mut rest) = (Vec::new(), 0, body);
-    while let Some(first) = rest.chars().next() {
-        let skip = match first {
-            '"' | '/' if !rest.starts_with("//") => literal(rest, first),
-            '/' | '#' => rest.find('\n').unwrap_or(rest.len()),
-            '&' | '~' => {
-                signs += 1;
-                1
-            }
-            _ if first.is_ascii_alphanumeric() || first == '_' => {
-                let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-                let name = &rest[..end.unwrap_or(rest.len())];
-                names.push(name);
-                name.len()
-            }
-            _ => first.len_utf8(),
-        };
-        rest = &rest[skip..];
-    }
-    (names, signs)
-}
-
-/// The length of the literal at the beginning of `text`, between two `quote`. Without an end it is one character.
-fn literal(text: &str, quote: char) -> usize {
-    let mut escaped = false;
-    for (at, c) in text.char_indices().skip(1) {
-        match c {
-            '\n' => break,
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            _ if c == quote => return at + c.len_utf8(),
-            _ => {}
-        }
-    }
-    1
+/// The names in the body of a definition, and the number of `&` and `~`.
+fn names_and_signs(body: &str) -> (Vec<&str>, usize) {
+    let tokens = tokens(body);
+    let signs = tokens.iter().filter(|token| matches!(token, Token::Sign('&' | '~'))).count();
+    let names = tokens.into_iter().filter_map(|token| match token {
+        Token::Word(name) => Some(name),
+        Token::Sign(_) => None,
+    });
+    (names.collect(), signs)
 }
 
 #[cfg(test)]
@@ -186,6 +159,14 @@ mod tests {
             (0..60).map(|at| format!("A{at}: A{} & /(.*b)?a{at}/\n", at + 1)).collect();
         assert!(refused(&format!("start: A0\n{nested}A60: /(.*b)?c/")));
         assert!(refused(&format!("start: A\nA: /a*/\n{}", "  & /(.*b)?a.*/\n".repeat(30))));
+        // Wherever the definition is, and whatever its name.
+        let terms = intersection(60);
+        let (_, terms) = terms.split_once("A: ").unwrap();
+        assert!(refused(&format!("A-B: {terms}start: A-B")));
+        assert!(refused(&format!("%ignore {terms}start: \"a\"")));
+        let nested = |body: &str| format!("%lark {{\nstart: {body}}}\n");
+        let twice = ["/a/\n", terms, "/a/\n"].map(nested).join(" ");
+        assert!(refused(&format!("start: x\nx: {twice}")));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use axum::Json;
 use futures::future::try_join_all;
 use futures::{stream, StreamExt};
 
-use super::answers::{new_id, system_fingerprint, unix_time, SourceFields};
+use super::answers::{new_id, system_fingerprint, unix_time};
 use super::error::{ApiError, ErrorResponses};
 use super::fields::Fields;
 use super::model_choice::ModelChoice;
@@ -46,11 +46,10 @@ pub async fn create(
     let engine = &state.engine;
     let defaults = engine.sampling_defaults();
     let chat = Chat::from_fields(&mut fields, chosen.chains, engine.max_tokens(), defaults)?;
-    let source_fields = SourceFields::of(&fields, "messages");
     fields.finish()?;
     let with_logprobs = chat.request.logprobs.is_some();
     chosen.active.admit(chat.choices)?;
-    let prepared = state.prepare(chat.request, source_fields).await?;
+    let prepared = state.prepare(chat.request, chat.source_fields).await?;
     let answers = state.start_answers(&chosen, &prepared, chat.choices).await?;
     let answers = answers.into_iter().enumerate();
     let choices: Vec<ChoiceStream> = answers

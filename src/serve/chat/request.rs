@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::body::{ChatFields, ToolChoiceField, ToolField};
 use super::messages::messages;
 use super::template_variables::template_variables;
+use crate::serve::answers::SourceFields;
 use crate::serve::error::ApiError;
 use crate::serve::fields::Fields;
 use crate::serve::format::grammar;
@@ -19,6 +20,7 @@ use crate::{ChainCount, Prompt, Request, SamplingDefaults};
 /// A validated request of the chat endpoint.
 pub struct Chat {
     pub request: Request,
+    pub source_fields: SourceFields,
     pub choices: usize,
     pub tools: Tools,
     pub stream: bool,
@@ -45,7 +47,7 @@ impl Chat {
         let tools_json = fields.json("tools");
         let tools = tools(chat.tools, tools_json, chat.tool_choice, chat.parallel_tool_calls)?;
         let requested = grammar(chat.response_format, chat.grammar)?;
-        let forced = tools.grammar();
+        let forced = tools.grammar().map(|grammar| ("tools", grammar));
         if requested.is_some() && forced.is_some() {
             let message =
                 "a forced tool call excludes response_format and grammar: expected one of them";
@@ -66,12 +68,14 @@ impl Chat {
         request.max_tokens = max_tokens.map(|tokens| tokens as usize);
         request.stop = Stop::strings(chat.stop)?;
         tools.check_stop(&request.stop)?;
-        request.grammar = requested.or(forced);
+        let (field, grammar) = requested.or(forced).unzip();
+        request.grammar = grammar;
+        let source_fields = SourceFields { prompt: "messages", grammar: field };
         request.logprobs = logprobs(chat.logprobs, chat.top_logprobs)?;
         request.shown_tokens = tools.shown_tokens();
         let stream = chat.stream.unwrap_or(false);
         let include_usage = StreamOptions::include_usage(chat.stream_options, stream)?;
-        Ok(Self { request, choices, tools, stream, include_usage })
+        Ok(Self { request, source_fields, choices, tools, stream, include_usage })
     }
 }
 

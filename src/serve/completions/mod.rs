@@ -12,7 +12,7 @@ use axum::Json;
 use futures::future::try_join_all;
 use futures::{stream, StreamExt};
 
-use super::answers::{new_id, system_fingerprint, unix_time, SourceFields};
+use super::answers::{new_id, system_fingerprint, unix_time};
 use super::error::{ApiError, ErrorResponses};
 use super::fields::Fields;
 use super::limits::check_echo;
@@ -49,7 +49,6 @@ pub async fn create(
     let defaults = engine.sampling_defaults();
     let completions =
         Completions::from_fields(&mut fields, chosen.chains, engine.max_tokens(), defaults)?;
-    let source_fields = SourceFields::of(&fields, "prompt");
     fields.finish()?;
     let completion = Completion {
         id: new_id("cmpl"),
@@ -61,7 +60,7 @@ pub async fn create(
         usage: None,
     };
     let (stream, include_usage) = (completions.stream, completions.include_usage);
-    let started = start(&state, &chosen, completions, source_fields).await?;
+    let started = start(&state, &chosen, completions).await?;
     let vocabulary = state.engine.vocabulary();
     if !stream {
         let (choices, usage) = complete_answers(started, vocabulary).await?;
@@ -104,9 +103,8 @@ async fn start(
     state: &AppState,
     chosen: &ModelChoice,
     completions: Completions,
-    source_fields: SourceFields,
 ) -> Result<Vec<Started>, ApiError> {
-    let Completions { requests, n, best_of, echo, logprobs, .. } = completions;
+    let Completions { requests, source_fields, n, best_of, echo, logprobs, .. } = completions;
     chosen.active.admit(requests.len() * best_of)?;
     let (vocabulary, context) = (state.engine.vocabulary(), state.engine.max_tokens());
     let top = requests.first().and_then(|request| request.prompt_logprobs);

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use crate::serve::answers::SourceFields;
 use crate::serve::error::ApiError;
 use crate::serve::fields::Fields;
 use crate::serve::format::{grammar, GrammarField, ResponseFormat};
@@ -84,6 +85,7 @@ impl PromptField {
 pub struct Completions {
     /// One per prompt.
     pub requests: Vec<Request>,
+    pub source_fields: SourceFields,
     /// The number of answers returned for each prompt.
     pub n: usize,
     /// The number of answers generated for each prompt.
@@ -123,12 +125,15 @@ impl Completions {
         sampling.apply(&mut request, defaults)?;
         request.max_tokens = Some(max_tokens as usize);
         request.stop = Stop::strings(completion.stop)?;
-        request.grammar = grammar(completion.response_format, completion.grammar)?;
+        let (field, grammar) = grammar(completion.response_format, completion.grammar)?.unzip();
+        request.grammar = grammar;
+        let source_fields = SourceFields { prompt: "prompt", grammar: field };
         request.logprobs = top.or((best_of > n).then_some(0));
         request.prompt_logprobs = top.filter(|_| echo);
         let requests = prompts.into_iter().map(|prompt| Request { prompt, ..request.clone() });
         Ok(Self {
             requests: requests.collect(),
+            source_fields,
             n: n as usize,
             best_of: best_of as usize,
             echo,

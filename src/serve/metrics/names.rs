@@ -71,7 +71,7 @@ metrics! {
     counter PROMPT_TOKENS = "colm:prompt_tokens_total",
         "Prompt tokens of answers, by chain count.";
     counter GENERATION_TOKENS = "colm:generation_tokens_total",
-        "Tokens of answers, by chain count.";
+        "Sampled tokens, by chain count.";
     histogram(SECONDS) TIME_TO_FIRST_TOKEN = "colm:time_to_first_token_seconds",
         "From the arrival of a request to its first token.";
     histogram(TOKEN_SECONDS) TIME_PER_OUTPUT_TOKEN = "colm:time_per_output_token_seconds",

@@ -15,7 +15,6 @@ use axum::response::{IntoResponse, Response};
 use axum::Json;
 use futures::{stream, Stream, StreamExt, TryStreamExt};
 
-use super::answers::SourceFields;
 use super::chat::parts::PartStream;
 use super::error::{ApiError, ErrorResponses};
 use super::fields::Fields;
@@ -54,9 +53,8 @@ pub async fn create(
         chosen.chains,
         state.engine.sampling_defaults(),
     )?;
-    let source_fields = SourceFields::of(&fields, "input");
     fields.finish()?;
-    let prepared = state.prepare(parsed.request, source_fields).await?;
+    let prepared = state.prepare(parsed.request, parsed.source_fields).await?;
     let mut answers = state.start_answers(&chosen, &prepared, 1).await?;
     let answer = answers.remove(0);
     let body = ResponseBody::begin(chosen.id.clone(), parsed.echoed, parsed.echoed_tools);

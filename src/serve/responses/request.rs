@@ -10,9 +10,10 @@ use super::body::{
 };
 use super::input::messages;
 use super::nested::{object, Kind};
+use crate::serve::answers::SourceFields;
 use crate::serve::error::ApiError;
 use crate::serve::fields::Fields;
-use crate::serve::format::{grammar, GrammarField};
+use crate::serve::format::{grammar, GrammarField, GrammarOfField};
 use crate::serve::labels::Labels;
 use crate::serve::limits::MAX_TOP_LOGPROBS;
 use crate::serve::sampling::{in_range, SamplingFields, Stop};
@@ -25,6 +26,7 @@ const LOGPROBS: &str = "message.output_text.logprobs";
 /// A validated request of the responses endpoint.
 pub struct ResponsesRequest {
     pub request: Request,
+    pub source_fields: SourceFields,
     pub tools: Tools,
     pub stream: bool,
     /// The fields that the answer repeats.
@@ -65,10 +67,19 @@ impl ResponsesRequest {
         request.max_tokens = echoed.max_output_tokens.map(|tokens| tokens as usize);
         request.stop = Stop::strings(body.stop)?;
         tools.check_stop(&request.stop)?;
-        request.grammar = answer_grammar(&echoed.text, body.grammar, &tools)?;
+        let (field, grammar) = answer_grammar(&echoed.text, body.grammar, &tools)?.unzip();
+        request.grammar = grammar;
+        let source_fields = SourceFields { prompt: "input", grammar: field };
         request.logprobs = logprobs(&body.include.unwrap_or_default(), echoed.top_logprobs)?;
         request.shown_tokens = tools.shown_tokens();
-        Ok(Self { request, tools, stream: body.stream.unwrap_or(false), echoed, echoed_tools })
+        Ok(Self {
+            request,
+            source_fields,
+            tools,
+            stream: body.stream.unwrap_or(false),
+            echoed,
+            echoed_tools,
+        })
     }
 }
 
@@ -125,7 +136,7 @@ fn answer_grammar(
     text: &TextField,
     field: Option<GrammarField>,
     tools: &Tools,
-) -> Result<Option<Grammar>, ApiError> {
+) -> Result<Option<GrammarOfField>, ApiError> {
     let from_text = match &text.format {
         None | Some(TextFormat::Text {}) => None,
         Some(TextFormat::JsonObject {}) => Some(Grammar::JsonObject),
@@ -134,17 +145,17 @@ fn answer_grammar(
         }
     };
     let forms = [
-        ("text.format", from_text),
-        ("grammar", grammar(None, field)?),
-        ("tool_choice", tools.grammar()),
+        from_text.map(|grammar| ("text.format", grammar)),
+        grammar(None, field)?,
+        tools.grammar().map(|grammar| ("tool_choice", grammar)),
     ];
-    let mut given = forms.into_iter().filter_map(|(param, form)| Some((param, form?)));
+    let mut given = forms.into_iter().flatten();
     match (given.next(), given.next()) {
         (Some((one, _)), Some((other, _))) => {
             let message = format!("{one} and {other} are mutually exclusive: expected one of them");
             Err(ApiError::invalid_value(other, message))
         }
-        (form, _) => Ok(form.map(|(_, form)| form)),
+        (form, _) => Ok(form),
     }
 }
 

@@ -44,6 +44,13 @@ async fn all_errors_have_the_same_shape() {
             }})),
             json!("grammar"),
         ),
+        (
+            CHAT,
+            question(json!({
+                "response_format": {"type": "text"}, "grammar": {"type": "regex", "value": "("},
+            })),
+            json!("grammar"),
+        ),
         (CHAT, question(format(json!({"type": "foo"}))), json!("response_format")),
         (CHAT, question(format(json!({"oneOf": [{}, {}]}))), json!("response_format")),
         (CHAT, question(json!({"logit_bias": {"99999": 1}})), json!("logit_bias")),

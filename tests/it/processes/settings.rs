@@ -26,6 +26,13 @@ fn the_variable_that_is_wrong_is_named() {
     let wrong = r#"COLM_CHAINS=9 exec "$0" "$@""#;
     colm(wrong, &["run", "-m", MODEL, "-i", "a"])
         .refused_with("COLM_CHAINS in the environment: --chains: ");
+    // Not if the command line has the flag, in either form.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for given in [format!("-p{port}"), format!("--port={port}")] {
+        let ended = colm(r#"COLM_PORT=1 exec "$0" "$@""#, &["serve", "-m", MODEL, &given]);
+        ended.refused_with(&format!("colm: error: --port {port}: "));
+    }
     // It is not a flag of another meaning.
     let bench = ["bench", "-m", MODEL, "--kv-cache-mb", "16", "-p", "4", "-n", "1", "--runs", "1"];
     let ended = colm(wrong, &bench);

@@ -179,7 +179,7 @@ async fn dry_penalizes_the_token_that_continues_a_repetition() {
     let prompt = vec![11u32, 12, 13, 14, 15, 40, 11, 12, 13, 14];
     let mut sampling = Sampling::default();
     let mut dry = Dry::new(0.8);
-    (dry.base, dry.allowed_length, dry.sequence_breakers) = (1.5, 2, Vec::new());
+    (dry.base, dry.allowed_length, dry.sequence_breakers) = (1.5, 2, Some(Vec::new()));
     sampling.dry = Some(dry);
     let (context, penalized) = steps(&engine, &prompt, &sampling).await.remove(0);
     let plain = raw_logits(&engine, &context).await;
@@ -215,7 +215,7 @@ async fn a_sequence_breaker_is_its_own_token() {
         let mut sampling = Sampling::default();
         let mut dry = Dry::new(1.);
         (dry.base, dry.allowed_length) = (1., 3);
-        dry.sequence_breakers = breakers.iter().map(|text| text.to_string()).collect();
+        dry.sequence_breakers = Some(breakers.iter().map(|text| text.to_string()).collect());
         sampling.dry = Some(dry);
         let (context, penalized) = steps(&engine, prompt, &sampling).await.remove(0);
         raw_logits(&engine, &context).await[15] - penalized[15]
@@ -242,7 +242,7 @@ async fn dry_parameters_that_would_be_ignored_are_refused() {
     let error = answer(long).await.unwrap_err().to_string();
     assert_eq!(error, "`dry_allowed_length`: 51: expected at most 50");
     let mut two = Dry::new(1.);
-    two.sequence_breakers = vec!["\n".into(), "; and so on".into()];
+    two.sequence_breakers = Some(vec!["\n".into(), "; and so on".into()]);
     let error = answer(two).await.unwrap_err().to_string();
     assert!(error.starts_with("`dry_sequence_breakers`: \"; and so on\" is not"), "{error}");
 }
@@ -266,7 +266,7 @@ async fn penalties_are_finite() {
     let engine = started().await;
     let mut sampling = Sampling::default();
     let mut dry = Dry::new(100.);
-    (dry.base, dry.allowed_length, dry.sequence_breakers) = (10., 0, Vec::new());
+    (dry.base, dry.allowed_length, dry.sequence_breakers) = (10., 0, Some(Vec::new()));
     (sampling.dry, sampling.repetition_penalty) = (Some(dry), Some(10.));
     let (_, penalized) = steps(&engine, &[7; 60], &sampling).await.remove(0);
     assert!(penalized[7] < -1e30, "{}", penalized[7]);

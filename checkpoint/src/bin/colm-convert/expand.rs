@@ -20,7 +20,7 @@ Examples:
   colm-convert expand TinyLlama-1.1B colm-1.4b --chains 32,8 --air
   colm-convert expand colm-1.4b colm-1.7b --chains 32,8,8";
 
-/// Make SRC the first chains of a larger CoLM, bit for bit (progressive scaling).
+/// Make SRC the first chains of a larger CoLM, bit for bit (chain expansion).
 ///
 /// --add gives one more chain, by its widths or by its size: --add 10% adds a chain of about a tenth of
 /// SRC's parameters, in about the proportions of SRC, with widths that suit the kernels and the quantized
@@ -51,7 +51,7 @@ pub struct Expand {
         value_name = "N",
         default_value_t = 0,
         value_parser = seed,
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     seed: u64,
     /// The layout to write.

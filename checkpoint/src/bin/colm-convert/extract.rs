@@ -20,7 +20,7 @@ pub struct Extract {
     #[command(flatten)]
     destination: Destination,
     /// The chain count of DST: its chains are the first K of SRC.
-    #[arg(long, value_name = "K", value_parser = chain_count, allow_hyphen_values = true)]
+    #[arg(long, value_name = "K", value_parser = chain_count, allow_negative_numbers = true)]
     chains: usize,
     /// The layout to write; that of SRC by default.
     #[arg(long, allow_negative_numbers = true)]

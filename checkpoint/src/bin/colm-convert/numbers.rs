@@ -6,7 +6,7 @@ use std::str::FromStr;
 use colm_checkpoint::convert::NewChain;
 use colm_checkpoint::Chains;
 
-/// Parses a chain count, or 0. Whether the model has so many chains is checked later, with a message that says how many
+/// Parses a chain count, or 0. Whether the model has that many chains is checked later, with a message that says how many
 /// it has.
 pub fn chain_count(text: &str) -> Result<usize, String> {
     let expected = format!("expected a chain count from 1 to {}", Chains::MAX_COUNT);

@@ -27,7 +27,7 @@ pub struct Verify {
     /// The folder to read.
     dir: PathBuf,
     /// Verify the first K chains alone; the files of the others may be missing [default: all].
-    #[arg(long, value_name = "K", value_parser = chain_count, allow_hyphen_values = true)]
+    #[arg(long, value_name = "K", value_parser = chain_count, allow_negative_numbers = true)]
     chains: Option<usize>,
 }
 

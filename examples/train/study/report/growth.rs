@@ -1,4 +1,4 @@
-//! Progressive scaling against training the final shape at once.
+//! Chain expansion against training the final shape at once.
 
 use anyhow::Result;
 use colm_testing::table::Table;

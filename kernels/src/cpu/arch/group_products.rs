@@ -183,6 +183,9 @@ pub(crate) unsafe fn add_scaled<const R: usize>(
     }
 }
 
+/// The scales and minima of one depth tile of a packed rhs element.
+///
+/// # Safety
 /// The processor must have AVX-512, and the tile must be within the element.
 #[inline(always)]
 pub(crate) unsafe fn widen_scales<W: PackedRhs>(

@@ -136,7 +136,8 @@ impl NumbersBlock {
     }
 }
 
-/// The depth tiles of a panel in a block of [`SPLIT_KC`](super::split_lhs::SPLIT_KC) inputs: their element, and their index in the element.
+/// The depth tiles of a panel in a block of [`SPLIT_KC`](super::split_lhs::SPLIT_KC) inputs: their element, and their index
+/// in the element.
 #[inline(always)]
 fn block_tiles<W: PackedRhs>(panel: &[W], block: usize) -> impl Iterator<Item = (&W, usize)> {
     let per_element = W::DEPTH / TILE_DEPTH;

@@ -2,7 +2,7 @@
 
 use super::numbers_block::{BlockKernel, BlockProduct, NumbersKernel, ProductTiles};
 use super::split_lhs::SplitLhs;
-use super::{NrVector, PackedRhs};
+use super::{NrVector, PackedRhs, NR};
 use crate::cpu::arch::avx512_bf16::{
     add_packed_numbers, add_widened_numbers, PairProducts, GROUP_ROWS,
 };
@@ -48,7 +48,7 @@ impl<'a> BlockKernel<'a> for BlockPairs<'a> {
         let BlockProduct { block, lhs, sums, tile_rows, acc_start, is_first } = product;
         let acc = &mut self.acc[acc_start..][..tile_rows];
         if is_first {
-            acc.fill([0.0; super::NR]);
+            acc.fill([0.0; NR]);
         }
         for (group, acc) in acc.chunks_mut(GROUP_ROWS).enumerate() {
             for tile in 0..block.depth_tiles {

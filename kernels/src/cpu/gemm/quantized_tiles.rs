@@ -1,7 +1,7 @@
 //! Products of AMX with quantized weights: the integers of a group are multiplied by themselves, and then scaled.
 
 use super::numbers_block::{BlockKernel, BlockProduct, NumbersBlock, NumbersKernel, ProductTiles};
-use super::split_lhs::{SplitLhs, FEW_ROWS, SPLIT_TILE_ROWS, TILES_PER_BLOCK, TILE_ROWS};
+use super::split_lhs::{SplitLhs, SPLIT_TILE_ROWS, TILES_PER_BLOCK, TILE_ROWS, WIDE_ROWS};
 use super::{NrVector, PackedRhs, NR};
 use crate::cpu::arch::amx::Tiles;
 use crate::cpu::arch::group_products::{add_few_rows, AccumulatorRows, Scaling};
@@ -17,7 +17,7 @@ struct Part {
 }
 
 impl NumbersKernel for Tiles {
-    const FEW_ROWS: usize = FEW_ROWS;
+    const FEW_ROWS: usize = WIDE_ROWS;
 
     /// Without AMX, but with the same results.
     #[inline(always)]

@@ -14,7 +14,7 @@ use crate::cpu::tensor_rows::contiguous_rows;
 use crate::cpu::thread_pool::for_each_chunk;
 use crate::cpu::{Element, TensorRows};
 
-/// What is multiplied as bf16 numbers, by AMX or, for [`TileOperand::Weights`], also by AVX512-BF16.
+/// What AMX or AVX512-BF16 multiplies as bf16 numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TileOperand {
     /// Nothing: the micro-kernel multiplies the weights in f32.

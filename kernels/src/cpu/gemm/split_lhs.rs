@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use super::lhs::fits_cache;
 use super::{TileOperand, TILE_DEPTH};
+use crate::cpu::arch::amx;
 use crate::cpu::arch::bf16_terms::write_terms;
 use crate::cpu::arch::{prefetch_for_write, prefetch_l1};
 use crate::cpu::tensor_rows::MIN_NUMBERS_PER_TASK;
@@ -39,7 +40,7 @@ pub(crate) const SPLIT_MC: usize = 9 * SPLIT_TILE_ROWS;
 
 /// Up to this many rows are multiplied with the numbers of quantized weights by multiply-adds instead of AMX: converting the
 /// numbers to bf16 would take longer.
-pub(crate) const FEW_ROWS: usize = 2;
+pub(crate) const WIDE_ROWS: usize = 2;
 
 /// Inputs that are multiplied at a time. This much of a row tile, 24 KiB, stays in the L1 cache for several panels.
 pub(crate) const SPLIT_KC: usize = 128;
@@ -77,7 +78,7 @@ struct Memory {
     data: Vec<TileRow>,
     /// Per row tile and [`TILE_DEPTH`] inputs, the sum of the inputs of each row; empty if it was not asked for.
     sums: Vec<f32>,
-    /// `data` in f32, if there are no more than [`FEW_ROWS`] rows and it was asked for.
+    /// `data` in f32, if there are no more than [`WIDE_ROWS`] rows and it was asked for.
     wide: Vec<[f32; TILE_DEPTH]>,
 }
 
@@ -143,7 +144,8 @@ impl SplitLhs {
         let tile_rows = lhs.tile_row_count();
         // SAFETY: every row of every row tile has written its tile rows of all depth tiles and terms.
         unsafe { lhs.memory.data.set_len(tile_rows) };
-        if operand != TileOperand::Weights && row_count <= FEW_ROWS {
+        let is_wide = operand != TileOperand::Weights && row_count <= WIDE_ROWS;
+        if is_wide && amx::is_available() {
             let Memory { data, wide, .. } = &mut lhs.memory;
             wide.extend(data.iter().map(TileRow::widen));
         }
@@ -222,7 +224,7 @@ impl SplitLhs {
     }
 
     /// The terms of the [`TILE_DEPTH`] inputs from `depth` on in f32, row after row of each term; none with more than
-    /// [`FEW_ROWS`] rows.
+    /// [`WIDE_ROWS`] rows.
     #[inline(always)]
     pub(crate) fn wide(&self, depth: usize) -> &[[f32; TILE_DEPTH]] {
         let len = self.precision.terms() * self.rows;

@@ -82,7 +82,7 @@ impl<'a> TileProduct<'a> {
     pub(super) fn panels_at_a_time<W: PackedRhs>(&self) -> usize {
         let rows = self.rows.len();
         // A small lhs stays in the L2 cache for the next panel anyway. Quantized panels with more rows than one register of AMX
-        // holds are faster together, because each is multiplied while the products of the previous one are scaled.
+        // holds are faster together: AMX multiplies each while the products of the previous one are scaled.
         let is_alone = W::TILE_OPERAND == TileOperand::Weights || rows <= TILE_ROWS;
         if self.lhs.stays_in_cache(rows) && is_alone {
             1
@@ -316,4 +316,73 @@ fn row_tiles(rows: usize) -> impl Iterator<Item = (Range<usize>, usize)> {
     let last = rows - full * SPLIT_TILE_ROWS;
     let both = [(0..full, SPLIT_TILE_ROWS), (full..full + 1, last)];
     both.into_iter().filter(|(tiles, rows)| !tiles.is_empty() && *rows > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Tensor};
+
+    use super::*;
+    use crate::cpu::arch::avx512_bf16::has_instructions;
+    use crate::cpu::gemm::rhs::RhsPanels;
+    use crate::cpu::quant::{Quantized, Q4_1, Q8_0};
+    use crate::cpu::TensorRows;
+    use crate::ChainRows;
+
+    /// Not a whole number of blocks of [`SPLIT_KC`].
+    const INPUTS: usize = 160;
+    const OUTPUTS: usize = 3 * NR;
+
+    fn matrix(rows: usize, columns: usize) -> Tensor {
+        let number = |index: usize| ((index * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0;
+        let numbers: Vec<f32> = (0..rows * columns).map(number).collect();
+        Tensor::from_vec(numbers, (rows, columns), &Device::Cpu).unwrap()
+    }
+
+    /// The products of AVX512-BF16 with the rows of `x`: panel by panel, as blocks of widened numbers if `in_blocks`.
+    fn products<W: Quantized>(x: &Tensor, panels: &[&[W]], in_blocks: bool) -> Vec<NrVector> {
+        let (storage, layout) = x.storage_and_layout();
+        let x = [TensorRows::new(&storage, layout).unwrap()];
+        let rows = layout.dims()[0];
+        let (chain_rows, operand) = (ChainRows::same(1, rows), W::TILE_OPERAND);
+        let lhs = SplitLhs::split(&x, &chain_rows, 0, MatmulPrecision::Bf16, operand);
+        let mut product = TileProduct::new(&lhs, 0..rows);
+        let mut acc = vec![[f32::NAN; NR]; panels.len() * rows];
+        // SAFETY: the test checks the processor first.
+        let kernel = unsafe { &mut PairProducts::new() };
+        if in_blocks {
+            product.multiply_numbers::<W, 1>(kernel, panels, &mut acc);
+        } else {
+            product.multiply_numbers_by_few_rows(kernel, panels, &mut acc);
+        }
+        acc
+    }
+
+    fn check<W: Quantized>() {
+        let weights = RhsPanels::<W>::quantize(&matrix(OUTPUTS, INPUTS)).unwrap();
+        let panels: Vec<&[W]> = weights.iter().collect();
+        let x = matrix(45, INPUTS);
+        let alone: Vec<Vec<NrVector>> =
+            (0..45).map(|row| products(&x.narrow(0, row, 1).unwrap(), &panels, false)).collect();
+        for rows in [1, 2, 7, 8, 9, 31, 32, 33, 45] {
+            let some = x.narrow(0, 0, rows).unwrap();
+            let ways = if rows <= PairProducts::FEW_ROWS { &[true, false][..] } else { &[true] };
+            for &in_blocks in ways {
+                let found = products(&some, &panels, in_blocks);
+                for (index, found) in found.iter().enumerate() {
+                    let (panel, row) = (index / rows, index % rows);
+                    assert_eq!(*found, alone[row][panel], "row {row} of {rows}, panel {panel}");
+                }
+            }
+        }
+    }
+
+    /// On AVX512-BF16, also where AMX would be used.
+    #[test]
+    fn a_row_has_the_same_products_alone_and_in_blocks() {
+        if has_instructions() {
+            check::<Q8_0>();
+            check::<Q4_1>();
+        }
+    }
 }

@@ -22,9 +22,16 @@ pub(crate) fn is_available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
     *AVAILABLE.get_or_init(|| {
         let is_wanted = is_amd() || isa_limit::is_named(X86Isa::Avx512Bf16);
-        let exists = avx512::is_available_with_bw() && is_x86_feature_detected!("avx512bf16");
-        exists && is_wanted && isa_limit::allows(X86Isa::Avx512Bf16) && !amx::is_available()
+        has_instructions()
+            && is_wanted
+            && isa_limit::allows(X86Isa::Avx512Bf16)
+            && !amx::is_available()
     })
+}
+
+/// Whether the processor has it, and AVX-512 with BW.
+pub(crate) fn has_instructions() -> bool {
+    avx512::is_available_with_bw() && is_x86_feature_detected!("avx512bf16")
 }
 
 /// Whether CPUID names AMD as the vendor.

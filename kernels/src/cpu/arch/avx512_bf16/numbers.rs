@@ -32,6 +32,7 @@ trait DepthTile {
 /// A depth tile of a packed rhs element.
 struct PackedNumbers<'a, W> {
     rhs: &'a W,
+    /// Within the element.
     tile: usize,
 }
 
@@ -39,7 +40,7 @@ impl<W: PackedRhs> DepthTile for PackedNumbers<'_, W> {
     #[inline(always)]
     unsafe fn pairs(&self, pair: usize) -> [__m512bh; 2] {
         let depth = self.tile * TILE_DEPTH + 2 * pair;
-        // SAFETY: the caller guarantees AVX-512 and the pair, and the constructor the tile.
+        // SAFETY: the caller guarantees AVX-512 and the pair, and the tile is within the element.
         unsafe {
             let lower =
                 pair_numbers(self.rhs.load_number(depth, 0), self.rhs.load_number(depth + 1, 0));
@@ -51,7 +52,7 @@ impl<W: PackedRhs> DepthTile for PackedNumbers<'_, W> {
 
     #[inline(always)]
     unsafe fn scale_and_min(&self, column: usize) -> (__m512, Option<__m512>) {
-        // SAFETY: the caller guarantees AVX-512 and the columns, and the constructor the tile.
+        // SAFETY: the caller guarantees AVX-512 and the columns, and the tile is within the element.
         unsafe { W::scale_and_min::<__m512>(self.rhs.load_scales(self.tile, column)) }
     }
 }
@@ -223,7 +224,7 @@ mod tests {
     use half::bf16;
 
     use super::*;
-    use crate::cpu::arch::avx512;
+    use crate::cpu::arch::avx512_bf16::has_instructions;
     use crate::cpu::arch::group_products::{widen_numbers, widen_scales};
     use crate::cpu::arch::tests::number;
     use crate::cpu::gemm::rhs::RhsPanels;
@@ -287,7 +288,7 @@ mod tests {
 
     #[test]
     fn products_are_close_and_depend_on_neither_other_rows_nor_the_conversion() {
-        if avx512::is_available() && is_x86_feature_detected!("avx512bf16") {
+        if has_instructions() {
             check::<Q8_0>();
             check::<Q5_0>();
             check::<Q4K>();

@@ -112,7 +112,7 @@ mod tests {
     use half::bf16;
 
     use super::*;
-    use crate::cpu::arch::avx512;
+    use crate::cpu::arch::avx512_bf16::has_instructions;
     use crate::cpu::arch::tests::number;
     use crate::cpu::gemm::{NR, TILE_DEPTH};
 
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn products_are_close_and_do_not_depend_on_other_rows() {
-        if !(avx512::is_available() && is_x86_feature_detected!("avx512bf16")) {
+        if !has_instructions() {
             return;
         }
         let all = products(0..32);
