@@ -26,7 +26,7 @@ pub struct Pack {
     #[command(flatten)]
     destination: Destination,
     /// Drop values above the diagonal up to this magnitude, and report them.
-    #[arg(long, value_name = "TOL", value_parser = tolerance, allow_negative_numbers = true)]
+    #[arg(long, value_name = "TOL", value_parser = tolerance, allow_hyphen_values = true)]
     drop_above_diagonal: Option<f64>,
     #[command(flatten)]
     python: WithPython,
