@@ -51,13 +51,13 @@ pub(crate) unsafe fn pair_numbers(first: __m512, second: __m512) -> __m512i {
     }
 }
 
-/// `acc += scale * products + min * sums` for one or two rows and one depth tile of a packed rhs element. `lhs` has the terms
-/// of the rows in f32, row after row of each term, and `sums` starts with the sum of the inputs of every row. The products
-/// are those of [`Tiles::begin_product`](super::amx::Tiles::begin_product) by multiply-adds, in the order of `tdpbf16ps`: the
-/// products at even and at odd depths, their sum, and that of the terms.
+/// `acc += scale * products + min * sums` for one or two rows and one packed rhs element. `lhs` has the terms of the rows in
+/// f32 for its depth tiles: row after row of each term. `sums` has the sum of the inputs of every row per depth tile. The
+/// products are those of [`Tiles::begin_product`](super::amx::Tiles::begin_product) by multiply-adds, in the order of
+/// `tdpbf16ps`: the products at even and at odd depths, their sum, and that of the terms.
 ///
 /// # Safety
-/// The processor must have AVX-512, and the tile must be within the element.
+/// The processor must have AVX-512.
 ///
 /// # Panics
 /// If there are more than two rows, if there are not one or three terms, or if weights with minima have fewer sums than rows.
@@ -65,17 +65,17 @@ pub(crate) unsafe fn pair_numbers(first: __m512, second: __m512) -> __m512i {
 pub(crate) unsafe fn add_few_rows<W: PackedRhs>(
     lhs: &[[f32; TILE_DEPTH]],
     rhs: &W,
-    tile: usize,
     sums: &[f32],
     acc: &mut [NrVector],
 ) {
+    let tiles = W::DEPTH / TILE_DEPTH;
     // SAFETY: the caller upholds the contract of `add_terms`.
     unsafe {
-        match (lhs.len(), acc.len()) {
-            (1, 1) => add_terms::<W, 1, 1>(lhs, rhs, tile, sums, acc),
-            (2, 2) => add_terms::<W, 2, 2>(lhs, rhs, tile, sums, acc),
-            (3, 1) => add_terms::<W, 3, 1>(lhs, rhs, tile, sums, acc),
-            (6, 2) => add_terms::<W, 6, 2>(lhs, rhs, tile, sums, acc),
+        match (lhs.len() / tiles, acc.len()) {
+            (1, 1) => add_terms::<W, 1, 1>(lhs, rhs, sums, acc),
+            (2, 2) => add_terms::<W, 2, 2>(lhs, rhs, sums, acc),
+            (3, 1) => add_terms::<W, 3, 1>(lhs, rhs, sums, acc),
+            (6, 2) => add_terms::<W, 6, 2>(lhs, rhs, sums, acc),
             (terms, rows) => unreachable!("{terms} terms of {rows} rows"),
         }
     }
@@ -89,19 +89,43 @@ pub(crate) unsafe fn add_few_rows<W: PackedRhs>(
 /// As for [`add_few_rows`].
 ///
 /// # Panics
-/// If `lhs` does not have `N` terms or `acc` does not have `R` rows.
+/// If `lhs` does not have `N` terms per depth tile or `acc` does not have `R` rows.
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx2,fma,f16c")]
 unsafe fn add_terms<W: PackedRhs, const N: usize, const R: usize>(
     lhs: &[[f32; TILE_DEPTH]],
     rhs: &W,
-    tile: usize,
     sums: &[f32],
     acc: &mut [NrVector],
 ) {
-    assert!(lhs.len() == N && acc.len() == R);
+    let tiles = W::DEPTH / TILE_DEPTH;
+    assert!(lhs.len() == N * tiles && acc.len() == R);
+    for (tile, lhs) in lhs.chunks_exact(N).enumerate() {
+        let sums = sums.get(tile * R..).unwrap_or_default();
+        // SAFETY: the lengths are checked, the tile is within the element, and the caller upholds the rest.
+        unsafe {
+            let products = products_of_terms::<W, N, R>(lhs, rhs, tile);
+            let scales = [
+                W::scale_and_min(rhs.load_scales(tile, 0)),
+                W::scale_and_min(rhs.load_scales(tile, 16)),
+            ];
+            add_scaled(&products, scales, sums, acc);
+        }
+    }
+}
+
+/// The products with one depth tile, of both halves of the columns.
+///
+/// # Safety
+/// As for [`add_few_rows`]; `lhs` must have `N` terms, and the tile must be within the element.
+#[inline(always)]
+unsafe fn products_of_terms<W: PackedRhs, const N: usize, const R: usize>(
+    lhs: &[[f32; TILE_DEPTH]],
+    rhs: &W,
+    tile: usize,
+) -> [[__m512; 2]; R] {
     let first_depth = tile * TILE_DEPTH;
-    // SAFETY: the length is checked, and the caller upholds the rest.
+    // SAFETY: the caller upholds the contract above.
     unsafe {
         // Per term of a row, parity of the depth, and half of the columns.
         let mut by_parity = [[[__m512::splat(0.0); 2]; 2]; N];
@@ -138,11 +162,7 @@ unsafe fn add_terms<W: PackedRhs, const N: usize, const R: usize>(
                 }
             }
         }
-        let scales = [
-            W::scale_and_min(rhs.load_scales(tile, 0)),
-            W::scale_and_min(rhs.load_scales(tile, 16)),
-        ];
-        add_scaled(&products, scales, sums, acc);
+        products
     }
 }
 

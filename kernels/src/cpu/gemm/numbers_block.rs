@@ -16,17 +16,16 @@ pub(super) trait NumbersKernel {
     /// Up to this many rows are multiplied with the packed numbers: converting these to bf16 first would take longer.
     const FEW_ROWS: usize;
 
-    /// Adds the products of one depth tile of a packed rhs element, with all rows of an lhs of up to [`Self::FEW_ROWS`]. The
-    /// tile is that of the inputs from `depth` on.
+    /// Adds the products of a packed rhs element, with all rows of an lhs of up to [`Self::FEW_ROWS`]. The element has the
+    /// inputs from `depth` on.
     ///
     /// # Safety
-    /// The processor must have AVX-512, and the tile must be within the element.
+    /// The processor must have AVX-512.
     unsafe fn add_few_rows<W: PackedRhs>(
         &mut self,
         lhs: &SplitLhs,
         depth: usize,
         rhs: &W,
-        tile: usize,
         acc: &mut [NrVector],
     );
 

@@ -16,11 +16,10 @@ impl NumbersKernel for PairProducts {
         lhs: &SplitLhs,
         depth: usize,
         rhs: &W,
-        tile: usize,
         acc: &mut [NrVector],
     ) {
-        // SAFETY: `PairProducts` exist only on processors with AVX512-BF16, and the caller guarantees the tile.
-        unsafe { add_packed_numbers(lhs.tile(0, depth), rhs, tile, lhs.sums(0, depth), acc) };
+        // SAFETY: `PairProducts` exist only on processors with AVX512-BF16.
+        unsafe { add_packed_numbers(lhs.tile(0, depth), rhs, lhs.sums(0, depth), acc) };
     }
 
     #[inline(always)]

@@ -26,11 +26,10 @@ impl NumbersKernel for Tiles {
         lhs: &SplitLhs,
         depth: usize,
         rhs: &W,
-        tile: usize,
         acc: &mut [NrVector],
     ) {
         // SAFETY: the caller upholds the contract above.
-        unsafe { add_few_rows(lhs.wide(depth), rhs, tile, lhs.sums(0, depth), acc) };
+        unsafe { add_few_rows(lhs.wide(depth..depth + W::DEPTH), rhs, lhs.sums(0, depth), acc) };
     }
 
     #[inline(always)]

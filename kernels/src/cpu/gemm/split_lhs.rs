@@ -223,13 +223,13 @@ impl SplitLhs {
         self.precision
     }
 
-    /// The terms of the [`TILE_DEPTH`] inputs from `depth` on in f32, row after row of each term; none with more than
-    /// [`WIDE_ROWS`] rows.
+    /// The terms of the inputs at `depths`, whole depth tiles, in f32: for each depth tile, row after row of each term. None
+    /// with more than [`WIDE_ROWS`] rows.
     #[inline(always)]
-    pub(crate) fn wide(&self, depth: usize) -> &[[f32; TILE_DEPTH]] {
+    pub(crate) fn wide(&self, depths: Range<usize>) -> &[[f32; TILE_DEPTH]] {
         let len = self.precision.terms() * self.rows;
-        let start = depth / TILE_DEPTH * len;
-        self.memory.wide.get(start..start + len).unwrap_or_default()
+        let (start, end) = (depths.start / TILE_DEPTH * len, depths.end / TILE_DEPTH * len);
+        self.memory.wide.get(start..end).unwrap_or_default()
     }
 
     /// The sums of the inputs from `depth` on, of row tile `tile`: per [`TILE_DEPTH`] inputs, one of each row.

@@ -236,11 +236,8 @@ impl<'a> TileProduct<'a> {
                 if W::PREFETCH_DISTANCE > 0 {
                     prefetch_at(rhs, W::PREFETCH_DISTANCE);
                 }
-                for tile in 0..W::DEPTH / TILE_DEPTH {
-                    let depth = index * W::DEPTH + tile * TILE_DEPTH;
-                    // SAFETY: every kernel requires AVX-512, and the tile is within the element.
-                    unsafe { kernel.add_few_rows(self.lhs, depth, rhs, tile, acc) };
-                }
+                // SAFETY: every kernel requires AVX-512.
+                unsafe { kernel.add_few_rows(self.lhs, index * W::DEPTH, rhs, acc) };
             }
         }
     }

@@ -108,11 +108,11 @@ macro_rules! for_rows {
     };
 }
 
-/// `acc += scale * products + min * sums` of one depth tile of a packed rhs element. `lhs` has a tile row per row, and
-/// `sums` starts with the sum of the inputs of every row.
+/// `acc += scale * products + min * sums` of a packed rhs element. `lhs` has a tile row per row for each of its depth tiles,
+/// and `sums` the sum of the inputs of every row.
 ///
 /// # Safety
-/// The processor must have AVX-512 and AVX512-BF16, and the tile must be within the element.
+/// The processor must have AVX-512 and AVX512-BF16.
 ///
 /// # Panics
 /// If there are no rows or more than [`GROUP_ROWS`], or if an operand has fewer.
@@ -120,16 +120,14 @@ macro_rules! for_rows {
 pub(crate) unsafe fn add_packed_numbers<W: PackedRhs>(
     lhs: &[TileRow],
     rhs: &W,
-    tile: usize,
     sums: &[f32],
     acc: &mut [NrVector],
 ) {
-    let numbers = PackedNumbers { rhs, tile };
     // SAFETY: the caller upholds the contract above.
-    unsafe { for_rows!(add_packed, [W], acc, (lhs, &numbers, sums, acc)) }
+    unsafe { for_rows!(add_packed, [W], acc, (lhs, rhs, sums, acc)) }
 }
 
-/// [`add_packed_numbers`] of a depth tile with its integers in bf16.
+/// As [`add_packed_numbers`], of one depth tile with its integers in bf16.
 ///
 /// # Safety
 /// The processor must have AVX-512 and AVX512-BF16.
@@ -155,12 +153,15 @@ pub(crate) unsafe fn add_widened_numbers(
 #[target_feature(enable = "avx512f,avx512bf16,avx2,fma,f16c")]
 unsafe fn add_packed<const R: usize, W: PackedRhs>(
     lhs: &[TileRow],
-    numbers: &PackedNumbers<W>,
+    rhs: &W,
     sums: &[f32],
     acc: &mut [NrVector],
 ) {
-    // SAFETY: the caller upholds the contract above.
-    unsafe { add_rows::<R, _>(lhs, numbers, sums, acc) }
+    for tile in 0..W::DEPTH / TILE_DEPTH {
+        let (lhs, sums) = (&lhs[tile * R..], sums.get(tile * R..).unwrap_or_default());
+        // SAFETY: the caller upholds the contract above, and the tile is within the element.
+        unsafe { add_rows::<R, _>(lhs, &PackedNumbers { rhs, tile }, sums, acc) };
+    }
 }
 
 /// Not inlined, as [`add_packed`].
@@ -240,6 +241,7 @@ mod tests {
         let initial: Vec<NrVector> = rows.clone().map(|row| [row as f32; NR]).collect();
         let mut found = [initial.clone(), initial];
         let [packed, widened] = &mut found;
+        let (mut all_lhs, mut all_sums) = (Vec::new(), Vec::new());
         for tile in 0..W::DEPTH / TILE_DEPTH {
             let depths = tile * TILE_DEPTH..(tile + 1) * TILE_DEPTH;
             let bits =
@@ -252,7 +254,6 @@ mod tests {
             let (mut scales, mut mins) = ([0.0; NR], [0.0; NR]);
             // SAFETY: the test checks the processor first, and the tile is within the element.
             unsafe {
-                add_packed_numbers(&lhs, rhs, tile, &sums, packed);
                 widen_numbers(rhs, tile, [&mut lower, &mut upper]);
                 widen_scales(rhs, tile, &mut scales, &mut mins);
                 let has_mins = W::TILE_OPERAND == TileOperand::Numbers { min: true };
@@ -260,7 +261,11 @@ mod tests {
                 let numbers = WidenedNumbers { numbers: [&lower, &upper], scales: &scales, mins };
                 add_widened_numbers(&lhs, &numbers, &sums, widened);
             }
+            all_lhs.extend(lhs);
+            all_sums.extend(sums);
         }
+        // SAFETY: the test checks the processor first.
+        unsafe { add_packed_numbers(&all_lhs, rhs, &all_sums, packed) };
         found
     }
 
