@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 
 use anyhow::{bail, Result};
+use clap::builder::NonEmptyStringValueParser;
 use clap::Args;
 use colm::{Dtype, Engine, MachineMemory, MemoryPlan, Quantization};
 use colm_kernels::{check_isa_limit, instruction_set};
@@ -19,7 +20,7 @@ use super::parsers::count;
 #[derive(Args)]
 pub struct DoctorArgs {
     /// Model folder, or Hugging Face model id such as `owner/name` or `owner/name@revision`.
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR", value_parser = NonEmptyStringValueParser::new())]
     model: Option<String>,
     /// Load only the first K chains [default: all].
     #[arg(long, value_name = "K", value_parser = count)]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use colm::{Dtype, Engine, EngineBuilder, KvStoreOptions, MatmulPrecision, Quantization, Result};
 
@@ -14,7 +15,7 @@ use super::parsers::{count, gigabytes, positive_seconds};
 #[command(next_help_heading = "Model and engine")]
 pub struct LoadArgs {
     /// Model folder, or Hugging Face model id such as `owner/name` or `owner/name@revision`.
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR", value_parser = NonEmptyStringValueParser::new())]
     pub model: String,
     /// Load only the first K chains [default: all].
     #[arg(long, value_name = "K", value_parser = count)]

@@ -164,6 +164,26 @@ async fn a_cached_model_runs_offline() {
     assert!(said(&all).contains("model-chain-00003-of-00004.safetensors"), "{}", said(&all));
 }
 
+/// `colm-convert` cannot read them before they are downloaded.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_with_pytorch_files_alone_is_not_fetched() {
+    let (_parent, hub) = hub();
+    for entry in std::fs::read_dir(&hub.folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.to_string_lossy().contains(".safetensors") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    std::fs::write(hub.folder.join("pytorch_model.bin"), "").unwrap();
+    let endpoint = hub.start().await;
+    let home = tempfile::tempdir().unwrap();
+    let refused = said(&run(&endpoint, home.path(), ID, &[]).await);
+    for part in ["PyTorch files only (pytorch_model.bin)", "download it", "colm-convert pack"] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+    assert!(!hub.requested().contains(&"pytorch_model.bin".to_string()));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn errors_name_files_missing_on_the_hub() {
     let (_parent, hub) = hub();
