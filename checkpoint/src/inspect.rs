@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::config::{ChainCount, ColmConfig};
 use crate::format::{AllowedDeviations, ChainSize, CheckpointError, Projection, TensorId};
-use crate::read::{read_config, Checkpoint, FoundConfig, WeightFiles};
+use crate::read::{read_config, Checkpoint, ModelConfig, WeightFiles};
 
 /// The quantized types whose memory is shown, and their names.
 const QUANTIZED: [(&str, GgmlDType); 3] =
@@ -92,7 +92,7 @@ pub struct Cost {
 /// # Errors
 /// If the config or the headers of the files found break a rule of `docs/spec.md`.
 pub fn inspect(dir: &Path) -> Result<Inspection, CheckpointError> {
-    let FoundConfig { config, deviations, is_llama } = read_config(dir)?;
+    let ModelConfig { config, deviations, is_llama } = read_config(dir)?;
     let k = chains_present(dir, &config, deviations)?;
     let open = |k| Checkpoint::open_with(dir, &config, k, deviations);
     let checkpoint = k.map(open).transpose()?;

@@ -28,9 +28,9 @@ pub(super) fn check(
     let isq = quantization.isq();
     let is_tied = config.file.tie_word_embeddings;
     for tensor in config.tensors(k) {
-        let name = tensor.id.chain_name(tensor.chain);
         match tensor.id {
             TensorId::Bias { .. } if isq == IsqType::MXFP4 => {
+                let name = tensor.name();
                 return refused(format!(
                     "the host (mistral.rs) adds no biases to it, and {name} is one"
                 ));
@@ -50,6 +50,7 @@ pub(super) fn check(
             _ => return Ok(()),
         };
         if !numbers.is_multiple_of(unit) {
+            let name = tensor.name();
             return refused(format!(
                 "{name} has {numbers} {what}, which is not a multiple of {unit}"
             ));

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use colm_checkpoint::{ChainCount, ColmConfig};
+use colm_checkpoint::{ChainCount, ColmConfig, ModelConfig};
 use colm_prompt::PromptFolder;
 
 use super::counters::Counters;
@@ -13,7 +13,7 @@ use super::kv_tier::{KvIdentity, PrefillRate};
 pub struct Loaded {
     /// The name that the engine serves it under; None if a front end of the host loads it.
     name: Option<String>,
-    pub(super) config: OnceLock<(ColmConfig, ChainCount)>,
+    pub(super) model: OnceLock<(ModelConfig, ChainCount)>,
     pub(super) prompt_folder: OnceLock<Arc<PromptFolder>>,
     pub(super) kv_identity: OnceLock<KvIdentity>,
     counters: Arc<Counters>,
@@ -33,7 +33,7 @@ impl Loaded {
 
     /// The config, and the number of chains loaded. None before a model is loaded.
     pub fn model(&self) -> Option<(&ColmConfig, ChainCount)> {
-        self.config.get().map(|(config, chains)| (config, *chains))
+        self.model.get().map(|(model, chains)| (model.colm(), *chains))
     }
 
     /// The tokenizer, the chat template and the sampling defaults. None before a model is loaded.

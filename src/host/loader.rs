@@ -235,7 +235,7 @@ impl NormalModelLoader for ColmLoader {
         }
         let metadata = metadata(config, k);
         // Set once per loader: an engine that is rebooted keeps its model.
-        let _ = self.loaded.config.set((config.clone(), k));
+        let _ = self.loaded.model.set((model.clone(), k));
         let loaded = self.loaded.clone();
         let mapper = loading.mapper;
         Ok(Box::new(HostedColm::new(

@@ -107,10 +107,10 @@ impl EngineBuilder {
         if colm_kernels::uses_gpu_kernels(device, weights) {
             bail!("`kv_store`: the KV cache is in the memory of a GPU, from which blocks are not stored; expected `cpu` true");
         }
-        let (config, k) = loaded.model().context("the loader has read no config")?;
-        let checkpoint = ModelConfig::read(&folder.join("config.json"))?.open(folder, k)?;
+        let (model, k) = loaded.model.get().context("the loader has read no config")?;
+        let checkpoint = model.open(folder, *k)?;
         let kv_dtype = pool.first().map(|(keys, _)| keys.dtype());
-        let identity = KvIdentity::of(config, &checkpoint, &self.held_as(kv_dtype))?;
+        let identity = KvIdentity::of(model.colm(), &checkpoint, &self.held_as(kv_dtype))?;
         loaded.kv_identity.set(identity).map_err(|_| anyhow!("the model is loaded twice"))?;
         let tier = KvTier::open(options, loaded.clone(), pool, self.block_size)?;
         Ok(Some(Arc::new(tier)))

@@ -1,4 +1,4 @@
-//! The config of a model that is run as it is.
+//! The config of a model that is run or converted.
 
 use std::path::{Path, PathBuf};
 
@@ -12,9 +12,11 @@ use crate::llama::LlamaConfig;
 /// (`docs/spec.md#llamas-mistrals-and-qwens`). The weights are in safetensors files; those of a CoLM may be quantized.
 #[derive(Clone, Debug)]
 pub struct ModelConfig {
-    pub(super) config: ColmConfig,
-    pub(super) deviations: AllowedDeviations,
-    pub(super) is_llama: bool,
+    pub(crate) config: ColmConfig,
+    /// In what ways the weights may deviate from the format.
+    pub(crate) deviations: AllowedDeviations,
+    /// Whether it is of the Llama family.
+    pub(crate) is_llama: bool,
 }
 
 impl ModelConfig {

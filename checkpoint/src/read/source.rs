@@ -26,18 +26,9 @@ pub struct Source {
     is_llama: bool,
 }
 
-/// What the config of a folder says.
-#[derive(Debug)]
-pub(crate) struct FoundConfig {
-    pub config: ColmConfig,
-    /// In what ways the weights may deviate from the format.
-    pub deviations: AllowedDeviations,
-    /// Whether it is of the Llama family.
-    pub is_llama: bool,
-}
-
-/// The config of folder `dir`: config.json, or without one the params.json of the paper's conventions.
-pub(crate) fn read_config(dir: &Path) -> Result<FoundConfig, CheckpointError> {
+/// The config of folder `dir`, to be converted: config.json, or without one the params.json of the paper's conventions. The
+/// weights may be PyTorch state dicts.
+pub(crate) fn read_config(dir: &Path) -> Result<ModelConfig, CheckpointError> {
     let (path, parse): (_, fn(&str) -> _) = if is_paper_folder(dir)? {
         (dir.join(PARAMS_FILE), paper)
     } else {
@@ -48,18 +39,19 @@ pub(crate) fn read_config(dir: &Path) -> Result<FoundConfig, CheckpointError> {
     Ok(parse(&text).map_err(|source| source.in_file(&path))?)
 }
 
-fn llama_or_colm(json: &str) -> Result<FoundConfig, ConfigError> {
-    let ModelConfig { mut config, deviations, is_llama } = ModelConfig::parse(json)?;
-    check_not_quantized(config.file.other.get("quantization_config"))?;
+fn llama_or_colm(json: &str) -> Result<ModelConfig, ConfigError> {
+    let mut model = ModelConfig::parse(json)?;
+    let other = &mut model.config.file.other;
+    check_not_quantized(other.get("quantization_config"))?;
     // It leads to Python files, which conversions do not copy. Unlike `remove`, `retain` keeps the order.
-    config.file.other.retain(|field, _| field != "auto_map");
-    let deviations = AllowedDeviations { state_dicts: true, ..deviations };
-    Ok(FoundConfig { config, deviations, is_llama })
+    other.retain(|field, _| field != "auto_map");
+    model.deviations.state_dicts = true;
+    Ok(model)
 }
 
-fn paper(json: &str) -> Result<FoundConfig, ConfigError> {
+fn paper(json: &str) -> Result<ModelConfig, ConfigError> {
     let config = parse_params(json)?;
-    Ok(FoundConfig { config, deviations: AllowedDeviations::FOR_PAPER, is_llama: false })
+    Ok(ModelConfig { config, deviations: AllowedDeviations::FOR_PAPER, is_llama: false })
 }
 
 impl Source {
@@ -69,7 +61,7 @@ impl Source {
     /// # Errors
     /// If the config or the files break a rule of `docs/spec.md`, or if the weights are quantized.
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
-        Self::of_found(dir, read_config(dir)?, None)
+        Self::of_model(dir, read_config(dir)?, None)
     }
 
     /// As [`Self::open`], but in the chain layout the files of the first `k` chains are opened alone, and the others may be
@@ -78,11 +70,11 @@ impl Source {
     /// # Errors
     /// Also if the model has fewer chains.
     pub fn open_chains(dir: &Path, k: usize) -> Result<Self, CheckpointError> {
-        Self::of_found(dir, read_config(dir)?, Some(k))
+        Self::of_model(dir, read_config(dir)?, Some(k))
     }
 
-    fn of_found(dir: &Path, found: FoundConfig, k: Option<usize>) -> Result<Self, CheckpointError> {
-        let FoundConfig { mut config, deviations, is_llama } = found;
+    fn of_model(dir: &Path, model: ModelConfig, k: Option<usize>) -> Result<Self, CheckpointError> {
+        let ModelConfig { mut config, deviations, is_llama } = model;
         let k = k.map_or(Ok(config.all_chains()), |k| config.chain_count(k))?;
         let checkpoint = Checkpoint::open_with(dir, &config, k, deviations)?;
         checkpoint.check_tied_head()?;
@@ -100,7 +92,7 @@ impl Source {
     /// # Errors
     /// If there is neither a config.json nor a params.json, or if it breaks a rule of `docs/spec.md`.
     pub fn read_config(dir: &Path) -> Result<(ColmConfig, bool), CheckpointError> {
-        let FoundConfig { config, is_llama, .. } = read_config(dir)?;
+        let ModelConfig { config, is_llama, .. } = read_config(dir)?;
         Ok((config, is_llama))
     }
 

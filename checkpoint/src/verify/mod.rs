@@ -10,7 +10,7 @@ use self::finite::NonFinite;
 use crate::format::{is_supported, CheckpointError, Layout};
 use crate::json::JsonFileError;
 use crate::read::{
-    check_folder, read_config, side_files, Checkpoint, FoundConfig, ProblemList, Progress,
+    check_folder, read_config, side_files, Checkpoint, ModelConfig, ProblemList, Progress,
 };
 use crate::text::abbreviate;
 
@@ -72,8 +72,8 @@ pub fn verify(dir: &Path, chains: Option<usize>, progress: impl FnMut(Progress))
         Err(error) => Some(error.into()),
     });
     let mut problems: Vec<Problem> = in_side_files.collect();
-    let FoundConfig { config, deviations, .. } = match read_config(dir) {
-        Ok(found) => found,
+    let ModelConfig { config, deviations, .. } = match read_config(dir) {
+        Ok(model) => model,
         Err(error) => {
             problems.push(error.into());
             return problems;

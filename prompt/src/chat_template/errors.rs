@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 /// The name of the template for conversations.
-pub(super) const DEFAULT: &str = "default";
+pub(crate) const DEFAULT: &str = "default";
 
 /// Why a template cannot be compiled.
 #[derive(Debug, Error)]

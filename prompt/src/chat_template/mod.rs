@@ -36,6 +36,7 @@ mod views;
 mod whitespace;
 
 pub use conversation::Conversation;
+pub(crate) use errors::DEFAULT;
 pub use errors::{RenderError, TemplateError};
 pub use template::ChatTemplate;
 pub(crate) use trial::{shows_parts, try_render};

@@ -7,7 +7,7 @@ use std::{fs, io};
 use colm_checkpoint::json;
 use serde_json::{Map, Value};
 
-use crate::chat_template::{try_render, ChatTemplate, TemplateError};
+use crate::chat_template::{try_render, ChatTemplate, TemplateError, DEFAULT};
 use crate::error::{exists, FolderError};
 
 const CHAT_TEMPLATE: &str = "chat_template.jinja";
@@ -16,9 +16,6 @@ const ADDITIONAL_CHAT_TEMPLATES: &str = "additional_chat_templates";
 
 /// The names of the templates that conversations are rendered with. Others are not compiled.
 const USED_TEMPLATES: [&str; 2] = [DEFAULT, "tool_use"];
-
-/// The name of the template for conversations.
-const DEFAULT: &str = "default";
 
 /// The sources of templates by name, each with its file.
 pub(super) type Templates = BTreeMap<String, (PathBuf, String)>;
