@@ -65,7 +65,7 @@ pub enum OpenError {
     },
     /// [`StoreOptions::max_bytes`] is set for a store that is not a folder.
     #[error(
-        "the KV store {url} cannot be limited to {max_bytes} bytes from here: only file stores can. Limit Redis \
+ "the size of the KV store {url} cannot be limited from here: only file stores can. Limit Redis \
          with its options maxmemory and maxmemory-policy allkeys-lru, and S3 with a lifecycle rule"
     )]
     MaxBytes {

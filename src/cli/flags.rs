@@ -1,7 +1,7 @@
 //! Translates names of library options to flags of the command line.
 
 /// The options of the library as quoted in its errors, and the flags that set them.
-const FLAGS: [(&str, &str); 24] = [
+const FLAGS: [(&str, &str); 25] = [
     ("`max_chains`", "--max-chains"),
     ("`max_seqs`", "--max-seqs"),
     ("`kv_cache_mib`", "--kv-cache-mb"),
@@ -15,6 +15,7 @@ const FLAGS: [(&str, &str); 24] = [
     ("`prefix_cache`", "--no-prefix-cache"),
     ("`kv_store`", "--kv-store"),
     ("`kv_store_buffer_mib`", "--kv-store-buffer-mb"),
+    ("`kv_store_max_bytes`", "--kv-store-gb"),
     ("`prefill`", "--prefill"),
     ("`role`", "--role"),
     ("`elastic`", "--elastic"),

@@ -19,36 +19,6 @@ pub const MAX_CONTEXTS: usize = 16;
 /// context: one prompt of any length with the most alternatives.
 pub const MAX_ECHOED_CONTEXTS: usize = 1 + MAX_TOP_LOGPROBS as usize;
 
-/// The number of answers to `prompts` prompts with `n` answers each, of at most `max_tokens` tokens. `context` is the
-/// longest sequence, in tokens. Fails if the request asks for too many answers or tokens.
-pub fn check_choices(
-    n: u32,
-    prompts: usize,
-    max_tokens: Option<u32>,
-    context: usize,
-) -> Result<usize, ApiError> {
-    let choices = (n as usize).saturating_mul(prompts);
-    if choices == 0 || choices > MAX_CHOICES as usize {
-        let message = match prompts {
-            1 => format!("n is {n}: expected 1 to {MAX_CHOICES}"),
-            _ => format!(
-                "n is {n} for {prompts} prompts: expected 1 to {MAX_CHOICES} answers in total"
-            ),
-        };
-        return Err(ApiError::invalid_value("n", message));
-    }
-    let tokens = max_tokens.map_or(context, |tokens| context.min(tokens as usize));
-    let limit = MAX_CONTEXTS * context;
-    if choices * tokens > limit {
-        let message = format!(
-            "{choices} answers of up to {tokens} tokens: expected at most {limit} tokens in total; reduce n or \
-             max_tokens"
-        );
-        return Err(ApiError::invalid_value("n", message));
-    }
-    Ok(choices)
-}
-
 /// Fails if `answers` answers to prompts of `tokens` tokens together, each of which repeats its prompt, with the
 /// log-probabilities of `top` alternatives per position, would be too large. `context` is the longest sequence.
 pub fn check_echo(
@@ -76,6 +46,8 @@ pub struct RequestLimits {
     pub max_body_bytes: usize,
     /// Between two pieces of a body.
     pub body_timeout: Duration,
+    /// The longest sequence, in tokens.
+    context: usize,
     max_prompt_tokens: Option<usize>,
     max_output_tokens: Option<usize>,
 }
@@ -86,9 +58,47 @@ impl RequestLimits {
         Self {
             max_body_bytes: limits.max_body_bytes.unwrap_or_else(|| max_body_bytes(context)),
             body_timeout: limits.body_timeout,
+            context,
             max_prompt_tokens: limits.max_prompt_tokens,
             max_output_tokens: limits.max_output_tokens,
         }
+    }
+
+    /// The number of answers to `prompts` prompts with `n` answers each, of at most `max_tokens` tokens. Fails if the
+    /// request asks for too many answers or tokens.
+    pub fn check_choices(
+        &self,
+        n: u32,
+        prompts: usize,
+        max_tokens: Option<u32>,
+    ) -> Result<usize, ApiError> {
+        let choices = (n as usize).saturating_mul(prompts);
+        if choices == 0 || choices > MAX_CHOICES as usize {
+            let message = match prompts {
+                1 => format!("n is {n}: expected 1 to {MAX_CHOICES}"),
+                _ => format!(
+                    "n is {n} for {prompts} prompts: expected 1 to {MAX_CHOICES} answers in total"
+                ),
+            };
+            return Err(ApiError::invalid_value("n", message));
+        }
+        let max_tokens = max_tokens.map(|tokens| tokens as usize).or(self.max_output_tokens);
+        let tokens = max_tokens.unwrap_or(self.context).min(self.context);
+        let limit = MAX_CONTEXTS * self.context;
+        if choices * tokens > limit {
+            let message = format!(
+                "{choices} answers of up to {tokens} tokens: expected at most {limit} tokens in total; reduce n or \
+                 max_tokens"
+            );
+            return Err(ApiError::invalid_value("n", message));
+        }
+        Ok(choices)
+    }
+
+    /// `tokens`, the default of an endpoint for the tokens of an answer, or what the server allows if that is less.
+    pub fn default_tokens(&self, tokens: u32) -> u32 {
+        self.max_output_tokens
+            .map_or(tokens, |most| tokens.min(most.try_into().unwrap_or(u32::MAX)))
     }
 
     /// Bounds the answer to `request`. Fails if the request asks for a longer one.
@@ -132,13 +142,19 @@ mod tests {
 
     #[test]
     fn answers_are_bounded_in_number_and_tokens() {
-        assert_eq!(check_choices(128, 1, Some(10), 1024).unwrap(), 128);
-        assert_eq!(check_choices(2, 3, Some(10), 1024).unwrap(), 6);
-        assert_eq!(check_choices(16, 1, None, 1024).unwrap(), 16);
+        let limits = |max_output_tokens| {
+            RequestLimits::new(&ServeLimits { max_output_tokens, ..ServeLimits::default() }, 1024)
+        };
+        let unlimited = limits(None);
+        assert_eq!(unlimited.check_choices(128, 1, Some(10)).unwrap(), 128);
+        assert_eq!(unlimited.check_choices(2, 3, Some(10)).unwrap(), 6);
+        assert_eq!(unlimited.check_choices(16, 1, None).unwrap(), 16);
+        assert_eq!(limits(Some(128)).check_choices(128, 1, None).unwrap(), 128);
+        assert!(limits(Some(129)).check_choices(128, 1, None).is_err());
         for (n, prompts, max_tokens) in
             [(0, 1, None), (129, 1, Some(1)), (2, 65, Some(1)), (17, 1, None), (128, 1, Some(129))]
         {
-            let error = check_choices(n, prompts, max_tokens, 1024).unwrap_err();
+            let error = unlimited.check_choices(n, prompts, max_tokens).unwrap_err();
             assert_eq!(error.param.as_deref(), Some("n"), "{n} {prompts} {max_tokens:?}");
         }
     }

@@ -49,12 +49,12 @@ pub async fn create(
 ) -> Result<Json<Prefill>, ApiError> {
     let chosen = state.choose(&mut fields)?;
     let engine = &state.engine;
-    let (most, defaults) = (engine.max_tokens(), engine.sampling_defaults());
+    let (limits, defaults) = (&state.limits, engine.sampling_defaults());
     let (requests, source_fields) = if fields.json("messages").is_some() {
-        let parsed = Chat::from_fields(&mut fields, chosen.chains, most, defaults)?;
+        let parsed = Chat::from_fields(&mut fields, chosen.chains, limits, defaults)?;
         (vec![parsed.request], parsed.source_fields)
     } else {
-        let parsed = Completions::from_fields(&mut fields, chosen.chains, most, defaults)?;
+        let parsed = Completions::from_fields(&mut fields, chosen.chains, limits, defaults)?;
         (parsed.requests, parsed.source_fields)
     };
     fields.finish()?;

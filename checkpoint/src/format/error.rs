@@ -61,10 +61,10 @@ pub enum CheckpointError {
          expected a folder outside the source, so that the source does not change"
     )]
     Overlap { source_dir: PathBuf, dir: PathBuf },
-    /// Writing would replace what a link in the source leads to.
+    /// Writing would replace a link that leads to the source, or what a link in the source leads to.
     #[error(
-        "{entry} of the source leads into {dir}, which would be replaced; expected a folder to which the source has no \
-         links, so that the source does not change"
+        "{entry}, through which the source is read, leads into {dir}, which would be replaced; expected a folder to which \
+         the source has no links, so that the source does not change"
     )]
     LinkedOverlap { entry: PathBuf, dir: PathBuf },
     /// The path of the folder to write leads to the parent of a folder that does not exist.

@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::{Component, Path, PathBuf};
+use std::path::{absolute, Component, Path, PathBuf};
 
-use super::links::entry_through;
+use super::links::{entry_through, leads_through};
 use crate::format::CheckpointError;
 
 /// The final path of folder `dir`, canonical. A symbolic link is followed, so that its target is replaced and the link
@@ -58,7 +58,8 @@ pub(super) fn canonical(dir: &Path) -> Result<PathBuf, CheckpointError> {
     Ok(existing)
 }
 
-/// Checks that neither folder contains the other, and that no link in the source leads through `dir`, so that the source
+/// Checks that neither folder contains the other, and that neither the path of the source nor a
+/// link in it leads through `dir`, so that the source
 /// is neither changed nor replaced.
 pub(super) fn check_no_overlap(source: &Path, dir: &Path) -> Result<(), CheckpointError> {
     let path = canonical(dir)?;
@@ -69,8 +70,11 @@ pub(super) fn check_no_overlap(source: &Path, dir: &Path) -> Result<(), Checkpoi
         return Err(CheckpointError::Overlap { source_dir: source.into(), dir: dir.into() });
     }
     // Nothing leads through a folder that does not exist.
-    let entry = if path.exists() { entry_through(&canonical_source, &path) } else { None };
-    match entry {
+    let entry = path.exists().then(|| {
+        let is_through = absolute(source).is_ok_and(|source| leads_through(&source, &path));
+        is_through.then(|| source.into()).or_else(|| entry_through(&canonical_source, &path))
+    });
+    match entry.flatten() {
         Some(entry) => Err(CheckpointError::LinkedOverlap { entry, dir: dir.into() }),
         None => Ok(()),
     }

@@ -9,7 +9,7 @@ use anyhow::Context;
 use candle_core::{Result, Tensor};
 use colm_checkpoint::{ChainCount, ColmConfig};
 use colm_kernels::KvBlocks;
-use colm_kv_store::{BlockKey, KvStore, NewBlock, StoreCounts};
+use colm_kv_store::{BlockKey, KvStore, NewBlock, OpenError, StoreCounts};
 use mistralrs_core::ext::{
     compute_block_hashes, BlockHash, BlockStore, Extension, ExtraHashKey, PooledBlock,
 };
@@ -89,12 +89,15 @@ impl KvTier {
             .iter()
             .map(|(keys, values)| KvBlocks::from_tensors(keys, values, config.head_dim))
             .collect::<Result<_>>()?;
-        let store =
-            KvStore::open(options.store_options()?).map_err(|error| Error::InvalidOption {
-                option: "kv_store",
-                value: options.url().to_string(),
-                problem: error.to_string(),
-            })?;
+        let store = KvStore::open(options.store_options()?).map_err(|error| {
+            let (option, value) = match &error {
+                OpenError::MaxBytes { max_bytes, .. } => {
+                    ("kv_store_max_bytes", format!("{max_bytes} bytes"))
+                }
+                _ => ("kv_store", options.url().to_string()),
+            };
+            Error::InvalidOption { option, value, problem: error.to_string() }
+        })?;
         let prefill_server = options.prefill_server.as_ref().map(PrefillServer::new).transpose()?;
         let units = (options.buffer_bytes() / MEMORY_UNIT).min(Semaphore::MAX_PERMITS);
         Ok(Self {

@@ -45,7 +45,7 @@ pub async fn create(
     let chosen = state.choose(&mut fields)?;
     let engine = &state.engine;
     let defaults = engine.sampling_defaults();
-    let chat = Chat::from_fields(&mut fields, chosen.chains, engine.max_tokens(), defaults)?;
+    let chat = Chat::from_fields(&mut fields, chosen.chains, &state.limits, defaults)?;
     fields.finish()?;
     let with_logprobs = chat.request.logprobs.is_some();
     chosen.active.admit(chat.choices)?;

@@ -11,7 +11,7 @@ use crate::serve::error::ApiError;
 use crate::serve::fields::Fields;
 use crate::serve::format::grammar;
 use crate::serve::labels::Labels;
-use crate::serve::limits::{check_choices, MAX_TOP_LOGPROBS};
+use crate::serve::limits::{RequestLimits, MAX_TOP_LOGPROBS};
 use crate::serve::sampling::{in_range, SamplingFields, Stop};
 use crate::serve::stream_options::StreamOptions;
 use crate::serve::tools::{ToolChoice, Tools};
@@ -28,12 +28,12 @@ pub struct Chat {
 }
 
 impl Chat {
-    /// Validates `fields` for an answer at `k` chains. `context` is the longest sequence, in tokens. `defaults` are the
+    /// Validates `fields` for an answer at `k` chains. `limits` are those of the server, `defaults` the
     /// model's sampling defaults.
     pub fn from_fields(
         fields: &mut Fields,
         k: ChainCount,
-        context: usize,
+        limits: &RequestLimits,
         defaults: &SamplingDefaults,
     ) -> Result<Self, ApiError> {
         let chat: ChatFields = fields.take()?;
@@ -43,7 +43,7 @@ impl Chat {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
-        let choices = check_choices(chat.n.unwrap_or(1), 1, max_tokens, context)?;
+        let choices = limits.check_choices(chat.n.unwrap_or(1), 1, max_tokens)?;
         let tools_json = fields.json("tools");
         let tools = tools(chat.tools, tools_json, chat.tool_choice, chat.parallel_tool_calls)?;
         let requested = grammar(chat.response_format, chat.grammar)?;

@@ -48,7 +48,7 @@ pub async fn create(
     let engine = &state.engine;
     let defaults = engine.sampling_defaults();
     let completions =
-        Completions::from_fields(&mut fields, chosen.chains, engine.max_tokens(), defaults)?;
+        Completions::from_fields(&mut fields, chosen.chains, &state.limits, defaults)?;
     fields.finish()?;
     let completion = Completion {
         id: new_id("cmpl"),

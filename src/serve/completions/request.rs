@@ -8,7 +8,7 @@ use crate::serve::error::ApiError;
 use crate::serve::fields::Fields;
 use crate::serve::format::{grammar, GrammarField, ResponseFormat};
 use crate::serve::labels::Labels;
-use crate::serve::limits::{check_choices, MAX_TOP_LOGPROBS};
+use crate::serve::limits::{RequestLimits, MAX_TOP_LOGPROBS};
 use crate::serve::model_choice::ModelFields;
 use crate::serve::sampling::{in_range, SamplingFields, Stop};
 use crate::serve::stream_options::StreamOptions;
@@ -97,12 +97,12 @@ pub struct Completions {
 }
 
 impl Completions {
-    /// Validates `fields` for answers at `k` chains. `context` is the longest sequence, in tokens. `defaults` are the
+    /// Validates `fields` for answers at `k` chains. `limits` are those of the server, `defaults` the
     /// model's sampling defaults.
     pub fn from_fields(
         fields: &mut Fields,
         k: ChainCount,
-        context: usize,
+        limits: &RequestLimits,
         defaults: &SamplingDefaults,
     ) -> Result<Self, ApiError> {
         let completion: CompletionFields = fields.take()?;
@@ -114,8 +114,8 @@ impl Completions {
             return Err(ApiError::invalid_value("prompt", "prompt: expected at least one prompt"));
         }
         let (n, best_of) = choices(completion.n, completion.best_of, stream)?;
-        let max_tokens = completion.max_tokens.unwrap_or(MAX_TOKENS);
-        check_choices(best_of, prompts.len(), Some(max_tokens), context)?;
+        let max_tokens = completion.max_tokens.unwrap_or(limits.default_tokens(MAX_TOKENS));
+        limits.check_choices(best_of, prompts.len(), Some(max_tokens))?;
         in_range("logprobs", completion.logprobs, 0..=MAX_TOP_LOGPROBS)?;
         let top = completion.logprobs.map(|top| top as usize);
         let echo = completion.echo.unwrap_or(false);

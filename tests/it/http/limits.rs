@@ -69,6 +69,11 @@ async fn prompts_answers_and_bodies_are_bounded() {
     assert_eq!(body["error"]["code"], "context_length_exceeded", "{body}");
     let (status, body) = server.post(path, &completion(3, json!({"max_tokens": 6}))).await;
     assert_eq!((status, &body["error"]["param"]), (StatusCode::BAD_REQUEST, &json!("max_tokens")));
+    // Not the default of 16 tokens.
+    let short = json!({"prompt": "a", "logit_bias": {"0": -100}, "n": 128});
+    let (status, body) = server.post(path, &short).await;
+    assert_eq!((status, &body["error"]["code"]), (StatusCode::OK, &json!(null)), "{body}");
+    assert_eq!(body["usage"]["completion_tokens"], 5 * 128, "{body}");
     let chat = json!({"messages": [{"role": "user", "content": "a"}], "logit_bias": {"0": -100}});
     let (status, body) = server.post(CHAT, &chat).await;
     assert_eq!(status, StatusCode::OK, "{body}");

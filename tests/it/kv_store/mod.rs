@@ -169,6 +169,10 @@ async fn options_that_cannot_work_are_refused() {
         (with_store(&model, &file), "file"),
         (options(&model).kv_store(store(folder.path()).buffer_mib(0)), "`kv_store_buffer_mib` 0"),
         (with_store(&model, folder.path()).prefix_cache(false), "`prefix_cache`"),
+        (
+            options(&model).kv_store(KvStoreOptions::new("memory:").unwrap().max_bytes(1 << 30)),
+            "`kv_store_max_bytes` 1073741824 bytes",
+        ),
     ];
     for (options, named) in cases {
         let error = start_error(&options).await;
