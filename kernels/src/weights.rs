@@ -21,7 +21,7 @@ use crate::MatmulPrecision;
 #[derive(Debug)]
 pub struct ChainWeights {
     format: WeightFormat,
-    /// Of the activations. Always the default on a GPU.
+    /// The precision of the activations. Always the default on a GPU.
     precision: MatmulPrecision,
     /// `(out_i, in_<=i)`
     shapes: Vec<(usize, usize)>,
@@ -177,7 +177,8 @@ impl ChainWeights {
         Ok(Self { format: WeightFormat::PackedQuantized(dtype), precision, shapes, matrices })
     }
 
-    /// As [`Self::pack_floats`], quantized to `dtype`, one of the types of [`Self::pack_quantized`]. The result is the same
+    /// As [`Self::pack_floats`], quantized to `dtype`, one of the types of [`Self::pack_quantized`]. The chains may have
+    /// different dtypes before. The result is the same
     /// as that of `QTensor::quantize`; a panel is quantized at a time, on all threads, so that little more memory is
     /// used than the result takes. Weights are on the CPU.
     ///
@@ -189,7 +190,9 @@ impl ChainWeights {
         dtype: GgmlDType,
         precision: MatmulPrecision,
     ) -> Result<Self> {
-        common_dtype(chains.iter().map(|(weight, _)| weight.dtype()))?;
+        if chains.is_empty() {
+            bail!("a linear layer of no chains");
+        }
         let shapes = chains.iter().map(|(weight, _)| weight.dims2());
         let shapes = checked_shapes(shapes.collect::<Result<_>>()?)?;
         check_biases(&shapes, chains.iter().map(|(_, bias)| bias.as_ref()))?;

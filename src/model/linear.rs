@@ -1,7 +1,7 @@
 //! ChainLinear (docs/spec.md#layers): weights packed for the kernels, or quantized weights of the host.
 
 use candle_core::quantized::GgmlDType;
-use candle_core::{DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 use colm_kernels::{
     chain_gated, chain_linear, chain_linear_add, silu_mul, ChainRows, ChainWeights,
     MatmulPrecision, Unpacked,
@@ -16,8 +16,8 @@ use super::weight_source::{LoadedLinear, Packing};
 pub enum ChainLinear {
     /// Packed for the kernels: one call computes all chains.
     Packed(ChainWeights),
-    /// Packed for the kernels, one call per chain. The quantized type depends on the width of a matrix, so the chains of
-    /// a layer may have different types.
+    /// Packed for the kernels, one call per chain, because the chains of a layer have different dtypes or quantized types.
+    /// The quantized type depends on the width of a matrix.
     PackedPerChain(Vec<ChainWeights>),
     /// Quantized by the host, or going to be: one product per chain.
     Host(HostLinears),
@@ -34,9 +34,7 @@ impl ChainLinear {
         precision: MatmulPrecision,
     ) -> Result<Self> {
         match floats(loaded) {
-            Ok(weights) if packing != Packing::Unpacked => {
-                Self::pack(widened(weights)?, packing, precision)
-            }
+            Ok(weights) if packing != Packing::Unpacked => Self::pack(weights, packing, precision),
             Ok(weights) => Ok(Self::Host(host_linears(Unpacked::Floats(weights))?)),
             Err(loaded) => {
                 let linears = loaded.into_iter().map(|linear| match linear {
@@ -55,15 +53,19 @@ impl ChainLinear {
         packing: Packing,
         precision: MatmulPrecision,
     ) -> Result<Self> {
-        let types = weights.iter().map(|(weight, _)| Ok(packing.quantized_type(weight.dim(1)?)));
-        let types = types.collect::<Result<Vec<_>>>()?;
-        let first = types.first().copied().flatten();
-        if types.iter().all(|dtype| *dtype == first) {
-            return pack(&weights, first, precision).map(Self::Packed);
+        // The quantized type or, of weights that are not quantized, the dtype.
+        let formats = weights.iter().map(|(weight, _)| {
+            let quantized = packing.quantized_type(weight.dim(1)?);
+            Ok((quantized, quantized.is_none().then(|| weight.dtype())))
+        });
+        let formats = formats.collect::<Result<Vec<_>>>()?;
+        if formats.windows(2).all(|pair| pair[0] == pair[1]) {
+            let quantized = formats.first().and_then(|(quantized, _)| *quantized);
+            return pack(&weights, quantized, precision).map(Self::Packed);
         }
-        let per_chain = weights.iter().zip(types);
-        let per_chain =
-            per_chain.map(|(weight, dtype)| pack(std::slice::from_ref(weight), dtype, precision));
+        let per_chain = weights.iter().zip(formats).map(|(weight, (quantized, _))| {
+            pack(std::slice::from_ref(weight), quantized, precision)
+        });
         per_chain.collect::<Result<_>>().map(Self::PackedPerChain)
     }
 
@@ -165,15 +167,6 @@ fn floats(loaded: Vec<LoadedLinear>) -> std::result::Result<Vec<WeightAndBias>, 
         LoadedLinear::Host(_) => None,
     });
     Ok(weights.collect())
-}
-
-/// Weights of one dtype: their own, or f32 if the chains were stored in different ones.
-fn widened(weights: Vec<WeightAndBias>) -> Result<Vec<WeightAndBias>> {
-    let dtype = weights.first().map(|(weight, _)| weight.dtype());
-    if weights.iter().all(|(weight, _)| Some(weight.dtype()) == dtype) {
-        return Ok(weights);
-    }
-    weights.into_iter().map(|(weight, bias)| Ok((weight.to_dtype(DType::F32)?, bias))).collect()
 }
 
 /// Packs `weights`, quantized to `dtype` or, if it is None, as they are.

@@ -72,7 +72,16 @@ async fn chains_may_be_stored_in_different_dtypes() {
         let second = "model-chain-00002-of-00004.safetensors";
         fs::copy(wide.join(second), mixed.join(second)).unwrap();
         let expected = logits(options(&mixed).dtype(Dtype::F32)).await;
-        assert_same(&logits(options(&mixed)).await, &expected, colm_checkpoint::Dtype::BF16);
+        let found = logits(options(&mixed)).await;
+        assert_same(&found, &expected, colm_checkpoint::Dtype::BF16);
+        // The later chains do not change the bits of the first ones, whatever dtypes they have.
+        for quantization in [None, Some("q8_0".parse::<Quantization>().unwrap())] {
+            let all = logits(options(&mixed).quantization(quantization)).await;
+            for k in 1..=3 {
+                let first = options(&mixed).quantization(quantization).max_chains(k);
+                assert!(logits(first).await == all[..k], "{quantization:?}, k = {k}");
+            }
+        }
     }
 }
 
