@@ -111,23 +111,33 @@ impl Batch<'_> {
     }
 }
 
-/// `sequences`, which have the plans `plans`, as rows to decode; None unless each decodes exactly one row.
-pub fn decode_rows(sequences: &[SequenceInput], plans: &[SequencePlan]) -> Option<Vec<DecodeRow>> {
-    if plans.len() != sequences.len() {
-        return None;
-    }
-    let row = |(input, plan): (&SequenceInput, &SequencePlan)| match input.tokens[..] {
-        [token] => Some(DecodeRow {
-            sequence: plan.decoding?,
-            counters: plan.drafts.clone(),
-            token,
-            position: input.rows.first_position,
-            chain_count: input.rows.chain_count,
-            block_table: input.block_table.clone(),
-        }),
-        _ => None,
-    };
-    sequences.iter().zip(plans).map(row).collect()
+/// The row of `sequence`, which has the plan `plan`; None unless it decodes exactly one row.
+pub fn decode_row(sequence: &SequenceInput, plan: &SequencePlan) -> Option<DecodeRow> {
+    let [token] = sequence.tokens[..] else { return None };
+    Some(DecodeRow {
+        sequence: plan.decoding?,
+        counters: plan.drafts.clone(),
+        token,
+        position: sequence.rows.first_position,
+        chain_count: sequence.rows.chain_count,
+        block_table: sequence.block_table.clone(),
+    })
+}
+
+/// The logits of a whole batch, as those of [`padded`]: `known` has, per sequence, the logits after its one row,
+/// `[vocab_size]`, or None, and `computed` has the logits of the sequences with None.
+pub fn merged(known: Vec<Option<Tensor>>, computed: Option<Tensor>) -> Result<Tensor> {
+    let most = computed.as_ref().map_or(Ok(1), |computed| computed.dim(1))?;
+    let mut next_computed = 0;
+    let logits = known.into_iter().map(|known| match (known, &computed) {
+        (Some(known), _) => known.unsqueeze(0)?.pad_with_zeros(0, 0, most - 1),
+        (None, Some(computed)) => {
+            next_computed += 1;
+            computed.get(next_computed - 1)
+        }
+        (None, None) => bail!("the logits of a sequence are neither known nor computed"),
+    });
+    Tensor::stack(&logits.collect::<Result<Vec<_>>>()?, 0)
 }
 
 /// `[sequences, most rows requested by one, vocab_size]` from the rows of `logits`, in the order of the step.

@@ -12,7 +12,7 @@ use mistralrs_core::ext::{
     Sequence as EngineSequence,
 };
 
-use super::batch::{decode_rows, padded, Batch, Paging};
+use super::batch::{decode_row, merged, padded, Batch, Paging};
 use super::loaded::Loaded;
 use super::prompt_probe::ROWS_AT_ONCE;
 use super::request_options::RequestOptions;
@@ -76,16 +76,36 @@ impl HostedColm {
         requested_chains(model_id, extension, self.loaded.name(), self.colm.chain_count())
     }
 
-    /// The rows of a batch in which every sequence decodes, if speculation is on.
-    fn rows_to_speculate(
+    /// The logits that `sequences` request, as [`padded`]. Rows that are accepted drafts are not computed. If all other
+    /// rows decode, new tokens are drafted after them.
+    fn speculate(
         &self,
-        sequences: &[SequenceInput],
-        plans: &[SequencePlan],
-    ) -> Option<Vec<DecodeRow>> {
-        if !self.speculation.is_on() {
-            return None;
+        sequences: Vec<SequenceInput>,
+        plans: Vec<SequencePlan>,
+        kv: &[KvBlocks],
+    ) -> Result<Tensor> {
+        let rows = sequences.iter().zip(&plans).map(|(sequence, plan)| decode_row(sequence, plan));
+        let rows: Vec<Option<DecodeRow>> = rows.collect();
+        let known = self.speculation.accept(&rows);
+        let is_missing = || known.iter().map(Option::is_none);
+        let missing_rows = rows.into_iter().zip(is_missing());
+        let missing_rows = missing_rows.filter_map(|(row, is_missing)| is_missing.then_some(row));
+        let missing_rows: Vec<Option<DecodeRow>> = missing_rows.collect();
+        if missing_rows.is_empty() {
+            return merged(known, None);
         }
-        decode_rows(sequences, plans)
+        let missing_rows: Option<Vec<DecodeRow>> = missing_rows.into_iter().collect();
+        let computed = if let Some(rows) = missing_rows {
+            let context = ForwardContext { colm: &self.colm, config: &self.config, kv };
+            self.speculation.draft_and_verify(&rows, &context)?.unsqueeze(1)?
+        } else {
+            let missing = sequences.into_iter().zip(plans).zip(is_missing());
+            let missing =
+                missing.filter_map(|(sequence, is_missing)| is_missing.then_some(sequence));
+            let (sequences, plans): (_, Vec<_>) = missing.unzip();
+            self.compute(sequences, kv, &plans)?
+        };
+        merged(known, Some(computed))
     }
 
     /// The logits after the last row of each sequence. Those of the other rows go to the probes.
@@ -120,8 +140,15 @@ impl HostedColm {
         padded(&self.colm.logits(&z, &rows, &for_engine)?, &for_engine)
     }
 
-    /// The logits that `step` needs. Counts and times the prompts in it.
-    fn compute(&self, step: &Step, kv: &[KvBlocks], plans: &[SequencePlan]) -> Result<Tensor> {
+    /// The logits that `sequences` request, as [`padded`]. Counts and times the prompts among them.
+    fn compute(
+        &self,
+        sequences: Vec<SequenceInput>,
+        kv: &[KvBlocks],
+        plans: &[SequencePlan],
+    ) -> Result<Tensor> {
+        let block_size = kv.first().map_or(SCRATCH_BLOCK_SIZE, KvBlocks::block_size);
+        let step = &Step::new(sequences, block_size, &self.config.kv_heads)?;
         self.count_prompt_work(step, plans);
         let began = Instant::now();
         let logits = if plans.iter().any(|plan| plan.probe.is_some()) {
@@ -132,7 +159,7 @@ impl HostedColm {
         let prompts = step.active.sequences().iter().zip(plans);
         let prompts = prompts.filter(|(_, plan)| plan.decoding.is_none());
         let prompt_rows: usize = prompts.map(|(sequence, _)| sequence.count).sum();
-        if prompt_rows >= kv.first().map_or(SCRATCH_BLOCK_SIZE, KvBlocks::block_size) {
+        if prompt_rows >= block_size {
             self.loaded.prefill_rate().add(prompt_rows, began.elapsed());
         }
         Ok(logits)
@@ -245,12 +272,11 @@ impl NormalModel for HostedColm {
         let sequences = batch.sequences()?;
         let block_size = kv.first().map_or(SCRATCH_BLOCK_SIZE, KvBlocks::block_size);
         batch.check_slots(&sequences, block_size)?;
-        if let Some(rows) = self.rows_to_speculate(&sequences, &plans) {
-            let context = ForwardContext { colm: &self.colm, config: &self.config, kv: &kv };
-            return self.speculation.forward(&rows, &context)?.unsqueeze(1);
+        if self.speculation.is_on() {
+            self.speculate(sequences, plans, &kv)
+        } else {
+            self.compute(sequences, &kv, &plans)
         }
-        let step = Step::new(sequences, block_size, &self.config.kv_heads)?;
-        self.compute(&step, &kv, &plans)
     }
 
     fn xlora_forward(

@@ -109,39 +109,28 @@ impl Speculation {
         self.sequences().remove(&sequence);
     }
 
-    /// The logits after each of `rows`, `[rows, vocab_size]` f32.
-    pub fn forward(&self, rows: &[DecodeRow], context: &ForwardContext<'_>) -> Result<Tensor> {
-        let mut logits = self.accept(rows);
-        let missing = rows.iter().zip(&logits).filter(|(_, logits)| logits.is_none());
-        let missing: Vec<&DecodeRow> = missing.map(|(row, _)| row).collect();
-        if !missing.is_empty() {
-            let computed = self.draft_and_verify(&missing, context)?;
-            let empty = logits.iter_mut().filter(|logits| logits.is_none());
-            empty.zip(computed).for_each(|(empty, computed)| *empty = Some(computed));
-        }
-        Tensor::stack(&logits.into_iter().flatten().collect::<Vec<_>>(), 0)
-    }
-
-    /// The logits after each row that is an accepted draft.
-    fn accept(&self, rows: &[DecodeRow]) -> Vec<Option<Tensor>> {
+    /// The logits after each of the rows of a batch that is an accepted draft, `[vocab_size]` f32. Sequences that do not
+    /// decode have no row and no logits.
+    pub fn accept(&self, rows: &[Option<DecodeRow>]) -> Vec<Option<Tensor>> {
         let mut sequences = self.sequences();
         // A sequence that is not in the batch has ended, or comes back as if it were new.
-        let in_batch: HashSet<usize> = rows.iter().map(|row| row.sequence).collect();
+        let in_batch: HashSet<usize> = rows.iter().flatten().map(|row| row.sequence).collect();
         sequences.retain(|sequence, _| in_batch.contains(sequence));
-        let logits = rows.iter().map(|row| sequences.entry(row.sequence).or_default().accept(row));
-        let logits: Vec<Option<Tensor>> = logits.collect();
-        for (row, logits) in rows.iter().zip(&logits) {
-            self.count(row, |counters| counters.add_accepted(usize::from(logits.is_some())));
-        }
-        logits
+        let accepted = rows.iter().map(|row| {
+            let row = row.as_ref()?;
+            let logits = sequences.entry(row.sequence).or_default().accept(row)?;
+            self.count(row, |counters| counters.add_accepted(1));
+            Some(logits)
+        });
+        accepted.collect()
     }
 
-    /// The logits after each of `rows`. Those after the drafted tokens are kept.
-    fn draft_and_verify(
+    /// The logits after each of `rows`, `[rows, vocab_size]` f32. Those after the drafted tokens are kept.
+    pub fn draft_and_verify(
         &self,
-        rows: &[&DecodeRow],
+        rows: &[DecodeRow],
         context: &ForwardContext<'_>,
-    ) -> Result<Vec<Tensor>> {
+    ) -> Result<Tensor> {
         let drafts = self.draft(rows, context)?;
         let verified = rows.iter().zip(&drafts).map(|(row, drafts)| {
             let tokens = std::iter::once(row.token).chain(drafts.iter().copied());
@@ -160,18 +149,18 @@ impl Speculation {
             sequences.entry(row.sequence).or_default().keep(row, drafted.collect::<Result<_>>()?);
             first += rows;
         }
-        Ok(after_rows)
+        Tensor::stack(&after_rows, 0)
     }
 
     /// Per row, the tokens that the first chain predicts after it.
-    fn draft(&self, rows: &[&DecodeRow], context: &ForwardContext<'_>) -> Result<Vec<Vec<u32>>> {
+    fn draft(&self, rows: &[DecodeRow], context: &ForwardContext<'_>) -> Result<Vec<Vec<u32>>> {
         let lengths = self.draft_lengths(rows, context);
         let mut drafts = vec![Vec::new(); rows.len()];
         for round in 0..lengths.iter().copied().max().unwrap_or(0) {
             let drafting: Vec<usize> =
                 (0..rows.len()).filter(|&row| lengths[row] > round).collect();
             let inputs = drafting.iter().map(|&index| {
-                let row = rows[index];
+                let row = &rows[index];
                 let token = drafts[index].last().copied().unwrap_or(row.token);
                 input(row, row.position + round, vec![token], 1)
             });
@@ -188,15 +177,16 @@ impl Speculation {
     }
 
     /// Per row, how many tokens to draft after it.
-    fn draft_lengths(&self, rows: &[&DecodeRow], context: &ForwardContext<'_>) -> Vec<usize> {
+    fn draft_lengths(&self, rows: &[DecodeRow], context: &ForwardContext<'_>) -> Vec<usize> {
         let mut sequences = self.sequences();
         let per_row = (MAX_VERIFIED_ROWS / rows.len()).saturating_sub(1);
-        let length = |row: &&DecodeRow| {
-            if row.chain_count == 1 {
+        let length = |row: &DecodeRow| {
+            let room = per_row.min(context.free_positions(row));
+            if row.chain_count == 1 || room == 0 {
                 return 0;
             }
             let wanted = sequences.entry(row.sequence).or_default().next_length(self.max_drafts);
-            wanted.min(per_row).min(context.free_positions(row))
+            wanted.min(room)
         };
         rows.iter().map(length).collect()
     }

@@ -3,9 +3,13 @@
 use std::path::Path;
 
 use colm::{Engine, Message, Request};
+use colm_checkpoint::convert::{expand, Growth, Init};
+use colm_checkpoint::{Architecture, Chains, Layout, Source};
 use colm_testing::engine::{chain_count, engine, options};
 use colm_testing::folders::shipped;
+use colm_testing::random_model::{self, token_ids, with};
 use colm_train::evaluate::held_out;
+use serde_json::json;
 
 async fn with_drafts(model: &str, drafts: usize) -> Engine {
     engine(&options(Path::new(&shipped(model))).max_drafts(drafts).block_size(8)).await
@@ -78,6 +82,46 @@ async fn the_cache_after_drafts_is_reused_in_the_next_turn() {
         messages.push(Message::assistant(answer.text));
     }
     assert!(drafting.counts().accepted > 0);
+}
+
+/// A grown model that is not trained predicts the same at every chain count, so no draft is ever wrong. Prompts that are
+/// computed meanwhile do not reject drafts.
+#[tokio::test(flavor = "multi_thread")]
+async fn prompts_of_others_leave_drafts_alone() {
+    let config = with(random_model::air(), |json| {
+        json["chains"] = json!([1]);
+        // A draft may be the end token.
+        json.as_object_mut().unwrap().remove("eos_token_id");
+    });
+    let folder = random_model::folder(&config);
+    let source = Source::open(&folder.path().join("model")).unwrap();
+    let growth = Growth::Ratios(Chains::new(vec![1, 1]).unwrap());
+    let plan = expand(&source, &growth, Architecture::ColmAir, Init::Zero, 7, Layout::Chains);
+    let grown = folder.path().join("grown");
+    plan.unwrap().write(&source, &grown, false, |_| ()).unwrap();
+    let engine = engine(&options(&grown).max_drafts(6).max_seqs(8)).await;
+    let others = async {
+        for prompt in (0..50).cycle() {
+            let request = Request::tokens(token_ids(20 + prompt)).max_tokens(1);
+            engine.answer(request).await.unwrap();
+        }
+    };
+    let answers = async {
+        let (mut rejected, mut accepted) = (0, 0);
+        for prompt in 1..=100 {
+            let request = Request::tokens(token_ids(prompt));
+            let usage = engine.answer(request).await.unwrap().usage;
+            // The last drafts are for tokens after the end.
+            rejected += usage.drafted_tokens.saturating_sub(usage.accepted_tokens + 6);
+            accepted += usage.accepted_tokens;
+        }
+        (rejected, accepted)
+    };
+    let (rejected, accepted) = tokio::select! {
+        counts = answers => counts,
+        () = others => unreachable!("it does not end"),
+    };
+    assert!(rejected == 0 && accepted > 200, "{rejected} rejected, {accepted} accepted");
 }
 
 /// At one chain there is no smaller model to draft with.

@@ -27,11 +27,12 @@ pub(super) struct Drafts {
 }
 
 impl Drafts {
-    /// Accepts `row` if it is the next draft, and returns the logits after it.
+    /// Accepts `row` if it is the next draft, and returns the logits after it. Otherwise the pending drafts are rejected.
     pub(super) fn accept(&mut self, row: &DecodeRow) -> Option<Tensor> {
         let (token, _) = self.pending.front()?;
         let expected = (*token, self.position, self.chain_count);
         if (row.token, row.position, row.chain_count) != expected {
+            self.pending.clear();
             return None;
         }
         self.position += 1;
@@ -64,8 +65,11 @@ impl Drafts {
         }
     }
 
-    /// Keeps `drafted`, the tokens after `row`, with the logits after each; drops what was pending.
+    /// Keeps `drafted`, the tokens after `row`, with the logits after each. Nothing may be pending.
     pub(super) fn keep(&mut self, row: &DecodeRow, drafted: Vec<(u32, Tensor)>) {
+        if drafted.is_empty() {
+            return; // The next number of drafts depends on the last ones.
+        }
         (self.position, self.chain_count) = (row.position + 1, row.chain_count);
         (self.drafted, self.accepted) = (drafted.len(), 0);
         self.pending = drafted.into();
