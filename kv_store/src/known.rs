@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::BlockKey;
 
-/// So many keys are remembered at least. Both maps together take about 12 MB at most.
+/// The least number of keys that are remembered. Both maps together take about 12 MB at most.
 const REMEMBERED: usize = 65_536;
 
 /// Keys that were written or read lately.

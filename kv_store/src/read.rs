@@ -13,7 +13,7 @@ use crate::prompt::{Prefix, PrefixEnd, WantedBlock};
 use crate::shared::Shared;
 use crate::BlockKey;
 
-/// So many blocks of a prompt are read at once, if they are small. If the first one is missing, the others cost
+/// The most blocks of a prompt that are read at the same time, if they are small. If the first one is missing, the others cost
 /// nothing but their requests: all are answered in the same round trip.
 pub(crate) const WINDOW: usize = 16;
 

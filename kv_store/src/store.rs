@@ -24,7 +24,7 @@ use crate::write_queue::{NoPlace, Ticket, WriteQueue};
 use crate::writer::{self, WRITES};
 use crate::{BlockKey, StoreUrl};
 
-/// So many failed reads, or writes, in a row open their circuit breaker.
+/// The number of consecutive failed reads, or writes, that opens their circuit breaker.
 const FAILURES: u32 = 3;
 
 /// An open store. Clones share it.

@@ -81,7 +81,9 @@ pub async fn run(command: KvStoreCommand) -> Result<()> {
             skipped("blocks of other versions of colm", report.other_versions)?;
             skipped("unreadable folders", report.unreadable)?;
             if damaged as u64 > report.deleted {
-                bail!("{url}: {damaged} of {checked} blocks are damaged; --delete deletes them");
+                let left = damaged as u64 - report.deleted;
+                let advice = if delete { "" } else { "; --delete deletes them" };
+                bail!("{url}: {left} of {checked} blocks are damaged{advice}");
             }
         }
         Task::Prune { url, gb } => {

@@ -1,11 +1,11 @@
 //! Keeps a folder within its size.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use super::folder_files::{delete_file, files, len_and_use, Found, Skipped};
+use super::folder_files::{block_path, delete_file, files, len_and_use, Found, Skipped};
 use crate::BlockKey;
 
 /// What [`evict`] did.
@@ -25,32 +25,54 @@ pub(crate) struct Evicted {
     pub skipped: u64,
 }
 
-/// Lists the store in `root`, and deletes the least recently used blocks until at most so many bytes are left as
-/// `target` says, which is told how many there are. What cannot be read or deleted is logged and left.
+/// A block that [`evict`] has found.
+struct Listed {
+    used: SystemTime,
+    len: u64,
+    file: BlockFile,
+}
+
+/// Where the file of a block is.
+enum BlockFile {
+    /// At the path of this key.
+    Of(BlockKey),
+    /// In the subfolder of another key.
+    Misplaced(PathBuf),
+}
+
+/// Lists the store in `root`, and deletes the least recently used blocks until the number of bytes left is at most
+/// `target` of the number found. What cannot be read or deleted is logged and left.
 pub(crate) fn evict(root: &Path, target: impl FnOnce(u64) -> u64) -> Evicted {
     let mut skipped = Skipped::default();
     let mut blocks = Vec::new();
     for file in files(root) {
         let Some(Found::Block { key, entry, misplaced }) = skipped.value(file) else { continue };
         let Some(Some((len, used))) = skipped.value(len_and_use(&entry)) else { continue };
-        // No read finds it, so it goes first.
-        let used = if misplaced { SystemTime::UNIX_EPOCH } else { used };
-        // Its own path, which is another one than that of its key if it is misplaced.
-        blocks.push((used, (!misplaced).then_some(key), len, entry));
+        // Not the entry itself, which keeps its folder open.
+        blocks.push(if misplaced {
+            // No read finds it, so it goes first.
+            Listed { used: SystemTime::UNIX_EPOCH, len, file: BlockFile::Misplaced(entry.path()) }
+        } else {
+            Listed { used, len, file: BlockFile::Of(key) }
+        });
     }
     let mut evicted = Evicted {
         blocks_left: blocks.len() as u64,
-        bytes_left: blocks.iter().map(|(_, _, len, _)| len).sum(),
+        bytes_left: blocks.iter().map(|block| block.len).sum(),
         ..Evicted::default()
     };
     let target = target(evicted.bytes_left);
     if evicted.bytes_left > target {
-        blocks.sort_unstable_by_key(|(used, ..)| *used);
-        for (_, key, len, entry) in blocks {
+        blocks.sort_unstable_by_key(|block| block.used);
+        for Listed { len, file, .. } in blocks {
             if evicted.bytes_left <= target {
                 break;
             }
-            let Some(deleted) = skipped.value(delete_file(&entry.path())) else { continue };
+            let (path, key) = match file {
+                BlockFile::Of(key) => (block_path(root, &key), Some(key)),
+                BlockFile::Misplaced(path) => (path, None),
+            };
+            let Some(deleted) = skipped.value(delete_file(&path)) else { continue };
             // Otherwise another process has deleted it since. It is gone in either case.
             if deleted {
                 evicted.keys.extend(key);
@@ -100,11 +122,11 @@ impl Evicted {
     }
 }
 
-/// Who lists a folder does so again if others have filled it meanwhile, but not for ever: only in a tiny store can they
-/// do that again and again.
+/// How often a folder is listed at most before a write continues. It is listed again if other processes have filled it in
+/// the meantime, which happens again and again only in a tiny store.
 const LISTINGS_AT_ONCE: u32 = 50;
 
-/// A listing is due after at least so many blocks, however small the limit is.
+/// The least number of blocks between two listings, however small the limit is.
 const BLOCKS_BETWEEN: u64 = 4;
 
 impl Limit {
@@ -200,6 +222,28 @@ impl Limit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A limit of 64 open files is enough for a server.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_listing_keeps_no_files_open() {
+        use std::fs;
+        let root = tempfile::tempdir().unwrap();
+        for first_byte in 0..=255 {
+            let key = BlockKey([first_byte; 32]);
+            let path = block_path(root.path(), &key);
+            fs::create_dir(path.parent().unwrap()).unwrap();
+            fs::write(path, "x").unwrap();
+        }
+        let open_files = || fs::read_dir("/proc/self/fd").unwrap().count();
+        let before = open_files();
+        let evicted = evict(root.path(), |bytes| {
+            // Other tests open files too.
+            assert!(open_files() < before + 100);
+            bytes - 56
+        });
+        assert_eq!((evicted.blocks, evicted.blocks_left, evicted.keys.len()), (56, 200, 56));
+    }
 
     fn left(bytes_left: u64) -> Evicted {
         Evicted { bytes_left, ..Evicted::default() }
