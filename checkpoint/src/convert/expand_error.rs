@@ -80,10 +80,10 @@ pub enum ExpandError {
     },
     /// The query heads of a new chain cannot share key/value heads as in the base.
     #[error(
-        "a new chain of {chain}: in the model {heads} query heads share {kv_heads} key/value head{}; expected {} or {} query \
-         heads, or kv-heads=N",
+        "a new chain of {chain}: in the model {heads} query heads share {kv_heads} key/value head{}; expected {}, or \
+         kv-heads=N",
         if *.kv_heads == 1 { "" } else { "s" },
-        (.chain.heads / .heads * .heads).max(*.heads), .chain.heads.next_multiple_of(*.heads)
+        nearest_heads(.chain.heads, *.heads)
     )]
     UnsharedHeads {
         /// The chain.
@@ -118,5 +118,15 @@ fn suggestion(nearest: Option<&NearestRatios>) -> String {
             format!("the nearest possible ratios are {chains:?}, with {parameters} parameters")
         }
         None => "no ratios near these are possible".into(),
+    }
+}
+
+/// The multiples of `of` next to `heads`, in words.
+fn nearest_heads(heads: usize, of: usize) -> String {
+    let [below, above] = [(heads / of * of).max(of), heads.next_multiple_of(of)];
+    if below == above {
+        format!("{below} query heads")
+    } else {
+        format!("{below} or {above} query heads")
     }
 }

@@ -76,6 +76,7 @@ impl LlamaConfig {
         for (fields, neutral) in neutral {
             fields.iter().try_for_each(|field| self.require(field, &neutral))?;
         }
+        self.require("is_causal", &json!(true))?;
         for field in REQUIRED {
             if self.0.get(field).is_none() {
                 return Err(invalid(field, "absent", "expected a positive number"));
@@ -86,6 +87,7 @@ impl LlamaConfig {
         self.check_sliding_window(family)?;
         self.check_biases(family)?;
         RopeFields::normalize(&mut self.0)?;
+        self.check_original_context()?;
         self.0.rename_dtype()?;
         let deviations = AllowedDeviations {
             state_dicts: false,
@@ -147,10 +149,27 @@ impl LlamaConfig {
         let Some(types) = self.0.get("layer_types") else {
             return Ok(());
         };
+        let layers = self.0.get("num_hidden_layers").and_then(Value::as_u64);
         let full = |types: &Vec<Value>| types.iter().all(|layer| layer == "full_attention");
         match types.as_array() {
-            Some(types) if full(types) => Ok(()),
-            _ => Err(invalid("layer_types", types, "expected \"full_attention\" for every layer")),
+            Some(types) if full(types) && Some(types.len() as u64) == layers => Ok(()),
+            _ => {
+                let expected = "expected \"full_attention\" once for each of num_hidden_layers";
+                Err(invalid("layer_types", types, expected))
+            }
+        }
+    }
+
+    /// transformers takes this value rather than that of the map of RoPE.
+    fn check_original_context(&self) -> Result<(), ConfigError> {
+        const FIELD: &str = "original_max_position_embeddings";
+        let in_map = self.0.get("rope_scaling").and_then(|map| map.get(FIELD));
+        match (self.0.get(FIELD), in_map) {
+            (Some(value), Some(in_map)) if !same_value(value, in_map) => {
+                let expected = format!("`rope_scaling.{FIELD}` is {in_map}; expected the same");
+                Err(invalid(FIELD, value, expected))
+            }
+            _ => Ok(()),
         }
     }
 

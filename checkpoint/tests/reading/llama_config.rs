@@ -259,6 +259,9 @@ fn fields_that_change_the_computation_are_errors() {
         ("quantization_config", json!({"quant_method": "gptq"})),
         ("num_local_experts", json!(8)),
         ("layer_types", json!(["full_attention", "sliding_attention"])),
+        ("layer_types", json!(["full_attention"])),
+        ("is_causal", json!(false)),
+        ("original_max_position_embeddings", json!(4096)),
         ("head_dim", json!(63)),
         ("vocab_size", Value::Null),
         ("num_attention_heads", json!(0)),
@@ -273,6 +276,8 @@ fn fields_that_change_the_computation_are_errors() {
         json["partial_rotary_factor"] = json!(1);
         json["final_logit_softcapping"] = Value::Null;
         json["logits_scaling"] = json!(1);
+        json["is_causal"] = json!(true);
+        json["original_max_position_embeddings"] = json!(8192);
         json["layer_types"] = json!(vec!["full_attention"; 16]);
     }))
     .unwrap();
