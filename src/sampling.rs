@@ -10,7 +10,7 @@ pub struct Sampling {
     pub temperature: f64,
     /// Sample from the most likely tokens only, as many as have this probability together. 0 to 1; 0 is greedy.
     pub top_p: Option<f64>,
-    /// Sample from so many of the most likely tokens only. At least 1.
+    /// Sample only from this many of the most likely tokens. At least 1.
     pub top_k: Option<usize>,
     /// Sample from tokens with at least this share of the highest probability only. 0 to 1; 1 is greedy.
     pub min_p: Option<f64>,

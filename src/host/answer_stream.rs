@@ -169,6 +169,11 @@ impl AnswerStream {
         self.logprobs.sum / self.logprobs.tokens.max(1) as f64
     }
 
+    /// Takes the probe of `first`, an answer to the same request.
+    pub(super) fn share_probe(&mut self, first: &Self) {
+        self.probe.clone_from(&first.probe);
+    }
+
     /// The probe of the request. It is filled when the first piece has been read.
     pub(super) fn probe(&self) -> Option<&PromptProbe> {
         self.probe.as_deref()

@@ -125,7 +125,7 @@ impl Engine {
     /// If something in the request is wrong. If the engine fails later, the stream ends with an error.
     pub async fn stream(&self, request: Request) -> Result<AnswerStream> {
         let prepared = self.prepare(request).await?;
-        self.start_answer(&prepared, prepared.seed()).await
+        self.start_answer(&prepared, prepared.seed(), None).await
     }
 
     /// The tokens of `text`, with the special tokens that the tokenizer adds to every text.

@@ -36,6 +36,11 @@ impl Prepared {
         &self.prompt
     }
 
+    /// Whether the request asks for log-probabilities of the prompt.
+    pub fn has_probe(&self) -> bool {
+        self.request.prompt_logprobs.is_some()
+    }
+
     /// The seed that the request asks for.
     pub fn seed(&self) -> Option<u64> {
         self.request.seed
@@ -78,14 +83,21 @@ impl Engine {
         })
     }
 
-    /// Starts an answer with random numbers from `seed`, or from a random seed.
+    /// Starts an answer with random numbers from `seed`, or from a random seed. `first`, if there is one, is an answer to
+    /// the same request that has computed the prompt: the log-probabilities of the prompt are its own.
     pub(crate) async fn start_answer(
         &self,
         prepared: &Prepared,
         seed: Option<u64>,
+        first: Option<&AnswerStream>,
     ) -> Result<AnswerStream> {
-        let probe = prepared.request.prompt_logprobs.map(PromptProbe::logprobs_with);
-        self.start_answer_with(prepared, seed, probe).await
+        let Some(first) = first else {
+            let probe = prepared.request.prompt_logprobs.map(PromptProbe::logprobs_with);
+            return self.start_answer_with(prepared, seed, probe).await;
+        };
+        let mut answer = self.start_answer_with(prepared, seed, None).await?;
+        answer.share_probe(first);
+        Ok(answer)
     }
 
     pub(super) async fn start_answer_with(

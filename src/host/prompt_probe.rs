@@ -103,16 +103,16 @@ impl PromptProbe {
         std::mem::take(&mut self.found().logits)
     }
 
-    /// Takes the log-probabilities found so far.
+    /// The log-probabilities found so far. Several answers to one request have the same.
     ///
     /// # Errors
     /// If logits are not finite numbers. The step that computes them does not fail, because it computes others too.
     pub(super) fn logprobs(&self) -> Result<Vec<Logprobs>, Error> {
-        let mut found = self.found();
+        let found = self.found();
         if found.not_finite {
             return Err(Error::Failed(NOT_FINITE.into()));
         }
-        Ok(std::mem::take(&mut found.logprobs))
+        Ok(found.logprobs.clone())
     }
 
     fn found(&self) -> MutexGuard<'_, Found> {

@@ -147,18 +147,18 @@ impl ActiveRequest {
         self.began
     }
 
-    /// Admits `answers` answers instead of one.
+    /// Admits `answers` answers instead of one. Their number comes from `field`.
     ///
     /// # Errors
     /// If more answers would run and wait than may: status 429, or 400 if that many never can.
-    pub(super) fn admit(&self, answers: usize) -> Result<(), ApiError> {
+    pub(super) fn admit(&self, answers: usize, field: &str) -> Result<(), ApiError> {
         let most = self.shared.max_answers;
         if answers > most {
             let message = format!(
                 "{answers} answers: expected at most {most}, which this server runs and queues (--max-seqs and \
                  --max-queue)"
             );
-            return Err(ApiError::invalid_value("n", message));
+            return Err(ApiError::invalid_value(field, message));
         }
         let more = answers.saturating_sub(self.answers.load(Ordering::Relaxed));
         self.shared.add_answers(more)?;
@@ -199,15 +199,15 @@ mod tests {
     fn more_answers_than_may_wait_are_refused() {
         let admission = Admission::new(Elastic::default(), 2, 3);
         let many = admission.enter().unwrap();
-        many.admit(4).unwrap();
+        many.admit(4, "n").unwrap();
         let last = admission.enter().unwrap();
         let full = admission.enter().unwrap_err();
         assert_eq!(full.status, StatusCode::TOO_MANY_REQUESTS);
         assert!(full.message.contains("5 answers run or wait"), "{}", full.message);
-        assert!(last.admit(2).is_err());
+        assert!(last.admit(2, "n").is_err());
         drop(many);
-        last.admit(5).unwrap();
-        let never = last.admit(6).unwrap_err();
+        last.admit(5, "n").unwrap();
+        let never = last.admit(6, "n").unwrap_err();
         assert_eq!((never.status, never.param.as_deref()), (StatusCode::BAD_REQUEST, Some("n")));
         drop(last);
         assert_eq!(admission.0.answers.load(Ordering::Relaxed), 0);

@@ -21,6 +21,10 @@ pub struct SourceFields {
     pub prompt: &'static str,
     /// That of the grammar, if there is one.
     pub grammar: Option<&'static str>,
+    /// That of the maximum number of tokens.
+    pub max_tokens: &'static str,
+    /// That of the number of answers.
+    pub choices: &'static str,
 }
 
 impl SourceFields {
@@ -56,16 +60,18 @@ impl AppState {
         mut request: Request,
         fields: SourceFields,
     ) -> Result<Prepared, ApiError> {
-        self.limits.bound_output(&mut request)?;
+        self.limits.bound_output(&mut request, fields.max_tokens)?;
         let prepared = self.engine.prepare(request).await;
         let prepared = prepared.map_err(|error| fields.name_in(error))?;
-        self.limits.check_prompt(prepared.prompt().len())?;
+        self.limits.check_prompt(prepared.prompt().len(), fields.prompt)?;
         Ok(prepared)
     }
 
     /// Starts `choices` answers to one request. The answer at index i uses the seed of the request + i.
     ///
-    /// The first answer computes the prompt; the others reuse it from the prefix cache.
+    /// The first answer computes the prompt; the others reuse it from the prefix cache. An answer that collects the
+    /// prompt's log-probabilities bypasses the cache, so with them the second answer computes the prompt again. The
+    /// others share the log-probabilities of the first.
     pub async fn start_answers(
         &self,
         chosen: &ModelChoice,
@@ -73,11 +79,22 @@ impl AppState {
         choices: usize,
     ) -> Result<Vec<AnswerStream>, ApiError> {
         let seed = |index: usize| prepared.seed().map(|seed| seed.wrapping_add(index as u64));
-        let mut answers = Vec::with_capacity(choices);
+        let (has_probe, is_long) =
+            (prepared.has_probe(), prepared.prompt().len() >= MIN_SHARED_PROMPT);
+        let is_awaited = |index: usize| {
+            let computes_for_others = match index {
+                0 => has_probe || is_long,
+                1 => has_probe && is_long,
+                _ => false,
+            };
+            computes_for_others && index + 1 < choices
+        };
+        let mut answers: Vec<AnswerStream> = Vec::with_capacity(choices);
         for index in 0..choices {
-            let mut answer = self.engine.start_answer(prepared, seed(index)).await?;
+            let mut answer =
+                self.engine.start_answer(prepared, seed(index), answers.first()).await?;
             answer.observe(self.metrics.observer(chosen.chains, &chosen.active));
-            if index == 0 && choices > 1 && prepared.prompt().len() >= MIN_SHARED_PROMPT {
+            if is_awaited(index) {
                 answer.first_token_ready().await;
             }
             answers.push(answer);

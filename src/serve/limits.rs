@@ -65,9 +65,10 @@ impl RequestLimits {
     }
 
     /// The number of answers to `prompts` prompts with `n` answers each, of at most `max_tokens` tokens. Fails if the
-    /// request asks for too many answers or tokens.
+    /// request asks for too many answers or tokens; the error names `field`, where `n` comes from.
     pub fn check_choices(
         &self,
+        field: &str,
         n: u32,
         prompts: usize,
         max_tokens: Option<u32>,
@@ -75,22 +76,22 @@ impl RequestLimits {
         let choices = (n as usize).saturating_mul(prompts);
         if choices == 0 || choices > MAX_CHOICES as usize {
             let message = match prompts {
-                1 => format!("n is {n}: expected 1 to {MAX_CHOICES}"),
+                1 => format!("{field} is {n}: expected 1 to {MAX_CHOICES}"),
                 _ => format!(
-                    "n is {n} for {prompts} prompts: expected 1 to {MAX_CHOICES} answers in total"
+                    "{field} is {n} for {prompts} prompts: expected 1 to {MAX_CHOICES} answers in total"
                 ),
             };
-            return Err(ApiError::invalid_value("n", message));
+            return Err(ApiError::invalid_value(field, message));
         }
         let max_tokens = max_tokens.map(|tokens| tokens as usize).or(self.max_output_tokens);
         let tokens = max_tokens.unwrap_or(self.context).min(self.context);
         let limit = MAX_CONTEXTS * self.context;
         if choices * tokens > limit {
             let message = format!(
-                "{choices} answers of up to {tokens} tokens: expected at most {limit} tokens in total; reduce n or \
-                 max_tokens"
+                "{choices} answers of up to {tokens} tokens: expected at most {limit} tokens in total; reduce \
+                 {field} or the maximum number of tokens"
             );
-            return Err(ApiError::invalid_value("n", message));
+            return Err(ApiError::invalid_value(field, message));
         }
         Ok(choices)
     }
@@ -101,14 +102,14 @@ impl RequestLimits {
             .map_or(tokens, |most| tokens.min(most.try_into().unwrap_or(u32::MAX)))
     }
 
-    /// Bounds the answer to `request`. Fails if the request asks for a longer one.
-    pub fn bound_output(&self, request: &mut Request) -> Result<(), ApiError> {
+    /// Bounds the answer to `request`. Fails if the request asks for a longer one in `field`.
+    pub fn bound_output(&self, request: &mut Request, field: &str) -> Result<(), ApiError> {
         let Some(most) = self.max_output_tokens else { return Ok(()) };
         match request.max_tokens {
             Some(tokens) if tokens > most => {
                 let message =
-                    format!("an answer of up to {tokens} tokens: this server allows {most}");
-                Err(ApiError::invalid_value("max_tokens", message))
+                    format!("{field} is {tokens}: expected at most {most} (--max-output-tokens)");
+                Err(ApiError::invalid_value(field, message))
             }
             tokens => {
                 request.max_tokens = tokens.or(Some(most));
@@ -117,12 +118,14 @@ impl RequestLimits {
         }
     }
 
-    /// Fails if a prompt of `tokens` tokens is too long for the server.
-    pub fn check_prompt(&self, tokens: usize) -> Result<(), ApiError> {
+    /// Fails if the prompt in `field`, of `tokens` tokens, is too long for the server.
+    pub fn check_prompt(&self, tokens: usize, field: &str) -> Result<(), ApiError> {
         match self.max_prompt_tokens {
             Some(most) if tokens > most => {
-                let message = format!("a prompt of {tokens} tokens: this server allows {most}");
-                Err(ApiError::new(message).with_code("context_length_exceeded"))
+                let message = format!(
+                    "a prompt of {tokens} tokens: expected at most {most} (--max-prompt-tokens)"
+                );
+                Err(ApiError::new(message).with_code("context_length_exceeded").with_param(field))
             }
             _ => Ok(()),
         }
@@ -146,16 +149,17 @@ mod tests {
             RequestLimits::new(&ServeLimits { max_output_tokens, ..ServeLimits::default() }, 1024)
         };
         let unlimited = limits(None);
-        assert_eq!(unlimited.check_choices(128, 1, Some(10)).unwrap(), 128);
-        assert_eq!(unlimited.check_choices(2, 3, Some(10)).unwrap(), 6);
-        assert_eq!(unlimited.check_choices(16, 1, None).unwrap(), 16);
-        assert_eq!(limits(Some(128)).check_choices(128, 1, None).unwrap(), 128);
-        assert!(limits(Some(129)).check_choices(128, 1, None).is_err());
+        assert_eq!(unlimited.check_choices("n", 128, 1, Some(10)).unwrap(), 128);
+        assert_eq!(unlimited.check_choices("n", 2, 3, Some(10)).unwrap(), 6);
+        assert_eq!(unlimited.check_choices("n", 16, 1, None).unwrap(), 16);
+        assert_eq!(limits(Some(128)).check_choices("n", 128, 1, None).unwrap(), 128);
+        assert!(limits(Some(129)).check_choices("n", 128, 1, None).is_err());
         for (n, prompts, max_tokens) in
             [(0, 1, None), (129, 1, Some(1)), (2, 65, Some(1)), (17, 1, None), (128, 1, Some(129))]
         {
-            let error = unlimited.check_choices(n, prompts, max_tokens).unwrap_err();
-            assert_eq!(error.param.as_deref(), Some("n"), "{n} {prompts} {max_tokens:?}");
+            let error = unlimited.check_choices("best_of", n, prompts, max_tokens).unwrap_err();
+            assert!(error.message.contains("best_of"), "{}", error.message);
+            assert_eq!(error.param.as_deref(), Some("best_of"), "{n} {prompts} {max_tokens:?}");
         }
     }
 }

@@ -58,7 +58,7 @@ pub async fn create(
         (parsed.requests, parsed.source_fields)
     };
     fields.finish()?;
-    chosen.active.admit(requests.len())?;
+    chosen.active.admit(requests.len(), source_fields.prompt)?;
     let prefill = |(index, request): (usize, Request)| {
         let chosen = &chosen;
         let state = &state;

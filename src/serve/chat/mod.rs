@@ -48,7 +48,7 @@ pub async fn create(
     let chat = Chat::from_fields(&mut fields, chosen.chains, &state.limits, defaults)?;
     fields.finish()?;
     let with_logprobs = chat.request.logprobs.is_some();
-    chosen.active.admit(chat.choices)?;
+    chosen.active.admit(chat.choices, chat.source_fields.choices)?;
     let prepared = state.prepare(chat.request, chat.source_fields).await?;
     let answers = state.start_answers(&chosen, &prepared, chat.choices).await?;
     let answers = answers.into_iter().enumerate();

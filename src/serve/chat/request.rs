@@ -39,11 +39,13 @@ impl Chat {
         let chat: ChatFields = fields.take()?;
         let sampling: SamplingFields = fields.take()?;
         fields.take::<Labels>()?.check()?;
-        let max_tokens = match (chat.max_tokens, chat.max_completion_tokens) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
+        let (max_tokens, max_tokens_field) = match (chat.max_tokens, chat.max_completion_tokens) {
+            (tokens, Some(other)) if tokens.is_none_or(|tokens| other < tokens) => {
+                (Some(other), "max_completion_tokens")
+            }
+            (tokens, _) => (tokens, "max_tokens"),
         };
-        let choices = limits.check_choices(chat.n.unwrap_or(1), 1, max_tokens)?;
+        let choices = limits.check_choices("n", chat.n.unwrap_or(1), 1, max_tokens)?;
         let tools_json = fields.json("tools");
         let tools = tools(chat.tools, tools_json, chat.tool_choice, chat.parallel_tool_calls)?;
         let requested = grammar(chat.response_format, chat.grammar)?;
@@ -70,7 +72,12 @@ impl Chat {
         tools.check_stop(&request.stop)?;
         let (field, grammar) = requested.or(forced).unzip();
         request.grammar = grammar;
-        let source_fields = SourceFields { prompt: "messages", grammar: field };
+        let source_fields = SourceFields {
+            prompt: "messages",
+            grammar: field,
+            max_tokens: max_tokens_field,
+            choices: "n",
+        };
         request.logprobs = logprobs(chat.logprobs, chat.top_logprobs)?;
         request.shown_tokens = tools.shown_tokens();
         let stream = chat.stream.unwrap_or(false);

@@ -105,7 +105,7 @@ async fn start(
     completions: Completions,
 ) -> Result<Vec<Started>, ApiError> {
     let Completions { requests, source_fields, n, best_of, echo, logprobs, .. } = completions;
-    chosen.active.admit(requests.len() * best_of)?;
+    chosen.active.admit(requests.len() * best_of, source_fields.choices)?;
     let (vocabulary, context) = (state.engine.vocabulary(), state.engine.max_tokens());
     let top = requests.first().and_then(|request| request.prompt_logprobs);
     let prepare = |request: Request| async move {

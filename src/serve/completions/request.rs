@@ -115,7 +115,12 @@ impl Completions {
         }
         let (n, best_of) = choices(completion.n, completion.best_of, stream)?;
         let max_tokens = completion.max_tokens.unwrap_or(limits.default_tokens(MAX_TOKENS));
-        limits.check_choices(best_of, prompts.len(), Some(max_tokens))?;
+        let choices = match (completion.best_of, completion.n) {
+            (Some(_), _) => "best_of",
+            (None, Some(_)) => "n",
+            (None, None) => "prompt",
+        };
+        limits.check_choices(choices, best_of, prompts.len(), Some(max_tokens))?;
         in_range("logprobs", completion.logprobs, 0..=MAX_TOP_LOGPROBS)?;
         let top = completion.logprobs.map(|top| top as usize);
         let echo = completion.echo.unwrap_or(false);
@@ -127,7 +132,8 @@ impl Completions {
         request.stop = Stop::strings(completion.stop)?;
         let (field, grammar) = grammar(completion.response_format, completion.grammar)?.unzip();
         request.grammar = grammar;
-        let source_fields = SourceFields { prompt: "prompt", grammar: field };
+        let source_fields =
+            SourceFields { prompt: "prompt", grammar: field, max_tokens: "max_tokens", choices };
         request.logprobs = top.or((best_of > n).then_some(0));
         request.prompt_logprobs = top.filter(|_| echo);
         let requests = prompts.into_iter().map(|prompt| Request { prompt, ..request.clone() });

@@ -69,7 +69,12 @@ impl ResponsesRequest {
         tools.check_stop(&request.stop)?;
         let (field, grammar) = answer_grammar(&echoed.text, body.grammar, &tools)?.unzip();
         request.grammar = grammar;
-        let source_fields = SourceFields { prompt: "input", grammar: field };
+        let source_fields = SourceFields {
+            prompt: "input",
+            grammar: field,
+            max_tokens: "max_output_tokens",
+            choices: "n",
+        };
         request.logprobs = logprobs(&body.include.unwrap_or_default(), echoed.top_logprobs)?;
         request.shown_tokens = tools.shown_tokens();
         Ok(Self {

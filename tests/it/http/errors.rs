@@ -80,6 +80,8 @@ async fn all_errors_have_the_same_shape() {
         ),
         (CHAT, question(no_content), json!("messages[0].content")),
         (CHAT, question(json!({"n": 1000})), json!("n")),
+        ("/v1/completions", json!({"prompt": "a", "best_of": 200}), json!("best_of")),
+        ("/v1/completions", json!({"prompt": vec!["a"; 200]}), json!("prompt")),
     ];
     for (path, request, param) in refused {
         let message = server.refusal(path, &request, StatusCode::BAD_REQUEST, param).await;

@@ -69,6 +69,17 @@ async fn prompts_answers_and_bodies_are_bounded() {
     assert_eq!(body["error"]["code"], "context_length_exceeded", "{body}");
     let (status, body) = server.post(path, &completion(3, json!({"max_tokens": 6}))).await;
     assert_eq!((status, &body["error"]["param"]), (StatusCode::BAD_REQUEST, &json!("max_tokens")));
+    for (path, field, mut body) in [
+        (CHAT, "max_tokens", question(json!({}))),
+        (CHAT, "max_completion_tokens", question(json!({"max_tokens": 7}))),
+        ("/v1/responses", "max_output_tokens", json!({"input": "a"})),
+    ] {
+        body[field] = json!(6);
+        let (status, body) = server.post(path, &body).await;
+        assert_eq!((status, &body["error"]["param"]), (StatusCode::BAD_REQUEST, &json!(field)));
+        let message = body["error"]["message"].as_str().unwrap();
+        assert!(message.contains("6: expected at most 5"), "{message}");
+    }
     // Not the default of 16 tokens.
     let short = json!({"prompt": "a", "logit_bias": {"0": -100}, "n": 128});
     let (status, body) = server.post(path, &short).await;

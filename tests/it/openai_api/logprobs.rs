@@ -108,3 +108,30 @@ async fn offsets_count_the_characters_of_the_text() {
         assert_eq!(echoed["choices"][0]["logprobs"]["text_offset"], expected, "{prompt}");
     }
 }
+
+/// The first answer alone computes the log-probabilities of the prompt, and the second one the blocks of the cache.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_to_one_prompt_share_its_log_probabilities() {
+    let engine = engine(&options(Path::new(&shipped("tiny-colm-air")))).await;
+    let router = colm::serve::router(&engine, ServeOptions::default()).unwrap();
+    for prompt in [10, 500].map(|tokens| vec![7; tokens]) {
+        let body = |n: usize, seed: usize| {
+            json!({
+                "prompt": prompt, "n": n, "seed": seed, "echo": true, "logprobs": 0,
+                "max_tokens": 2, "temperature": 1,
+            })
+        };
+        let before = engine.counts();
+        let together = answer(&router, COMPLETIONS, &body(4, 5)).await;
+        let computed = engine.counts().since(before).prompt;
+        // The third and fourth answers compute what is in no full block.
+        assert!(computed <= 2 * prompt.len() + 2 * prompt.len().min(32), "{computed}");
+        for index in 0..4 {
+            let alone = answer(&router, COMPLETIONS, &body(1, 5 + index)).await;
+            let [found, expected] = [&together["choices"][index], &alone["choices"][0]]
+                .map(|choice| &choice["logprobs"]);
+            assert!(found == expected, "{index}: {found} {expected}");
+            assert!(found["tokens"].as_array().unwrap().len() > prompt.len());
+        }
+    }
+}
