@@ -18,6 +18,7 @@ use super::request_options::RequestOptions;
 use super::vocabulary::Vocabulary;
 use crate::answer::{Answer, AnswerToken, FinishReason, Logprobs, Piece, Usage};
 use crate::error::{first_line, Error, Result};
+use crate::grammar::GrammarError;
 use crate::model::speculation::DraftCounters;
 use crate::request::Request;
 use crate::text::{AnswerText, TextPiece};
@@ -328,10 +329,24 @@ impl Drop for AnswerStream {
     }
 }
 
+/// How the host's message begins if a grammar fails at a token.
+const GRAMMAR_ERROR: &str = "Invalid grammar. ";
+
+/// llguidance's message if the host has stopped it at the time limit for a token.
+const CANCELLED: &str = "operation cancelled";
+const TOO_SLOW: &str = "computing a token takes too long: expected a simpler grammar";
+
 /// Why there are no more tokens.
 fn failure(response: Option<Response>) -> Error {
     match response {
-        Some(Response::ValidationError(error)) => Error::Refused(first_line(&error.to_string())),
+        Some(Response::ValidationError(error)) => {
+            let message = first_line(&error.to_string());
+            match message.strip_prefix(GRAMMAR_ERROR) {
+                Some(CANCELLED) => Error::Grammar(GrammarError::Invalid(TOO_SLOW.into())),
+                Some(message) => Error::Grammar(GrammarError::Invalid(message.into())),
+                None => Error::Refused(message),
+            }
+        }
         Some(Response::InternalError(error)) => Error::failed(error),
         Some(Response::CompletionModelError(error, _)) => Error::failed(error),
         Some(_) => Error::Failed("it answered in another form than was requested".into()),

@@ -28,8 +28,8 @@ pub struct SourceFields {
 }
 
 impl SourceFields {
-    /// The error of preparing a request, with the field at fault.
-    fn name_in(self, error: Error) -> ApiError {
+    /// An error of preparing or answering a request, with the field at fault.
+    pub fn name_in(self, error: Error) -> ApiError {
         let field = match error {
             Error::EmptyPrompt
             | Error::ContextLength { .. }

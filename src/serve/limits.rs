@@ -78,7 +78,7 @@ impl RequestLimits {
             let message = match prompts {
                 1 => format!("{field} is {n}: expected 1 to {MAX_CHOICES}"),
                 _ => format!(
-                    "{field} is {n} for {prompts} prompts: expected 1 to {MAX_CHOICES} answers in total"
+                    "{prompts} prompts with {n} answers each: expected 1 to {MAX_CHOICES} answers in total"
                 ),
             };
             return Err(ApiError::invalid_value(field, message));

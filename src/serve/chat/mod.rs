@@ -13,7 +13,7 @@ use axum::Json;
 use futures::future::try_join_all;
 use futures::{stream, StreamExt};
 
-use super::answers::{new_id, system_fingerprint, unix_time};
+use super::answers::{new_id, system_fingerprint, unix_time, SourceFields};
 use super::error::{ApiError, ErrorResponses};
 use super::fields::Fields;
 use super::model_choice::ModelChoice;
@@ -49,26 +49,28 @@ pub async fn create(
     fields.finish()?;
     let with_logprobs = chat.request.logprobs.is_some();
     chosen.active.admit(chat.choices, chat.source_fields.choices)?;
-    let prepared = state.prepare(chat.request, chat.source_fields).await?;
+    let source_fields = chat.source_fields;
+    let prepared = state.prepare(chat.request, source_fields).await?;
     let answers = state.start_answers(&chosen, &prepared, chat.choices).await?;
     let answers = answers.into_iter().enumerate();
     let choices: Vec<ChoiceStream> = answers
         .map(|(index, answer)| ChoiceStream::new(index, answer, &chat.tools, with_logprobs))
         .collect();
     if chat.stream {
-        return Ok(streaming_response(&state, choices, chosen, chat.include_usage));
+        return Ok(streaming_response(&state, choices, chosen, source_fields, chat.include_usage));
     }
-    complete_response(&state, choices, chosen).await
+    complete_response(&state, choices, chosen, source_fields).await
 }
 
 async fn complete_response(
     state: &AppState,
     choices: Vec<ChoiceStream>,
     chosen: ModelChoice,
+    source_fields: SourceFields,
 ) -> Result<Response, ApiError> {
     let vocabulary = state.engine.vocabulary();
-    let choices =
-        try_join_all(choices.into_iter().map(|choice| choice.complete(vocabulary))).await?;
+    let choices = try_join_all(choices.into_iter().map(|choice| choice.complete(vocabulary))).await;
+    let choices = choices.map_err(|error| source_fields.name_in(error))?;
     let (choices, usages): (Vec<_>, Vec<_>) = choices.into_iter().unzip();
     let mut usage = UsageBody::default();
     usages.into_iter().for_each(|answer| usage.add(0, answer));
@@ -88,6 +90,7 @@ fn streaming_response(
     state: &AppState,
     choices: Vec<ChoiceStream>,
     chosen: ModelChoice,
+    source_fields: SourceFields,
     include_usage: bool,
 ) -> Response {
     let vocabulary = state.engine.vocabulary();
@@ -97,7 +100,8 @@ fn streaming_response(
     };
     let pieces = choices.into_iter().map(|choice| {
         let pieces = choice.pieces(vocabulary.clone());
-        pieces.map(move |piece| piece.map(with_usage).map_err(ApiError::from)).boxed()
+        let name_error = move |error| source_fields.name_in(error);
+        pieces.map(move |piece| piece.map(with_usage).map_err(name_error)).boxed()
     });
     let chunk = ChatCompletionChunk {
         id: new_id("chatcmpl"),

@@ -12,7 +12,7 @@ use axum::Json;
 use futures::future::try_join_all;
 use futures::{stream, StreamExt};
 
-use super::answers::{new_id, system_fingerprint, unix_time};
+use super::answers::{new_id, system_fingerprint, unix_time, SourceFields};
 use super::error::{ApiError, ErrorResponses};
 use super::fields::Fields;
 use super::limits::check_echo;
@@ -60,10 +60,11 @@ pub async fn create(
         usage: None,
     };
     let (stream, include_usage) = (completions.stream, completions.include_usage);
+    let source_fields = completions.source_fields;
     let started = start(&state, &chosen, completions).await?;
     let vocabulary = state.engine.vocabulary();
     if !stream {
-        let (choices, usage) = complete_answers(started, vocabulary).await?;
+        let (choices, usage) = complete_answers(started, source_fields, vocabulary).await?;
         let usage = Some(usage);
         return Ok(Json(Completion { choices, usage, ..completion }).into_response());
     }
@@ -76,7 +77,8 @@ pub async fn create(
             let usage = piece.usage.map(|usage| (prompt, usage));
             (piece, usage)
         };
-        pieces.map(move |piece| piece.map(with_usage).map_err(ApiError::from)).boxed()
+        let name_error = move |error| source_fields.name_in(error);
+        pieces.map(move |piece| piece.map(with_usage).map_err(name_error)).boxed()
     });
     let chunk = move |piece: Option<CompletionChoice>, usage| Completion {
         choices: piece.into_iter().collect(),
@@ -134,12 +136,14 @@ async fn start(
 /// Waits for the complete answers. Also returns the usage.
 async fn complete_answers(
     started: Vec<Started>,
+    source_fields: SourceFields,
     vocabulary: &Vocabulary,
 ) -> Result<(Vec<CompletionChoice>, UsageBody), ApiError> {
     let prompts =
         started.into_iter().enumerate().map(|(prompt, Started { answers, n })| async move {
             let answers = answers.into_iter().map(|answer| answer.complete(vocabulary));
-            let mut answers = try_join_all(answers).await?;
+            let answers = try_join_all(answers).await;
+            let mut answers = answers.map_err(|error| source_fields.name_in(error))?;
             let usages: Vec<Usage> =
                 answers.iter().filter_map(|(choice, _)| choice.usage).collect();
             if answers.len() > n {

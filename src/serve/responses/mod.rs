@@ -54,7 +54,8 @@ pub async fn create(
         state.engine.sampling_defaults(),
     )?;
     fields.finish()?;
-    let prepared = state.prepare(parsed.request, parsed.source_fields).await?;
+    let source_fields = parsed.source_fields;
+    let prepared = state.prepare(parsed.request, source_fields).await?;
     let mut answers = state.start_answers(&chosen, &prepared, 1).await?;
     let answer = answers.remove(0);
     let body = ResponseBody::begin(chosen.id.clone(), parsed.echoed, parsed.echoed_tools);
@@ -64,9 +65,12 @@ pub async fn create(
         vocabulary: state.engine.vocabulary().clone(),
     };
     if !parsed.stream {
-        return Ok(Json(running.complete().await?).into_response());
+        let answer = running.complete().await;
+        return Ok(Json(answer.map_err(|error| source_fields.name_in(error))?).into_response());
     }
-    let events = running.events().map(|event| event?.server_event());
+    let events = running
+        .events()
+        .map(move |event| event.map_err(|error| source_fields.name_in(error))?.server_event());
     let events = events.inspect(move |_| {
         // The request is active until its stream is dropped.
         let _ = &chosen;

@@ -99,7 +99,7 @@ async fn unsupported_fields_fail_with_their_name() {
         (json!({"prompt": "a", "suffix": "b"}), "suffix"),
         (json!({"prompt": []}), "prompt"),
         (json!({"prompt": "a", "n": 3, "best_of": 2}), "best_of"),
-        (json!({"prompt": vec!["a"; 129]}), "n"),
+        (json!({"prompt": vec!["a"; 129]}), "prompt"),
     ] {
         let (status, answer) = send(&router, COMPLETIONS, &fields).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{fields} got {answer}");

@@ -79,3 +79,28 @@ async fn white_space_is_kept() {
         assert_eq!(joined(&chunks(&router, COMPLETIONS, &body).await, 0).0, written);
     }
 }
+
+/// A grammar that takes too much at a later token fails as one that does not compile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grammar_that_fails_during_the_answer_is_named() {
+    let router = server().await;
+    let grammar = json!({"type": "regex", "value": "((a{0,50}b{0,50}){0,50}c{0,50}){0,10}"});
+    // The end token would end the answer before.
+    let fields = json!({"grammar": grammar, "max_tokens": 300, "logit_bias": {"0": -100}});
+    let completion = with(fields.clone(), |body| body["prompt"] = json!("a"));
+    let response = json!({"grammar": grammar, "input": "a", "max_output_tokens": 300, "logit_bias": {"0": -100}});
+    for (path, body) in
+        [(CHAT, question(fields)), (COMPLETIONS, completion), ("/v1/responses", response)]
+    {
+        for stream in [false, true] {
+            let body = with(body.clone(), |body| body["stream"] = json!(stream));
+            let (status, answer) = send(&router, path, &body).await;
+            let expected = if stream { StatusCode::OK } else { StatusCode::BAD_REQUEST };
+            assert_eq!(status, expected, "{path}: {answer}");
+            let has = |text: &str| assert!(answer.contains(text), "{path}: {answer}");
+            has("\"param\":\"grammar\"");
+            has("\"code\":\"invalid_grammar\"");
+            has("too many expressions");
+        }
+    }
+}
