@@ -108,7 +108,8 @@ class PackedText(Dataset):
     def __init__(self, documents: Iterable[str], tokenizer: Any, length: int) -> None:
         tokens: array[int] = array("l")
         for batch in batches(documents, 1000):
-            for ids in tokenizer(batch, add_special_tokens=False)["input_ids"]:
+            # Without a warning about documents longer than the context, which are cut.
+            for ids in tokenizer(batch, add_special_tokens=False, verbose=False)["input_ids"]:
                 tokens.extend(ids)
                 tokens.append(tokenizer.eos_token_id)
         count = len(tokens) // length

@@ -84,6 +84,14 @@ def test_missing_and_unknown_tensors_are_refused(tmp_path: Path) -> None:
         load(tmp_path, torch.float32)
 
 
+def test_a_head_of_its_own_in_a_tied_model_is_refused(tmp_path: Path) -> None:
+    small_model().to(torch.float32).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    with pytest.raises(ValueError, match=r"has lm_head\.chains\.0\.weight, and config.json has tie_word_embeddings"):
+        load(tmp_path, torch.float32)
+
+
 @pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
 def test_the_shipped_models_answer(folder: Path) -> None:
     """An answer that both models know at every k; tests/engine compares more of them with the engine."""

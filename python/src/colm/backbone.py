@@ -14,7 +14,7 @@ from transformers.utils import can_return_tuple
 from .chain_attention import ColmAttention
 from .chain_layers import ChainEmbedding, ChainMLP, ChainRMSNorm, Chains
 from .configuration_colm import ColmAirConfig, ColmConfig
-from .loading import check_tensors
+from .loading import check_tensors, check_tied
 from .saving import file_identities, remove_replaced, write_code
 from .transformers_versions import CACHE_NAME, cache_positions, cached_heads, causal_mask
 
@@ -70,6 +70,7 @@ class ColmPreTrainedModel(PreTrainedModel):
         """
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
         check_tensors(info["missing_keys"], info["unexpected_keys"], is_backbone=not hasattr(model, "lm_head"))
+        check_tied(model)
         return (model, info) if output_loading_info else model
 
     def save_pretrained(self, save_directory: Any, is_main_process: bool = True, *args: Any, **kwargs: Any) -> None:
@@ -107,8 +108,8 @@ class ColmPreTrainedModel(PreTrainedModel):
     def _checked(self, chains: int | None) -> int:
         if chains is None:
             return self.active_chains
-        if not 1 <= chains <= len(self.config.chains):
-            raise ValueError(f"chains = {chains}: the model has {len(self.config.chains)}; expected 1 to that")
+        if not isinstance(chains, int) or not 1 <= chains <= len(self.config.chains):
+            raise ValueError(f"chains = {chains!r}: the model has {len(self.config.chains)}; expected 1 to that")
         return chains
 
 

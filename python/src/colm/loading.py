@@ -1,6 +1,7 @@
 """Checks that a checkpoint has the tensors of the model."""
 
 from collections.abc import Iterable
+from typing import Any
 
 
 def check_tensors(missing: Iterable[str], unexpected: Iterable[str], is_backbone: bool) -> None:
@@ -20,6 +21,22 @@ def check_tensors(missing: Iterable[str], unexpected: Iterable[str], is_backbone
             "which `colm-convert pack` writes"
         )
     raise ValueError(f"the checkpoint misses {_listed(missing)} and has unknown {_listed(unexpected)}")
+
+
+def check_tied(model: Any) -> None:
+    """Raises a ValueError if a head has weights of its own that config.json says are those of the embedding.
+
+    Without this, transformers keeps both, and writes a checkpoint that is no CoLM.
+    """
+    if not model.config.tie_word_embeddings or not hasattr(model, "lm_head"):
+        return
+    pairs = zip(model.lm_head.chains, model.model.embed_tokens.chains, strict=True)
+    for i, (head, embedding) in enumerate(pairs):
+        if head.weight is not embedding.weight:
+            raise ValueError(
+                f"the checkpoint has lm_head.chains.{i}.weight, and config.json has tie_word_embeddings = true; "
+                "expected one of them"
+            )
 
 
 def _listed(names: list[str]) -> str:

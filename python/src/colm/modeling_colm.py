@@ -1,4 +1,4 @@
-"""CoLM and CoLM-Air as transformers has language models. The tensor names are those of docs/spec.md#chain-layout."""
+"""CoLM and CoLM-Air as language models of transformers. The tensor names are those of docs/spec.md#chain-layout."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
