@@ -17,7 +17,7 @@ pub struct Load {
     pub clients: usize,
     /// Of all clients together; each sends at least one.
     pub requests: usize,
-    /// Prompts have so many tokens, of one character each.
+    /// The number of tokens of a prompt, of one character each.
     pub prompt: usize,
 }
 

@@ -111,7 +111,7 @@ fn contenders(args: &Args) -> Vec<Contender> {
     contenders
 }
 
-/// One contender with so many clients in one round.
+/// One contender with a number of clients, in one round.
 struct Run {
     contender: Contender,
     clients: usize,

@@ -11,7 +11,7 @@ use crate::shape::{Setting, Shape, Weights};
 /// The longest context of the models: the long prompt and the answers fit.
 pub const CONTEXT: usize = 16_384;
 
-/// Writes a model of the shape `small`, with so many layers and random f32 weights.
+/// Writes a model of the shape `small`, with `layers` layers and random f32 weights.
 pub fn write_model(
     folder: &Path,
     architecture: Architecture,

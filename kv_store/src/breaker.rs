@@ -15,7 +15,7 @@ pub type Clock = Box<dyn Fn() -> Instant + Send + Sync>;
 pub struct CircuitBreaker {
     /// What it keeps away, for logs, such as "reads of the KV store".
     what: String,
-    /// So many failures in a row open it.
+    /// The number of consecutive failures that opens it.
     failures: u32,
     clock: Clock,
     circuit: Mutex<Circuit>,

@@ -17,7 +17,7 @@ struct Spare {
     bytes: usize,
 }
 
-/// So many bytes wait to be used again.
+/// The most bytes that are kept to be used again.
 const MOST_BYTES: usize = 32 << 20;
 
 /// The address of a buffer is a multiple of this: file systems require it for writes past the page cache.

@@ -14,7 +14,7 @@ use crate::block::{self, DamagedBlock};
 use crate::store_url::Location;
 use crate::{BlockKey, StoreUrl};
 
-/// So many blocks are checked at once.
+/// The number of blocks that are checked at the same time.
 const CHECKS: usize = 4;
 
 /// How long a Redis may take to connect, and to answer a command.

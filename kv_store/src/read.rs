@@ -17,7 +17,8 @@ use crate::BlockKey;
 /// nothing but their requests: all are answered in the same round trip.
 pub(crate) const WINDOW: usize = 16;
 
-/// So many bytes of payloads are read at once, for all prompts together, and as many written; a larger block goes alone.
+/// The most bytes of payloads that are read at the same time for all prompts together, and also the most that are
+/// written. A larger block is read or written alone.
 /// More would not be faster.
 pub(crate) const BYTES_AT_ONCE: usize = 16 << 20;
 
@@ -87,7 +88,7 @@ enum Verdict {
     None,
 }
 
-/// What a read with this end, in which so many blocks arrived, says about the store. `timeout` is
+/// What a read with this end, in which `arrived` blocks arrived, says about the store. `timeout` is
 /// [`StoreOptions::timeout`](crate::StoreOptions::timeout).
 fn verdict(end: PrefixEnd, arrived: usize, time: Duration, timeout: Duration) -> Verdict {
     match end {

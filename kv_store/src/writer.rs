@@ -11,10 +11,10 @@ use crate::read::BYTES_AT_ONCE;
 use crate::shared::Shared;
 use crate::write_queue::QueuedWrite;
 
-/// So many blocks are written at once, if they are small.
+/// The most blocks that are written at the same time, if they are small.
 pub(crate) const WRITES: usize = 8;
 
-/// A write may take so many times the time-out of a read: nobody waits for it.
+/// The time limit of a write, as a multiple of the time-out of a read. Nobody waits for a write.
 const PATIENCE: u32 = 10;
 
 /// Writes what is queued, in order, [`WRITES`] blocks and about [`BYTES_AT_ONCE`] at a time.

@@ -38,7 +38,7 @@ PACKAGES = [
 
 #: Shorter paragraphs are menus and captions.
 SHORTEST = 60
-#: One document in so many is held out.
+#: One document in this many is held out.
 HELD_OUT = 100
 #: The elements that may hold a paragraph, and those in which it is code.
 PARAGRAPHS = {"p", "li", "dd"}

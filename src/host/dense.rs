@@ -13,21 +13,21 @@ use mistralrs_quant::{ShardedSafeTensors, ShardedVarBuilder};
 /// have checked that the submatrices above the diagonal are zero ([`colm_checkpoint::Checkpoint::check_zero_submatrices`]).
 pub fn as_chain_layout(model: &ModelConfig, vb: ShardedVarBuilder) -> ShardedVarBuilder {
     let config = model.colm();
-    let blocks = config.tensors(config.all_chains()).map(|tensor| {
+    let submatrices = config.tensors(config.all_chains()).map(|tensor| {
         let source = if model.is_implied_zero(&tensor) {
-            Block::Zeros(tensor.shape())
+            Submatrix::Zeros(tensor.shape())
         } else {
-            Block::Dense(tensor.clone())
+            Submatrix::Dense(tensor.clone())
         };
         (tensor.name(), source)
     });
-    let (blocks, dtype, device) = (blocks.collect(), vb.dtype(), vb.device().clone());
-    let backend = DenseSubmatrices { vb, blocks, last: Mutex::default() };
+    let (submatrices, dtype, device) = (submatrices.collect(), vb.dtype(), vb.device().clone());
+    let backend = DenseSubmatrices { vb, submatrices, last: Mutex::default() };
     ShardedSafeTensors::wrap(Box::new(backend), dtype, device)
 }
 
 /// Where a tensor of the chain layout comes from.
-enum Block {
+enum Submatrix {
     /// A submatrix of a dense tensor.
     Dense(ChainTensor),
     /// It is in no file, and has this shape.
@@ -36,7 +36,7 @@ enum Block {
 
 struct DenseSubmatrices {
     vb: ShardedVarBuilder,
-    blocks: HashMap<String, Block>,
+    submatrices: HashMap<String, Submatrix>,
     /// The dense tensor read last. The submatrices of its other chains are read next.
     last: Mutex<Option<(String, Tensor)>>,
 }
@@ -65,33 +65,33 @@ impl SimpleBackend for DenseSubmatrices {
         dtype: DType,
         device: &Device,
     ) -> Result<Tensor> {
-        let block = self.get_unchecked(name, dtype, device)?;
-        if block.shape() != &shape {
-            bail!("`{name}` has shape {:?}, expected {shape:?}", block.shape());
+        let tensor = self.get_unchecked(name, dtype, device)?;
+        if tensor.shape() != &shape {
+            bail!("`{name}` has shape {:?}, expected {shape:?}", tensor.shape());
         }
-        Ok(block)
+        Ok(tensor)
     }
 
     fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
-        let block = match self.blocks.get(name) {
-            Some(Block::Dense(block)) => block,
-            Some(Block::Zeros(shape)) => return Tensor::zeros(shape.as_slice(), dtype, device),
+        let tensor = match self.submatrices.get(name) {
+            Some(Submatrix::Dense(tensor)) => tensor,
+            Some(Submatrix::Zeros(shape)) => return Tensor::zeros(shape.as_slice(), dtype, device),
             None => bail!("the model has no tensor `{name}`"),
         };
-        let dense = self.dense(block.id.dense_name(), dtype, device)?;
-        let rows = dense.narrow(0, block.rows.start, block.rows.len())?;
-        let block = match &block.columns {
+        let dense = self.dense(tensor.id.dense_name(), dtype, device)?;
+        let rows = dense.narrow(0, tensor.rows.start, tensor.rows.len())?;
+        let submatrix = match &tensor.columns {
             Some(columns) => rows.narrow(1, columns.start, columns.len())?,
             None => rows,
         };
         // Copy the submatrix, so that the dense tensor can be freed.
-        block.force_contiguous()
+        submatrix.force_contiguous()
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
-        match self.blocks.get(name) {
-            Some(Block::Dense(block)) => self.vb.contains_tensor(&block.id.dense_name()),
-            Some(Block::Zeros(_)) => true,
+        match self.submatrices.get(name) {
+            Some(Submatrix::Dense(tensor)) => self.vb.contains_tensor(&tensor.id.dense_name()),
+            Some(Submatrix::Zeros(_)) => true,
             None => false,
         }
     }

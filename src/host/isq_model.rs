@@ -36,7 +36,8 @@ impl IsqModel for HostedColm {
         for layer in 0..self.metadata.num_layers {
             for projection in Projection::ALL {
                 let part = TensorId::Weight { layer, projection };
-                let owned = (0..chains).filter(|&i| self.config.chain_tensor(part, i).is_some());
+                let owned =
+                    (0..chains).filter(|&i| self.colm.config().chain_tensor(part, i).is_some());
                 names.extend(owned.map(|i| Some(part.chain_name(i))));
             }
         }

@@ -155,8 +155,8 @@ pub(super) fn prompt_folder(config: &ColmConfig, folder: &Path) -> Result<Prompt
 }
 
 /// Fails if the engine cannot run the model with its quantization.
-fn try_a_step(colm: &Colm, config: &ColmConfig, quantization: Option<Quantization>) -> Result<()> {
-    let result = catch(|| colm.try_a_step(config));
+fn try_a_step(colm: &Colm, quantization: Option<Quantization>) -> Result<()> {
+    let result = catch(|| colm.try_a_step());
     let reason = match result {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(error)) => first_line(&error.to_string()),
@@ -179,7 +179,7 @@ fn folder_of(files: &[PathBuf]) -> Result<&Path> {
 }
 
 impl NormalModelLoader for ColmLoader {
-    /// The files of the first chains. Checks every header and, in the dense layout, the blocks that must be zero and a
+    /// The files of the first chains. Checks every header and, in the dense layout, the submatrices that must be zero and a
     /// tied head.
     fn weight_files(&self, json: &str, found: &[PathBuf]) -> Result<Vec<PathBuf>> {
         let (model, k) = self.model_config(json)?;
@@ -231,21 +231,14 @@ impl NormalModelLoader for ColmLoader {
             None => self.load_through_host((&model, k), vb, &loading, max_tokens)?,
         };
         if self.quantization.is_some() || quantization(config)?.is_some() {
-            try_a_step(&colm, config, self.quantization)?;
+            try_a_step(&colm, self.quantization)?;
         }
         let metadata = metadata(config, k);
         // Set once per loader: an engine that is rebooted keeps its model.
         let _ = self.loaded.model.set((model.clone(), k));
         let loaded = self.loaded.clone();
         let mapper = loading.mapper;
-        Ok(Box::new(HostedColm::new(
-            config.clone(),
-            colm,
-            metadata,
-            mapper,
-            loaded,
-            self.max_drafts,
-        )))
+        Ok(Box::new(HostedColm::new(colm, metadata, mapper, loaded, self.max_drafts)))
     }
 
     fn load_xlora(

@@ -19,7 +19,7 @@ pub struct MemoryTooSmall {
     available: usize,
 }
 
-/// Fails if `device` cannot hold so many bytes of weights and KV cache.
+/// Fails if `device` cannot hold `weights` and `kv_cache` bytes.
 pub fn check(weights: usize, kv_cache: usize, device: &Device) -> Result<(), MemoryTooSmall> {
     let available = available(device);
     if weights.saturating_add(kv_cache) <= available {

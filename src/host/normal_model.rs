@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::{bail, Device, Error, Result, Tensor};
-use colm_checkpoint::{ChainCount, ColmConfig};
+use colm_checkpoint::ChainCount;
 use colm_kernels::KvBlocks;
 use mistralrs_core::ext::{
     AnyMoeBaseModelMixin, Cache, DeviceMapper, EitherCache, Extension, FlashParams,
@@ -25,7 +25,6 @@ const SCRATCH_BLOCK_SIZE: usize = 32;
 
 /// Adapts a loaded [`Colm`] to the engine's `NormalModel`.
 pub struct HostedColm {
-    pub(super) config: ColmConfig,
     pub(super) colm: Colm,
     pub(super) metadata: ModelConfigMetadata,
     pub(super) mapper: Box<dyn DeviceMapper + Send + Sync>,
@@ -41,7 +40,6 @@ pub struct HostedColm {
 
 impl HostedColm {
     pub(super) fn new(
-        config: ColmConfig,
         colm: Colm,
         metadata: ModelConfigMetadata,
         mapper: Box<dyn DeviceMapper + Send + Sync>,
@@ -52,20 +50,10 @@ impl HostedColm {
         let speculation = Speculation::new(max_drafts, loaded.counters().drafts.clone());
         let plan = StepPlan::default();
         let linear_weights =
-            (0..colm.chain_count().get()).map(|chain| config.linear_weights(chain));
+            (0..colm.chain_count().get()).map(|chain| colm.config().linear_weights(chain));
         let linear_weights =
             linear_weights.map(|weights| usize::try_from(weights).unwrap_or(usize::MAX)).collect();
-        Self {
-            config,
-            colm,
-            metadata,
-            mapper,
-            loaded,
-            unused_cache,
-            plan,
-            speculation,
-            linear_weights,
-        }
+        Self { colm, metadata, mapper, loaded, unused_cache, plan, speculation, linear_weights }
     }
 
     fn requested_chains(
@@ -96,7 +84,7 @@ impl HostedColm {
         }
         let missing_rows: Option<Vec<DecodeRow>> = missing_rows.into_iter().collect();
         let computed = if let Some(rows) = missing_rows {
-            let context = ForwardContext { colm: &self.colm, config: &self.config, kv };
+            let context = ForwardContext { colm: &self.colm, kv };
             self.speculation.draft_and_verify(&rows, &context)?.unsqueeze(1)?
         } else {
             let missing = sequences.into_iter().zip(plans).zip(is_missing());
@@ -148,7 +136,7 @@ impl HostedColm {
         plans: &[SequencePlan],
     ) -> Result<Tensor> {
         let block_size = kv.first().map_or(SCRATCH_BLOCK_SIZE, KvBlocks::block_size);
-        let step = &Step::new(sequences, block_size, &self.config.kv_heads)?;
+        let step = &self.colm.step(sequences, block_size)?;
         self.count_prompt_work(step, plans);
         let began = Instant::now();
         let logits = if plans.iter().any(|plan| plan.probe.is_some()) {
@@ -186,14 +174,14 @@ impl HostedColm {
     fn kv_blocks(&self, cache: Vec<(Tensor, Tensor)>) -> Result<Vec<KvBlocks>> {
         let layers = cache.iter();
         layers
-            .map(|(keys, values)| KvBlocks::from_tensors(keys, values, self.config.head_dim))
+            .map(|(keys, values)| KvBlocks::from_tensors(keys, values, self.colm.config().head_dim))
             .collect()
     }
 
     fn scratch(&self, input_ids: &Tensor) -> Result<(Vec<KvBlocks>, Paging)> {
         let (sequences, longest) = input_ids.dims2()?;
         let blocks = sequences * longest.div_ceil(SCRATCH_BLOCK_SIZE);
-        let kv = self.colm.new_kv_cache(&self.config, blocks, SCRATCH_BLOCK_SIZE)?;
+        let kv = self.colm.new_kv_cache(blocks, SCRATCH_BLOCK_SIZE)?;
         Ok((kv, Paging::scratch(input_ids, SCRATCH_BLOCK_SIZE)?))
     }
 }
@@ -236,7 +224,7 @@ impl NormalModel for HostedColm {
         if let Some(identity) = self.loaded.kv_identity() {
             return Ok(Some(identity.salt(k).into()));
         }
-        let kv_heads = &self.config.kv_heads;
+        let kv_heads = &self.colm.config().kv_heads;
         let depends = (1..self.colm.chain_count().get()).any(|chain| kv_heads.of(chain) > 0);
         Ok(depends.then(|| format!("chains={k}")))
     }

@@ -60,10 +60,14 @@ impl ActiveRows {
                 sequence.count
             );
         }
+        Self::of(sequences, |chain| kv_heads.of(chain) > 0)
+    }
+
+    /// `writes_kv` says of which chains (from 0) every row is needed, because keys and values are computed from it.
+    fn of(sequences: Vec<SequenceRows>, writes_kv: impl Fn(usize) -> bool) -> Result<Self> {
         let count = sequences.iter().map(|sequence| sequence.chain_count).max().unwrap_or(0);
         let active = |chain: usize, sequence: &SequenceRows| {
-            let writes_kv = (chain..sequence.chain_count).any(|later| kv_heads.of(later) > 0);
-            if writes_kv {
+            if (chain..sequence.chain_count).any(&writes_kv) {
                 0..sequence.count
             } else if chain < sequence.chain_count {
                 sequence.logits.clone()
@@ -73,11 +77,8 @@ impl ActiveRows {
         };
         let of_chain = |chain| sequences.iter().map(|sequence| active(chain, sequence)).collect();
         let with_rows = |active: &Vec<Range<usize>>| active.iter().any(|rows| !rows.is_empty());
-        let chains = (0..count).map(of_chain).take_while(with_rows).collect();
-        Self::of_chains(sequences, chains)
-    }
-
-    fn of_chains(sequences: Vec<SequenceRows>, chains: Vec<Vec<Range<usize>>>) -> Result<Self> {
+        let chains: Vec<Vec<Range<usize>>> =
+            (0..count).map(of_chain).take_while(with_rows).collect();
         let of_step = chains.iter().map(|active| rows_of_step(&sequences, active));
         let chain_rows = ChainRows::new(&of_step.collect::<Vec<_>>())?;
         Ok(Self { sequences, chains, chain_rows })
@@ -89,24 +90,11 @@ impl ActiveRows {
     }
 
     /// The same sequences, reduced to the rows `logits`: of each sequence, a range of the rows whose logits are
-    /// requested.
+    /// requested. Nothing writes keys and values from them.
     pub fn restricted_to(&self, logits: Vec<Range<usize>>) -> Result<Self> {
         let sequences = self.sequences.iter().cloned().zip(logits);
         let sequences = sequences.map(|(sequence, logits)| SequenceRows { logits, ..sequence });
-        let sequences: Vec<SequenceRows> = sequences.collect();
-        let with_rows = sequences.iter().filter(|sequence| !sequence.logits.is_empty());
-        let count = with_rows.map(|sequence| sequence.chain_count).max().unwrap_or(0);
-        let within = |chain: usize, sequence: &SequenceRows| {
-            if chain < sequence.chain_count {
-                sequence.logits.clone()
-            } else {
-                0..0
-            }
-        };
-        let chains = (0..count)
-            .map(|chain| sequences.iter().map(|sequence| within(chain, sequence)).collect())
-            .collect();
-        Self::of_chains(sequences, chains)
+        Self::of(sequences.collect(), |_| false)
     }
 
     /// The rows of each chain in terms of the rows of the chain before it, as the kernels take them.

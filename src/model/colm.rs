@@ -12,7 +12,7 @@ use super::embedding::ChainEmbedding;
 use super::lm_head::LmHead;
 use super::norm::ChainRmsNorm;
 use super::representation::Representation;
-use super::step::Step;
+use super::step::{SequenceInput, Step};
 use super::weight_source::{LoadOptions, Packing, WeightSource, Weights};
 
 /// The first k chains of a CoLM or CoLM-Air, ready to run.
@@ -25,6 +25,7 @@ pub struct Colm {
     pub norm: ChainRmsNorm,
     /// U.
     pub lm_head: LmHead,
+    config: ColmConfig,
     chain_count: ChainCount,
     device: Device,
     kv_dtype: DType,
@@ -62,6 +63,7 @@ impl Colm {
             norm: weights.norm(TensorId::FinalNorm)?,
             embed_tokens,
             lm_head,
+            config: config.clone(),
             chain_count: k,
             device: source.device(None),
             kv_dtype: options.kv_dtype,
@@ -81,6 +83,11 @@ impl Colm {
         linears.try_for_each(|linear| linear.pack_quantized(precision))
     }
 
+    /// The config of the whole checkpoint, of which the first chains are loaded.
+    pub fn config(&self) -> &ColmConfig {
+        &self.config
+    }
+
     /// The number of chains loaded.
     pub fn chain_count(&self) -> ChainCount {
         self.chain_count
@@ -98,13 +105,9 @@ impl Colm {
 
     /// A KV cache of zeros for this model, one per layer, with `blocks` blocks of `block_size` positions: for steps
     /// outside the engine's cache.
-    pub fn new_kv_cache(
-        &self,
-        config: &ColmConfig,
-        blocks: usize,
-        block_size: usize,
-    ) -> Result<Vec<KvBlocks>> {
-        let (heads, dim) = (config.kv_heads.first(self.chain_count.get()), config.head_dim);
+    pub fn new_kv_cache(&self, blocks: usize, block_size: usize) -> Result<Vec<KvBlocks>> {
+        let heads = self.config.kv_heads.first(self.chain_count.get());
+        let dim = self.config.head_dim;
         let layer = |_: &DecoderLayer| {
             let keys = (blocks, heads, dim, block_size, 1);
             let keys = Tensor::zeros(keys, self.kv_dtype, &self.device)?;
@@ -113,6 +116,14 @@ impl Colm {
             KvBlocks::from_tensors(&keys, &values, dim)
         };
         self.layers.iter().map(layer).collect()
+    }
+
+    /// A step of this model on `sequences`, whose keys and values are in blocks of `block_size` positions.
+    ///
+    /// # Errors
+    /// As [`Step::new`].
+    pub fn step(&self, sequences: Vec<SequenceInput>, block_size: usize) -> Result<Step> {
+        Step::new(sequences, block_size, &self.config.kv_heads)
     }
 
     /// The logits that the step requests, `[rows, vocab_size]` f32 in the order of the step, each row at the chain

@@ -18,12 +18,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{Result, Tensor, D};
-use colm_checkpoint::ColmConfig;
 use colm_kernels::KvBlocks;
 
 use super::active_rows::SequenceRows;
 use super::colm::Colm;
-use super::step::{SequenceInput, Step};
+use super::step::SequenceInput;
 use drafts::Drafts;
 
 /// The most rows of a verification step. With more rows, matrix products are limited by arithmetic and no longer
@@ -51,8 +50,6 @@ pub struct DecodeRow {
 pub struct ForwardContext<'a> {
     /// The model.
     pub colm: &'a Colm,
-    /// Its config.
-    pub config: &'a ColmConfig,
     /// The KV cache, one per layer.
     pub kv: &'a [KvBlocks],
 }
@@ -215,7 +212,8 @@ impl ForwardContext<'_> {
     fn free_positions(&self, row: &DecodeRow) -> usize {
         let block_size = self.block_size();
         let in_block = block_size - row.position % block_size - 1;
-        let in_context = self.config.file.max_position_embeddings.saturating_sub(row.position + 1);
+        let longest = self.colm.config().file.max_position_embeddings;
+        let in_context = longest.saturating_sub(row.position + 1);
         in_block.min(in_context)
     }
 
@@ -225,7 +223,7 @@ impl ForwardContext<'_> {
 
     /// The logits that `sequences` request, `[rows, vocab_size]` f32.
     fn logits(&self, sequences: Vec<SequenceInput>) -> Result<Tensor> {
-        let step = Step::new(sequences, self.block_size(), &self.config.kv_heads)?;
+        let step = self.colm.step(sequences, self.block_size())?;
         self.colm.forward(&step, self.kv)
     }
 }

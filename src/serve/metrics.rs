@@ -21,7 +21,7 @@ use crate::{ChainCount, Engine, Error, FinishReason, Result};
 use answer::AnswerMetrics;
 use kv_store::KvStoreNumbers;
 
-/// Histograms keep single values until this is done, also if nobody asks for the metrics.
+/// The interval of upkeep. Histograms keep every value until then, even if nobody reads the metrics.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// The numbers of a server.

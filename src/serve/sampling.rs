@@ -60,7 +60,7 @@ pub struct SamplingFields {
     /// The base of the penalty, which grows exponentially with the length of the repetition.
     #[schema(minimum = 1, maximum = 10)]
     dry_base: Option<f32>,
-    /// The longest repetition without a penalty, in tokens.
+    /// The shortest repetition with a penalty, in tokens.
     dry_allowed_length: Option<u32>,
     /// Strings that end a repetition.
     dry_sequence_breakers: Option<Vec<String>>,

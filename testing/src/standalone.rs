@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use colm::model::{Colm, HostSource, LoadOptions, Packing, SequenceInput, SequenceRows, Step};
+use colm::model::{Colm, HostSource, LoadOptions, Packing, SequenceInput, SequenceRows};
 use colm_checkpoint::{files_for, ColmConfig};
 use colm_kernels::{KvBlocks, MatmulPrecision};
 use mistralrs_quant::ShardedSafeTensors;
@@ -30,7 +30,6 @@ impl Placement {
 
 /// A model with a KV cache of its own. Each sequence has a fixed range of blocks.
 pub struct StandaloneModel {
-    config: ColmConfig,
     colm: Colm,
     kv: Vec<KvBlocks>,
     block_size: usize,
@@ -89,7 +88,7 @@ impl StandaloneModel {
             KvBlocks::from_tensors(&keys, &values, dim).unwrap()
         };
         let kv = (0..config.file.num_hidden_layers).map(layer).collect();
-        Self { config, colm, kv, block_size: *block_size, blocks_per_sequence }
+        Self { colm, kv, block_size: *block_size, blocks_per_sequence }
     }
 
     /// Runs one step; returns a row of `vocab_size` logits for each row that asks for them.
@@ -108,8 +107,7 @@ impl StandaloneModel {
                 block_table: (first..first + self.blocks_per_sequence).map(|b| b as u32).collect(),
             }
         });
-        let (block_size, kv_heads) = (self.block_size, &self.config.kv_heads);
-        let step = Step::new(sequences.collect(), block_size, kv_heads).unwrap();
+        let step = self.colm.step(sequences.collect(), self.block_size).unwrap();
         self.colm.forward(&step, &self.kv).unwrap().to_vec2().unwrap()
     }
 

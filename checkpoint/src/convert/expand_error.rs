@@ -93,7 +93,7 @@ pub enum ExpandError {
         /// Those key/value heads.
         kv_heads: usize,
     },
-    /// No chain adds about so many parameters.
+    /// No chain adds about the share of parameters that was asked for.
     #[error(
         "no chain adds about {percent} % to this model{}",
         nearest.map_or(String::new(), |(chain, percent)| format!("; the nearest is {chain}, which adds {percent:.1} %"))

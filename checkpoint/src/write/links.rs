@@ -21,7 +21,7 @@ pub(super) fn entry_through(source: &Path, dir: &Path) -> Option<PathBuf> {
     })
 }
 
-/// Whether the way to `path` leads through `dir`, also if it ends elsewhere: a link may lead to a link in `dir`.
+/// Whether the way to `path` leads through `dir`, even if it ends elsewhere: a link may lead to a link in `dir`.
 pub(super) fn leads_through(path: &Path, dir: &Path) -> bool {
     let reversed = |path: &Path| -> Vec<OsString> {
         path.components().rev().map(|component| component.as_os_str().to_owned()).collect()

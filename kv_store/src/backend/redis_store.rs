@@ -16,7 +16,7 @@ use super::remote::{key_of, path, ROOT};
 use crate::store_url::RedisAddress;
 use crate::BlockKey;
 
-/// Redis looks at so many keys per SCAN.
+/// The number of keys that Redis looks at per SCAN.
 const KEYS_AT_ONCE: usize = 1000;
 
 /// How long a server may take.

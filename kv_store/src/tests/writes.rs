@@ -112,7 +112,7 @@ async fn the_queue_has_room_again_after_writes() {
     assert_eq!(setup.read(0..100).await, 100);
 }
 
-/// Waits until so many writes hang, and then a moment for others that should not begin.
+/// Waits until `writes` writes hang, and then a moment for others that should not begin.
 async fn hanging(setup: &Setup, writes: usize) {
     while setup.faulty.running() < writes {
         tokio::time::sleep(Duration::from_millis(1)).await;

@@ -1,4 +1,4 @@
-//! Redis through opendal, with a server in this process.
+//! Redis, with a server in this process.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -87,7 +87,7 @@ impl Server {
         self.state.lock().unwrap().longest_answer
     }
 
-    /// Appends so many bytes to the value of each key.
+    /// Appends `bytes` bytes to the value of each key.
     pub fn lengthen(&self, bytes: usize) {
         let mut state = self.state.lock().unwrap();
         state.values.values_mut().for_each(|value| value.resize(value.len() + bytes, 0));

@@ -49,7 +49,7 @@ pub struct Computed {
 
 impl PrefillServer {
     /// # Errors
-    /// If the URL is none of an HTTP server. The server need not run yet.
+    /// If the URL is not that of an HTTP server. The server need not run yet.
     pub fn new(options: &PrefillServerOptions) -> crate::error::Result<Self> {
         let base = options.url.trim_end_matches('/');
         let host = ["http://", "https://"].iter().find_map(|scheme| base.strip_prefix(scheme));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// The share of a new measurement in the mean.
 const WEIGHT: f64 = 0.2;
-/// One of so many prompts is read from a store that seems to be slower, so that its rate is measured again.
+/// One in this many prompts is read even if the store seems to be slower, so that its rate is measured again.
 const TRIAL: usize = 16;
 
 /// How many prompt tokens the model computes per second, as a moving mean of the steps that compute many.

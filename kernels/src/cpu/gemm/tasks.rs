@@ -13,7 +13,7 @@ const TASKS_PER_THREAD: usize = 4;
 /// The same if the lhs of a task does not stay in the cache: each task with the same rows reads it from memory again.
 const TASKS_PER_THREAD_OF_LARGE_LHS: usize = 2;
 
-/// With so many tasks, it does not matter whether some threads have one more.
+/// With this many tasks per thread, it does not matter whether some threads have one more.
 const MANY_TASKS_PER_THREAD: usize = 16;
 
 /// The fewest weights of a task that is worth another thread, with up to 8 rows. With more rows, correspondingly fewer.
