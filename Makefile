@@ -42,9 +42,10 @@ isa-test: host
 		COLM_MAX_CPU_ISA=$$isa cargo test --test it -- golden dtypes quantized concurrency prefill || exit 1; \
 	done
 
-# With the feature `twin`, so that the code for GPUs is checked too.
+# With the feature `twin`, so that the code for GPUs is checked too. S3 is compiled here and not tested.
 lint: host
 	cargo fmt --all -- --check
+	cargo clippy -p colm-kv-store --features s3 --all-targets -- -D warnings
 	cargo clippy --workspace --all-targets --features colm/twin -- -D warnings
 
 docs: host
