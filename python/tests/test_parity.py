@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -144,7 +145,8 @@ def test_set_chains_and_wrong_chain_counts() -> None:
         assert torch.equal(model(tokens).logits, model(tokens, chains=2).logits)
         assert model(tokens, chains=3).logits.ne(model(tokens).logits).any()
         assert model.model(tokens).last_hidden_state.shape[-1] == 24
-    for chains in (0, 4, 1.0, "2"):
+    wrong: list[Any] = [0, 4, 1.0, "2"]
+    for chains in wrong:
         with pytest.raises(ValueError, match=f"chains = {chains!r}: the model has 3"):
             model.set_chains(chains)
 
