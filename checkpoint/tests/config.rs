@@ -101,6 +101,7 @@ fn dtype_is_the_newer_name_of_torch_dtype() {
     let config = parse(with(config_json(), |json| json["dtype"] = json["torch_dtype"].take()));
     assert_eq!(config.file.other["torch_dtype"], "float32");
     assert!(!config.file.other.contains_key("dtype"));
+    parse(with(config_json(), |json| json["dtype"] = json["torch_dtype"].clone()));
     assert_error(config_json(), "dtype", json!("bfloat16"), &["`torch_dtype` is \"float32\""]);
 }
 

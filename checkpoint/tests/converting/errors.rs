@@ -6,7 +6,7 @@ use std::path::Path;
 use colm_checkpoint::Dtype;
 
 use crate::model::{assert_error, convert};
-use colm_testing::small_checkpoint::{chain_tensor, config_json, parse, write_chains};
+use colm_testing::small_checkpoint::{chain_tensor, config_json, parse, write_chains, write_dense};
 
 #[test]
 fn a_source_that_is_not_a_model_is_an_error() {
@@ -31,6 +31,35 @@ fn chains_of_different_dtypes_cannot_become_a_dense_tensor() {
     .unwrap();
     let words = ["model.embed_tokens.weight", "F32", "F16", "cast"];
     assert_error(dir, &["unpack", "mixed", "dense"], &words);
+}
+
+/// Chain 1 of the first projection reads chain 3.
+#[test]
+fn every_command_refuses_weights_above_the_diagonal() {
+    let config = parse(config_json());
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    write_dense(&dir.join("dense"), &config, Dtype::F32);
+    let file = dir.join("dense/model.safetensors");
+    let mut bytes = fs::read(&file).unwrap();
+    let at = {
+        let read = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let view = read.tensor("model.layers.0.self_attn.q_proj.weight").unwrap();
+        view.data().as_ptr() as usize - bytes.as_ptr() as usize + (view.shape()[1] - 1) * 4
+    };
+    bytes[at..at + 4].copy_from_slice(&1f32.to_le_bytes());
+    fs::write(&file, bytes).unwrap();
+    let words = ["model.layers.0.self_attn.q_proj.weight", "chain 1 would read chain 3"];
+    for arguments in [
+        &["pack", "dense", "new"][..],
+        &["unpack", "dense", "new"],
+        &["cast", "dense", "new", "--dtype", "bf16"],
+        &["extract", "dense", "new", "--chains", "2"],
+        &["expand", "dense", "new", "--chains", "2,1,1,4"],
+    ] {
+        assert_error(dir, arguments, &words);
+        assert!(!dir.join("new").exists(), "{arguments:?}");
+    }
 }
 
 #[test]

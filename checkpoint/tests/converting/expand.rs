@@ -100,6 +100,52 @@ fn new_weights_depend_on_the_seed_and_not_on_the_layout() {
 }
 
 #[test]
+fn new_weights_differ_from_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    write_chains(&dir.join("base"), &parse(config_json()), Dtype::F32);
+    converted(dir, &["expand", "base", "big", "--chains", "2,1,1,4", "--init", "normal"]);
+    let is_new = |name: &str| name.contains(".chains.3.") && !name.contains("norm");
+    let new: Vec<_> =
+        values(&dir.join("big")).into_iter().filter(|(name, _)| is_new(name)).collect();
+    // 2 layers of q, k, v, o, gate, up and down; embedding and head.
+    assert_eq!(new.len(), 2 * 7 + 2);
+    for (index, (name, weights)) in new.iter().enumerate() {
+        for (other, others) in &new[..index] {
+            assert_ne!(weights[..8], others[..8], "{name} and {other}");
+        }
+    }
+}
+
+#[test]
+fn new_biases_are_zero_and_the_range_of_the_base_is_used() {
+    let json = with(config_json(), |json| {
+        (json["attention_bias"], json["mlp_bias"]) = (true.into(), true.into());
+        json["initializer_range"] = json!(0.1);
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    write_chains(&dir.join("base"), &parse(json), Dtype::F32);
+    converted(dir, &["expand", "base", "big", "--chains", "2,1,1,4"]);
+    let (mut biases, mut squares, mut weights) = (0, 0., 0);
+    for (name, found) in values(&dir.join("big")) {
+        if !name.contains(".chains.3.") {
+            continue;
+        }
+        if name.ends_with(".bias") {
+            assert!(found.iter().all(|&value| value == 0.), "{name}");
+            biases += 1;
+        } else if name.contains("_proj") {
+            squares += found.iter().map(|value| value * value).sum::<f32>();
+            weights += found.len();
+        }
+    }
+    assert_eq!(biases, 2 * 7);
+    let std = (squares / weights as f32).sqrt();
+    assert!((0.09..0.11).contains(&std), "{std}");
+}
+
+#[test]
 fn a_chain_of_any_widths_is_added() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
@@ -174,7 +220,9 @@ fn a_chain_is_found_by_its_size() {
     let config = planned("hidden=128,heads=2,intermediate=512");
     assert_eq!(config.file.chains, [7, 1]);
     assert_eq!((config.hidden.total(), config.heads.of(1), config.kv_heads.of(1)), (1024, 2, 0));
-    assert!(dry("13.7%").contains("in memory"));
+    let printed = dry("13.7%");
+    let rows = printed.lines().skip_while(|line| !line.starts_with("chains  parameters")).skip(1);
+    assert_eq!(rows.take_while(|line| !line.is_empty()).count(), 2, "{printed}");
     let arguments = ["expand", "qwen", "big", "--air", "--dry-run", "--add", "0.001%"];
     assert_error(dir, &arguments, &["0.001 %", "nearest", "hidden="]);
 }

@@ -1,10 +1,11 @@
 //! The cost of k chains, compared with numbers computed by hand.
 
 use colm_checkpoint::inspect::{inspect, Cost, Inspection};
+use colm_checkpoint::Dtype;
 use serde_json::json;
 
 use crate::folder::Folder;
-use colm_testing::small_checkpoint::{air_json, config_json, with};
+use colm_testing::small_checkpoint::{air_json, config_json, parse, with, write_chains};
 
 // The configs: vocabulary 11, 2 layers, chains 2:1:1, so hidden 8, 4, 4; intermediate 12, 6, 6; query
 // heads 4, 2, 2 of dimension 4, columns 16, 8, 8. Elements of a layer's matrices per chain:
@@ -58,6 +59,30 @@ fn airs_prompts_go_through_chain_1_at_every_k() {
     assert_eq!([found.widths[0].kv_heads, found.widths[1].kv_heads], [2, 0]);
 }
 
+#[test]
+fn the_dtype_of_the_config_counts_without_weights() {
+    for (dtype, bytes) in [("float16", 2), ("bfloat16", 2), ("float32", 4)] {
+        let json = with(config_json(), |json| json["torch_dtype"] = json!(dtype));
+        let found = inspect(&Folder::with_config(&json).dir).unwrap();
+        assert_eq!(found.costs[0].memory_bytes, bytes * 1560, "{dtype}");
+    }
+}
+
+/// In each layer one norm of 4 for the query heads of every chain, and one for its key heads, if it has some.
+#[test]
+fn query_and_key_norms_are_counted() {
+    for (json, more) in [(config_json(), [16, 32, 48]), (air_json(), [16, 24, 32])] {
+        let without = inspect(&Folder::with_config(&json).dir).unwrap();
+        let json = with(json, |json| json["qk_norm"] = json!(true));
+        let found = inspect(&Folder::with_config(&json).dir).unwrap();
+        let parameters = |found: &Inspection| -> Vec<u128> {
+            found.costs.iter().map(|cost| cost.parameters).collect()
+        };
+        let pairs = parameters(&found).into_iter().zip(parameters(&without));
+        assert_eq!(pairs.map(|(found, without)| found - without).collect::<Vec<_>>(), more);
+    }
+}
+
 /// Chains of 64 and 32 hidden elements: all matrices hold whole blocks of 32, and none whole blocks of 256.
 #[test]
 fn quantized_weights_have_the_bytes_of_their_blocks() {
@@ -107,6 +132,24 @@ fn a_device_may_hold_the_first_files_only() {
     assert_eq!(part.costs[2].files, None);
     assert_eq!(costs(&part), costs(&whole));
     assert_eq!(part.dtypes["F32"], 2676);
+}
+
+#[test]
+fn any_number_of_the_first_files_may_be_there() {
+    let json = with(config_json(), |json| {
+        json["chains"] = json!([1, 1, 1, 1, 1, 1, 1, 1]);
+        json["num_key_value_heads"] = json!(8);
+        json["intermediate_size"] = json!(32);
+    });
+    let folder = Folder::filled(|dir| write_chains(dir, &parse(json), Dtype::F32));
+    for present in (1..8).rev() {
+        let last = format!("model-chain-0000{}-of-00008.safetensors", present + 1);
+        std::fs::remove_file(folder.path(&last)).unwrap();
+        let found = inspect(&folder.dir).unwrap();
+        let files = found.costs.iter().map(|cost| cost.files.as_ref().map(Vec::len));
+        let expected = (1..=8).map(|k| (k <= present).then_some(k));
+        assert!(files.eq(expected), "{present} files");
+    }
 }
 
 #[test]

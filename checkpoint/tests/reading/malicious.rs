@@ -181,20 +181,28 @@ fn a_config_of_more_tensors_than_can_be_listed() {
 
 /// An archive as torch.save writes it, without compression.
 pub fn archive(pickle: &[u8]) -> Vec<u8> {
+    archive_of(&[("x/data.pkl", pickle), ("x/data/0", &[0; 64])])
+}
+
+fn archive_of(entries: &[(&str, &[u8])]) -> Vec<u8> {
     use std::io::{Cursor, Write};
     let stored =
         zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
     let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    for (name, bytes) in [("x/data.pkl", pickle), ("x/data/0", &[0; 64])] {
-        archive.start_file(name, stored).unwrap();
+    for (name, bytes) in entries {
+        archive.start_file(*name, stored).unwrap();
         archive.write_all(bytes).unwrap();
     }
     archive.finish().unwrap().into_inner()
 }
 
 fn assert_pickle_error(pickle: &[u8], words: &[&str]) {
+    assert_archive_error(&archive(pickle), words);
+}
+
+fn assert_archive_error(archive: &[u8], words: &[&str]) {
     let folder = Folder::with_config(&config_json());
-    folder.write(STATE_DICT, archive(pickle));
+    folder.write(STATE_DICT, archive);
     let problems = folder.problems();
     for word in words {
         assert!(problems[0].contains(word), "no {word:?} in: {}", problems[0]);
@@ -252,6 +260,16 @@ fn tensor(offset: i32, sizes: [i32; 2], strides: [i32; 2]) -> Vec<u8> {
     let parts =
         [call.to_vec(), storage.to_vec(), integer(offset), pair(sizes), pair(strides)].concat();
     [&parts[..], b"\x89)tRs."].concat()
+}
+
+#[test]
+fn archives_in_another_byte_order_or_with_two_pickles_are_errors() {
+    let pickle = tensor(8, [2, 4], [4, 1]);
+    let entries = [("x/data.pkl", &pickle[..]), ("x/data/0", &[0; 64])];
+    let with = |more| archive_of(&[&entries[..], &[more]].concat());
+    assert_archive_error(&with(("x/byteorder", b"little")), &["missing"]);
+    assert_archive_error(&with(("x/byteorder", b"big")), &["big"]);
+    assert_archive_error(&with(("y/data.pkl", &pickle)), &["2"]);
 }
 
 #[test]

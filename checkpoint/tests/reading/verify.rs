@@ -165,7 +165,8 @@ fn half_precision_is_checked_too() {
         let folder = Folder::filled(|dir| write_dense(dir, &config, dtype));
         assert_eq!(folder.problems(), [""; 0]);
         change(&folder, FILE, |tensors| {
-            let norm = fill(dtype, &[16], |row, _| [1., f32::NAN, f32::INFINITY][row % 3]);
+            let values = [-1., f32::NAN, f32::INFINITY, -0.5, -f32::NAN, f32::NEG_INFINITY];
+            let norm = fill(dtype, &[16], |row, _| values[row % 6]);
             tensors.insert("model.norm.weight".into(), norm);
         });
         folder.one_problem(&[

@@ -159,6 +159,19 @@ fn a_folder_that_cannot_be_used_is_an_error() {
     }
 }
 
+/// Stores behind opendal answer with an error if there is no block.
+#[tokio::test]
+async fn a_missing_block_is_no_failed_read() {
+    let folder = TempDir::new().unwrap();
+    for options in [in_folder(folder.path()), options("memory:")] {
+        let store = open(options);
+        write(&store, 0..3).await;
+        assert_eq!(read(&store, 0..6).await, 3);
+        let counts = store.counts();
+        assert_eq!((counts.missing_blocks, counts.failed_reads), (3, 0));
+    }
+}
+
 #[test]
 fn a_time_out_of_zero_is_an_error() {
     let options = StoreOptions { timeout: Duration::ZERO, ..options("memory:") };

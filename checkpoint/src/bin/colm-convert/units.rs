@@ -40,6 +40,7 @@ mod tests {
         assert_eq!(count(999), "999");
         assert_eq!(count(1000), "1.000 k");
         assert_eq!(count(1_100_048_384), "1.100 G");
+        assert_eq!(count(10u128.pow(18)), "1000.0 P");
         assert_eq!(bytes(22_528), "22.53 kB");
         assert_eq!(bytes(999_960), "1.000 MB");
         assert_eq!(bytes(123_456_789), "123.5 MB");
