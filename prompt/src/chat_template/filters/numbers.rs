@@ -89,8 +89,12 @@ fn int(value: &Value, arguments: &[Value]) -> Result<Value, Error> {
     if let Some(number) = value.as_str().and_then(|text| whole_number(text, base)) {
         return Ok(Value::from(number));
     }
-    match number(value).filter(|number| number.abs() < 1e38) {
-        Some(number) => Ok(Value::from(number.trunc() as i128)),
+    match number(value).filter(|number| number.is_finite()) {
+        Some(number) if number.abs() < 1e38 => Ok(Value::from(number.trunc() as i128)),
+        Some(_) => {
+            let message = "int: a whole number is too large: expected less than 1e38";
+            Err(Error::new(ErrorKind::InvalidOperation, message))
+        }
         None => Ok(default),
     }
 }
