@@ -222,6 +222,19 @@ fn pickles_that_break_candles_reader() {
     let mut nested = vec![b')'];
     nested.extend([0x85; 1_000_000]);
     assert_pickle_error(&nested, &["more than 64 deep"]);
+    // Lists in lists, and maps in maps; by one item and by all since a mark.
+    let key = b"X\x01\0\0\0a";
+    for (open, close, shallow) in [
+        (b"]".to_vec(), &b"a"[..], "not a state dict"),
+        (b"](".to_vec(), b"e", "not a state dict"),
+        ([&b"}"[..], key].concat(), b"s", "`a` is not a tensor"),
+        ([&b"}("[..], key].concat(), b"u", "`a` is not a tensor"),
+    ] {
+        let nested = [open.repeat(80), b"N".to_vec(), close.repeat(80), b".".to_vec()].concat();
+        assert_pickle_error(&nested, &["more than 64 deep"]);
+        let nested = [open.repeat(50), b"N".to_vec(), close.repeat(50), b".".to_vec()].concat();
+        assert_pickle_error(&nested, &[shallow]);
+    }
     // Each step doubles the object: 2^50.
     let mut doubled = b")q\x00".to_vec();
     for _ in 0..50 {
