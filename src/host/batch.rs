@@ -125,19 +125,30 @@ pub fn decode_row(sequence: &SequenceInput, plan: &SequencePlan) -> Option<Decod
 }
 
 /// The logits of a whole batch, as those of [`padded`]: `known` has, per sequence, the logits after its one row,
-/// `[vocab_size]`, or None, and `computed` has the logits of the sequences with None.
+/// `[vocab_size]`, or None, and `computed` has the logits of the sequences with None, in their order.
 pub fn merged(known: Vec<Option<Tensor>>, computed: Option<Tensor>) -> Result<Tensor> {
-    let most = computed.as_ref().map_or(Ok(1), |computed| computed.dim(1))?;
-    let mut next_computed = 0;
-    let logits = known.into_iter().map(|known| match (known, &computed) {
-        (Some(known), _) => known.unsqueeze(0)?.pad_with_zeros(0, 0, most - 1),
-        (None, Some(computed)) => {
-            next_computed += 1;
-            computed.get(next_computed - 1)
-        }
-        (None, None) => bail!("the logits of a sequence are neither known nor computed"),
-    });
-    Tensor::stack(&logits.collect::<Result<Vec<_>>>()?, 0)
+    let Some(first_known) = known.iter().flatten().next().cloned() else {
+        return computed.map_or_else(|| bail!("a batch of no sequences"), Ok);
+    };
+    let computed = match &computed {
+        Some(computed) => computed.chunk(computed.dim(0)?, 0)?,
+        None => Vec::new(),
+    };
+    // Of a prompt that goes on in the next step, no logits are requested.
+    let most = computed.first().map_or(Ok(0), |sequence| sequence.dim(1))?.max(1);
+    let mut computed = computed.into_iter();
+    let mut sequences = Vec::with_capacity(known.len());
+    for known in known {
+        sequences.push(match known {
+            Some(known) => known.unsqueeze(0)?.pad_with_zeros(0, 0, most - 1)?,
+            None => match computed.next() {
+                Some(logits) if logits.dim(1)? > 0 => logits.squeeze(0)?,
+                Some(_) => first_known.zeros_like()?.unsqueeze(0)?.repeat((most, 1))?,
+                None => bail!("the logits of a sequence are neither known nor computed"),
+            },
+        });
+    }
+    Tensor::stack(&sequences, 0)
 }
 
 /// `[sequences, most rows requested by one, vocab_size]` from the rows of `logits`, in the order of the step.
