@@ -178,8 +178,7 @@ impl ChainWeights {
     }
 
     /// As [`Self::pack_floats`], quantized to `dtype`, one of the types of [`Self::pack_quantized`]. The chains may have
-    /// different dtypes before. The result is the same
-    /// as that of `QTensor::quantize`; a panel is quantized at a time, on all threads, so that little more memory is
+    /// different dtypes. The result is the same as that of `QTensor::quantize`; a panel is quantized at a time, on all threads, so that little more memory is
     /// used than the result takes. Weights are on the CPU.
     ///
     /// # Errors

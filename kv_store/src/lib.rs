@@ -1,8 +1,8 @@
 //! A store of KV blocks outside the engine's memory, as LMCache is to vLLM.
 //!
 //! The engine's prefix cache is lost when the process ends, and holds what fits in its memory. This crate keeps
-//! the blocks of prompts in a folder, in Redis or, with the feature `s3`, in S3, where they survive a restart and other engines find
-//! them. It knows no host, no tensors and no model: a block is a [`BlockKey`], tokens and bytes.
+//! the blocks of prompts in a folder, in Redis or, with the feature `s3`, in S3. There they survive a restart, and other
+//! engines find them. It knows no host, no tensors and no model: a block is a [`BlockKey`], tokens and bytes.
 //!
 //! A store is a cache. Whatever goes wrong with it, a request is answered without it, and never later than
 //! [`StoreOptions::timeout`]:

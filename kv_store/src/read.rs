@@ -13,8 +13,8 @@ use crate::prompt::{Prefix, PrefixEnd, WantedBlock};
 use crate::shared::Shared;
 use crate::BlockKey;
 
-/// The most blocks of a prompt that are read at the same time, if they are small. If the first one is missing, the others cost
-/// nothing but their requests: all are answered in the same round trip.
+/// The most blocks of a prompt that are read at the same time, if they are small. If the first one is missing, the
+/// others cost nothing but their requests: all are answered in the same round trip.
 pub(crate) const WINDOW: usize = 16;
 
 /// The most bytes of payloads that are read at the same time for all prompts together, and also the most that are

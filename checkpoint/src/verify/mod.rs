@@ -58,8 +58,8 @@ impl Problem {
 }
 
 /// Reads folder `dir` completely (config, headers, weights, side files) and returns every problem
-/// found. A checkpoint without problems can be used. With `chains` this holds for the first `chains` chains, and the files of the
-/// others may be missing. `progress` is called as weights are read.
+/// found. A checkpoint without problems can be used. With `chains` this holds for the first `chains` chains, and the
+/// files of the others may be missing. `progress` is called as weights are read.
 ///
 /// Two kinds of problems hide others. With an invalid config there is nothing to compare the weights with. Of problems
 /// with headers at most 1,000 are listed; if there are more, the weights are not read.

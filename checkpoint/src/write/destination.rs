@@ -58,9 +58,8 @@ pub(super) fn canonical(dir: &Path) -> Result<PathBuf, CheckpointError> {
     Ok(existing)
 }
 
-/// Checks that neither folder contains the other, and that neither the path of the source nor a
-/// link in it leads through `dir`, so that the source
-/// is neither changed nor replaced.
+/// Checks that neither folder contains the other, and that neither the path of the source nor a link in it leads through
+/// `dir`, so that the source is neither changed nor replaced.
 pub(super) fn check_no_overlap(source: &Path, dir: &Path) -> Result<(), CheckpointError> {
     let path = canonical(dir)?;
     let Ok(canonical_source) = source.canonicalize() else {
