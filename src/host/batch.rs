@@ -124,51 +124,72 @@ pub fn decode_row(sequence: &SequenceInput, plan: &SequencePlan) -> Option<Decod
     })
 }
 
-/// The logits of a whole batch, as those of [`padded`]: `known` has, per sequence, the logits after its one row,
-/// `[vocab_size]`, or None, and `computed` has the logits of the sequences with None, in their order.
-pub fn merged(known: Vec<Option<Tensor>>, computed: Option<Tensor>) -> Result<Tensor> {
-    let Some(first_known) = known.iter().flatten().next().cloned() else {
-        return computed.map_or_else(|| bail!("a batch of no sequences"), Ok);
-    };
-    let computed = match &computed {
-        Some(computed) => computed.chunk(computed.dim(0)?, 0)?,
-        None => Vec::new(),
-    };
-    // Of a prompt that goes on in the next step, no logits are requested.
-    let most = computed.first().map_or(Ok(0), |sequence| sequence.dim(1))?.max(1);
-    let mut computed = computed.into_iter();
-    let mut sequences = Vec::with_capacity(known.len());
-    for known in known {
-        sequences.push(match known {
-            Some(known) => known.unsqueeze(0)?.pad_with_zeros(0, 0, most - 1)?,
-            None => match computed.next() {
-                Some(logits) if logits.dim(1)? > 0 => logits.squeeze(0)?,
-                Some(_) => first_known.zeros_like()?.unsqueeze(0)?.repeat((most, 1))?,
-                None => bail!("the logits of a sequence are neither known nor computed"),
-            },
-        });
-    }
-    Tensor::stack(&sequences, 0)
+/// The logits that a batch requests.
+pub struct RequestedLogits {
+    /// `[rows, vocab_size]`, sequence by sequence.
+    rows: Tensor,
+    /// The number of rows of each sequence: none if a prompt goes on in the next step.
+    counts: Vec<usize>,
 }
 
-/// `[sequences, most rows requested by one, vocab_size]` from the rows of `logits`, in the order of the step.
-/// Sequences that request fewer rows end in zeros.
-pub fn padded(logits: &Tensor, active: &ActiveRows) -> Result<Tensor> {
-    let requested: Vec<usize> =
-        active.sequences().iter().map(|sequence| sequence.logits.len()).collect();
-    let most = requested.iter().copied().max().unwrap_or(0);
-    if requested.iter().all(|&rows| rows == most) {
-        return logits.reshape((requested.len(), most, logits.dim(1)?));
+impl RequestedLogits {
+    /// `rows` are the logits of all rows that `active` requests, in the order of the step.
+    pub fn new(rows: Tensor, active: &ActiveRows) -> Self {
+        let counts = active.sequences().iter().map(|sequence| sequence.logits.len());
+        Self { rows, counts: counts.collect() }
     }
-    let vocab_size = logits.dim(1)?;
-    let mut first = 0;
-    let mut sequences = Vec::with_capacity(requested.len());
-    for rows in requested {
-        sequences.push(match rows {
-            0 => Tensor::zeros((most, vocab_size), logits.dtype(), logits.device())?,
-            _ => logits.narrow(0, first, rows)?.pad_with_zeros(0, 0, most - rows)?,
-        });
-        first += rows;
+
+    /// One row, `[vocab_size]`, of each of `sequences` sequences.
+    pub fn one_each(rows: Tensor, sequences: usize) -> Self {
+        Self { rows, counts: vec![1; sequences] }
     }
-    Tensor::stack(&sequences, 0)
+
+    /// The logits of a larger batch: `known` has, per sequence, its one row, `[vocab_size]`, or None, and `computed` has the
+    /// rows of the sequences with None.
+    pub fn merged(known: Vec<Option<Tensor>>, computed: Option<Self>) -> Result<Self> {
+        let computed = match computed {
+            Some(computed) if known.iter().all(Option::is_none) => return Ok(computed),
+            computed => computed,
+        };
+        let (mut parts, mut counts) =
+            (Vec::with_capacity(known.len()), Vec::with_capacity(known.len()));
+        let (mut first, mut missing) = (0, 0);
+        for known in known {
+            let count = match (known, &computed) {
+                (Some(row), _) => {
+                    parts.push(row.unsqueeze(0)?);
+                    1
+                }
+                (None, Some(computed)) => {
+                    let count = computed.counts[missing];
+                    parts.push(computed.rows.narrow(0, first, count)?);
+                    (first, missing) = (first + count, missing + 1);
+                    count
+                }
+                (None, None) => bail!("the logits of a sequence are neither known nor computed"),
+            };
+            counts.push(count);
+        }
+        Ok(Self { rows: Tensor::cat(&parts, 0)?, counts })
+    }
+
+    /// `[sequences, most rows requested by one, vocab_size]`. Sequences that request fewer rows end in zeros.
+    pub fn padded(&self) -> Result<Tensor> {
+        let Self { rows: logits, counts } = self;
+        let most = counts.iter().copied().max().unwrap_or(0);
+        let vocab_size = logits.dim(1)?;
+        if counts.iter().all(|&rows| rows == most) {
+            return logits.reshape((counts.len(), most, vocab_size));
+        }
+        let mut first = 0;
+        let mut sequences = Vec::with_capacity(counts.len());
+        for &rows in counts {
+            sequences.push(match rows {
+                0 => Tensor::zeros((most, vocab_size), logits.dtype(), logits.device())?,
+                _ => logits.narrow(0, first, rows)?.pad_with_zeros(0, 0, most - rows)?,
+            });
+            first += rows;
+        }
+        Tensor::stack(&sequences, 0)
+    }
 }

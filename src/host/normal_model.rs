@@ -12,7 +12,7 @@ use mistralrs_core::ext::{
     Sequence as EngineSequence,
 };
 
-use super::batch::{decode_row, merged, padded, Batch, Paging};
+use super::batch::{decode_row, Batch, Paging, RequestedLogits};
 use super::loaded::Loaded;
 use super::prompt_probe::ROWS_AT_ONCE;
 use super::request_options::RequestOptions;
@@ -64,14 +64,14 @@ impl HostedColm {
         requested_chains(model_id, extension, self.loaded.name(), self.colm.chain_count())
     }
 
-    /// The logits that `sequences` request, as [`padded`]. Rows that are accepted drafts are not computed. If all other
+    /// The logits that `sequences` request. Rows that are accepted drafts are not computed. If all other
     /// rows decode, new tokens are drafted after them.
     fn speculate(
         &self,
         sequences: Vec<SequenceInput>,
         plans: Vec<SequencePlan>,
         kv: &[KvBlocks],
-    ) -> Result<Tensor> {
+    ) -> Result<RequestedLogits> {
         let rows = sequences.iter().zip(&plans).map(|(sequence, plan)| decode_row(sequence, plan));
         let rows: Vec<Option<DecodeRow>> = rows.collect();
         let known = self.speculation.accept(&rows);
@@ -80,12 +80,13 @@ impl HostedColm {
         let missing_rows = missing_rows.filter_map(|(row, is_missing)| is_missing.then_some(row));
         let missing_rows: Vec<Option<DecodeRow>> = missing_rows.collect();
         if missing_rows.is_empty() {
-            return merged(known, None);
+            return RequestedLogits::merged(known, None);
         }
         let missing_rows: Option<Vec<DecodeRow>> = missing_rows.into_iter().collect();
         let computed = if let Some(rows) = missing_rows {
             let context = ForwardContext { colm: &self.colm, kv };
-            self.speculation.draft_and_verify(&rows, &context)?.unsqueeze(1)?
+            let logits = self.speculation.draft_and_verify(&rows, &context)?;
+            RequestedLogits::one_each(logits, rows.len())
         } else {
             let missing = sequences.into_iter().zip(plans).zip(is_missing());
             let missing =
@@ -93,7 +94,7 @@ impl HostedColm {
             let (sequences, plans): (_, Vec<_>) = missing.unzip();
             self.compute(sequences, kv, &plans)?
         };
-        merged(known, Some(computed))
+        RequestedLogits::merged(known, Some(computed))
     }
 
     /// The logits after the last row of each sequence. Those of the other rows go to the probes.
@@ -102,7 +103,7 @@ impl HostedColm {
         step: &Step,
         kv: &[KvBlocks],
         plans: &[SequencePlan],
-    ) -> Result<Tensor> {
+    ) -> Result<RequestedLogits> {
         let (z, rows) = self.colm.hidden(step, kv)?;
         let mut for_engine = Vec::with_capacity(plans.len());
         for (index, (sequence, plan)) in rows.sequences().iter().zip(plans).enumerate() {
@@ -125,16 +126,16 @@ impl HostedColm {
             }
         }
         let for_engine = rows.restricted_to(for_engine)?;
-        padded(&self.colm.logits(&z, &rows, &for_engine)?, &for_engine)
+        Ok(RequestedLogits::new(self.colm.logits(&z, &rows, &for_engine)?, &for_engine))
     }
 
-    /// The logits that `sequences` request, as [`padded`]. Counts and times the prompts among them.
+    /// The logits that `sequences` request. Counts and times the prompts among them.
     fn compute(
         &self,
         sequences: Vec<SequenceInput>,
         kv: &[KvBlocks],
         plans: &[SequencePlan],
-    ) -> Result<Tensor> {
+    ) -> Result<RequestedLogits> {
         let block_size = kv.first().map_or(SCRATCH_BLOCK_SIZE, KvBlocks::block_size);
         let step = &self.colm.step(sequences, block_size)?;
         self.count_prompt_work(step, plans);
@@ -142,7 +143,7 @@ impl HostedColm {
         let logits = if plans.iter().any(|plan| plan.probe.is_some()) {
             self.forward_probed(step, kv, plans)?
         } else {
-            padded(&self.colm.forward(step, kv)?, &step.active)?
+            RequestedLogits::new(self.colm.forward(step, kv)?, &step.active)
         };
         let prompts = step.active.sequences().iter().zip(plans);
         let prompts = prompts.filter(|(_, plan)| plan.decoding.is_none());
@@ -260,11 +261,12 @@ impl NormalModel for HostedColm {
         let sequences = batch.sequences()?;
         let block_size = kv.first().map_or(SCRATCH_BLOCK_SIZE, KvBlocks::block_size);
         batch.check_slots(&sequences, block_size)?;
-        if self.speculation.is_on() {
-            self.speculate(sequences, plans, &kv)
+        let logits = if self.speculation.is_on() {
+            self.speculate(sequences, plans, &kv)?
         } else {
-            self.compute(sequences, &kv, &plans)
-        }
+            self.compute(sequences, &kv, &plans)?
+        };
+        logits.padded()
     }
 
     fn xlora_forward(

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use colm_checkpoint::Dtype;
 
-use crate::model::{assert_error, convert};
+use crate::model::{assert_error, convert, write_above_diagonal};
 use colm_testing::small_checkpoint::{chain_tensor, config_json, parse, write_chains, write_dense};
 
 #[test]
@@ -40,15 +40,7 @@ fn every_command_refuses_weights_above_the_diagonal() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     write_dense(&dir.join("dense"), &config, Dtype::F32);
-    let file = dir.join("dense/model.safetensors");
-    let mut bytes = fs::read(&file).unwrap();
-    let at = {
-        let read = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-        let view = read.tensor("model.layers.0.self_attn.q_proj.weight").unwrap();
-        view.data().as_ptr() as usize - bytes.as_ptr() as usize + (view.shape()[1] - 1) * 4
-    };
-    bytes[at..at + 4].copy_from_slice(&1f32.to_le_bytes());
-    fs::write(&file, bytes).unwrap();
+    write_above_diagonal(&dir.join("dense"), "model.layers.0.self_attn.q_proj.weight", 1.);
     let words = ["model.layers.0.self_attn.q_proj.weight", "chain 1 would read chain 3"];
     for arguments in [
         &["pack", "dense", "new"][..],

@@ -32,6 +32,19 @@ pub fn assert_error(dir: &Path, arguments: &[&str], words: &[&str]) {
     }
 }
 
+/// Sets the last column of the first row of `tensor` in the f32 model.safetensors of `dir`, which chain 1 must not read.
+pub fn write_above_diagonal(dir: &Path, tensor: &str, value: f32) {
+    let file = dir.join("model.safetensors");
+    let mut bytes = fs::read(&file).unwrap();
+    let at = {
+        let read = SafeTensors::deserialize(&bytes).unwrap();
+        let view = read.tensor(tensor).unwrap();
+        view.data().as_ptr() as usize - bytes.as_ptr() as usize + (view.shape()[1] - 1) * 4
+    };
+    bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    fs::write(&file, bytes).unwrap();
+}
+
 /// The names of the entries of `dir`, sorted.
 pub fn names(dir: &Path) -> Vec<String> {
     let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());

@@ -3,7 +3,7 @@
 use colm_checkpoint::{Dtype, Layout, Source};
 use half::{bf16, f16};
 
-use crate::model::{assert_error, converted, golden, tensors};
+use crate::model::{assert_error, converted, golden, tensors, write_above_diagonal};
 use colm_testing::small_checkpoint::{
     air_json, config_json, parse, with, write_chains, write_dense,
 };
@@ -57,16 +57,7 @@ fn values_above_the_diagonal_are_dropped_only_on_request() {
     let dir = folder.path();
     write_chains(&dir.join("chains"), &config, Dtype::F32);
     write_dense(&dir.join("dense"), &config, Dtype::F32);
-    // A small value in the last column of the first row of one projection.
-    let file = dir.join("dense/model.safetensors");
-    let mut bytes = std::fs::read(&file).unwrap();
-    let at = {
-        let read = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-        let view = read.tensor("model.layers.1.mlp.up_proj.weight").unwrap();
-        view.data().as_ptr() as usize - bytes.as_ptr() as usize + (view.shape()[1] - 1) * 4
-    };
-    bytes[at..at + 4].copy_from_slice(&(1f32 / 1024.).to_le_bytes());
-    std::fs::write(&file, bytes).unwrap();
+    write_above_diagonal(&dir.join("dense"), "model.layers.1.mlp.up_proj.weight", 1. / 1024.);
 
     let words = ["model.layers.1.mlp.up_proj.weight", "chain 1 would read chain 3", "9.765625e-4"];
     std::fs::write(dir.join("dense/README.md"), "# My model").unwrap();
