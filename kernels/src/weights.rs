@@ -178,8 +178,8 @@ impl ChainWeights {
     }
 
     /// As [`Self::pack_floats`], quantized to `dtype`, one of the types of [`Self::pack_quantized`]. The chains may have
-    /// different dtypes. The result is the same as that of `QTensor::quantize`; a panel is quantized at a time, on all threads, so that little more memory is
-    /// used than the result takes. Weights are on the CPU.
+    /// different dtypes. The result is the same as that of `QTensor::quantize`; a panel is quantized at a time, on all
+    /// threads, so that little more memory is used than the result takes. Weights are on the CPU.
     ///
     /// # Errors
     /// If shapes do not match, the inputs of a chain are not a multiple of the type's quant block, the type is not

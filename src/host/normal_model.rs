@@ -64,8 +64,8 @@ impl HostedColm {
         requested_chains(model_id, extension, self.loaded.name(), self.colm.chain_count())
     }
 
-    /// The logits that `sequences` request. Rows that are accepted drafts are not computed. If all other
-    /// rows decode, new tokens are drafted after them.
+    /// The logits that `sequences` request. Rows that are accepted drafts are not computed. If all other rows decode, new
+    /// tokens are drafted after them.
     fn speculate(
         &self,
         sequences: Vec<SequenceInput>,
